@@ -1,0 +1,139 @@
+"""
+Every setting, with its default, its unit and its reason.
+
+A setting is looked for in this order: keyword argument, ``app.config["JOBPUSH_X"]`` (Flask) or
+``celery_app.conf.jobpush_x`` (Celery), environment variable ``JOBPUSH_X``, default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import ConfigurationError, MissingSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one jobpush; ``JOBPUSH_`` and the upper-case name is the name elsewhere."""
+
+    # -- Redis and the application -------------------------------------------------------------------
+    #: redis://, rediss:// or unix://. Celery's broker is taken where it is a Redis and nothing is set.
+    redis_url: str = field(default="redis://localhost:6379/0", repr=False)
+    #: Begins every key, so that several applications can share one Redis.
+    prefix: str = "jobpush"
+    #: Digits only, for some of Pusher's SDKs insist.
+    app_id: str = "1"
+    #: Public name of the application; browsers connect to /app/<key>. No default.
+    key: str = ""
+    #: Signs channels, users and HTTP requests. No default.
+    secret: str = field(default="", repr=False)
+
+    # -- worker --------------------------------------------------------------------------------------
+    #: Seconds between two events of one task; the eye takes no more than ten a second for movement.
+    min_interval: float = 0.1
+    #: Seconds that a caller or a task waits for Redis at most, once; then the circuit breaker opens.
+    publish_timeout: float = 0.25
+    #: Seconds after which a Redis that failed is tried again.
+    retry_interval: float = 1.0
+    #: Seconds that the end of a process waits for the last events to be published.
+    flush_timeout: float = 2.0
+    #: Seconds from a cancel request to the termination of a task that has not heeded it.
+    cancel_grace: float = 10.0
+
+    # -- store ---------------------------------------------------------------------------------------
+    #: Seconds that the snapshot of an unfinished task outlives its last event.
+    task_ttl: int = 86_400
+    #: Seconds that a finished task stays visible.
+    final_ttl: int = 3_600
+    #: Tasks that the index of a user holds; older ones are no longer listed.
+    max_tasks: int = 100
+    #: Events that the history of a topic holds (about: Redis trims whole nodes).
+    history_size: int = 1_000
+    #: Seconds that the history of a topic outlives its last event.
+    history_ttl: int = 3_600
+    #: Seconds that the last event of a cache channel is kept. Pusher keeps it up to 30 minutes.
+    cache_ttl: int = 1_800
+    #: Bytes of an event's data on the wire. Pusher's own limit is 10 KB.
+    max_data: int = 10_240
+
+    # -- gateway -------------------------------------------------------------------------------------
+    #: Origins that may connect, comma-separated; ``*`` is any. Empty: the host's own only.
+    allowed_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
+        """
+        Gather the settings from keywords, from an application and from the environment.
+
+        Args:
+            overrides: Keyword arguments, by the names of this class; ``None`` counts as not given.
+            settings: What the application's configuration says, by the same names.
+
+        Raises:
+            ConfigurationError: If a keyword is unknown, or a value is not of its setting's kind.
+        """
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(set(overrides) - set(known))
+        if unknown:
+            raise ConfigurationError(f"unknown setting {unknown[0]!r}; known are: {', '.join(sorted(known))}")
+        values = {}
+        for name, item in known.items():
+            variable = f"JOBPUSH_{name.upper()}"
+            for value in (overrides.get(name), settings.get(name), os.environ.get(variable)):
+                if value is not None:
+                    values[name] = _converted(variable, value, item.default)
+                    break
+        return cls(**values)
+
+    def require_credentials(self) -> None:
+        """
+        Make sure that key and secret are there, and fit for Pusher's SDKs.
+
+        Raises:
+            MissingSetting: If one is not set.
+            ConfigurationError: If the app id is no number.
+        """
+        for name, value in (("JOBPUSH_KEY", self.key), ("JOBPUSH_SECRET", self.secret)):
+            if not value:
+                raise MissingSetting(name, "make one with: python -c 'import secrets; print(secrets.token_hex(16))'")
+        if not self.app_id.isdecimal():
+            raise ConfigurationError(f"JOBPUSH_APP_ID must be digits only, not {self.app_id!r}: Pusher's SDKs insist")
+
+
+def _converted(variable: str, value: Any, default: Any) -> Any:
+    """``value`` as the type of its setting's default; text comes from the environment."""
+    try:
+        if isinstance(default, bool):
+            return _to_bool(value)
+        if isinstance(default, int):
+            return int(value)
+        if isinstance(default, float):
+            return float(value)
+        if isinstance(default, tuple):
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(str(item).strip() for item in items if str(item).strip())
+        return str(value)
+    except (TypeError, ValueError) as exc:
+        kind = type(default).__name__
+        raise ConfigurationError(f"{variable} must be of the kind {kind}, not {value!r}") from exc
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if str(value).lower() not in words:
+        raise ValueError(value)
+    return words[str(value).lower()]

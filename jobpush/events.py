@@ -1,0 +1,267 @@
+"""
+The one vocabulary of both ends: what a task event says, and its form on the wire.
+
+Every task event is a whole snapshot of its task, so a reader may miss any of them but the newest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .errors import EventError, InvalidData
+
+#: Wire names of our own events.
+TASK_EVENT = "jobpush:task"
+LOG_EVENT = "jobpush:log"
+RESYNC_EVENT = "jobpush:resync"
+
+#: Characters of an error that a user is shown.
+MAX_ERROR_LENGTH = 200
+
+
+class TaskState(str, Enum):
+    """
+    Celery's states, and two of ours: PROGRESS (started, and told how far) and LOST (its worker died).
+
+    Drawn with their ranks, by which the store refuses what comes late within one attempt::
+
+        PENDING 0 -> RECEIVED 1 -> STARTED 2 -> PROGRESS 3 -> RETRY 4       (the next attempt begins at RECEIVED)
+                                                          \\-> LOST 5        (gives way to any later word)
+                                                          \\-> SUCCESS | FAILURE | REVOKED 6
+    """
+
+    PENDING = "PENDING"
+    RECEIVED = "RECEIVED"
+    STARTED = "STARTED"
+    PROGRESS = "PROGRESS"
+    RETRY = "RETRY"
+    LOST = "LOST"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    REVOKED = "REVOKED"
+
+    @property
+    def rank(self) -> int:
+        """Place in the order of one attempt."""
+        return _RANKS[self]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no later event of the task is expected. LOST counts: the task may be heard of again, or not."""
+        return self in _FINAL
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_RANKS = {
+    TaskState.PENDING: 0,
+    TaskState.RECEIVED: 1,
+    TaskState.STARTED: 2,
+    TaskState.PROGRESS: 3,
+    TaskState.RETRY: 4,
+    TaskState.LOST: 5,
+    TaskState.SUCCESS: 6,
+    TaskState.FAILURE: 6,
+    TaskState.REVOKED: 6,
+}
+_FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """
+    A snapshot of one task. Times are Unix seconds, ``rate`` is units per second, ``eta`` seconds.
+
+    ``seq`` is given by the store: 1 for the first event of a task, then one more each time; 0 is "not stored yet".
+    """
+
+    task_id: str
+    state: TaskState
+    name: str = ""
+    title: str = ""
+    current: float = 0
+    total: float | None = None
+    percent: float | None = None
+    message: str = ""
+    rate: float | None = None
+    eta: float | None = None
+    attempt: int = 1
+    created_at: float = 0.0
+    started_at: float | None = None
+    at: float = 0.0
+    root_id: str | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    error: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = 0
+    cancelling: bool = False
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object of design: every field by its name; ``cancelling`` only while it is true."""
+        wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at}
+        wire.update(self._details())
+        if self.cancelling:
+            wire["cancelling"] = True
+        return wire
+
+    def to_tail(self) -> str:
+        """
+        What the publish script puts behind ``{"seq":…,"state":…,"at":…``: the other fields, twice encoded.
+
+        The script sets the first three itself, so that it can give the ``seq`` and, for a cancelled or lost
+        task, a new state, and nobody has to parse or encode the rest again.
+
+        Returns:
+            JSON members without braces, escaped as the inside of a JSON string.
+
+        Raises:
+            InvalidData: If ``data`` has no JSON form (NaN and infinity have none).
+        """
+        return encode_twice(self._details())[1:-1]
+
+    @classmethod
+    def from_wire(cls, wire: object) -> TaskEvent:
+        """
+        Read an event that came from outside, checking all that it lets in; unknown members are left out.
+
+        Raises:
+            EventError: If a member is missing or has another type than :class:`TaskEvent` says.
+        """
+        if not isinstance(wire, Mapping):
+            raise EventError(f"a task event must be a JSON object, not {type(wire).__name__}")
+        try:
+            state = TaskState(wire.get("state"))
+        except ValueError:
+            raise EventError(f"{wire.get('state')!r} is no state of a task") from None
+        values = {name: wire[name] for name in _MEMBERS if name in wire}
+        if "task_id" not in values:
+            raise EventError("a task event must have a task_id")
+        for name, value in values.items():
+            if isinstance(value, bool) is not (name == "cancelling") or not isinstance(value, _MEMBERS[name]):
+                raise EventError(f"{name} of a task event can't be {value!r}")
+        return cls(state=state, **values)
+
+    def _details(self) -> dict[str, Any]:
+        return {
+            "task_id": self.task_id,
+            "name": self.name,
+            "title": self.title,
+            "current": self.current,
+            "total": self.total,
+            "percent": self.percent,
+            "message": self.message,
+            "rate": self.rate,
+            "eta": self.eta,
+            "attempt": self.attempt,
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group_id,
+            "error": self.error,
+            "data": self.data,
+        }
+
+
+_NUMBER = (int, float)
+_OPTIONAL_NUMBER = (int, float, type(None))
+_OPTIONAL_TEXT = (str, type(None))
+_MEMBERS: dict[str, type | tuple[type, ...]] = {
+    "task_id": str,
+    "name": str,
+    "title": str,
+    "current": _NUMBER,
+    "total": _OPTIONAL_NUMBER,
+    "percent": _OPTIONAL_NUMBER,
+    "message": str,
+    "rate": _OPTIONAL_NUMBER,
+    "eta": _OPTIONAL_NUMBER,
+    "attempt": int,
+    "created_at": _NUMBER,
+    "started_at": _OPTIONAL_NUMBER,
+    "at": _NUMBER,
+    "root_id": _OPTIONAL_TEXT,
+    "parent_id": _OPTIONAL_TEXT,
+    "group_id": _OPTIONAL_TEXT,
+    "error": _OPTIONAL_TEXT,
+    "data": Mapping,
+    "seq": int,
+    "cancelling": bool,
+}
+
+
+def percent_of(current: float, total: float | None, state: TaskState) -> float | None:
+    """
+    How much of a task is behind it, from 0 to 100 with two decimals; ``None`` if the total is unknown.
+
+    SUCCESS is 100 whatever was counted.
+    """
+    if state is TaskState.SUCCESS:
+        return 100.0
+    if not total:
+        return None
+    return round(min(max(current / total, 0.0), 1.0) * 100, 2)
+
+
+def bounded_amounts(current: float, total: float | None) -> tuple[float, float | None]:
+    """
+    Bring what a task said into a form that makes no broken bar.
+
+    A total of 0 or less is unknown; ``current`` is kept within 0 and the total.
+
+    Raises:
+        EventError: If either is no number, NaN or infinite.
+    """
+    for amount in (current, total):
+        if amount is None:
+            continue
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not math.isfinite(amount):
+            raise EventError(f"{amount!r} is no amount; give a finite number")
+    if total is not None and total <= 0:
+        total = None
+    current = max(current, 0)
+    return (current if total is None else min(current, total)), total
+
+
+def error_text(exc: BaseException) -> str:
+    """
+    What a user is told of an exception: its ``user_message``, or the first line of its own text.
+
+    At most 200 characters, never a traceback; the name of its type where it has no text.
+    """
+    text = str(getattr(exc, "user_message", "") or exc).strip()
+    line = text.splitlines()[0].strip() if text else type(exc).__name__
+    return line if len(line) <= MAX_ERROR_LENGTH else line[: MAX_ERROR_LENGTH - 1] + "…"
+
+
+def encode(data: object) -> str:
+    """
+    JSON as it stands on the wire: compact, UTF-8, without NaN.
+
+    Raises:
+        InvalidData: If ``data`` has no JSON form.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()  # a lone surrogate has no UTF-8 form
+    except UnicodeEncodeError:
+        return json.dumps(data, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidData(f"the data of an event must have a JSON form: {exc}") from exc
+    return text
+
+
+def encode_twice(data: object) -> str:
+    """
+    The inside of the JSON string in which Pusher's protocol carries the data of an event.
+
+    Text is taken as it is, everything else is encoded first. Source: Pusher Channels protocol, "Double encoding".
+    """
+    return encode(data if isinstance(data, str) else encode(data))[1:-1]

@@ -1,0 +1,47 @@
+-- What somebody who begins to listen to a topic needs first: what was missed since an id, or the snapshots.
+-- KEYS: stream, floor, source (user: tasks; task: its hash; channel: its cache)
+-- ARGV: kind ("user", "task" or "channel"), since ("" for none), prefix of the keys of the user's tasks, history ttl
+-- Returns {position, resumed (1 all that was missed, 0 snapshots), messages}: whoever has the messages has
+-- everything up to the position.
+local kind, since = ARGV[1], ARGV[2]
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local floor = redis.call('GET', KEYS[2])
+if not newest and not floor then
+  -- Nothing was ever said here: from now on the history is whole.
+  local now = redis.call('TIME')
+  floor = string.format('%s%03d-0', now[1], math.floor(now[2] / 1000))
+  redis.call('SET', KEYS[2], floor, 'EX', ARGV[4])
+end
+local position = newest and newest[1] or floor
+
+if since ~= '' and floor and not is_before(since, floor) and not is_before(position, since) then
+  local missed = {}
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. since, '+')) do
+    missed[#missed + 1] = entry[1] .. ' ' .. entry[2][2] .. '\n' .. entry[2][4]
+  end
+  return {position, 1, missed}
+end
+
+local messages = {}
+local function add_snapshot(key, task_id)
+  local task = redis.call('HMGET', key, 'seq', 'state', 'at', 'tail', 'cancel', 'rank', 'id')
+  if not task[1] then return false end
+  local header = task_header(task_id, task[1], 1)
+  local members = task_members(task[1], task[2], task[3], task[4], task[5] and tonumber(task[6]) < TERMINAL)
+  messages[#messages + 1] = {task[7], task[7] .. ' ' .. header .. '\n' .. members}
+  return true
+end
+
+if kind == 'user' then
+  for _, task_id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+    if not add_snapshot(ARGV[3] .. task_id, task_id) then redis.call('ZREM', KEYS[3], task_id) end
+  end
+  table.sort(messages, function(a, b) return is_before(a[1], b[1]) end)
+elseif kind == 'task' then
+  add_snapshot(KEYS[3], string.sub(KEYS[3], #ARGV[3] + 1))
+else
+  local cached = redis.call('GET', KEYS[3])
+  if cached then messages[1] = {'', cached} end
+end
+for index, message in ipairs(messages) do messages[index] = message[2] end
+return {position, 0, messages}

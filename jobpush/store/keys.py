@@ -1,0 +1,70 @@
+"""
+The names of all that jobpush keeps in Redis.
+
+What belongs to a topic carries the topic as its hash tag, ``{user:42}``, so that a cluster keeps it in one slot
+and one script may touch it all. No part of a name is ever used as a pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..channels import Topic, escape_id
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys below one prefix."""
+
+    prefix: str
+
+    def topic(self, topic: Topic) -> str:
+        """Pub/sub channel of a topic."""
+        return f"{self.prefix}:{{{topic}}}"
+
+    def stream(self, topic: Topic) -> str:
+        """History of a topic: a stream, bounded and expiring."""
+        return f"{self.prefix}:{{{topic}}}:stream"
+
+    def floor(self, topic: Topic) -> str:
+        """Stream id after which the history of a topic holds every event."""
+        return f"{self.prefix}:{{{topic}}}:floor"
+
+    def connections(self, topic: Topic) -> str:
+        """Hash of gateway id to the number of its connections that hear the topic."""
+        return f"{self.prefix}:{{{topic}}}:connections"
+
+    def cache(self, topic: Topic) -> str:
+        """Last event of a cache channel."""
+        return f"{self.prefix}:{{{topic}}}:cache"
+
+    def tasks(self, topic: Topic) -> str:
+        """Sorted set of a user's task ids (escaped), by ``created_at``."""
+        return f"{self.prefix}:{{{topic}}}:tasks"
+
+    def task(self, topic: Topic, task_id: str) -> str:
+        """Hash with the snapshot of a task."""
+        return self.task_prefix(topic) + escape_id(task_id)
+
+    def task_prefix(self, topic: Topic) -> str:
+        """What the keys of a user's tasks begin with."""
+        return f"{self.prefix}:{{{topic}}}:task:"
+
+    def owner(self, task_id: str) -> str:
+        """The escaped id of the user whose task it is."""
+        return f"{self.prefix}:owner:{escape_id(task_id)}"
+
+    @property
+    def gateways(self) -> str:
+        """Sorted set of gateway ids, by the time at which their lease ends."""
+        return f"{self.prefix}:gateways"
+
+    @property
+    def cancels(self) -> str:
+        """Stream of cancel requests, for the parents of the workers."""
+        return f"{self.prefix}:cancels"
+
+    @property
+    def cancel(self) -> str:
+        """Pub/sub channel of the same requests, for the processes that run the tasks."""
+        return f"{self.prefix}:cancel"

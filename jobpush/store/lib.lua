@@ -1,0 +1,37 @@
+-- Shared by the scripts: put in front of each of them. A topic has four keys in one slot:
+--   topic (pub/sub), stream (history), floor (the history holds every event after this id), and its own snapshots.
+-- A message is "<stream id> <task id or -> <seq> <final> <excluded socket or ->\n<members of the frame>".
+
+-- Append to the history and publish, under one id.
+local function announce(topic, stream, floor, header, members, size, ttl)
+  local id = redis.call('XADD', stream, '*', 'h', header, 'm', members)
+  if redis.call('XTRIM', stream, 'MAXLEN', '~', size) > 0 then
+    redis.call('SET', floor, redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1])
+  else
+    redis.call('SET', floor, id, 'NX')
+  end
+  redis.call('EXPIRE', stream, ttl)
+  redis.call('EXPIRE', floor, ttl)
+  redis.call('PUBLISH', topic, id .. ' ' .. header .. '\n' .. members)
+  return id
+end
+
+-- The members of a task's frame: the event's data as a JSON string within JSON.
+local function task_members(seq, state, at, tail, cancelling)
+  return '"event":"jobpush:task","data":"{\\"seq\\":' .. seq .. ',\\"state\\":\\"' .. state .. '\\",\\"at\\":' .. at
+    .. ',' .. tail .. (cancelling and ',\\"cancelling\\":true}"' or '}"')
+end
+
+local function task_header(task_id, seq, final)
+  return task_id .. ' ' .. seq .. ' ' .. final .. ' -'
+end
+
+-- Whether the stream id a is smaller than b ("milliseconds-number", compared as two numbers).
+local function is_before(a, b)
+  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
+  a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
+  return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
+end
+
+local TERMINAL = 6

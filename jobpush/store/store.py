@@ -1,0 +1,336 @@
+"""
+What jobpush keeps in Redis, and what it promises about it.
+
+- Storing the snapshot of a task and publishing its event are one step, seen by all in one order.
+- Live delivery is at most once; resuming from an event's ``id`` makes it exact while the history reaches back.
+- ``seq`` counts from 1 per task, and goes on from the larger of what Redis and the publisher know.
+- Within one run of a task nothing overwrites SUCCESS, FAILURE or REVOKED.
+- All is bounded and expires: see :class:`jobpush.config.Config`.
+
+This client blocks; the gateway's hub speaks to the same keys through :mod:`jobpush.store.subscriber`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_topic
+from ..config import Config
+from ..errors import StoreError, TaskNotFound
+from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
+from .keys import Keys
+from .scripts import Call, load, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Entries of the stream of cancel requests that are kept; a worker reads it within seconds.
+_CANCELS_KEPT = 10_000
+
+
+class Outcome(IntEnum):
+    """What the publish script did."""
+
+    STORED = 1
+    STALE = 0
+    CANCELLED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWrite:
+    """
+    One event to be stored.
+
+    Args:
+        user_id: Owner of the task.
+        event: What happened; its ``seq`` is the last one that the publisher knows of (0: none).
+        is_pinned: Whether readers must not skip it: the first and the last of an attempt.
+        ttl: Seconds that the snapshot lives; ``None``: as configured.
+    """
+
+    user_id: str
+    event: TaskEvent
+    is_pinned: bool = False
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of an event: its ``seq`` (the stored one's if it was refused), and whether a cancel was asked."""
+
+    outcome: Outcome
+    seq: int
+    is_cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    What a notification met.
+
+    ``connections`` is how many were there to hear it, in all and by channel; ``ids`` are its stream ids by channel.
+    """
+
+    ids: Mapping[str, str]
+    by_channel: Mapping[str, int]
+
+    @property
+    def connections(self) -> int:
+        """Connections in all; one that hears two of the channels counts twice."""
+        return sum(self.by_channel.values())
+
+
+class Store:
+    """The blocking client. Connects on first use; safe to use from threads and after a fork."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.keys = Keys(config.prefix)
+        self._client: redis.Redis = redis.Redis.from_url(
+            config.redis_url,
+            socket_timeout=config.publish_timeout,
+            socket_connect_timeout=config.publish_timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def close(self) -> None:
+        """Give the connections back to Redis."""
+        self._client.close()
+
+    def ping(self) -> None:
+        """
+        Ask whether Redis is there.
+
+        Raises:
+            StoreError: If it does not answer within ``Config.publish_timeout`` seconds.
+        """
+        with _store_errors():
+            self._client.ping()
+
+    # -- tasks ---------------------------------------------------------------------------------------
+
+    def publish(self, writes: Sequence[TaskWrite]) -> list[Published]:
+        """
+        Store snapshots and publish their events, all in one round trip.
+
+        Returns:
+            One :class:`Published` for each write, in order.
+
+        Raises:
+            InvalidData: If the data of an event has no JSON form; nothing was sent then.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
+        """
+        calls = [self._publish_call(write) for write in writes]
+        owners = [
+            ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w))
+            for w in writes
+            if w.event.state is not TaskState.PROGRESS
+        ]
+        with _store_errors():
+            replies = run(self._client, calls, owners)
+        return [Published(Outcome(status), seq, bool(flag)) for status, seq, flag in replies[: len(calls)]]
+
+    def log(self, user_id: str, task_id: str, message: str, *, level: str, at: float) -> None:
+        """Publish a line of a task's text: ``jobpush:log``, ``{"task_id", "level", "message", "at"}``."""
+        data = {"task_id": task_id, "level": level, "message": message, "at": at}
+        call = self._trigger_call(user_topic(user_id), LOG_EVENT, data, task_id=escape_id(task_id))
+        with _store_errors():
+            run(self._client, [call])
+
+    def tasks(self, user_id: str) -> list[TaskEvent]:
+        """The snapshots of a user's running and recent tasks, newest first."""
+        topic = user_topic(user_id)
+        events = self._snapshots(topic, "user", self.keys.tasks(topic))
+        return sorted(events, key=lambda event: event.created_at, reverse=True)
+
+    def task(self, task_id: str) -> TaskEvent:
+        """
+        The snapshot of one task.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        topic = user_topic(self.owner(task_id))
+        events = self._snapshots(topic, "task", self.keys.task(topic, task_id))
+        if not events:
+            raise TaskNotFound(task_id)
+        return events[0]
+
+    def owner(self, task_id: str) -> str:
+        """
+        The user whose task it is.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        with _store_errors():
+            owner: bytes | None = self._client.get(self.keys.owner(task_id))  # type: ignore[assignment, unused-ignore]
+        if owner is None:
+            raise TaskNotFound(task_id)
+        return unescape_id(owner.decode())
+
+    def cancel(self, task_id: str) -> TaskState:
+        """
+        Ask for the end of a task, tell its readers, and tell the workers.
+
+        Returns:
+            The state after it: REVOKED if it had not started; STARTED or PROGRESS if it runs and is being
+            cancelled; its final state if it was too late.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        topic = user_topic(self.owner(task_id))
+        config = self.config
+        arguments = (
+            escape_id(task_id),
+            repr(time.time()),
+            config.final_ttl,
+            config.history_size,
+            config.history_ttl,
+        )
+        call = Call(load("cancel"), self._task_keys(topic, task_id), arguments)
+        with _store_errors():
+            (state,) = run(self._client, [call])
+        if state is None:
+            raise TaskNotFound(task_id)
+        after = TaskState(state.decode())
+        if after is TaskState.REVOKED or not after.is_final:
+            with _store_errors(), self._client.pipeline(transaction=False) as pipeline:
+                pipeline.xadd(self.keys.cancels, {"task_id": task_id}, maxlen=_CANCELS_KEPT)
+                pipeline.publish(self.keys.cancel, task_id)
+                pipeline.execute()
+        return after
+
+    # -- notifications -------------------------------------------------------------------------------
+
+    def trigger(self, channels: Iterable[str], event: str, data: object, *, exclude: str | None = None) -> Receipt:
+        """
+        Publish one event to any number of channels, in one round trip.
+
+        Args:
+            channels: Names of channels; already validated.
+            event: Name of the event; already validated.
+            data: Text, or anything with a JSON form.
+            exclude: The ``socket_id`` that is not to hear it.
+
+        Raises:
+            InvalidData: If the data has no JSON form.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        names = list(dict.fromkeys(channels))
+        calls = [self._channel_call(name, event, data, exclude) for name in names]
+        with _store_errors():
+            *replies, live = run(self._client, calls, [self._live_gateways()])
+        ids = {name: reply[0].decode() for name, reply in zip(names, replies, strict=True)}
+        counts = {name: _count(reply[1], set(live)) for name, reply in zip(names, replies, strict=True)}
+        return Receipt(ids, counts)
+
+    def _live_gateways(self) -> tuple[str | float, ...]:
+        return "ZRANGEBYSCORE", self.keys.gateways, time.time(), "+inf"
+
+    # -- calls of the scripts ------------------------------------------------------------------------
+
+    def _ttl(self, write: TaskWrite) -> int:
+        if write.ttl is not None:
+            return write.ttl
+        return self.config.final_ttl if write.event.state.is_final else self.config.task_ttl
+
+    def _task_keys(self, topic: Topic, task_id: str) -> tuple[str, ...]:
+        keys = self.keys
+        return (
+            keys.task(topic, task_id),
+            keys.tasks(topic),
+            keys.topic(topic),
+            keys.stream(topic),
+            keys.floor(topic),
+        )
+
+    def _publish_call(self, write: TaskWrite) -> Call:
+        event, config = write.event, self.config
+        arguments = (
+            escape_id(event.task_id),
+            event.state.value,
+            event.state.rank,
+            int(write.is_pinned or event.state.is_final),
+            repr(float(event.created_at)),
+            event.attempt,
+            repr(float(event.at)),
+            event.seq,
+            event.to_tail(),
+            self._ttl(write),
+            config.max_tasks,
+            config.history_size,
+            config.history_ttl,
+        )
+        return Call(load("publish"), self._task_keys(user_topic(write.user_id), event.task_id), arguments)
+
+    def _channel_call(self, channel: str, event: str, data: object, exclude: str | None) -> Call:
+        topic = topic_for(channel)
+        task_id = "-"
+        if topic is None:  # a task's channel is fed by its owner's topic
+            task_id = channel[len("private-task-") :]
+            topic = user_topic(self.owner(unescape_id(task_id)))
+        cache_ttl = self.config.cache_ttl if is_cache(channel) else 0
+        return self._trigger_call(topic, event, data, task_id=task_id, exclude=exclude, cache_ttl=cache_ttl)
+
+    def _trigger_call(
+        self,
+        topic: Topic,
+        event: str,
+        data: object,
+        *,
+        task_id: str = "-",
+        exclude: str | None = None,
+        cache_ttl: int = 0,
+    ) -> Call:
+        keys, config = self.keys, self.config
+        header = f"{task_id} 0 1 {exclude or '-'}"
+        members = f'"event":{encode(event)},"data":"{encode_twice(data)}"'
+        topic_keys = (
+            keys.topic(topic),
+            keys.stream(topic),
+            keys.floor(topic),
+            keys.connections(topic),
+            keys.cache(topic),
+        )
+        return Call(load("trigger"), topic_keys, (header, members, config.history_size, config.history_ttl, cache_ttl))
+
+    def _snapshots(self, topic: Topic, kind: str, source: str) -> list[TaskEvent]:
+        keys = (self.keys.stream(topic), self.keys.floor(topic), source)
+        call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
+        with _store_errors():
+            ((_, _, messages),) = run(self._client, [call])
+        return [read_task_message(message) for message in messages]
+
+
+def read_task_message(message: bytes) -> TaskEvent:
+    """The event inside a message that a script made: see ``lib.lua`` for its form."""
+    _, _, members = message.partition(b"\n")
+    frame: dict[str, Any] = json.loads(b"{" + members + b"}")
+    return TaskEvent.from_wire(json.loads(frame["data"]))
+
+
+def _count(connections: Sequence[bytes], live: set[bytes]) -> int:
+    """Sum a flat list of gateway and number over the gateways whose lease has not ended."""
+    pairs = zip(connections[::2], connections[1::2], strict=True)
+    return sum(int(number) for gateway, number in pairs if gateway in live)
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as exc:
+        raise StoreError(f"Redis did not do what was asked: {exc}") from exc
