@@ -1,0 +1,59 @@
+"""Where settings come from, and how wrong ones are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.errors import ConfigurationError, MissingSetting
+
+
+def test_a_keyword_goes_before_the_application_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_PREFIX", "from-environment")
+
+    assert Config.load({"prefix": "keyword"}, {"prefix": "application"}).prefix == "keyword"
+    assert Config.load({"prefix": None}, {"prefix": "application"}).prefix == "application"
+    assert Config.load({}, {}).prefix == "from-environment"
+
+
+def test_text_from_the_environment_takes_the_kind_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_MIN_INTERVAL", "0.5")
+    monkeypatch.setenv("JOBPUSH_MAX_TASKS", "7")
+    monkeypatch.setenv("JOBPUSH_ALLOWED_ORIGINS", "https://a.example, https://b.example,")
+
+    config = Config.load({}, {})
+
+    assert config.min_interval == 0.5
+    assert config.max_tasks == 7
+    assert config.allowed_origins == ("https://a.example", "https://b.example")
+
+
+def test_an_unknown_keyword_is_told_with_those_that_exist() -> None:
+    with pytest.raises(ConfigurationError, match="unknown setting 'redis'.*redis_url"):
+        Config.load({"redis": "redis://"}, {})
+
+
+def test_a_value_of_another_kind_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_MAX_TASKS", "many")
+
+    with pytest.raises(ConfigurationError, match="JOBPUSH_MAX_TASKS must be of the kind int, not 'many'"):
+        Config.load({}, {})
+
+
+def test_no_secret_has_a_default() -> None:
+    with pytest.raises(MissingSetting, match="JOBPUSH_KEY is not set; make one"):
+        Config().require_credentials()
+    with pytest.raises(MissingSetting, match="JOBPUSH_SECRET is not set; make one"):
+        Config(key="k").require_credentials()
+
+
+def test_an_app_id_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="digits only"):
+        Config(key="k", secret="s", app_id="main").require_credentials()
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    shown = repr(Config(redis_url="redis://:hunter2@host/0", secret="s3cret"))
+
+    assert "hunter2" not in shown
+    assert "s3cret" not in shown

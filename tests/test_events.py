@@ -1,0 +1,146 @@
+"""The vocabulary: amounts, percent, errors, and the forms on the wire."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobpush.errors import EventError, InvalidData
+from jobpush.events import (
+    TaskEvent,
+    TaskState,
+    bounded_amounts,
+    encode_twice,
+    error_text,
+    percent_of,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+def test_percent_of_an_unknown_total_is_null() -> None:
+    assert percent_of(5, None, TaskState.PROGRESS) is None
+
+
+def test_success_is_a_hundred_percent_whatever_was_counted() -> None:
+    assert percent_of(1, 3, TaskState.SUCCESS) == 100.0
+    assert percent_of(0, None, TaskState.SUCCESS) == 100.0
+
+
+def test_percent_has_two_decimals() -> None:
+    assert percent_of(1, 3, TaskState.PROGRESS) == 33.33
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "bounded"),
+    [
+        (5, 10, (5, 10)),
+        (11, 10, (10, 10)),
+        (-1, 10, (0, 10)),
+        (3, 0, (3, None)),
+        (3, -7, (3, None)),
+        (3, None, (3, None)),
+    ],
+)
+def test_amounts_are_kept_within_a_bar(
+    current: float, total: float | None, bounded: tuple[float, float | None]
+) -> None:
+    assert bounded_amounts(current, total) == bounded
+
+
+@pytest.mark.parametrize("amount", [math.nan, math.inf, -math.inf, "7", True, [], object()])
+def test_what_is_no_amount_is_refused(amount: object) -> None:
+    with pytest.raises(EventError, match="finite number"):
+        bounded_amounts(amount, 10)  # type: ignore[arg-type]
+    with pytest.raises(EventError, match="finite number"):
+        bounded_amounts(1, amount)  # type: ignore[arg-type]
+
+
+def test_an_error_is_told_by_its_first_line() -> None:
+    assert error_text(ValueError("disk full\n  at /srv/secret.py")) == "disk full"
+
+
+def test_an_error_without_text_is_told_by_its_type() -> None:
+    assert error_text(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_long_error_is_cut_at_200_characters() -> None:
+    text = error_text(ValueError("x" * 1000))
+
+    assert len(text) == 200
+    assert text.endswith("…")
+
+
+def test_the_message_for_the_user_is_preferred() -> None:
+    class NoVideo(Exception):
+        user_message = "This file is no video."
+
+    assert error_text(NoVideo("moov atom not found")) == "This file is no video."
+
+
+@given(st.text(), st.dictionaries(st.text(), json_values))
+def test_an_event_comes_back_from_the_wire_as_it_went(title: str, data: dict[str, object]) -> None:
+    event = TaskEvent("t", TaskState.PROGRESS, title=title, current=1, total=2.5, data=data, seq=3, at=4.5)
+
+    assert TaskEvent.from_wire(json.loads(json.dumps(event.to_wire()))) == event
+
+
+@given(st.text(), st.dictionaries(st.text(), json_values))
+def test_the_tail_completed_by_the_script_is_the_event(title: str, data: dict[str, object]) -> None:
+    event = TaskEvent("t", TaskState.STARTED, title=title, data=data, seq=7, at=1.5)
+
+    frame = '{"data":"{\\"seq\\":7,\\"state\\":\\"STARTED\\",\\"at\\":1.5,' + event.to_tail() + '}"}'
+
+    assert json.loads(json.loads(frame.encode())["data"]) == json.loads(json.dumps(event.to_wire()))
+
+
+@pytest.mark.parametrize("data", [{"x": math.nan}, {"x": object()}, {"x": {1, 2}}])
+def test_data_without_a_json_form_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises(InvalidData):
+        TaskEvent("t", TaskState.PROGRESS, data=data).to_tail()
+
+
+def test_text_is_encoded_once_and_everything_else_twice() -> None:
+    assert encode_twice('{"a":1}') == encode_twice({"a": 1}) == '{\\"a\\":1}'
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        None,
+        [],
+        {},
+        {"task_id": "t"},
+        {"task_id": "t", "state": "DONE"},
+        {"state": "STARTED"},
+        {"task_id": 7, "state": "STARTED"},
+        {"task_id": "t", "state": "STARTED", "current": "much"},
+        {"task_id": "t", "state": "STARTED", "current": True},
+        {"task_id": "t", "state": "STARTED", "cancelling": 1},
+        {"task_id": "t", "state": "STARTED", "data": []},
+    ],
+)
+def test_what_is_no_event_is_refused(wire: object) -> None:
+    with pytest.raises(EventError):
+        TaskEvent.from_wire(wire)
+
+
+def test_members_of_a_later_version_are_left_out() -> None:
+    event = TaskEvent.from_wire({"task_id": "t", "state": "STARTED", "colour": "red"})
+
+    assert event == TaskEvent("t", TaskState.STARTED)
+
+
+def test_an_attempt_has_its_order() -> None:
+    order = ["PENDING", "RECEIVED", "STARTED", "PROGRESS", "RETRY", "LOST", "SUCCESS"]
+
+    assert sorted(order, key=lambda name: TaskState(name).rank) == order
+    assert [name for name in order if TaskState(name).is_final] == ["LOST", "SUCCESS"]
