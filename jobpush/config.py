@@ -59,6 +59,26 @@ class Config:
     #: Bytes of an event's data on the wire. Pusher's own limit is 10 KB.
     max_data: int = 10_240
 
+    # -- Pusher protocol -----------------------------------------------------------------------------
+    #: Seconds of silence after which either end pings. Pusher's value.
+    activity_timeout: int = 120
+    #: Seconds that the answer to a ping may take. Pusher's value.
+    pong_timeout: float = 30.0
+    #: Seconds within which a connection must sign in or join an authorised channel; 0: any time. Pusher's is 30.
+    signin_timeout: float = 0.0
+    #: Channels of one connection; each costs memory here and in Redis.
+    max_channels: int = 1_000
+    #: Bytes of the user_info of one user. Pusher's value.
+    max_user_info: int = 1_024
+    #: Users whom one connection may watch. Pusher's value.
+    max_watchlist: int = 100
+    #: Bytes of one message of a client: a full watchlist, or twice-encoded client data, has room.
+    max_message: int = 65_536
+    #: Bytes of the data of a client event. Pusher's value.
+    max_client_data: int = 10_240
+    #: Client events of one connection per second. Pusher's value.
+    client_event_rate: int = 10
+
     # -- gateway -------------------------------------------------------------------------------------
     #: Origins that may connect, comma-separated; ``*`` is any. Empty: the host's own only.
     allowed_origins: tuple[str, ...] = ()

@@ -1,0 +1,204 @@
+"""
+Pusher's error codes: one class for each that this server sends.
+
+How far a code reaches is told by its band. Source: Pusher Channels protocol, "Error codes"; the reactions as in
+pusher-js ``protocol.ts`` and ``connection_manager.ts``:
+
+- 4000 to 4099: do not connect again unchanged (pusher-js: ``disconnected`` for good)
+- 4100 to 4199: come back after a second
+- 4200 to 4299: come back at once, all in the same instant: spread these closes
+- 4300 to 4399: told in a ``pusher:error``, the connection stays. Never a close code: pusher-js would not come back
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ..errors import ProtocolError
+from . import messages
+
+#: WebSocket close codes that the core uses. Source: RFC 6455, 7.4.1.
+UNACCEPTABLE_DATA = 1003
+MESSAGE_TOO_BIG = 1009
+
+
+class PusherError(ProtocolError):
+    """
+    An error with one of Pusher's codes: sent as ``pusher:error``, and by its band followed by a close.
+
+    Args:
+        message: What the client is told; the class's own sentence if empty.
+        channel: The channel that it is about.
+    """
+
+    number: ClassVar[int]
+    #: Close code, or ``None`` where the connection stays.
+    close_code: ClassVar[int | None]
+    sentence: ClassVar[str]
+
+    def __init__(self, message: str = "", *, channel: str | None = None) -> None:
+        self.message = message or self.sentence
+        self.channel = channel
+        super().__init__(f"{self.number}: {self.message}")
+
+    def __init_subclass__(cls) -> None:
+        if "close_code" not in cls.__dict__:
+            cls.close_code = cls.number if cls.number < 4300 else None
+
+    @property
+    def frame(self) -> bytes:
+        """The message that tells the client."""
+        return messages.error(self.number, self.message, self.channel)
+
+
+# -- 4000 to 4099: not again ---------------------------------------------------------------------------
+
+
+class UnknownApp(PusherError):
+    """There is no application with this key."""
+
+    number = 4001
+    sentence = "Application does not exist"
+
+
+class InvalidVersion(PusherError):
+    """The protocol version is no number."""
+
+    number = 4006
+    sentence = "Invalid version string format"
+
+
+class UnsupportedVersion(PusherError):
+    """This server does not speak that version of the protocol."""
+
+    number = 4007
+    sentence = "Unsupported protocol version"
+
+
+class MissingVersion(PusherError):
+    """The client did not say which version of the protocol it speaks."""
+
+    number = 4008
+    sentence = "No protocol version supplied"
+
+
+class NotAuthorized(PusherError):
+    """The connection may not be here: origin, sign-in, or nothing authorised in time."""
+
+    number = 4009
+    sentence = "Connection not authorized"
+
+
+# -- 4100 to 4199: after a second ----------------------------------------------------------------------
+
+
+class OverCapacity(PusherError):
+    """The server has no place left, or is about to stop."""
+
+    number = 4100
+    sentence = "Over capacity"
+
+
+# -- 4200 to 4299: at once -----------------------------------------------------------------------------
+
+
+class Reconnect(PusherError):
+    """The connection must be made anew; nothing is wrong with the client."""
+
+    number = 4200
+    sentence = "Generic reconnect immediately"
+
+
+class PongMissing(PusherError):
+    """The client did not answer a ping."""
+
+    number = 4201
+    sentence = "Pong reply not received: ping was sent to the client, but no reply was received"
+
+
+# -- 4300 to 4399: the connection stays ----------------------------------------------------------------
+
+
+class InvalidMessage(PusherError):
+    """
+    A message can't be understood.
+
+    4300 and not Reverb's 4200 nor 4009: Pysher takes any ``pusher:error`` below 4300 as an order to
+    disconnect or to reconnect. Source: the band is Pusher's, "Any other type of error".
+    """
+
+    number = 4300
+    sentence = "Invalid message"
+
+
+class BinaryMessage(InvalidMessage):
+    """Pusher's protocol has text only; who sends binary speaks something else."""
+
+    close_code = UNACCEPTABLE_DATA
+    sentence = "Only text messages are supported"
+
+
+class MessageTooBig(InvalidMessage):
+    """A message is longer than :attr:`Config.max_message`; the rest of it is not read."""
+
+    close_code = MESSAGE_TOO_BIG
+    sentence = "Message too big"
+
+
+class ClientEventRejected(PusherError):
+    """A client event was not passed on: too many, too big, or not allowed there."""
+
+    number = 4301
+    sentence = "Client event rejected due to rate limit"
+
+
+class WatchlistTooLong(PusherError):
+    """A watchlist was cut."""
+
+    number = 4302
+    sentence = "Watchlist limit exceeded"
+
+
+# -- refused subscriptions: no code, the channel is told -----------------------------------------------
+
+
+class SubscriptionRefused(ProtocolError):
+    """
+    A subscription was refused; sent as ``pusher:subscription_error`` on its channel.
+
+    Source: soketi, whose members and types these are; pusher-js hands the data to the channel.
+    """
+
+    type: ClassVar[str]
+    status: ClassVar[int]
+
+    def __init__(self, channel: str, message: str) -> None:
+        self.channel = channel
+        self.message = message
+        super().__init__(f"{channel}: {message}")
+
+    @property
+    def frame(self) -> bytes:
+        """The message that tells the client."""
+        return messages.subscription_error(self.channel, self.type, self.message, self.status)
+
+
+class SubscriptionUnauthorized(SubscriptionRefused):
+    """The signature is missing or wrong, or the channel is another user's."""
+
+    type = "AuthError"
+    status = 401
+
+
+class InvalidSubscription(SubscriptionRefused):
+    """The name of the channel, its channel data or its ``since`` can't be used."""
+
+    type = "InvalidRequest"
+    status = 400
+
+
+class SubscriptionLimitReached(SubscriptionRefused):
+    """The connection has as many channels as it may, or the presence channel as many members."""
+
+    type = "LimitReached"
+    status = 429

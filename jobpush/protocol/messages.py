@@ -1,0 +1,122 @@
+"""
+Every message of the Pusher protocol that the server sends, as UTF-8 JSON; and how a client's is read.
+
+The wire's habits, all in this file: ``data`` is a JSON string inside JSON ("double encoding"), but for
+``pusher:error``, ``pusher:ping`` and ``pusher:pong``, where the documentation shows an object. Where an event of
+ours has a top-level ``id``, it is a stream id with which the client may resume; stock clients ignore it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..events import RESYNC_EVENT, encode
+
+#: ``data`` is there, for some clients can't do without the member.
+PING = b'{"event":"pusher:ping","data":{}}'
+PONG = b'{"event":"pusher:pong","data":{}}'
+
+
+def connection_established(socket_id: str, activity_timeout: int) -> bytes:
+    """The first message. ``activity_timeout`` is in seconds; pusher-js gives up without it."""
+    return _message("pusher:connection_established", {"socket_id": socket_id, "activity_timeout": activity_timeout})
+
+
+def error(code: int, message: str, channel: str | None = None) -> bytes:
+    """``pusher:error``; ``data`` is an object, as documented."""
+    wire: dict[str, object] = {"event": "pusher:error", "data": {"code": code, "message": message}}
+    if channel is not None:
+        wire["channel"] = channel
+    return encode(wire).encode()
+
+
+def signin_success(user_data: str) -> bytes:
+    """The answer to ``pusher:signin``; ``user_data`` is the very text that the client sent."""
+    return _message("pusher:signin_success", {"user_data": user_data})
+
+
+def subscription_succeeded(channel: str, position: str, members: Mapping[str, str] | None = None) -> bytes:
+    """
+    The answer to ``pusher:subscribe``.
+
+    Args:
+        channel: Name of the channel.
+        position: Stream id up to which the client has everything once it has what follows.
+        members: JSON text of ``user_info`` by user id; of presence channels only.
+    """
+    data = "{}" if members is None else _presence(members)
+    return _frame("pusher_internal:subscription_succeeded", channel, data, position)
+
+
+def subscription_error(channel: str, kind: str, message: str, status: int) -> bytes:
+    """The answer to a ``pusher:subscribe`` that is refused; ``data`` is an object, as pusher-js hands it on."""
+    data = {"type": kind, "error": message, "status": status}
+    return encode({"event": "pusher:subscription_error", "channel": channel, "data": data}).encode()
+
+
+def cache_miss(channel: str) -> bytes:
+    """What follows ``subscription_succeeded`` where a cache channel has nothing to show."""
+    return encode({"event": "pusher:cache_miss", "channel": channel}).encode()
+
+
+def member_added(channel: str, user_id: str, user_info: str) -> bytes:
+    """To the others of a presence channel, at a user's first connection; ``user_info`` is JSON text."""
+    data = f'{{"user_id":{encode(user_id)},"user_info":{user_info}}}'
+    return _frame("pusher_internal:member_added", channel, data)
+
+
+def member_removed(channel: str, user_id: str) -> bytes:
+    """To the others of a presence channel, at a user's last connection."""
+    return _frame("pusher_internal:member_removed", channel, encode({"user_id": user_id}))
+
+
+def subscription_count(channel: str, count: int) -> bytes:
+    """To all of a channel that is no presence channel; at every change, or less often in big ones."""
+    return _frame("pusher_internal:subscription_count", channel, encode({"subscription_count": count}))
+
+
+def watchlist_events(*, online: Iterable[str] = (), offline: Iterable[str] = ()) -> bytes:
+    """Which users of a connection's watchlist came or went; all of them after sign-in."""
+    named = {"online": list(online), "offline": list(offline)}
+    events = [{"name": name, "user_ids": user_ids} for name, user_ids in named.items() if user_ids]
+    return _message("pusher_internal:watchlist_events", {"events": events})
+
+
+def resync(channel: str) -> bytes:
+    """The history does not reach back to the client's ``since``: snapshots follow, what lies between is lost."""
+    return _frame(RESYNC_EVENT, channel, "{}")
+
+
+def event(channel: bytes, members: bytes, stream_id: bytes) -> bytes:
+    """
+    An application's event.
+
+    Args:
+        channel: Name of the channel, valid.
+        members: ``"event":…,"data":…`` as they came from Redis; see :func:`event_members`.
+        stream_id: Its ``id``.
+    """
+    return b'{"channel":"%b",%b,"id":"%b"}' % (channel, members, stream_id)
+
+
+def event_members(name: str, data: str, user_id: str | None = None) -> str:
+    """What Redis carries of an event: its members but for channel and id; ``data`` is a JSON string with quotes."""
+    members = f'"event":{encode(name)},"data":{data}'
+    return members if user_id is None else f'{members},"user_id":{encode(user_id)}'
+
+
+def _message(name: str, data: object) -> bytes:
+    return encode({"event": name, "data": encode(data)}).encode()
+
+
+def _frame(name: str, channel: str, data: str, position: str | None = None) -> bytes:
+    wire = {"event": name, "channel": channel, "data": data}
+    if position is not None:
+        wire["id"] = position
+    return encode(wire).encode()
+
+
+def _presence(members: Mapping[str, str]) -> str:
+    """The JSON text of a presence channel's members; their ``user_info`` is JSON already."""
+    known = ",".join(f"{encode(user_id)}:{user_info}" for user_id, user_info in members.items())
+    return f'{{"presence":{{"ids":{encode(list(members))},"hash":{{{known}}},"count":{len(members)}}}}}'
