@@ -83,6 +83,26 @@ class Config:
     #: Origins that may connect, comma-separated; ``*`` is any. Empty: the host's own only.
     allowed_origins: tuple[str, ...] = ()
 
+    # -- webhooks ------------------------------------------------------------------------------------
+    #: Where events are told, comma-separated. Which ones: ``https://host/#kinds=member_added+client_event&prefix=chat-``.
+    webhook_urls: tuple[str, ...] = field(default=(), repr=False)
+    #: Whether addresses inside may be called. Off, so that a slip in a URL opens nothing that only we can reach.
+    webhook_allow_private: bool = False
+    #: Seconds that events are gathered for one request, of 20 at most. Both are Pusher's own numbers.
+    webhook_batch_interval: float = 0.25
+    #: Seconds that a connection may take.
+    webhook_connect_timeout: float = 5.0
+    #: Seconds that a whole try may take, the connection included; then the next one follows.
+    webhook_timeout: float = 10.0
+    #: Seconds from the first try to the second, about; doubled with each further one.
+    webhook_retry_delay: float = 5.0
+    #: Seconds between two tries at most. A Redis broker delivers twice what waits past its visibility timeout (1 h).
+    webhook_max_countdown: float = 1_800.0
+    #: Seconds after an event at which its delivery is given up.
+    webhook_give_up_after: float = 86_400.0
+    #: Seconds after which the events of a worker that vanished are taken over by another.
+    webhook_claim_after: float = 60.0
+
     @classmethod
     def load(cls, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
         """
