@@ -78,6 +78,11 @@ class EmbeddedRedis:
             raise RuntimeError("the server has not been started yet")
         return self._child.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server is there, as far as its process tells."""
+        return self._child is not None and self._child.is_running
+
     def start(self) -> EmbeddedRedis:
         """
         Start the server and wait until it answers.
@@ -114,7 +119,7 @@ class EmbeddedRedis:
         Args:
             keep_data: Whether it comes back with what it held. What a :meth:`kill` took does not come back.
         """
-        if self._child is not None and self._child.is_running:
+        if self._child is not None and self.is_running:
             self._shut_down(save=keep_data)
             self._child.kill()
         if not keep_data:

@@ -13,7 +13,6 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 #: $0 is the process group, $@ what is to be removed. A line on the pipe: we did all that ourselves.
 #: Not prctl(PR_SET_PDEATHSIG): that ends the child with the thread that started it, needs code run between
@@ -38,6 +37,7 @@ class ChildProcess:
         *,
         log: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
         leftovers: Sequence[Path] = (),
     ) -> None:
         """
@@ -47,16 +47,27 @@ class ChildProcess:
             command: Program and arguments; no shell is involved.
             log: File for its output, appended to. ``None``: it writes to our own output.
             environment: The child's whole environment. ``None``: ours.
+            descriptors: Open files and sockets of ours that the child inherits under the same numbers.
             leftovers: Folders and files that the guard removes if we vanish.
         """
         output = log.open("ab") if log else None
         try:
-            self._process = _spawn(command, stdin=subprocess.DEVNULL, output=output, environment=environment)
+            self._process = subprocess.Popen(  # noqa: S603 - a list of ours, and no shell sees it
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
         finally:
             if output:
                 output.close()
-        self._guard = _spawn(
-            ["/bin/sh", "-c", _GUARD, str(self.pid), *map(str, leftovers)], stdin=subprocess.PIPE
+        self._guard = subprocess.Popen(  # noqa: S603 - as above; the paths are arguments, not part of the script
+            ["/bin/sh", "-c", _GUARD, str(self.pid), *map(str, leftovers)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
 
     @property
@@ -102,18 +113,6 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             return False
         return True
-
-
-def _spawn(
-    command: Sequence[str],
-    *,
-    stdin: int,
-    output: IO[bytes] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - a list of ours, and no shell sees it
-        command, stdin=stdin, stdout=output, stderr=output, env=environment, start_new_session=True
-    )
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

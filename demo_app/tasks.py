@@ -1,0 +1,91 @@
+"""
+The Celery side: one task that turns an upload into a film, and says how far it is.
+
+    celery -A demo_app.tasks worker
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+
+from jobpush import JobPush, progress
+
+from . import video
+from .files import Library, Video, mp4_name
+from .settings import Settings
+
+#: Seconds that one film may take; a file can be made to keep ffmpeg busy for ever.
+MAX_ENCODING_TIME = 3600
+#: Percent of the bar that the browser has filled with the upload when the task begins.
+UPLOAD_PERCENT = 25
+#: Where in the film its poster is taken: not at the start, which is often black.
+_POSTER_AT = 0.25
+
+settings = Settings.from_environment()
+library = Library(settings.dir)
+
+celery_app = Celery("demo_app")
+jobpush = JobPush(celery_app)
+
+
+def broker_url(redis_url: str) -> str:
+    """Celery's own form of a Redis URL; it knows sockets by another name than redis-py."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    return f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
+
+
+celery_app.conf.update(
+    broker_url=broker_url(os.environ.get("JOBPUSH_REDIS_URL", "redis://localhost:6379/0")),
+    broker_connection_retry_on_startup=True,
+    task_default_queue=settings.queue,
+    task_ignore_result=True,  # the browser hears of the end from jobpush; nobody asks a result backend
+    task_soft_time_limit=MAX_ENCODING_TIME,
+    worker_prefetch_multiplier=1,  # a long task must not hold back the next while another child is idle
+)
+
+
+@celery_app.task(name="demo.encode")
+@jobpush.track(
+    user="user_id",
+    title="{filename}",
+    errors={SoftTimeLimitExceeded: "This took more than an hour, so it was stopped. Try a shorter video."},
+)
+def encode(user_id: str, video_id: str, filename: str) -> None:
+    """
+    Turn an upload into a film with a poster.
+
+    However it ends, by an error, a cancel or the loss of its files, it leaves a finished video or nothing.
+    """
+    upload = library.find(user_id, video_id)
+    if upload is None:
+        raise video.VideoError("This upload is gone. Upload the file again.")
+    with upload.removed_unless_finished():
+        upload.finish(_make_film(upload, filename))
+    progress.update(message="ready to play")
+
+
+def _make_film(upload: Video, filename: str) -> dict[str, Any]:
+    progress.stage("uploaded", weight=UPLOAD_PERCENT)
+    progress.stage("probing", weight=2)
+    clip = video.probe(upload.upload)
+
+    progress.stage("encoding", weight=70, total=clip.frames)
+    for frame in video.encode(upload.upload, upload.film):
+        progress.update(frame)
+
+    progress.stage("thumbnail")
+    film = video.probe(upload.film)
+    video.take_poster(upload.film, upload.poster, at=(film.duration or 0) * _POSTER_AT)
+    return {
+        "name": mp4_name(filename),
+        "width": film.width,
+        "height": film.height,
+        "duration": film.duration,
+        "bytes": upload.film.stat().st_size,
+    }
