@@ -7,6 +7,7 @@ The Celery side: one task that turns an upload into a film, and says how far it 
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import Any
 
 from celery import Celery
@@ -66,8 +67,9 @@ def encode(user_id: str, video_id: str, filename: str) -> None:
     if upload is None:
         raise video.VideoError("This upload is gone. Upload the file again.")
     with upload.removed_unless_finished():
-        upload.finish(_make_film(upload, filename))
-    progress.update(message="ready to play")
+        details = _make_film(upload, filename)
+        progress.update(message="ready to play")  # the last point at which a cancel is heeded
+        upload.finish(details)
 
 
 def _make_film(upload: Video, filename: str) -> dict[str, Any]:
@@ -76,8 +78,9 @@ def _make_film(upload: Video, filename: str) -> dict[str, Any]:
     clip = video.probe(upload.upload)
 
     progress.stage("encoding", weight=70, total=clip.frames)
-    for frame in video.encode(upload.upload, upload.film):
-        progress.update(frame)
+    with closing(video.encode(upload.upload, upload.film)) as frames:
+        for frame in frames:
+            progress.update(frame)
 
     progress.stage("thumbnail")
     film = video.probe(upload.film)

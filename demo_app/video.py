@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +94,13 @@ def probe(source: Path) -> Clip:
     return Clip(width=int(size[1]), height=int(size[2]), duration=duration, frames=frames)
 
 
-def encode(source: Path, target: Path) -> Iterator[int]:
+def encode(source: Path, target: Path) -> Generator[int, None, None]:
     """
     Encode a video to H.264 and AAC in MP4, ready to be played while it loads.
 
     Yields:
-        The number of frames written so far, about ten times a second. Leaving the loop, in whatever way, stops
-        ffmpeg; the half-written target is the caller's to remove.
+        The number of frames written so far, about ten times a second. Who leaves early closes the generator
+        (``contextlib.closing``), which stops ffmpeg, and removes the half-written target.
 
     Raises:
         VideoError: If ffmpeg gives up, or there was not one frame in it.

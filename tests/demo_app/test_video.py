@@ -1,0 +1,121 @@
+"""ffmpeg, the real one: what is a video, what comes out, and what is left when somebody leaves early."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from demo_app import video
+from demo_app.sample import DURATION, sample_clip
+from demo_app.video import Clip, VideoError
+
+
+def report_on(path: Path) -> str:
+    done = subprocess.run([video.find_ffmpeg(), "-hide_banner", "-i", path], capture_output=True, text=True)
+    return done.stderr
+
+
+@pytest.fixture(params=["the system's", "imageio-ffmpeg's"])
+def any_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test with each ffmpeg that a machine may have."""
+    if request.param == "imageio-ffmpeg's":
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        assert "imageio_ffmpeg" in video.find_ffmpeg()
+
+
+@pytest.mark.usefixtures("any_ffmpeg")
+def test_clip_is_measured(clips: Path) -> None:
+    assert video.probe(clips / "odd.mkv") == Clip(width=321, height=241, duration=2.0, frames=50)
+
+
+@pytest.mark.usefixtures("any_ffmpeg")
+def test_clip_without_a_duration_has_no_number_of_frames(clips: Path) -> None:
+    assert video.probe(clips / "endless.webm") == Clip(width=320, height=240, duration=None, frames=None)
+
+
+@pytest.mark.usefixtures("any_ffmpeg")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("noise.mp4", "not a video that can be read"),
+        ("empty.mp4", "not a video that can be read"),
+        ("truncated.mp4", "not a video that can be read"),
+        ("sound.mkv", "no picture in this file"),
+        ("picture.png", "not a video"),
+        ("playlist.mp4", "not a video"),
+        ("concat.mp4", "not a video"),
+    ],
+)
+def test_file_that_is_no_video_is_refused_with_a_sentence(clips: Path, name: str, sentence: str) -> None:
+    with pytest.raises(VideoError) as caught:
+        video.probe(clips / name)
+
+    assert sentence in caught.value.user_message
+    assert str(clips) not in caught.value.user_message
+
+
+@pytest.mark.usefixtures("any_ffmpeg")
+def test_film_is_h264_in_even_sides_with_sound(clips: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+
+    frames = list(video.encode(clips / "odd.mkv", film))
+
+    assert frames == sorted(frames)
+    assert frames[-1] == 50
+    report = report_on(film)
+    assert "Video: h264" in report
+    assert "yuv420p" in report
+    assert "320x240" in report
+    assert "Audio: aac" in report
+    assert film.read_bytes().index(b"moov") < film.read_bytes().index(b"mdat")  # plays while it loads
+
+
+def test_large_film_is_made_smaller_and_has_a_poster(clips: Path, tmp_path: Path) -> None:
+    film, poster = tmp_path / "film.mp4", tmp_path / "poster.jpg"
+
+    assert list(video.encode(clips / "wide.mp4", film))[-1] == 25
+    video.take_poster(film, poster, at=0.5)
+
+    assert "1280x720" in report_on(film)
+    assert "640x360" in report_on(poster)
+
+
+def test_who_leaves_early_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
+    with closing(video.encode(clips / "long.mp4", tmp_path / "film.mp4")) as frames:
+        next(frames)
+        assert children_that_run_ffmpeg()
+
+    assert not children_that_run_ffmpeg()
+
+
+def children_that_run_ffmpeg() -> list[str]:
+    """Command lines of our own children, from /proc."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in children]
+    return [line for line in lines if "ffmpeg" in line]
+
+
+def test_damage_in_the_middle_is_told_and_not_hidden(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="can't be converted"):
+        list(video.encode(clips / "noise.mp4", tmp_path / "film.mp4"))
+
+
+def test_without_any_ffmpeg_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(RuntimeError, match="apt install ffmpeg"):
+        video.find_ffmpeg()
+
+
+def test_sample_is_a_video_and_made_once(tmp_path: Path) -> None:
+    clip = sample_clip(tmp_path / "new")
+    made_at = clip.stat().st_mtime_ns
+
+    assert video.probe(clip).duration == DURATION
+    assert sample_clip(tmp_path / "new").stat().st_mtime_ns == made_at
+    assert list(clip.parent.iterdir()) == [clip]
