@@ -55,8 +55,8 @@ def subscription_error(channel: str, kind: str, message: str, status: int) -> by
 
 
 def cache_miss(channel: str) -> bytes:
-    """What follows ``subscription_succeeded`` where a cache channel has nothing to show."""
-    return encode({"event": "pusher:cache_miss", "channel": channel}).encode()
+    """What follows ``subscription_succeeded`` where a cache channel has nothing to show; Pysher wants the ``data``."""
+    return _frame("pusher:cache_miss", channel, "{}")
 
 
 def member_added(channel: str, user_id: str, user_info: str) -> bytes:

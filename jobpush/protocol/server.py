@@ -10,15 +10,43 @@ on account of what a client sends.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from .actions import Action, UserData
-from .codes import PusherError, SubscriptionRefused, SubscriptionUnauthorized
+from ..channels import SERVER_TO_USER, is_cache, is_private
+from ..events import encode
+from . import client_events, messages
+from .actions import Action, Close, Join, Leave, Send, SignIn, UserData
+from .codes import (
+    BinaryMessage,
+    ClientEventRejected,
+    InvalidMessage,
+    MessageTooBig,
+    NotAuthorized,
+    PongMissing,
+    PusherError,
+    SubscriptionLimitReached,
+    SubscriptionRefused,
+    SubscriptionUnauthorized,
+    WatchlistTooLong,
+)
+from .reading import ClientMessage, read_message, read_object, read_text
 from .settings import ProtocolSettings
+from .subscribing import authorize, is_stream_id, read_channel
+from .users import authenticate
+
+#: Seconds over which client events are counted.
+_RATE_WINDOW = 1.0
+_PONG = Send(messages.PONG)
+_PING = Send(messages.PING)
 
 
 def answer(error: PusherError | SubscriptionRefused) -> list[Action]:
     """What tells a client of an error: a message, and by its code a close; for the shell's own errors too."""
-    raise NotImplementedError
+    told = Send(error.frame)
+    if isinstance(error, SubscriptionRefused) or error.close_code is None:
+        return [told]
+    # From protocol 6 on the close code alone would do; older clients, soketi's and Reverb's get both.
+    return [told, Close(error.close_code, error.sentence)]
 
 
 class ServerProtocol:
@@ -30,22 +58,46 @@ class ServerProtocol:
         socket_id: From :func:`~jobpush.protocol.handshake.new_socket_id`.
     """
 
-    def __init__(self, settings: ProtocolSettings, socket_id: str) -> None:
-        raise NotImplementedError
+    # There is one for each of many thousands of idle connections: no __dict__, and what may stay empty is None.
+    __slots__ = (
+        "_channels",
+        "_client_event_count",
+        "_heard_at",
+        "_is_closed",
+        "_joining",
+        "_pinged_at",
+        "_settings",
+        "_signin_until",
+        "_window_began",
+        "socket_id",
+        "user",
+    )
 
-    @property
-    def user(self) -> UserData | None:
-        """Who the connection is signed in as."""
-        raise NotImplementedError
+    def __init__(self, settings: ProtocolSettings, socket_id: str) -> None:
+        self._settings = settings
+        self.socket_id = socket_id
+        #: Who the connection is signed in as.
+        self.user: UserData | None = None
+        # Channel to the user id of the connection's member; None on all but presence channels.
+        self._channels: dict[str, str | None] | None = None
+        self._joining: dict[str, str | None] | None = None
+        self._heard_at = 0.0
+        self._pinged_at: float | None = None
+        self._signin_until: float | None = None
+        self._window_began = 0.0
+        self._client_event_count = 0
+        self._is_closed = False
 
     @property
     def channels(self) -> Collection[str]:
         """The channels that the connection has joined."""
-        raise NotImplementedError
+        return () if self._channels is None else self._channels.keys()
 
     def member_id(self, channel: str) -> str | None:
         """The user id under which the connection is a member of a presence channel that it has joined."""
-        raise NotImplementedError
+        return None if self._channels is None else self._channels.get(channel)
+
+    # -- what the shell tells ------------------------------------------------------------------------
 
     def open(
         self, now: float, *, user: UserData | None = None, announce_user: bool = False, since: str | None = None
@@ -57,30 +109,60 @@ class ServerProtocol:
             now: The time.
             user: Whom the page's session names; signed in at once.
             announce_user: Our own client is there: tell it so, and join its user's channel.
-            since: Stream id of the last event that it has of that channel; what is no stream id counts as lost
-                history, so that the shell says ``jobpush:resync``.
+            since: Stream id of the last event that it has of that channel; what is no stream id is an error that
+                the client is told of, and nothing else.
         """
-        raise NotImplementedError
+        self._heard_at = now
+        timeout = self._settings.signin_timeout
+        self._signin_until = now + timeout if timeout else None
+        established = messages.connection_established(self.socket_id, self._settings.activity_timeout)
+        actions: list[Action] = [Send(established)]
+        if user is None:
+            return actions
+        actions.append(self._signed_in_as(user))
+        if announce_user:
+            actions.append(Send(messages.signin_success(encode({"id": user.id}))))
+            if since and not is_stream_id(since):
+                actions.append(Send(InvalidMessage("since must be the id of an event").frame))
+                since = None
+            actions.append(self._begin_to_join(Join(SERVER_TO_USER + user.id, since or None)))
+        return actions
 
     def receive(self, text: str, now: float) -> list[Action]:
         """Take one complete text message."""
-        raise NotImplementedError
+        if self._is_closed:
+            return []
+        self.touch(now)
+        try:
+            return self._handle(text, now)
+        except (PusherError, SubscriptionRefused) as error:
+            return self._answer(error)
 
     def receive_binary(self, now: float) -> list[Action]:
         """Take a binary message, whatever is in it: an error and a close (1003)."""
-        raise NotImplementedError
+        self.touch(now)
+        return self._answer(BinaryMessage())
 
     def receive_oversized(self, now: float) -> list[Action]:
         """Take note of a message beyond ``settings.max_message`` bytes, not read to its end: error and close (1009)."""
-        raise NotImplementedError
+        self.touch(now)
+        return self._answer(MessageTooBig(f"Message too big: {self._settings.max_message} bytes are allowed"))
 
     def touch(self, now: float) -> None:
         """Note that something came in, a control frame for instance: the client is alive."""
-        raise NotImplementedError
+        self._heard_at = now
+        self._pinged_at = None
 
     def tick(self, now: float) -> list[Action]:
         """What time asks for: a ping, or a close. Call about once a second."""
-        raise NotImplementedError
+        if self._signin_until is not None and now >= self._signin_until:
+            return self._answer(NotAuthorized("Connection not authorized within timeout"))
+        if self._pinged_at is not None:
+            return [] if now - self._pinged_at < self._settings.pong_timeout else self._answer(PongMissing())
+        if self._is_closed or now - self._heard_at < self._settings.activity_timeout:
+            return []
+        self._pinged_at = now
+        return [_PING]
 
     def joined(
         self,
@@ -99,10 +181,131 @@ class ServerProtocol:
             members: ``user_info`` (JSON text) by user id, this connection's member included; of presence channels.
             has_cached: Whether a cached event follows; of cache channels.
         """
-        raise NotImplementedError
+        if not self._joining or channel not in self._joining:
+            return []  # left or closed meanwhile; the shell was told so then
+        if self._channels is None:
+            self._channels = {}
+        self._channels[channel] = self._end_joining(channel)
+        if is_private(channel):
+            self._signin_until = None
+        actions: list[Action] = [Send(messages.subscription_succeeded(channel, position, members))]
+        if is_cache(channel) and not has_cached:
+            actions.append(Send(messages.cache_miss(channel)))
+        return actions
 
     def refused(
         self, channel: str, message: str, *, error: type[SubscriptionRefused] = SubscriptionUnauthorized
     ) -> list[Action]:
         """The shell could not join a channel, for example since the task is another user's."""
-        raise NotImplementedError
+        if not self._joining or channel not in self._joining:
+            return []
+        self._end_joining(channel)
+        return self._answer(error(channel, message))
+
+    # -- what the client tells -----------------------------------------------------------------------
+
+    def _handle(self, text: str, now: float) -> list[Action]:
+        if len(text) > self._settings.max_message:
+            return self.receive_oversized(now)
+        message = read_message(text)
+        match message.event:
+            case "pusher:ping":
+                return [_PONG]
+            case "pusher:pong":
+                return []
+            case "pusher:subscribe":
+                return self._subscribe(message.data)
+            case "pusher:unsubscribe":
+                return self._unsubscribe(message.data)
+            case "pusher:signin":
+                return self._sign_in(message.data)
+        if message.event.startswith(client_events.PREFIX):
+            return self._client_event(message, now)
+        raise InvalidMessage(f"Unknown event {message.event[:80]!r}")
+
+    def _subscribe(self, data: object) -> list[Action]:
+        request = read_object(data)
+        channel = read_channel(request)
+        if self._is_known(channel):
+            # Pusher's own words, and like there nothing else happens (its code is null, which Pysher can't read).
+            raise InvalidMessage(f"Existing subscription to channel {channel}")
+        join = authorize(self._settings, self.socket_id, self.user, channel, request)
+        if len(self._channels or ()) + len(self._joining or ()) >= self._settings.max_channels:
+            limit = self._settings.max_channels
+            raise SubscriptionLimitReached(channel, f"A connection may have {limit} channels")
+        return [self._begin_to_join(join)]
+
+    def _unsubscribe(self, data: object) -> list[Action]:
+        channel = read_channel(read_object(data))
+        for channels in (self._channels, self._joining):
+            if channels and channel in channels:
+                return [Leave(channel, channels.pop(channel))]
+        return []
+
+    def _sign_in(self, data: object) -> list[Action]:
+        request = read_object(data)
+        auth, user_data = read_text(request, "auth"), read_text(request, "user_data")
+        user = authenticate(self._settings, self.socket_id, auth, user_data)
+        if self.user is not None and self.user.id != user.id:
+            raise NotAuthorized("Connection not authorized: it is signed in as another user")
+        success = Send(messages.signin_success(request["user_data"]))
+        limit = self._settings.max_watchlist
+        if len(user.watchlist) <= limit:
+            return [self._signed_in_as(user), success]
+        excess = WatchlistTooLong(f"Watchlist limit exceeded: {limit} users are watched")
+        return [self._signed_in_as(replace(user, watchlist=user.watchlist[:limit])), success, Send(excess.frame)]
+
+    def _client_event(self, message: ClientMessage, now: float) -> list[Action]:
+        channel = message.channel
+        if not isinstance(channel, str):
+            raise InvalidMessage('A client event must have a "channel" that is text')
+        client_events.ensure_allowed(self._channels or {}, channel)
+        self._ensure_within_rate(channel, now)
+        return [
+            client_events.read_client_event(
+                channel,
+                message.event,
+                message.data,
+                user_id=self.member_id(channel),
+                max_data=self._settings.max_client_data,
+            )
+        ]
+
+    # -- shared --------------------------------------------------------------------------------------
+
+    def _answer(self, error: PusherError | SubscriptionRefused) -> list[Action]:
+        if self._is_closed:
+            return []
+        actions = answer(error)
+        if isinstance(actions[-1], Close):
+            self._is_closed = True
+            self._joining = self._signin_until = self._pinged_at = None
+        return actions
+
+    def _is_known(self, channel: str) -> bool:
+        return any(channels and channel in channels for channels in (self._channels, self._joining))
+
+    def _signed_in_as(self, user: UserData) -> Action:
+        self.user = user
+        self._signin_until = None
+        return SignIn(user)
+
+    def _begin_to_join(self, join: Join) -> Action:
+        if self._joining is None:
+            self._joining = {}
+        self._joining[join.channel] = join.member.user_id if join.member else None
+        return join
+
+    def _end_joining(self, channel: str) -> str | None:
+        joining = self._joining or {}
+        user_id = joining.pop(channel)
+        if not joining:
+            self._joining = None  # rarely needed again: an empty dict costs as much as the connection
+        return user_id
+
+    def _ensure_within_rate(self, channel: str, now: float) -> None:
+        if now - self._window_began >= _RATE_WINDOW:
+            self._window_began, self._client_event_count = now, 0
+        self._client_event_count += 1
+        if self._client_event_count > self._settings.client_event_rate:
+            raise ClientEventRejected(channel=channel)

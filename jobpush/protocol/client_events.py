@@ -1,0 +1,58 @@
+"""Events that clients send to each other: what Pusher lets pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..channels import is_encrypted, is_private, validate_event
+from ..errors import EventError
+from ..events import encode
+from .actions import ClientEvent
+from .codes import ClientEventRejected
+
+#: What the name of a client event begins with.
+PREFIX = "client-"
+
+
+def ensure_allowed(channels: Mapping[str, object], channel: str) -> None:
+    """
+    Make sure that the sender may send to a channel.
+
+    Args:
+        channels: Those that the sender has joined.
+        channel: The one that the event is for.
+
+    Raises:
+        ClientEventRejected: If the sender is not there, or the channel takes none.
+
+    Source: Pusher Channels protocol, "Triggering Channel Client Events"; encrypted channels, since a client's event
+    would go in plain text.
+    """
+    if channel not in channels:
+        raise _rejected(channel, "the channel is not subscribed")
+    if not is_private(channel):
+        raise _rejected(channel, "only private and presence channels take them")
+    if is_encrypted(channel):
+        raise _rejected(channel, "an encrypted channel takes none")
+
+
+def read_client_event(channel: str, event: str, data: object, *, user_id: str | None, max_data: int) -> ClientEvent:
+    """
+    Take over name and data of a client event; data that is no text is encoded once.
+
+    Raises:
+        ClientEventRejected: If either is too long.
+    """
+    try:
+        validate_event(event)
+        text = data if isinstance(data, str) else encode(data)
+    except EventError as exc:
+        raise _rejected(channel, str(exc)) from exc
+    size = len(text.encode("utf-8", "replace"))
+    if size > max_data:
+        raise _rejected(channel, f"its data has {size} bytes; {max_data} are allowed")
+    return ClientEvent(channel, event, encode(text), user_id)
+
+
+def _rejected(channel: str, reason: str) -> ClientEventRejected:
+    return ClientEventRejected(f"Client event rejected: {reason}", channel=channel)

@@ -1,0 +1,97 @@
+"""Who may join what: a ``pusher:subscribe`` becomes a :class:`Join`, or is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .. import signing
+from ..channels import PRIVATE_TASK, PRIVATE_USER, SERVER_TO_USER, is_presence, is_private, validate_channel
+from ..errors import EventError
+from .actions import Join, Member, UserData
+from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
+from .reading import read_text
+from .settings import ProtocolSettings
+from .users import read_member
+
+_STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
+
+
+def read_channel(request: dict[str, Any]) -> str:
+    """
+    The channel that a request names, as it is.
+
+    Raises:
+        InvalidMessage: If it names none.
+    """
+    channel = request.get("channel")
+    if not isinstance(channel, str):
+        raise InvalidMessage('"channel" must be text')
+    return channel
+
+
+def is_stream_id(text: str) -> bool:
+    """Whether an event may have had this ``id``; others are never handed to Redis."""
+    return _STREAM_ID.fullmatch(text) is not None
+
+
+def authorize(
+    settings: ProtocolSettings, socket_id: str, user: UserData | None, channel: str, request: dict[str, Any]
+) -> Join:
+    """
+    Check all that can be checked of a subscription without asking anybody.
+
+    Raises:
+        SubscriptionRefused: If the name is invalid, or the client may not join.
+        InvalidMessage: If a member of the request has the wrong type.
+    """
+    try:
+        validate_channel(channel)
+    except EventError as exc:
+        raise InvalidSubscription(channel, str(exc)) from exc
+    auth, channel_data = read_text(request, "auth"), read_text(request, "channel_data")
+    owner_only = False
+    if auth is not None and is_private(channel):
+        _ensure_signed(settings, socket_id, channel, channel_data, auth)
+    elif not _is_open_to(user, channel):
+        if user is None or not channel.startswith(PRIVATE_TASK):
+            raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
+        owner_only = True
+    member = _member(settings, user, channel, channel_data) if is_presence(channel) else None
+    return Join(channel, _since(channel, request), member, owner_only)
+
+
+def _ensure_signed(
+    settings: ProtocolSettings, socket_id: str, channel: str, channel_data: str | None, auth: str
+) -> None:
+    # The SDKs sign channel_data on private channels too where the application gives it; so does Reverb.
+    text = signing.channel_text(socket_id, channel, channel_data)
+    if not signing.verify_auth(settings.key, settings.secrets, text, auth):
+        raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")
+
+
+def _is_open_to(user: UserData | None, channel: str) -> bool:
+    """Whether a channel needs no signature: public ones, and a signed-in user's own."""
+    if channel.startswith(SERVER_TO_USER):
+        # pusher-js subscribes it with an empty auth once it is signed in; nobody else may hear it.
+        return user is not None and channel == SERVER_TO_USER + user.id
+    return not is_private(channel) or (user is not None and channel == PRIVATE_USER + user.id)
+
+
+def _member(settings: ProtocolSettings, user: UserData | None, channel: str, channel_data: str | None) -> Member:
+    """Who joins a presence channel: as signed, else as signed in. Source: pusher-js ``presence_channel.ts``."""
+    if channel_data is not None:
+        try:
+            return read_member(channel_data, max_user_info=settings.max_user_info)
+        except EventError as exc:
+            raise InvalidSubscription(channel, str(exc)) from exc
+    if user is None:
+        raise InvalidSubscription(channel, "channel_data is missing, and the connection is not signed in")
+    return Member(user.id, user.user_info)
+
+
+def _since(channel: str, request: dict[str, Any]) -> str | None:
+    since = read_text(request, "since")
+    if since is not None and not is_stream_id(since):
+        raise InvalidSubscription(channel, "since must be the id of an event")
+    return since
