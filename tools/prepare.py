@@ -1,5 +1,7 @@
 """
-Prepare .venv for a make target: ``python3 tools/prepare.py demo|test|lint``. Standard library only.
+Prepare a make target: ``python3 tools/prepare.py demo|test|lint``. Standard library only.
+
+Makes .venv; for the tests also finds the programs that they drive, and installs Pusher's own JavaScript clients.
 
 Does nothing when the last run installed the same things. Says what it does in one line, and what to do
 about it when it can't.
@@ -25,7 +27,16 @@ EXTRAS = {
     "test": ["--editable", ".[all]", "--group", "test"],
     "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+#: What the tests drive: a program's names, and the Debian package that brings it.
+PROGRAMS = [
+    (("chromium", "chromium-browser", "google-chrome"), "chromium"),
+    (("firefox-esr", "firefox"), "firefox-esr"),
+    (("nginx",), "nginx"),
+    (("node",), "nodejs"),
+    (("npm",), "npm"),
+]
+#: The stock clients, with the lock file that says which.
+NODE_PROJECT = ROOT / "tests" / "stock_clients"
 
 
 class CannotPrepareError(Exception):
@@ -41,7 +52,8 @@ def main() -> int:
     try:
         ensure_packages(target)
         if target == "test":
-            ensure_browser()
+            ensure_programs()
+            ensure_node_packages()
     except CannotPrepareError as exc:
         print(f"jobpush: {exc}", file=sys.stderr)
         return 1
@@ -67,16 +79,34 @@ def ensure_packages(target: str) -> None:
     stamp.write_text(wanted)
 
 
-def ensure_browser() -> None:
-    """Find Chromium for the browser tests, or install Debian's where that is allowed."""
-    if any(shutil.which(name) for name in BROWSERS):
+def ensure_programs() -> None:
+    """Find the programs that the tests drive, or install Debian's where that is allowed."""
+    packages = missing_packages()
+    if not packages:
         return
-    command = "apt-get update && apt-get install --yes --no-install-recommends chromium"
+    command = f"apt-get update && apt-get install --yes --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run("installing Chromium", ["sh", "-c", f"{command}"], f"try by hand: {command}", env=environment)
-    if not any(shutil.which(name) for name in BROWSERS):
-        raise CannotPrepareError(f"the browser tests need Chromium; install it with: sudo sh -c '{command}'")
+        run(f"installing {', '.join(packages)}", ["sh", "-c", command], f"try by hand: {command}", env=environment)
+    if missing := missing_packages():
+        raise CannotPrepareError(f"the tests need {', '.join(missing)}; install with: sudo sh -c '{command}'")
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages of the programs that are not there."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"  # where nginx is, and users' PATH is not
+    return [package for names, package in PROGRAMS if not any(shutil.which(name, path=path) for name in names)]
+
+
+def ensure_node_packages() -> None:
+    """Install exactly what the lock file of the stock clients names, unless the last run did."""
+    stamp = NODE_PROJECT / "node_modules" / ".prepared"
+    wanted = hashlib.sha256((NODE_PROJECT / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    command = ["npm", "ci", "--prefix", str(NODE_PROJECT), "--no-audit", "--no-fund"]
+    run("installing the stock Pusher clients", command, "is the network there? The lines above are npm's")
+    stamp.write_text(wanted)
 
 
 def run(what: str, command: list[str], hint: str, env: dict[str, str] | None = None) -> None:
