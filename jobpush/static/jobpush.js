@@ -1,0 +1,750 @@
+/** Task progress in the browser. Types, and the documentation of what is public: jobpush.d.ts. */
+
+const VERSION = "0.1.0";
+const TASK = "jobpush:task";
+
+/** A page may stay open for weeks. */
+const MAX_TASKS = 1000;
+/** Small enough to keep local events below 1, the server's first seq. */
+const LOCAL_STEP = 2 ** -20;
+
+/** For any answer; a connection that holds so long is a stable one. */
+const PATIENCE_MS = 10_000;
+const MAX_BACKOFF_MS = 30_000;
+/** Sockets in a row that never opened: something on the way blocks them. */
+const BLOCKED_AFTER = 2;
+const SOCKET_RETRY_MS = 300_000;
+const NOTE_DELAY_MS = 1500;
+const HIDDEN_FRAME_MS = 250;
+
+export const strings = {
+  PENDING: "Waiting",
+  RECEIVED: "Waiting",
+  STARTED: "Running",
+  PROGRESS: "Running",
+  RETRY: "Trying again",
+  SUCCESS: "Done",
+  FAILURE: "Failed",
+  REVOKED: "Cancelled",
+  LOST: "The worker was lost",
+  cancelling: "Cancelling…",
+  cancel: "Cancel",
+  empty: "No tasks yet",
+  connecting: "Connecting…",
+  reconnecting: "Reconnecting…",
+  failed: "Not connected: please reload",
+  cancelTask: (title) => `Cancel ${title}`,
+  percent: (percent) => `${Math.floor(percent)} %`,
+  number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
+  amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
+  rate: (rate) => `${strings.number(rate)}/s`,
+  left: (seconds) => {
+    const minutes = Math.round(seconds / 60);
+    if (seconds < 60) return `${Math.ceil(seconds)} s left`;
+    return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+  },
+  attempt: (attempt) => `attempt ${attempt}`,
+};
+
+/** @type {typeof import("./jobpush.d.ts").fold} */
+export const fold = (view, event) => {
+  const id = event?.task_id;
+  const known = view.get(id);
+  if (typeof id !== "string" || (known && !(event.seq > known.seq))) return view;
+  const next = new Map(view).set(id, Object.freeze({ ...event }));
+  if (known && known.created_at === event.created_at) return next;
+  const newestFirst = [...next].sort(([, a], [, b]) => (b.created_at ?? 0) - (a.created_at ?? 0));
+  return new Map(newestFirst.slice(0, MAX_TASKS));
+};
+
+
+
+
+
+
+const parse = (text) => {
+  try {
+    return typeof text === "string" ? JSON.parse(text) : text;
+  } catch {
+    return text;
+  }
+};
+
+/** Pusher protocol 7 over a WebSocket, else server-sent events, else one GET of snapshots. */
+class Connection {
+  #key;
+  #root;
+  #listeners = new Map();
+  #subscriptions = new Map();
+  #lastIds = new Map();
+  state = "closed";
+  tasks = new Map();
+  #users = 0;
+  #userChannel;
+  #transport;
+  #socketId;
+  #timer;
+  #failures = 0;
+  #blocked = 0;
+  #activityTimeoutMs;
+  #connectedAt;
+
+  constructor({ key, root } = {}) {
+    const meta = document.querySelector("meta[name=jobpush]")?.dataset;
+    this.#key = key ?? meta?.key;
+    this.#root = root ?? meta?.root ?? new URL("../..", import.meta.url).pathname.slice(0, -1);
+  }
+
+  open() {
+    this.#users += 1;
+    if (this.state === "closed") this.#start();
+    return this;
+  }
+
+  close() {
+    this.#users = Math.max(0, this.#users - 1);
+    // Not at once: an element that only moves keeps the socket.
+    setTimeout(() => this.#users || this.#stop(), 0);
+  }
+
+  on(event, listener) {
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
+  subscribe(name) {
+    const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map() };
+    const offs = [];
+    this.#subscriptions.set(name, subscription);
+    subscription.users += 1;
+    if (subscription.users === 1) this.#join(name);
+    return {
+      name,
+      members: subscription.members,
+      on: (event, listener) => {
+        const off = this.on(event, (data, meta) => meta.channel === name && listener(data, meta));
+        offs.push(off);
+        return off;
+      },
+      trigger: (event, data) => this.#send(event, data, name),
+      unsubscribe: () => {
+        offs.splice(0).forEach((off) => off());
+        subscription.users -= 1;
+        if (subscription.users === 0) this.#leave(name);
+      },
+    };
+  }
+
+  async cancel(taskId) {
+    return (await this.#fetch(`tasks/${encodeURIComponent(taskId)}/cancel`, { method: "POST" })).ok;
+  }
+
+  show(event) {
+    const known = this.tasks.get(event.task_id);
+    const seq = (known?.seq ?? 0) + LOCAL_STEP;
+    if (seq < 1) this.#setTasks(fold(this.tasks, { created_at: Date.now() / 1000, ...known, ...event, seq }));
+  }
+
+  remove(taskId) {
+    this.#setTasks(new Map([...this.tasks].filter(([id]) => id !== taskId)));
+  }
+
+  #start() {
+    addEventListener("online", this.#wake);
+    document.addEventListener("visibilitychange", this.#wake);
+    this.#setState("connecting");
+    this.#connect();
+  }
+
+  #stop() {
+    removeEventListener("online", this.#wake);
+    document.removeEventListener("visibilitychange", this.#wake);
+    this.#discard();
+    this.#setState("closed");
+  }
+
+
+  #wake = ({ type }) => {
+    if (document.visibilityState === "hidden" || this.state === "failed") return;
+    if (this.#socketId && this.#transport.send) this.#ping();
+    else if (!this.#transport || type === "online") this.#connect();
+  };
+
+  #connect() {
+    this.#discard();
+    if (!this.#key) this.#configure();
+    else if (this.#blocked < BLOCKED_AFTER) this.#openSocket();
+    else this.#openEvents();
+  }
+
+  async #configure() {
+    this.#key = (await this.#getJson("config"))?.key;
+    if (this.state === "closed") return;
+    if (this.#key) this.#connect();
+    else this.#retry();
+  }
+
+  #openSocket() {
+    const since = this.#lastIds.get(this.#userChannel);
+    const query = { protocol: 7, client: "jobpush", version: VERSION, ...(since && { since }) };
+    const url = this.#url(`/app/${this.#key}`, query).replace("http", "ws");
+    this.#listen(new WebSocket(url), () => this.#lose());
+    this.#transport.onclose = ({ code }) => this.#lose(code);
+  }
+
+  #openEvents() {
+    const channels = [...this.#subscriptions.keys()].join();
+    const stream = new EventSource(this.#url("/jobpush/events", { channels }));
+    this.#listen(stream, () => this.#loseEvents());
+    stream.onerror = () => {
+      // Unless it is closed (2), the browser comes back by itself, with the last id.
+      if (this.#socketId && stream.readyState !== 2) this.#setState("reconnecting");
+      else this.#loseEvents();
+    };
+  }
+
+  #listen(transport, onTimeout) {
+    this.#transport = transport;
+    transport.onmessage = ({ data }) => this.#receive(data);
+    this.#after(PATIENCE_MS, onTimeout);
+  }
+
+  async #loseEvents() {
+    const worked = this.#socketId;
+    this.#lose();
+    this.#blocked = 0;
+    const snapshots = worked ? null : await this.#getJson("tasks");
+    if (!snapshots || this.#transport || this.state === "closed") return;
+    this.#after(SOCKET_RETRY_MS, () => this.#connect());
+    this.#setTasks(snapshots.tasks.reduce(fold, this.tasks));
+  }
+
+  /** Source: Pusher Channels protocol, "Error codes". */
+  #lose(code = 0) {
+    if (!this.#socketId) this.#blocked += 1;
+    else if (performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
+    this.#discard();
+    if (code >= 4000 && code < 4100) this.#setState("failed");
+    else this.#retry(code);
+  }
+
+  #retry(code = 0) {
+    const atOnce = code >= 4200 && code < 4300;
+    const leastMs = code >= 4100 && code < 4200 ? 1000 : 0;
+    const spreadMs = atOnce ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures);
+    this.#failures += atOnce ? 0 : 1;
+    this.#setState("reconnecting");
+    // Random as a whole: the browsers of a lost gateway must not return in one moment.
+    this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
+  }
+
+  #discard() {
+    const transport = this.#transport;
+    this.#transport = this.#socketId = undefined;
+    clearTimeout(this.#timer);
+    if (!transport) return;
+    transport.onmessage = transport.onclose = transport.onerror = null;
+    transport.close();
+  }
+
+  /** One timer: for the handshake, then for silence, then for the next try. */
+  #after(delayMs, run) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(run, delayMs);
+  }
+
+  #awaitActivity() {
+    if (this.#transport.send) this.#after(this.#activityTimeoutMs, () => this.#ping());
+    else this.#after(SOCKET_RETRY_MS, () => this.#connect());
+  }
+
+  #ping() {
+    this.#send("pusher:ping", {});
+    this.#after(PATIENCE_MS, () => this.#lose());
+  }
+
+  #send(event, data, channel) {
+    if (!this.#socketId || !this.#transport.send) return false;
+    this.#transport.send(JSON.stringify({ event, data, channel }));
+    return true;
+  }
+
+  #receive(text) {
+    const { event, channel, id, user_id, ...frame } = parse(text);
+    const data = parse(frame.data);
+    if (channel && id) this.#lastIds.set(channel, id);
+    if (this.#socketId && this.#transport.send) this.#awaitActivity();
+    this.#handle(event, data, channel);
+    this.#emit(event.replace("_internal", ""), data, { channel, id, user_id });
+  }
+
+  #handle(event, data, channel) {
+    const members = this.#subscriptions.get(channel)?.members;
+    const isOwn = channel && channel === this.#userChannel;
+    switch (event) {
+      case "pusher:connection_established":
+        return this.#establish(data);
+      case "pusher:ping":
+        return this.#send("pusher:pong", {});
+      case "pusher:error":
+        // As the first frame it stands for the close code.
+        return this.#socketId || this.#lose(data.code);
+      case "pusher:signin_success":
+        return this.#signIn("#server-to-user-" + parse(data.user_data).id);
+      case "pusher:subscription_error":
+        return this.#joinSigned(channel, this.#subscriptions.get(channel));
+      case "pusher_internal:subscription_succeeded":
+        members?.clear();
+        return Object.entries(data?.presence?.hash ?? {}).forEach((member) => members?.set(...member));
+      case "pusher_internal:member_added":
+        return members?.set(String(data.user_id), data.user_info);
+      case "pusher_internal:member_removed":
+        return members?.delete(String(data.user_id));
+      case "jobpush:resync":
+        // The server's numbers may have begun again.
+        return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
+      case TASK:
+        return isOwn && this.#setTasks(fold(this.tasks, data));
+    }
+  }
+
+  #establish({ socket_id, activity_timeout }) {
+    this.#socketId = socket_id;
+    this.#activityTimeoutMs = activity_timeout * 1000;
+    this.#connectedAt = performance.now();
+    this.#setState("connected");
+    this.#awaitActivity();
+    if (!this.#transport.send) return;
+    this.#blocked = -Infinity;
+    for (const name of this.#subscriptions.keys()) this.#join(name);
+  }
+
+  /** Nothing of a user may stay when the session is another's. */
+  #signIn(userChannel) {
+    const isOther = this.#userChannel && this.#userChannel !== userChannel;
+    this.#userChannel = userChannel;
+    if (!isOther) return;
+    this.#lastIds.clear();
+    this.#setTasks(new Map());
+    this.#connect();
+  }
+
+  async #join(name) {
+    // A stream has its channels in its address.
+    if (this.#transport && !this.#transport.send) this.#after(0, () => this.#connect());
+    else if (this.#socketId) {
+      const auth = await this.#authorize(name, this.#subscriptions.get(name));
+      if (auth) this.#send("pusher:subscribe", { channel: name, since: this.#lastIds.get(name), ...auth });
+    }
+  }
+
+  /** The gateway knows its user's own channels; other closed ones need a signature. */
+  async #authorize(name, subscription) {
+    if (!(subscription.isForeign ?? /^(private-(?!user-|task-)|presence-)/.test(name))) return {};
+    const socketId = this.#socketId;
+    const body = new URLSearchParams({ socket_id: socketId, channel_name: name });
+    const response = await this.#fetch("auth", { method: "POST", body });
+    if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return null;
+    if (response.ok) return response.json();
+    this.#emit("pusher:subscription_error", { status: response.status }, { channel: name });
+  }
+
+  #joinSigned(name, subscription) {
+    if (!subscription || subscription.isForeign) return;
+    subscription.isForeign = true;
+    this.#join(name);
+  }
+
+  #leave(name) {
+    this.#subscriptions.delete(name);
+    this.#lastIds.delete(name);
+    this.#send("pusher:unsubscribe", { channel: name });
+  }
+
+  #url(path, query) {
+    return new URL(`${this.#root}${path}?${new URLSearchParams(query)}`, location.href).href;
+  }
+
+
+  #fetch(path, options) {
+    const request = { headers: { "X-Requested-With": "jobpush" }, ...options };
+    return fetch(this.#url("/jobpush/" + path), request).catch(() => ({ status: 0 }));
+  }
+
+  async #getJson(path) {
+    const response = await this.#fetch(path);
+    return response.ok ? response.json() : null;
+  }
+
+  #setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.#emit("jobpush:state", state, {});
+  }
+
+  #setTasks(tasks) {
+    if (this.tasks === tasks) return;
+    this.tasks = tasks;
+    this.#emit("jobpush:tasks", tasks, {});
+  }
+
+  #emit(event, data, meta) {
+    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
+      try {
+        listener(data, meta);
+      } catch (error) {
+        console.error(error);
+      }
+    }
+  }
+}
+
+// The shared one is the page's, not the module's: a script under two addresses is two modules.
+/** @type {typeof import("./jobpush.d.ts").connect} */
+export const connect = (options) =>
+  (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
+
+const CSS = `
+:host {
+  --_muted: var(--jobpush-muted, light-dark(#5b6470, #9aa3ae));
+  --_border: var(--jobpush-border, #8883);
+  display: block;
+  font-size: .875rem;
+  line-height: 1.5;
+  color: var(--jobpush-text, light-dark(#1c2128, #e6e8eb));
+}
+:host([hidden]), :host([no-cancel]) [part=cancel], :host([task-id]) [part=empty], [hidden] { display: none !important }
+[part=list], [part~=task] { display: grid; gap: .625rem }
+[part~=task] {
+  --_tone: var(--jobpush-accent, light-dark(#2563eb, #6ea8fe));
+  grid-template-columns: 1fr auto auto;
+  gap: .375rem .75rem;
+  align-items: baseline;
+  padding: .75rem 1rem;
+  border: 1px solid var(--_border);
+  border-radius: var(--jobpush-radius, .625rem);
+  outline: 0;
+  background: var(--jobpush-background, light-dark(#fff, #1c2026));
+}
+[part~=pending], [part~=received], [part~=revoked] { --_tone: var(--_muted) }
+[part~=retry] { --_tone: var(--jobpush-warning, light-dark(#a35200, #fbbf24)) }
+[part~=success] { --_tone: var(--jobpush-success, light-dark(#15803d, #4ade80)) }
+[part~=failure], [part~=lost] { --_tone: var(--jobpush-error, light-dark(#c42b2b, #ff8a80)) }
+[part=title], [part~=state] { font-weight: 600 }
+[part~=state], [part=error] { color: var(--_tone) }
+[part~=state], [part=cancel], [part=footer] { font-size: .8125rem }
+[part=footer], [part=connection], [part=empty] { color: var(--_muted) }
+[part=title], [part=message], [part=error] { flex: auto; overflow-wrap: anywhere }
+[part~=bar], [part=footer], ::slotted(*) { grid-column: 1 / -1 }
+[part~=bar] {
+  appearance: none;
+  width: 100%;
+  height: .375rem;
+  border: 0;
+  border-radius: 1rem;
+  overflow: hidden;
+  background: var(--_border);
+}
+::-webkit-progress-bar { background: none }
+::-webkit-progress-value { background: var(--_tone) }
+::-moz-progress-bar { background: var(--_tone) }
+:indeterminate {
+  background: linear-gradient(90deg, #0000, var(--_tone), #0000) 50% / 40% 100% no-repeat var(--_border);
+}
+:indeterminate::-moz-progress-bar { background: none }
+@keyframes slide { from { background-position: -70% } to { background-position: 170% } }
+[part=footer] { display: flex; flex-wrap: wrap; gap: 0 1rem }
+[part=detail] { font-variant-numeric: tabular-nums }
+[part=cancel] {
+  margin: -.25rem -.375rem;
+  padding: .125rem .5rem;
+  border: 1px solid var(--_border);
+  border-radius: .375rem;
+  font-family: inherit;
+  color: inherit;
+  background: none;
+}
+[part=live] { position: fixed; clip-path: inset(50%) }
+@media (prefers-reduced-motion: no-preference) {
+  :indeterminate { animation: slide 1.6s linear infinite }
+  ::-webkit-progress-value { transition: width .2s }
+}
+`;
+
+let sheet;
+
+const styleSheet = () => {
+  sheet ??= new CSSStyleSheet();
+  sheet.replaceSync(CSS);
+  return sheet;
+};
+
+const make = (tag, part, properties) => Object.assign(document.createElement(tag), { part, ...properties });
+
+const setText = (node, text) => {
+  node.hidden = !text;
+  if (node.textContent !== text) node.textContent = text;
+};
+
+const isFinal = ({ state }) => ["SUCCESS", "FAILURE", "REVOKED", "LOST"].includes(state);
+
+const titleOf = (task) => task.title || task.name || task.task_id;
+
+const stateText = (task) => (task.cancelling && !isFinal(task) ? strings.cancelling : strings[task.state]);
+
+const percentOf = ({ state, percent, current, total }) => {
+  if (state === "SUCCESS") return 100;
+  return percent ?? (total > 0 ? (100 * current) / total : null);
+};
+
+const detailText = (task) => {
+  const percent = percentOf(task);
+  const isMoving = task.state === "PROGRESS";
+  const details = [
+    task.attempt > 1 && strings.attempt(task.attempt),
+    percent != null && strings.percent(percent),
+    task.total > 0 && strings.amount(task.current ?? 0, task.total),
+    isMoving && task.rate > 0 && strings.rate(task.rate),
+    isMoving && task.eta > 0 && strings.left(task.eta),
+  ];
+  return details.filter(Boolean).join(" · ");
+};
+
+
+const announcement = (task) => {
+  const quarter = isFinal(task) ? 0 : Math.floor(percentOf(task) / 25) * 25;
+  return `${titleOf(task)}: ${stateText(task)} ${quarter ? strings.percent(quarter) : ""}`;
+};
+
+
+class Card {
+  task;
+  isCancelling = false;
+  #title = make("span", "title");
+  #state = make("span", "state");
+  #cancel = make("button", "cancel", { type: "button" });
+  #bar = make("progress", "bar", { max: 100 });
+  #message = make("span", "message");
+  #error = make("span", "error");
+  #detail = make("span", "detail");
+
+  constructor(taskId, onCancel) {
+    const footer = make("div", "footer");
+    footer.append(this.#message, this.#error, this.#detail);
+    this.node = make("div", "task", { role: "group", tabIndex: -1 });
+    this.node.append(this.#title, this.#state, this.#cancel, this.#bar, footer);
+    this.node.append(make("slot", "", { name: "task-" + taskId }));
+    this.#cancel.onclick = () => onCancel(this);
+  }
+
+  update(task) {
+    this.task = task;
+    const title = titleOf(task);
+    const isDone = isFinal(task);
+    const percent = percentOf(task) ?? (isDone ? 0 : null);
+    this.node.dataset.state = task.state;
+    for (const [name, node] of Object.entries({ task: this.node, state: this.#state, bar: this.#bar })) {
+      node.part = `${name} ${task.state.toLowerCase()}`;
+    }
+    this.node.ariaLabel = this.#bar.ariaLabel = title;
+    if (percent == null) this.#bar.removeAttribute("value");
+    else this.#bar.value = percent;
+    setText(this.#title, title);
+    setText(this.#state, this.isCancelling && !isDone ? strings.cancelling : stateText(task));
+    setText(this.#message, task.error ? "" : task.message);
+    setText(this.#error, task.error);
+    setText(this.#detail, detailText(task));
+    this.#updateCancel(title, isDone || task.cancelling || this.isCancelling);
+  }
+
+  #updateCancel(title, isHidden) {
+    // The keyboard stays here when its button goes.
+    if (isHidden && this.#cancel.matches(":focus")) this.node.focus();
+    setText(this.#cancel, isHidden ? "" : strings.cancel);
+    this.#cancel.ariaLabel = strings.cancelTask(title);
+  }
+}
+
+
+
+
+class TaskElement extends (globalThis.HTMLElement ?? Object) {
+  #connection;
+  #offs = [];
+  #cards = new Map();
+  #isScheduled = false;
+  #noteTimer;
+  #note = make("div", "connection");
+  #list = make("div", "list");
+  #empty = make("slot", "empty", { name: "empty", textContent: strings.empty });
+  #live = make("div", "live", { role: "status" });
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [styleSheet()];
+    root.append(this.#note, this.#list, this.#empty, this.#live);
+  }
+
+  get connection() {
+    return this.#connection;
+  }
+
+  set connection(connection) {
+    this.disconnectedCallback();
+    this.#connection = connection;
+    if (this.isConnected) this.connectedCallback();
+  }
+
+  connectedCallback() {
+    this.#connection = this.#connection?.open() ?? connect();
+    this.#offs = [
+      this.#connection.on("jobpush:state", () => this.#watchState()),
+      this.#connection.on("jobpush:tasks", () => this._refresh()),
+      ...this._listen(),
+    ];
+    this.#watchState();
+  }
+
+  disconnectedCallback() {
+    if (!this.#offs.length) return;
+    this.#offs.splice(0).forEach((off) => off());
+    clearTimeout(this.#noteTimer);
+    this.#connection.close();
+  }
+
+
+  #watchState() {
+    const { state } = this.#connection;
+    const show = () => {
+      this.dataset.connection = state;
+      setText(this.#note, strings[state]);
+    };
+    clearTimeout(this.#noteTimer);
+    this.#noteTimer = setTimeout(show, state === "connected" ? 0 : NOTE_DELAY_MS);
+    this._refresh();
+  }
+
+  _refresh() {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    const render = () => {
+      if (this.#isScheduled) this._render();
+      this.#isScheduled = false;
+    };
+    requestAnimationFrame(render);
+    setTimeout(render, HIDDEN_FRAME_MS); // a hidden tab has no frames
+  }
+
+  _render() {
+    const shown = this._shown();
+    const ids = new Set(shown.map((task) => task.task_id));
+    for (const [id, card] of this.#cards) {
+      if (!ids.has(id)) card.node.remove(this.#cards.delete(id));
+    }
+    this.#empty.hidden = shown.length || this.#connection.state !== "connected";
+    const news = shown.flatMap((task, index) => this.#show(task, this.#list.children[index]));
+    if (news.length) this.#live.textContent = news.join(". ");
+  }
+
+  /** Returns what to announce: nothing for a task that the page has just met. */
+  #show(task, place) {
+    const id = task.task_id;
+    const card = this.#cards.get(id) ?? new Card(id, (card) => this.#cancel(card));
+    const before = card.task;
+    this.#cards.set(id, card);
+    if (card.node !== place) this.#list.insertBefore(card.node, place);
+    if (before === task) return [];
+    card.update(task);
+    this.#tell("update", task);
+    const isNews = before?.state !== task.state || before.attempt !== task.attempt;
+    if (isNews && isFinal(task)) this.#tell(task.state === "SUCCESS" ? "success" : "failure", task);
+    return before && announcement(before) !== announcement(task) ? [announcement(task)] : [];
+  }
+
+  #tell(name, detail) {
+    const init = { detail, bubbles: true, composed: true, cancelable: true };
+    return this.dispatchEvent(new CustomEvent("jobpush-progress-" + name, init));
+  }
+
+  async #cancel(card) {
+    // The page answers for tasks of its own making.
+    if (!this.#tell("cancel", card.task)) return;
+    card.isCancelling = true;
+    card.update(card.task);
+    card.isCancelling = await this.#connection.cancel(card.task.task_id);
+    card.update(card.task);
+  }
+}
+
+export class JobpushTasks extends TaskElement {
+  static observedAttributes = ["limit"];
+
+  get limit() {
+    return Number(this.getAttribute("limit")) || Infinity;
+  }
+
+  set limit(value) {
+    this.setAttribute("limit", value);
+  }
+
+  attributeChangedCallback() {
+    this._refresh();
+  }
+
+  _listen() {
+    return [];
+  }
+
+  _shown() {
+    return [...this.connection.tasks.values()].slice(0, this.limit);
+  }
+}
+
+export class JobpushProgress extends TaskElement {
+  static observedAttributes = ["task-id"];
+  #heard;
+
+  get taskId() {
+    return this.getAttribute("task-id");
+  }
+
+  set taskId(value) {
+    this.setAttribute("task-id", value);
+  }
+
+  get task() {
+    return this.connection?.tasks.get(this.taskId) ?? this.#heard;
+  }
+
+  attributeChangedCallback() {
+    this.#heard = undefined;
+    if (this.connection) this.connection = this.connection;
+  }
+
+  /** For others' tasks, which are not in `connection.tasks`. The channel of one task is in order by itself. */
+  _listen() {
+    if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
+    const channel = this.connection.subscribe("private-task-" + this.taskId);
+    channel.on(TASK, (task) => {
+      this.#heard = task;
+      this._refresh();
+    });
+    return [channel.unsubscribe];
+  }
+
+  _shown() {
+    return this.task ? [this.task] : [];
+  }
+
+  _render() {
+    super._render();
+    if (this.task) this.dataset.state = this.task.state;
+  }
+}
+
+const elements = { "jobpush-tasks": JobpushTasks, "jobpush-progress": JobpushProgress };
+for (const [name, element] of Object.entries(globalThis.customElements ? elements : {})) {
+  customElements.get(name) ?? customElements.define(name, element);
+}

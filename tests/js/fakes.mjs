@@ -1,0 +1,156 @@
+/** Stand-ins for what a browser gives the client: they record, and move only when a test says so. */
+
+/** Time that stands still until `pass` is called. */
+export class Clock {
+  now = 0;
+  #timers = new Map();
+  #lastId = 0;
+
+  install() {
+    globalThis.setTimeout = (run, delay = 0) => {
+      this.#timers.set(++this.#lastId, { run, at: this.now + delay });
+      return this.#lastId;
+    };
+    globalThis.clearTimeout = (id) => this.#timers.delete(id);
+    performance.now = () => this.now;
+    return this;
+  }
+
+  /** How long until the next timer fires. */
+  get nextMs() {
+    return Math.min(...[...this.#timers.values()].map(({ at }) => at)) - this.now;
+  }
+
+  pass(ms) {
+    const end = this.now + ms;
+    for (;;) {
+      const due = [...this.#timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+      if (!due) break;
+      this.#timers.delete(due[0]);
+      this.now = due[1].at;
+      due[1].run();
+    }
+    this.now = end;
+  }
+}
+
+class FakeTransport {
+  isClosed = false;
+
+  constructor(url) {
+    this.url = new URL(url);
+    this.constructor.all.push(this);
+  }
+
+  close() {
+    this.isClosed = true;
+  }
+
+  /** A frame of the gateway's: `data` travels as a JSON string inside the JSON. */
+  receive(event, data = {}, { channel, id, user_id } = {}) {
+    this.onmessage?.({ data: JSON.stringify({ event, channel, data: JSON.stringify(data), id, user_id }) });
+  }
+
+  /** The frames with which the gateway greets a signed-in browser. */
+  welcome({ user = "42", socketId = "1.2", activityTimeout = 120 } = {}) {
+    this.receive("pusher:connection_established", { socket_id: socketId, activity_timeout: activityTimeout });
+    if (!user) return this;
+    this.receive("pusher:signin_success", { user_data: JSON.stringify({ id: user }) });
+    this.receive("pusher_internal:subscription_succeeded", {}, { channel: `#server-to-user-${user}` });
+    return this;
+  }
+
+  receiveTask(task, { channel = "#server-to-user-42", id } = {}) {
+    this.receive("jobpush:task", task, { channel, id });
+  }
+}
+
+export class FakeWebSocket extends FakeTransport {
+  static all = [];
+  sent = [];
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  /** The socket ends by itself, or by the gateway's will. */
+  end(code = 1006) {
+    this.onclose?.({ code });
+  }
+
+  sentEvents(name) {
+    return this.sent.filter(({ event }) => event === name).map(({ data }) => data);
+  }
+}
+
+export class FakeEventSource extends FakeTransport {
+  static all = [];
+  readyState = 0;
+
+  fail(readyState = 2) {
+    this.readyState = readyState;
+    this.onerror?.();
+  }
+}
+
+/** A page at https://app.example, with a fresh clock, no network, and chance that always says 0.5. */
+export class FakePage {
+  clock = new Clock().install();
+  document = Object.assign(new EventTarget(), { visibilityState: "visible", querySelector: () => null });
+  requests = [];
+  /** What the gateway answers, by the path after /jobpush/; else no answer comes at all. */
+  answers = {};
+  #window = new EventTarget();
+
+  constructor() {
+    FakeWebSocket.all = [];
+    FakeEventSource.all = [];
+    Object.assign(globalThis, {
+      WebSocket: FakeWebSocket,
+      EventSource: FakeEventSource,
+      document: this.document,
+      location: { href: "https://app.example/videos" },
+      addEventListener: this.#window.addEventListener.bind(this.#window),
+      removeEventListener: this.#window.removeEventListener.bind(this.#window),
+      fetch: async (url, options = {}) => this.#answer(new URL(url), options),
+    });
+    Math.random = () => 0.5;
+  }
+
+  get sockets() {
+    return FakeWebSocket.all;
+  }
+
+  get socket() {
+    return FakeWebSocket.all.at(-1);
+  }
+
+  get streams() {
+    return FakeEventSource.all;
+  }
+
+  get stream() {
+    return FakeEventSource.all.at(-1);
+  }
+
+  goOnline() {
+    this.#window.dispatchEvent(new Event("online"));
+  }
+
+  show(visibilityState = "visible") {
+    this.document.visibilityState = visibilityState;
+    this.document.dispatchEvent(new Event("visibilitychange"));
+  }
+
+  /** Lets a chain of promises run to its end. */
+  settle() {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  #answer(url, options) {
+    this.requests.push({ path: url.pathname, ...options });
+    const answer = this.answers[url.pathname.split("/jobpush/")[1]];
+    if (!answer) throw new TypeError("fetch failed");
+    return { ok: !answer.status, json: async () => answer, ...answer };
+  }
+}
