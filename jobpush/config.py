@@ -79,9 +79,29 @@ class Config:
     #: Client events of one connection per second. Pusher's value.
     client_event_rate: int = 10
 
+    # -- Pusher HTTP API -----------------------------------------------------------------------------
+    #: Channels of one HTTP request; Pusher's value. ``jobpush.trigger()`` in Python has no limit.
+    max_channels_per_trigger: int = 100
+    #: Events of one batch. Pusher's value.
+    max_batch: int = 10
+    #: Bytes of a request's body: a full batch has room, even if each character of its data is escaped.
+    max_body: int = 1_048_576
+    #: Seconds that a request's clock may be off, either way. Pusher's value.
+    max_clock_skew: int = 600
+
     # -- gateway -------------------------------------------------------------------------------------
     #: Origins that may connect, comma-separated; ``*`` is any. Empty: the host's own only.
     allowed_origins: tuple[str, ...] = ()
+    #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
+    outbox_size: int = 1_048_576
+    #: Seconds after which a gateway that was killed is no longer counted. Refreshed three times as often.
+    lease: float = 15.0
+    #: Seconds that a topic stays subscribed after its last reader; browsing from page to page costs nothing.
+    linger: float = 5.0
+    #: Seconds without an event after which an event stream gets a comment, so that no proxy cuts it.
+    stream_heartbeat: float = 15.0
+    #: Seconds over which a gateway that stops spreads the closing of many connections.
+    drain_timeout: float = 5.0
 
     # -- webhooks ------------------------------------------------------------------------------------
     #: Where events are told, comma-separated. Which ones: ``https://host/#kinds=member_added+client_event&prefix=chat-``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from ..channels import is_encrypted, is_private, validate_event
 from ..errors import EventError
@@ -14,7 +14,7 @@ from .codes import ClientEventRejected
 PREFIX = "client-"
 
 
-def ensure_allowed(channels: Mapping[str, object], channel: str) -> None:
+def ensure_allowed(channels: Collection[str], channel: str) -> None:
     """
     Make sure that the sender may send to a channel.
 

@@ -32,6 +32,7 @@ from .codes import (
 from .reading import ClientMessage, read_message, read_object, read_text
 from .settings import ProtocolSettings
 from .subscribing import authorize, is_stream_id, read_channel
+from .subscriptions import Subscriptions
 from .users import authenticate
 
 #: Seconds over which client events are counted.
@@ -60,14 +61,13 @@ class ServerProtocol:
 
     # There is one for each of many thousands of idle connections: no __dict__, and what may stay empty is None.
     __slots__ = (
-        "_channels",
         "_client_event_count",
         "_heard_at",
         "_is_closed",
-        "_joining",
         "_pinged_at",
         "_settings",
         "_signin_until",
+        "_subscriptions",
         "_window_began",
         "socket_id",
         "user",
@@ -78,9 +78,7 @@ class ServerProtocol:
         self.socket_id = socket_id
         #: Who the connection is signed in as.
         self.user: UserData | None = None
-        # Channel to the user id of the connection's member; None on all but presence channels.
-        self._channels: dict[str, str | None] | None = None
-        self._joining: dict[str, str | None] | None = None
+        self._subscriptions = Subscriptions()
         self._heard_at = 0.0
         self._pinged_at: float | None = None
         self._signin_until: float | None = None
@@ -91,11 +89,11 @@ class ServerProtocol:
     @property
     def channels(self) -> Collection[str]:
         """The channels that the connection has joined."""
-        return () if self._channels is None else self._channels.keys()
+        return self._subscriptions.joined
 
     def member_id(self, channel: str) -> str | None:
         """The user id under which the connection is a member of a presence channel that it has joined."""
-        return None if self._channels is None else self._channels.get(channel)
+        return self._subscriptions.member_id(channel)
 
     # -- what the shell tells ------------------------------------------------------------------------
 
@@ -181,11 +179,9 @@ class ServerProtocol:
             members: ``user_info`` (JSON text) by user id, this connection's member included; of presence channels.
             has_cached: Whether a cached event follows; of cache channels.
         """
-        if not self._joining or channel not in self._joining:
-            return []  # left or closed meanwhile; the shell was told so then
-        if self._channels is None:
-            self._channels = {}
-        self._channels[channel] = self._end_joining(channel)
+        if self._is_closed or not self._subscriptions.is_joining(channel):
+            return []  # the shell was told meanwhile to leave or to close
+        self._subscriptions.succeed(channel)
         if is_private(channel):
             self._signin_until = None
         actions: list[Action] = [Send(messages.subscription_succeeded(channel, position, members))]
@@ -197,9 +193,9 @@ class ServerProtocol:
         self, channel: str, message: str, *, error: type[SubscriptionRefused] = SubscriptionUnauthorized
     ) -> list[Action]:
         """The shell could not join a channel, for example since the task is another user's."""
-        if not self._joining or channel not in self._joining:
+        if self._is_closed or not self._subscriptions.is_joining(channel):
             return []
-        self._end_joining(channel)
+        self._subscriptions.remove(channel)
         return self._answer(error(channel, message))
 
     # -- what the client tells -----------------------------------------------------------------------
@@ -226,21 +222,20 @@ class ServerProtocol:
     def _subscribe(self, data: object) -> list[Action]:
         request = read_object(data)
         channel = read_channel(request)
-        if self._is_known(channel):
+        if channel in self._subscriptions:
             # Pusher's own words, and like there nothing else happens (its code is null, which Pysher can't read).
             raise InvalidMessage(f"Existing subscription to channel {channel}")
         join = authorize(self._settings, self.socket_id, self.user, channel, request)
-        if len(self._channels or ()) + len(self._joining or ()) >= self._settings.max_channels:
-            limit = self._settings.max_channels
+        limit = self._settings.max_channels
+        if len(self._subscriptions) >= limit:
             raise SubscriptionLimitReached(channel, f"A connection may have {limit} channels")
         return [self._begin_to_join(join)]
 
     def _unsubscribe(self, data: object) -> list[Action]:
         channel = read_channel(read_object(data))
-        for channels in (self._channels, self._joining):
-            if channels and channel in channels:
-                return [Leave(channel, channels.pop(channel))]
-        return []
+        if channel not in self._subscriptions:
+            return []
+        return [Leave(channel, self._subscriptions.remove(channel))]
 
     def _sign_in(self, data: object) -> list[Action]:
         request = read_object(data)
@@ -259,7 +254,7 @@ class ServerProtocol:
         channel = message.channel
         if not isinstance(channel, str):
             raise InvalidMessage('A client event must have a "channel" that is text')
-        client_events.ensure_allowed(self._channels or {}, channel)
+        client_events.ensure_allowed(self.channels, channel)
         self._ensure_within_rate(channel, now)
         return [
             client_events.read_client_event(
@@ -279,11 +274,8 @@ class ServerProtocol:
         actions = answer(error)
         if isinstance(actions[-1], Close):
             self._is_closed = True
-            self._joining = self._signin_until = self._pinged_at = None
+            self._signin_until = self._pinged_at = None
         return actions
-
-    def _is_known(self, channel: str) -> bool:
-        return any(channels and channel in channels for channels in (self._channels, self._joining))
 
     def _signed_in_as(self, user: UserData) -> Action:
         self.user = user
@@ -291,17 +283,8 @@ class ServerProtocol:
         return SignIn(user)
 
     def _begin_to_join(self, join: Join) -> Action:
-        if self._joining is None:
-            self._joining = {}
-        self._joining[join.channel] = join.member.user_id if join.member else None
+        self._subscriptions.begin(join.channel, join.member.user_id if join.member else None)
         return join
-
-    def _end_joining(self, channel: str) -> str | None:
-        joining = self._joining or {}
-        user_id = joining.pop(channel)
-        if not joining:
-            self._joining = None  # rarely needed again: an empty dict costs as much as the connection
-        return user_id
 
     def _ensure_within_rate(self, channel: str, now: float) -> None:
         if now - self._window_began >= _RATE_WINDOW:

@@ -1,0 +1,225 @@
+"""Requests to Pusher's HTTP API: whether they are signed, and what they ask for. No Flask here."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .. import signing
+from ..channels import is_encrypted, validate_channel, validate_event
+from ..config import Config
+from ..errors import EventError, ProtocolError
+from ..events import encode
+from .codes import InvalidMessage
+from .reading import read_json
+
+#: What may be asked of the channels of a trigger.
+COUNTS = frozenset({"user_count", "subscription_count"})
+
+_AUTH_VERSION = "1.0"
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
+
+
+class HttpError(ProtocolError):
+    """A request that is refused, with the status of its answer."""
+
+    status: ClassVar[int]
+
+
+class BadRequest(HttpError):
+    """The request can't be understood, or asks for what there is not."""
+
+    status = 400
+
+
+class Unauthorized(HttpError):
+    """The request is not signed as it must be."""
+
+    status = 401
+
+
+class NotFound(HttpError):
+    """There is no such application or task."""
+
+    status = 404
+
+
+class TooLarge(HttpError):
+    """The body, or the data of an event, is too long."""
+
+    status = 413
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """
+    What of a request is signed.
+
+    ``paths`` are all that the client may have signed: with and without what a proxy or a mount point puts in front.
+    """
+
+    method: str
+    paths: Collection[str]
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One event to be published; ``info`` names the counts that the answer tells of its channels."""
+
+    channels: tuple[str, ...]
+    event: str
+    data: str
+    exclude: str | None
+    info: frozenset[str]
+
+
+def check_signature(config: Config, request: SignedRequest, now: float) -> None:
+    """
+    Make sure that a request comes from someone who knows the secret, lately.
+
+    What arrived is what is signed: pusher-http-python signs ``body_md5`` on GET too, where Reverb strips it and
+    refuses. If there is a body, its hash must be among it.
+
+    Args:
+        config: Key, secret and allowed clock skew.
+        request: What arrived.
+        now: Unix seconds.
+
+    Raises:
+        Unauthorized: If anything is missing, wrong or old.
+
+    Source: Pusher HTTP API reference, "Authentication".
+    """
+    query = request.query
+    if not hmac.compare_digest(config.key.encode(), query.get("auth_key", "").encode("utf-8", "replace")):
+        raise Unauthorized("auth_key is missing or unknown")
+    if query.get("auth_version") != _AUTH_VERSION:
+        raise Unauthorized(f"auth_version must be {_AUTH_VERSION}")
+    _ensure_recent(query.get("auth_timestamp", ""), now, config.max_clock_skew)
+    signature = query.get("auth_signature", "")
+    texts = [signing.http_text(request.method, path, query) for path in dict.fromkeys(request.paths)]
+    if not any([signing.verify((config.secret,), text, signature) for text in texts]):
+        raise Unauthorized(f"Invalid signature: HMAC-SHA256 in hexadecimal of {texts[0]!r} is expected")
+    digest = hashlib.md5(request.body, usedforsecurity=False).hexdigest()
+    if request.body and not hmac.compare_digest(digest, query.get("body_md5", "").lower()):
+        raise Unauthorized("body_md5 is not the MD5 of the body")
+
+
+def read_trigger(body: bytes, config: Config) -> Trigger:
+    """
+    The body of ``POST /apps/ID/events``: ``{"name", "data", "channels" or "channel", "socket_id"?, "info"?}``.
+
+    Raises:
+        HttpError: If it is not like that, or beyond a limit.
+    """
+    members = _read_object(body)
+    channels = members.get("channels")
+    if channels is None:
+        channels = [members.get("channel")]
+    elif not isinstance(channels, list) or not channels:
+        raise BadRequest("channels must be a list of one or more channel names")
+    if len(channels) > config.max_channels_per_trigger:
+        raise BadRequest(f"{len(channels)} channels are given; {config.max_channels_per_trigger} are allowed")
+    return _trigger(members, channels, config)
+
+
+def read_batch(body: bytes, config: Config) -> list[Trigger]:
+    """
+    The body of ``POST /apps/ID/batch_events``: ``{"batch": [{"name", "data", "channel", "socket_id"?, "info"?}]}``.
+
+    Raises:
+        HttpError: If it is not like that, or beyond a limit.
+    """
+    batch = _read_object(body).get("batch")
+    if not isinstance(batch, list) or not all(isinstance(members, dict) for members in batch):
+        raise BadRequest("batch must be a list of events")
+    if len(batch) > config.max_batch:
+        raise BadRequest(f"batch has {len(batch)} events; {config.max_batch} are allowed")
+    return [_trigger(members, [members.get("channel")], config) for members in batch]
+
+
+def read_channel_name(channel: object) -> str:
+    """
+    A channel's name.
+
+    Raises:
+        BadRequest: If it is none.
+    """
+    try:
+        return validate_channel(channel)
+    except EventError as exc:
+        raise BadRequest(str(exc)) from exc
+
+
+def read_info(info: object, allowed: Collection[str]) -> frozenset[str]:
+    """
+    The attributes that ``info`` names, separated by commas.
+
+    Raises:
+        BadRequest: If one of them is not allowed.
+    """
+    if info is None:
+        return frozenset()
+    if not isinstance(info, str):
+        raise BadRequest("info must be text: names of attributes, separated by commas")
+    names = frozenset(name.strip() for name in info.split(",") if name.strip())
+    unknown = sorted(names.difference(allowed))
+    if unknown:
+        raise BadRequest(f"info can't tell {unknown[0][:40]!r} here; it can tell {', '.join(sorted(allowed))}")
+    return names
+
+
+def _ensure_recent(timestamp: str, now: float, skew: int) -> None:
+    if not _TIMESTAMP.fullmatch(timestamp):
+        raise Unauthorized("auth_timestamp must be Unix seconds")
+    if abs(now - int(timestamp)) > skew:
+        raise Unauthorized(f"auth_timestamp {timestamp} is not within {skew} s of the server's time, {now:.0f}")
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    try:
+        members = read_json(body.decode())
+    except (InvalidMessage, UnicodeDecodeError):
+        raise BadRequest("the body is not valid JSON") from None
+    if not isinstance(members, dict):
+        raise BadRequest("the body must be a JSON object")
+    return members
+
+
+def _trigger(members: dict[str, Any], channels: list[object], config: Config) -> Trigger:
+    names = tuple(read_channel_name(channel) for channel in channels)
+    if len(names) > 1 and any(is_encrypted(name) for name in names):
+        raise BadRequest("an event for an encrypted channel may have no other channel: each has its own key")
+    try:
+        event = validate_event(members.get("name"))
+        data = _data(members)
+    except EventError as exc:
+        raise BadRequest(str(exc)) from exc
+    size = len(data.encode("utf-8", "replace"))
+    if size > config.max_data:
+        raise TooLarge(f"the data of {event!r} has {size} bytes; {config.max_data} are allowed")
+    return Trigger(names, event, data, _socket_id(members), read_info(members.get("info"), COUNTS))
+
+
+def _data(members: dict[str, Any]) -> str:
+    """Text as it is; Pusher wants no other, soketi takes it and Reverb does not: encoded here, once."""
+    if "data" not in members:
+        raise BadRequest("data is missing")
+    data = members["data"]
+    return data if isinstance(data, str) else encode(data)
+
+
+def _socket_id(members: dict[str, Any]) -> str | None:
+    socket_id = members.get("socket_id")
+    if socket_id is None:
+        return None
+    if not isinstance(socket_id, str) or not _SOCKET_ID.fullmatch(socket_id):
+        raise BadRequest("socket_id must be like 1234.1234")
+    return socket_id
