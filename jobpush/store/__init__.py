@@ -1,5 +1,5 @@
 """The only room that knows Redis's keys and commands."""
 
-from .store import Published, Receipt, Store, TaskWrite
+from .store import Outcome, Published, Receipt, Store, TaskWrite
 
-__all__ = ["Published", "Receipt", "Store", "TaskWrite"]
+__all__ = ["Outcome", "Published", "Receipt", "Store", "TaskWrite"]

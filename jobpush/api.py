@@ -1,0 +1,245 @@
+"""``JobPush``: what an application, its tasks and its workers are given. Imports neither Celery nor Flask."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from .channels import escape_user_id, is_presence, user_channel, validate_channel, validate_event
+from .config import Config
+from .errors import EventError, InvalidData
+from .events import TaskEvent, TaskState, encode
+from .signing import channel_auth, user_auth
+from .store import Receipt
+from .worker.broker import redis_url_of
+from .worker.runtime import Runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Pusher Channels protocol 7: two numbers.
+_SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
+
+
+class JobPush:
+    """
+    Live progress of an application's tasks, and notifications to its users.
+
+    Example::
+
+        from celery import Celery
+        from jobpush import JobPush, progress
+
+        celery_app = Celery("video", broker="redis://localhost")
+        jobpush = JobPush(celery_app)
+
+        @celery_app.task
+        @jobpush.track(user="user_id", title="Encode {filename}")
+        def encode(user_id, filename):
+            for frame in progress.iter(range(4000), message="encoding"):
+                ...
+
+        encode.delay("42", "cat.mov")    # it is on the screen of user 42 already
+    """
+
+    def __init__(self, celery_app: Any = None, **settings: Any) -> None:
+        """
+        Args:
+            celery_app: The Celery app; or none, and :meth:`init_celery` later, or never in a program without tasks.
+            settings: Those of :class:`jobpush.config.Config`, by name. They win over ``celery_app.conf.jobpush_…``,
+                which wins over the environment (``JOBPUSH_…``). All are read on first use.
+        """
+        self._settings = settings
+        self._celery_app: Any = None
+        self._runtime = Runtime(self._load_config)
+        if celery_app is not None:
+            self.init_celery(celery_app)
+
+    def init_celery(self, app: Any) -> None:
+        """Follow the tasks of a Celery app. Connects to nothing."""
+        from .worker import publishing, registry, signals
+
+        self._celery_app = app
+        registry.register(app, self._runtime)
+        publishing.wrap_send_task(app, self._runtime)
+        signals.connect()
+
+    @property
+    def config(self) -> Config:
+        """The settings as they were gathered."""
+        return self._runtime.config
+
+    # -- tasks ---------------------------------------------------------------------------------------
+
+    def track(
+        self,
+        user: str | Callable[..., object] | None = None,
+        title: str | None = None,
+        *,
+        result: bool = False,
+        errors: Mapping[type[BaseException], str] | None = None,
+    ) -> Callable[[F], F]:
+        """
+        Let a task be watched by its user. Stands above or below ``@app.task``.
+
+        Args:
+            user: Whose task it is: the name of an argument, or a callable that gets the arguments by name (without
+                ``self``) and returns the user's id. ``None``: the message's header ``jobpush_user``, else the user of
+                the task that publishes it. Where it comes to ``None``, nobody sees the task.
+            title: What the user reads, with arguments in braces. ``None``: the task's name.
+            result: Whether the user sees what the task returns, as ``data["result"]``.
+            errors: What the user reads instead of an exception's own first line, by type; the nearest type counts.
+
+        Raises:
+            UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
+        """
+        from .worker.decorator import track
+        from .worker.tracking import Tracking
+
+        tracking = Tracking(self._runtime, user, title, result=result, errors=dict(errors or {}))
+        return lambda target: track(tracking, target)  # type: ignore[no-any-return]
+
+    def tasks(self, user: str | int) -> list[TaskEvent]:
+        """
+        The running and recent tasks of a user, newest first.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        return self._runtime.store.tasks(str(user))
+
+    def cancel(self, task_id: str) -> TaskState:
+        """
+        Ask for the end of a task. One that has not started never will; one that runs is told, and terminated after
+        ``cancel_grace`` seconds where its worker can do that.
+
+        Returns:
+            The state after it: REVOKED, or STARTED or PROGRESS while the task comes to its end, or the final state
+            of a task that had ended.
+
+        Raises:
+            TaskNotFound: If nothing is known of the task.
+            StoreError: If Redis does not answer.
+        """
+        return self._runtime.store.cancel(task_id)
+
+    # -- notifications -------------------------------------------------------------------------------
+
+    def notify(self, user: str | int | Iterable[str | int], event: str, data: object = None) -> Receipt:
+        """
+        Tell one user or many something, wherever they are connected, in one round trip.
+
+        Args:
+            user: An id, or any number of ids.
+            event: A name of the application's own.
+            data: Text, or anything with a JSON form; at most ``max_data`` bytes.
+
+        Returns:
+            How many connections were there to hear it.
+
+        Raises:
+            EventError: If an id, the event or the data can't be sent.
+            StoreError: If Redis does not answer.
+        """
+        users = [user] if isinstance(user, (str, int)) else user
+        return self.trigger([user_channel(one) for one in users], event, data)
+
+    def trigger(
+        self, channels: str | Iterable[str], event: str, data: object = None, *, exclude: str | None = None
+    ) -> Receipt:
+        """
+        Send an event to all who have joined a channel, or any of several, in one round trip.
+
+        Args:
+            channels: A name, or any number of names.
+            event: A name of the application's own.
+            data: Text, or anything with a JSON form; at most ``max_data`` bytes.
+            exclude: The ``socket_id`` of the connection that is not to hear it, since it knows already.
+
+        Returns:
+            How many connections were there to hear it.
+
+        Raises:
+            EventError: If a channel, the event or the data can't be sent.
+            StoreError: If Redis does not answer.
+        """
+        names = [channels] if isinstance(channels, str) else list(channels)
+        for name in names:
+            validate_channel(name)
+        validate_event(event)
+        self._ensure_not_too_large(data)
+        if exclude is not None:
+            _ensure_socket_id(exclude)
+        return self._runtime.store.trigger(names, event, data, exclude=exclude)
+
+    # -- Pusher's two authentication requests --------------------------------------------------------
+
+    def authenticate_user(self, socket_id: str, user_data: Mapping[str, Any]) -> dict[str, str]:
+        """
+        The answer to a client that signs in (``/user-auth``), to be sent as JSON.
+
+        Args:
+            socket_id: What the client sent.
+            user_data: Its user, with an ``id``; what else it holds the client gets too.
+
+        Raises:
+            InvalidUserId: If there is no id, or none that can be one.
+            EventError: If the ``socket_id`` is none.
+
+        Source: Pusher Channels, "Auth signatures", users.
+        """
+        _ensure_socket_id(socket_id)
+        config = self._signing_config()
+        text = encode({**user_data, "id": escape_user_id(user_data.get("id"))})
+        return {"auth": user_auth(config.key, config.secret, socket_id, text), "user_data": text}
+
+    def authorize_channel(
+        self, socket_id: str, channel: str, user_data: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
+        """
+        The answer to a client that may join a private or presence channel (``/auth``), to be sent as JSON.
+
+        Args:
+            socket_id: What the client sent.
+            channel: What it sent. Whether it may join is for the application to decide before it calls this.
+            user_data: For a presence channel, ``{"user_id": …, "user_info": {…}}``.
+
+        Raises:
+            EventError: If the ``socket_id``, the channel or the user can't be what they should be.
+
+        Source: Pusher Channels, "Auth signatures", private and presence channels.
+        """
+        _ensure_socket_id(socket_id)
+        validate_channel(channel)
+        config = self._signing_config()
+        text = None
+        if is_presence(channel):
+            member = dict(user_data or {})
+            text = encode({**member, "user_id": escape_user_id(member.get("user_id"))})
+        answer = {"auth": channel_auth(config.key, config.secret, socket_id, channel, text)}
+        return answer if text is None else {**answer, "channel_data": text}
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _load_config(self) -> Config:
+        conf = self._celery_app.conf if self._celery_app is not None else {}
+        settings = {item.name: conf.get(f"jobpush_{item.name}") for item in fields(Config)}
+        if not (settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")):
+            settings["redis_url"] = redis_url_of(conf.get("broker_url"))
+        return Config.load(self._settings, settings)
+
+    def _signing_config(self) -> Config:
+        self.config.require_credentials()
+        return self.config
+
+    def _ensure_not_too_large(self, data: object) -> None:
+        size = len((data if isinstance(data, str) else encode(data)).encode("utf-8", "surrogatepass"))
+        if size > self.config.max_data:
+            raise InvalidData(f"the data of an event has {size} bytes; {self.config.max_data} are allowed")
+
+
+def _ensure_socket_id(socket_id: object) -> None:
+    if not isinstance(socket_id, str) or not _SOCKET_ID.fullmatch(socket_id):
+        raise EventError(f"a socket_id looks like '123.456', not like {str(socket_id)[:80]!r}")

@@ -1,0 +1,1 @@
+"""What runs inside Celery: in the processes that publish tasks, that run them, and in the workers' parents."""

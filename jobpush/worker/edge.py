@@ -1,0 +1,107 @@
+"""The edge of a tracked task: what happens right before and right after its own code, in its own process."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import current_task
+from celery.exceptions import Ignore
+
+from ..errors import TaskCancelled
+from ..events import TaskState
+from ..store import Outcome
+from .progress import current_progress, running
+from .running import RunningTask
+from .tracked import TrackedTask, read_headers
+from .tracking import Tracking, attach
+
+logger = logging.getLogger(__name__)
+
+#: Attribute of a task's request that holds its RunningTask, for the signals that come after the edge.
+_ATTRIBUTE = "jobpush_running"
+
+
+def tracked_function(tracking: Tracking, function: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Put the edge around the function of a task.
+
+    Returns:
+        A function with the name and the signature of ``function``. Called otherwise than by Celery it is the same.
+    """
+
+    @functools.wraps(function)
+    def edge(*args: Any, **kwargs: Any) -> Any:
+        task = current_task._get_current_object() if current_task else None
+        if task is None or task.request.called_directly or _is_inside(task.request):
+            return function(*args, **kwargs)
+        tracked = _identify(tracking, task)
+        if tracked is None:
+            return function(*args, **kwargs)
+        return _run(tracking, task, tracked, functools.partial(function, *args, **kwargs))
+
+    # Celery checks calls by getfullargspec, which does not follow __wrapped__.
+    edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    attach(tracking, edge)
+    return edge
+
+
+def running_of(request: Any) -> RunningTask | None:
+    """The tracked task that a request of Celery's has run; ``None`` for any other."""
+    return getattr(request, _ATTRIBUTE, None)
+
+
+def headers_of(request: Any) -> dict[str, Any]:
+    """The headers of the message that a running task came with. An eager task has them in one place only."""
+    return {**(request.headers or {}), **vars(request)}
+
+
+def _is_inside(request: Any) -> bool:
+    """Whether this very task runs already: it calls itself as a function."""
+    current = current_progress()
+    return current is not None and current is running_of(request)
+
+
+def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
+    request = task.request
+    headers = headers_of(request)
+    tracked = read_headers(headers)
+    if tracked is None:  # it runs eagerly: nobody has published it
+        tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
+        if tracked is not None:
+            request.headers = dict(request.headers or {})
+            tracked.stamp(request.headers)  # so that a retry goes on with the same bar
+    return tracked
+
+
+def _run(tracking: Tracking, task: Any, tracked: TrackedTask, call: Callable[[], Any]) -> Any:
+    runtime = tracking.runtime
+    publisher = runtime.publisher
+    this = RunningTask(tracked, publisher, runtime.config)
+    setattr(task.request, _ATTRIBUTE, this)
+    publisher.running[tracked.task_id] = this
+    with running(this):
+        try:
+            started = publisher.publish_now(this.write(this.snapshot(TaskState.STARTED)))
+            if started and started.is_cancelled and started.outcome is not Outcome.STORED:
+                raise TaskCancelled(tracked.task_id)
+            return call()
+        except TaskCancelled:
+            this.finish(TaskState.REVOKED)
+            _tell_backend(task)
+            # A pool child does not outlive a foreign BaseException, but knows Ignore.
+            raise Ignore(f"{tracked.task_id} was cancelled by its user") from None
+
+
+def _tell_backend(task: Any) -> None:
+    """Let who waits for the result, or for the whole chord, know. Celery itself stores nothing after Ignore."""
+    request = task.request
+    try:
+        task.backend.mark_as_revoked(
+            request.id, "cancelled", request=request, store_result=not (request.ignore_result or request.is_eager)
+        )
+    except Exception:  # the result backend may be away; the task has ended all the same
+        logger.exception("the result backend could not be told that task %s was cancelled", request.id)

@@ -1,0 +1,119 @@
+"""What waits to be published, bounded: pure, no threads, no Redis."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..events import TaskState
+from ..store import TaskWrite
+from .tracked import TrackedTask
+
+#: Tasks of which something may wait; then the oldest gives way.
+MAX_TASKS = 10_000
+#: Lines of text that may wait; then the oldest gives way.
+MAX_LINES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a task's text; ``at`` in Unix seconds."""
+
+    user_id: str
+    task_id: str
+    message: str
+    level: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    The end of a task as seen by its worker's parent, who does not know how far the task was.
+
+    Args:
+        task_id: Celery's id.
+        state: A final one.
+        error: What the user is told.
+        tracked: The task as its message describes it, in case that the store does not know it.
+    """
+
+    task_id: str
+    state: TaskState
+    error: str | None = None
+    tracked: TrackedTask | None = None
+
+
+@dataclass
+class Batch:
+    """What is sent in one go, in this order."""
+
+    lines: list[Line] = field(default_factory=list)
+    writes: list[TaskWrite] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+
+
+class Outbox:
+    """
+    Events by task, in order.
+
+    Progress gives way to newer progress of its task; the other states don't, until :meth:`put_back` says that
+    they could not be sent: then only the newest state of each task is worth keeping.
+    """
+
+    def __init__(self) -> None:
+        self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
+        self._endings: OrderedDict[str, Ending] = OrderedDict()
+        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
+        #: Tasks of which the newest state was given up because too many waited.
+        self.dropped = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._writes or self._endings or self._lines)
+
+    def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
+        """Let ``write`` wait behind what waits of its task, or with ``only_newest`` instead of that."""
+        waiting = self._writes.setdefault(write.event.task_id, [])
+        if only_newest:
+            waiting.clear()
+        elif waiting and waiting[-1].event.state is write.event.state is TaskState.PROGRESS:
+            waiting.pop()
+        waiting.append(write)
+        self._drop_oldest(self._writes)
+
+    def add_ending(self, ending: Ending) -> None:
+        """Let the end of a task wait; the first one that is told counts."""
+        self._endings.setdefault(ending.task_id, ending)
+        self._drop_oldest(self._endings)
+
+    def add_line(self, line: Line) -> None:
+        """Let a line of text wait."""
+        self._lines.append(line)
+
+    def take(self, size: int) -> Batch:
+        """Take out the oldest: all lines, the events and endings of at most ``size`` tasks."""
+        batch = Batch(lines=list(self._lines))
+        self._lines.clear()
+        while self._writes and len(batch.writes) < size:
+            batch.writes += self._writes.popitem(last=False)[1]
+        while self._endings and not self._writes and len(batch.endings) < size:
+            batch.endings.append(self._endings.popitem(last=False)[1])
+        return batch
+
+    def put_back(self, writes: Sequence[TaskWrite], endings: Sequence[Ending]) -> None:
+        """Take back what could not be sent, as far as nothing newer waits."""
+        newest = {write.event.task_id: write for write in writes}
+        for task_id, write in newest.items():
+            waiting = self._writes.setdefault(task_id, [write])
+            del waiting[:-1]
+            self._writes.move_to_end(task_id, last=False)
+        for ending in endings:
+            self._endings[ending.task_id] = ending
+        self._drop_oldest(self._writes)
+        self._drop_oldest(self._endings)
+
+    def _drop_oldest(self, waiting: OrderedDict[str, list[TaskWrite]] | OrderedDict[str, Ending]) -> None:
+        while len(waiting) > MAX_TASKS:
+            waiting.popitem(last=False)
+            self.dropped += 1

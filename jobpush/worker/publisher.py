@@ -1,0 +1,257 @@
+"""The thread that publishes what the tasks of a process say, so that no task ever waits for Redis."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from ..config import Config
+from ..errors import StoreError, TaskNotFound
+from ..store import Published, Store, TaskWrite
+from .breaker import CircuitBreaker
+from .outbox import Batch, Ending, Line, Outbox
+from .running import RunningTask
+
+logger = logging.getLogger(__name__)
+
+#: Events in one round trip: few enough to be done well within ``publish_timeout``.
+BATCH_SIZE = 200
+#: Tasks whose last ``seq`` is remembered.
+MAX_SEQS = 10_000
+
+
+class Publisher:
+    """
+    Publishes for one process. Its thread starts with the first event, and anew in the child of a fork.
+
+    The task's side only hands over; :meth:`publish_now` is the one call that waits, for ``publish_timeout`` seconds
+    at most, and only while Redis is believed to answer.
+    """
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._config = config
+        self._begin()
+        _publishers.add(self)
+        atexit.register(_flush_at_exit, weakref.ref(self))
+
+    def _begin(self) -> None:
+        """Start from nothing: in the child of a fork locks may be held, and what waits is the parent's to send."""
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._outbox = Outbox()
+        self._changed: set[RunningTask] = set()
+        self._seqs: OrderedDict[str, int] = OrderedDict()
+        self._breaker = CircuitBreaker(self._config.retry_interval)
+        self._is_busy = False
+        self._is_flushing = False
+        #: The tasks that run in this process, by id.
+        self.running: dict[str, RunningTask] = {}
+
+    # -- the tasks' side -----------------------------------------------------------------------------
+
+    def changed(self, task: RunningTask) -> None:
+        """A running task has something new to say."""
+        with self._awake():
+            self._changed.add(task)
+
+    def submit(self, write: TaskWrite) -> None:
+        """Publish an event soon."""
+        with self._awake():
+            self._outbox.add(write, only_newest=self._breaker.is_open)
+
+    def submit_ending(self, ending: Ending) -> None:
+        """Publish the end of a task that runs elsewhere, with the progress that the store knows of."""
+        with self._awake():
+            self._outbox.add_ending(ending)
+
+    def submit_line(self, line: Line) -> None:
+        """Publish a line of text soon; nothing is kept while Redis is away."""
+        if not self._breaker.is_open:
+            with self._awake():
+                self._outbox.add_line(line)
+
+    def publish_now(self, write: TaskWrite) -> Published | None:
+        """
+        Publish an event before going on.
+
+        Returns:
+            What became of it; ``None`` if Redis did not answer, now or the last time: then it is published later.
+        """
+        if not self._breaker.is_open:
+            try:
+                return self._send([write])[0]
+            except StoreError as exc:
+                self._breaker.failed(exc)
+        self.submit(write)
+        return None
+
+    def finish(self, task: RunningTask, write: TaskWrite) -> None:
+        """Publish the last event of an attempt soon; it tells all that the task had not published yet."""
+        with self._awake():
+            self._changed.discard(task)
+            self._outbox.add(write, only_newest=self._breaker.is_open)
+
+    def flush(self) -> bool:
+        """
+        Wait until all is published, for ``flush_timeout`` seconds at most.
+
+        Returns:
+            Whether all is.
+        """
+        with self._condition:
+            if self._is_idle():
+                return True
+            self._ensure_thread()
+            self._is_flushing = True
+            self._condition.notify_all()
+            is_done = self._condition.wait_for(self._is_idle, self._config.flush_timeout)
+            self._is_flushing = False
+        if not is_done:
+            logger.warning("the process ends before its last progress could be published")
+        return is_done
+
+    @contextmanager
+    def _awake(self) -> Iterator[None]:
+        """Hold the lock while something is handed over; the thread is there and will look."""
+        with self._condition:
+            self._ensure_thread()
+            yield
+            self._condition.notify_all()
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="jobpush-publisher", daemon=True)
+            self._thread.start()
+
+    def _is_idle(self) -> bool:
+        return not (self._outbox or self._changed or self._is_busy)
+
+    # -- the thread's side ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._is_busy = False
+                self._condition.notify_all()  # for flush()
+                while (pause := self._seconds_to_wait()) is None or pause > 0:
+                    self._condition.wait(pause)
+                self._is_busy = True
+                batch = self._outbox.take(BATCH_SIZE)
+                changed = self._take_due()
+            try:
+                self._publish(batch, changed)
+            except Exception:  # a bug of ours; whatever it is, the next events have a chance
+                logger.exception("progress could not be published")
+
+    def _seconds_to_wait(self) -> float | None:
+        """Seconds until something is to be sent; ``None``: until there is something new."""
+        if self._breaker.is_open:
+            return self._breaker.seconds_to_wait()
+        if self._outbox:
+            return 0
+        if not self._changed:
+            return None
+        return 0 if self._is_flushing else min(task.due_at for task in self._changed) - time.monotonic()
+
+    def _take_due(self) -> list[RunningTask]:
+        now = time.monotonic()
+        due = [task for task in self._changed if self._is_flushing or task.due_at <= now]
+        self._changed.difference_update(due)
+        for task in due:
+            task.due_at = now + self._config.min_interval
+        return due
+
+    def _publish(self, batch: Batch, changed: Sequence[RunningTask]) -> None:
+        writes = [*batch.writes, *self._snapshots(changed)]
+        endings: Sequence[Ending] = batch.endings
+        try:
+            if not writes:
+                self._store.ping()
+            for start in range(0, len(writes), BATCH_SIZE):
+                self._send(writes[start : start + BATCH_SIZE])
+            writes = [write for ending in endings if (write := self._ended(ending))]
+            self._send(writes)
+            writes, endings = [], []
+            for line in batch.lines:
+                self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
+            self._breaker.succeeded()
+        except StoreError as exc:
+            self._breaker.failed(exc)
+            with self._condition:
+                self._outbox.put_back(writes, endings)
+
+    def _snapshots(self, tasks: Sequence[RunningTask]) -> list[TaskWrite]:
+        writes = []
+        for task in tasks:
+            try:
+                writes.append(task.write(task.snapshot()))
+            except Exception:  # of the application's own objects, say a message whose __str__ fails
+                logger.exception("the progress of task %s can't be told", task.tracked.task_id)
+        return writes
+
+    def _ended(self, ending: Ending) -> TaskWrite | None:
+        """What to publish of a task that ended elsewhere; ``None`` if it is not tracked, or known to have ended."""
+        try:
+            user_id = self._store.owner(ending.task_id)
+            event = self._store.task(ending.task_id)
+        except TaskNotFound:
+            if ending.tracked is None:
+                return None
+            event = ending.tracked.event(ending.state)
+            user_id = ending.tracked.user_id
+        if event.state.rank > ending.state.rank:
+            return None
+        ended = replace(
+            event, state=ending.state, error=ending.error, at=time.time(), rate=None, eta=None, cancelling=False
+        )
+        return TaskWrite(user_id, ended, is_pinned=True)
+
+    def _send(self, writes: Sequence[TaskWrite]) -> list[Published]:
+        """Publish in one round trip, and heed what the replies say of each task."""
+        if not writes:
+            return []
+        numbered = [replace(write, event=replace(write.event, seq=self._last_seq(write))) for write in writes]
+        results = self._store.publish(numbered)
+        for write, result in zip(writes, results, strict=True):
+            self._heed(write, result)
+        return results
+
+    def _last_seq(self, write: TaskWrite) -> int:
+        return max(write.event.seq, self._seqs.get(write.event.task_id, 0))
+
+    def _heed(self, write: TaskWrite, result: Published) -> None:
+        task_id = write.event.task_id
+        with self._condition:
+            self._seqs[task_id] = result.seq
+            self._seqs.move_to_end(task_id)
+            while len(self._seqs) > MAX_SEQS:
+                self._seqs.popitem(last=False)
+        task = self.running.get(task_id)
+        if task is not None and result.is_cancelled:
+            task.is_cancelled = True
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for publisher in _publishers:
+        publisher._begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)
+
+
+def _flush_at_exit(reference: weakref.ref[Publisher]) -> None:
+    publisher = reference()
+    if publisher is not None:
+        publisher.flush()

@@ -1,0 +1,68 @@
+"""Which JobPush belongs to which Celery app; Celery's signals are the same for all apps of a process."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from celery import current_app
+
+from ..store import TaskWrite
+from .runtime import Runtime
+
+_runtimes: weakref.WeakKeyDictionary[Any, Runtime] = weakref.WeakKeyDictionary()
+
+
+def register(app: Any, runtime: Runtime) -> None:
+    """Let ``runtime`` serve the tasks of ``app``."""
+    _runtimes[app] = runtime
+
+
+def runtime_of(app: Any) -> Runtime | None:
+    """The runtime that serves ``app``; ``None`` if it has no JobPush."""
+    return _runtimes.get(app)
+
+
+def runtimes() -> list[Runtime]:
+    """Those of all apps in this process."""
+    return list(dict.fromkeys(_runtimes.values()))
+
+
+@dataclass
+class Sending:
+    """A message that an app is about to send, and what the users have been told of it already."""
+
+    app: Any
+    runtime: Runtime
+    told: TaskWrite | None = None
+
+
+_sending: ContextVar[Sending | None] = ContextVar("jobpush_sending", default=None)
+
+
+@contextmanager
+def sending(app: Any, runtime: Runtime) -> Iterator[Sending]:
+    """Tell ``before_task_publish``, which Celery does not tell it, which app is sending."""
+    this = Sending(app, runtime)
+    token = _sending.set(this)
+    try:
+        yield this
+    finally:
+        _sending.reset(token)
+
+
+def current_sending() -> Sending | None:
+    """
+    The message that is being sent here.
+
+    What comes by another way than the wrapped ``send_task`` is taken to be the current app's.
+    """
+    if (this := _sending.get()) is not None:
+        return this
+    app = current_app._get_current_object()
+    runtime = runtime_of(app)
+    return Sending(app, runtime) if runtime else None

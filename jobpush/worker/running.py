@@ -1,0 +1,213 @@
+"""The state of one running task: written by the task, read by the publisher's thread."""
+
+from __future__ import annotations
+
+import json
+import logging
+import operator
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..config import Config
+from ..errors import EventError, InvalidData
+from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of
+from ..store import TaskWrite
+from .outbox import Line
+from .rate import RateEstimator
+from .tracked import TrackedTask
+
+if TYPE_CHECKING:
+    from .publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+#: Characters of a message; it travels with every event.
+MAX_MESSAGE_LENGTH = 500
+
+
+class RunningTask:
+    """
+    What a task has said of itself in this attempt.
+
+    The task's threads only store into ``current``, ``total``, ``message`` and :attr:`data`, then look at
+    ``is_changed``: no lock, for that is the hot path. The publisher clears the flag before it reads, so what is
+    written while it reads is published next time, and the last word always is.
+    """
+
+    __slots__ = (
+        "current",
+        "total",
+        "message",
+        "data",
+        "is_changed",
+        "is_cancelled",
+        "due_at",
+        "tracked",
+        "_publisher",
+        "_config",
+        "_started_at",
+        "_rate",
+        "_span",
+        "_percent",
+        "_amounts",
+        "_complaints",
+    )
+
+    def __init__(self, tracked: TrackedTask, publisher: Publisher, config: Config) -> None:
+        self.current: float = 0
+        self.total: float | None = None
+        self.message = ""
+        self.data: Mapping[str, Any] = {}
+        self.is_changed = False
+        self.is_cancelled = False
+        #: Monotonic seconds before which no further progress is published.
+        self.due_at = 0.0
+        self.tracked = tracked
+        self._publisher = publisher
+        self._config = config
+        self._started_at = time.time()
+        self._rate = RateEstimator()
+        #: Percent of the bar before the stage that runs, and of that stage; ``None`` before the first stage.
+        self._span: tuple[float, float] | None = None
+        self._percent: float | None = None
+        self._amounts: tuple[float, float | None] = (0, None)
+        self._complaints: set[str] = set()
+
+    # -- the task's side -----------------------------------------------------------------------------
+
+    def mark_changed(self) -> None:
+        """Have the newest state published: at once, or when ``min_interval`` has passed."""
+        self.is_changed = True
+        self._publisher.changed(self)
+
+    def add_data(self, data: Mapping[str, Any]) -> None:
+        """Merge into the data, which is replaced as a whole, so that a reader never meets half of it."""
+        self.data = {**self.data, **data}
+
+    def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
+        """End the stage before and begin another; ``weight`` is in percent, ``None`` for what is left."""
+        before = sum(self._span or (0.0,))
+        left = max(0.0, 100.0 - before)
+        # In this order a reader in between sees less, which the guard in _overall_percent evens out.
+        self.current, self.total, self.message = 0, total, name
+        self._span = (before, left if weight is None else min(max(weight, 0.0), left))
+        self._rate.reset()
+        self.add_data({"stage": name})
+        self.mark_changed()
+
+    def end_stage(self) -> None:
+        """Count the stage that runs as complete."""
+        if self._span is not None:
+            self._span = (sum(self._span), 0.0)
+            self.mark_changed()
+
+    def log(self, message: str, *, level: str, at: float) -> None:
+        """Have a line of text published."""
+        tracked = self.tracked
+        self._publisher.submit_line(Line(tracked.user_id, tracked.task_id, message, level, at))
+
+    def add_result(self, result: object) -> None:
+        """Show what the task returned, if it has a JSON form."""
+        try:
+            encode(result)
+        except InvalidData as exc:
+            self._complain("result", exc)
+        else:
+            self.add_data({"result": result})
+
+    def finish(self, state: TaskState, *, error: str | None = None) -> None:
+        """Have the end of the attempt published, with all that the task has said."""
+        self._publisher.finish(self, self.write(self.snapshot(state, error=error)))
+
+    def detach(self) -> None:
+        """The task's process is free again: nobody has to tell it anything any more."""
+        self._publisher.running.pop(self.tracked.task_id, None)
+
+    # -- the publisher's side ------------------------------------------------------------------------
+
+    def snapshot(self, state: TaskState = TaskState.PROGRESS, *, error: str | None = None) -> TaskEvent:
+        """The newest state as an event that happens now."""
+        self.is_changed = False
+        current, total = self._bounded_amounts()
+        percent = self._overall_percent(current, total, state)
+        rate = eta = None
+        if not state.is_final:
+            self._rate.add(current, time.monotonic())
+            rate = self._rate.rate
+            eta = self._eta(percent, total, rate)
+        return replace(
+            self.tracked.event(state, error=error),
+            current=current,
+            total=total,
+            percent=percent,
+            message=_shortened(self.message),
+            rate=rate,
+            eta=eta,
+            started_at=self._started_at,
+            data=self._sendable_data(),
+        )
+
+    def write(self, event: TaskEvent) -> TaskWrite:
+        """What the store is to keep of an event of this task."""
+        return self.tracked.write(event, task_ttl=self._config.task_ttl)
+
+    def _bounded_amounts(self) -> tuple[float, float | None]:
+        try:
+            total = None if self.total is None else _number(self.total)
+            self._amounts = bounded_amounts(_number(self.current), total)
+        except (EventError, TypeError, ValueError, OverflowError) as exc:
+            self._complain("amount", exc)
+        return self._amounts
+
+    def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
+        if self._span is None or state is TaskState.SUCCESS:
+            return percent_of(current, total, state)
+        before, weight = self._span
+        percent = round(before + weight * (percent_of(current, total, state) or 0.0) / 100, 2)
+        self._percent = max(percent, self._percent or 0.0)
+        return self._percent
+
+    def _eta(self, percent: float | None, total: float | None, rate: float | None) -> float | None:
+        if percent is None or not total or not rate:
+            return None
+        weight = self._span[1] if self._span else 100.0
+        if not weight:
+            return None
+        return (100.0 - percent) * total / (weight * rate)
+
+    def _sendable_data(self) -> Mapping[str, Any]:
+        """A copy of the data that nobody changes any more, as JSON would have it; empty if it can't be sent."""
+        data = self.data
+        if not data:
+            return {}
+        try:
+            text = encode(data)
+            size = len(text.encode())
+            if size > self._config.max_data:
+                raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
+        except (InvalidData, RuntimeError) as exc:  # RuntimeError: the task changed a value meanwhile
+            self._complain("data", exc)
+            return {}
+        copy: dict[str, Any] = json.loads(text)
+        return copy
+
+    def _complain(self, what: str, exc: Exception) -> None:
+        if what not in self._complaints:
+            self._complaints.add(what)
+            logger.warning("task %s goes on without its %s: %s", self.tracked.task_id, what, exc)
+
+
+def _number(value: Any) -> float:
+    """An int or float for whatever counts as one, such as numpy's; text and the like raise."""
+    if isinstance(value, (int, float)):
+        return value
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{value!r} is no number")
+    return operator.index(value) if hasattr(value, "__index__") else float(value)
+
+
+def _shortened(message: object) -> str:
+    text = str(message)
+    return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"

@@ -1,0 +1,142 @@
+"""
+What Celery says of a task, turned into events.
+
+The receivers run inline, in a worker's parent inside its event loop: they hand over to the publisher and return.
+What each ending of a task really emits, and in which process, differs between Celery's versions and pools;
+the store's terminal guard lets the first end of a task count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from ..events import TaskState
+from . import publishing
+from .edge import running_of
+from .outbox import Ending
+from .registry import runtime_of, runtimes
+from .tracked import TrackedTask, read_headers
+from .tracking import tracking_of
+
+
+def connect() -> None:
+    """Listen to Celery. Twice does no harm."""
+    receivers = {
+        signals.before_task_publish: publishing.before_task_publish,
+        signals.task_received: on_received,
+        signals.task_success: on_success,
+        signals.task_failure: on_failure,
+        signals.task_retry: on_retry,
+        signals.task_revoked: on_revoked,
+        signals.task_unknown: on_unknown,
+        signals.task_rejected: on_rejected,
+        signals.task_postrun: on_postrun,
+        signals.worker_process_shutdown: on_shutdown,
+        signals.worker_shutdown: on_shutdown,
+    }
+    for signal, receiver in receivers.items():
+        signal.connect(receiver, dispatch_uid=f"jobpush.{receiver.__name__}")
+
+
+# -- in the parent of a worker -----------------------------------------------------------------------
+
+
+def on_received(request: Any = None, **kwargs: Any) -> None:
+    """The worker has the message; it may run at once, or wait for its time."""
+    runtime = runtime_of(request.app)
+    tracked = _received_task(request)
+    if runtime is None or tracked is None:
+        return
+    event = tracked.event(TaskState.RECEIVED)
+    runtime.publisher.submit(tracked.write(event, task_ttl=runtime.config.task_ttl))
+
+
+def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
+    """Revoked before it ran, terminated while it ran, or not started in time."""
+    error = "The task was not started in time" if expired else None
+    _end(sender.app, Ending(request.id, TaskState.REVOKED, error))
+
+
+def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
+    """The worker has no code for it."""
+    tracked = read_headers(message.headers or {})
+    if tracked is not None:
+        _end(sender.app, Ending(id, TaskState.FAILURE, f"No worker knows the task {name}", tracked))
+
+
+def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
+    """The worker can't read the message."""
+    tracked = read_headers(message.headers or {})
+    if tracked is not None:
+        _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
+
+
+def _received_task(request: Any) -> TrackedTask | None:
+    task = request.task
+    tracking = tracking_of(task) if task is not None else None
+    if tracking is None:
+        return None
+    headers = request.request_dict
+    tracked = read_headers(headers)
+    if tracked is None:  # its publisher has no jobpush
+        tracked = tracking.identify(task, request.args, request.kwargs, headers)
+        if tracked is not None:
+            tracked.stamp(headers)  # which go on to the process that runs it
+    return tracked
+
+
+def _end(app: Any, ending: Ending) -> None:
+    runtime = runtime_of(app)
+    if runtime is not None:
+        runtime.publisher.submit_ending(ending)
+
+
+# -- in the process that runs the task ---------------------------------------------------------------
+
+
+def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
+    """The task returned, and its result is stored."""
+    running = running_of(sender.request)
+    if running is None:
+        return
+    tracking = tracking_of(sender)
+    if tracking is not None and tracking.result:
+        running.add_result(result)
+    running.finish(TaskState.SUCCESS)
+
+
+def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
+    """The task raised; or, in the parent, its process died or took too long."""
+    tracking = tracking_of(sender)
+    if tracking is None:
+        return
+    error = tracking.error_text(exception)
+    running = running_of(sender.request)
+    if running is not None and running.tracked.task_id == task_id:
+        running.finish(TaskState.FAILURE, error=error)
+    else:
+        tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error))
+
+
+def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
+    """The next attempt is published, and RETRY with it; here the reason is known for sure."""
+    running = running_of(request)
+    if running is not None:
+        cause = getattr(reason, "exc", None)
+        error = publishing.retry_reason(tracking_of(sender), cause)
+        running.finish(TaskState.RETRY, error=error)
+
+
+def on_postrun(task: Any = None, **kwargs: Any) -> None:
+    """The task's process is free again. Whether the task has ended is for the other signals to say."""
+    running = running_of(task.request)
+    if running is not None:
+        running.detach()
+
+
+def on_shutdown(**kwargs: Any) -> None:
+    """The process ends: what is not published yet goes out now."""
+    for runtime in runtimes():
+        runtime.publisher.flush()

@@ -1,0 +1,101 @@
+"""Whose task it is and what it is called: told by the publisher, carried by the headers of Celery's message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..events import TaskEvent, TaskState
+from ..store import TaskWrite
+
+#: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
+USER_HEADER = "jobpush_user"
+TITLE_HEADER = "jobpush_title"
+CREATED_HEADER = "jobpush_created"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedTask:
+    """
+    One attempt of a task, as every process that meets it knows it.
+
+    Args:
+        task_id: Celery's id.
+        user_id: Whose screen it is on.
+        name: Celery's name of the task.
+        title: What the user reads.
+        created_at: Unix seconds of the first publishing; tells a task that is published anew under its old id.
+        attempt: 1, then one more with each retry.
+        eta: Unix seconds before which it does not run; ``None``: at once.
+    """
+
+    task_id: str
+    user_id: str
+    name: str
+    title: str
+    created_at: float
+    attempt: int = 1
+    eta: float | None = None
+
+    def event(self, state: TaskState, *, error: str | None = None) -> TaskEvent:
+        """An event of this attempt that happens now, without any progress."""
+        return TaskEvent(
+            task_id=self.task_id,
+            state=state,
+            name=self.name,
+            title=self.title,
+            attempt=self.attempt,
+            created_at=self.created_at,
+            at=time.time(),
+            error=error,
+        )
+
+    def write(self, event: TaskEvent, *, task_ttl: int) -> TaskWrite:
+        """
+        What the store is to keep of ``event``.
+
+        Args:
+            event: An event of this task.
+            task_ttl: Seconds that an unfinished task is kept; the time until its ``eta`` comes on top.
+        """
+        delay = int(max(0.0, self.eta - time.time())) if self.eta else 0
+        ttl = None if event.state.is_final else task_ttl + delay
+        is_pinned = event.state is not TaskState.PROGRESS
+        return TaskWrite(self.user_id, event, is_pinned=is_pinned, ttl=ttl)
+
+    def stamp(self, headers: MutableMapping[str, Any]) -> None:
+        """Write into the headers of a message what the worker has to know."""
+        headers[USER_HEADER] = self.user_id
+        headers[TITLE_HEADER] = self.title
+        headers[CREATED_HEADER] = self.created_at
+
+
+def read_headers(headers: Mapping[str, Any]) -> TrackedTask | None:
+    """
+    The task that a message is about, as its publisher stamped it; ``None`` if the message is not stamped.
+
+    Args:
+        headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
+    """
+    if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER):
+        return None
+    return TrackedTask(
+        task_id=str(headers["id"]),
+        user_id=str(headers[USER_HEADER]),
+        name=str(headers["task"]),
+        title=str(headers.get(TITLE_HEADER) or headers["task"]),
+        created_at=float(headers[CREATED_HEADER]),
+        attempt=int(headers.get("retries") or 0) + 1,
+        eta=_unix_seconds(headers.get("eta")),
+    )
+
+
+def _unix_seconds(eta: object) -> float | None:
+    # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
+    try:
+        return datetime.fromisoformat(str(eta)).timestamp() if eta else None
+    except ValueError:
+        return None

@@ -1,0 +1,154 @@
+"""What ``track()`` was told about a task: whose it is, what it is called, what its errors are called."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from ..channels import escape_user_id
+from ..errors import InvalidUserId, UnknownArgument
+from ..events import error_text
+from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
+User = str | Callable[..., object] | None
+
+#: Characters of a title; it travels with every event.
+MAX_TITLE_LENGTH = 200
+
+#: Attribute of a task's function that holds its :class:`Tracking`.
+_ATTRIBUTE = "__jobpush_tracking__"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How one task is shown. Made by ``track()``, found by :func:`tracking_of`."""
+
+    runtime: Runtime
+    user: User = None
+    title: str | None = None
+    result: bool = False
+    errors: Mapping[type[BaseException], str] = field(default_factory=dict)
+
+    def check(self, function: Callable[..., Any]) -> None:
+        """
+        Make sure that the task takes all arguments that are named.
+
+        Raises:
+            UnknownArgument: For the first one that it does not take.
+        """
+        parameters = inspect.signature(function).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        known = [name for name in parameters if name != "self"]
+        for name in self._named_arguments():
+            if name not in known:
+                raise UnknownArgument(function.__name__, name, known)
+
+    def identify(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], headers: Mapping[str, Any]
+    ) -> TrackedTask | None:
+        """
+        Find out whose task a message is about.
+
+        Args:
+            task: The Celery task.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user.
+
+        Returns:
+            ``None`` if nobody is to see it: no user, or none that can be one (which is logged).
+        """
+        arguments = _bound_arguments(task, args, kwargs)
+        user_id = self._user_id(task, arguments, headers)
+        if user_id is None:
+            return None
+        return TrackedTask(
+            task_id=str(headers["id"]),
+            user_id=user_id,
+            name=task.name,
+            title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
+            created_at=time.time(),
+            attempt=int(headers.get("retries") or 0) + 1,
+        )
+
+    def error_text(self, exc: BaseException) -> str:
+        """What the user is told of an exception: the sentence for its type, or its own first line."""
+        for kind in type(exc).__mro__:
+            if kind in self.errors:
+                return self.errors[kind]
+        return error_text(exc)
+
+    def _named_arguments(self) -> list[str]:
+        fields = [name for _, name, _, _ in Formatter().parse(self.title or "") if name is not None]
+        names = [name.partition(".")[0].partition("[")[0] for name in fields]
+        return [self.user, *names] if isinstance(self.user, str) else names
+
+    def _user_id(self, task: Any, arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
+        try:
+            if self.user is None:
+                user = headers.get(USER_HEADER)
+            elif isinstance(self.user, str):
+                user = arguments.get(self.user)
+            else:
+                user = self.user(**arguments)
+            if user is None:
+                return None
+            escape_user_id(user)
+        except InvalidUserId as exc:
+            logger.warning("task %s is not shown to anybody: %s", task.name, exc)
+            return None
+        except Exception:  # the application's own callable
+            logger.exception("task %s is not shown to anybody: its user can't be told", task.name)
+            return None
+        return str(user)
+
+    def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
+        try:
+            title = (self.title or task.name).format(**arguments)
+        except Exception as exc:  # of a __format__ or an attribute of the application's own objects
+            logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
+            title = task.name
+        return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
+
+
+def attach(tracking: Tracking, function: Callable[..., Any]) -> None:
+    """Leave ``tracking`` where :func:`tracking_of` finds it. ``functools.wraps`` carries it to wrappers."""
+    setattr(function, _ATTRIBUTE, tracking)
+
+
+def tracking_of(task: Any) -> Tracking | None:
+    """What ``track()`` was told about a Celery task; ``None`` if it is not tracked."""
+    return getattr(task.run, _ATTRIBUTE, None)
+
+
+def _bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, defaults included, without ``self``; those given as ``**kwargs`` too."""
+    # Celery's own reference to the function, bound like the task: autoretry_for replaces `run`.
+    signature = inspect.signature(getattr(task, "__wrapped__", task.run))
+    try:
+        bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:
+        return dict(kwargs)  # a call that can't run; Celery will say so in the worker
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(parameter.name))
+    return arguments
+
+
+def resumed(tracked: TrackedTask, earlier: TrackedTask) -> TrackedTask:
+    """The next attempt of a task, which keeps the title and the time of its first one."""
+    return replace(tracked, title=earlier.title, created_at=earlier.created_at)

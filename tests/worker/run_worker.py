@@ -1,0 +1,13 @@
+"""A real worker over the tests' tasks: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from watched_tasks import make_app
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    app, _ = make_app(**settings)
+    app.worker_main(["worker", "--loglevel=INFO", "--without-gossip", "--without-mingle", *sys.argv[2:]])

@@ -1,0 +1,121 @@
+"""The tasks that the tests watch: the very same in the test's process and in a real worker."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from jobpush import JobPush, progress
+
+
+class Impolite(Exception):
+    """An error whose own text is not for users."""
+
+
+def make_app(broker_url: str, redis_url: str | None, **settings: Any) -> tuple[Celery, JobPush]:
+    """
+    A Celery app with all tasks of the tests, and its JobPush.
+
+    Args:
+        broker_url: Redis that carries the tasks.
+        redis_url: Redis that carries the events; ``None``: the broker.
+        settings: More for ``JobPush``.
+    """
+    app = Celery("watched", broker=broker_url, backend=None, set_as_current=False)
+    app.conf.update(
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_timeout": 5},
+        worker_prefetch_multiplier=1,
+    )
+    jobpush = JobPush(app, redis_url=redis_url, **settings)
+    add_tasks(app, jobpush)
+    return app, jobpush
+
+
+def add_tasks(app: Celery, jobpush: JobPush) -> None:
+    """Register them. They are not shared: other apps of the process have their own."""
+
+    def task(name: str, **options: Any) -> Any:
+        return app.task(name=name, shared=False, **options)
+
+    @task("encode")
+    @jobpush.track(user="user_id", title="Encode {filename}")
+    def encode(user_id: str, filename: str, frames: int = 3) -> str:
+        for _ in progress.iter(range(frames), message="encoding"):
+            pass
+        return filename
+
+    @jobpush.track(user="user_id", title="Above {filename}")
+    @task("above", bind=True)
+    def above(self: Any, user_id: str, filename: str = "cat.mov") -> None:
+        progress.update(1, total=2, message=self.name)
+
+    @task("plain")
+    def plain() -> None:
+        progress.update(1)
+
+    @task("owned_by_header")
+    @jobpush.track()
+    def owned_by_header() -> None:
+        progress.update(1, total=1)
+
+    @task("returns")
+    @jobpush.track(user="user_id", result=True)
+    def returns(user_id: str, value: Any) -> Any:
+        return value
+
+    @task("fails")
+    @jobpush.track(user="user_id", errors={Impolite: "We could not do that"})
+    def fails(user_id: str, impolite: bool = False) -> None:
+        progress.update(5, total=10)
+        raise Impolite("secret") if impolite else ValueError("no such file\nat line 2")
+
+    @task("retries", bind=True, max_retries=5)
+    @jobpush.track(user="user_id")
+    def retries(self: Any, user_id: str, failures: int) -> None:
+        progress.update(self.request.retries + 1, total=10)
+        if self.request.retries < failures:
+            raise self.retry(exc=OSError("disk is busy"), countdown=0)
+
+    @task("autoretries", autoretry_for=(OSError,), max_retries=1, retry_backoff=False, default_retry_delay=0)
+    @jobpush.track(user="user_id")
+    def autoretries(user_id: str) -> None:
+        raise OSError("disk is full")
+
+    @task("ignores")
+    @jobpush.track(user="user_id")
+    def ignores(user_id: str) -> None:
+        progress.update(1, total=2)
+        raise Ignore
+
+    @task("waits")
+    @jobpush.track(user="user_id")
+    def waits(user_id: str) -> None:
+        """Run until it is cancelled."""
+        while True:
+            progress.update(1, total=2)
+            time.sleep(0.01)
+
+    @task("stubborn")
+    @jobpush.track(user="user_id")
+    def stubborn(user_id: str) -> None:
+        """Run on whatever anybody says."""
+        progress.update(1, total=2)
+        while True:
+            time.sleep(0.01)
+
+    @task("soft_limited", soft_time_limit=1)
+    @jobpush.track(user="user_id")
+    def soft_limited(user_id: str) -> None:
+        time.sleep(60)
+
+    @task("counts")
+    @jobpush.track(user="user_id")
+    def counts(user_id: str, to: int) -> None:
+        update = progress.update
+        for number in range(1, to + 1):
+            update(number, total=to)
