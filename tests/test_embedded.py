@@ -96,9 +96,7 @@ def test_arguments_of_the_caller_win() -> None:
         assert client.config_get("maxmemory") == {"maxmemory": "104857600"}
 
 
-def test_temporary_folder_with_a_long_name_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_folder_with_a_long_name_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -151,9 +149,7 @@ def test_server_does_not_outlive_a_parent_that_was_killed() -> None:
         "print(server.url, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent, redis.Redis.from_url(parent.stdout.readline().strip()) as client:
         folder = Path(client.config_get("dir")["dir"])
@@ -170,6 +166,4 @@ def test_server_does_not_outlive_a_parent_that_was_killed() -> None:
 
 def wait_until_gone(folder: Path) -> None:
     """Wait for the guard, which is no child of ours, to remove the folder."""
-    subprocess.run(
-        ["sh", "-c", 'while [ -e "$0" ]; do sleep 0.01; done', str(folder)], check=True, timeout=30
-    )
+    subprocess.run(["sh", "-c", 'while [ -e "$0" ]; do sleep 0.01; done', str(folder)], check=True, timeout=30)

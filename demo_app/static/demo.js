@@ -54,7 +54,7 @@ class Upload {
 
   fail(error) {
     this.#request = null;
-    this.#show({ state: "FAILURE", error, rate: null, eta: null });
+    this.#show({ state: "FAILURE", error });
   }
 
   cancel() {
@@ -73,11 +73,8 @@ class Upload {
     const rate = seconds > 1 ? loaded / seconds : null;
     this.#show({
       state: "PROGRESS",
-      message: "uploading, MB",
-      current: loaded / MEGABYTE,
-      total: total / MEGABYTE,
+      message: `uploading, ${megabytes(loaded)} of ${megabytes(total)}`,
       percent: (limits.uploadPercent * loaded) / total,
-      rate: rate && rate / MEGABYTE,
       eta: rate && (total - loaded) / rate,
     });
   }
