@@ -1,0 +1,40 @@
+"""The application that is measured: one page with one bar, one task that moves it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+from celery import Celery
+from flask import Flask, render_template_string
+
+from jobpush import Gateway, JobPush, progress
+
+USER = "bench"
+PAGE = """<!doctype html><title>bench</title>{{ jobpush_tags() }}<jobpush-tasks></jobpush-tasks>"""
+
+celery_app = Celery("bench", broker=os.environ["BENCH_BROKER_URL"])
+jobpush = JobPush(celery_app)
+
+
+@celery_app.task(name="bench.count")
+@jobpush.track(user="user_id", title="count")
+def count(user_id: str, updates: int, times: str) -> None:
+    """Say ``updates`` times where it is, 5 to 15 ms apart; leave the Unix times of it in the file ``times``."""
+    said = []
+    for number in range(updates):
+        said.append(time.time())
+        progress.update(number, total=updates, message=str(number))
+        time.sleep(random.uniform(0.005, 0.015))  # noqa: S311
+    Path(times).write_text(json.dumps(said))
+
+
+def create_app() -> Flask:
+    """The page."""
+    app = Flask(__name__)
+    Gateway(app, user_loader=lambda: USER)
+    app.add_url_rule("/", view_func=lambda: render_template_string(PAGE))
+    return app

@@ -1,0 +1,110 @@
+"""How long it takes from ``progress.update`` in a worker to the pixels in a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from jobpush.embedded import EmbeddedRedis
+from tests.browsers import chromium
+
+UPDATES = 1_500
+#: Notes, frame by frame, when which message became visible; Unix seconds.
+RECORD = """() => {
+  window.seen = [];
+  const note = () => {
+    const message = document.querySelector('jobpush-tasks').shadowRoot.querySelector('[part=message]')?.textContent;
+    if (message && window.seen.at(-1)?.[1] !== message) {
+      window.seen.push([(performance.timeOrigin + performance.now()) / 1000, message]);
+    }
+    requestAnimationFrame(note);
+  };
+  requestAnimationFrame(note);
+}"""
+
+
+def measure() -> list[tuple[str, str]]:
+    """Rows of (what, figure): milliseconds until an update, or a newer one, is visible."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(EmbeddedRedis(port=_free_port()))
+        url = stack.enter_context(_running_application(server.url))
+        page = stack.enter_context(chromium()).new_page()
+        page.goto(url)
+        page.evaluate(RECORD)
+
+        times = folder / "times.json"
+        os.environ["BENCH_BROKER_URL"] = os.environ["JOBPUSH_REDIS_URL"] = server.url
+        from .app import USER, count
+
+        count.delay(USER, UPDATES, str(times))
+        page.locator("[part~=task][data-state=SUCCESS]").wait_for(timeout=120_000)
+        seen = [(at, int(number)) for at, number in page.evaluate("window.seen")]
+        delays = [delay * 1000 for delay in _delays(json.loads(times.read_text()), seen)]
+    return [
+        ("progress.update to pixel, median", f"{statistics.median(delays):.0f} ms"),
+        ("progress.update to pixel, 99th percentile", f"{statistics.quantiles(delays, n=100)[98]:.0f} ms"),
+    ]
+
+
+def _delays(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
+    """Seconds from each update to the first frame that showed it or a newer one."""
+    frames = iter(seen)
+    at, shown = next(frames)
+    for number, said_at in enumerate(said):
+        while shown < number:
+            frame = next(frames, None)
+            if frame is None:
+                return  # the end came before another frame
+            at, shown = frame
+        yield at - said_at
+
+
+@contextmanager
+def _running_application(redis_url: str) -> Iterator[str]:
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/"
+    environment = {
+        **os.environ,
+        "BENCH_BROKER_URL": redis_url,
+        "JOBPUSH_REDIS_URL": redis_url,
+        "JOBPUSH_KEY": "bench",
+        "JOBPUSH_SECRET": "bench",
+    }
+    celery = ["celery", "-A", "tests.benchmarks.app", "worker", "--concurrency", "1", "--loglevel", "WARNING"]
+    gunicorn = ["gunicorn", "--worker-class", "gthread", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
+    commands = [celery, [*gunicorn, "--log-level", "warning", "tests.benchmarks.app:create_app()"]]
+    processes = [subprocess.Popen([sys.executable, "-m", *command], env=environment) for command in commands]
+    try:
+        _wait_until_ready(f"{url}jobpush/health/ready")
+        yield url
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+def _wait_until_ready(url: str) -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url)
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

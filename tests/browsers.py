@@ -1,0 +1,40 @@
+"""A headless Chromium for the tests that look at pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+#: No sandbox, for the tests may run as root in a container; no traffic of the browser's own.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+
+
+def find_chromium() -> str:
+    """The system's Chromium; a test run without one fails and says what to do."""
+    for program in PROGRAMS:
+        if path := shutil.which(program):
+            return path
+    pytest.fail("these tests need Chromium; install it with: apt-get install chromium (make test does)")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium until the end of the block."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        yield browser
+        browser.close()

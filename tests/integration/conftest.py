@@ -1,0 +1,126 @@
+"""The demo as a user starts it, and a browser in front of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from demo_app.video import find_ffmpeg
+from jobpush.embedded import EmbeddedRedis
+from tests.browsers import chromium
+
+#: Milliseconds that a page may take for anything; a busy machine of two cores is slow at times.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@contextmanager
+def running_demo(**settings: str) -> Iterator[str]:
+    """``jobpush demo`` on a free port until the end of the block; gives its URL."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "jobpush", "demo", "--port", "0", "--no-open"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment, **settings},
+    )
+    assert demo.stdout is not None
+    try:
+        line = demo.stdout.readline()
+        assert "http://" in line, f"the demo did not start, it exited with {demo.wait()}"
+        yield next(word for word in line.split() if word.startswith("http://"))
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.wait(timeout=60)
+        demo.stdout.close()
+    assert demo.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def demo_url() -> Iterator[str]:
+    """One demo for all tests that don't break it."""
+    with running_demo() as url:
+        yield url
+
+
+@dataclass
+class FragileDemo:
+    """A demo whose Redis the test may kill."""
+
+    url: str
+    redis: EmbeddedRedis
+
+
+@pytest.fixture
+def fragile_demo(redis_server: EmbeddedRedis) -> Iterator[FragileDemo]:
+    with running_demo(JOBPUSH_REDIS_URL=redis_server.url) as url:
+        yield FragileDemo(url, redis_server)
+
+
+class Visitor:
+    """Somebody with a browser of their own, signed in to the demo."""
+
+    def __init__(self, browser: Browser, url: str, name: str) -> None:
+        self.url = url
+        self.context: BrowserContext = browser.new_context()
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.errors: list[str] = []
+        self.page = self.open()
+        self.page.get_by_label("Your name").fill(name)
+        self.page.get_by_role("button", name="Start").click()
+        expect(self.page.get_by_role("heading", name="Uploads")).to_be_visible()
+
+    def open(self) -> Page:
+        """Another tab of the same browser."""
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.goto(self.url)
+        return page
+
+    def upload(self, *files: Path) -> None:
+        self.page.locator("#files").set_input_files(files)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[type[Visitor]]:
+    """Make visitors; each must have caused no error in the browser's console."""
+    visitors: list[Visitor] = []
+
+    def visit(url: str, name: str) -> Visitor:
+        visitors.append(Visitor(browser, url, name))
+        return visitors[-1]
+
+    yield visit  # type: ignore[misc]
+    for visitor in visitors:
+        visitor.context.close()
+
+
+@pytest.fixture(scope="session")
+def make_clip(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Real clips, made by ffmpeg: ``make_clip("cat.mov", seconds=3)``."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str, *, seconds: int, size: str = "320x180") -> Path:
+        path = folder / name
+        source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={seconds}"]
+        codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-f", "mov"]
+        subprocess.run([find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *source, *codec, path], check=True)
+        return path
+
+    return make

@@ -1,0 +1,157 @@
+"""The main job in a real browser: upload a video, watch it being encoded, play it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from .conftest import FragileDemo, Visitor
+
+MakeClip = Callable[..., Path]
+Visit = Callable[[str, str], Visitor]
+
+#: Notes each value that a bar shows, together with the state it stands in, from before the first is there.
+RECORD_BARS = """() => {
+  window.bars = [];
+  const note = () => {
+    for (const card of document.querySelector('jobpush-tasks').shadowRoot.querySelectorAll('[part~=task]')) {
+      const bar = card.querySelector('progress');
+      window.bars.push([card.dataset.state, bar.hasAttribute('value') ? bar.value : null]);
+    }
+    requestAnimationFrame(note);
+  };
+  requestAnimationFrame(note);
+}"""
+
+
+def card(page: Page, title: str) -> Locator:
+    return page.get_by_role("group", name=title)
+
+
+def expect_state(page: Page, title: str, *states: str) -> None:
+    """Wait until the card of a task shows one of the states."""
+    page.wait_for_function(
+        """([title, states]) =>
+          [...document.querySelector('jobpush-tasks').shadowRoot.querySelectorAll('[part~=task]')]
+            .some((card) => card.ariaLabel === title && states.includes(card.dataset.state))""",
+        arg=[title, list(states)],
+    )
+
+
+def video(page: Page, name: str) -> Locator:
+    return page.locator("article.video", has=page.get_by_role("heading", name=name))
+
+
+def plays(page: Page, name: str) -> bool:
+    """Whether the browser really decodes the film: its clock moves."""
+    player = video(page, name).locator("video")
+    script = """async (player) => {
+      player.muted = true;
+      await player.play();
+      await new Promise((resolve) => player.addEventListener('timeupdate', () => player.currentTime > 0 && resolve()));
+      return player.videoWidth > 0 && player.error === null;
+    }"""
+    return bool(player.evaluate(script))
+
+
+def test_a_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    ada = visit(demo_url, "Ada")
+    ada.page.evaluate(RECORD_BARS)
+
+    ada.upload(make_clip("cat.mov", seconds=20, size="640x360"))
+
+    expect(video(ada.page, "cat.mp4")).to_be_visible()
+    bars: list[tuple[str, Any]] = ada.page.evaluate("window.bars")
+    values = [value for _, value in bars if value is not None]
+    assert values == sorted(values), "a bar went back"
+    assert len(set(values)) > 5, "a bar did not move"
+    assert values[-1] == 100
+    assert bars[-1][0] == "SUCCESS"
+    assert plays(ada.page, "cat.mp4")
+    assert ada.errors == []
+
+
+def test_what_one_user_uploads_is_nobody_elses(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    bob, eve = visit(demo_url, "Bob"), visit(demo_url, "Eve")
+
+    bob.upload(make_clip("secret.mov", seconds=2))
+
+    expect(video(bob.page, "secret.mp4")).to_be_visible()
+    expect(card(eve.page, "secret.mov")).to_have_count(0)
+    expect(eve.page.locator("article.video")).to_have_count(0)
+    film = video(bob.page, "secret.mp4").locator("video").get_attribute("src")
+    assert film
+    assert bob.context.request.get(f"{demo_url.rstrip('/')}{film}").status == 200
+    assert eve.context.request.get(f"{demo_url.rstrip('/')}{film}").status == 404
+
+
+def test_a_reload_and_a_second_tab_are_right_at_once(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    cy = visit(demo_url, "Cy")
+    cy.upload(make_clip("long.mov", seconds=120, size="1280x720"))
+    expect_state(cy.page, "long.mov", "STARTED", "PROGRESS")
+
+    cy.page.reload()
+    second = cy.open()
+
+    expect_state(cy.page, "long.mov", "STARTED", "PROGRESS")
+    expect_state(second, "long.mov", "STARTED", "PROGRESS")
+    second.get_by_role("button", name="Cancel long.mov").click()
+    expect_state(second, "long.mov", "REVOKED")
+    expect_state(cy.page, "long.mov", "REVOKED")
+    expect(cy.page.locator("article.video")).to_have_count(0)
+
+
+def test_a_cancelled_video_can_be_followed_by_another(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    dan = visit(demo_url, "Dan")
+    dan.upload(make_clip("long.mov", seconds=120, size="1280x720"))
+    expect_state(dan.page, "long.mov", "PROGRESS")
+
+    dan.page.get_by_role("button", name="Cancel long.mov").click()
+
+    expect_state(dan.page, "long.mov", "REVOKED")
+    dan.upload(make_clip("short.mov", seconds=1))
+    expect(video(dan.page, "short.mp4")).to_be_visible()
+
+
+def test_a_file_name_is_text_and_never_html(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    name = "<img src=x onerror=document.title='owned'>.mov"
+    mallory = visit(demo_url, "Mallory <script>")
+
+    mallory.upload(make_clip(name, seconds=1))
+
+    expect(mallory.page.locator("article.video h3")).to_contain_text("<img src=x onerror")
+    expect(card(mallory.page, name)).to_be_visible()
+    assert "owned" not in mallory.page.title()
+    assert mallory.page.locator("jobpush-tasks img").count() == 0
+    assert mallory.errors == []
+
+
+def test_a_file_that_is_no_video_fails_with_a_sentence(
+    demo_url: str, visit: Visit, tmp_path: Path, make_clip: MakeClip
+) -> None:
+    eva = visit(demo_url, "Eva")
+    broken = tmp_path / "broken.mov"
+    broken.write_bytes(make_clip("whole.mov", seconds=1).read_bytes()[:2000])
+
+    eva.upload(broken)
+
+    expect_state(eva.page, "broken.mov", "FAILURE")
+    error = card(eva.page, "broken.mov").locator("[part=error]")
+    expect(error).to_contain_text("video")
+    assert "Traceback" not in error.inner_text()
+
+
+def test_redis_may_die_and_come_back_empty_in_the_middle(
+    fragile_demo: FragileDemo, visit: Visit, make_clip: MakeClip
+) -> None:
+    gil = visit(fragile_demo.url, "Gil")
+    gil.upload(make_clip("long.mov", seconds=60, size="1280x720"))
+    expect_state(gil.page, "long.mov", "PROGRESS")
+
+    fragile_demo.redis.restart(keep_data=False)
+
+    expect_state(gil.page, "long.mov", "SUCCESS")
+    expect(video(gil.page, "long.mp4")).to_be_visible()
