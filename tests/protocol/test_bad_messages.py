@@ -1,0 +1,116 @@
+"""Messages that nobody should send: a clear error, and the connection goes on where it can."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jobpush.protocol.actions import Close
+
+
+def assert_told(messages, code, text) -> None:
+    (message,) = messages
+    assert message["event"] == "pusher:error"
+    assert message["data"]["code"] == code
+    assert text in message["data"]["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "hello",
+        "\ufeff{}",
+        '{"event":"pusher:ping","data":NaN}',
+        '{"event":"pusher:ping","data":-Infinity}',
+        '{"event":"pusher:ping","data":' + "9" * 5000 + "}",
+        "[" * 60_000,
+        '{"a":' * 10_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_json_is_told(shell, text) -> None:
+    assert_told(shell.send_text(text), 4300, "not valid JSON")
+    assert shell.close is None
+    assert shell.send("pusher:ping")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"pusher:ping"', "5"])
+def test_what_is_no_object_is_told(shell, text) -> None:
+    assert_told(shell.send_text(text), 4300, "must be a JSON object")
+
+
+@pytest.mark.parametrize("event", [None, 5, [], {}, True])
+def test_an_event_that_is_no_text_is_told(shell, event) -> None:
+    assert_told(shell.send_text(json.dumps({"event": event})), 4300, '"event"')
+
+
+@pytest.mark.parametrize("event", ["", "pusher:connect", "pusher_internal:member_added", "typing", "\ud800"])
+def test_an_unknown_event_is_told(shell, event) -> None:
+    assert_told(shell.send(event, {}), 4300, "Unknown event")
+
+
+@pytest.mark.parametrize("event", ["pusher:subscribe", "pusher:unsubscribe", "pusher:signin"])
+@pytest.mark.parametrize("data", [None, 5, [], True, "", "{", "[]", '"text"'])
+def test_data_that_is_no_object_is_told(shell, event, data) -> None:
+    (message,) = shell.send(event, data)
+
+    assert message["data"]["code"] == 4300
+    assert shell.close is None
+
+
+@pytest.mark.parametrize("channel", [None, 5, ["a"], {"a": 1}, True])
+def test_a_channel_that_is_no_text_is_told(shell, channel) -> None:
+    assert_told(shell.subscribe(channel), 4300, '"channel"')
+    assert_told(shell.send("pusher:unsubscribe", {"channel": channel}), 4300, '"channel"')
+    assert_told(shell.send("client-a", {}, channel), 4300, '"channel"')
+
+
+@pytest.mark.parametrize("member", ["auth", "channel_data", "since"])
+@pytest.mark.parametrize("value", [5, ["a"], {"a": 1}, True, "\ud800"])
+def test_members_of_the_wrong_type_are_told(shell, member, value) -> None:
+    (message,) = shell.subscribe("private-a", **{member: value})
+
+    assert message["event"] in ("pusher:error", "pusher:subscription_error")
+    assert shell.joins == []
+
+
+def test_a_binary_message_ends_the_connection(shell) -> None:
+    assert_told(shell.perform(shell.protocol.receive_binary(shell.now)), 4300, "Only text")
+    assert shell.close == Close(1003, "Only text messages are supported")
+
+
+def test_a_message_beyond_the_limit_ends_the_connection(shell) -> None:
+    assert_told(shell.send_text("x" * 65_537), 4300, "65536 bytes")
+    assert shell.close == Close(1009, "Message too big")
+
+
+def test_a_message_that_the_shell_stopped_reading_ends_the_connection(shell) -> None:
+    assert_told(shell.perform(shell.protocol.receive_oversized(shell.now)), 4300, "65536 bytes")
+    assert shell.close is not None
+
+
+def test_nothing_is_answered_after_a_close(shell) -> None:
+    shell.perform(shell.protocol.receive_binary(shell.now))
+
+    assert shell.send("pusher:ping") == []
+    assert shell.subscribe("news") == []
+    assert shell.perform(shell.protocol.receive_binary(shell.now)) == []
+    assert shell.perform(shell.protocol.joined("news", position="0-0")) == []
+    assert shell.perform(shell.protocol.refused("news", "no")) == []
+
+
+@pytest.mark.parametrize("code_band", range(4000, 4300, 100))
+def test_a_connection_that_stays_hears_no_code_of_a_band_that_ends_it(shell, code_band) -> None:
+    """Pysher takes a ``pusher:error`` of these bands as an order to disconnect or reconnect."""
+    shell.send_text("{")
+    shell.send("unknown")
+    shell.subscribe("news")
+    shell.subscribe("news")
+    shell.send("client-a", {}, "news")
+
+    told = [message["data"]["code"] for message in shell.messages if message["event"] == "pusher:error"]
+    assert len(told) == 4
+    assert not [code for code in told if code_band <= code < code_band + 100]

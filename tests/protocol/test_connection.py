@@ -1,0 +1,206 @@
+"""Handshake, first message, pings and time limits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.protocol import codes, handshake
+from jobpush.protocol.actions import Close, UserData
+from jobpush.protocol.server import answer
+from jobpush.protocol.settings import ProtocolSettings
+
+SETTINGS = ProtocolSettings.from_config(Config(key="key", secret="secret"))
+
+
+def test_the_core_needs_no_sockets_threads_or_frameworks() -> None:
+    program = (
+        "import sys, pkgutil, importlib, jobpush.protocol as package\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'jobpush.protocol.{module.name}')\n"
+        "print(*sys.modules)"
+    )
+
+    modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+
+    assert "jobpush.protocol.server" in modules
+    assert not {
+        "socket",
+        "_socket",
+        "selectors",
+        "asyncio",
+        "flask",
+        "werkzeug",
+        "redis",
+        "celery",
+        "wsproto",
+    }.intersection(modules)
+    assert not [name for name in modules if name.startswith(("jobpush.gateway", "jobpush.worker", "jobpush.store"))]
+
+
+def test_the_first_message_is_encoded_twice(shell) -> None:
+    assert shell.messages == [
+        {
+            "event": "pusher:connection_established",
+            "data": '{"socket_id":"1234.1234","activity_timeout":120}',
+        }
+    ]
+
+
+def test_socket_ids_are_as_the_sdks_want_them() -> None:
+    ids = {handshake.new_socket_id() for _ in range(100)}
+
+    assert len(ids) == 100
+    assert all(re.fullmatch(r"\d+\.\d+", socket_id) for socket_id in ids)
+
+
+@pytest.mark.parametrize("version", ["5", "6", "7"])
+def test_protocols_5_to_7_are_spoken(version) -> None:
+    handshake.check_version({"protocol": version})
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "code"),
+    [
+        ({}, codes.MissingVersion, 4008),
+        ({"protocol": ""}, codes.MissingVersion, 4008),
+        ({"protocol": "seven"}, codes.InvalidVersion, 4006),
+        ({"protocol": "7.0"}, codes.InvalidVersion, 4006),
+        ({"protocol": "٧"}, codes.InvalidVersion, 4006),
+        ({"protocol": "9" * 5000}, codes.InvalidVersion, 4006),
+        ({"protocol": "4"}, codes.UnsupportedVersion, 4007),
+        ({"protocol": "8"}, codes.UnsupportedVersion, 4007),
+        ({"protocol": "20"}, codes.UnsupportedVersion, 4007),
+    ],
+)
+def test_other_versions_are_refused(query, error, code) -> None:
+    with pytest.raises(error) as caught:
+        handshake.check_version(query)
+
+    told, close = answer(caught.value)
+    assert json.loads(told.text) == {"event": "pusher:error", "data": {"code": code, "message": error.sentence}}
+    assert close == Close(code, error.sentence)
+
+
+@pytest.mark.parametrize("key", ["", "KEY", "keys", "ké\ud800"])
+def test_an_unknown_key_is_refused(key) -> None:
+    handshake.check_app(SETTINGS, "key")
+
+    with pytest.raises(codes.UnknownApp) as caught:
+        handshake.check_app(SETTINGS, key)
+
+    assert answer(caught.value)[-1].code == 4001
+
+
+@pytest.mark.parametrize(
+    ("error", "close_code"),
+    [
+        (codes.UnknownApp, 4001),
+        (codes.NotAuthorized, 4009),
+        (codes.OverCapacity, 4100),
+        (codes.Reconnect, 4200),
+        (codes.PongMissing, 4201),
+        (codes.InvalidMessage, None),
+        (codes.ClientEventRejected, None),
+        (codes.WatchlistTooLong, None),
+    ],
+)
+def test_the_band_of_a_code_decides_whether_it_closes(error, close_code) -> None:
+    actions = answer(error())
+
+    closes = [action.code for action in actions if isinstance(action, Close)]
+    assert closes == ([] if close_code is None else [close_code])
+
+
+def test_reasons_of_closes_fit_into_a_control_frame() -> None:
+    leaves = [codes.UnknownApp, codes.PongMissing, codes.NotAuthorized, codes.MessageTooBig]
+
+    for leaf in leaves:
+        close = answer(leaf("x" * 500))[-1]
+        assert len(close.reason.encode()) <= 123  # RFC 6455, 5.5: 125 bytes with the code
+
+
+def test_a_ping_is_answered(shell) -> None:
+    assert shell.send("pusher:ping", {}) == [{"event": "pusher:pong", "data": {}}]
+    assert shell.send_text('{"event":"pusher:ping"}') == [{"event": "pusher:pong", "data": {}}]
+
+
+def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
+    assert shell.pass_time(119) == []
+    assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
+    assert shell.pass_time(29) == []
+
+    shell.pass_time(1)
+
+    assert shell.close == Close(4201, codes.PongMissing.sentence)
+    assert shell.pass_time(1000) == []
+
+
+@pytest.mark.parametrize("sign_of_life", ["pong", "control frame", "nonsense"])
+def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> None:
+    shell.pass_time(120)
+    shell.now += 29
+
+    if sign_of_life == "pong":
+        assert shell.send("pusher:pong", {}) == []
+    elif sign_of_life == "control frame":
+        shell.protocol.touch(shell.now)
+    else:
+        shell.send_text("…")
+
+    assert shell.pass_time(119) == []
+    assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
+    assert shell.close is None
+
+
+def test_no_sign_in_is_asked_for_by_default(shell) -> None:
+    shell.pass_time(100)
+
+    assert shell.close is None
+
+
+def test_who_does_not_sign_in_in_time_is_closed(make_shell) -> None:
+    shell = make_shell(signin_timeout=30.0).open()
+    shell.subscribe("news")
+    assert shell.pass_time(29) == []
+
+    (told,) = shell.pass_time(1)
+
+    assert told["data"] == {"code": 4009, "message": "Connection not authorized within timeout"}
+    assert shell.close == Close(4009, "Connection not authorized")
+
+
+@pytest.mark.parametrize("authorized_by", ["session", "sign-in", "private channel"])
+def test_who_is_authorized_in_time_stays(make_shell, authorized_by) -> None:
+    shell = make_shell(signin_timeout=30.0)
+    shell.open(user=UserData("42") if authorized_by == "session" else None)
+
+    if authorized_by == "sign-in":
+        shell.sign_in({"id": "42"})
+    elif authorized_by == "private channel":
+        shell.subscribe_signed("private-a")
+
+    assert shell.pass_time(30) == []
+    assert shell.close is None
+
+
+def test_an_idle_connection_costs_less_than_a_kilobyte(make_shell) -> None:
+    protocol = make_shell().open(user=UserData("42"), announce_user=True).protocol
+
+    assert protocol.channels == {"#server-to-user-42"}
+    assert _size_of(protocol, shared={id(protocol._settings)}) < 1024
+
+
+def _size_of(thing: object, shared: set[int]) -> int:
+    if id(thing) in shared or thing is None or isinstance(thing, (bool, int, type)):
+        return 0
+    shared.add(id(thing))
+    inner = [getattr(thing, name) for name in getattr(type(thing), "__slots__", ()) if not name.startswith("__")]
+    if isinstance(thing, dict):
+        inner += [*thing, *thing.values()]
+    return sys.getsizeof(thing) + sum(_size_of(part, shared) for part in inner)

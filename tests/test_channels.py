@@ -1,0 +1,128 @@
+"""Names of channels and topics, and the ids inside them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobpush import channels
+from jobpush.errors import InvalidChannelName, InvalidEventName, InvalidUserId
+
+
+@pytest.mark.parametrize("plain", ["42", "a-b_c=d@e,f.g;h", "d1c2-44"])
+def test_ids_of_pushers_alphabet_travel_as_they_are(plain) -> None:
+    assert channels.escape_id(plain) == plain
+    assert channels.unescape_id(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [("a:b", "=u=a=3Ab"), ("ü", "=u==C3=BC"), ("", "=u="), ("=u=x", "=u==3Du=3Dx"), ("a#b c", "=u=a=23b=20c")],
+)
+def test_other_ids_travel_as_hexadecimal_bytes(text, escaped) -> None:
+    assert channels.escape_id(text) == escaped
+    assert channels.unescape_id(escaped) == text
+
+
+@given(st.text())
+def test_every_id_comes_back_from_its_escaped_form(text) -> None:
+    escaped = channels.escape_id(text)
+
+    assert channels.unescape_id(escaped) == text
+    if text and len(escaped) <= 180:
+        assert channels.validate_channel(channels.SERVER_TO_USER + escaped)
+
+
+@given(st.text(), st.text())
+def test_no_two_ids_meet(one, other) -> None:
+    assert (channels.escape_id(one) == channels.escape_id(other)) is (one == other)
+
+
+@pytest.mark.parametrize("odd", ["=u==ZZ", "=u==C3"])
+def test_what_only_looks_escaped_is_an_id_of_its_own(odd) -> None:
+    assert channels.unescape_id(odd) == odd
+
+
+@pytest.mark.parametrize("user_id", ["", None, True, 1.5, [], "x" * 129, "é" * 30])
+def test_user_ids_that_are_none_are_refused(user_id) -> None:
+    with pytest.raises(InvalidUserId):
+        channels.escape_user_id(user_id)
+
+
+def test_channels_of_users_and_tasks() -> None:
+    assert channels.user_channel(42) == "#server-to-user-42"
+    assert channels.private_user_channel("42") == "private-user-42"
+    assert channels.task_channel("d1:c2") == "private-task-=u=d1=3Ac2"
+
+
+@pytest.mark.parametrize(
+    ("channel", "topic"),
+    [
+        ("#server-to-user-42", "user:42"),
+        ("private-user-42", "user:42"),
+        ("private-task-d1c2", None),
+        ("private-users", "channel:private-users"),
+        ("news", "channel:news"),
+    ],
+)
+def test_both_channels_of_a_user_are_fed_by_one_topic(channel, topic) -> None:
+    assert channels.topic_for(channel) == topic
+
+
+@pytest.mark.parametrize("channel", ["a", "presence-chat", "a" * 200, "-_=@,.;", "#server-to-user-42"])
+def test_channel_names_of_pusher_pass(channel) -> None:
+    assert channels.validate_channel(channel) == channel
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "",
+        "a" * 201,
+        "a b",
+        "a/b",
+        "ü",
+        "٣",
+        "a\n",
+        "#a",
+        "#server-to-user-",
+        "#private-a",
+        "a#server-to-user-1",
+        None,
+        5,
+    ],
+)
+def test_other_channel_names_are_refused(channel) -> None:
+    with pytest.raises(InvalidChannelName):
+        channels.validate_channel(channel)
+
+
+@pytest.mark.parametrize("event", ["a", "client-typing", "jobpush:task", "App\\Events\\Sent", "e" * 200, "pusher-x"])
+def test_event_names_pass(event) -> None:
+    assert channels.validate_event(event) == event
+
+
+@pytest.mark.parametrize("event", ["", None, 5, "e" * 201, "pusher:error", "pusher_internal:member_added"])
+def test_other_event_names_are_refused(event) -> None:
+    with pytest.raises(InvalidEventName):
+        channels.validate_event(event)
+
+
+@pytest.mark.parametrize(
+    ("channel", "private", "presence", "encrypted", "cache"),
+    [
+        ("news", False, False, False, False),
+        ("privateer", False, False, False, False),
+        ("private-a", True, False, False, False),
+        ("presence-a", True, True, False, False),
+        ("private-encrypted-a", True, False, True, False),
+        ("cache-a", False, False, False, True),
+        ("private-cache-a", True, False, False, True),
+        ("private-encrypted-cache-a", True, False, True, True),
+        ("presence-cache-a", True, True, False, True),
+        ("cached", False, False, False, False),
+    ],
+)
+def test_kinds_of_channels(channel, private, presence, encrypted, cache) -> None:
+    kinds = [channels.is_private, channels.is_presence, channels.is_encrypted, channels.is_cache]
+
+    assert [is_kind(channel) for is_kind in kinds] == [private, presence, encrypted, cache]
