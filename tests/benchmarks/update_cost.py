@@ -8,7 +8,7 @@ from celery import Celery
 
 from jobpush import JobPush, progress
 from jobpush.embedded import EmbeddedRedis
-from jobpush.store import Store
+from jobpush.events import TaskEvent
 
 CALLS = 1_000_000
 ROUNDS = 3
@@ -32,7 +32,7 @@ def measure() -> list[tuple[str, str]]:
         sent = []
         for number in range(ROUNDS):
             result = run.delay(f"user-{number}")
-            (event,) = _wait_for_end(jobpush.store, f"user-{number}")
+            event = _wait_for_end(jobpush, f"user-{number}")
             assert event.task_id == result.id and event.current == CALLS
             sent.append(event.seq)
         cost = sorted(u - b for u, b in zip(updates, bare, strict=True))[ROUNDS // 2] / CALLS
@@ -56,9 +56,9 @@ def _seconds_of_updates() -> float:
     return time.perf_counter() - begun
 
 
-def _wait_for_end(store: Store, user_id: str):  # type: ignore[no-untyped-def]
+def _wait_for_end(jobpush: JobPush, user_id: str) -> TaskEvent:
     while True:
-        events = store.tasks(user_id)
+        events = jobpush.tasks(user_id)
         if events and events[0].state.is_final:
-            return events
+            return events[0]
         time.sleep(0.01)
