@@ -38,7 +38,7 @@ def broker_url(redis_url: str) -> str:
     if not redis_url.startswith("unix://"):
         return redis_url
     path, _, query = redis_url.removeprefix("unix://").partition("?")
-    return f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
+    return f"redis+socket://{path}" + (f"?{query.replace('db=', 'virtual_host=')}" if query else "")
 
 
 celery_app.conf.update(
@@ -51,7 +51,7 @@ celery_app.conf.update(
 )
 
 
-@celery_app.task(name="demo.encode")
+@celery_app.task(name="demo.encode")  # type: ignore[untyped-decorator]  # Celery has no types
 @jobpush.track(
     user="user_id",
     title="{filename}",

@@ -7,6 +7,7 @@ what a file is gets read from ffmpeg's own report.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shutil
@@ -64,9 +65,7 @@ def find_ffmpeg() -> str:
     """
     program = shutil.which("ffmpeg")
     if program is None and importlib.util.find_spec("imageio_ffmpeg"):
-        import imageio_ffmpeg
-
-        program = imageio_ffmpeg.get_ffmpeg_exe()
+        program = str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     if program is None:
         raise RuntimeError("no ffmpeg found; install it (apt install ffmpeg) or pip install 'jobpush[demo]'")
     return program

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import webbrowser
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,7 +75,7 @@ def gateway(bind: str, workers: int) -> None:
 
     Config.load({}, {}).require_credentials()
     host, _, port = bind.rpartition(":")
-    if not port.isdecimal():
+    if not host or not port.isdecimal():
         raise ConfigurationError(f"--bind must be HOST:PORT, not {bind!r}")
     listen(host.strip("[]"), int(port)).close()  # gunicorn would try five times, and log each
     command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
@@ -159,11 +160,12 @@ def tail(user: str, is_json: bool) -> None:
     from .tail import listen
 
     console = Console(highlight=False, soft_wrap=True)
-    for heard in listen(Config.load({}, {}), user):
-        if is_json:
-            click.echo(json.dumps({"event": heard.event, "data": heard.data}, ensure_ascii=False))
-        else:
-            console.print(_line(heard))
+    with suppress(KeyboardInterrupt):  # the one way to end it
+        for heard in listen(Config.load({}, {}), user):
+            if is_json:
+                click.echo(json.dumps({"event": heard.event, "data": heard.data}, ensure_ascii=False))
+            else:
+                console.print(_line(heard))
 
 
 def _has_display() -> bool:

@@ -20,14 +20,16 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from .config import Config
 from .embedded import EmbeddedRedis
-from .errors import ConfigurationError, JobPushError
+from .errors import ConfigurationError, JobPushError, StoreError
 from .processes import ChildProcess
+from .store import Store
 
 #: Processes of the worker's pool: enough for one upload to overtake another.
 WORKER_CHILDREN = 2
@@ -35,8 +37,8 @@ WORKER_CHILDREN = 2
 SITE_THREADS = 16
 #: Seconds in which everything has to be ready; it takes two.
 START_TIMEOUT = 60.0
-#: Seconds that each child gets to end by itself, and then once more.
-STOP_GRACE = 2.0
+#: Seconds that a child gets to end by itself, after each signal. An idle worker takes two.
+STOP_GRACE = 4.0
 #: Seconds between two looks at what starts.
 _POLL_INTERVAL = 0.05
 #: Seconds that one such look waits for an answer.
@@ -183,6 +185,8 @@ class _Demo:
         if redis_url is None:
             self._redis = self._stack.enter_context(EmbeddedRedis())
             redis_url = self._redis.url
+        else:
+            _ensure_answering(redis_url)
         # Our own environment too, so that we see the demo's Celery app as its worker does.
         os.environ.update(self._settings(redis_url))
         self._start_worker()
@@ -278,6 +282,20 @@ def _ensure_tools() -> None:
         raise ConfigurationError(str(exc)) from exc
 
 
+def _ensure_answering(redis_url: str) -> None:
+    """
+    Make sure that a Redis of somebody else's is there; a worker would try again for ever.
+
+    Raises:
+        ConfigurationError: If it is not.
+    """
+    try:
+        with closing(Store(Config(redis_url=redis_url))) as store:
+            store.ping()
+    except (StoreError, ValueError) as exc:  # ValueError: no URL of a Redis
+        raise ConfigurationError(f"JOBPUSH_REDIS_URL is set, but can't be used: {exc}") from exc
+
+
 def listen(host: str, port: int) -> socket.socket:
     """
     Take a port, so that one in use is found out before anything is started.
@@ -289,11 +307,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigurationError: If the port can't be had.
     """
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"there is no port {port}; choose one up to 65535")
     try:
         return socket.create_server((host, port), family=_family_of(host))
-    except (OSError, OverflowError) as exc:
-        is_taken = getattr(exc, "errno", None) == errno.EADDRINUSE
-        reason = "is in use" if is_taken else f"can't be used: {getattr(exc, 'strerror', None) or exc}"
+    except OSError as exc:
+        reason = "is in use" if exc.errno == errno.EADDRINUSE else f"can't be used: {exc.strerror}"
         raise ConfigurationError(f"port {port} {reason}; choose another") from exc
 
 

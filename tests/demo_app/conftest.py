@@ -1,14 +1,27 @@
-"""Clips for the tests of the demo, made by the real ffmpeg."""
+"""Clips made by the real ffmpeg, and the demo's task on a real Redis with a real worker."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from demo_app.files import Video
 from demo_app.video import find_ffmpeg
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent
+from jobpush.processes import ChildProcess
+from jobpush.tail import listen
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:
@@ -41,3 +54,66 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "playlist.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsilent.mp4\n")
     (folder / "concat.mp4").write_text("ffconcat version 1.0\nfile silent.mp4\n")
     return folder
+
+
+@dataclass
+class Demo:
+    """The demo's tasks as its site and its worker see them."""
+
+    environment: dict[str, str]
+    tasks: ModuleType
+    folder: Path
+    worker: ChildProcess | None = field(default=None)
+
+    @property
+    def config(self) -> Config:
+        return Config(redis_url=self.environment["JOBPUSH_REDIS_URL"])
+
+    def upload(self, source: Path, user_id: str, video_id: str | None = None) -> Video:
+        """What the site does with an upload."""
+        video: Video = self.tasks.library.reserve(user_id, video_id or str(uuid.uuid4()), limit=99)
+        video.upload.write_bytes(source.read_bytes())
+        self.tasks.encode.apply_async((user_id, video.video_id, source.name), task_id=video.video_id)
+        return video
+
+    def events(self, user_id: str) -> Iterator[TaskEvent]:
+        """The task events of a user, from the snapshots to the first final one."""
+        with closing(listen(self.config, user_id)) as heard:
+            for one in heard:
+                if one.task is not None:
+                    yield one.task
+                    if one.task.state.is_final:
+                        return
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo's tasks, with a Redis and without a worker; each test takes a user of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    with EmbeddedRedis() as redis_server, pytest.MonkeyPatch.context() as patch:
+        settings = {
+            "JOBPUSH_REDIS_URL": redis_server.url,
+            "JOBPUSH_KEY": "key",
+            "JOBPUSH_SECRET": "secret",
+            "JOBPUSH_DEMO_DIR": str(folder),
+            "JOBPUSH_DEMO_SECRET": "session secret",
+        }
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        from demo_app import tasks
+
+        yield Demo({**os.environ, **settings}, tasks, folder)
+        tasks.celery_app.close()
+
+
+@pytest.fixture(scope="session")
+def demo_with_worker(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The same, with a worker."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    options = ["--concurrency", "1", "--hostname", "tests@localhost", "--without-mingle", "--without-gossip"]
+    command = [sys.executable, "-m", "celery", "-A", "demo_app.tasks", "worker", *options]
+    demo.worker = ChildProcess(command, log=log, environment=demo.environment)
+    try:
+        yield demo
+    finally:
+        demo.worker.stop(signal.SIGTERM, grace=10)

@@ -1,0 +1,106 @@
+"""The task that makes a film, in a real worker: what its user sees, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Demo
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")}
+
+
+def test_upload_becomes_a_film_in_one_bar_that_never_goes_back(demo_with_worker: Demo, clips: Path) -> None:
+    video = demo_with_worker.upload(clips / "wide.mp4", "Wanda")
+
+    events = list(demo_with_worker.events("Wanda"))
+
+    last = events[-1]
+    assert (last.state, last.percent, last.message) == ("SUCCESS", 100.0, "ready to play")
+    assert last.title == "wide.mp4"
+    percents = [event.percent for event in events if event.percent is not None]
+    assert percents == sorted(percents)
+    stages = list(dict.fromkeys(event.message for event in events if event.state == "PROGRESS"))
+    assert "encoding" in stages
+    assert stages == [
+        name for name in ("uploaded", "probing", "encoding", "thumbnail", "ready to play") if name in stages
+    ]
+    assert files_below(video.folder) == {"film.mp4", "poster.jpg", "details.json"}
+    details = video.details()
+    assert details is not None
+    assert (details["name"], details["width"], details["height"]) == ("wide.mp4", 1280, 720)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("noise.mp4", "not a video that can be read"), ("sound.mkv", "no picture in this file")]
+)
+def test_file_that_is_no_video_fails_with_a_sentence_and_is_removed(
+    demo_with_worker: Demo, clips: Path, name: str, sentence: str
+) -> None:
+    video = demo_with_worker.upload(clips / name, name)
+
+    *_, last = demo_with_worker.events(name)
+
+    assert last.state == "FAILURE"
+    assert sentence in (last.error or "")
+    assert str(demo_with_worker.folder) not in (last.error or "")
+    assert not video.folder.exists()
+
+
+def test_cancel_stops_ffmpeg_and_removes_what_it_wrote(demo_with_worker: Demo, clips: Path) -> None:
+    video = demo_with_worker.upload(clips / "long.mp4", "Carl")
+    events = demo_with_worker.events("Carl")
+    while next(events).message != "encoding":
+        pass
+    assert ffmpegs_on(video.folder)
+
+    demo_with_worker.tasks.jobpush.cancel(video.video_id)
+    *_, last = events
+
+    assert last.state == "REVOKED"
+    assert not ffmpegs_on(video.folder)
+    assert not video.folder.exists()
+
+
+def ffmpegs_on(folder: Path) -> list[bytes]:
+    """Command lines of running programs that name the folder."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(process.read_bytes())
+        except OSError:
+            continue  # it ended while we looked
+    return [line for line in lines if str(folder).encode() in line]
+
+
+def test_upload_that_is_gone_fails_with_a_sentence(demo_with_worker: Demo, clips: Path) -> None:
+    demo_with_worker.tasks.encode.apply_async(("Gus", "7b0ad5a3-5f6c-4f0b-8f5d-6f3d8a3b2c11", "gone.mp4"))
+
+    *_, last = demo_with_worker.events("Gus")
+
+    assert (last.state, last.error) == ("FAILURE", "This upload is gone. Upload the file again.")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://example:6379/1", "redis://example:6379/1"),
+        ("rediss://example/1", "rediss://example/1"),
+        ("unix:///tmp/redis.sock?db=3", "redis+socket:///tmp/redis.sock?virtual_host=3"),
+        ("unix:///tmp/redis.sock", "redis+socket:///tmp/redis.sock"),
+    ],
+)
+def test_broker_is_the_same_redis(demo: Demo, url: str, expected: str) -> None:
+    assert demo.tasks.broker_url(url) == expected
+
+
+def test_worker_without_a_folder_says_what_to_set() -> None:
+    done = subprocess.run([sys.executable, "-c", "import demo_app.tasks"], capture_output=True, text=True)
+
+    assert done.returncode != 0
+    assert "JOBPUSH_DEMO_DIR is not set" in done.stderr

@@ -1,0 +1,186 @@
+"""The command line as a person meets it: help that teaches, and one clear sentence for what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobpush.cli import main
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def assert_fails_with(result: Result, sentence: str) -> None:
+    assert result.exit_code != 0
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def publish(store: Store, user_id: str, *, state: TaskState = TaskState.PROGRESS, seq: int = 0) -> None:
+    event = TaskEvent(
+        "t1", state, title="Encode [bold]cat[/].mov", current=120, total=4000, percent=3.0, rate=58.2, eta=66.7, at=1.0
+    )
+    store.publish([TaskWrite(user_id, event)])
+
+
+@contextmanager
+def tailing(*arguments: str, redis_url: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobpush", "tail", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JOBPUSH_REDIS_URL": redis_url},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize("command", ["gateway", "demo", "notify", "tail"])
+def test_help_of_each_command_teaches_by_an_example(command: str) -> None:
+    result = run(command, "--help")
+
+    assert result.exit_code == 0
+    assert f"\n    jobpush {command}" in result.output
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    script = (
+        "import sys; from jobpush.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print([name for name in ('celery', 'flask', 'redis') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.rstrip().endswith("[]")
+
+
+# -- gateway -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_KEY", "key")
+    monkeypatch.setenv("JOBPUSH_SECRET", "secret")
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn would have been started"))
+
+
+def test_gateway_without_a_secret_says_how_to_make_one() -> None:
+    assert_fails_with(run("gateway"), "JOBPUSH_KEY is not set; make one with")
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("bind", ["8000", "127.0.0.1:http", "127.0.0.1:99999"])
+def test_gateway_with_an_odd_address_says_so(bind: str) -> None:
+    assert_fails_with(run("gateway", "--bind", bind), bind.rpartition(":")[2])
+
+
+@pytest.mark.usefixtures("credentials")
+def test_gateway_on_a_port_in_use_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        assert_fails_with(run("gateway", "--bind", f"127.0.0.1:{port}"), f"port {port} is in use")
+
+
+# -- notify and tail ---------------------------------------------------------------------------------
+
+
+def test_notification_that_nobody_hears_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
+
+    result = run("notify", "ada", "greeting", '{"text": "hello"}')
+
+    assert result.exit_code == 0, result.output
+    assert result.output == "sent, but nobody was there\n"
+
+
+def test_notification_that_is_no_json_shows_how_to_quote_it() -> None:
+    assert_fails_with(run("notify", "ada", "greeting", "{text: hello}"), """as in '{"text": "hello"}'""")
+
+
+def test_notification_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", "unix:///nowhere/redis.sock")
+
+    assert_fails_with(run("notify", "ada", "greeting", "{}"), "Error: Redis did not do what was asked")
+
+
+def test_tail_shows_the_tasks_as_they_are_and_then_what_comes(redis_url: str, store: Store) -> None:
+    publish(store, "ada")
+
+    with tailing("ada", redis_url=redis_url) as tail:
+        snapshot = read_line(tail)
+        publish(store, "ada", state=TaskState.SUCCESS)
+        live = read_line(tail)
+
+    assert "PROGRESS" in snapshot
+    assert "Encode [bold]cat[/].mov" in snapshot  # text, and no markup
+    assert "3%" in snapshot
+    assert "(58.2/s, 67 s left)" in snapshot
+    assert "SUCCESS" in live
+
+
+def test_tail_as_json_is_one_object_a_line_and_hears_notifications(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
+    publish(store, "ada")
+
+    with tailing("ada", "--json", redis_url=redis_url) as tail:
+        task = json.loads(read_line(tail))
+        run("notify", "ada", "greeting", '"héllo"')
+        notification = json.loads(read_line(tail))
+
+    assert task["event"] == "jobpush:task"
+    assert task["data"]["task_id"] == "t1"
+    assert notification == {"event": "greeting", "data": "héllo"}
+
+
+def test_tail_hears_nothing_of_others(redis_url: str, store: Store) -> None:
+    publish(store, "bob")
+    publish(store, "ada")
+
+    with tailing("ada", "--json", redis_url=redis_url) as tail:
+        read_line(tail)
+        publish(store, "bob", state=TaskState.SUCCESS)
+        publish(store, "ada", state=TaskState.FAILURE)
+
+        assert json.loads(read_line(tail))["data"]["state"] == "FAILURE"
+
+
+def test_tail_ends_quietly_on_ctrl_c(redis_url: str, store: Store) -> None:
+    publish(store, "ada")
+
+    with tailing("ada", redis_url=redis_url) as tail:
+        read_line(tail)
+        tail.send_signal(signal.SIGINT)
+        output, errors = tail.communicate(timeout=30)
+
+    assert (tail.returncode, output, errors) == (0, "", "")
+
+
+def test_tail_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", "unix:///nowhere/redis.sock")
+
+    assert_fails_with(run("tail", "ada"), "Error: Redis does not answer")

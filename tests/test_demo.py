@@ -1,0 +1,186 @@
+"""``jobpush demo`` as a process: what it prints, how it ends, and what it leaves: nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobpush.embedded import EmbeddedRedis
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """The folder for temporary files of a demo and of all that it starts; also how we know its processes."""
+    folder = tmp_path / "temporary files"
+    folder.mkdir()
+    return folder
+
+
+def start(temporary: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobpush", "demo", "--no-open", *(options or ("--port", "0"))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), "DEMO_OF": str(temporary), **settings},
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def running(temporary: Path, *options: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A demo that is ready, and its URL; what the test does not end is killed."""
+    with start(temporary, *options, **settings) as demo:
+        try:
+            assert demo.stdout is not None
+            line = demo.stdout.readline()
+            url = next((word for word in line.split() if word.startswith("http://")), None)
+            assert url, demo.communicate()[1]
+            yield demo, url
+        finally:
+            demo.kill()
+
+
+def processes_of(temporary: Path) -> dict[int, str]:
+    """Command lines by process id, of all that descends from the demo: they inherit its environment."""
+    mark = f"DEMO_OF={temporary}".encode()
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes():
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+def pid_of(temporary: Path, word: str) -> int:
+    """The first process, by age, whose command has the word in it."""
+    return min(pid for pid, command in processes_of(temporary).items() if word in command and "read -r" not in command)
+
+
+def assert_nothing_is_left(temporary: Path) -> None:
+    assert processes_of(temporary) == {}
+    assert list(temporary.iterdir()) == []
+
+
+def wait_until_nothing_is_left(temporary: Path) -> None:
+    """For a demo that was killed: the guards, which are no children of ours, need a moment."""
+    script = 'while [ -n "$(ls -A "$0")" ]; do sleep 0.01; done'
+    subprocess.run(["sh", "-c", script, str(temporary)], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_demo_prints_one_line_and_ends_on_a_signal_without_a_trace(temporary: Path, number: signal.Signals) -> None:
+    with running(temporary) as (demo, url):
+        with urllib.request.urlopen(url) as page:
+            assert b"Your name" in page.read()
+
+        demo.send_signal(number)
+        output, errors = demo.communicate(timeout=60)
+
+    assert (demo.returncode, output, errors) == (0, "", "")
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_that_is_killed_takes_everything_along(temporary: Path) -> None:
+    with running(temporary) as (demo, _):
+        demo.send_signal(signal.SIGKILL)
+        demo.wait()
+
+        wait_until_nothing_is_left(temporary)
+
+    assert processes_of(temporary) == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("redis-server", "Redis ended by itself"),
+        ("celery", "the worker was killed by signal 9"),
+        ("gunicorn", "the site"),
+    ],
+)
+def test_demo_ends_when_a_part_of_it_dies_and_says_which(temporary: Path, word: str, sentence: str) -> None:
+    with running(temporary) as (demo, _):
+        os.kill(pid_of(temporary, word), signal.SIGKILL)
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert f"Error: {sentence}" in errors
+    assert "Traceback" not in errors
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_that_is_ended_while_it_starts_leaves_nothing(temporary: Path) -> None:
+    with start(temporary, "--verbose", "--port", "0") as demo:
+        assert demo.stderr is not None
+        demo.stderr.readline()  # a part has begun to speak
+
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=60)
+
+    assert (demo.returncode, output) == (0, "")
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_whose_worker_can_not_start_shows_why_and_leaves_nothing(temporary: Path) -> None:
+    with start(temporary, JOBPUSH_MIN_INTERVAL="often") as demo:
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert "JOBPUSH_MIN_INTERVAL must be of the kind float, not 'often'" in errors
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_on_a_port_in_use_says_so_at_once(temporary: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with start(temporary, "--port", str(port)) as demo:
+            output, errors = demo.communicate(timeout=60)
+
+    assert (demo.returncode, output, errors) == (1, "", f"Error: port {port} is in use; choose another\n")
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_uses_the_redis_that_it_is_given(temporary: Path, redis_server: EmbeddedRedis) -> None:
+    with running(temporary, JOBPUSH_REDIS_URL=redis_server.url) as (demo, _):
+        assert not any("redis-server" in command for command in processes_of(temporary).values())
+
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(timeout=60) == 0
+
+    assert redis_server.is_running
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_with_a_redis_that_does_not_answer_says_so_at_once(temporary: Path) -> None:
+    with start(temporary, JOBPUSH_REDIS_URL="unix:///nowhere/redis.sock") as demo:
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert "Error: JOBPUSH_REDIS_URL is set, but can't be used: " in errors
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_without_ffmpeg_says_what_to_install(temporary: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "imageio_ffmpeg"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("def get_ffmpeg_exe(): raise RuntimeError('No ffmpeg exe could be found.')")
+
+    with start(temporary, PATH="", PYTHONPATH=str(tmp_path)) as demo:
+        output, errors = demo.communicate(timeout=60)
+
+    assert (demo.returncode, output) == (1, "")
+    assert errors.startswith("Error: No ffmpeg")
+    assert errors.count("\n") == 1
+    assert_nothing_is_left(temporary)
