@@ -1,0 +1,1 @@
+"""What is told to other servers: events of channels and users, delivered as Celery tasks."""

@@ -1,0 +1,141 @@
+"""Who is told of what: the URLs of ``JOBPUSH_WEBHOOK_URLS`` and the filters that they carry."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from ..config import Config
+from ..errors import ConfigurationError
+
+#: Pusher's own kinds (Pusher Channels, "Webhooks"), and the two that it lacks.
+KINDS = frozenset(
+    {
+        "channel_occupied",
+        "channel_vacated",
+        "member_added",
+        "member_removed",
+        "client_event",
+        "cache_miss",
+        "subscription_count",
+        "user_online",
+        "user_offline",
+    }
+)
+
+#: Visible ASCII, all that a request line and a Host header can carry.
+_URL = re.compile(r"[!-~]+")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    One URL, taken apart, and the events that it wants.
+
+    ``name`` is what logs, Celery's messages and people see of it: no password, and of a query only a hash, for
+    it may hold a token. ``setting`` is the URL as it was given.
+    """
+
+    name: str
+    setting: str = field(repr=False)
+    is_secure: bool
+    host: str
+    port: int
+    #: The Host header.
+    authority: str
+    #: Path and query.
+    target: str = field(repr=False)
+    #: The Authorization header that user and password of the URL make, if there are any.
+    authorization: str | None = field(repr=False)
+    #: Empty: all kinds.
+    kinds: frozenset[str]
+    #: Empty: any channel, and events of no channel too.
+    prefixes: tuple[str, ...]
+
+    def wants(self, event: Mapping[str, Any]) -> bool:
+        """Whether the filters let an event pass. With a prefix, an event of no channel (``user_online``) does not."""
+        if self.kinds and event.get("name") not in self.kinds:
+            return False
+        return not self.prefixes or str(event.get("channel", "")).startswith(self.prefixes)
+
+
+def configured_endpoints(config: Config) -> tuple[Endpoint, ...]:
+    """
+    Read the URLs of ``Config.webhook_urls``.
+
+    The filters stand in the fragment, which is never sent: ``#kinds=member_added+member_removed&prefix=presence-``.
+    Either may be left out; ``+`` separates several values.
+
+    Raises:
+        ConfigurationError: If one is no http(s) URL or has an unknown filter (the message does not repeat the URL),
+            or if there is a URL, and key or secret are not set.
+    """
+    endpoints = tuple(_parse(number, url) for number, url in enumerate(config.webhook_urls, start=1))
+    if endpoints:
+        config.require_credentials()  # they sign every request
+    return endpoints
+
+
+def _parse(number: int, setting: str) -> Endpoint:
+    try:
+        return _endpoint(setting)
+    except ValueError as exc:
+        raise ConfigurationError(f"URL {number} of JOBPUSH_WEBHOOK_URLS is wrong: {exc}") from None
+
+
+def _endpoint(setting: str) -> Endpoint:
+    if not _URL.fullmatch(setting):
+        raise ValueError("it must be ASCII without spaces; use punycode and %-escapes")
+    url = urlsplit(setting)
+    if url.scheme not in _PORTS or not url.hostname:
+        raise ValueError("it must begin with http:// or https:// and name a host")
+    authority = url.netloc.rpartition("@")[2]
+    kinds, prefixes = _filters(url.fragment)
+    return Endpoint(
+        name=_name(url, authority),
+        setting=setting,
+        is_secure=url.scheme == "https",
+        host=url.hostname,
+        port=_port(url),
+        authority=authority,
+        target=(url.path or "/") + (f"?{url.query}" if url.query else ""),
+        authorization=_authorization(url),
+        kinds=frozenset(kinds),
+        prefixes=tuple(prefixes),
+    )
+
+
+def _port(url: SplitResult) -> int:
+    try:
+        return url.port or _PORTS[url.scheme]
+    except ValueError:
+        # The original text repeats what may be half of a password with an unescaped slash.
+        raise ValueError("its port must be a number up to 65535; a password needs %-escapes") from None
+
+
+def _filters(fragment: str) -> tuple[list[str], list[str]]:
+    given = parse_qs(fragment, keep_blank_values=True, strict_parsing=bool(fragment))
+    if unknown := sorted(set(given) - {"kinds", "prefix"}):
+        raise ValueError(f"the filter {unknown[0]!r} is unknown; known are: kinds, prefix")
+    kinds, prefixes = (" ".join(given.get(name, ())).split() for name in ("kinds", "prefix"))
+    if wrong := sorted(set(kinds) - KINDS):
+        raise ValueError(f"the kind {wrong[0]!r} is unknown; known are: {', '.join(sorted(KINDS))}")
+    return kinds, prefixes
+
+
+def _name(url: SplitResult, authority: str) -> str:
+    name = f"{url.scheme}://{authority}{url.path}"
+    return f"{name}?{hashlib.sha256(url.query.encode()).hexdigest()[:8]}" if url.query else name
+
+
+def _authorization(url: SplitResult) -> str | None:
+    if url.username is None:
+        return None
+    credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return "Basic " + base64.b64encode(credentials.encode()).decode()
