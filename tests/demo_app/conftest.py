@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -61,9 +61,9 @@ class Demo:
     """The demo's tasks as its site and its worker see them."""
 
     environment: dict[str, str]
+    site: ModuleType
     tasks: ModuleType
     folder: Path
-    worker: ChildProcess | None = field(default=None)
 
     @property
     def config(self) -> Config:
@@ -100,9 +100,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         }
         for name, value in settings.items():
             patch.setenv(name, value)
-        from demo_app import tasks
+        from demo_app import app, tasks  # not before: they read the environment
 
-        yield Demo({**os.environ, **settings}, tasks, folder)
+        yield Demo({**os.environ, **settings}, app, tasks, folder)
         tasks.celery_app.close()
 
 
@@ -112,8 +112,8 @@ def demo_with_worker(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> It
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     options = ["--concurrency", "1", "--hostname", "tests@localhost", "--without-mingle", "--without-gossip"]
     command = [sys.executable, "-m", "celery", "-A", "demo_app.tasks", "worker", *options]
-    demo.worker = ChildProcess(command, log=log, environment=demo.environment)
+    worker = ChildProcess(command, log=log, environment=demo.environment)
     try:
         yield demo
     finally:
-        demo.worker.stop(signal.SIGTERM, grace=10)
+        worker.stop(signal.SIGTERM, grace=10)

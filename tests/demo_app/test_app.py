@@ -1,0 +1,345 @@
+"""The site: who may do what, what becomes of bad input, and that a stranger's videos don't exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from demo_app.files import Video
+from demo_app.settings import Settings
+
+from .conftest import Demo
+
+#: Bytes and videos, small enough to go beyond in a test.
+MAX_BYTES, MAX_VIDEOS = 100_000, 2
+OURS = {"X-Requested-With": "demo"}
+
+SignIn = Callable[[str], FlaskClient]
+
+
+@pytest.fixture
+def app(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    for name, value in demo.environment.items():
+        if name.startswith("JOBPUSH_"):
+            monkeypatch.setenv(name, value)
+    settings = dataclasses.replace(Settings.from_environment(), max_bytes=MAX_BYTES, max_videos=MAX_VIDEOS)
+    made: Flask = demo.site.create_app(settings)
+    return made
+
+
+@pytest.fixture
+def sign_in(app: Flask) -> SignIn:
+    """Make a browser that is signed in under a name."""
+
+    def sign_in(name: str) -> FlaskClient:
+        client = app.test_client()
+        assert client.post("/sign-in", data={"name": name}, headers=OURS).status_code == 303
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str:
+    """A user that no other test has: they share a Redis and a folder."""
+    return f"user of {request.node.name}"[:40]
+
+
+def put(
+    client: FlaskClient, body: bytes = b"a video", *, name: str = "cat.mov", video_id: str = "", **kwargs: Any
+) -> TestResponse:
+    headers = {**OURS, "X-File-Name": name, **kwargs.pop("headers", {})}
+    return client.put(f"/videos/{video_id or uuid.uuid4()}", data=body, headers=headers, **kwargs)
+
+
+def finished_video(demo: Demo, user_id: str, name: str = "cat.mp4") -> Video:
+    video: Video = demo.tasks.library.reserve(user_id, str(uuid.uuid4()), limit=99)
+    video.upload.write_bytes(b"upload")
+    video.film.write_bytes(bytes(range(256)))
+    video.poster.write_bytes(b"\xff\xd8poster")
+    video.finish({"name": name, "width": 320, "height": 240, "duration": 2.0, "bytes": 256})
+    return video
+
+
+def assert_refused(response: TestResponse, status: int, code: str, sentence: str) -> None:
+    assert response.status_code == status
+    assert response.json is not None
+    error = response.json["error"]
+    assert error["code"] == code
+    assert sentence in error["message"]
+
+
+# -- signing in --------------------------------------------------------------------------------------
+
+
+def test_who_is_not_signed_in_is_asked_for_a_name(app: Flask) -> None:
+    page = app.test_client().get("/")
+
+    assert page.status_code == 200
+    assert "Your name" in page.text
+
+
+def test_name_is_shown_as_text(sign_in: SignIn) -> None:
+    page = sign_in("<b>Ada</b>").get("/").text
+
+    assert "&lt;b&gt;Ada&lt;/b&gt;" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("  ", "Type a name"), ("x" * 41, "too long"), ("猫" * 14, "too long"), ("a\u202eb", "characters in it")],
+)
+def test_name_that_can_not_be_one_is_refused_with_a_sentence(app: Flask, name: str, sentence: str) -> None:
+    client = app.test_client()
+
+    page = client.post("/sign-in", data={"name": name}, headers=OURS)
+
+    assert page.status_code == 400
+    assert sentence in page.text
+    assert "Your name" in client.get("/").text
+
+
+def test_longest_name_is_a_user_id(sign_in: SignIn) -> None:
+    client = sign_in("猫" * 13)
+
+    assert client.get("/jobpush/tasks").status_code == 200
+
+
+def test_signing_out_forgets_the_name(sign_in: SignIn, user: str) -> None:
+    client = sign_in(user)
+
+    client.post("/sign-out", headers=OURS)
+
+    assert "Your name" in client.get("/").text
+    assert_refused(client.get("/videos"), 401, "signed_out", "Sign in")
+
+
+def test_session_cookie_is_kept_from_scripts_and_other_sites(app: Flask) -> None:
+    response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=OURS)
+
+    cookie = response.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://evil.example", **OURS}, 403),
+        ({"Origin": "http://localhost"}, 303),
+        (OURS, 303),
+    ],
+)
+def test_nothing_is_changed_by_another_site(app: Flask, headers: dict[str, str], status: int) -> None:
+    response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=headers)
+
+    assert response.status_code == status
+
+
+def test_page_allows_nothing_but_its_own_files(sign_in: SignIn, user: str) -> None:
+    page = sign_in(user).get("/")
+
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert "<style" not in page.text
+    assert " style=" not in page.text
+    assert page.text.count("<script") == page.text.count('<script type="module" src=')
+
+
+def test_site_without_a_secret_does_not_start(demo: Demo) -> None:
+    with pytest.raises(RuntimeError, match="JOBPUSH_DEMO_SECRET is not set"):
+        demo.site.create_app(Settings(dir=demo.folder))
+
+
+# -- uploading ---------------------------------------------------------------------------------------
+
+
+def test_upload_is_a_task_of_the_same_id_at_once(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+
+    response = put(client, name="%3Cb%3E%20caf%C3%A9.mov", video_id=video_id)
+
+    assert (response.status_code, response.json) == (202, {"task_id": video_id})
+    (task,) = demo.tasks.jobpush.tasks(user)
+    assert (task.task_id, task.title, task.state) == (video_id, "<b> café.mov", "PENDING")
+    video = demo.tasks.library.find(user, video_id)
+    assert video.upload.read_bytes() == b"a video"
+
+
+def test_upload_needs_somebody(app: Flask) -> None:
+    assert_refused(put(app.test_client()), 401, "signed_out", "Sign in")
+
+
+@pytest.mark.parametrize("video_id", ["1", "..%2f..%2fetc", str(uuid.uuid1()), "7B0AD5A3-5F6C-4F0B-8F5D-6F3D8A3B2C11"])
+def test_id_that_is_no_random_uuid_is_refused(sign_in: SignIn, user: str, video_id: str) -> None:
+    response = put(sign_in(user), video_id=video_id)
+
+    assert response.status_code in (400, 404)
+    assert sign_in(user).get("/videos").json == {"videos": []}
+
+
+def test_id_that_was_used_is_refused_whoever_used_it(sign_in: SignIn, user: str) -> None:
+    video_id = str(uuid.uuid4())
+    assert put(sign_in(user), video_id=video_id).status_code == 202
+
+    assert_refused(put(sign_in(f"not {user}"[:40]), video_id=video_id), 409, "id_taken", "already sent")
+
+
+def test_file_that_is_too_large_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
+    assert_refused(put(sign_in(user), bytes(MAX_BYTES + 1)), 413, "too_large", "0.0954 MB at most")
+
+    assert demo.tasks.library.unfinished(user) == []
+
+
+def test_empty_file_is_refused_and_leaves_nothing(demo: Demo, sign_in: SignIn, user: str) -> None:
+    assert_refused(put(sign_in(user), b""), 400, "empty", "This file is empty.")
+
+    assert demo.tasks.library.unfinished(user) == []
+
+
+def test_upload_that_is_cut_off_leaves_nothing(demo: Demo, sign_in: SignIn, user: str) -> None:
+    response = put(sign_in(user), b"half", environ_overrides={"CONTENT_LENGTH": "100"})
+
+    assert response.status_code == 400
+    assert demo.tasks.library.unfinished(user) == []
+    assert demo.tasks.jobpush.tasks(user) == []
+
+
+def test_one_video_too_many_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client = sign_in(user)
+    finished_video(demo, user)
+    assert put(client).status_code == 202
+
+    assert_refused(put(client), 409, "too_many_videos", f"You have {MAX_VIDEOS} videos")
+
+
+def test_full_disk_is_told(sign_in: SignIn, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", no_space)
+
+    assert_refused(put(sign_in(user)), 507, "disk_full", "disk of this server is full")
+
+
+# -- watching ----------------------------------------------------------------------------------------
+
+
+def test_finished_videos_are_listed_with_their_addresses(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video = finished_video(demo, user)
+
+    response = sign_in(user).get("/videos")
+
+    assert response.json is not None
+    (listed,) = response.json["videos"]
+    assert listed["id"] == video.video_id
+    assert listed["name"] == "cat.mp4"
+    assert listed["url"] == f"/videos/{video.video_id}/film.mp4"
+
+
+@pytest.mark.parametrize("path", ["film.mp4", "poster.jpg", "film.mp4?download=1"])
+def test_video_of_another_user_does_not_exist(demo: Demo, sign_in: SignIn, user: str, path: str) -> None:
+    video = finished_video(demo, user)
+
+    assert sign_in(user).get(f"/videos/{video.video_id}/{path}", buffered=True).status_code == 200
+    assert_refused(
+        sign_in("Eve").get(f"/videos/{video.video_id}/{path}", buffered=True), 404, "not_found", "no such video"
+    )
+    assert_refused(sign_in("Eve").delete(f"/videos/{video.video_id}", headers=OURS), 404, "not_found", "no such video")
+    assert video.is_finished
+
+
+def test_player_gets_pieces_of_a_film(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video = finished_video(demo, user)
+
+    response = sign_in(user).get(f"/videos/{video.video_id}/film.mp4", buffered=True, headers={"Range": "bytes=10-19"})
+
+    assert response.status_code == 206
+    assert response.headers["Content-Range"] == "bytes 10-19/256"
+    assert response.data == bytes(range(10, 20))
+    assert response.content_type == "video/mp4"
+    assert "attachment" not in response.headers.get("Content-Disposition", "")
+
+
+def test_download_has_the_name_of_the_upload(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video = finished_video(demo, user, 'a"b\u00e9;x.mp4')
+
+    response = sign_in(user).get(f"/videos/{video.video_id}/film.mp4?download=1", buffered=True)
+
+    disposition = response.headers["Content-Disposition"]
+    assert disposition.startswith("attachment; ")
+    assert "filename*=UTF-8''a%22b%C3%A9%3Bx.mp4" in disposition
+    assert "\n" not in disposition
+
+
+def test_video_that_is_not_finished_can_not_be_watched(sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+    put(client, video_id=video_id)
+
+    assert_refused(client.get(f"/videos/{video_id}/film.mp4"), 404, "not_found", "no such video")
+
+
+def test_deleted_video_is_gone(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video, client = finished_video(demo, user), sign_in(user)
+
+    response = client.delete(f"/videos/{video.video_id}", headers=OURS)
+
+    assert response.status_code == 204
+    assert not video.folder.exists()
+    assert client.get("/videos").json == {"videos": []}
+
+
+def test_sample_is_a_video_for_who_is_signed_in(app: Flask, sign_in: SignIn, user: str) -> None:
+    response = sign_in(user).get("/sample.mp4", buffered=True)
+
+    assert response.content_type == "video/mp4"
+    assert b"ftyp" in response.data[:16]
+    assert app.test_client().get("/sample.mp4", buffered=True).status_code == 401
+
+
+# -- tidying -----------------------------------------------------------------------------------------
+
+
+def test_upload_that_was_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+    put(client, video_id=video_id)
+    assert client.post(f"/jobpush/tasks/{video_id}/cancel", headers=OURS).status_code == 202
+
+    client.get("/videos")
+
+    assert demo.tasks.library.unfinished(user) == []
+
+
+def test_upload_that_waits_for_its_task_stays(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client = sign_in(user)
+    put(client)
+
+    client.get("/videos")
+
+    assert len(demo.tasks.library.unfinished(user)) == 1
+
+
+def test_upload_that_nobody_knows_of_any_more_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video = demo.tasks.library.reserve(user, str(uuid.uuid4()), limit=9)
+    video.upload.write_bytes(b"left behind")
+    long_ago = time.time() - demo.site.ABANDONED_AFTER - 1
+    for path in (video.upload, video.folder):
+        os.utime(path, (long_ago, long_ago))
+
+    sign_in(user).get("/videos")
+
+    assert not video.folder.exists()
