@@ -79,6 +79,12 @@ class Config:
     #: Client events of one connection per second. Pusher's value.
     client_event_rate: int = 10
 
+    # -- presence ------------------------------------------------------------------------------------
+    #: Seconds that a lost connection still counts: browsing from page to page makes no sound. Leaving counts at once.
+    grace: float = 5.0
+    #: Whether those who hear a channel are told how many they are. Off, as with Pusher: it costs a message per join.
+    subscription_count: bool = False
+
     # -- Pusher HTTP API -----------------------------------------------------------------------------
     #: Channels of one HTTP request; Pusher's value. ``jobpush.trigger()`` in Python has no limit.
     max_channels_per_trigger: int = 100

@@ -34,6 +34,18 @@ class Keys:
         """Hash of gateway id to the number of its connections that hear the topic."""
         return f"{self.prefix}:{{{topic}}}:connections"
 
+    def count_told(self, topic: Topic) -> str:
+        """The subscription count that the readers of a topic were told last; it expires when they may hear another."""
+        return f"{self.prefix}:{{{topic}}}:count-told"
+
+    def members(self, topic: Topic) -> str:
+        """Hash of a presence channel's user ids (as inside a JSON string) to gateways and ``user_info``."""
+        return f"{self.prefix}:{{{topic}}}:members"
+
+    def members_seq(self, topic: Topic) -> str:
+        """Number of the last announcement about those members."""
+        return f"{self.prefix}:{{{topic}}}:members-seq"
+
     def cache(self, topic: Topic) -> str:
         """Last event of a cache channel."""
         return f"{self.prefix}:{{{topic}}}:cache"
@@ -58,6 +70,35 @@ class Keys:
     def gateways(self) -> str:
         """Sorted set of gateway ids, by the time at which their lease ends."""
         return f"{self.prefix}:gateways"
+
+    @property
+    def epoch(self) -> str:
+        """Name of the time since Redis last lost data."""
+        return f"{self.prefix}:epoch"
+
+    def claims(self, gateway_id: str) -> str:
+        """Set of what a gateway has said of its connections, to be taken back when it dies."""
+        return self.claims_prefix + gateway_id
+
+    @property
+    def claims_prefix(self) -> str:
+        """What the keys of all claims begin with."""
+        return f"{self.prefix}:claims:"
+
+    @property
+    def channels(self) -> str:
+        """Sorted set of the channels that somebody has joined; in the order of their names."""
+        return f"{self.prefix}:channels"
+
+    @property
+    def users(self) -> str:
+        """Sorted set of the users (escaped) who are online; in the order of their ids."""
+        return f"{self.prefix}:users"
+
+    @property
+    def webhooks(self) -> str:
+        """Stream of the events that other servers are to be told."""
+        return f"{self.prefix}:webhooks"
 
     @property
     def cancels(self) -> str:

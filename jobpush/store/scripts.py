@@ -21,10 +21,10 @@ class Script:
 
 
 @cache
-def load(name: str) -> Script:
-    """Read ``<name>.lua`` with the shared functions in front of it."""
+def load(*names: str) -> Script:
+    """Read ``<name>.lua``, with the functions that all scripts share, then those of the names before it, in front."""
     folder = resources.files(__package__)
-    source = folder.joinpath("lib.lua").read_bytes() + folder.joinpath(f"{name}.lua").read_bytes()
+    source = b"".join(folder.joinpath(f"{name}.lua").read_bytes() for name in ("lib", *names))
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
