@@ -99,7 +99,7 @@ class JobPush:
         from .worker.tracking import Tracking
 
         tracking = Tracking(self._runtime, user, title, result=result, errors=dict(errors or {}))
-        return lambda target: track(tracking, target)  # type: ignore[no-any-return]
+        return lambda target: track(tracking, target)
 
     def tasks(self, user: str | int) -> list[TaskEvent]:
         """

@@ -115,7 +115,7 @@ class Store:
         Raises:
             StoreError: If it does not answer within ``Config.publish_timeout`` seconds.
         """
-        with _store_errors():
+        with store_errors():
             self._client.ping()
 
     # -- tasks ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Store:
             for w in writes
             if w.event.state is not TaskState.PROGRESS
         ]
-        with _store_errors():
+        with store_errors():
             replies = run(self._client, calls, owners)
         return [Published(Outcome(status), seq, bool(flag)) for status, seq, flag in replies[: len(calls)]]
 
@@ -145,7 +145,7 @@ class Store:
         """Publish a line of a task's text: ``jobpush:log``, ``{"task_id", "level", "message", "at"}``."""
         data = {"task_id": task_id, "level": level, "message": message, "at": at}
         call = self._trigger_call(user_topic(user_id), LOG_EVENT, data, task_id=escape_id(task_id))
-        with _store_errors():
+        with store_errors():
             run(self._client, [call])
 
     def tasks(self, user_id: str) -> list[TaskEvent]:
@@ -174,7 +174,7 @@ class Store:
         Raises:
             TaskNotFound: If nothing is stored of it.
         """
-        with _store_errors():
+        with store_errors():
             owner: bytes | None = self._client.get(self.keys.owner(task_id))  # type: ignore[assignment, unused-ignore]
         if owner is None:
             raise TaskNotFound(task_id)
@@ -201,17 +201,33 @@ class Store:
             config.history_ttl,
         )
         call = Call(load("cancel"), self._task_keys(topic, task_id), arguments)
-        with _store_errors():
+        with store_errors():
             (state,) = run(self._client, [call])
         if state is None:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
         if after is TaskState.REVOKED or not after.is_final:
-            with _store_errors(), self._client.pipeline(transaction=False) as pipeline:
+            with store_errors(), self._client.pipeline(transaction=False) as pipeline:
                 pipeline.xadd(self.keys.cancels, {"task_id": task_id}, maxlen=_CANCELS_KEPT)
                 pipeline.publish(self.keys.cancel, task_id)
                 pipeline.execute()
         return after
+
+    def cancelled(self, tasks: Iterable[tuple[str, str]]) -> set[str]:
+        """
+        The ids of those tasks whose end somebody has asked for.
+
+        Args:
+            tasks: Pairs of user id and task id.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        pairs = list(tasks)
+        commands = [("HEXISTS", self.keys.task(user_topic(user), task_id), "cancel") for user, task_id in pairs]
+        with store_errors():
+            replies = run(self._client, [], commands)
+        return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled}
 
     # -- notifications -------------------------------------------------------------------------------
 
@@ -231,7 +247,7 @@ class Store:
         """
         names = list(dict.fromkeys(channels))
         calls = [self._channel_call(name, event, data, exclude) for name in names]
-        with _store_errors():
+        with store_errors():
             *replies, live = run(self._client, calls, [self._live_gateways()])
         ids = {name: reply[0].decode() for name, reply in zip(names, replies, strict=True)}
         counts = {name: _count(reply[1], set(live)) for name, reply in zip(names, replies, strict=True)}
@@ -310,7 +326,7 @@ class Store:
     def _snapshots(self, topic: Topic, kind: str, source: str) -> list[TaskEvent]:
         keys = (self.keys.stream(topic), self.keys.floor(topic), source)
         call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
-        with _store_errors():
+        with store_errors():
             ((_, _, messages),) = run(self._client, [call])
         return [read_task_message(message) for message in messages]
 
@@ -329,7 +345,8 @@ def _count(connections: Sequence[bytes], live: set[bytes]) -> int:
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
+    """Turn what redis-py raises into a :class:`StoreError`."""
     try:
         yield
     except redis.RedisError as exc:

@@ -82,10 +82,10 @@ def _run(tracking: Tracking, task: Any, tracked: TrackedTask, call: Callable[[],
     publisher = runtime.publisher
     this = RunningTask(tracked, publisher, runtime.config)
     setattr(task.request, _ATTRIBUTE, this)
-    publisher.running[tracked.task_id] = this
+    runtime.running.add(this)
     with running(this):
         try:
-            started = publisher.publish_now(this.write(this.snapshot(TaskState.STARTED)))
+            started = publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
             if started and started.is_cancelled and started.outcome is not Outcome.STORED:
                 raise TaskCancelled(tracked.task_id)
             return call()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from ..config import Config
 from ..errors import StoreError, TaskNotFound
 from ..store import Published, Store, TaskWrite
 from .breaker import CircuitBreaker
+from .forks import begin_in_children
 from .outbox import Batch, Ending, Line, Outbox
 from .running import RunningTask
 
@@ -36,14 +36,21 @@ class Publisher:
     at most, and only while Redis is believed to answer.
     """
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: Store, config: Config, on_cancelled: Callable[[str], None]) -> None:
+        """
+        Args:
+            store: Where to publish.
+            config: The settings.
+            on_cancelled: Gets the id of a task when a reply says that its end was asked for.
+        """
         self._store = store
         self._config = config
-        self._begin()
-        _publishers.add(self)
+        self._on_cancelled = on_cancelled
+        self.begin()
+        begin_in_children(self)
         atexit.register(_flush_at_exit, weakref.ref(self))
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Start from nothing: in the child of a fork locks may be held, and what waits is the parent's to send."""
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -53,8 +60,6 @@ class Publisher:
         self._breaker = CircuitBreaker(self._config.retry_interval)
         self._is_busy = False
         self._is_flushing = False
-        #: The tasks that run in this process, by id.
-        self.running: dict[str, RunningTask] = {}
 
     # -- the tasks' side -----------------------------------------------------------------------------
 
@@ -79,30 +84,33 @@ class Publisher:
             with self._awake():
                 self._outbox.add_line(line)
 
-    def publish_now(self, write: TaskWrite) -> Published | None:
+    def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
         """
-        Publish an event before going on.
+        Publish events of one task before going on.
 
         Returns:
-            What became of it; ``None`` if Redis did not answer, now or the last time: then it is published later.
+            What became of the last; ``None`` if Redis did not answer, now or the last time: then they are published
+            later.
         """
         if not self._breaker.is_open:
             try:
-                return self._send([write])[0]
+                return self._send(writes)[-1]
             except StoreError as exc:
                 self._breaker.failed(exc)
-        self.submit(write)
+        for write in writes:
+            self.submit(write)
         return None
 
-    def finish(self, task: RunningTask, write: TaskWrite) -> None:
-        """Publish the last event of an attempt soon; it tells all that the task had not published yet."""
+    def finish(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
+        """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
         with self._awake():
             self._changed.discard(task)
-            self._outbox.add(write, only_newest=self._breaker.is_open)
+            for write in writes:
+                self._outbox.add(write, only_newest=self._breaker.is_open)
 
     def flush(self) -> bool:
         """
-        Wait until all is published, for ``flush_timeout`` seconds at most.
+        Wait until all is published, for ``flush_timeout`` seconds at most; what is not then is given up.
 
         Returns:
             Whether all is.
@@ -115,9 +123,11 @@ class Publisher:
             self._condition.notify_all()
             is_done = self._condition.wait_for(self._is_idle, self._config.flush_timeout)
             self._is_flushing = False
-        if not is_done:
-            logger.warning("the process ends before its last progress could be published")
-        return is_done
+            if not is_done:
+                logger.warning("the process ends before its last progress could be published")
+                self._outbox = Outbox()
+                self._changed.clear()
+            return is_done
 
     @contextmanager
     def _awake(self) -> Iterator[None]:
@@ -184,10 +194,17 @@ class Publisher:
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
             self._breaker.succeeded()
+            self._tell_what_was_dropped()
         except StoreError as exc:
             self._breaker.failed(exc)
             with self._condition:
                 self._outbox.put_back(writes, endings)
+
+    def _tell_what_was_dropped(self) -> None:
+        with self._condition:
+            dropped, self._outbox.dropped = self._outbox.dropped, 0
+        if dropped:
+            logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
     def _snapshots(self, tasks: Sequence[RunningTask]) -> list[TaskWrite]:
         writes = []
@@ -208,7 +225,7 @@ class Publisher:
                 return None
             event = ending.tracked.event(ending.state)
             user_id = ending.tracked.user_id
-        if event.state.rank > ending.state.rank:
+        if event.state.rank >= ending.state.rank:
             return None
         ended = replace(
             event, state=ending.state, error=ending.error, at=time.time(), rate=None, eta=None, cancelling=False
@@ -235,20 +252,8 @@ class Publisher:
             self._seqs.move_to_end(task_id)
             while len(self._seqs) > MAX_SEQS:
                 self._seqs.popitem(last=False)
-        task = self.running.get(task_id)
-        if task is not None and result.is_cancelled:
-            task.is_cancelled = True
-
-
-_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
-
-
-def _begin_anew_in_child() -> None:
-    for publisher in _publishers:
-        publisher._begin()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_child)
+        if result.is_cancelled:
+            self._on_cancelled(task_id)
 
 
 def _flush_at_exit(reference: weakref.ref[Publisher]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..store import TaskWrite
 from .edge import headers_of, running_of
 from .registry import Sending, current_sending, sending
 from .runtime import Runtime
-from .tracked import CREATED_HEADER, USER_HEADER, TrackedTask, read_headers
+from .tracked import CREATED_HEADER, USER_HEADER, TrackedTask, eta_of, read_headers
 from .tracking import Tracking, tracking_of
 
 #: What a user reads of a task that the broker did not take.
@@ -59,7 +59,9 @@ def before_task_publish(
     tracked = _identify(this, headers, body, request)
     if tracked is not None:
         tracked.stamp(headers)
-        this.told = _tell(this.runtime, tracked.event(TaskState.PENDING), read_headers(headers) or tracked)
+        tracked = replace(tracked, eta=eta_of(headers))
+        write = tracked.write(tracked.event(TaskState.PENDING), task_ttl=this.runtime.config.task_ttl)
+        _tell(this, [write])
 
 
 def _publish_again(this: Sending, request: Any, headers: MutableMapping[str, Any], body: Any) -> None:
@@ -75,9 +77,9 @@ def _publish_again(this: Sending, request: Any, headers: MutableMapping[str, Any
     replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
     if tracked.attempt > before.attempt:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
-        event = running.snapshot(TaskState.RETRY, error=retry_reason(_tracking(this, headers), sys.exc_info()[1]))
-        next_attempt = read_headers(headers) or tracked
-        this.told = _tell(this.runtime, event, replace(next_attempt, attempt=before.attempt))
+        running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
+        reason = retry_reason(_tracking(this, headers), sys.exc_info()[1])
+        _tell(this, running.last_words(TaskState.RETRY, error=reason))
 
 
 def retry_reason(tracking: Tracking | None, exc: BaseException | None) -> str | None:
@@ -85,10 +87,9 @@ def retry_reason(tracking: Tracking | None, exc: BaseException | None) -> str | 
     return tracking.error_text(exc) if tracking is not None and exc is not None else None
 
 
-def _tell(runtime: Runtime, event: Any, tracked: TrackedTask) -> TaskWrite:
-    write = tracked.write(event, task_ttl=runtime.config.task_ttl)
-    runtime.publisher.publish_now(write)
-    return write
+def _tell(this: Sending, writes: Sequence[TaskWrite]) -> None:
+    this.runtime.publisher.publish_now(writes)
+    this.told = writes[-1]
 
 
 def _withdrawn(told: TaskWrite) -> TaskWrite:

@@ -43,6 +43,7 @@ class RunningTask:
         "data",
         "is_changed",
         "is_cancelled",
+        "error",
         "due_at",
         "tracked",
         "_publisher",
@@ -62,6 +63,8 @@ class RunningTask:
         self.data: Mapping[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
+        #: The error that was told last.
+        self.error: str | None = None
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
         self.tracked = tracked
@@ -119,17 +122,19 @@ class RunningTask:
 
     def finish(self, state: TaskState, *, error: str | None = None) -> None:
         """Have the end of the attempt published, with all that the task has said."""
-        self._publisher.finish(self, self.write(self.snapshot(state, error=error)))
+        self._publisher.finish(self, self.last_words(state, error=error))
 
-    def detach(self) -> None:
-        """The task's process is free again: nobody has to tell it anything any more."""
-        self._publisher.running.pop(self.tracked.task_id, None)
+    def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
+        """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
+        writes = [self.write(self.snapshot())] if self.is_changed and not self.due_at else []
+        return [*writes, self.write(self.snapshot(state, error=error))]
 
     # -- the publisher's side ------------------------------------------------------------------------
 
     def snapshot(self, state: TaskState = TaskState.PROGRESS, *, error: str | None = None) -> TaskEvent:
         """The newest state as an event that happens now."""
         self.is_changed = False
+        self.error = error
         current, total = self._bounded_amounts()
         percent = self._overall_percent(current, total, state)
         rate = eta = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 
 from ..config import Config
 from ..store import Store
+from .cancels import RunningTasks
 from .publisher import Publisher
 
 
@@ -15,18 +17,45 @@ class Runtime:
 
     def __init__(self, load_config: Callable[[], Config]) -> None:
         self._load_config = load_config
+        # cached_property has no lock of its own from Python 3.12 on, and tasks may begin in many threads at once.
+        self._lock = threading.RLock()
+
+    @property
+    def config(self) -> Config:
+        """The settings; from their first use on they don't change."""
+        with self._lock:
+            return self._config
+
+    @property
+    def store(self) -> Store:
+        """The client of Redis; connects when it is used."""
+        with self._lock:
+            return self._store
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher of this process; its thread starts when it is used."""
+        with self._lock:
+            return self._publisher
+
+    @property
+    def running(self) -> RunningTasks:
+        """The tracked tasks that run in this process; its thread starts with the first."""
+        with self._lock:
+            return self._running
 
     @cached_property
-    def config(self) -> Config:
-        """The settings; from here on they don't change."""
+    def _config(self) -> Config:
         return self._load_config()
 
     @cached_property
-    def store(self) -> Store:
-        """The client of Redis; connects when it is used."""
-        return Store(self.config)
+    def _store(self) -> Store:
+        return Store(self._config)
 
     @cached_property
-    def publisher(self) -> Publisher:
-        """The publisher of this process; its thread starts when it is used."""
-        return Publisher(self.store, self.config)
+    def _publisher(self) -> Publisher:
+        return Publisher(self._store, self._config, on_cancelled=self._running.cancel)
+
+    @cached_property
+    def _running(self) -> RunningTasks:
+        return RunningTasks(self._store, self._config)

@@ -15,6 +15,7 @@ from celery import signals
 from ..events import TaskState
 from . import publishing
 from .edge import running_of
+from .follower import CancelFollower
 from .outbox import Ending
 from .registry import runtime_of, runtimes
 from .tracked import TrackedTask, read_headers
@@ -33,14 +34,31 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.task_postrun: on_postrun,
-        signals.worker_process_shutdown: on_shutdown,
-        signals.worker_shutdown: on_shutdown,
+        signals.worker_ready: on_worker_ready,
+        signals.worker_shutdown: on_worker_shutdown,
+        signals.worker_process_shutdown: on_process_shutdown,
     }
     for signal, receiver in receivers.items():
         signal.connect(receiver, dispatch_uid=f"jobpush.{receiver.__name__}")
 
 
 # -- in the parent of a worker -----------------------------------------------------------------------
+
+_followers: list[CancelFollower] = []
+
+
+def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
+    """The worker takes up its work: from now on it heeds cancels."""
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        _followers.append(CancelFollower(sender, runtime.config))
+
+
+def on_worker_shutdown(**kwargs: Any) -> None:
+    """The worker has ended."""
+    while _followers:
+        _followers.pop().stop()
+    on_process_shutdown()
 
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
@@ -123,20 +141,21 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
     """The next attempt is published, and RETRY with it; here the reason is known for sure."""
     running = running_of(request)
-    if running is not None:
-        cause = getattr(reason, "exc", None)
-        error = publishing.retry_reason(tracking_of(sender), cause)
+    if running is None:
+        return
+    error = publishing.retry_reason(tracking_of(sender), getattr(reason, "exc", None))
+    if error != running.error or request.is_eager:  # nobody has published an eager one
         running.finish(TaskState.RETRY, error=error)
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
     """The task's process is free again. Whether the task has ended is for the other signals to say."""
-    running = running_of(task.request)
-    if running is not None:
-        running.detach()
+    running, tracking = running_of(task.request), tracking_of(task)
+    if running is not None and tracking is not None:
+        tracking.runtime.running.remove(running)
 
 
-def on_shutdown(**kwargs: Any) -> None:
+def on_process_shutdown(**kwargs: Any) -> None:
     """The process ends: what is not published yet goes out now."""
     for runtime in runtimes():
         runtime.publisher.flush()

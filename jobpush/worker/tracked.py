@@ -89,13 +89,15 @@ def read_headers(headers: Mapping[str, Any]) -> TrackedTask | None:
         title=str(headers.get(TITLE_HEADER) or headers["task"]),
         created_at=float(headers[CREATED_HEADER]),
         attempt=int(headers.get("retries") or 0) + 1,
-        eta=_unix_seconds(headers.get("eta")),
+        eta=eta_of(headers),
     )
 
 
-def _unix_seconds(eta: object) -> float | None:
+def eta_of(headers: Mapping[str, Any]) -> float | None:
+    """Unix seconds before which a published task does not run; ``None``: it runs at once."""
     # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
     try:
+        eta = headers.get("eta")
         return datetime.fromisoformat(str(eta)).timestamp() if eta else None
     except ValueError:
         return None

@@ -6,7 +6,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
@@ -147,8 +147,3 @@ def _bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments.update(arguments.pop(parameter.name))
     return arguments
-
-
-def resumed(tracked: TrackedTask, earlier: TrackedTask) -> TrackedTask:
-    """The next attempt of a task, which keeps the title and the time of its first one."""
-    return replace(tracked, title=earlier.title, created_at=earlier.created_at)

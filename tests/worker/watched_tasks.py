@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore
 
 from jobpush import JobPush, progress
+from jobpush.worker.progress import current_progress
 
 
 class Impolite(Exception):
@@ -96,15 +99,30 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @jobpush.track(user="user_id")
     def waits(user_id: str) -> None:
         """Run until it is cancelled."""
-        while True:
-            progress.update(1, total=2)
-            time.sleep(0.01)
+        try:
+            while True:
+                progress.update(1, total=2)
+                time.sleep(0.01)
+        finally:
+            current = current_progress()
+            if current is not None:
+                current.add_data({"cleaned_up": True})
+
+    @task("touches")
+    @jobpush.track(user="user_id")
+    def touches(user_id: str, path: str) -> None:
+        Path(path).touch()
+
+    @task("spawns")
+    @jobpush.track(user="user_id")
+    def spawns(user_id: str) -> None:
+        app.tasks["owned_by_header"].delay()
 
     @task("stubborn")
     @jobpush.track(user="user_id")
     def stubborn(user_id: str) -> None:
         """Run on whatever anybody says."""
-        progress.update(1, total=2)
+        progress.update(1, total=2, pid=os.getpid())
         while True:
             time.sleep(0.01)
 
@@ -112,6 +130,12 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @jobpush.track(user="user_id")
     def soft_limited(user_id: str) -> None:
         time.sleep(60)
+
+    @task("reports")
+    @jobpush.track(user="user_id")
+    def reports(user_id: str, steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            progress.update(**step)
 
     @task("counts")
     @jobpush.track(user="user_id")

@@ -1,0 +1,73 @@
+"""How a task learns at once that its user has cancelled it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ..config import Config
+from ..errors import StoreError
+from ..store import CancelFeed, Store
+from .forks import begin_in_children
+from .running import RunningTask
+
+logger = logging.getLogger(__name__)
+
+
+class RunningTasks:
+    """The tracked tasks that run in this process. A thread hears of cancels, from the first task on."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._config = config
+        self.begin()
+        begin_in_children(self)
+
+    def begin(self) -> None:
+        """Start from nothing: the tasks and the thread are the parent's."""
+        self._lock = threading.Lock()
+        self._tasks: dict[str, RunningTask] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, task: RunningTask) -> None:
+        """A task begins."""
+        with self._lock:
+            self._tasks[task.tracked.task_id] = task
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._listen, name="jobpush-cancels", daemon=True)
+                self._thread.start()
+
+    def remove(self, task: RunningTask) -> None:
+        """A task has ended. Another attempt of it may have begun here meanwhile."""
+        with self._lock:
+            if self._tasks.get(task.tracked.task_id) is task:
+                del self._tasks[task.tracked.task_id]
+
+    def cancel(self, task_id: str) -> None:
+        """Somebody asked for the end of a task; whether it runs here or elsewhere."""
+        task = self._tasks.get(task_id)
+        if task is not None:
+            task.is_cancelled = True
+
+    def _listen(self) -> None:
+        while True:
+            feed = CancelFeed(self._config)
+            try:
+                for task_id in feed.listen():
+                    if task_id is None:
+                        self._catch_up()
+                    else:
+                        self.cancel(task_id)
+            except StoreError:
+                pass  # the publisher says so in the log
+            except Exception:  # a bug of ours; the replies to what is published tell of cancels too
+                logger.exception("cancels can't be heard")
+            feed.close()
+            time.sleep(self._config.retry_interval)
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            tasks = [(task.tracked.user_id, task.tracked.task_id) for task in self._tasks.values()]
+        for task_id in self._store.cancelled(tasks):
+            self.cancel(task_id)

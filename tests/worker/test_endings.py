@@ -1,0 +1,243 @@
+"""From delay() to each common end, with a real worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import states
+
+from jobpush.events import TaskEvent, TaskState
+
+if TYPE_CHECKING:
+    from .conftest import Listener, Site
+
+
+@pytest.fixture
+def listener(site: Site, user: str) -> Listener:
+    return site.listen(user)
+
+
+def assert_seq_rises_by_one(events: list[TaskEvent]) -> None:
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def test_success_comes_after_all_that_was_before(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("encode", user, "cat.mov", 3)
+
+    last = listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    assert_seq_rises_by_one(listener.of(task_id))
+    assert (last.title, last.name, last.attempt) == ("Encode cat.mov", "encode", 1)
+    assert (last.current, last.total, last.percent, last.message) == (3, 3, 100.0, "encoding")
+    assert len({event.created_at for event in listener.of(task_id)}) == 1
+    assert last.started_at is not None and last.created_at <= last.started_at <= last.at
+
+
+def test_task_is_pending_on_the_screen_when_delay_returns(site: Site, user: str) -> None:
+    task_id = site.delay("encode", user, "cat.mov", countdown=600)
+
+    (event,) = site.jobpush.tasks(user)
+
+    assert event.task_id == task_id
+    assert event.state in (TaskState.PENDING, TaskState.RECEIVED)
+
+
+def test_tracked_above_the_task_decorator(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("above", user)
+
+    last = listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    assert (last.title, last.message) == ("Above cat.mov", "above")
+
+
+def test_failure_tells_the_first_line_of_the_error(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("fails", user)
+
+    last = listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    assert (last.error, last.percent) == ("no such file", 50.0)
+
+
+def test_failure_tells_the_sentence_for_its_type(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("fails", user, True)
+
+    assert listener.until_final(task_id).error == "We could not do that"
+
+
+def test_each_retry_is_shown_before_the_next_attempt(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("retries", user, 2)
+
+    listener.until_final(task_id)
+
+    one_attempt = ["STARTED", "PROGRESS"]
+    assert listener.states(task_id) == [
+        *("PENDING", *one_attempt, "RETRY"),
+        *(*one_attempt, "RETRY"),
+        *(*one_attempt, "SUCCESS"),
+    ]
+    attempts = [event.attempt for event in listener.of(task_id)]
+    assert attempts == sorted(attempts)
+    assert attempts[-1] == 3
+
+
+def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("autoretries", user)
+
+    last = listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "RETRY", "STARTED", "FAILURE"]
+    assert (last.error, last.attempt) == ("disk is full", 2)
+    retry = next(event for event in listener.of(task_id) if event.state is TaskState.RETRY)
+    assert (retry.error, retry.attempt) == ("disk is full", 1)
+
+
+def test_ignored_task_is_left_as_it_said(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("ignores", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    listener.until_final(site.delay("encode", user, "next.mov"))
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS"]
+
+
+def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("soft_limited", user)
+
+    listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "FAILURE"]
+
+
+def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("stubborn", user)
+    event = listener.until_state(TaskState.PROGRESS, task_id)
+
+    os.kill(event.data["pid"], signal.SIGKILL)
+
+    last = listener.until_final(task_id)
+
+    assert last.state is TaskState.FAILURE
+    assert (last.current, last.total) == (1, 2)
+    assert last.error is not None and "SIGKILL" in last.error
+
+
+def test_cancelled_task_leaves_at_its_next_word(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("waits", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    state = site.jobpush.cancel(task_id)
+
+    assert state is TaskState.PROGRESS
+    assert listener.until(lambda event: event.cancelling).state is TaskState.PROGRESS
+    assert listener.until_final(task_id).state is TaskState.REVOKED
+    assert not listener.of(task_id)[-1].cancelling
+    cleaned_up = listener.of(task_id)[-1].data
+    assert cleaned_up == {"cleaned_up": True}
+
+
+def test_cancelled_task_that_does_not_heed_is_terminated(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("stubborn", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    site.jobpush.cancel(task_id)
+
+    assert listener.until_final(task_id).state is TaskState.REVOKED
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
+
+
+def test_cancel_of_a_scheduled_task_ends_it_at_once(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("encode", user, "cat.mov", countdown=600)
+
+    assert site.jobpush.cancel(task_id) is TaskState.REVOKED
+
+    assert listener.until_final(task_id).state is TaskState.REVOKED
+
+
+def test_cancelled_task_that_waits_never_runs(site: Site, listener: Listener, user: str, tmp_path: object) -> None:
+    task_id = site.delay("touches", user, f"{tmp_path}/was_here", countdown=1)
+    site.jobpush.cancel(task_id)
+
+    listener.until_final(site.delay("encode", user, "later.mov", countdown=2))
+
+    assert not os.path.exists(f"{tmp_path}/was_here")
+    assert listener.states(task_id) == ["PENDING", "REVOKED"]
+
+
+def test_celerys_own_revoke_of_a_running_task(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("stubborn", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    site.app.control.revoke(task_id, terminate=True, signal=signal.SIGTERM)
+
+    assert listener.until_final(task_id).state is TaskState.REVOKED
+
+
+def test_task_that_expires_is_revoked(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("encode", user, "cat.mov", expires=-1)
+
+    last = listener.until_final(task_id)
+
+    assert (last.state, last.error) == (TaskState.REVOKED, "The task was not started in time")
+
+
+def test_unknown_task_is_a_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.app.send_task("nobody_knows", headers={"jobpush_user": user}).id
+
+    last = listener.until_final(task_id)
+
+    assert (last.state, last.error) == (TaskState.FAILURE, "No worker knows the task nobody_knows")
+
+
+def test_result_is_shown_only_where_the_task_asks(site: Site, listener: Listener, user: str) -> None:
+    asking = site.delay("returns", user, {"url": "/1.mp4"})
+    other = site.delay("encode", user, "cat.mov")
+
+    assert listener.until_final(asking).data == {"result": {"url": "/1.mp4"}}
+    if not listener.of(other) or not listener.of(other)[-1].state.is_final:
+        listener.until_final(other)
+    assert listener.of(other)[-1].data == {}
+
+
+def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.app.send_task("owned_by_header", headers={"jobpush_user": user}).id
+
+    listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+
+
+def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Listener, user: str) -> None:
+    from celery import Celery
+
+    stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
+    task_id = stranger.send_task("encode", (user, "cat.mov")).id
+    stranger.close()
+
+    last = listener.until_final(task_id)
+
+    assert listener.states(task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
+    assert (last.title, last.attempt) == ("Encode cat.mov", 1)
+    assert len({event.created_at for event in listener.of(task_id)}) == 1
+
+
+def test_untracked_task_is_nobodys(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("plain", headers={"jobpush_user": user})
+
+    listener.until_final(site.delay("encode", user, "next.mov"))
+
+    assert listener.of(task_id) == []
+
+
+def test_a_task_published_by_a_task_has_its_user(site: Site, listener: Listener, user: str) -> None:
+    parent = site.delay("spawns", user)
+
+    child = listener.until(lambda event: event.name == "owned_by_header" and event.state.is_final)
+
+    assert child.state.value == states.SUCCESS
+    assert child.task_id != parent
