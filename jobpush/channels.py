@@ -47,15 +47,16 @@ def escape_id(text: str) -> str:
 
 
 def unescape_id(escaped: str) -> str:
-    """The id that :func:`escape_id` was given."""
+    """The id that :func:`escape_id` was given; what it never wrote is an id of its own, and stays as it is."""
     if not escaped.startswith(_ESCAPED):
         return escaped
     first, *rest = escaped[len(_ESCAPED) :].split("=")
     try:
         data = first.encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in rest)
-        return data.decode("utf-8", "surrogatepass")
+        text = data.decode("utf-8", "surrogatepass")
     except ValueError:
-        return escaped  # nothing that escape_id wrote: an id of its own
+        return escaped
+    return text if escape_id(text) == escaped else escaped
 
 
 def escape_user_id(user_id: object) -> str:

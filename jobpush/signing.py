@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 
 def sign(secret: str, text: str) -> str:
     """HMAC-SHA256 of ``text`` in hexadecimal. Source: Pusher, "Auth signatures"."""
-    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+    # A lone surrogate, which has no UTF-8 form, comes from escapes in a client's JSON.
+    return hmac.new(secret.encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def channel_auth(key: str, secret: str, socket_id: str, channel: str, channel_data: str | None = None) -> str:

@@ -126,3 +126,8 @@ def test_kinds_of_channels(channel, private, presence, encrypted, cache) -> None
     kinds = [channels.is_private, channels.is_presence, channels.is_encrypted, channels.is_cache]
 
     assert [is_kind(channel) for is_kind in kinds] == [private, presence, encrypted, cache]
+
+
+@pytest.mark.parametrize("name", ["=u=a=4", "=u=42", "=u==zz", "=u==c3=a9", "=u==FF"])
+def test_what_escape_id_never_wrote_is_an_id_of_its_own(name: str) -> None:
+    assert channels.unescape_id(name) == name
