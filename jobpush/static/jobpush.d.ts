@@ -85,7 +85,7 @@ export function fold(view: TaskView, event: TaskEvent): TaskView;
 export type ConnectionState = "connecting" | "connected" | "reconnecting" | "failed" | "closed";
 
 /** Where an event came from. All absent for `jobpush:state` and `jobpush:tasks`. */
-export interface EventSourceInfo {
+export interface EventInfo {
   readonly channel?: string;
   /** Its place in the channel's history; the connection resumes from there by itself. */
   readonly id?: string;
@@ -94,7 +94,7 @@ export interface EventSourceInfo {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- the page knows what its own events carry
-export type Listener<Data = any> = (data: Data, info: EventSourceInfo) => void;
+export type Listener<Data = any> = (data: Data, info: EventInfo) => void;
 
 /** One use of a channel. */
 export interface Channel {
@@ -135,7 +135,7 @@ export interface Connection {
   on(event: string, listener: Listener): () => void;
   /** Joins a channel; private and presence channels are authorized at the gateway by themselves. */
   subscribe(channel: string): Channel;
-  /** Asks to cancel a task. True if the gateway took the request; never rejects. */
+  /** Asks to cancel a task. True if the gateway took the request; never rejects. The task's events tell the rest. */
   cancel(taskId: string): Promise<boolean>;
   /**
    * Shows a local task that the server does not know yet, such as an upload, among the others. What is not given stays
@@ -181,8 +181,8 @@ export const strings: Record<TaskState, string> & {
 };
 
 /**
- * What both elements have. Attributes: `no-cancel` hides the cancel buttons; `data-connection` tells the state of the
- * connection. What a page puts into an element with `slot="task-<task id>"` is shown in that task's card.
+ * What both elements have. The attribute `no-cancel` hides the cancel buttons; `data-connection` tells the state of the
+ * connection, late if it is lost: a short loss is not worth a word. Each card has its task's state as `data-state`.
  */
 declare class TaskElement extends HTMLElement {
   /** The page's shared connection unless another one is set. Opened and closed with the element. */
@@ -195,7 +195,10 @@ export class JobpushTasks extends TaskElement {
   limit: number;
 }
 
-/** `<jobpush-progress task-id="…">`: one task; the attribute `data-state` tells its state. */
+/**
+ * `<jobpush-progress task-id="…">`: one task, also one of another user if `authorize_channel` lets this user have its
+ * channel (and its id has only characters that Pusher allows in names). The attribute `data-state` tells its state.
+ */
 export class JobpushProgress extends TaskElement {
   /** The attribute `task-id`. */
   taskId: string;

@@ -3,7 +3,6 @@
 const VERSION = "0.1.0";
 const TASK = "jobpush:task";
 
-/** A page may stay open for weeks. */
 const MAX_TASKS = 1000;
 /** Small enough to keep local events below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
@@ -39,9 +38,8 @@ export const strings = {
   amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
   rate: (rate) => `${strings.number(rate)}/s`,
   left: (seconds) => {
-    const minutes = Math.round(seconds / 60);
     if (seconds < 60) return `${Math.ceil(seconds)} s left`;
-    return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+    return seconds < 3600 ? `${Math.round(seconds / 60)} min left` : `${strings.number(seconds / 3600)} h left`;
   },
   attempt: (attempt) => `attempt ${attempt}`,
 };
@@ -50,17 +48,12 @@ export const strings = {
 export const fold = (view, event) => {
   const id = event?.task_id;
   const known = view.get(id);
-  if (typeof id !== "string" || (known && !(event.seq > known.seq))) return view;
+  if (typeof id !== "string" || !event.state || (known && !(event.seq > known.seq))) return view;
   const next = new Map(view).set(id, Object.freeze({ ...event }));
   if (known && known.created_at === event.created_at) return next;
   const newestFirst = [...next].sort(([, a], [, b]) => (b.created_at ?? 0) - (a.created_at ?? 0));
   return new Map(newestFirst.slice(0, MAX_TASKS));
 };
-
-
-
-
-
 
 const parse = (text) => {
   try {
@@ -114,7 +107,7 @@ class Connection {
   }
 
   subscribe(name) {
-    const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map() };
+    const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map(), isSigned: false };
     const offs = [];
     this.#subscriptions.set(name, subscription);
     subscription.users += 1;
@@ -164,7 +157,6 @@ class Connection {
     this.#setState("closed");
   }
 
-
   #wake = ({ type }) => {
     if (document.visibilityState === "hidden" || this.state === "failed") return;
     if (this.#socketId && this.#transport.send) this.#ping();
@@ -194,6 +186,8 @@ class Connection {
   }
 
   #openEvents() {
+    this.#discard();
+    this.#blocked = 0;
     const channels = [...this.#subscriptions.keys()].join();
     const stream = new EventSource(this.#url("/jobpush/events", { channels }));
     this.#listen(stream, () => this.#loseEvents());
@@ -212,8 +206,8 @@ class Connection {
 
   async #loseEvents() {
     const worked = this.#socketId;
-    this.#lose();
-    this.#blocked = 0;
+    this.#discard();
+    this.#retry();
     const snapshots = worked ? null : await this.#getJson("tasks");
     if (!snapshots || this.#transport || this.state === "closed") return;
     this.#after(SOCKET_RETRY_MS, () => this.#connect());
@@ -225,15 +219,13 @@ class Connection {
     if (!this.#socketId) this.#blocked += 1;
     else if (performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
     this.#discard();
-    if (code >= 4000 && code < 4100) this.#setState("failed");
-    else this.#retry(code);
+    const band = Math.floor(code / 100);
+    if (band === 40) this.#setState("failed");
+    else this.#retry(band === 41 ? 1000 : 0, band === 42);
   }
 
-  #retry(code = 0) {
-    const atOnce = code >= 4200 && code < 4300;
-    const leastMs = code >= 4100 && code < 4200 ? 1000 : 0;
-    const spreadMs = atOnce ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures);
-    this.#failures += atOnce ? 0 : 1;
+  #retry(leastMs = 0, isSoon = false) {
+    const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
     this.#setState("reconnecting");
     // Random as a whole: the browsers of a lost gateway must not return in one moment.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
@@ -280,7 +272,8 @@ class Connection {
   }
 
   #handle(event, data, channel) {
-    const members = this.#subscriptions.get(channel)?.members;
+    const subscription = this.#subscriptions.get(channel);
+    const members = subscription?.members;
     const isOwn = channel && channel === this.#userChannel;
     switch (event) {
       case "pusher:connection_established":
@@ -293,7 +286,8 @@ class Connection {
       case "pusher:signin_success":
         return this.#signIn("#server-to-user-" + parse(data.user_data).id);
       case "pusher:subscription_error":
-        return this.#joinSigned(channel, this.#subscriptions.get(channel));
+        // Perhaps another user's task, which was asked for unsigned.
+        return subscription?.isSigned === false && this.#joinSigned(channel, subscription);
       case "pusher_internal:subscription_succeeded":
         members?.clear();
         return Object.entries(data?.presence?.hash ?? {}).forEach((member) => members?.set(...member));
@@ -330,30 +324,28 @@ class Connection {
     this.#connect();
   }
 
-  async #join(name) {
+  #join(name) {
     // A stream has its channels in its address.
-    if (this.#transport && !this.#transport.send) this.#after(0, () => this.#connect());
-    else if (this.#socketId) {
-      const auth = await this.#authorize(name, this.#subscriptions.get(name));
-      if (auth) this.#send("pusher:subscribe", { channel: name, since: this.#lastIds.get(name), ...auth });
-    }
+    if (this.#transport && !this.#transport.send) return this.#after(0, () => this.#openEvents());
+    // The gateway knows its user's own channels; other closed ones need a signature.
+    const subscription = this.#subscriptions.get(name);
+    if (subscription.isSigned || /^(private-(?!user-|task-)|presence-)/.test(name)) this.#joinSigned(name, subscription);
+    else this.#subscribe(name);
   }
 
-  /** The gateway knows its user's own channels; other closed ones need a signature. */
-  async #authorize(name, subscription) {
-    if (!(subscription.isForeign ?? /^(private-(?!user-|task-)|presence-)/.test(name))) return {};
+  async #joinSigned(name, subscription) {
     const socketId = this.#socketId;
+    if (!socketId) return;
+    subscription.isSigned = true;
     const body = new URLSearchParams({ socket_id: socketId, channel_name: name });
     const response = await this.#fetch("auth", { method: "POST", body });
-    if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return null;
-    if (response.ok) return response.json();
-    this.#emit("pusher:subscription_error", { status: response.status }, { channel: name });
+    if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return;
+    if (response.ok) this.#subscribe(name, await response.json());
+    else this.#emit("pusher:subscription_error", { status: response.status }, { channel: name });
   }
 
-  #joinSigned(name, subscription) {
-    if (!subscription || subscription.isForeign) return;
-    subscription.isForeign = true;
-    this.#join(name);
+  #subscribe(name, auth) {
+    this.#send("pusher:subscribe", { channel: name, since: this.#lastIds.get(name), ...auth });
   }
 
   #leave(name) {
@@ -363,13 +355,14 @@ class Connection {
   }
 
   #url(path, query) {
-    return new URL(`${this.#root}${path}?${new URLSearchParams(query)}`, location.href).href;
+    const url = new URL(this.#root + path, location.href);
+    url.search = new URLSearchParams(query);
+    return url.href;
   }
-
 
   #fetch(path, options) {
     const request = { headers: { "X-Requested-With": "jobpush" }, ...options };
-    return fetch(this.#url("/jobpush/" + path), request).catch(() => ({ status: 0 }));
+    return fetch(this.#url("/jobpush/" + path), request).catch(() => Response.error());
   }
 
   async #getJson(path) {
@@ -400,12 +393,14 @@ class Connection {
   }
 }
 
-// The shared one is the page's, not the module's: a script under two addresses is two modules.
+// Shared by the page, not the module: a script under two addresses is two modules.
 /** @type {typeof import("./jobpush.d.ts").connect} */
 export const connect = (options) =>
   (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
 
-const CSS = `
+// A strict Content-Security-Policy refuses style tags. (Node, for tests, has none of this.)
+const sheet = globalThis.CSSStyleSheet && new CSSStyleSheet();
+sheet?.replaceSync(`
 :host {
   --_muted: var(--jobpush-muted, light-dark(#5b6470, #9aa3ae));
   --_border: var(--jobpush-border, #8883);
@@ -415,16 +410,14 @@ const CSS = `
   color: var(--jobpush-text, light-dark(#1c2128, #e6e8eb));
 }
 :host([hidden]), :host([no-cancel]) [part=cancel], :host([task-id]) [part=empty], [hidden] { display: none !important }
-[part=list], [part~=task] { display: grid; gap: .625rem }
+[part=list] { display: grid; gap: .5rem }
+[part~=task], [part=footer] { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .75rem }
 [part~=task] {
   --_tone: var(--jobpush-accent, light-dark(#2563eb, #6ea8fe));
-  grid-template-columns: 1fr auto auto;
-  gap: .375rem .75rem;
-  align-items: baseline;
   padding: .75rem 1rem;
   border: 1px solid var(--_border);
   border-radius: var(--jobpush-radius, .625rem);
-  outline: 0;
+
   background: var(--jobpush-background, light-dark(#fff, #1c2026));
 }
 [part~=pending], [part~=received], [part~=revoked] { --_tone: var(--_muted) }
@@ -435,12 +428,13 @@ const CSS = `
 [part~=state], [part=error] { color: var(--_tone) }
 [part~=state], [part=cancel], [part=footer] { font-size: .8125rem }
 [part=footer], [part=connection], [part=empty] { color: var(--_muted) }
-[part=title], [part=message], [part=error] { flex: auto; overflow-wrap: anywhere }
-[part~=bar], [part=footer], ::slotted(*) { grid-column: 1 / -1 }
+[part=title] { flex: 1 5rem }
+[part=title], [part=message], [part=error] { overflow-wrap: anywhere }
 [part~=bar] {
   appearance: none;
   width: 100%;
   height: .375rem;
+  margin: .5rem 0;
   border: 0;
   border-radius: 1rem;
   overflow: hidden;
@@ -454,10 +448,9 @@ const CSS = `
 }
 :indeterminate::-moz-progress-bar { background: none }
 @keyframes slide { from { background-position: -70% } to { background-position: 170% } }
-[part=footer] { display: flex; flex-wrap: wrap; gap: 0 1rem }
-[part=detail] { font-variant-numeric: tabular-nums }
+[part=footer] { width: 100%; min-height: 1.5em }
+[part=detail] { margin-left: auto; font-variant-numeric: tabular-nums }
 [part=cancel] {
-  margin: -.25rem -.375rem;
   padding: .125rem .5rem;
   border: 1px solid var(--_border);
   border-radius: .375rem;
@@ -470,15 +463,7 @@ const CSS = `
   :indeterminate { animation: slide 1.6s linear infinite }
   ::-webkit-progress-value { transition: width .2s }
 }
-`;
-
-let sheet;
-
-const styleSheet = () => {
-  sheet ??= new CSSStyleSheet();
-  sheet.replaceSync(CSS);
-  return sheet;
-};
+`);
 
 const make = (tag, part, properties) => Object.assign(document.createElement(tag), { part, ...properties });
 
@@ -511,16 +496,14 @@ const detailText = (task) => {
   return details.filter(Boolean).join(" · ");
 };
 
-
 const announcement = (task) => {
   const quarter = isFinal(task) ? 0 : Math.floor(percentOf(task) / 25) * 25;
   return `${titleOf(task)}: ${stateText(task)} ${quarter ? strings.percent(quarter) : ""}`;
 };
 
-
 class Card {
   task;
-  isCancelling = false;
+
   #title = make("span", "title");
   #state = make("span", "state");
   #cancel = make("button", "cancel", { type: "button" });
@@ -529,13 +512,12 @@ class Card {
   #error = make("span", "error");
   #detail = make("span", "detail");
 
-  constructor(taskId, onCancel) {
+  constructor(onCancel) {
     const footer = make("div", "footer");
     footer.append(this.#message, this.#error, this.#detail);
     this.node = make("div", "task", { role: "group", tabIndex: -1 });
     this.node.append(this.#title, this.#state, this.#cancel, this.#bar, footer);
-    this.node.append(make("slot", "", { name: "task-" + taskId }));
-    this.#cancel.onclick = () => onCancel(this);
+    this.#cancel.onclick = () => onCancel(this.task);
   }
 
   update(task) {
@@ -544,18 +526,16 @@ class Card {
     const isDone = isFinal(task);
     const percent = percentOf(task) ?? (isDone ? 0 : null);
     this.node.dataset.state = task.state;
-    for (const [name, node] of Object.entries({ task: this.node, state: this.#state, bar: this.#bar })) {
-      node.part = `${name} ${task.state.toLowerCase()}`;
-    }
+    for (const node of [this.node, this.#state, this.#bar]) node.part = `${node.part[0]} ${task.state.toLowerCase()}`;
     this.node.ariaLabel = this.#bar.ariaLabel = title;
     if (percent == null) this.#bar.removeAttribute("value");
     else this.#bar.value = percent;
     setText(this.#title, title);
-    setText(this.#state, this.isCancelling && !isDone ? strings.cancelling : stateText(task));
+    setText(this.#state, stateText(task));
     setText(this.#message, task.error ? "" : task.message);
     setText(this.#error, task.error);
     setText(this.#detail, detailText(task));
-    this.#updateCancel(title, isDone || task.cancelling || this.isCancelling);
+    this.#updateCancel(title, isDone || task.cancelling);
   }
 
   #updateCancel(title, isHidden) {
@@ -565,9 +545,6 @@ class Card {
     this.#cancel.ariaLabel = strings.cancelTask(title);
   }
 }
-
-
-
 
 class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #connection;
@@ -583,7 +560,7 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet()];
+    root.adoptedStyleSheets = [sheet];
     root.append(this.#note, this.#list, this.#empty, this.#live);
   }
 
@@ -614,7 +591,6 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     this.#connection.close();
   }
 
-
   #watchState() {
     const { state } = this.#connection;
     const show = () => {
@@ -630,8 +606,9 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
     const render = () => {
-      if (this.#isScheduled) this._render();
+      const isDue = this.#isScheduled && this.isConnected;
       this.#isScheduled = false;
+      if (isDue) this._render();
     };
     requestAnimationFrame(render);
     setTimeout(render, HIDDEN_FRAME_MS); // a hidden tab has no frames
@@ -648,10 +625,10 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     if (news.length) this.#live.textContent = news.join(". ");
   }
 
-  /** Returns what to announce: nothing for a task that the page has just met. */
+  /** Returns what to announce; nothing of what is new to the page. */
   #show(task, place) {
     const id = task.task_id;
-    const card = this.#cards.get(id) ?? new Card(id, (card) => this.#cancel(card));
+    const card = this.#cards.get(id) ?? new Card((task) => this.#cancel(task));
     const before = card.task;
     this.#cards.set(id, card);
     if (card.node !== place) this.#list.insertBefore(card.node, place);
@@ -668,13 +645,9 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     return this.dispatchEvent(new CustomEvent("jobpush-progress-" + name, init));
   }
 
-  async #cancel(card) {
-    // The page answers for tasks of its own making.
-    if (!this.#tell("cancel", card.task)) return;
-    card.isCancelling = true;
-    card.update(card.task);
-    card.isCancelling = await this.#connection.cancel(card.task.task_id);
-    card.update(card.task);
+  #cancel(task) {
+    // A page answers for local tasks itself.
+    if (this.#tell("cancel", task)) this.#connection.cancel(task.task_id);
   }
 }
 
@@ -707,7 +680,7 @@ export class JobpushProgress extends TaskElement {
   #heard;
 
   get taskId() {
-    return this.getAttribute("task-id");
+    return this.getAttribute("task-id") ?? "";
   }
 
   set taskId(value) {
@@ -723,7 +696,7 @@ export class JobpushProgress extends TaskElement {
     if (this.connection) this.connection = this.connection;
   }
 
-  /** For others' tasks, which are not in `connection.tasks`. The channel of one task is in order by itself. */
+  /** Others' tasks are not in `connection.tasks`. One task's channel is in order by itself. */
   _listen() {
     if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
     const channel = this.connection.subscribe("private-task-" + this.taskId);
@@ -740,7 +713,7 @@ export class JobpushProgress extends TaskElement {
 
   _render() {
     super._render();
-    if (this.task) this.dataset.state = this.task.state;
+    this.dataset.state = this.task?.state ?? "";
   }
 }
 

@@ -148,7 +148,7 @@ export class FakePage {
   }
 
   #answer(url, options) {
-    this.requests.push({ path: url.pathname, ...options });
+    this.requests.push({ path: url.href.slice(url.origin.length), ...options });
     const answer = this.answers[url.pathname.split("/jobpush/")[1]];
     if (!answer) throw new TypeError("fetch failed");
     return { ok: !answer.status, json: async () => answer, ...answer };

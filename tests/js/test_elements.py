@@ -1,0 +1,647 @@
+"""
+The elements in a real browser, on a page with a strict Content-Security-Policy.
+
+Their connection is the real one; the gateway is played by ``gateway.mjs`` inside the page. Playwright's locators look
+into shadow trees and wait by themselves, so nothing here sleeps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+HERE = Path(__file__).parent
+STATIC = HERE.parents[1] / "jobpush" / "static"
+GATEWAY = (HERE / "gateway.mjs").read_text(encoding="utf-8")
+XSS = '<img src=x onerror="window.isHacked = true">'
+
+
+class PageHandler(SimpleHTTPRequestHandler):
+    """Serves the page, its style and the widget under a policy that allows nothing inline."""
+
+    paths = {
+        "/": HERE / "page.html",
+        "/page.css": HERE / "page.css",
+        "/jobpush.js": STATIC / "jobpush.js",
+    }
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
+
+    def translate_path(self, path: str) -> str:
+        return str(self.paths.get(path.split("?")[0], HERE / "missing"))
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", "default-src 'self'")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the tests' output to themselves."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    """A page without elements yet; whatever a test does on it, it may neither throw nor offend the policy."""
+    context = browser.new_context(viewport={"width": 800, "height": 600})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.add_init_script(GATEWAY)
+    page.goto(site)
+    yield page
+    assert errors == []
+    assert page.evaluate("gateway.violations") == []
+    context.close()
+
+
+def put(page: Page, html: str) -> None:
+    """Put elements on the page, and let the gateway greet them."""
+    page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
+    page.evaluate("gateway.welcome()")
+
+
+def send(page: Page, *tasks: dict[str, Any]) -> None:
+    page.evaluate("tasks => gateway.sendTasks(...tasks)", list(tasks))
+
+
+def part(scope: Page | Locator, name: str) -> Locator:
+    return scope.locator(f"[part~={name}]")
+
+
+def task(task_id: str = "a", **fields: Any) -> dict[str, Any]:
+    return {"task_id": task_id, **fields}
+
+
+def next_frame(page: Page) -> None:
+    page.evaluate("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+
+
+def titles(page: Page) -> list[str]:
+    return part(page, "title").all_text_contents()
+
+
+def assert_announced(page: Page, expected: list[str]) -> None:
+    said = page.evaluate("gateway.announcements")
+    assert [" ".join(text.split()) for text in said] == expected
+
+
+def listen_to_announcements(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            const live = document.querySelector("jobpush-tasks").shadowRoot.querySelector("[part=live]");
+            const record = () => gateway.announcements.push(live.textContent);
+            new MutationObserver(record).observe(live, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+
+
+# ---- What a state looks like ----
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "bar", "detail"),
+    [
+        ({"state": "PENDING"}, "Waiting", None, ""),
+        ({"state": "RECEIVED"}, "Waiting", None, ""),
+        ({"state": "STARTED"}, "Running", None, ""),
+        ({"state": "PROGRESS", "percent": None}, "Running", None, ""),
+        ({"state": "PROGRESS", "percent": 3.9}, "Running", 3.9, "3 %"),
+        (
+            {"state": "PROGRESS", "current": 1200, "total": 4000, "percent": 30.0, "rate": 58.24, "eta": 48.1},
+            "Running",
+            30,
+            "30 % · 1,200 / 4,000 · 58.2/s · 49 s left",
+        ),
+        ({"state": "PROGRESS", "percent": 1, "eta": 600}, "Running", 1, "1 % · 10 min left"),
+        ({"state": "PROGRESS", "percent": 1, "eta": 9000}, "Running", 1, "1 % · 2.5 h left"),
+        ({"state": "PROGRESS", "current": 1, "total": 4}, "Running", 25, "25 % · 1 / 4"),
+        ({"state": "PROGRESS", "percent": 5, "attempt": 3}, "Running", 5, "attempt 3 · 5 %"),
+        ({"state": "PROGRESS", "percent": 5, "cancelling": True}, "Cancelling…", 5, "5 %"),
+        ({"state": "RETRY", "percent": 40, "rate": 1, "eta": 1}, "Trying again", 40, "40 %"),
+        ({"state": "SUCCESS", "current": 3, "total": 4, "percent": None}, "Done", 100, "100 % · 3 / 4"),
+        ({"state": "FAILURE", "percent": 40}, "Failed", 40, "40 %"),
+        ({"state": "FAILURE"}, "Failed", 0, ""),
+        ({"state": "REVOKED", "cancelling": True}, "Cancelled", 0, ""),
+        ({"state": "LOST"}, "The worker was lost", 0, ""),
+    ],
+)
+def test_each_state_has_its_words_and_its_bar(
+    page: Page, fields: dict[str, Any], state: str, bar: float | None, detail: str
+) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(**fields))
+
+    expect(part(page, "state")).to_have_text(state)
+    assert part(page, "detail").text_content() == detail
+    assert part(page, "bar").get_attribute("value") == (None if bar is None else str(bar))
+    assert part(page, "task").get_attribute("data-state") == fields["state"]
+    assert part(page, "task").get_attribute("part") == f"task {fields['state'].lower()}"
+    assert part(page, "bar").get_attribute("part") == f"bar {fields['state'].lower()}"
+
+
+def test_an_error_takes_the_place_of_the_message(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="RETRY", message="pass 1", error="The disk is full"))
+
+    expect(part(page, "error")).to_have_text("The disk is full")
+    expect(part(page, "message")).to_be_hidden()
+
+
+def test_a_task_without_a_title_is_called_by_its_name_else_by_its_id(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    named = task("a", state="PENDING", title="", name="video.encode", created_at=2)
+    send(page, named, task("b", state="PENDING", title=None))
+
+    expect(part(page, "title").last).to_have_text("b")
+    assert titles(page) == ["video.encode", "b"]
+
+
+def test_a_bar_is_a_progressbar_with_a_name(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="PROGRESS", percent=40, title="Encode cat.mov"))
+
+    expect(page.get_by_role("progressbar", name="Encode cat.mov")).to_have_js_property("value", 40)
+    expect(page.get_by_role("group", name="Encode cat.mov")).to_be_visible()
+
+
+def test_markup_in_any_field_stays_text(page: Page) -> None:
+    put(page, f'<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="{XSS.replace(chr(34), "&quot;")}">')
+    texts = {name: XSS for name in ("task_id", "name", "title", "message", "error")}
+
+    send(page, {**texts, "state": "PROGRESS", "data": {"url": XSS}}, task(XSS + "2", state="PROGRESS", message=XSS))
+
+    expect(part(page, "title").first).to_have_text(XSS)
+    expect(part(page, "message").get_by_text(XSS)).to_be_visible()
+    expect(part(page, "error").first).to_have_text(XSS)
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.isHacked") is None
+
+
+def test_all_words_can_be_replaced(page: Page) -> None:
+    page.evaluate(
+        """async () => {
+            const { strings } = await import("/jobpush.js");
+            Object.assign(strings, { SUCCESS: "Fertig", percent: (percent) => `${percent} vom Hundert` });
+        }"""
+    )
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="SUCCESS"))
+
+    expect(part(page, "state")).to_have_text("Fertig")
+    expect(part(page, "detail")).to_have_text("100 vom Hundert")
+
+
+# ---- The list ----
+
+
+def test_the_newest_task_is_on_top(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task("old", state="PENDING", created_at=1), task("new", state="PENDING", created_at=2))
+
+    expect(part(page, "task")).to_have_count(2)
+    assert titles(page) == ["Task new", "Task old"]
+
+
+def test_a_limit_shows_the_newest_only(page: Page) -> None:
+    put(page, '<jobpush-tasks limit="2"></jobpush-tasks>')
+
+    send(page, *[task(str(at), state="PENDING", created_at=at) for at in range(5)])
+
+    expect(part(page, "task")).to_have_count(2)
+    page.evaluate("document.querySelector('jobpush-tasks').limit = 3")
+    expect(part(page, "task")).to_have_count(3)
+    assert titles(page) == ["Task 4", "Task 3", "Task 2"]
+    assert page.locator("jobpush-tasks").get_attribute("limit") == "3"
+
+
+def test_the_nodes_of_a_task_stay_while_others_come_and_it_moves_on(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task("a", state="PENDING"))
+    node = part(page, "task").element_handle()
+
+    send(page, task("b", state="PENDING", created_at=2), task("a", state="PROGRESS", percent=5, seq=2))
+
+    expect(part(page, "detail").last).to_have_text("5 %")
+    assert part(page, "task").last.evaluate("(now, before) => now === before", node)
+
+
+def test_a_late_event_does_not_move_the_bar_back_but_a_new_attempt_does(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS", percent=50, seq=5))
+    expect(part(page, "detail")).to_have_text("50 %")
+
+    send(page, task(state="PROGRESS", percent=40, seq=4))
+    next_frame(page)
+    expect(part(page, "detail")).to_have_text("50 %")
+    send(page, task(state="PROGRESS", percent=0, seq=6, attempt=2))
+
+    expect(part(page, "detail")).to_have_text("attempt 2 · 0 %")
+
+
+def test_without_tasks_it_says_so_once_it_knows(page: Page) -> None:
+    page.evaluate("document.querySelector('main').innerHTML = '<jobpush-tasks></jobpush-tasks>'")
+    next_frame(page)
+    expect(page.get_by_text("No tasks yet")).to_be_hidden()
+
+    page.evaluate("gateway.welcome()")
+    expect(page.get_by_text("No tasks yet")).to_be_visible()
+    send(page, task(state="PENDING"))
+
+    expect(page.get_by_text("No tasks yet")).to_be_hidden()
+
+
+def test_a_page_may_have_its_own_words_for_no_tasks(page: Page) -> None:
+    put(page, '<jobpush-tasks><p slot="empty">Upload something</p></jobpush-tasks>')
+
+    expect(page.get_by_text("Upload something")).to_be_visible()
+    expect(page.get_by_text("No tasks yet")).to_be_hidden()
+
+
+def test_a_hidden_tab_that_has_no_frames_is_kept_up_to_date(page: Page) -> None:
+    page.evaluate("window.requestAnimationFrame = () => 0")
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="SUCCESS"))
+
+    expect(part(page, "state")).to_have_text("Done")
+    page.wait_for_function("gateway.told.length === 2")
+
+
+def test_a_task_of_the_page_goes_on_as_the_servers(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    show = "task => document.querySelector('jobpush-tasks').connection.show(task)"
+
+    page.evaluate(show, task("u", title="cat.mov", state="PROGRESS", percent=60, message="uploading"))
+    expect(part(page, "message")).to_have_text("uploading")
+    node = part(page, "task").element_handle()
+    send(page, task("u", title="Encode cat.mov", state="PENDING", seq=1, percent=None))
+    expect(part(page, "state")).to_have_text("Waiting")
+    page.evaluate(show, task("u", state="PROGRESS", percent=61))
+    next_frame(page)
+
+    expect(part(page, "state")).to_have_text("Waiting")
+    assert part(page, "bar").get_attribute("value") is None
+    assert part(page, "task").evaluate("(now, before) => now === before", node)
+
+
+# ---- One task ----
+
+
+def test_one_task_is_shown_by_its_id(page: Page) -> None:
+    put(page, '<jobpush-progress task-id="a"></jobpush-progress>')
+
+    send(page, task("b", state="PROGRESS"), task("a", state="PROGRESS", percent=5))
+
+    expect(page.locator("jobpush-progress")).to_have_attribute("data-state", "PROGRESS")
+    assert titles(page) == ["Task a"]
+    assert page.locator("jobpush-progress").evaluate("element => element.task.percent") == 5
+
+
+def test_an_element_that_comes_late_shows_what_is_known(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task("a", state="PROGRESS", percent=5))
+
+    page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<jobpush-progress task-id=a>')")
+
+    expect(part(page.locator("jobpush-progress"), "title")).to_have_text("Task a")
+    assert page.evaluate("gateway.sockets.length") == 1
+
+
+def test_another_users_task_is_heard_on_its_own_channel_and_stays_out_of_the_list(page: Page) -> None:
+    put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="other"></jobpush-progress>')
+    subscribed = page.evaluate("gateway.socket.sent.map(({ data }) => data.channel)")
+    assert subscribed == ["private-task-other"]
+
+    page.evaluate(
+        "task => gateway.send('jobpush:task', task, 'private-task-other')",
+        task("other", state="PROGRESS", title="Of another", seq=1),
+    )
+
+    expect(part(page.locator("jobpush-progress"), "title")).to_have_text("Of another")
+    assert part(page.locator("jobpush-tasks"), "task").count() == 0
+
+
+def test_the_task_id_is_attribute_and_property_and_may_change(page: Page) -> None:
+    put(page, '<jobpush-progress task-id="a"></jobpush-progress>')
+    send(page, task("a", state="SUCCESS"), task("b", state="PENDING"))
+    expect(part(page, "title")).to_have_text("Task a")
+
+    page.locator("jobpush-progress").evaluate("element => { element.taskId = 'b' }")
+
+    expect(part(page, "title")).to_have_text("Task b")
+    expect(page.locator("jobpush-progress")).to_have_attribute("task-id", "b")
+    expect(page.locator("jobpush-progress")).to_have_attribute("data-state", "PENDING")
+    unsubscribed = page.evaluate("gateway.socket.sent.filter(({ event }) => event === 'pusher:unsubscribe')")
+    assert [frame["data"] for frame in unsubscribed] == [{"channel": "private-task-a"}]
+
+
+def test_an_unknown_task_shows_nothing(page: Page) -> None:
+    put(page, '<jobpush-progress task-id="a"></jobpush-progress><jobpush-progress></jobpush-progress>')
+    next_frame(page)
+
+    assert part(page, "task").count() == 0
+    expect(page.get_by_text("No tasks yet").first).to_be_hidden()
+
+
+# ---- DOM events ----
+
+
+def test_a_task_tells_of_each_change_and_once_of_its_end(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    for seq, state in enumerate(["PENDING", "PROGRESS", "SUCCESS"], start=1):
+        send(page, task(state=state, seq=seq))
+        next_frame(page)
+    send(page, task(state="SUCCESS", seq=3), task(state="SUCCESS", seq=4, message="late"))
+    next_frame(page)
+
+    names = [name for name, _ in page.evaluate("gateway.told")]
+    assert names == ["update", "update", "update", "success", "update"]
+
+
+@pytest.mark.parametrize("state", ["FAILURE", "REVOKED", "LOST"])
+def test_every_bad_end_is_a_failure(page: Page, state: str) -> None:
+    put(page, '<jobpush-progress task-id="a"></jobpush-progress>')
+
+    send(page, task(state=state))
+
+    page.wait_for_function("gateway.told.length === 2")
+    assert page.evaluate("gateway.told") == [["update", "a"], ["failure", "a"]]
+
+
+def test_a_task_that_failed_twice_tells_it_twice(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="LOST", seq=1))
+    next_frame(page)
+    send(page, task(state="LOST", seq=2, attempt=2))
+    next_frame(page)
+
+    assert [name for name, _ in page.evaluate("gateway.told")].count("failure") == 2
+
+
+# ---- Cancel ----
+
+
+def test_a_task_is_cancelled_by_keyboard(page: Page) -> None:
+    page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=202, json={"cancelling": True}))
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS", title="Encode cat.mov"))
+    button = page.get_by_role("button", name="Cancel Encode cat.mov")
+    expect(button).to_be_visible()
+
+    page.keyboard.press("Tab")
+    with page.expect_request("**/jobpush/tasks/a/cancel") as request:
+        page.keyboard.press("Enter")
+    assert request.value.method == "POST"
+    assert request.value.headers["x-requested-with"] == "jobpush"
+    send(page, task(state="PROGRESS", title="Encode cat.mov", cancelling=True, seq=2))
+
+    expect(button).to_be_hidden()
+    expect(part(page, "state")).to_have_text("Cancelling…")
+    expect(part(page, "task")).to_be_focused()
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED", "LOST"])
+def test_what_has_ended_can_not_be_cancelled(page: Page, state: str) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state=state))
+
+    expect(part(page, "title")).to_be_visible()
+    expect(part(page, "cancel")).to_be_hidden()
+
+
+def test_a_page_can_do_without_cancel_buttons(page: Page) -> None:
+    put(page, "<jobpush-tasks no-cancel></jobpush-tasks>")
+
+    send(page, task(state="PROGRESS"))
+
+    expect(part(page, "title")).to_be_visible()
+    expect(part(page, "cancel")).to_be_hidden()
+
+
+def test_a_page_can_cancel_in_its_own_way(page: Page) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.evaluate("document.addEventListener('jobpush-progress-cancel', (event) => event.preventDefault())")
+    send(page, task(state="PROGRESS"))
+
+    part(page, "cancel").click()
+
+    page.wait_for_function("gateway.told.at(-1)[0] === 'cancel'")
+    assert requests == []
+
+
+# ---- Announcements ----
+
+
+def test_a_screen_reader_hears_states_and_quarters_only(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    listen_to_announcements(page)
+    states = ["PENDING", "RECEIVED", "STARTED"]
+
+    for seq, state in enumerate(states, start=1):
+        send(page, task(state=state, seq=seq, title="Encode"))
+        next_frame(page)
+    for percent in range(101):
+        send(page, task(state="PROGRESS", percent=percent, seq=10 + percent, title="Encode"))
+        next_frame(page)
+    send(page, task(state="SUCCESS", percent=100, seq=200, title="Encode"))
+    next_frame(page)
+
+    quarters = [f"Encode: Running {percent} %" for percent in (25, 50, 75, 100)]
+    assert_announced(page, ["Encode: Running", *quarters, "Encode: Done"])
+
+
+def test_tasks_that_are_there_already_are_not_read_out(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    listen_to_announcements(page)
+
+    send(page, *[task(str(at), state="SUCCESS") for at in range(20)])
+
+    expect(part(page, "task")).to_have_count(20)
+    assert_announced(page, [])
+
+
+def test_the_live_region_is_polite_and_heard_but_not_seen(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    live = part(page, "live")
+
+    assert live.get_attribute("role") == "status"  # polite by definition
+    assert live.evaluate("node => getComputedStyle(node).clipPath") == "inset(50%)"
+
+
+# ---- Connection ----
+
+
+def test_a_lost_connection_shows_after_a_while_and_goes_when_it_is_back(page: Page) -> None:
+    page.clock.install()
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.clock.run_for(10)
+    host = page.locator("jobpush-tasks")
+    expect(host).to_have_attribute("data-connection", "connected")
+
+    page.evaluate("gateway.socket.onclose({ code: 1006 })")
+    page.clock.run_for(1400)
+    expect(part(page, "connection")).to_be_hidden()
+    page.clock.run_for(200)
+    expect(part(page, "connection")).to_have_text("Reconnecting…")
+    expect(host).to_have_attribute("data-connection", "reconnecting")
+    page.evaluate("gateway.welcome()")
+    page.clock.run_for(10)
+
+    expect(part(page, "connection")).to_be_hidden()
+    expect(host).to_have_attribute("data-connection", "connected")
+
+
+def test_a_refused_page_says_so(page: Page) -> None:
+    page.clock.install()
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    page.evaluate("gateway.socket.onclose({ code: 4001 })")
+    page.clock.run_for(2000)
+
+    expect(part(page, "connection")).to_have_text("Not connected: please reload")
+
+
+def test_all_elements_share_one_socket_which_goes_with_the_last(page: Page) -> None:
+    put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="a"></jobpush-progress>')
+    assert page.evaluate("gateway.sockets.length") == 1
+
+    page.evaluate("document.querySelector('jobpush-tasks').remove()")
+    next_frame(page)
+    assert page.evaluate("gateway.socket.isClosed") is False
+    page.evaluate("document.querySelector('jobpush-progress').remove()")
+
+    page.wait_for_function("gateway.socket.isClosed")
+
+
+def test_an_element_that_moves_keeps_the_socket_and_its_cards(page: Page) -> None:
+    put(page, "<section></section><jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS"))
+    expect(part(page, "title")).to_be_visible()
+
+    page.evaluate("document.querySelector('section').append(document.querySelector('jobpush-tasks'))")
+    send(page, task(state="SUCCESS", seq=2))
+
+    expect(part(page, "state")).to_have_text("Done")
+    assert page.evaluate("gateway.sockets.map(({ isClosed }) => isClosed)") == [False]
+
+
+def test_an_element_takes_the_connection_it_is_given_and_lets_go_of_it(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            window.calls = [];
+            const note = (name, result) => (...args) => (calls.push([name, ...args].slice(0, 2)), result);
+            window.fake = {
+                state: "connected",
+                tasks: new Map([["f", { task_id: "f", title: "Fake", state: "PROGRESS", seq: 1 }]]),
+                open: () => (calls.push(["open"]), fake),
+                close: note("close"),
+                cancel: note("cancel", Promise.resolve(true)),
+                on: () => note("off"),
+                subscribe: () => ({ on: () => {}, unsubscribe: note("unsubscribe") }),
+            };
+            const element = document.createElement("jobpush-progress");
+            element.connection = fake;
+            element.taskId = "f";
+            document.querySelector("main").append(element);
+        }"""
+    )
+    expect(part(page, "title")).to_have_text("Fake")
+
+    part(page, "cancel").click()
+    page.evaluate("document.querySelector('jobpush-progress').remove()")
+
+    assert page.evaluate("calls.map(([name]) => name)") == ["open", "cancel", "off", "off", "unsubscribe", "close"]
+    assert page.evaluate("gateway.sockets.length") == 0
+
+
+def test_a_script_that_is_loaded_twice_does_no_harm(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    shares = page.evaluate(
+        """async () => {
+            const { connect } = await import("/jobpush.js?again");
+            return connect() === document.querySelector("jobpush-tasks").connection;
+        }"""
+    )
+
+    assert shares is True
+    assert page.evaluate("gateway.sockets.length") == 1
+
+
+# ---- Looks ----
+
+
+def test_it_follows_the_page_in_light_and_dark(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS"))
+    background = "node => getComputedStyle(node).backgroundColor"
+    assert part(page, "task").evaluate(background) == "rgb(255, 255, 255)"
+
+    page.emulate_media(color_scheme="dark")
+
+    assert part(page, "task").evaluate(background) == "rgb(28, 32, 38)"
+
+
+def test_who_asked_for_less_motion_gets_none(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PENDING"))
+    animation = "node => getComputedStyle(node).animationName"
+    assert part(page, "bar").evaluate(animation) == "slide"
+
+    page.emulate_media(reduced_motion="reduce")
+
+    assert part(page, "bar").evaluate(animation) == "none"
+
+
+def test_a_page_can_style_it_by_properties_and_parts(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="FAILURE"))
+
+    page.evaluate(
+        """() => {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync("jobpush-tasks { --jobpush-error: rgb(1, 2, 3) } ::part(task failure) { padding: 7px }");
+            document.adoptedStyleSheets = [sheet];
+        }"""
+    )
+
+    assert part(page, "state").evaluate("node => getComputedStyle(node).color") == "rgb(1, 2, 3)"
+    assert part(page, "task").evaluate("node => getComputedStyle(node).paddingTop") == "7px"
+
+
+@pytest.mark.parametrize("width", [320, 360, 800])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 640})
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="PROGRESS", title="x" * 300, message="y" * 300, current=1_234_567, total=9_876_543, rate=12345.6))
+
+    expect(part(page, "title")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
