@@ -1,1 +1,6 @@
 """What is told to other servers: events of channels and users, delivered as Celery tasks."""
+
+from .delivery import DELIVER, register_delivery
+from .relay import WebhookRelay
+
+__all__ = ["DELIVER", "WebhookRelay", "register_delivery"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import ssl
 import threading
@@ -10,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
 
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
@@ -23,14 +21,6 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def names(self) -> list[str]:
-        return [event["name"] for event in self.json["events"]]
 
 
 class Receiver:

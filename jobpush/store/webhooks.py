@@ -1,0 +1,196 @@
+"""
+What Redis keeps of webhooks: the stream of events to be told, and the list of deliveries that were given up.
+
+The presence scripts append the events; the parents of the workers read them through one consumer group, so that
+each event is taken by one of them. What was taken stays pending until it is acknowledged, and what a vanished
+worker left pending is claimed by another: an event is told at least once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..config import Config
+from .keys import Keys
+from .store import store_errors
+
+#: The consumer group; all workers of a prefix are in it.
+_GROUP = "relay"
+#: Seconds to wait for Redis, beyond what a command itself is told to wait.
+_TIMEOUT = 5.0
+#: Deliveries that the list of those given up holds.
+GIVEN_UP_KEPT = 1_000
+#: Seconds that it outlives the last of them.
+_GIVEN_UP_TTL = 30 * 86_400
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """
+    What one request tells one endpoint.
+
+    ``id`` is the same at each try; ``endpoint`` is the :attr:`~jobpush.webhooks.endpoints.Endpoint.name`; ``since``
+    (Unix seconds) is when the oldest of its events happened.
+    """
+
+    id: str
+    endpoint: str
+    events: Sequence[Event]
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A delivery that will not be tried again by itself, when that was decided (Unix seconds), and why."""
+
+    delivery: Delivery
+    reason: str
+    tries: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    One entry of the stream: an event and when it happened (Unix seconds), or a delivery to be tried again.
+
+    Both are ``None`` if it is neither, which nobody but a stranger can have written.
+    """
+
+    id: str
+    event: Event | None = None
+    at: float = 0.0
+    delivery: Delivery | None = None
+
+
+class WebhookStore:
+    """The blocking client. Connects on first use."""
+
+    def __init__(self, config: Config) -> None:
+        self._stream = Keys(config.prefix).webhooks
+        self._given_up = f"{self._stream}:given-up"
+        self._client: redis.Redis = redis.Redis.from_url(
+            config.redis_url,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def close(self) -> None:
+        """Give the connections back to Redis."""
+        self._client.close()
+
+    # -- the stream ----------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """
+        Make sure that the consumer group is there; to be called first, and again after each :class:`StoreError`.
+
+        A new group begins with the oldest event, so what happened before the first worker came is told as well.
+        """
+        with store_errors():
+            try:
+                self._client.xgroup_create(self._stream, _GROUP, id="0", mkstream=True)
+            except redis.ResponseError as exc:
+                if not str(exc).startswith("BUSYGROUP"):
+                    raise
+
+    def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
+        """Take up to ``count`` new entries, waiting up to ``wait`` seconds (less than 5) for the first."""
+        milliseconds = max(1, int(wait * 1000))  # 0 would wait for ever
+        with store_errors():
+            reply: Any = self._client.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
+        return [_entry(*item) for _, items in reply or () for item in items]
+
+    def claim(self, consumer: str, *, count: int, idle: float) -> list[Entry]:
+        """Take over up to ``count`` entries that somebody took ``idle`` seconds ago and has not acknowledged."""
+        with store_errors():
+            reply: Any = self._client.xautoclaim(
+                self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count
+            )
+        return [_entry(*item) for item in reply[1] if item[0] is not None]  # Redis 6.2 gives None for trimmed ones
+
+    def acknowledge(self, ids: Sequence[str]) -> None:
+        """Take entries out of the stream; they are dealt with."""
+        with store_errors(), self._client.pipeline() as pipeline:
+            pipeline.xack(self._stream, _GROUP, *ids)
+            pipeline.xdel(self._stream, *ids)
+            pipeline.execute()
+
+    def forget(self, consumer: str) -> None:
+        """Remove a consumer that has nothing pending: what it has pending would be lost with it."""
+        with store_errors():
+            self._client.xgroup_delconsumer(self._stream, _GROUP, consumer)
+
+    def forget_vanished(self, *, silence: float) -> None:
+        """Remove the consumers of which nothing was heard for some seconds and whose entries have all been claimed."""
+        with store_errors():
+            consumers: Any = self._client.xinfo_consumers(self._stream, _GROUP)
+        for consumer in consumers:
+            if not consumer["pending"] and consumer["idle"] >= silence * 1000:
+                self.forget(consumer["name"].decode())
+
+    # -- what was given up ---------------------------------------------------------------------------
+
+    def give_up(self, delivery: Delivery, *, reason: str, tries: int) -> None:
+        """Keep a delivery for people to look at, in place of the oldest if there are too many."""
+        entry = json.dumps(asdict(GivenUp(delivery, reason, tries, time.time())))
+        with store_errors(), self._client.pipeline() as pipeline:
+            pipeline.lpush(self._given_up, entry)
+            pipeline.ltrim(self._given_up, 0, GIVEN_UP_KEPT - 1)
+            pipeline.expire(self._given_up, _GIVEN_UP_TTL)
+            pipeline.execute()
+
+    def given_up(self) -> list[GivenUp]:
+        """What was given up, newest first."""
+        return [_given_up(raw) for raw in self._raw_given_up()]
+
+    def retry_given_up(self) -> int:
+        """
+        Put all that was given up back on its way, oldest first; it has the whole time for its tries again.
+
+        Returns:
+            How many deliveries these were.
+        """
+        entries = self._raw_given_up()
+        for raw in reversed(entries):
+            again = asdict(_given_up(raw).delivery) | {"since": time.time()}
+            with store_errors(), self._client.pipeline() as pipeline:
+                pipeline.lrem(self._given_up, 1, raw)  # type: ignore[arg-type, unused-ignore]  # bytes are fine
+                pipeline.xadd(self._stream, {"again": json.dumps(again)})
+                pipeline.execute()
+        return len(entries)
+
+    def _raw_given_up(self) -> list[bytes]:
+        with store_errors():
+            entries: Any = self._client.lrange(self._given_up, 0, -1)
+        return list(entries)
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    name = entry_id.decode()
+    try:
+        if b"again" in fields:
+            return Entry(name, delivery=Delivery(**json.loads(fields[b"again"])))
+        event = json.loads(fields[b"e"])
+        if isinstance(event, dict):
+            return Entry(name, event, int(fields[b"ms"]) / 1000)
+    except (KeyError, TypeError, ValueError):
+        pass
+    return Entry(name)
+
+
+def _given_up(raw: bytes) -> GivenUp:
+    values = json.loads(raw)
+    return GivenUp(**values | {"delivery": Delivery(**values["delivery"])})

@@ -1,0 +1,157 @@
+"""
+The Celery task that tells one endpoint of a batch of events, and goes on until it is heard or a day is over.
+
+The task's arguments carry no secret: the endpoint goes by its name, and its URL and our secret are looked up in
+the settings of the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
+from typing import Any
+
+import h11
+from celery.exceptions import Reject
+
+from ..config import Config
+from ..errors import JobPushError
+from ..events import encode
+from ..signing import sign
+from ..store.webhooks import Delivery, Event, WebhookStore
+from .addresses import ForbiddenAddress
+from .endpoints import configured_endpoints
+from .post import post
+
+logger = logging.getLogger(__name__)
+
+#: The task's name in Celery, for ``task_routes`` too.
+DELIVER = "jobpush.deliver_webhook"
+
+_GONE = 410
+
+
+class DeliveryFailed(JobPushError):
+    """One try did not reach its endpoint; ``is_final`` tells that another would not either."""
+
+    code = "delivery_failed"
+
+    def __init__(self, endpoint: str, reason: str, *, is_final: bool = False) -> None:
+        self.endpoint = endpoint
+        self.reason = reason
+        self.is_final = is_final
+        super().__init__(f"webhook {endpoint} failed: {reason}")
+
+
+class Courier:
+    """Makes single tries; knows the endpoints, the secret and the limits."""
+
+    def __init__(self, config: Config) -> None:
+        """
+        Read the endpoints.
+
+        Raises:
+            ConfigurationError: If a URL is wrong, or there is one and key or secret are not set.
+        """
+        self.config = config
+        self._endpoints = {endpoint.name: endpoint for endpoint in configured_endpoints(config)}
+
+    def send(self, delivery: Delivery) -> None:
+        """
+        Try once. The body is stamped and signed anew each time: Pusher's SDKs refuse one older than five minutes.
+
+        Raises:
+            DeliveryFailed: If the answer is anything but a 2xx, or there is none.
+        """
+        try:
+            status = self._post(delivery)
+        except ForbiddenAddress as exc:
+            raise DeliveryFailed(delivery.endpoint, str(exc), is_final=True) from exc
+        except (OSError, UnicodeError, h11.ProtocolError) as exc:  # UnicodeError: a host that IDNA can't take
+            raise DeliveryFailed(delivery.endpoint, str(exc) or type(exc).__name__) from exc
+        if not 200 <= status < 300:
+            raise DeliveryFailed(delivery.endpoint, f"it answered {status}", is_final=status == _GONE)
+
+    def _post(self, delivery: Delivery) -> int:
+        endpoint = self._endpoints.get(delivery.endpoint)
+        if endpoint is None:
+            # While settings are being rolled out, the next try may meet a worker that knows it.
+            raise DeliveryFailed(delivery.endpoint, "it is not among the JOBPUSH_WEBHOOK_URLS of this worker")
+        body = encode({"time_ms": int(time.time() * 1000), "events": delivery.events})
+        headers = [
+            ("Content-Type", "application/json"),
+            ("User-Agent", "jobpush"),
+            ("X-Pusher-Key", self.config.key),
+            ("X-Pusher-Signature", sign(self.config.secret, body)),
+            ("Webhook-Id", delivery.id),
+        ]
+        return post(
+            endpoint,
+            headers,
+            body.encode(),
+            connect_timeout=self.config.webhook_connect_timeout,
+            timeout=self.config.webhook_timeout,
+            allow_private=self.config.webhook_allow_private,
+        )
+
+
+def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
+    """
+    Give a Celery application the task. To be called where the application is made, so that each worker has it.
+
+    Args:
+        app: The Celery application.
+        load_config: Gives endpoints, secret and limits; called in each process that delivers, for its first delivery.
+
+    Returns:
+        The task; its arguments are those of :class:`Delivery`, whose ``id`` is the task's own.
+    """
+
+    @cache
+    def courier() -> Courier:
+        return Courier(load_config())
+
+    def deliver_webhook(task: Any, endpoint: str, events: list[Event], since: float) -> None:
+        delivery = Delivery(task.request.id, endpoint, events, since)
+        try:
+            courier().send(delivery)
+        except DeliveryFailed as exc:
+            _after_failure(task, delivery, exc, courier().config)
+
+    # Acknowledged late, and put back if the worker dies with it: an endpoint may be told twice, never not at all.
+    return app.task(
+        deliver_webhook,
+        bind=True,
+        name=DELIVER,
+        shared=False,
+        max_retries=None,
+        acks_late=True,
+        reject_on_worker_lost=True,
+        ignore_result=True,
+    )
+
+
+def backoff(retries: int, config: Config) -> float:
+    """Seconds to the next try, doubled each time; half of it by chance, so that not all come back at once."""
+    longest = min(config.webhook_max_countdown, config.webhook_retry_delay * 2 ** min(retries, 30))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+
+
+def _after_failure(task: Any, delivery: Delivery, failure: DeliveryFailed, config: Config) -> None:
+    retries: int = task.request.retries
+    left = delivery.since + config.webhook_give_up_after - time.time()
+    if failure.is_final or left <= 0:
+        logger.error("%s; given up after %d tries, see: jobpush webhooks", failure, retries + 1)
+        with closing(WebhookStore(config)) as store:
+            store.give_up(delivery, reason=failure.reason, tries=retries + 1)
+        return
+    logger.warning("%s; try %d", failure, retries + 1)
+    try:
+        raise task.retry(exc=failure, countdown=min(backoff(retries, config), left))
+    except Reject as exc:
+        # The broker did not take the retry, and Celery would drop the message that it holds.
+        raise Reject(exc.reason, requeue=True) from exc
