@@ -1,6 +1,6 @@
 -- Say how many connections of one gateway a channel has.
--- KEYS: topic, connections, last subscription_count told ("": none is to be told), channels, claims, gateways,
---       webhooks ("": none)
+-- KEYS: connections, claims, gateways, webhooks ("": none), channels, topic, last subscription_count told ("": none
+--       is to be told)
 -- ARGV: gateway id, topic, number, quiet (1: tell nobody), channel
 -- Returns {connections of all gateways, milliseconds}: if the latter is not 0, the count was not told since too many
 -- were told it a moment ago; say the same again after that time. Or {-1, 0} if the gateway's lease has ended.
@@ -9,26 +9,26 @@ local gateway, topic, count, is_quiet, channel = ARGV[1], ARGV[2], tonumber(ARGV
 local ALWAYS_TOLD, INTERVAL = 100, 5000
 
 local function tell_count(total)
-  local told = redis.call('GET', KEYS[3])
+  local told = redis.call('GET', KEYS[7])
   if told == tostring(total) then return 0 end
-  if told and total > ALWAYS_TOLD then return redis.call('PTTL', KEYS[3]) end
-  redis.call('SET', KEYS[3], total, 'PX', INTERVAL)
-  tell(KEYS[1], 0, '-', 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
-  tell_webhooks(KEYS[7], '{"name":"subscription_count","channel":"' .. channel
+  if told and total > ALWAYS_TOLD then return math.max(1, redis.call('PTTL', KEYS[7])) end
+  redis.call('SET', KEYS[7], total, 'PX', INTERVAL)
+  tell(KEYS[6], 0, '-', 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
+  tell_webhooks(KEYS[4], '{"name":"subscription_count","channel":"' .. channel
     .. '","subscription_count":' .. total .. '}')
   return 0
 end
 
-if count > 0 and not has_lease(KEYS[6], gateway) then return {-1, 0} end
-local before, total = set_connections(KEYS[2], KEYS[5], gateway, topic, count)
+if count > 0 and not has_lease(KEYS[3], gateway) then return {-1, 0} end
+local before, total = set_connections(KEYS[1], KEYS[2], gateway, topic, count)
 local event
 if before == 0 and total > 0 then
-  redis.call('ZADD', KEYS[4], 0, channel)
+  redis.call('ZADD', KEYS[5], 0, channel)
   event = 'channel_occupied'
 elseif before > 0 and total == 0 then
-  redis.call('ZREM', KEYS[4], channel)
+  redis.call('ZREM', KEYS[5], channel)
   event = 'channel_vacated'
 end
 if is_quiet then return {total, 0} end
-if event then tell_webhooks(KEYS[7], '{"name":"' .. event .. '","channel":"' .. channel .. '"}') end
-return {total, KEYS[3] == '' and 0 or tell_count(total)}
+if event then tell_webhooks(KEYS[4], '{"name":"' .. event .. '","channel":"' .. channel .. '"}') end
+return {total, KEYS[7] == '' and 0 or tell_count(total)}

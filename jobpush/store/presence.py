@@ -125,13 +125,11 @@ class Presence:
         keys = self._keys
         kind, _, name = topic.partition(":")
         arguments = (gateway_id, topic, connections, int(is_quiet), name)
-        shared = (keys.claims(gateway_id), keys.gateways, self._webhooks)
+        names = [keys.connections(topic), keys.claims(gateway_id), keys.gateways, self._webhooks]
         if kind == "user":
-            names = (keys.topic(watch_topic(name)), keys.connections(topic), keys.users, *shared)
-            return Call(_script("online"), names, arguments)
+            return Call(_script("online"), [*names, keys.users, keys.topic(watch_topic(name))], arguments)
         is_counted = self._config.subscription_count and not is_presence(name)
-        count_told = keys.count_told(topic) if is_counted else ""
-        names = (keys.topic(topic), keys.connections(topic), count_told, keys.channels, *shared)
+        names += keys.channels, keys.topic(topic), keys.count_told(topic) if is_counted else ""
         return Call(_script("occupy"), names, arguments)
 
     # -- members -------------------------------------------------------------------------------------
@@ -150,15 +148,8 @@ class Presence:
         Returns:
             A call that gives 1 if he is new to the channel, 0 if not, :data:`NO_LEASE` if the lease has ended.
         """
-        keys, topic = self._keys, occupancy_topic(channel)
-        names = (
-            keys.topic(topic),
-            keys.members(topic),
-            keys.members_seq(topic),
-            keys.claims(self.gateway_id),
-            keys.gateways,
-            self._webhooks,
-        )
+        topic = occupancy_topic(channel)
+        names = (*self._member_keys(self.gateway_id, topic), self._keys.gateways)
         arguments = (self.gateway_id, topic, channel, _inside_json(user_id), user_info, int(is_quiet), socket_id)
         return Call(_script("join"), names, arguments)
 
@@ -172,16 +163,13 @@ class Presence:
         return self._leave(self.gateway_id, occupancy_topic(channel), _inside_json(user_id))
 
     def _leave(self, gateway_id: str, topic: Topic, member: str) -> Call:
-        keys = self._keys
-        names = (
-            keys.topic(topic),
-            keys.members(topic),
-            keys.members_seq(topic),
-            keys.claims(gateway_id),
-            self._webhooks,
-        )
         arguments = (gateway_id, topic, topic.removeprefix(_CHANNEL), member)
-        return Call(_script("leave"), names, arguments)
+        return Call(_script("leave"), self._member_keys(gateway_id, topic), arguments)
+
+    def _member_keys(self, gateway_id: str, topic: Topic) -> tuple[str, ...]:
+        keys = self._keys
+        announced = (keys.topic(topic), keys.members_seq(topic), self._webhooks)
+        return (keys.members(topic), keys.claims(gateway_id), *announced)
 
     def roster(self, channel: str) -> Call:
         """Ask for all members of a presence channel: a call for :func:`~jobpush.store.replies.read_roster`."""

@@ -29,7 +29,8 @@ from ..config import Config
 from ..errors import StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .keys import Keys
-from .scripts import Call, load, run
+from .live import ask_live_gateways, read_live_gateways
+from .scripts import Call, Command, load, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,19 @@ class Store:
         with store_errors():
             self._client.ping()
 
+    def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
+        """
+        Run scripts, then plain commands, in one round trip.
+
+        Returns:
+            The replies to ``calls`` and to ``commands``, in order.
+
+        Raises:
+            StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        with store_errors():
+            return run(self._client, calls, commands)
+
     # -- tasks ---------------------------------------------------------------------------------------
 
     def publish(self, writes: Sequence[TaskWrite]) -> list[Published]:
@@ -132,21 +146,18 @@ class Store:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
         """
         calls = [self._publish_call(write) for write in writes]
+        # With every event, for Redis may have come back empty, and it is to live as long as the snapshot.
         owners = [
-            ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w))
-            for w in writes
-            if w.event.state is not TaskState.PROGRESS
+            ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
         ]
-        with store_errors():
-            replies = run(self._client, calls, owners)
+        replies = self.run(calls, owners)
         return [Published(Outcome(status), seq, bool(flag)) for status, seq, flag in replies[: len(calls)]]
 
     def log(self, user_id: str, task_id: str, message: str, *, level: str, at: float) -> None:
         """Publish a line of a task's text: ``jobpush:log``, ``{"task_id", "level", "message", "at"}``."""
         data = {"task_id": task_id, "level": level, "message": message, "at": at}
         call = self._trigger_call(user_topic(user_id), LOG_EVENT, data, task_id=escape_id(task_id))
-        with store_errors():
-            run(self._client, [call])
+        self.run([call])
 
     def tasks(self, user_id: str) -> list[TaskEvent]:
         """The snapshots of a user's running and recent tasks, newest first."""
@@ -201,8 +212,7 @@ class Store:
             config.history_ttl,
         )
         call = Call(load("cancel"), self._task_keys(topic, task_id), arguments)
-        with store_errors():
-            (state,) = run(self._client, [call])
+        (state,) = self.run([call])
         if state is None:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
@@ -225,8 +235,7 @@ class Store:
         """
         pairs = list(tasks)
         commands = [("HEXISTS", self.keys.task(user_topic(user), task_id), "cancel") for user, task_id in pairs]
-        with store_errors():
-            replies = run(self._client, [], commands)
+        replies = self.run(commands=commands)
         return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled}
 
     # -- notifications -------------------------------------------------------------------------------
@@ -247,14 +256,11 @@ class Store:
         """
         names = list(dict.fromkeys(channels))
         calls = [self._channel_call(name, event, data, exclude) for name in names]
-        with store_errors():
-            *replies, live = run(self._client, calls, [self._live_gateways()])
+        *replies, live = self.run([*calls, ask_live_gateways(self.keys)])
         ids = {name: reply[0].decode() for name, reply in zip(names, replies, strict=True)}
-        counts = {name: _count(reply[1], set(live)) for name, reply in zip(names, replies, strict=True)}
+        gateways = read_live_gateways(live)
+        counts = {name: gateways.count(_pairs(reply[1])) for name, reply in zip(names, replies, strict=True)}
         return Receipt(ids, counts)
-
-    def _live_gateways(self) -> tuple[str | float, ...]:
-        return "ZRANGEBYSCORE", self.keys.gateways, time.time(), "+inf"
 
     # -- calls of the scripts ------------------------------------------------------------------------
 
@@ -326,8 +332,7 @@ class Store:
     def _snapshots(self, topic: Topic, kind: str, source: str) -> list[TaskEvent]:
         keys = (self.keys.stream(topic), self.keys.floor(topic), source)
         call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
-        with store_errors():
-            ((_, _, messages),) = run(self._client, [call])
+        ((_, _, messages),) = self.run([call])
         return [read_task_message(message) for message in messages]
 
 
@@ -338,10 +343,9 @@ def read_task_message(message: bytes) -> TaskEvent:
     return TaskEvent.from_wire(json.loads(frame["data"]))
 
 
-def _count(connections: Sequence[bytes], live: set[bytes]) -> int:
-    """Sum a flat list of gateway and number over the gateways whose lease has not ended."""
-    pairs = zip(connections[::2], connections[1::2], strict=True)
-    return sum(int(number) for gateway, number in pairs if gateway in live)
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash as a script returns it."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 @contextmanager
