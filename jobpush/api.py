@@ -59,11 +59,13 @@ class JobPush:
 
     def init_celery(self, app: Any) -> None:
         """Follow the tasks of a Celery app. Connects to nothing."""
+        from .webhooks import register_delivery
         from .worker import publishing, registry, signals
 
         self._celery_app = app
         registry.register(app, self._runtime)
         publishing.wrap_send_task(app, self._runtime)
+        register_delivery(app, lambda: self._runtime.config)
         signals.connect()
 
     @property

@@ -9,17 +9,22 @@ import os
 import sys
 import time
 import webbrowser
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from .errors import ConfigurationError, JobPushError
 
 if TYPE_CHECKING:
     from .events import TaskEvent
+    from .store.webhooks import GivenUp
     from .tail import Heard
 
 #: Characters of a bar in the terminal.
@@ -168,6 +173,36 @@ def tail(user: str, is_json: bool) -> None:
                 console.print(_line(heard))
 
 
+@main.command()
+@click.option("--json", "is_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.option("--retry", "is_retry", is_flag=True, help="Send all of them again.")
+def webhooks(is_json: bool, is_retry: bool) -> None:
+    """
+    Show the webhooks that were given up, newest first: their endpoint was gone, or failed for a day.
+
+    \b
+    For the eye:
+      jobpush webhooks
+    When their endpoint is well again:
+      jobpush webhooks --retry
+    """
+    from .config import Config
+    from .store.webhooks import WebhookStore
+
+    with closing(WebhookStore(Config.load({}, {}))) as store:
+        if is_retry:
+            click.echo(f"put back into the queue: {store.retry_given_up()}")
+            return
+        given_up = store.given_up()
+    if is_json:
+        for one in given_up:
+            click.echo(json.dumps(asdict(one), ensure_ascii=False))
+    elif given_up:
+        Console(highlight=False).print(_table(given_up))
+    else:
+        click.echo("no webhook was given up")
+
+
 def _has_display() -> bool:
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
@@ -196,3 +231,14 @@ def _pace(task: TaskEvent) -> str:
         return ""
     left = f", {task.eta:.0f} s left" if task.eta is not None else ""
     return f"({task.rate:.1f}/s{left})"
+
+
+def _table(given_up: Iterable[GivenUp]) -> Table:
+    table = Table("when", "endpoint", "events", "tries", "why", box=None, pad_edge=False)
+    for one in given_up:
+        delivery = one.delivery
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
+        kinds = Counter(str(event.get("name")) for event in delivery.events)
+        events = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        table.add_row(*map(Text, (clock, delivery.endpoint, events, str(one.tries), one.reason)))
+    return table

@@ -145,7 +145,7 @@ def _after_failure(task: Any, delivery: Delivery, failure: DeliveryFailed, confi
     retries: int = task.request.retries
     left = delivery.since + config.webhook_give_up_after - time.time()
     if failure.is_final or left <= 0:
-        logger.error("%s; given up after %d tries, see: jobpush webhooks", failure, retries + 1)
+        logger.error("%s; given up after try %d, see: jobpush webhooks", failure, retries + 1)
         with closing(WebhookStore(config)) as store:
             store.give_up(delivery, reason=failure.reason, tries=retries + 1)
         return

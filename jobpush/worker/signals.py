@@ -13,6 +13,7 @@ from typing import Any
 from celery import signals
 
 from ..events import TaskState
+from ..webhooks import WebhookRelay
 from . import publishing
 from .edge import running_of
 from .follower import CancelFollower
@@ -44,14 +45,17 @@ def connect() -> None:
 
 # -- in the parent of a worker -----------------------------------------------------------------------
 
-_followers: list[CancelFollower] = []
+_followers: list[CancelFollower | WebhookRelay] = []
 
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
-    """The worker takes up its work: from now on it heeds cancels."""
+    """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
     runtime = runtime_of(sender.app)
     if runtime is not None:
         _followers.append(CancelFollower(sender, runtime.config))
+        relay = WebhookRelay(sender.app, runtime.config)
+        relay.start()
+        _followers.append(relay)
 
 
 def on_worker_shutdown(**kwargs: Any) -> None:

@@ -1,0 +1,83 @@
+"""The whole way: an event in Redis, a real worker, a server that is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobpush.processes import ChildProcess
+
+from .conftest import KEY, SECRET, Append, broker_of, verified
+from .receiver import PATIENCE, Receiver
+
+StartWorker = Callable[..., ChildProcess]
+
+
+@pytest.fixture
+def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers that tell the given URLs."""
+    workers: list[ChildProcess] = []
+
+    def start(*urls: str) -> ChildProcess:
+        settings = {
+            "BROKER_URL": broker_of(redis_url),
+            "JOBPUSH_REDIS_URL": redis_url,
+            "JOBPUSH_KEY": KEY,
+            "JOBPUSH_SECRET": SECRET,
+            "JOBPUSH_WEBHOOK_URLS": ",".join(urls),
+            "JOBPUSH_WEBHOOK_ALLOW_PRIVATE": "yes",
+            "JOBPUSH_WEBHOOK_RETRY_DELAY": "0.01",
+        }
+        command = [sys.executable, "-m", "celery", "-A", "worker_app", "--workdir", str(Path(__file__).parent)]
+        worker = ChildProcess(
+            [*command, "worker", "--concurrency", "2"], log=tmp_path / "log", environment={**os.environ, **settings}
+        )
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.stop(signal.SIGTERM, signal.SIGQUIT, grace=2)
+
+
+def test_each_endpoint_is_told_whatever_becomes_of_the_others(
+    start_worker: StartWorker, append: Append, client: redis.Redis
+) -> None:
+    with Receiver() as well, Receiver(500, 503) as ailing, Receiver(410) as gone:
+        append("channel_occupied", channel="presence-room")
+        append("member_added", channel="presence-room", user_id="42")
+        worker = start_worker(well.url, f"{ailing.url}#kinds=member_added", gone.url)
+
+        told = well.next()
+        tries = [ailing.next() for _ in range(3)]
+        worker.stop(signal.SIGTERM, grace=PATIENCE)
+
+        assert [event["name"] for event in verified(told)["events"]] == ["channel_occupied", "member_added"]
+        assert [[event["name"] for event in verified(request)["events"]] for request in tries] == [["member_added"]] * 3
+        assert len({request.headers["Webhook-Id"] for request in tries}) == 1
+        assert (well.rest(), ailing.rest(), len(gone.rest())) == ([], [], 1)
+    assert client.llen("jobpush:webhooks:given-up") == 1
+    assert client.xlen("jobpush:webhooks") == 0
+    assert client.xinfo_consumers("jobpush:webhooks", "relay") == []
+
+
+def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: Append) -> None:
+    with Receiver() as receiver:
+        workers = [start_worker(receiver.url) for _ in range(2)]
+        for number in range(50):
+            append("channel_occupied", channel=f"c{number}")
+
+        told: list[str] = []
+        while len(told) < 50:
+            told += [event["channel"] for event in verified(receiver.next())["events"]]
+        for worker in workers:
+            worker.stop(signal.SIGTERM, grace=PATIENCE)
+
+        assert sorted(told) == sorted(f"c{number}" for number in range(50))
+        assert receiver.rest() == []
