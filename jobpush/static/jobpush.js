@@ -1,16 +1,14 @@
-/** Task progress in the browser. Types, and the documentation of what is public: jobpush.d.ts. */
+/** Task progress in the browser; types and documentation: jobpush.d.ts. */
 
 const VERSION = "0.1.0";
-const TASK = "jobpush:task";
-
 const MAX_TASKS = 1000;
-/** Small enough to keep local events below 1, the server's first seq. */
+/** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
 
 /** For any answer; a connection that holds so long is a stable one. */
 const PATIENCE_MS = 10_000;
 const MAX_BACKOFF_MS = 30_000;
-/** Sockets in a row that never opened: something on the way blocks them. */
+/** So many sockets in a row that never opened are blocked on the way. */
 const BLOCKED_AFTER = 2;
 const SOCKET_RETRY_MS = 300_000;
 const NOTE_DELAY_MS = 1500;
@@ -31,7 +29,7 @@ export const strings = {
   empty: "No tasks yet",
   connecting: "Connecting…",
   reconnecting: "Reconnecting…",
-  failed: "Not connected: please reload",
+  failed: "Not connected: reload the page",
   cancelTask: (title) => `Cancel ${title}`,
   percent: (percent) => `${Math.floor(percent)} %`,
   number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
@@ -192,7 +190,7 @@ class Connection {
     const stream = new EventSource(this.#url("/jobpush/events", { channels }));
     this.#listen(stream, () => this.#loseEvents());
     stream.onerror = () => {
-      // Unless it is closed (2), the browser comes back by itself, with the last id.
+      // Unless closed (2), it comes back by itself, with the last id.
       if (this.#socketId && stream.readyState !== 2) this.#setState("reconnecting");
       else this.#loseEvents();
     };
@@ -227,7 +225,7 @@ class Connection {
   #retry(leastMs = 0, isSoon = false) {
     const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
     this.#setState("reconnecting");
-    // Random as a whole: the browsers of a lost gateway must not return in one moment.
+    // All random: a lost gateway's browsers must not return in one moment.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
   }
 
@@ -286,7 +284,7 @@ class Connection {
       case "pusher:signin_success":
         return this.#signIn("#server-to-user-" + parse(data.user_data).id);
       case "pusher:subscription_error":
-        // Perhaps another user's task, which was asked for unsigned.
+        // Perhaps another user's task, asked for unsigned.
         return subscription?.isSigned === false && this.#joinSigned(channel, subscription);
       case "pusher_internal:subscription_succeeded":
         members?.clear();
@@ -298,7 +296,7 @@ class Connection {
       case "jobpush:resync":
         // The server's numbers may have begun again.
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
-      case TASK:
+      case "jobpush:task":
         return isOwn && this.#setTasks(fold(this.tasks, data));
     }
   }
@@ -329,7 +327,8 @@ class Connection {
     if (this.#transport && !this.#transport.send) return this.#after(0, () => this.#openEvents());
     // The gateway knows its user's own channels; other closed ones need a signature.
     const subscription = this.#subscriptions.get(name);
-    if (subscription.isSigned || /^(private-(?!user-|task-)|presence-)/.test(name)) this.#joinSigned(name, subscription);
+    const isClosed = /^(private-(?!user-|task-)|presence-)/.test(name);
+    if (isClosed || subscription.isSigned) this.#joinSigned(name, subscription);
     else this.#subscribe(name);
   }
 
@@ -398,7 +397,7 @@ class Connection {
 export const connect = (options) =>
   (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
 
-// A strict Content-Security-Policy refuses style tags. (Node, for tests, has none of this.)
+// Strict policies refuse style tags, not this. (Node, for tests, has neither.)
 const sheet = globalThis.CSSStyleSheet && new CSSStyleSheet();
 sheet?.replaceSync(`
 :host {
@@ -535,10 +534,7 @@ class Card {
     setText(this.#message, task.error ? "" : task.message);
     setText(this.#error, task.error);
     setText(this.#detail, detailText(task));
-    this.#updateCancel(title, isDone || task.cancelling);
-  }
-
-  #updateCancel(title, isHidden) {
+    const isHidden = isDone || task.cancelling;
     // The keyboard stays here when its button goes.
     if (isHidden && this.#cancel.matches(":focus")) this.node.focus();
     setText(this.#cancel, isHidden ? "" : strings.cancel);
@@ -635,8 +631,9 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     if (before === task) return [];
     card.update(task);
     this.#tell("update", task);
-    const isNews = before?.state !== task.state || before.attempt !== task.attempt;
-    if (isNews && isFinal(task)) this.#tell(task.state === "SUCCESS" ? "success" : "failure", task);
+    if (isFinal(task) && (before?.state !== task.state || before.attempt !== task.attempt)) {
+      this.#tell(task.state === "SUCCESS" ? "success" : "failure", task);
+    }
     return before && announcement(before) !== announcement(task) ? [announcement(task)] : [];
   }
 
@@ -700,7 +697,7 @@ export class JobpushProgress extends TaskElement {
   _listen() {
     if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
     const channel = this.connection.subscribe("private-task-" + this.taskId);
-    channel.on(TASK, (task) => {
+    channel.on("jobpush:task", (task) => {
       this.#heard = task;
       this._refresh();
     });

@@ -525,7 +525,7 @@ def test_a_refused_page_says_so(page: Page) -> None:
     page.evaluate("gateway.socket.onclose({ code: 4001 })")
     page.clock.run_for(2000)
 
-    expect(part(page, "connection")).to_have_text("Not connected: please reload")
+    expect(part(page, "connection")).to_have_text("Not connected: reload the page")
 
 
 def test_all_elements_share_one_socket_which_goes_with_the_last(page: Page) -> None:
@@ -641,7 +641,10 @@ def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 640})
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
-    send(page, task(state="PROGRESS", title="x" * 300, message="y" * 300, current=1_234_567, total=9_876_543, rate=12345.6))
+    send(
+        page,
+        task(state="PROGRESS", title="x" * 300, message="y" * 300, current=1_234_567, total=9_876_543, rate=12345.6),
+    )
 
     expect(part(page, "title")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
