@@ -1,0 +1,110 @@
+"""One event on its way from Redis to all who hear a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..protocol import messages
+from .frames import header_size, text_header
+
+if TYPE_CHECKING:
+    from .topics import Channel
+
+
+class Message(NamedTuple):
+    """What the store publishes: a header that the hub reads, and members of a frame that nobody does."""
+
+    stream_id: bytes
+    #: Escaped id of the task it is about, ``b"-"`` for none.
+    task_id: bytes
+    #: Whether it is a snapshot of that task, which says all that older ones said.
+    is_snapshot: bool
+    #: Whether no newer snapshot may take its place.
+    is_pinned: bool
+    #: The connection that is not to hear it, ``b"-"`` for none.
+    excluded: bytes
+    members: bytes
+
+
+def read_message(payload: bytes) -> Message:
+    """
+    Split a message of the store; see ``lib.lua`` for its form.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    header, _, members = payload.partition(b"\n")
+    stream_id, task_id, seq, final, excluded = header.split(b" ")
+    return Message(stream_id, task_id, seq != b"0", final == b"1" or seq == b"0", excluded, members)
+
+
+class Broadcast:
+    """
+    An event as its listeners get it: made once for each channel, the same bytes for every socket.
+
+    Args:
+        channel: Who hears it.
+        message: What they hear.
+    """
+
+    __slots__ = ("channel", "excluded", "frame", "is_pinned", "key", "stream_id")
+
+    def __init__(self, channel: Channel, message: Message) -> None:
+        stream_id, task_id, is_snapshot, is_pinned, excluded, members = message
+        self.channel = channel
+        self.stream_id = stream_id
+        #: What of older events it makes needless: those of the same key that are not pinned and still wait.
+        self.key = (channel, task_id) if is_snapshot else None
+        self.is_pinned = is_pinned
+        #: Socket id of the connection that is not to hear it.
+        self.excluded = None if excluded == b"-" else excluded.decode()
+        text = messages.event(channel.wire_name, members, stream_id)
+        #: The WebSocket frame.
+        self.frame = text_header(len(text)) + text
+
+    @property
+    def text(self) -> bytes:
+        """The message without the frame's header."""
+        return self.frame[header_size(self.frame) :]
+
+    def text_with_id(self, stream_id: bytes | None) -> bytes:
+        """
+        The message with another ``id``, or with none.
+
+        A client resumes from the last ``id`` it has seen. So what overtakes others must not carry one: they
+        would be lost if the connection broke right behind it.
+        """
+        text = self.text
+        if stream_id == self.stream_id:
+            return text
+        bare = text[: -len(b',"id":"' + self.stream_id + b'"}')]
+        return bare + (b"}" if stream_id is None else b',"id":"' + stream_id + b'"}')
+
+
+class Batch:
+    """Broadcasts that go out together, in the order of their ids, each task's newest snapshot only."""
+
+    __slots__ = ("_broadcasts", "has_excluded")
+
+    def __init__(self) -> None:
+        self._broadcasts: dict[object, Broadcast] = {}
+        self.has_excluded = False
+
+    def __len__(self) -> int:
+        return len(self._broadcasts)
+
+    def add(self, broadcast: Broadcast) -> None:
+        """Add the newest one."""
+        key = broadcast.key
+        if key is not None:
+            self._broadcasts.pop(key, None)
+        self._broadcasts[broadcast if broadcast.is_pinned else key] = broadcast
+        if broadcast.excluded is not None:
+            self.has_excluded = True
+
+    def take(self) -> list[Broadcast]:
+        """All of them; none are left."""
+        broadcasts = list(self._broadcasts.values())
+        self._broadcasts.clear()
+        self.has_excluded = False
+        return broadcasts

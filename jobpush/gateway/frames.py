@@ -1,0 +1,150 @@
+"""WebSocket frames: made by hand where they are many, read by wsproto where they are few."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
+
+#: RFC 6455, 5.2: FIN and opcode in the first byte; a server does not mask.
+_TEXT = 0x81
+_CLOSE = 0x88
+_PONG = 0x8A
+#: RFC 6455, 5.5: payload of a control frame.
+_MAX_CONTROL = 125
+#: RFC 6455, 7.4: codes that may stand in a close frame, beside 3000 to 4999.
+_CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
+
+#: Headers of the text frames up to 125 bytes, by size.
+_SHORT_HEADERS = tuple(bytes((_TEXT, size)) for size in range(126))
+
+
+def text_header(size: int) -> bytes:
+    """The header of a text frame with so many bytes of payload."""
+    if size < 126:
+        return _SHORT_HEADERS[size]
+    if size < 65_536:
+        return struct.pack("!BBH", _TEXT, 126, size)
+    return struct.pack("!BBQ", _TEXT, 127, size)
+
+
+def header_size(frame: bytes) -> int:
+    """Bytes of the header of a frame that :func:`text_header` began."""
+    return {126: 4, 127: 10}.get(frame[1], 2)
+
+
+def text_frame(text: bytes) -> bytes:
+    """A whole text message as one frame."""
+    return text_header(len(text)) + text
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """A close frame; without a code where the client's had none. Source: RFC 6455, 5.5.1."""
+    if code is None:
+        return bytes((_CLOSE, 0))
+    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()  # never half a character
+    return bytes((_CLOSE, 2 + len(text))) + struct.pack("!H", code) + text
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping."""
+    return bytes((_PONG, len(payload))) + payload
+
+
+def close_code(payload: bytes) -> int | None:
+    """
+    The code in a client's close frame; ``None`` if there is none.
+
+    Raises:
+        ParseFailed: If the frame breaks RFC 6455, 5.5.1 or 7.4.
+    """
+    if not payload:
+        return None
+    if len(payload) == 1:
+        raise ParseFailed("a close frame must have no payload, or two bytes or more")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
+        raise ParseFailed(f"{code} must not stand in a close frame")
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError as exc:
+        raise ParseFailed(str(exc), CloseReason.INVALID_FRAME_PAYLOAD_DATA) from exc
+    return code
+
+
+class Oversized(Exception):
+    """A message is longer than allowed; what follows on the connection can't be read any more."""
+
+
+class FrameReader:
+    """
+    What a client sends, as whole messages and control frames.
+
+    It exists only while something is half received: an idle connection has none.
+
+    Args:
+        max_message: Bytes that a message may have.
+    """
+
+    __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size")
+
+    def __init__(self, max_message: int) -> None:
+        self._frames = FrameDecoder(client=False)
+        self._messages = MessageDecoder()
+        self._parts: list[str | bytes] = []
+        self._size = 0
+        self._max_message = max_message
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is half received."""
+        return self._frames.header is None and not self._frames.buffer and self._messages.opcode is None
+
+    def feed(self, data: bytes) -> Iterator[tuple[Opcode, str | bytes]]:
+        """
+        Take bytes from the socket.
+
+        Returns:
+            Opcode and payload: text for TEXT, bytes for BINARY, PING, PONG and CLOSE.
+
+        Raises:
+            ParseFailed: If they break RFC 6455; its ``code`` is to be the close code.
+            Oversized: As soon as the size of a message beyond the bound is known.
+        """
+        self._frames.receive_bytes(data)
+        while (frame := self._frames.process_buffer()) is not None:
+            self._ensure_size(frame)
+            if frame.opcode.iscontrol():
+                yield frame.opcode, _payload(frame)
+                continue
+            frame = self._messages.process_frame(frame)
+            self._parts.append(_payload(frame))
+            if frame.message_finished:
+                parts, self._parts, self._size = self._parts, [], 0
+                yield frame.opcode, _joined(parts)
+        if self._frames.header is not None:
+            self._ensure_header(self._frames.header.payload_len)
+
+    def _ensure_size(self, frame: Frame) -> None:
+        if not frame.opcode.iscontrol():
+            self._size += len(frame.payload)
+            self._ensure_header(0)
+
+    def _ensure_header(self, announced: int) -> None:
+        """Whether it is a part that is announced or one that came: too much is too much."""
+        if self._size + announced > self._max_message:
+            raise Oversized
+
+
+def _payload(frame: Frame) -> str | bytes:
+    payload = frame.payload
+    if isinstance(payload, tuple):  # wsproto's form of a close frame, made by another layer than ours
+        raise TypeError(payload)
+    return payload
+
+
+def _joined(parts: list[str | bytes]) -> str | bytes:
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0][:0].join(parts)  # type: ignore[arg-type]  # one message is either all text or all bytes

@@ -1,0 +1,125 @@
+"""The route of the WebSocket: what is checked before the hub takes a connection over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, current_app, request
+from flask_sock import Sock
+
+from ..config import Config
+from ..protocol.actions import Action
+from ..protocol.codes import NotAuthorized, PusherError
+from ..protocol.handshake import check_app, check_version, new_socket_id
+from ..protocol.server import ServerProtocol, answer
+from .connection import WebSocketConnection
+from .extension import GatewayState, current_gateway
+from .handover import take_socket
+from .hub import Arrival
+
+#: What our own client calls itself in the query; others must not get messages that they have not asked for.
+OWN_CLIENT = "jobpush"
+
+_sock = Sock()
+websockets = Blueprint("jobpush_websockets", __name__)
+
+
+@websockets.before_request
+def prepare_handshake() -> None:
+    """See to it that Flask-Sock leaves the connection to us, and the application's own ones alone."""
+    # permessage-deflate costs 90 KB a connection and half of the throughput, and Flask-Sock would accept it.
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+    _spare_reader_threads(current_app)
+
+
+@_sock.route("/app/<key>", bp=websockets)  # type: ignore[untyped-decorator]
+def connect(server: Any, key: str) -> None:
+    """Check what the client says of itself, and give its socket to the hub."""
+    state = current_gateway()
+    server.connected = False  # Flask-Sock is not to say goodbye
+    socket_id = new_socket_id()
+    protocol = ServerProtocol(state.settings, socket_id)
+    opening = _opening(state, protocol, key)
+    hub = state.hub
+    handover = take_socket(request.environ)
+    hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, opening, on_gone=handover.on_gone))
+    handover.hold()
+
+
+def _opening(state: GatewayState, protocol: ServerProtocol, key: str) -> Callable[[float], Iterable[Action]]:
+    try:
+        check_app(state.settings, key)
+        check_version(request.args)
+        ensure_allowed_origin(state.config)
+    except PusherError as exc:
+        actions = answer(exc)
+        return lambda now: actions
+    return partial(
+        protocol.open,
+        user=state.user(),
+        announce_user=request.args.get("client") == OWN_CLIENT,
+        since=request.args.get("since"),
+    )
+
+
+def ensure_allowed_origin(config: Config) -> None:
+    """
+    Let the present request pass if its page may use the session that came with it.
+
+    A client without an ``Origin`` is no browser: it has no session that somebody else could ride.
+
+    Raises:
+        NotAuthorized: Otherwise.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or "*" in config.allowed_origins:
+        return
+    if config.allowed_origins:
+        is_allowed = _normalized(origin) in map(_normalized, config.allowed_origins)
+    else:
+        # The scheme is left out: behind a proxy that ends TLS we don't know ours.
+        is_allowed = _normalized(origin)[1] == _normalized(f"{urlsplit(origin).scheme}://{request.host}")[1]
+    if not is_allowed:
+        raise NotAuthorized(f"Origin {origin[:100]} is not allowed")
+
+
+def _normalized(origin: str) -> tuple[str, str]:
+    """Scheme and host; without the port where it is the scheme's own."""
+    parts = urlsplit(origin.strip().lower())
+    default = {"http": ":80", "https": ":443"}.get(parts.scheme)
+    host = parts.netloc
+    return parts.scheme, host.removesuffix(default) if default else host
+
+
+class _NoThread:
+    """Stands where Flask-Sock would start a thread that reads the socket."""
+
+    name = "jobpush"
+
+    def start(self) -> None:
+        """Don't: the hub reads."""
+
+
+class _ReaderThreads:
+    """
+    What makes the threads of the application's WebSockets, and none for ours.
+
+    Flask-Sock has its options for all routes of an application together.
+    """
+
+    def __init__(self, thread_class: Callable[..., Any] | None) -> None:
+        self._thread_class = thread_class or threading.Thread
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _NoThread() if request.blueprint == websockets.name else self._thread_class(*args, **kwargs)
+
+
+def _spare_reader_threads(app: Flask) -> None:
+    options = app.config.get("SOCK_SERVER_OPTIONS") or {}
+    if not isinstance(options.get("thread_class"), _ReaderThreads):
+        threads = _ReaderThreads(options.get("thread_class"))
+        app.config["SOCK_SERVER_OPTIONS"] = {**options, "thread_class": threads}

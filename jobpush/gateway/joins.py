@@ -1,0 +1,211 @@
+"""
+How a connection begins to hear a channel without a gap and without hearing anything twice.
+
+Subscribe to the topic; when Redis has confirmed that, ask for the history; keep what is live meanwhile; send
+the answer to the join, the history, and of what was kept that which the history did not hold. The same, but
+without the answer, brings those up to date who were connected while Redis was away.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..channels import PRIVATE_TASK, Topic, topic_for
+from ..protocol import messages
+from ..protocol.actions import Join, Member
+from ..store.commands import NEVER, HubCommands
+from ..store.link import CommandLink, LinkLost
+from .broadcast import Broadcast, read_message
+from .loop import Loop
+from .topics import CatchUp, Topics
+
+if TYPE_CHECKING:
+    from .census import Census
+    from .connection import Connection
+
+logger = logging.getLogger("jobpush.gateway")
+
+#: Seconds after which Redis is asked again for what it refused: it is loading, or busy.
+_RETRY_AFTER = 0.5
+#: The same words whether the task is another's or nobody's: who asks is not to learn which.
+_NOT_YOURS = "There is no such task of yours"
+
+
+class Joins:
+    """All joins of this process that are under way."""
+
+    def __init__(self, loop: Loop, link: CommandLink, commands: HubCommands, topics: Topics, census: Census) -> None:
+        self._loop = loop
+        self._link = link
+        self._commands = commands
+        self._topics = topics
+        self._census = census
+        #: Connections that wait to learn whose task it is, while the link is away.
+        self._unowned: list[tuple[Connection, Join]] = []
+        self._ready: list[CatchUp] = []
+        self._answers: list[tuple[CatchUp, list[Any]]] = []
+
+    def begin(self, connection: Connection, join: Join) -> None:
+        """Let a connection join; :meth:`Connection.joined` or :meth:`Connection.refused` comes later."""
+        topic = topic_for(join.channel)
+        if topic is None:
+            task_id = join.channel[len(PRIVATE_TASK) :]
+            self._link.call(self._commands.owner(task_id), partial(self._owner_known, connection, join))
+        else:
+            self._begin(connection, join, topic)
+
+    def on_subscribed(self, key: bytes) -> None:
+        """Redis has confirmed a topic."""
+        topic = self._topics.get(key)
+        if topic is not None:
+            topic.is_confirmed = True
+            for channel in topic.channels():
+                self._ready.extend(channel.catch_ups)
+
+    def on_link_up(self) -> None:
+        """What the link could not answer is asked again."""
+        unowned, self._unowned = self._unowned, []
+        for connection, join in unowned:
+            self.begin(connection, join)
+        for topic in self._topics:
+            if topic.is_confirmed:
+                for channel in topic.channels():
+                    self._ready.extend(channel.catch_ups)
+
+    def leave(self, connection: Connection, name: str) -> None:
+        """A connection no longer hears a channel."""
+        for channel in connection.channels:
+            if channel.name == name:
+                connection.channels = tuple(one for one in connection.channels if one is not channel)
+                channel.discard(connection)
+                if not any(one.topic is channel.topic for one in connection.channels):
+                    self._census.remove(channel.topic)
+                self._topics.release(channel, self._loop.now)
+                return
+
+    def ask(self) -> None:
+        """Ask Redis for the histories that the wake-up has made necessary."""
+        if not self._ready:
+            return
+        ready, self._ready = self._ready, []
+        for catch_up in ready:
+            if catch_up.connections and not catch_up.is_asked and catch_up.position is None:
+                channel = catch_up.channel
+                catch_up.is_asked = True
+                call = self._commands.history(channel.name, channel.topic.name, catch_up.since)
+                self._link.run(call, partial(self._answered, catch_up, catch_up.attempt))
+
+    def finish(self) -> None:
+        """Send the histories that the wake-up has brought; its live events have been sent before."""
+        answers, self._answers = self._answers, []
+        for catch_up, reply in answers:
+            self._finish(catch_up, *reply)
+            catch_up.channel.settle(catch_up)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _owner_known(self, connection: Connection, join: Join, reply: Any) -> None:
+        if connection.is_closing:
+            return
+        if isinstance(reply, LinkLost):
+            self._unowned.append((connection, join))
+            return
+        user = connection.protocol.user
+        if not isinstance(reply, bytes) or (join.owner_only and (user is None or user.id != reply.decode())):
+            connection.refused(join.channel, _NOT_YOURS)
+            return
+        self._begin(connection, join, Topic(f"user:{reply.decode()}"))
+
+    def _begin(self, connection: Connection, join: Join, name: Topic) -> None:
+        topic = self._topics.hear(name)
+        channel = topic.channel(join.channel)
+        if not any(one.topic is topic for one in connection.channels):
+            self._census.add(topic)
+        connection.channels += (channel,)
+        catch_up = channel.begin_catch_up(connection, join)
+        if catch_up is not None and topic.is_confirmed:
+            self._ready.append(catch_up)
+
+    def _answered(self, catch_up: CatchUp, attempt: int, reply: Any) -> None:
+        if catch_up.attempt != attempt or catch_up not in catch_up.channel.catch_ups:
+            return
+        if isinstance(reply, Exception):
+            catch_up.ask_again()
+            if not isinstance(reply, LinkLost):
+                logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
+                self._loop.call_later(_RETRY_AFTER, lambda: self._ready.append(catch_up))
+            return
+        catch_up.has_caught_up(reply[0])
+        self._answers.append((catch_up, reply))
+
+    def _finish(self, catch_up: CatchUp, position: bytes, resumed: int, payloads: list[bytes]) -> None:
+        channel = catch_up.channel
+        messages_of_channel = [message for message in map(read_message, payloads) if channel.carries(message)]
+        broadcasts = [Broadcast(channel, message) for message in messages_of_channel]
+        history = _resumed(catch_up, broadcasts) if resumed else _snapshots(catch_up, broadcasts, position)
+        for connection, join in list(catch_up.connections.items()):
+            try:
+                _send(connection, join, history)
+            except Exception as exc:
+                connection.on_failure(exc)
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """
+    What one catch-up brings, for each of its connections.
+
+    Args:
+        channel: Name of the channel.
+        start: Stream id up to which a client has everything before the rest of this.
+        is_lost: Whether events lie between what a client has and this.
+        events: With the ``id`` that the client is to resume from behind each, ``None`` where it can't.
+        live: What came live in the meantime.
+    """
+
+    channel: str
+    start: str
+    is_lost: bool
+    events: list[tuple[Broadcast, bytes | None]]
+    live: list[Broadcast]
+
+
+def _resumed(catch_up: CatchUp, missed: list[Broadcast]) -> _History:
+    events: list[tuple[Broadcast, bytes | None]] = [(one, one.stream_id) for one in missed]
+    return _History(catch_up.channel.name, catch_up.since, False, events, catch_up.batch.take())
+
+
+def _snapshots(catch_up: CatchUp, snapshots: list[Broadcast], position: bytes) -> _History:
+    """
+    A client that has only some of the snapshots can't resume, whatever their ids: events that are no task's lie
+    between them. So the position comes with the last one, and before it there is none to resume from.
+    """
+    events = [(one, None if one is not snapshots[-1] else position) for one in snapshots]
+    start = NEVER if snapshots else position.decode()
+    return _History(catch_up.channel.name, start, bool(catch_up.since), events, catch_up.batch.take())
+
+
+def _send(connection: Connection, join: Join | None, history: _History) -> None:
+    if join is not None:
+        members = _members(join.member)
+        connection.perform(
+            connection.protocol.joined(
+                history.channel, position=history.start, members=members, has_cached=bool(history.events)
+            )
+        )
+    if history.is_lost:
+        connection.send(messages.resync(history.channel))
+    connection.note_position(history.channel, history.start.encode())
+    for broadcast, stream_id in history.events:
+        if broadcast.excluded is None or broadcast.excluded != connection.socket_id:
+            connection.send_event(broadcast, stream_id)
+    connection.queue(history.live)
+    if join is not None:
+        connection.go_on()
+
+
+def _members(member: Member | None) -> dict[str, str] | None:
+    return None if member is None else {member.user_id: member.user_info}

@@ -1,0 +1,106 @@
+"""What one connection has yet to be sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+
+#: Bytes handed to the kernel in one call.
+_CHUNK = 131_072
+
+
+class Outbox:
+    """
+    Frames in order, of which a newer one may take the place of an older one that nobody has begun to send.
+
+    It exists only while something waits: an idle connection has none.
+    """
+
+    __slots__ = ("_frames", "_head", "_pinned", "size")
+
+    def __init__(self) -> None:
+        #: The rest of a frame that was sent in part; it must come first, and whole.
+        self._head = b""
+        self._frames: dict[Hashable, bytes] = {}
+        self._pinned = 0
+        #: Bytes that wait.
+        self.size = 0
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether a frame of this key waits, and would be replaced by another."""
+        return key in self._frames
+
+    def put(self, frame: bytes) -> None:
+        """Add a frame that is not to be replaced."""
+        self._pinned += 1
+        self._frames[self._pinned] = frame
+        self.size += len(frame)
+
+    def replace(self, key: Hashable, frame: bytes) -> None:
+        """Put a frame where an older one of the same key waits, or at the end. The key is no integer."""
+        self.size += len(frame) - len(self._frames.get(key, b""))
+        self._frames[key] = frame
+
+    def discard(self, key: Hashable) -> None:
+        """Forget the frame of this key, if one waits: what comes next says all that it said."""
+        self.size -= len(self._frames.pop(key, b""))
+
+    def put_rest(self, frame: bytes) -> None:
+        """Note the part of a frame that the socket did not take; the outbox is empty."""
+        self._head = frame
+        self.size = len(frame)
+
+    def drop_frames(self) -> None:
+        """Forget all but the rest of the frame that was begun."""
+        self._frames.clear()
+        self.size = len(self._head)
+
+    def send(self, fd: int) -> bool:
+        """
+        Send what the socket takes.
+
+        Returns:
+            Whether nothing is left.
+
+        Raises:
+            OSError: If the connection is broken.
+        """
+        while self.size:
+            keys, data = self._next_chunk()
+            try:
+                sent = os.write(fd, data)
+            except BlockingIOError:
+                return False
+            self._forget(keys, sent)
+            if sent < len(data):
+                return False
+        return True
+
+    def _next_chunk(self) -> tuple[list[Hashable], bytes]:
+        keys: list[Hashable] = []
+        parts = [self._head]
+        size = len(self._head)
+        for key, frame in self._frames.items():
+            if size >= _CHUNK:
+                break
+            keys.append(key)
+            parts.append(frame)
+            size += len(frame)
+        return keys, b"".join(parts)
+
+    def _forget(self, keys: list[Hashable], sent: int) -> None:
+        """Drop what was sent, and cut the frame in which the sending ended."""
+        self.size -= sent
+        if sent < len(self._head):
+            self._head = self._head[sent:]
+            return
+        sent -= len(self._head)
+        self._head = b""
+        for key in keys:
+            if not sent:
+                return
+            frame = self._frames.pop(key)
+            if sent < len(frame):
+                self._head = frame[sent:]
+                return
+            sent -= len(frame)

@@ -1,0 +1,222 @@
+"""What is served below /jobpush/: the two auth endpoints, event streams, tasks, the widget, health."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+
+from ..channels import SERVER_TO_USER, is_private, unescape_id
+from ..errors import JobPushError, StoreError, TaskNotFound
+from ..events import encode
+from ..protocol.actions import UserData
+from ..protocol.codes import NotAuthorized
+from ..protocol.handshake import new_socket_id
+from ..protocol.server import ServerProtocol
+from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
+from .connection import EventStreamConnection, read_positions
+from .extension import GatewayState, current_gateway
+from .handover import take_socket
+from .handshake import ensure_allowed_origin, websockets
+from .hub import Arrival
+
+#: Source: what every SDK lets pass.
+_SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
+#: A header that no form and no link of a foreign page can send.
+_OWN_SCRIPT = ("X-Requested-With", "jobpush")
+
+pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../static", static_url_path="/static")
+
+
+def register(app: Flask) -> None:
+    """Add all routes of the gateway to an application."""
+    app.register_blueprint(websockets)
+    app.register_blueprint(pages)
+
+
+# -- errors ----------------------------------------------------------------------------------------------
+
+
+class BadRequest(JobPushError):
+    """A request lacks something."""
+
+    code = "bad_request"
+
+
+class NotSignedIn(JobPushError):
+    """A request needs a user, and its session names none."""
+
+    code = "not_signed_in"
+
+    def __init__(self) -> None:
+        super().__init__("nobody is signed in")
+
+
+@pages.errorhandler(JobPushError)
+def refuse(exc: JobPushError) -> tuple[Response, int]:
+    """Every refusal has the same form, and none tells what is inside."""
+    match exc:
+        case BadRequest():
+            return _error(400, exc.code, str(exc))
+        case NotSignedIn():
+            return _error(401, exc.code, str(exc))
+        case Forbidden():
+            return _error(403, exc.code, str(exc))
+        case NotAuthorized():
+            return _error(403, "forbidden_origin", exc.message)
+        case TaskNotFound():
+            return _error(404, exc.code, "there is no such task of yours")
+        case StoreError():
+            return _error(503, exc.code, "the tasks can't be looked up at the moment; try again")
+    raise exc
+
+
+def _error(status: int, code: str, message: str) -> tuple[Response, int]:
+    return jsonify(error={"code": code, "message": message}), status
+
+
+# -- Pusher's auth endpoints -----------------------------------------------------------------------------
+
+
+@pages.post("/auth")
+def auth() -> Response:
+    """Sign a private or presence channel for the page's user."""
+    state = current_gateway()
+    ensure_allowed_origin(state.config)
+    return jsonify(authorize_channel(state, _socket_id(), request.form.get("channel_name", "")))
+
+
+@pages.post("/user-auth")
+def user_auth() -> Response:
+    """Sign the page's user in."""
+    state = current_gateway()
+    ensure_allowed_origin(state.config)
+    return jsonify(authorize_user(state, _socket_id()))
+
+
+def _socket_id() -> str:
+    socket_id = request.form.get("socket_id", "")
+    if not _SOCKET_ID.fullmatch(socket_id):
+        raise BadRequest("socket_id must be the one of your connection")
+    return socket_id
+
+
+# -- event streams ---------------------------------------------------------------------------------------
+
+
+class _Adopted(Response):
+    """Stands for a response that the hub writes; each server is left in the way that Flask-Sock leaves it."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        if "gunicorn.socket" in environ:
+            raise StopIteration  # gunicorn: nothing more to do with this connection
+        return super().__call__(environ, start_response)
+
+
+@pages.get("/events")
+def events() -> Response:
+    """
+    The events of the page's user and of ``channels`` (comma-separated), as server-sent events.
+
+    For browsers whose way to us lets no WebSocket pass: the same messages and rights, one way only.
+    """
+    state = current_gateway()
+    ensure_allowed_origin(state.config)
+    protocol = ServerProtocol(state.settings, new_socket_id())
+    user = state.user()
+    positions = read_positions(request.headers.get("Last-Event-ID", ""))
+    own = SERVER_TO_USER + user.id if user else ""
+    names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
+    requests = [_subscribe_request(state, protocol.socket_id, name, positions.get(name)) for name in names]
+    opening = partial(
+        protocol.open, user=user, announce_user=True, since=positions.get(own) or request.args.get("since")
+    )
+    hub = state.hub
+    handover = take_socket(request.environ)
+    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, handover.on_gone))
+    handover.hold()
+    return _Adopted()
+
+
+def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since: str | None) -> str:
+    """What a client with a WebSocket would send, its auth included."""
+    data: dict[str, str] = {"channel": channel}
+    if since:
+        data["since"] = since
+    if is_private(channel):
+        try:
+            data.update(authorize_channel(state, socket_id, channel))
+        except Forbidden:
+            pass  # the protocol refuses it, in its own words and on that channel
+    return encode({"event": "pusher:subscribe", "data": data})
+
+
+# -- tasks -----------------------------------------------------------------------------------------------
+
+
+@pages.get("/tasks")
+def tasks() -> Response:
+    """Snapshots of the page's user's running and recent tasks, newest first."""
+    state = current_gateway()
+    user = _user(state)
+    return jsonify(tasks=[event.to_wire() for event in state.store.tasks(unescape_id(user.id))])
+
+
+@pages.get("/tasks/<task_id>")
+def task(task_id: str) -> Response:
+    """The snapshot of one of them."""
+    state = current_gateway()
+    _ensure_own_task(state, task_id)
+    return jsonify(state.store.task(task_id).to_wire())
+
+
+@pages.post("/tasks/<task_id>/cancel")
+def cancel(task_id: str) -> tuple[Response, int]:
+    """Ask for the end of one of them. Only our own script can send what this asks for."""
+    state = current_gateway()
+    ensure_allowed_origin(state.config)
+    name, value = _OWN_SCRIPT
+    if request.headers.get(name) != value:
+        raise Forbidden(f"the header {name}: {value} is missing")
+    _ensure_own_task(state, task_id)
+    after = state.store.cancel(task_id)
+    return jsonify(task_id=task_id, state=after.value, cancelling=not after.is_final), 202
+
+
+def _user(state: GatewayState) -> UserData:
+    user = state.user()
+    if user is None:
+        raise NotSignedIn
+    return user
+
+
+def _ensure_own_task(state: GatewayState, task_id: str) -> None:
+    """Another's task is as unknown as one that never was."""
+    if not owns_task(state, _user(state), task_id):
+        raise TaskNotFound(task_id)
+
+
+# -- around it -------------------------------------------------------------------------------------------
+
+
+@pages.get("/config")
+def config() -> Response:
+    """What the widget needs where no ``jobpush_tags()`` tells it."""
+    return jsonify(key=current_gateway().config.key, path="/app")
+
+
+@pages.get("/health/live")
+def live() -> Response:
+    """This process answers."""
+    return jsonify(status="ok")
+
+
+@pages.get("/health/ready")
+def ready() -> tuple[Response, int]:
+    """This process hears Redis; if not it keeps its browsers, but should get no new ones."""
+    if current_gateway().hub.is_ready:
+        return jsonify(status="ok"), 200
+    return _error(503, "redis_away", "the gateway has no connection to Redis")

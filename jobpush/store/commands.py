@@ -1,0 +1,91 @@
+"""What the gateway's hub asks of Redis: the words of its commands, to be sent over a non-blocking link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..channels import PRIVATE_TASK, Topic, unescape_id
+from ..config import Config
+from .keys import Keys
+from .scripts import Call, Command, Script, load
+
+#: Before any event there can be: since this id, no history is whole.
+NEVER = "0-0"
+#: Seconds that the counts of a gateway outlive its last word about them; it repeats them before.
+COUNTS_TTL = 7_200
+
+
+def stream_position(stream_id: bytes) -> tuple[int, int]:
+    """A stream id as what it is compared by."""
+    milliseconds, _, number = stream_id.partition(b"-")
+    return int(milliseconds), int(number)
+
+
+class HubCommands:
+    """Commands and script calls below one prefix."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.keys = Keys(config.prefix)
+
+    @property
+    def scripts(self) -> Sequence[Script]:
+        """The scripts that the hub will call."""
+        return load("history"), load("trigger")
+
+    def history(self, channel: str, topic: Topic, since: str) -> Call:
+        """
+        What a channel's new reader needs first: ``[position, resumed, messages]``, see ``history.lua``.
+
+        Args:
+            channel: Name of the channel.
+            topic: The topic that feeds it.
+            since: Stream id of the last event that the reader has; empty for none.
+        """
+        keys = self.keys
+        if channel.startswith(PRIVATE_TASK):
+            kind, source = "task", keys.task(topic, unescape_id(channel[len(PRIVATE_TASK) :]))
+        elif topic.startswith("user:"):
+            kind, source = "user", keys.tasks(topic)
+        else:
+            kind, source = "channel", keys.cache(topic)
+        arguments = (kind, since, keys.task_prefix(topic), self._config.history_ttl)
+        return Call(load("history"), (keys.stream(topic), keys.floor(topic), source), arguments)
+
+    def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Call:
+        """
+        Publish what one client says to the others of a channel.
+
+        Args:
+            topic: The topic that feeds the channel.
+            task_id: Escaped id, where the channel is a task's; ``-`` elsewhere.
+            members: As :func:`jobpush.protocol.messages.event_members` makes them.
+            socket_id: The sender's, who is not to hear it.
+        """
+        keys, config = self.keys, self._config
+        names = (keys.topic(topic), keys.stream(topic), keys.floor(topic), keys.connections(topic), keys.cache(topic))
+        header = f"{task_id} 0 1 {socket_id}"
+        return Call(load("trigger"), names, (header, members, config.history_size, config.history_ttl, 0))
+
+    def owner(self, task_id: str) -> Command:
+        """Ask for the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""
+        return "GET", self.keys.owner(unescape_id(task_id))
+
+    def renew_lease(self, gateway_id: str, until: float) -> list[Command]:
+        """Say that a gateway is alive until ``until`` (Unix seconds); forget those that died long ago."""
+        gateways = self.keys.gateways
+        return [
+            ("ZADD", gateways, until, gateway_id),
+            ("ZREMRANGEBYSCORE", gateways, "-inf", until - COUNTS_TTL),
+        ]
+
+    def end_lease(self, gateway_id: str) -> Command:
+        """Say that a gateway is gone."""
+        return "ZREM", self.keys.gateways, gateway_id
+
+    def count(self, gateway_id: str, topic: Topic, connections: int) -> list[Command]:
+        """Say how many connections of a gateway hear a topic."""
+        key = self.keys.connections(topic)
+        if not connections:
+            return [("HDEL", key, gateway_id)]
+        return [("HSET", key, gateway_id, connections), ("EXPIRE", key, COUNTS_TTL)]

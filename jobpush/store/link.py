@@ -1,0 +1,355 @@
+"""
+One connection to Redis inside somebody's event loop: it never blocks, and it comes back by itself.
+
+redis-py makes the connection (URL forms, TLS, AUTH, SELECT) in a short-lived thread; from then on replies are
+read by hiredis from large chunks, for redis-py takes several times as long per message.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import StoreError
+from .scripts import Call, Command, Script
+
+logger = logging.getLogger("jobpush.redis")
+
+#: Bytes read from Redis at once, and in one wake-up; so that what has waited is delivered before more is read.
+_CHUNK = 262_144
+_LONGEST_READ = 4 * _CHUNK
+#: Seconds without a word from Redis after which it is asked, and after which the connection counts as dead.
+_PING_AFTER = 4.0
+_DEAD_AFTER = 8.0
+#: Seconds that a connection may take to be made, and that lie between two attempts: the first, and at most.
+_CONNECT_TIMEOUT = 5.0
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 1.0
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+#: What a command is answered with: hiredis's objects, or an exception.
+Callback = Callable[[Any], None]
+
+
+class LinkLost(StoreError):
+    """The connection broke before the answer came; the command may have been done or not."""
+
+    code = "link_lost"
+
+    def __init__(self) -> None:
+        super().__init__("the connection to Redis was lost")
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """Don't call."""
+
+
+class Loop(Protocol):
+    """What a link needs of the loop it lives in: :class:`jobpush.gateway.loop.Loop` is one."""
+
+    now: float
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call from the loop's thread."""
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call in some seconds."""
+
+    def register(self, fd: int, pollable: Any, events: int) -> None:
+        """Watch a descriptor."""
+
+    def modify(self, fd: int, events: int) -> None:
+        """Watch it for other events."""
+
+    def unregister(self, fd: int) -> None:
+        """No longer watch it."""
+
+
+class Link:
+    """
+    The connection itself: making it, keeping it alive, bytes in and out. What they mean is for subclasses.
+
+    Args:
+        loop: Where it lives.
+        url: As redis-py takes it.
+        name: For the log.
+    """
+
+    def __init__(self, loop: Loop, url: str, name: str) -> None:
+        self._loop = loop
+        self._name = name
+        self._pool = redis.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_timeout=_CONNECT_TIMEOUT,
+            socket_connect_timeout=_CONNECT_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._socket: socket.socket | None = None
+        self._reader = hiredis.Reader()
+        self._buffer = bytearray(_CHUNK)
+        self._out: list[bytes] = []
+        self._is_writing = False
+        self._heard_at = 0.0
+        self._delay = _FIRST_DELAY
+        self._is_stopped = False
+        self._was_refused = False
+
+    # -- for the owner -------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the connection stands, as far as can be known."""
+        return self._socket is not None
+
+    def start(self) -> None:
+        """Begin to connect, and go on trying for ever."""
+        threading.Thread(target=self._connect, name=f"jobpush-connect-{self._name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the connection, for good."""
+        self._is_stopped = True
+        if self._socket is not None:
+            self._close()
+
+    def write(self, command: Command) -> None:
+        """Put a command behind those that :meth:`flush` will send."""
+        self._out.append(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]  # its stub knows one word
+
+    def flush(self) -> None:
+        """Send what was written, as far as the socket takes it."""
+        if not self._out or self._socket is None or self._is_writing:
+            return
+        data = b"".join(self._out)
+        try:
+            sent = self._socket.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        except OSError as exc:
+            self._break(str(exc))
+            return
+        self._out = [data[sent:]] if sent < len(data) else []
+        self._watch_writing(bool(self._out))
+
+    def tick(self) -> None:
+        """Find out whether Redis is still there; to be called about once a second."""
+        if self._socket is None:
+            return
+        silence = self._loop.now - self._heard_at
+        if silence > _DEAD_AFTER:
+            self._break(f"no answer for {_DEAD_AFTER:.0f} s")
+        elif silence > _PING_AFTER:
+            self._ping()
+
+    # -- for subclasses ------------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        """The connection stands, for the first time or again; nothing of the former one's state is left."""
+        raise NotImplementedError
+
+    def _received(self, reply: Any) -> None:
+        """One reply or push message."""
+        raise NotImplementedError
+
+    def _lost(self) -> None:
+        """The connection is gone."""
+        raise NotImplementedError
+
+    def _ping(self) -> None:
+        """Send a PING, in the form that the state of the connection asks for."""
+        raise NotImplementedError
+
+    # -- from the loop -------------------------------------------------------------------------------
+
+    def on_ready(self, events: int) -> None:
+        """Read all there is, up to a bound; then write what is left to be written."""
+        if events & ~select.EPOLLOUT:
+            self._read()
+        if events & select.EPOLLOUT and self._socket is not None:
+            self._is_writing = False
+            if self._out:
+                self.flush()
+            if not self._is_writing and self._socket is not None:
+                self._loop.modify(self._socket.fileno(), select.EPOLLIN)
+
+    def on_failure(self, exc: Exception) -> None:
+        """An error of ours, or of hiredis about what it reads: begin anew."""
+        logger.error("the %s link to Redis failed", self._name, exc_info=exc)
+        if self._socket is not None:
+            self._break(str(exc))
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        total = 0
+        while self._socket is not None and total < _LONGEST_READ:
+            try:
+                size = self._socket.recv_into(self._buffer)
+            except _WOULD_BLOCK:
+                return
+            except OSError as exc:
+                self._break(str(exc))
+                return
+            if not size:
+                self._break("closed by Redis")
+                return
+            total += size
+            self._heard_at = self._loop.now
+            self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+            self._take_replies()
+            if size < len(self._buffer) and not isinstance(self._socket, ssl.SSLSocket):
+                return  # TLS hands out record by record, and epoll does not see what it has read ahead
+
+    def _take_replies(self) -> None:
+        gets, received = self._reader.gets, self._received
+        while (reply := gets()) is not False:
+            received(reply)
+
+    def _watch_writing(self, is_writing: bool) -> None:
+        if is_writing is not self._is_writing and self._socket is not None:
+            self._is_writing = is_writing
+            events = select.EPOLLIN | select.EPOLLOUT if is_writing else select.EPOLLIN
+            self._loop.modify(self._socket.fileno(), events)
+
+    def _connect(self) -> None:
+        try:
+            connection: Any = self._pool.make_connection()
+            connection.connect()
+        except Exception as exc:  # whatever it is, the loop must hear of it, for nobody else tries again
+            reason = str(exc)
+            self._loop.call_soon(lambda: self._refused(reason))
+            return
+        # The socket is ours from here on; redis-py has no public way to give it away.
+        taken, connection._sock = connection._sock, None
+        self._loop.call_soon(lambda: self._connected(taken))
+
+    def _connected(self, taken: socket.socket) -> None:
+        if self._is_stopped:
+            taken.close()
+            return
+        logger.info("the %s link to Redis is up", self._name)
+        taken.setblocking(False)
+        self._socket = taken
+        self._reader = hiredis.Reader()
+        self._out, self._is_writing = [], False
+        self._heard_at = self._loop.now
+        self._delay, self._was_refused = _FIRST_DELAY, False
+        self._loop.register(taken.fileno(), self, select.EPOLLIN)
+        self._opened()
+
+    def _refused(self, reason: str) -> None:
+        if not self._was_refused:
+            logger.warning("the %s link can't reach Redis, and keeps trying: %s", self._name, reason)
+        self._was_refused = True
+        self._try_again()
+
+    def _break(self, reason: str) -> None:
+        logger.warning("the %s link to Redis broke, and is made again: %s", self._name, reason)
+        self._was_refused = True  # one line has been said about it
+        self._close()
+        self._lost()
+        self._try_again()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._loop.unregister(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _try_again(self) -> None:
+        if self._is_stopped:
+            return
+        delay = self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads many gateways, hides nothing
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        self._loop.call_later(delay, self.start)
+
+
+def _ignore(reply: Any) -> None:
+    if isinstance(reply, hiredis.ReplyError):
+        logger.warning("Redis refused a command of the gateway: %s", reply)
+
+
+class CommandLink(Link):
+    """
+    Commands and their answers, any number under way; answers come in the order of the commands.
+
+    When the connection breaks, every callback under way gets a :class:`LinkLost`.
+
+    Args:
+        scripts: Taught to Redis at once, so that not each of many first calls has to.
+        on_up: Called when the connection stands, each time anew.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        url: str,
+        *,
+        scripts: Sequence[Script],
+        on_up: Callable[[], None],
+    ) -> None:
+        super().__init__(loop, url, "command")
+        self._scripts = scripts
+        self._on_up = on_up
+        self._callbacks: deque[Callback] = deque()
+
+    def call(self, command: Command, callback: Callback = _ignore) -> None:
+        """
+        Send one command.
+
+        Args:
+            command: Its words.
+            callback: Gets the answer; an exception where Redis refused or the link broke.
+        """
+        if self._socket is None:
+            callback(LinkLost())
+            return
+        self.write(command)
+        self._callbacks.append(callback)
+
+    def run(self, call: Call, callback: Callback = _ignore) -> None:
+        """Run a script, teaching it to Redis first if it does not know it any more (``SCRIPT FLUSH``)."""
+
+        def answered(reply: Any) -> None:
+            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+                self._teach(call.script)
+                self.call(call.command(), callback)
+            else:
+                callback(reply)
+
+        self.call(call.command(), answered)
+
+    def _teach(self, script: Script) -> None:
+        self.call(("SCRIPT", "LOAD", script.source))
+
+    def _opened(self) -> None:
+        for script in self._scripts:
+            self._teach(script)
+        self._on_up()
+
+    def _received(self, reply: Any) -> None:
+        self._callbacks.popleft()(reply)
+
+    def _lost(self) -> None:
+        callbacks, self._callbacks = self._callbacks, deque()
+        for callback in callbacks:
+            callback(LinkLost())
+
+    def _ping(self) -> None:
+        self.call(("PING",))

@@ -1,0 +1,87 @@
+"""The one subscription connection of a gateway process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .link import Link, Loop
+
+#: Names in one SUBSCRIBE after a reconnect.
+_NAMES_AT_ONCE = 500
+
+
+class Subscriber(Link):
+    """
+    Hears pub/sub channels; after a reconnect it hears the same ones again.
+
+    Args:
+        on_message: Gets the name and payload of each message.
+        on_subscribed: Gets a name as soon as Redis has confirmed that nothing of it is missed from now on.
+        on_down: Called when it is gone; nothing is subscribed then.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        url: str,
+        *,
+        on_message: Callable[[bytes, bytes], None],
+        on_subscribed: Callable[[bytes], None],
+        on_down: Callable[[], None],
+    ) -> None:
+        super().__init__(loop, url, "subscription")
+        self._on_message = on_message
+        self._on_subscribed = on_subscribed
+        self._on_down = on_down
+        self._wanted: set[bytes] = set()
+        #: Confirmations that are still to come, by name: a name dropped and wanted again has two under way.
+        self._unconfirmed: dict[bytes, int] = {}
+
+    def subscribe(self, name: bytes) -> None:
+        """Begin to hear a channel; ``on_subscribed`` tells when."""
+        self._wanted.add(name)
+        if self.is_up:
+            self._ask_for([name])
+
+    def unsubscribe(self, name: bytes) -> None:
+        """No longer hear a channel."""
+        self._wanted.discard(name)
+        if self.is_up:
+            self.write(("UNSUBSCRIBE", name))
+
+    def _ask_for(self, names: Sequence[bytes]) -> None:
+        for name in names:
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
+        self.write(("SUBSCRIBE", *names))
+
+    def _opened(self) -> None:
+        self._unconfirmed.clear()
+        names = list(self._wanted)
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            self._ask_for(names[start : start + _NAMES_AT_ONCE])
+
+    def _take_replies(self) -> None:
+        gets, on_message = self._reader.gets, self._on_message  # the hot path of the whole gateway
+        while (reply := gets()) is not False:
+            if type(reply) is list and reply[0] == b"message":
+                on_message(reply[1], reply[2])
+            else:
+                self._received(reply)
+
+    def _received(self, reply: Any) -> None:
+        if isinstance(reply, list) and reply[0] == b"subscribe":
+            self._confirmed(reply[1])
+
+    def _confirmed(self, name: bytes) -> None:
+        left = self._unconfirmed.pop(name) - 1
+        if left:
+            self._unconfirmed[name] = left
+        elif name in self._wanted:
+            self._on_subscribed(name)
+
+    def _lost(self) -> None:
+        self._on_down()
+
+    def _ping(self) -> None:
+        self.write(("PING",))
