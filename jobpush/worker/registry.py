@@ -14,22 +14,26 @@ from celery import current_app
 from ..store import TaskWrite
 from .runtime import Runtime
 
-_runtimes: weakref.WeakKeyDictionary[Any, Runtime] = weakref.WeakKeyDictionary()
+#: Attribute of an app that holds its Runtime; Celery has no place for extensions.
+_ATTRIBUTE = "jobpush_runtime"
+
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
 def register(app: Any, runtime: Runtime) -> None:
     """Let ``runtime`` serve the tasks of ``app``."""
-    _runtimes[app] = runtime
+    setattr(app, _ATTRIBUTE, runtime)
+    _runtimes.add(runtime)
 
 
 def runtime_of(app: Any) -> Runtime | None:
     """The runtime that serves ``app``; ``None`` if it has no JobPush."""
-    return _runtimes.get(app)
+    return getattr(app, _ATTRIBUTE, None)
 
 
 def runtimes() -> list[Runtime]:
     """Those of all apps in this process."""
-    return list(dict.fromkeys(_runtimes.values()))
+    return list(_runtimes)
 
 
 @dataclass

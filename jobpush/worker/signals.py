@@ -144,12 +144,13 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
     """The next attempt is published, and RETRY with it; here the reason is known for sure."""
-    running = running_of(request)
-    if running is None:
+    running, tracking = running_of(request), tracking_of(sender)
+    if running is None or tracking is None:
         return
-    error = publishing.retry_reason(tracking_of(sender), getattr(reason, "exc", None))
+    error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
-        running.finish(TaskState.RETRY, error=error)
+        # Before going on, for an eager task begins its next attempt at once.
+        tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,46 @@ def own_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
         site = Site(broker, redis_server, tmp_path)
         yield site
         site.close()
+
+
+@dataclass
+class Eager:
+    """Tasks that run in the test itself, and what their user hears of them."""
+
+    app: Celery
+    jobpush: JobPush
+    listener: Listener
+    user: str
+    redis: redis.Redis
+
+    def task(self, name: str = "eager", **tracking: Any) -> Callable[[Callable[..., Any]], Any]:
+        """Make a tracked task whose only user is the test's."""
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            if function.__name__ == "<lambda>":
+                function.__name__ = name  # Celery takes no lambda
+            options = {"user": lambda **_: self.user, **tracking}
+            return self.app.task(name=name, shared=False)(self.jobpush.track(**options)(function))
+
+        return decorate
+
+    def run(self, task: Any, *args: Any, **kwargs: Any) -> list[TaskEvent]:
+        """Run a task to its end; its events."""
+        task_id = task.apply(args, kwargs).id
+        self.listener.until_final(task_id)
+        return self.listener.of(task_id)
+
+
+@pytest.fixture
+def eager(redis_url: str, user: str) -> Iterator[Eager]:
+    """An app whose tasks a test runs itself."""
+    app, jobpush = make_app("memory://", redis_url, min_interval=0.0)
+    listener = Listener(redis_url, user)
+    client = redis.Redis.from_url(redis_url)
+    yield Eager(app, jobpush, listener, user, client)
+    client.close()
+    listener.close()
+    app.close()
 
 
 @pytest.fixture

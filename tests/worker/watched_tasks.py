@@ -108,6 +108,18 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             if current is not None:
                 current.add_data({"cleaned_up": True})
 
+    @task("reports_until")
+    @jobpush.track(user="user_id")
+    def reports_until(user_id: str, path: str) -> int:
+        """Report until there is a file."""
+        count = 0
+        while not Path(path).exists():
+            count += 1
+            progress.update(count, total=1_000_000)
+            time.sleep(0.005)
+        progress.update(1_000_000)
+        return count
+
     @task("touches")
     @jobpush.track(user="user_id")
     def touches(user_id: str, path: str) -> None:

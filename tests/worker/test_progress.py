@@ -1,0 +1,277 @@
+"""What task code says, and what of it its user gets to hear."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobpush import TaskCancelled, progress
+from jobpush.events import TaskState
+
+if TYPE_CHECKING:
+    from .conftest import Eager
+
+
+def last_of(eager: Eager, body: Any) -> Any:
+    return eager.run(eager.task()(body))[-1]
+
+
+def test_progress_outside_a_task_does_nothing() -> None:
+    progress.update(1, total=2, message="so what", url="/")
+    progress.advance()
+    progress.log("nobody hears")
+    progress.raise_if_cancelled()
+    with progress.stage("one", weight=50):
+        assert list(progress.iter([1, 2])) == [1, 2]
+    assert not progress.is_cancelled
+
+
+def test_eager_task_shows_the_same_states_in_order(eager: Eager) -> None:
+    task_id = eager.app.tasks["encode"].apply((eager.user, "cat.mov")).id
+
+    eager.listener.until_final(task_id)
+
+    assert eager.listener.states(task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
+
+
+def test_eager_retry_goes_on_with_the_same_bar(eager: Eager) -> None:
+    task_id = eager.app.tasks["retries"].apply((eager.user, 1)).id
+
+    eager.listener.until_final(task_id)
+
+    assert eager.listener.states(task_id) == ["STARTED", "PROGRESS", "RETRY", "STARTED", "PROGRESS", "SUCCESS"]
+    assert len({event.created_at for event in eager.listener.of(task_id)}) == 1
+
+
+def test_what_is_not_given_stays_as_it_was(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(1, total=4, message="one", a=1)
+        progress.update(2, b=2)
+        progress.advance()
+        progress.advance(0.5, a=3)
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total, last.message, dict(last.data)) == (3.5, 4, "one", {"a": 3, "b": 2})
+
+
+def test_total_can_become_unknown_again(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(1, total=4)
+        progress.update(total=None)
+        raise ValueError
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total, last.percent) == (1, None, None)
+
+
+def test_iter_counts_an_item_when_the_next_is_asked_for(eager: Eager) -> None:
+    def body() -> None:
+        for number in progress.iter(["a", "b", "c"], message="reading"):
+            if number == "c":
+                break
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total, last.message) == (2, 3, "reading")
+
+
+def test_iter_over_a_generator_has_no_total(eager: Eager) -> None:
+    def body() -> None:
+        for _ in progress.iter(number for number in range(3)):
+            pass
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total) == (3, None)
+
+
+@pytest.mark.parametrize("amount", [math.nan, math.inf, "7", None, object(), 10**400, True])
+def test_what_is_no_amount_is_left_out_with_one_line(
+    eager: Eager, caplog: pytest.LogCaptureFixture, amount: Any
+) -> None:
+    def body() -> None:
+        progress.update(3, total=10)
+        eager.listener.until_state(TaskState.PROGRESS)
+        for _ in range(3):
+            progress.update(amount)
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = last_of(eager, body)
+
+    assert (last.current, last.total) == (3, 10)
+    assert len(caplog.records) == (0 if amount is None else 1)
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "shown"),
+    [(-1, 10, (0, 10)), (11, 10, (10, 10)), (5, 0, (5, None)), (5, -1, (5, None)), (Decimal("1.5"), 2, (1.5, 2))],
+)
+def test_amounts_never_make_a_broken_bar(eager: Eager, current: Any, total: Any, shown: tuple[Any, Any]) -> None:
+    last = last_of(eager, lambda: progress.update(current, total=total))
+
+    assert (last.current, last.total) == shown
+
+
+@pytest.mark.parametrize("data", [{"x": object()}, {"x": math.nan}, {"x": "y" * 20_000}, {"x": {1, 2}}])
+def test_data_that_cannot_be_sent_is_left_out_with_one_line(
+    eager: Eager, caplog: pytest.LogCaptureFixture, data: dict[str, Any]
+) -> None:
+    def body() -> None:
+        for number in range(3):
+            progress.update(number, **data)
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = last_of(eager, body)
+
+    assert (last.state, last.current, dict(last.data)) == (TaskState.SUCCESS, 2, {})
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\ud800 <b>")]
+)
+def test_any_message_is_sent_as_text(eager: Eager, message: Any, shown: str) -> None:
+    assert last_of(eager, lambda: progress.update(message=message)).message == shown
+
+
+def test_message_that_fails_to_be_text_ends_nothing(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    def body() -> None:
+        progress.update(1, message=Broken())  # type: ignore[arg-type]
+        progress.update(2, message="fine")
+
+    assert last_of(eager, body).message == "fine"
+
+
+def test_stages_make_one_bar_that_never_goes_back(eager: Eager) -> None:
+    def body() -> None:
+        with progress.stage("probing", weight=10, total=2):
+            progress.update(1)
+        with progress.stage("encoding", weight=80):
+            for _ in progress.iter(range(4)):
+                pass
+        progress.stage("thumbnail")
+        progress.update(1, total=2)
+        raise ValueError  # SUCCESS would say 100 by itself
+
+    events = eager.run(eager.task()(body))
+
+    percents = [event.percent for event in events if event.percent is not None]
+    assert percents == sorted(percents)
+    assert events[-1].percent == 95.0
+    assert events[-1].data["stage"] == "thumbnail"
+
+
+def test_weights_beyond_100_are_cut(eager: Eager) -> None:
+    def body() -> None:
+        for name in ("one", "two", "three"):
+            with progress.stage(name, weight=60):
+                progress.update(1, total=2)
+        raise ValueError
+
+    assert last_of(eager, body).percent == 100.0
+
+
+def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:
+    def body() -> None:
+        progress.stage("first", weight=30)
+        progress.stage("second", weight=30)
+        progress.update(500)
+        raise ValueError
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.percent, last.message) == (500, 30.0, "second")
+
+
+def test_log_sends_lines_of_text(eager: Eager) -> None:
+    def body() -> None:
+        progress.log("first")
+        progress.log("careful", level="warning")
+
+    eager.run(eager.task()(body))
+    eager.listener.until_final(eager.app.tasks["encode"].apply((eager.user, "next")).id)
+
+    lines = [message for message in eager.listener.messages if b'"event":"jobpush:log"' in message]
+    assert [b"first" in lines[0], b"warning" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_threads_with_a_copy_of_the_context_move_the_bar(eager: Eager) -> None:
+    def body() -> None:
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(progress.update, 7))
+        thread.start()
+        thread.join()
+
+    assert last_of(eager, body).current == 7
+
+
+def test_inner_task_has_a_bar_of_its_own(eager: Eager) -> None:
+    inner = eager.task("inner")(lambda: progress.update(1, total=2))
+
+    def body() -> None:
+        progress.update(5, total=10)
+        inner.apply()
+        progress.advance()
+
+    outer = eager.task("outer")(body)
+    outer_id = outer.apply().id
+    last = eager.listener.until_final(outer_id)
+
+    assert (last.current, last.total) == (6, 10)
+    inner_last = next(e for e in eager.listener.events if e.name == "inner" and e.state.is_final)
+    assert (inner_last.current, inner_last.total) == (1, 2)
+
+
+def test_task_called_as_a_function_moves_the_callers_bar(eager: Eager) -> None:
+    helper = eager.task("helper")(lambda: progress.update(3))
+
+    last = last_of(eager, lambda: helper())
+
+    assert last.current == 3
+    assert {event.name for event in eager.listener.events} == {"eager"}
+
+
+def test_cancelled_task_leaves_past_except_exception(eager: Eager) -> None:
+    met: list[str] = []
+
+    def body() -> None:
+        task_id = eager.listener.until_state(TaskState.STARTED).task_id
+        eager.jobpush.cancel(task_id)
+        try:
+            while True:
+                try:
+                    progress.update(1, total=2)
+                except Exception:
+                    met.append("swallowed")
+        except TaskCancelled:
+            met.append("cancelled")
+            assert progress.is_cancelled
+            raise
+        finally:
+            met.append("cleaned up")
+
+    events = eager.run(eager.task()(body))
+
+    assert met == ["cancelled", "cleaned up"]
+    assert events[-1].state is TaskState.REVOKED
+
+
+def test_task_that_only_asks_hears_of_its_cancel_without_a_word_of_its_own(eager: Eager) -> None:
+    def body() -> None:
+        eager.jobpush.cancel(eager.listener.until_state(TaskState.STARTED).task_id)
+        while not progress.is_cancelled:
+            pass
+        progress.raise_if_cancelled()
+
+    assert last_of(eager, body).state is TaskState.REVOKED

@@ -1,0 +1,227 @@
+"""Redis away, slow or empty: progress may be late, the task is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from celery.signals import worker_process_shutdown
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import StoreError, TaskNotFound
+from jobpush.events import TaskEvent, TaskState
+
+from .watched_tasks import make_app
+
+if TYPE_CHECKING:
+    from .conftest import Site
+
+PATIENCE = 30.0
+
+
+class SilentServer:
+    """Takes connections and says nothing; counts them."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._accepted: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for one in (self._socket, *self._accepted):
+            one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                self._accepted.append(self._socket.accept()[0])
+            except OSError:
+                return
+            self.connections += 1
+
+
+@pytest.fixture
+def silent_server() -> Iterator[SilentServer]:
+    server = SilentServer()
+    yield server
+    server.close()
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_reached():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def stored(site: Site, user: str, task_id: str) -> TaskEvent | None:
+    try:
+        return next((event for event in site.jobpush.tasks(user) if event.task_id == task_id), None)
+    except (StoreError, TaskNotFound):
+        return None
+
+
+def wait_until_stored(site: Site, user: str, task_id: str, state: TaskState) -> TaskEvent:
+    def is_there() -> bool:
+        event = stored(site, user, task_id)
+        return event is not None and event.state is state
+
+    wait_until(is_there)
+    event = stored(site, user, task_id)
+    assert event is not None
+    return event
+
+
+def test_task_that_ends_without_redis_is_told_when_redis_is_back_empty(
+    own_site: Site, user: str, tmp_path: Path
+) -> None:
+    own_site.start_worker()
+    listener = own_site.listen(user)
+    task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
+    before = listener.until_state(TaskState.PROGRESS, task_id)
+
+    own_site.redis.kill()
+    (tmp_path / "stop").touch()
+    wait_until(lambda: f"[{task_id}] succeeded" in own_site.log)
+    own_site.redis.restart(keep_data=False)
+
+    last = wait_until_stored(own_site, user, task_id, TaskState.SUCCESS)
+    assert (last.current, last.percent) == (1_000_000, 100.0)
+    assert last.seq > before.seq
+    assert own_site.log.count("progress can't be published") == 1
+
+
+def test_task_that_outlives_an_outage_goes_on_with_its_bar(own_site: Site, user: str, tmp_path: Path) -> None:
+    own_site.start_worker()
+    listener = own_site.listen(user)
+    task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
+    before = listener.until_state(TaskState.PROGRESS, task_id)
+
+    own_site.redis.restart(keep_data=False)
+
+    again = wait_until_stored(own_site, user, task_id, TaskState.PROGRESS)
+    assert again.seq > before.seq
+    assert again.current >= before.current
+    (tmp_path / "stop").touch()
+    assert wait_until_stored(own_site, user, task_id, TaskState.SUCCESS).seq > again.seq
+
+
+def test_cancel_is_heard_after_an_outage(own_site: Site, user: str) -> None:
+    own_site.start_worker()
+    task_id = own_site.delay("waits", user)
+    wait_until_stored(own_site, user, task_id, TaskState.PROGRESS)
+
+    own_site.redis.restart(keep_data=False)
+    wait_until_stored(own_site, user, task_id, TaskState.PROGRESS)
+    own_site.jobpush.cancel(task_id)
+
+    wait_until_stored(own_site, user, task_id, TaskState.REVOKED)
+
+
+def test_redis_that_hangs_does_not_hold_a_task_up(own_site: Site, user: str, tmp_path: Path) -> None:
+    own_site.start_worker()
+    listener = own_site.listen(user)
+    task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    os.kill(own_site.redis.pid, signal.SIGSTOP)
+    (tmp_path / "stop").touch()
+    wait_until(lambda: f"[{task_id}] succeeded" in own_site.log)
+    os.kill(own_site.redis.pid, signal.SIGCONT)
+
+    assert listener.until_final(task_id).state is TaskState.SUCCESS
+
+
+def test_delay_waits_for_a_silent_redis_once_only(
+    silent_server: SilentServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, jobpush = make_app("memory://", silent_server.url, retry_interval=3600.0, flush_timeout=0.0)
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(50):
+            app.tasks["encode"].delay("42", "cat.mov")
+
+    assert silent_server.connections == 1
+    said = [record.message.partition(":")[0] for record in caplog.records if record.name.startswith("jobpush")]
+    assert said == ["progress can't be published, tasks run on without"]
+    worker_process_shutdown.send(sender=None)  # gives up what is left, or the end of the tests would
+    app.close()
+
+
+def test_what_delay_could_not_publish_comes_when_redis_is_back(redis_server: EmbeddedRedis, user: str) -> None:
+    app, jobpush = make_app("memory://", redis_server.url, retry_interval=0.05)
+    redis_server.kill()
+    task_ids = {app.tasks["encode"].delay(user, "cat.mov").id for _ in range(3)}
+
+    redis_server.restart(keep_data=False)
+
+    def are_there() -> bool:
+        try:
+            return {event.task_id for event in jobpush.tasks(user)} == task_ids
+        except StoreError:
+            return False
+
+    wait_until(are_there)
+    assert {event.state for event in jobpush.tasks(user)} == {TaskState.PENDING}
+    app.close()
+
+
+def test_task_that_the_broker_refuses_is_withdrawn(redis_url: str, user: str) -> None:
+    app, jobpush = make_app("redis://127.0.0.1:1/0", redis_url)
+    app.conf.broker_transport_options = {"max_retries": 0}
+
+    with pytest.raises(app.connection().connection_errors + (app.tasks["encode"].OperationalError,)):
+        app.tasks["encode"].apply_async((user, "cat.mov"), retry=False)
+
+    wait_until(lambda: jobpush.tasks(user)[0].state is TaskState.REVOKED)
+    assert jobpush.tasks(user)[0].error == "The task could not be queued"
+    app.close()
+
+
+def test_a_million_updates_make_few_events_and_the_last_is_exact(own_site: Site, user: str) -> None:
+    own_site.start_worker()
+    listener = own_site.listen(user)
+    task_id = own_site.delay("counts", user, 1_000_000)
+
+    last = listener.until_final(task_id)
+
+    assert (last.state, last.current, last.total) == (TaskState.SUCCESS, 1_000_000, 1_000_000)
+    assert len(listener.of(task_id)) < 200
+    currents = [event.current for event in listener.of(task_id)]
+    assert currents == sorted(currents)
+
+
+def test_publisher_works_in_the_child_of_a_fork(redis_url: str, user: str) -> None:
+    app, jobpush = make_app("memory://", redis_url)
+    app.tasks["encode"].delay(user, "parent.mov")  # connected, and the thread runs
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            app.tasks["encode"].apply((user, "child.mov"), task_id="child")
+            worker_process_shutdown.send(sender=None)  # as at the end of a pool's child
+        finally:
+            os._exit(0)
+
+    os.waitpid(pid, 0)
+    assert {(event.title, event.state) for event in jobpush.tasks(user)} == {
+        ("Encode parent.mov", TaskState.PENDING),
+        ("Encode child.mov", TaskState.SUCCESS),
+    }
+    app.close()
