@@ -1,4 +1,4 @@
-"""What every room's tests share: a private Redis of their own, started for the test and gone after it."""
+"""What every room's tests share: a private Redis for the test that asks, and one Chromium for the whole run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
+from tests.browsers import chromium
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,10 @@ def store(redis_url: str) -> Iterator[Store]:
     store = Store(Config(redis_url=redis_url))
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One headless Chromium for all; a visitor is a context of it."""
+    with chromium() as browser:
+        yield browser

@@ -16,17 +16,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from demo_app.video import find_ffmpeg
 from jobpush.embedded import EmbeddedRedis
-from tests.browsers import chromium
 
 #: Milliseconds that a page may take for anything; a busy machine of two cores is slow at times.
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager
