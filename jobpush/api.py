@@ -49,8 +49,12 @@ class JobPush:
         Args:
             celery_app: The Celery app; or none, and :meth:`init_celery` later, or never in a program without tasks.
             settings: Those of :class:`jobpush.config.Config`, by name. They win over ``celery_app.conf.jobpush_…``,
-                which wins over the environment (``JOBPUSH_…``). All are read on first use.
+                which wins over the environment (``JOBPUSH_…``). Those two are read on first use.
+
+        Raises:
+            ConfigurationError: If a keyword is no setting, or its value is not of the setting's kind.
         """
+        Config.load(settings, {})  # a typing error is to fail here, not at the first task
         self._settings = settings
         self._celery_app: Any = None
         self._runtime = Runtime(self._load_config)
@@ -64,7 +68,7 @@ class JobPush:
 
         self._celery_app = app
         registry.register(app, self._runtime)
-        publishing.wrap_send_task(app, self._runtime)
+        publishing.wrap_send_task(app)
         register_delivery(app, lambda: self._runtime.config)
         signals.connect()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from typing import Any
 
 from celery import current_app
 
-from ..store import TaskWrite
 from .runtime import Runtime
 
 #: Attribute of an app that holds its Runtime; Celery has no place for extensions.
@@ -38,20 +37,19 @@ def runtimes() -> list[Runtime]:
 
 @dataclass
 class Sending:
-    """A message that an app is about to send, and what the users have been told of it already."""
+    """A message that an app is about to send, and how to take back what its user has been told of it."""
 
     app: Any
-    runtime: Runtime
-    told: TaskWrite | None = None
+    withdraw: Callable[[], None] | None = None
 
 
 _sending: ContextVar[Sending | None] = ContextVar("jobpush_sending", default=None)
 
 
 @contextmanager
-def sending(app: Any, runtime: Runtime) -> Iterator[Sending]:
-    """Tell ``before_task_publish``, which Celery does not tell it, which app is sending."""
-    this = Sending(app, runtime)
+def sending(app: Any) -> Iterator[Sending]:
+    """Tell ``before_task_publish`` which app is sending; Celery does not tell it."""
+    this = Sending(app)
     token = _sending.set(this)
     try:
         yield this
@@ -59,14 +57,10 @@ def sending(app: Any, runtime: Runtime) -> Iterator[Sending]:
         _sending.reset(token)
 
 
-def current_sending() -> Sending | None:
+def current_sending() -> Sending:
     """
     The message that is being sent here.
 
     What comes by another way than the wrapped ``send_task`` is taken to be the current app's.
     """
-    if (this := _sending.get()) is not None:
-        return this
-    app = current_app._get_current_object()
-    runtime = runtime_of(app)
-    return Sending(app, runtime) if runtime else None
+    return _sending.get() or Sending(current_app._get_current_object())

@@ -9,6 +9,7 @@ from functools import cached_property
 from ..config import Config
 from ..store import Store
 from .cancels import RunningTasks
+from .forks import begin_in_children
 from .publisher import Publisher
 
 
@@ -17,6 +18,11 @@ class Runtime:
 
     def __init__(self, load_config: Callable[[], Config]) -> None:
         self._load_config = load_config
+        self.begin()
+        begin_in_children(self)
+
+    def begin(self) -> None:
+        """Start with a lock that nobody holds; what is made already takes care of itself."""
         # cached_property has no lock of its own from Python 3.12 on, and tasks may begin in many threads at once.
         self._lock = threading.RLock()
 

@@ -8,6 +8,7 @@ the store's terminal guard lets the first end of a task count.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery import signals
@@ -20,7 +21,7 @@ from .follower import CancelFollower
 from .outbox import Ending
 from .registry import runtime_of, runtimes
 from .tracked import TrackedTask, read_headers
-from .tracking import tracking_of
+from .tracking import Tracking, tracking_of
 
 
 def connect() -> None:
@@ -67,12 +68,12 @@ def on_worker_shutdown(**kwargs: Any) -> None:
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
     """The worker has the message; it may run at once, or wait for its time."""
-    runtime = runtime_of(request.app)
-    tracked = _received_task(request)
-    if runtime is None or tracked is None:
+    tracking = tracking_of(request.task) if request.task is not None else None
+    tracked = _received_task(tracking, request) if tracking is not None else None
+    if tracking is None or tracked is None or _is_waiting_retry(tracked):
         return
-    event = tracked.event(TaskState.RECEIVED)
-    runtime.publisher.submit(tracked.write(event, task_ttl=runtime.config.task_ttl))
+    runtime = tracking.runtime
+    runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
 
 
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
@@ -95,18 +96,19 @@ def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
         _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
 
 
-def _received_task(request: Any) -> TrackedTask | None:
-    task = request.task
-    tracking = tracking_of(task) if task is not None else None
-    if tracking is None:
-        return None
+def _received_task(tracking: Tracking, request: Any) -> TrackedTask | None:
     headers = request.request_dict
     tracked = read_headers(headers)
     if tracked is None:  # its publisher has no jobpush
-        tracked = tracking.identify(task, request.args, request.kwargs, headers)
+        tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:
             tracked.stamp(headers)  # which go on to the process that runs it
     return tracked
+
+
+def _is_waiting_retry(tracked: TrackedTask) -> bool:
+    """Whether it is to try again later: until then its user is to see RETRY, and why."""
+    return tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time()
 
 
 def _end(app: Any, ending: Ending) -> None:

@@ -114,6 +114,25 @@ def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str)
     assert listener.states(task_id) == ["PENDING", "STARTED", "FAILURE"]
 
 
+def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("hard_limited", user)
+    last = listener.until_final(task_id)
+
+    listener.until_final(site.delay("encode", user, "next.mov"))
+
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    assert (last.error, last.current) == ("It took too long", 1)
+
+
+def test_waiting_retry_is_shown_until_it_runs(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("retries", user, 1, 1)
+
+    listener.until_final(task_id)
+
+    after_retry = [event.state.value for event in listener.of(task_id) if event.attempt == 2]
+    assert after_retry == ["STARTED", "PROGRESS", "SUCCESS"]
+
+
 def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("stubborn", user)
     event = listener.until_state(TaskState.PROGRESS, task_id)

@@ -135,9 +135,7 @@ def test_data_that_cannot_be_sent_is_left_out_with_one_line(
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize(
-    ("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\ud800 <b>")]
-)
+@pytest.mark.parametrize(("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\ud800 <b>")])
 def test_any_message_is_sent_as_text(eager: Eager, message: Any, shown: str) -> None:
     assert last_of(eager, lambda: progress.update(message=message)).message == shown
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from billiard.exceptions import TimeLimitExceeded
 from celery import Celery
 from celery.exceptions import Ignore
 
@@ -18,16 +19,19 @@ class Impolite(Exception):
     """An error whose own text is not for users."""
 
 
-def make_app(broker_url: str, redis_url: str | None, **settings: Any) -> tuple[Celery, JobPush]:
+def make_app(
+    broker_url: str, redis_url: str | None, *, backend_url: str | None = None, **settings: Any
+) -> tuple[Celery, JobPush]:
     """
     A Celery app with all tasks of the tests, and its JobPush.
 
     Args:
         broker_url: Redis that carries the tasks.
         redis_url: Redis that carries the events; ``None``: the broker.
+        backend_url: Where results are kept; ``None``: nowhere.
         settings: More for ``JobPush``.
     """
-    app = Celery("watched", broker=broker_url, backend=None, set_as_current=False)
+    app = Celery("watched", broker=broker_url, backend=backend_url, set_as_current=False)
     app.conf.update(
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
@@ -79,10 +83,10 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("retries", bind=True, max_retries=5)
     @jobpush.track(user="user_id")
-    def retries(self: Any, user_id: str, failures: int) -> None:
+    def retries(self: Any, user_id: str, failures: int, countdown: float = 0) -> None:
         progress.update(self.request.retries + 1, total=10)
         if self.request.retries < failures:
-            raise self.retry(exc=OSError("disk is busy"), countdown=0)
+            raise self.retry(exc=OSError("disk is busy"), countdown=countdown)
 
     @task("autoretries", autoretry_for=(OSError,), max_retries=1, retry_backoff=False, default_retry_delay=0)
     @jobpush.track(user="user_id")
@@ -148,6 +152,12 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def reports(user_id: str, steps: list[dict[str, Any]]) -> None:
         for step in steps:
             progress.update(**step)
+
+    @task("hard_limited", time_limit=1)
+    @jobpush.track(user="user_id", errors={TimeLimitExceeded: "It took too long"})
+    def hard_limited(user_id: str) -> None:
+        progress.update(1, total=2)
+        time.sleep(60)
 
     @task("counts")
     @jobpush.track(user="user_id")

@@ -1,0 +1,137 @@
+"""Notifications, questions and signatures: what an application calls itself."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import pytest
+import redis
+
+from jobpush import (
+    ConfigurationError,
+    EventError,
+    InvalidChannelName,
+    InvalidData,
+    InvalidEventName,
+    InvalidUserId,
+    JobPush,
+    MissingSetting,
+    StoreError,
+    TaskNotFound,
+)
+
+#: The example of Pusher's documentation, "Auth signatures".
+KEY, SECRET = "278d425bdf160c739803", "7ad3773142a6692b25b8"
+
+
+@pytest.fixture
+def jobpush(redis_url: str) -> JobPush:
+    return JobPush(redis_url=redis_url, key=KEY, secret=SECRET)
+
+
+def test_notify_reaches_each_user_once(jobpush: JobPush, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        receipt = jobpush.notify(["42", 7, "42"], "greeting", {"text": "hello"})
+
+        assert set(receipt.ids) == {"#server-to-user-42", "#server-to-user-7"}
+        assert receipt.connections == 0
+        ((_, entry),) = client.xrange("jobpush:{user:42}:stream")
+        assert b'"event":"greeting"' in entry[b"m"]
+
+
+def test_trigger_leaves_out_the_one_who_knows(jobpush: JobPush, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        jobpush.trigger("news", "headline", "text", exclude="1.2")
+
+        ((_, entry),) = client.xrange("jobpush:{channel:news}:stream")
+        assert entry[b"h"].split(b" ")[3] == b"1.2"
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda jobpush: jobpush.notify("", "event"), InvalidUserId),
+        (lambda jobpush: jobpush.notify("42", "pusher:event"), InvalidEventName),
+        (lambda jobpush: jobpush.notify("42", ""), InvalidEventName),
+        (lambda jobpush: jobpush.notify("42", "event", object()), InvalidData),
+        (lambda jobpush: jobpush.notify("42", "event", "x" * 10_241), InvalidData),
+        (lambda jobpush: jobpush.trigger("no spaces", "event"), InvalidChannelName),
+        (lambda jobpush: jobpush.trigger(["fine", "no/slash"], "event"), InvalidChannelName),
+        (lambda jobpush: jobpush.trigger("news", "event", exclude="1.2\n"), EventError),
+        (lambda jobpush: jobpush.cancel("nobody knows"), TaskNotFound),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_the_reason(jobpush: JobPush, call: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        call(jobpush)
+
+
+def test_user_without_tasks_has_none(jobpush: JobPush) -> None:
+    assert jobpush.tasks("42") == []
+
+
+def test_redis_away_is_an_error_for_who_asks() -> None:
+    with pytest.raises(StoreError):
+        JobPush(redis_url="unix:///nowhere/redis.sock").notify("42", "event")
+
+
+def test_channel_is_authorised_as_pusher_documents(jobpush: JobPush) -> None:
+    assert jobpush.authorize_channel("1234.1234", "private-foobar") == {
+        "auth": f"{KEY}:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+    }
+
+
+def test_presence_channel_is_authorised_with_its_member(jobpush: JobPush) -> None:
+    answer = jobpush.authorize_channel("1.2", "presence-room", {"user_id": 10, "user_info": {"name": "Ada"}})
+
+    assert json.loads(answer["channel_data"]) == {"user_id": "10", "user_info": {"name": "Ada"}}
+    assert answer["auth"].startswith(f"{KEY}:")
+
+
+def test_user_is_authenticated_under_the_id_that_channels_know(jobpush: JobPush) -> None:
+    answer = jobpush.authenticate_user("1.2", {"id": "a:b", "name": "Ada"})
+
+    assert json.loads(answer["user_data"]) == {"id": "=u=a=3Ab", "name": "Ada"}
+    assert answer["auth"].startswith(f"{KEY}:")
+
+
+@pytest.mark.parametrize("socket_id", ["", "1", "1.2.3", "a.b", "1.2\n", "1.2:private-x", "١.٢", None, 1.2])
+def test_socket_id_that_is_none_is_never_signed(jobpush: JobPush, socket_id: Any) -> None:
+    with pytest.raises(EventError, match="socket_id looks like"):
+        jobpush.authorize_channel(socket_id, "private-foobar")
+    with pytest.raises(EventError, match="socket_id looks like"):
+        jobpush.authenticate_user(socket_id, {"id": "42"})
+
+
+@pytest.mark.parametrize("user_data", [{}, {"id": None}, {"id": ""}, {"id": True}, {"id": "x" * 129}])
+def test_user_without_an_id_is_never_signed(jobpush: JobPush, user_data: dict[str, Any]) -> None:
+    with pytest.raises(InvalidUserId):
+        jobpush.authenticate_user("1.2", user_data)
+
+
+def test_presence_without_a_user_is_never_signed(jobpush: JobPush) -> None:
+    with pytest.raises(InvalidUserId):
+        jobpush.authorize_channel("1.2", "presence-room")
+
+
+def test_nothing_is_signed_without_a_secret(redis_url: str) -> None:
+    with pytest.raises(MissingSetting, match="JOBPUSH_SECRET"):
+        JobPush(redis_url=redis_url, key=KEY).authorize_channel("1.2", "private-foobar")
+
+
+def test_unknown_setting_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="redis_uri"):
+        JobPush(redis_uri="redis://localhost")
+
+
+def test_example_of_the_docstring_runs(redis_url: str) -> None:
+    _, _, block = (JobPush.__doc__ or "").partition("Example::\n")
+    broker_url = redis_url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+    names: dict[str, Any] = {"__name__": "example"}
+
+    exec(textwrap.dedent(block).replace("redis://localhost", broker_url), names)  # noqa: S102 - it is ours
+
+    assert [event.title for event in names["jobpush"].tasks("42")] == ["Encode cat.mov"]
+    names["celery_app"].close()

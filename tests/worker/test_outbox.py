@@ -1,0 +1,90 @@
+"""What waits for Redis: in order while it answers, bounded while it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobpush.events import TaskState
+from jobpush.store import TaskWrite
+from jobpush.worker import outbox as outbox_module
+from jobpush.worker.outbox import Ending, Line, Outbox
+from jobpush.worker.tracked import TrackedTask
+
+
+def write(state: TaskState, task_id: str = "one") -> TaskWrite:
+    task = TrackedTask(task_id, "42", "encode", "Encode", created_at=1.0)
+    return task.write(task.event(state), task_ttl=60)
+
+
+def states(writes: list[TaskWrite]) -> list[str]:
+    return [f"{write.event.task_id} {write.event.state}" for write in writes]
+
+
+def test_newer_progress_replaces_older_and_nothing_else() -> None:
+    outbox = Outbox()
+
+    for state in ("STARTED", "PROGRESS", "PROGRESS", "RETRY", "STARTED", "PROGRESS", "SUCCESS"):
+        outbox.add(write(TaskState(state)))
+
+    assert states(outbox.take(100).writes) == [
+        *("one STARTED", "one PROGRESS", "one RETRY"),
+        *("one STARTED", "one PROGRESS", "one SUCCESS"),
+    ]
+    assert not outbox
+
+
+def test_only_the_newest_is_kept_where_redis_is_away() -> None:
+    outbox = Outbox()
+
+    outbox.add(write(TaskState.STARTED))
+    outbox.add(write(TaskState.SUCCESS), only_newest=True)
+
+    assert states(outbox.take(100).writes) == ["one SUCCESS"]
+
+
+def test_what_comes_back_gives_way_to_what_is_newer() -> None:
+    outbox = Outbox()
+    outbox.add(write(TaskState.SUCCESS, "one"))
+    outbox.add(write(TaskState.STARTED, "three"))
+
+    outbox.put_back(
+        [write(TaskState.STARTED, "one"), write(TaskState.STARTED, "two"), write(TaskState.PROGRESS, "two")], []
+    )
+
+    assert sorted(states(outbox.take(100).writes)) == ["one SUCCESS", "three STARTED", "two PROGRESS"]
+
+
+def test_oldest_gives_way_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_TASKS", 2)
+    outbox = Outbox()
+
+    for task_id in ("one", "two", "three"):
+        outbox.add(write(TaskState.SUCCESS, task_id))
+        outbox.add_ending(Ending(task_id, TaskState.FAILURE))
+
+    batch = outbox.take(100)
+    assert states(batch.writes) == ["two SUCCESS", "three SUCCESS"]
+    assert [ending.task_id for ending in batch.endings] == ["two", "three"]
+    assert outbox.dropped == 2
+
+
+def test_first_end_that_is_told_counts() -> None:
+    outbox = Outbox()
+
+    outbox.add_ending(Ending("one", TaskState.REVOKED))
+    outbox.add_ending(Ending("one", TaskState.FAILURE, "later"))
+
+    assert outbox.take(100).endings == [Ending("one", TaskState.REVOKED)]
+
+
+def test_take_is_bounded_and_takes_endings_last() -> None:
+    outbox = Outbox()
+    outbox.add_ending(Ending("four", TaskState.REVOKED))
+    for task_id in ("one", "two", "three"):
+        outbox.add(write(TaskState.STARTED, task_id))
+    outbox.add_line(Line("42", "one", "text", "info", 1.0))
+
+    first, second = outbox.take(2), outbox.take(2)
+
+    assert (states(first.writes), first.endings, len(first.lines)) == (["one STARTED", "two STARTED"], [], 1)
+    assert (states(second.writes), len(second.endings), second.lines) == (["three STARTED"], 1, [])

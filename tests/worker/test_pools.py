@@ -1,0 +1,55 @@
+"""The pools that run everything in one process, and children that don't live long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from celery.exceptions import TaskRevokedError
+
+from jobpush.events import TaskState
+
+from .conftest import Site, as_broker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jobpush.embedded import EmbeddedRedis
+
+
+@pytest.mark.parametrize("pool", [("-P", "solo"), ("-P", "threads", "-c", "2"), ("-c", "1", "--max-tasks-per-child=1")])
+def test_every_state_is_told_and_a_cancel_heard(own_site: Site, user: str, pool: tuple[str, ...]) -> None:
+    own_site.start_worker(*pool)
+    listener = own_site.listen(user)
+
+    ends = own_site.delay("encode", user, "cat.mov")
+    listener.until_final(ends)
+    waits = own_site.delay("waits", user)
+    listener.until_state(TaskState.PROGRESS, waits)
+    own_site.jobpush.cancel(waits)
+    listener.until_final(waits)
+    retries = own_site.delay("retries", user, 1)
+    listener.until_final(retries)
+
+    assert listener.states(ends) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    assert listener.states(waits) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
+    assert listener.states(retries) == [
+        *("PENDING", "STARTED", "PROGRESS", "RETRY"),
+        *("STARTED", "PROGRESS", "SUCCESS"),
+    ]
+
+
+def test_who_waits_for_the_result_of_a_cancelled_task_is_told(
+    redis_server: EmbeddedRedis, user: str, tmp_path: Path
+) -> None:
+    site = Site(redis_server, redis_server, tmp_path, backend_url=as_broker(redis_server.url))
+    site.start_worker("-c", "1")
+    listener = site.listen(user)
+    task_id = site.delay("waits", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    site.jobpush.cancel(task_id)
+
+    with pytest.raises(TaskRevokedError):
+        site.app.AsyncResult(task_id).get(timeout=30)
+    site.close()
