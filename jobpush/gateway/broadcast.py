@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..protocol import messages
 from .frames import header_size, text_header
 
 if TYPE_CHECKING:
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
 class Message(NamedTuple):
     """What the store publishes: a header that the hub reads, and members of a frame that nobody does."""
 
-    stream_id: bytes
+    #: Its place in the history; ``None`` for what is in none.
+    stream_id: bytes | None
     #: Escaped id of the task it is about, ``b"-"`` for none.
     task_id: bytes
     #: Whether it is a snapshot of that task, which says all that older ones said.
@@ -35,7 +35,15 @@ def read_message(payload: bytes) -> Message:
     """
     header, _, members = payload.partition(b"\n")
     stream_id, task_id, seq, final, excluded = header.split(b" ")
-    return Message(stream_id, task_id, seq != b"0", final == b"1" or seq == b"0", excluded, members)
+    is_snapshot = task_id != b"-" and seq != b"0"
+    return Message(
+        None if stream_id == b"-" else stream_id,
+        task_id,
+        is_snapshot,
+        not is_snapshot or final == b"1",
+        excluded,
+        members,
+    )
 
 
 class Broadcast:
@@ -58,7 +66,7 @@ class Broadcast:
         self.is_pinned = is_pinned
         #: Socket id of the connection that is not to hear it.
         self.excluded = None if excluded == b"-" else excluded.decode()
-        text = messages.event(channel.wire_name, members, stream_id)
+        text = b'{"channel":"%b",%b%b' % (channel.wire_name, members, _tail(stream_id))
         #: The WebSocket frame.
         self.frame = text_header(len(text)) + text
 
@@ -77,8 +85,12 @@ class Broadcast:
         text = self.text
         if stream_id == self.stream_id:
             return text
-        bare = text[: -len(b',"id":"' + self.stream_id + b'"}')]
-        return bare + (b"}" if stream_id is None else b',"id":"' + stream_id + b'"}')
+        return text[: -len(_tail(self.stream_id))] + _tail(stream_id)
+
+
+def _tail(stream_id: bytes | None) -> bytes:
+    """What a message ends with."""
+    return b"}" if stream_id is None else b',"id":"%b"}' % stream_id
 
 
 class Batch:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wsproto.frame_protocol import Opcode, ParseFailed
 
+from ..channels import Topic
 from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
@@ -19,6 +20,7 @@ from .frames import FrameReader, Oversized, close_code, close_frame, pong_frame,
 from .outbox import Outbox
 
 if TYPE_CHECKING:
+    from .census import Count
     from .hub import Hub
     from .topics import Channel
 
@@ -53,7 +55,18 @@ class Connection(ABC):
     """
 
     # There are many thousands of them, most of them idle: no __dict__, and what is not needed is None.
-    __slots__ = ("_actions", "_events", "_on_gone", "_outbox", "channels", "fd", "hub", "is_closing", "protocol")
+    __slots__ = (
+        "_actions",
+        "_events",
+        "_on_gone",
+        "_outbox",
+        "channels",
+        "counts",
+        "fd",
+        "hub",
+        "is_closing",
+        "protocol",
+    )
 
     def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
         self.hub = hub
@@ -62,6 +75,8 @@ class Connection(ABC):
         self._on_gone = on_gone
         #: The channels it hears or is about to; see :meth:`Joins.begin`.
         self.channels: tuple[Channel, ...] = ()
+        #: What it counts for; see :class:`Census`.
+        self.counts: tuple[Count, ...] = ()
         #: Whether it hears and says nothing any more but its last words.
         self.is_closing = False
         self._outbox: Outbox | None = None
@@ -200,8 +215,8 @@ class Connection(ABC):
                     self.hub.publish(self, action)
                 case Close(code, reason):
                     self.close(code, reason)
-                case SignIn():
-                    pass  # the protocol remembers the user, who hears nothing before a join
+                case SignIn(user):
+                    self.hub.census.enter(self, Topic(f"user:{user.id}"))
 
     def go_on(self) -> None:
         """A join has ended, this way or that: do what has waited for it."""
@@ -223,8 +238,7 @@ class Connection(ABC):
     def _leave_all(self) -> None:
         self.is_closing = True
         self._actions = None
-        for channel in self.channels:
-            self.hub.joins.leave(self, channel.name)
+        self.hub.joins.leave_all(self)
 
     def gone(self) -> None:
         """The socket is closed; who holds the connection may let go."""

@@ -70,7 +70,7 @@ class Hub:
         self._link = CommandLink(
             self.loop,
             config.redis_url,
-            scripts=commands.scripts,
+            scripts=(*commands.scripts, *Census.scripts(config)),
             on_up=self._on_link_up,
         )
         self._subscriber = Subscriber(
@@ -86,8 +86,8 @@ class Hub:
             unsubscribe=self._subscriber.unsubscribe,
             linger=config.linger,
         )
-        self._census = Census(self.loop, self._link, commands, self._topics, config.lease)
-        self.joins = Joins(self.loop, self._link, commands, self._topics, self._census)
+        self.census = Census(self.loop, self._link, config)
+        self.joins = Joins(self.loop, self._link, commands, self._topics, self.census)
         #: By descriptor, in slices for the tick.
         self._connections: list[dict[int, Connection]] = [{} for _ in range(_SLICES)]
         self._slice = 0
@@ -155,7 +155,7 @@ class Hub:
             self.loop.close()
 
     def _on_link_up(self) -> None:
-        self._census.repeat()
+        self.census.on_link_up()
         self.joins.on_link_up()
 
     def _take_over(self, arrival: Arrival) -> None:
@@ -181,7 +181,7 @@ class Hub:
             lost, self._lost = self._lost, []
             for connection in lost:
                 self._bury(connection)
-        self._census.flush()  # before the joins: who learns of one is to find it counted
+        self.census.flush()  # before the joins: who learns of one is to find it counted
         self.joins.ask()
         self._subscriber.flush()
         self._link.flush()
@@ -212,7 +212,7 @@ class Hub:
             self._link.tick()
             self._subscriber.tick()
             self._topics.tick(now)
-            self._census.tick()
+            self.census.tick()
         if self._drain_until is not None:
             self._drain(self._drain_until)
 
@@ -241,7 +241,7 @@ class Hub:
         for connections in self._connections:
             for connection in list(connections.values()):
                 self._bury(connection)
-        self._census.end()
+        self.census.end()
         self._link.flush()
         self._link.stop()
         self._subscriber.stop()

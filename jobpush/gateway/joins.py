@@ -18,9 +18,10 @@ from ..protocol import messages
 from ..protocol.actions import Join, Member
 from ..store.commands import NEVER, HubCommands
 from ..store.link import CommandLink, LinkLost
+from ..store.presence import occupancy_topic
 from .broadcast import Broadcast, read_message
 from .loop import Loop
-from .topics import CatchUp, Topics
+from .topics import CatchUp, Channel, Topics
 
 if TYPE_CHECKING:
     from .census import Census
@@ -76,15 +77,24 @@ class Joins:
                     self._ready.extend(channel.catch_ups)
 
     def leave(self, connection: Connection, name: str) -> None:
-        """A connection no longer hears a channel."""
-        for channel in connection.channels:
-            if channel.name == name:
-                connection.channels = tuple(one for one in connection.channels if one is not channel)
-                channel.discard(connection)
-                if not any(one.topic is channel.topic for one in connection.channels):
-                    self._census.remove(channel.topic)
-                self._topics.release(channel, self._loop.now)
-                return
+        """A connection no longer hears a channel, by its own wish."""
+        channel = next((one for one in connection.channels if one.name == name), None)
+        if channel is None:
+            return
+        connection.channels = tuple(one for one in connection.channels if one is not channel)
+        self._discard(connection, channel)
+        user = connection.protocol.user
+        topic = occupancy_topic(name)
+        still_counts = any(occupancy_topic(one.name) == topic for one in connection.channels)
+        if not still_counts and not (user and topic == f"user:{user.id}"):
+            self._census.leave(connection, topic)
+
+    def leave_all(self, connection: Connection) -> None:
+        """A connection is lost."""
+        channels, connection.channels = connection.channels, ()
+        for channel in channels:
+            self._discard(connection, channel)
+        self._census.leave_all(connection)
 
     def ask(self) -> None:
         """Ask Redis for the histories that the wake-up has made necessary."""
@@ -122,12 +132,15 @@ class Joins:
     def _begin(self, connection: Connection, join: Join, name: Topic) -> None:
         topic = self._topics.hear(name)
         channel = topic.channel(join.channel)
-        if not any(one.topic is topic for one in connection.channels):
-            self._census.add(topic)
         connection.channels += (channel,)
+        self._census.enter(connection, occupancy_topic(channel.name))
         catch_up = channel.begin_catch_up(connection, join)
         if catch_up is not None and topic.is_confirmed:
             self._ready.append(catch_up)
+
+    def _discard(self, connection: Connection, channel: Channel) -> None:
+        channel.discard(connection)
+        self._topics.release(channel, self._loop.now)
 
     def _answered(self, catch_up: CatchUp, attempt: int, reply: Any) -> None:
         if catch_up.attempt != attempt or catch_up not in catch_up.channel.catch_ups:

@@ -30,7 +30,7 @@ class CatchUp:
         is_join: Whether they have just come, and are to be told that they have joined.
     """
 
-    __slots__ = ("attempt", "batch", "channel", "connections", "is_asked", "is_join", "position", "since")
+    __slots__ = ("attempt", "batch", "channel", "connections", "is_asked", "is_join", "is_live", "position", "since")
 
     def __init__(self, channel: Channel, since: str, *, is_join: bool) -> None:
         self.channel = channel
@@ -44,11 +44,16 @@ class CatchUp:
         self.attempt = 0
         #: Once they have the history: up to which id.
         self.position: bytes | None = None
+        #: Whether the live events have come beyond that.
+        self.is_live = False
 
     def hear(self, broadcast: Broadcast) -> None:
         """Keep what is said while they catch up, unless the history held it."""
-        if self.position is None or stream_position(broadcast.stream_id) > stream_position(self.position):
-            self.batch.add(broadcast)
+        if self.position is not None and broadcast.stream_id is not None:
+            if stream_position(broadcast.stream_id) <= stream_position(self.position):
+                return
+            self.is_live = True
+        self.batch.add(broadcast)
 
     def has_caught_up(self, position: bytes) -> None:
         """They have the history; drop of what was kept what that held."""
@@ -115,7 +120,7 @@ class Channel:
             return  # all of them have gone
         self.catch_ups.remove(catch_up)
         live, position = self.topic.position, catch_up.position
-        if position is None or (live is not None and stream_position(live) >= stream_position(position)):
+        if position is not None and live is not None and stream_position(live) >= stream_position(position):
             self.connections.update(catch_up.connections)
             return
         for other in self.catch_ups:
@@ -147,8 +152,9 @@ class Channel:
             if catch_up.position is not None and len(catch_up.batch):
                 has_excluded = catch_up.batch.has_excluded
                 _deliver(set(catch_up.connections), catch_up.batch.take(), has_excluded)
-                self.catch_ups.remove(catch_up)
-                self.connections.update(catch_up.connections)
+                if catch_up.is_live:
+                    self.catch_ups.remove(catch_up)
+                    self.connections.update(catch_up.connections)
 
 
 def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> None:
@@ -165,7 +171,7 @@ def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excl
 class TopicState:
     """A topic that this process hears, or is about to."""
 
-    __slots__ = ("is_confirmed", "key", "listeners", "name", "position", "tasks", "whole")
+    __slots__ = ("is_confirmed", "key", "name", "position", "tasks", "whole")
 
     def __init__(self, name: Topic, key: bytes) -> None:
         self.name = name
@@ -175,8 +181,6 @@ class TopicState:
         self.is_confirmed = False
         #: Stream id of its last live event since it was confirmed; ``None``: none yet.
         self.position: bytes | None = None
-        #: Connections that hear it, by one channel or more.
-        self.listeners = 0
         #: Its channels: those that carry all of it, by name, and those of one task, by the task's id.
         self.whole: dict[str, Channel] = {}
         self.tasks: dict[bytes, Channel] = {}
@@ -279,7 +283,8 @@ class Topics:
         except ValueError:
             logger.warning("dropped a message on %r that jobpush did not write", key)
             return
-        topic.position = message.stream_id
+        if message.stream_id is not None:
+            topic.position = message.stream_id
         for channel in topic.whole.values():
             self._note(channel, message)
         if topic.tasks:

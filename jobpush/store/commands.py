@@ -11,8 +11,6 @@ from .scripts import Call, Command, Script, load
 
 #: Before any event there can be: since this id, no history is whole.
 NEVER = "0-0"
-#: Seconds that the counts of a gateway outlive its last word about them; it repeats them before.
-COUNTS_TTL = 7_200
 
 
 def stream_position(stream_id: bytes) -> tuple[int, int]:
@@ -70,22 +68,3 @@ class HubCommands:
     def owner(self, task_id: str) -> Command:
         """Ask for the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""
         return "GET", self.keys.owner(unescape_id(task_id))
-
-    def renew_lease(self, gateway_id: str, until: float) -> list[Command]:
-        """Say that a gateway is alive until ``until`` (Unix seconds); forget those that died long ago."""
-        gateways = self.keys.gateways
-        return [
-            ("ZADD", gateways, until, gateway_id),
-            ("ZREMRANGEBYSCORE", gateways, "-inf", until - COUNTS_TTL),
-        ]
-
-    def end_lease(self, gateway_id: str) -> Command:
-        """Say that a gateway is gone."""
-        return "ZREM", self.keys.gateways, gateway_id
-
-    def count(self, gateway_id: str, topic: Topic, connections: int) -> list[Command]:
-        """Say how many connections of a gateway hear a topic."""
-        key = self.keys.connections(topic)
-        if not connections:
-            return [("HDEL", key, gateway_id)]
-        return [("HSET", key, gateway_id, connections), ("EXPIRE", key, COUNTS_TTL)]
