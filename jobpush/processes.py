@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class ChildProcess:
 
         Args:
             command: Program and arguments; no shell is involved.
-            log: File for its output, appended to. ``None``: it writes to our own output.
+            log: File for its output, appended to. ``None``: all of it goes to our standard error.
             environment: The child's whole environment. ``None``: ours.
             descriptors: Open files and sockets of ours that the child inherits under the same numbers.
             leftovers: Folders and files that the guard removes if we vanish.
@@ -55,7 +56,7 @@ class ChildProcess:
             self._process = subprocess.Popen(  # noqa: S603 - a list of ours, and no shell sees it
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=output or sys.stderr,
                 stderr=output,
                 env=environment,
                 pass_fds=descriptors,

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,45 +19,55 @@ from jobpush.embedded import EmbeddedRedis
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """The folder for temporary files of a demo and of all that it starts; also how we know its processes."""
-    folder = tmp_path / "temporary files"
-    folder.mkdir()
-    return folder
+def temporary() -> Iterator[Path]:
+    """
+    The folder for temporary files of a demo and of all that it starts; also how we know its processes.
+
+    Its name is short, for it holds a socket too, whose path may have some hundred characters only.
+    """
+    with tempfile.TemporaryDirectory(prefix="a demo's ") as folder:
+        yield Path(folder)
 
 
-def start(temporary: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(temporary: Path, *options: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    """A demo that begins to start; what the test does not end is killed."""
+    with subprocess.Popen(
         [sys.executable, "-m", "jobpush", "demo", "--no-open", *(options or ("--port", "0"))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary), "DEMO_OF": str(temporary), **settings},
+        env={**os.environ, "TMPDIR": str(temporary), **settings},
         start_new_session=True,
-    )
-
-
-@contextmanager
-def running(temporary: Path, *options: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A demo that is ready, and its URL; what the test does not end is killed."""
-    with start(temporary, *options, **settings) as demo:
+    ) as demo:
         try:
-            assert demo.stdout is not None
-            line = demo.stdout.readline()
-            url = next((word for word in line.split() if word.startswith("http://")), None)
-            assert url, demo.communicate()[1]
-            yield demo, url
+            yield demo
         finally:
             demo.kill()
 
 
+@contextmanager
+def running(temporary: Path, *options: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A demo that is ready, and its URL."""
+    with started(temporary, *options, **settings) as demo:
+        assert demo.stdout is not None
+        line = demo.stdout.readline()
+        url = next((word for word in line.split() if word.startswith("http://")), None)
+        assert url, demo.communicate()[1]
+        yield demo, url
+
+
 def processes_of(temporary: Path) -> dict[int, str]:
-    """Command lines by process id, of all that descends from the demo: they inherit its environment."""
-    mark = f"DEMO_OF={temporary}".encode()
+    """
+    Command lines by process id, of all that descends from the demo.
+
+    They inherit its environment; Redis, which writes its title over that, works in a folder of the demo's.
+    """
+    mark = f"TMPDIR={temporary}".encode()
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes():
+            if mark in (process / "environ").read_bytes() or (process / "cwd").readlink().is_relative_to(temporary):
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue  # it ended while we looked
@@ -122,7 +133,7 @@ def test_demo_ends_when_a_part_of_it_dies_and_says_which(temporary: Path, word: 
 
 
 def test_demo_that_is_ended_while_it_starts_leaves_nothing(temporary: Path) -> None:
-    with start(temporary, "--verbose", "--port", "0") as demo:
+    with started(temporary, "--verbose", "--port", "0") as demo:
         assert demo.stderr is not None
         demo.stderr.readline()  # a part has begun to speak
 
@@ -133,19 +144,20 @@ def test_demo_that_is_ended_while_it_starts_leaves_nothing(temporary: Path) -> N
     assert_nothing_is_left(temporary)
 
 
-def test_demo_whose_worker_can_not_start_shows_why_and_leaves_nothing(temporary: Path) -> None:
-    with start(temporary, JOBPUSH_MIN_INTERVAL="often") as demo:
+def test_demo_whose_parts_can_not_start_shows_why_and_leaves_nothing(temporary: Path) -> None:
+    with started(temporary, JOBPUSH_DEMO_MAX_BYTES="many") as demo:
         _, errors = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
-    assert "JOBPUSH_MIN_INTERVAL must be of the kind float, not 'often'" in errors
+    assert "ended with status" in errors
+    assert "ValueError: invalid literal for int() with base 10: 'many'" in errors
     assert_nothing_is_left(temporary)
 
 
 def test_demo_on_a_port_in_use_says_so_at_once(temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with start(temporary, "--port", str(port)) as demo:
+        with started(temporary, "--port", str(port)) as demo:
             output, errors = demo.communicate(timeout=60)
 
     assert (demo.returncode, output, errors) == (1, "", f"Error: port {port} is in use; choose another\n")
@@ -164,7 +176,7 @@ def test_demo_uses_the_redis_that_it_is_given(temporary: Path, redis_server: Emb
 
 
 def test_demo_with_a_redis_that_does_not_answer_says_so_at_once(temporary: Path) -> None:
-    with start(temporary, JOBPUSH_REDIS_URL="unix:///nowhere/redis.sock") as demo:
+    with started(temporary, JOBPUSH_REDIS_URL="unix:///nowhere/redis.sock") as demo:
         _, errors = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
@@ -177,7 +189,7 @@ def test_demo_without_ffmpeg_says_what_to_install(temporary: Path, tmp_path: Pat
     hidden.mkdir()
     (hidden / "__init__.py").write_text("def get_ffmpeg_exe(): raise RuntimeError('No ffmpeg exe could be found.')")
 
-    with start(temporary, PATH="", PYTHONPATH=str(tmp_path)) as demo:
+    with started(temporary, PATH="", PYTHONPATH=str(tmp_path)) as demo:
         output, errors = demo.communicate(timeout=60)
 
     assert (demo.returncode, output) == (1, "")

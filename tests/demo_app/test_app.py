@@ -317,7 +317,7 @@ def test_sample_is_a_video_for_who_is_signed_in(app: Flask, sign_in: SignIn, use
 def test_upload_that_was_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
     put(client, video_id=video_id)
-    assert client.post(f"/jobpush/tasks/{video_id}/cancel", headers=OURS).status_code == 202
+    demo.tasks.jobpush.cancel(video_id)
 
     client.get("/videos")
 
