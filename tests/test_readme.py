@@ -1,0 +1,71 @@
+"""The README's examples do what it says they do."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import render_template_string
+
+from jobpush import JobPush
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(source: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(source, "README.md", "exec"), names)  # noqa: S102
+    return names
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
+    monkeypatch.setenv("JOBPUSH_KEY", "my-app")
+    monkeypatch.setenv("JOBPUSH_SECRET", "0123456789abcdef")
+
+
+def test_the_worker_example_moves_the_bar_of_its_user() -> None:
+    names = run(blocks("python")[0])
+    names["celery_app"].conf.task_always_eager = True
+
+    names["encode"].delay("42", "cat.mov")
+
+    (task,) = wait_for_the_end(names["jobpush"], "42")
+    assert (task.title, task.state.value, task.current, task.total) == ("Encode cat.mov", "SUCCESS", 4000, 4000)
+
+
+def wait_for_the_end(jobpush: JobPush, user_id: str) -> list[Any]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        tasks = jobpush.tasks(user_id)
+        if tasks and tasks[0].state.is_final:
+            return tasks
+    raise AssertionError("the task did not end")
+
+
+def test_the_site_example_gives_a_page_all_that_it_needs() -> None:
+    app = run(blocks("python")[1])["app"]
+    (template,) = blocks("html")
+
+    with app.test_request_context("/"):
+        page = render_template_string(template)
+
+    assert 'data-key="my-app"' in page
+    script = re.search(r'src="(/jobpush/static/jobpush.js)"', page)
+    assert script
+    assert app.test_client().get(script[1]).status_code == 200
+
+
+def test_the_examples_are_as_short_as_promised() -> None:
+    lines = [line for block in blocks("python")[:2] + blocks("html") for line in block.splitlines()]
+
+    code = [line for line in lines if line and not line.startswith(("from", "import", "def ", "    "))]
+    assert len(code) < 15
