@@ -13,9 +13,9 @@ from celery.exceptions import Ignore
 
 from ..errors import TaskCancelled
 from ..events import TaskState
-from ..store import Outcome
-from .progress import current_progress, running
+from .progress import current_progress, progress, running
 from .running import RunningTask
+from .runtime import Runtime
 from .tracked import TrackedTask, read_headers
 from .tracking import Tracking, attach
 
@@ -38,10 +38,18 @@ def tracked_function(tracking: Tracking, function: Callable[..., Any]) -> Callab
         task = current_task._get_current_object() if current_task else None
         if task is None or task.request.called_directly or _is_inside(task.request):
             return function(*args, **kwargs)
-        tracked = _identify(tracking, task)
-        if tracked is None:
+        this = _begin(tracking, task)
+        if this is None:
             return function(*args, **kwargs)
-        return _run(tracking, task, tracked, functools.partial(function, *args, **kwargs))
+        with running(this):
+            try:
+                progress.raise_if_cancelled()
+                return function(*args, **kwargs)
+            except TaskCancelled:
+                this.finish(TaskState.REVOKED)
+                _tell_backend(task)
+                # A pool child does not outlive a foreign BaseException, but knows Ignore.
+                raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
 
     # Celery checks calls by getfullargspec, which does not follow __wrapped__.
     edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
@@ -65,6 +73,16 @@ def _is_inside(request: Any) -> bool:
     return current is not None and current is running_of(request)
 
 
+def _begin(tracking: Tracking, task: Any) -> RunningTask | None:
+    """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
+    try:
+        tracked = _identify(tracking, task)
+        return _start(tracking.runtime, task.request, tracked) if tracked is not None else None
+    except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
+        logger.exception("task %s runs without its progress being told", task.name)
+        return None
+
+
 def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
     request = task.request
     headers = headers_of(request)
@@ -77,23 +95,14 @@ def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
     return tracked
 
 
-def _run(tracking: Tracking, task: Any, tracked: TrackedTask, call: Callable[[], Any]) -> Any:
-    runtime = tracking.runtime
-    publisher = runtime.publisher
-    this = RunningTask(tracked, publisher, runtime.config)
-    setattr(task.request, _ATTRIBUTE, this)
+def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
+    this = RunningTask(tracked, runtime.publisher, runtime.config)
+    setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
-    with running(this):
-        try:
-            started = publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
-            if started and started.is_cancelled and started.outcome is not Outcome.STORED:
-                raise TaskCancelled(tracked.task_id)
-            return call()
-        except TaskCancelled:
-            this.finish(TaskState.REVOKED)
-            _tell_backend(task)
-            # A pool child does not outlive a foreign BaseException, but knows Ignore.
-            raise Ignore(f"{tracked.task_id} was cancelled by its user") from None
+    # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
+    # so none falls in between.
+    runtime.publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
+    return this
 
 
 def _tell_backend(task: Any) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..errors import StoreError, TaskNotFound
+from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from .breaker import CircuitBreaker
 from .forks import begin_in_children
@@ -181,10 +182,10 @@ class Publisher:
         return due
 
     def _publish(self, batch: Batch, changed: Sequence[RunningTask]) -> None:
-        writes = [*batch.writes, *self._snapshots(changed)]
+        writes = [*batch.writes, *(task.write(task.snapshot()) for task in changed)]
         endings: Sequence[Ending] = batch.endings
         try:
-            if not writes:
+            if self._breaker.is_open:
                 self._store.ping()
             for start in range(0, len(writes), BATCH_SIZE):
                 self._send(writes[start : start + BATCH_SIZE])
@@ -206,15 +207,6 @@ class Publisher:
         if dropped:
             logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
-    def _snapshots(self, tasks: Sequence[RunningTask]) -> list[TaskWrite]:
-        writes = []
-        for task in tasks:
-            try:
-                writes.append(task.write(task.snapshot()))
-            except Exception:  # of the application's own objects, say a message whose __str__ fails
-                logger.exception("the progress of task %s can't be told", task.tracked.task_id)
-        return writes
-
     def _ended(self, ending: Ending) -> TaskWrite | None:
         """What to publish of a task that ended elsewhere; ``None`` if it is not tracked, or known to have ended."""
         try:
@@ -223,7 +215,7 @@ class Publisher:
         except TaskNotFound:
             if ending.tracked is None:
                 return None
-            event = ending.tracked.event(ending.state)
+            event = ending.tracked.event(TaskState.PENDING)
             user_id = ending.tracked.user_id
         if event.state.rank >= ending.state.rank:
             return None
@@ -248,7 +240,7 @@ class Publisher:
     def _heed(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id
         with self._condition:
-            self._seqs[task_id] = result.seq
+            self._seqs[task_id] = max(result.seq, self._seqs.get(task_id, 0))
             self._seqs.move_to_end(task_id)
             while len(self._seqs) > MAX_SEQS:
                 self._seqs.popitem(last=False)

@@ -56,4 +56,5 @@ class RateEstimator:
         """Units per second; ``None`` while it is not known, or nothing moves."""
         if self._samples < _MIN_SAMPLES or self._elapsed < _MIN_TIME or self._units <= 0:
             return None
-        return self._units / self._time
+        rate = self._units / self._time
+        return rate if math.isfinite(rate) else None

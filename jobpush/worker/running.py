@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import operator
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..errors import EventError, InvalidData
+from ..errors import InvalidData
 from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of
 from ..store import TaskWrite
 from .outbox import Line
@@ -147,7 +148,7 @@ class RunningTask:
             current=current,
             total=total,
             percent=percent,
-            message=_shortened(self.message),
+            message=self._text(),
             rate=rate,
             eta=eta,
             started_at=self._started_at,
@@ -162,7 +163,7 @@ class RunningTask:
         try:
             total = None if self.total is None else _number(self.total)
             self._amounts = bounded_amounts(_number(self.current), total)
-        except (EventError, TypeError, ValueError, OverflowError) as exc:
+        except Exception as exc:  # EventError, or whatever an object of the application raises
             self._complain("amount", exc)
         return self._amounts
 
@@ -178,9 +179,16 @@ class RunningTask:
         if percent is None or not total or not rate:
             return None
         weight = self._span[1] if self._span else 100.0
-        if not weight:
-            return None
-        return (100.0 - percent) * total / (weight * rate)
+        eta = (100.0 - percent) * total / (weight * rate) if weight else math.inf
+        return eta if math.isfinite(eta) else None
+
+    def _text(self) -> str:
+        try:
+            text = str(self.message)
+        except Exception as exc:  # of an object of the application
+            self._complain("message", exc)
+            return ""
+        return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
     def _sendable_data(self) -> Mapping[str, Any]:
         """A copy of the data that nobody changes any more, as JSON would have it; empty if it can't be sent."""
@@ -192,7 +200,7 @@ class RunningTask:
             size = len(text.encode())
             if size > self._config.max_data:
                 raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
-        except (InvalidData, RuntimeError) as exc:  # RuntimeError: the task changed a value meanwhile
+        except Exception as exc:  # InvalidData, or a RuntimeError because the task changed a value meanwhile
             self._complain("data", exc)
             return {}
         copy: dict[str, Any] = json.loads(text)
@@ -211,8 +219,3 @@ def _number(value: Any) -> float:
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{value!r} is no number")
     return operator.index(value) if hasattr(value, "__index__") else float(value)
-
-
-def _shortened(message: object) -> str:
-    text = str(message)
-    return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"

@@ -11,7 +11,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from ..channels import escape_user_id
-from ..errors import InvalidUserId, UnknownArgument
+from ..errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ..events import error_text
 from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask
 
@@ -46,6 +46,7 @@ class Tracking:
 
         Raises:
             UnknownArgument: For the first one that it does not take.
+            ConfigurationError: If the title's braces don't match.
         """
         parameters = inspect.signature(function).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -91,7 +92,10 @@ class Tracking:
         return error_text(exc)
 
     def _named_arguments(self) -> list[str]:
-        fields = [name for _, name, _, _ in Formatter().parse(self.title or "") if name is not None]
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.title or "") if name is not None]
+        except ValueError as exc:
+            raise ConfigurationError(f"the title {self.title!r} can't be filled in: {exc}") from exc
         names = [name.partition(".")[0].partition("[")[0] for name in fields]
         return [self.user, *names] if isinstance(self.user, str) else names
 

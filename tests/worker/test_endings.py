@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from celery import states
+from celery import Celery, states
 
 from jobpush.events import TaskEvent, TaskState
 
@@ -213,6 +213,17 @@ def test_unknown_task_is_a_failure(site: Site, listener: Listener, user: str) ->
     assert (last.state, last.error) == (TaskState.FAILURE, "No worker knows the task nobody_knows")
 
 
+def test_unknown_task_that_the_store_has_not_heard_of_is_a_failure_too(
+    site: Site, listener: Listener, user: str
+) -> None:
+    stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
+    headers = {"jobpush_user": user, "jobpush_created": 1.0}
+    task_id = stranger.send_task("nobody_knows", headers=headers).id
+    stranger.close()
+
+    assert listener.until_final(task_id).state is TaskState.FAILURE
+
+
 def test_result_is_shown_only_where_the_task_asks(site: Site, listener: Listener, user: str) -> None:
     asking = site.delay("returns", user, {"url": "/1.mp4"})
     other = site.delay("encode", user, "cat.mov")
@@ -232,8 +243,6 @@ def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, lis
 
 
 def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Listener, user: str) -> None:
-    from celery import Celery
-
     stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
     task_id = stranger.send_task("encode", (user, "cat.mov")).id
     stranger.close()

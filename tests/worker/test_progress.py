@@ -13,6 +13,9 @@ import pytest
 
 from jobpush import TaskCancelled, progress
 from jobpush.events import TaskState
+from jobpush.worker import rate
+
+from .watched_tasks import make_app
 
 if TYPE_CHECKING:
     from .conftest import Eager
@@ -145,11 +148,31 @@ def test_message_that_fails_to_be_text_ends_nothing(eager: Eager, caplog: pytest
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    def body() -> None:
-        progress.update(1, message=Broken())  # type: ignore[arg-type]
-        progress.update(2, message="fine")
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = last_of(eager, lambda: progress.update(1, message=Broken()))  # type: ignore[arg-type]
 
-    assert last_of(eager, body).message == "fine"
+    assert (last.state, last.current, last.message) == (TaskState.SUCCESS, 1, "")
+    assert len(caplog.records) == 1
+
+
+def test_amounts_at_the_end_of_the_number_line_are_sent(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate, "_MIN_TIME", 0.0)
+
+    def body() -> None:
+        for current in (0.0, 5e-324, 1e-323, 1e300):
+            progress.update(current, total=1e308)
+            eager.listener.until_state(TaskState.PROGRESS)
+
+    assert last_of(eager, body).state is TaskState.SUCCESS
+
+
+def test_task_runs_where_jobpush_is_set_up_wrongly(user: str, caplog: pytest.LogCaptureFixture) -> None:
+    app, _ = make_app("memory://", "nonsense://host")
+
+    assert app.tasks["encode"].apply((user, "cat.mov")).result == "cat.mov"
+
+    assert "runs without its progress being told" in caplog.text
+    app.close()
 
 
 def test_stages_make_one_bar_that_never_goes_back(eager: Eager) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, shared_task
 
-from jobpush import JobPush, UnknownArgument
+from jobpush import ConfigurationError, JobPush, UnknownArgument
 from jobpush.events import TaskEvent, TaskState
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ def test_argument_that_is_not_there_is_refused_at_decoration(
     assert caught.value.argument == argument
     assert caught.value.arguments == ("user_id", "filename", "quality")
     assert "its arguments are: user_id, filename, quality" in str(caught.value)
+
+
+def test_title_whose_braces_do_not_match_is_refused(jobpush: JobPush) -> None:
+    with pytest.raises(ConfigurationError, match="can't be filled in"):
+        jobpush.track(title="Encode {filename")(encode)
 
 
 def test_argument_that_is_not_there_is_refused_above_a_task_that_is_not_made_yet(jobpush: JobPush) -> None:
