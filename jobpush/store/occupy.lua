@@ -9,6 +9,10 @@ local gateway, topic, count, is_quiet, channel = ARGV[1], ARGV[2], tonumber(ARGV
 local ALWAYS_TOLD, INTERVAL = 100, 5000
 
 local function tell_count(total)
+  if total == 0 then
+    redis.call('DEL', KEYS[7])  -- nobody is left to be told, and who comes next has been told nothing
+    return 0
+  end
   local told = redis.call('GET', KEYS[7])
   if told == tostring(total) then return 0 end
   if told and total > ALWAYS_TOLD then return math.max(1, redis.call('PTTL', KEYS[7])) end

@@ -1,0 +1,101 @@
+"""Gateways without sockets, which say what a test has them say; and an ear for all that is told of it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any, NamedTuple
+
+import redis
+
+from jobpush.store import Store
+from jobpush.store.presence import Presence, occupancy_topic
+from jobpush.store.replies import Renewal, Roster, read_renewal, read_roster
+from jobpush.store.scripts import Call
+
+
+class Gateway:
+    """One gateway process, as far as Redis hears of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.presence = Presence(store.config, uuid.uuid4().hex)
+        self.epoch = self.renew().epoch
+
+    def renew(self, epoch: str = "", *, seconds: float | None = None) -> Renewal:
+        return read_renewal(self.run(self.presence.renew(epoch, seconds=seconds)))
+
+    def occupy(self, channel: str, connections: int, *, is_quiet: bool = False) -> list[int]:
+        return self.run(self.presence.occupy(occupancy_topic(channel), connections, is_quiet=is_quiet))
+
+    def join(self, channel: str, user_id: str, user_info: str = "{}", **options: Any) -> int:
+        return self.run(self.presence.join(channel, user_id, user_info, **options))
+
+    def leave(self, channel: str, user_id: str) -> int:
+        return self.run(self.presence.leave(channel, user_id))
+
+    def roster(self, channel: str) -> Roster:
+        return read_roster(self.run(self.presence.roster(channel)))
+
+    def die(self) -> None:
+        """Say nothing any more, for longer than the lease."""
+        self.store.run(commands=[("ZADD", self.store.keys.gateways, 1, self.presence.gateway_id)])
+
+    def reap(self) -> int:
+        """Take back all that dead gateways have said; tells how many calls it took."""
+        count = 0
+        while calls := list(self.presence.retractions(self.run(self.presence.reap()))):
+            self.store.run(calls)
+            count += len(calls)
+        return count
+
+    def run(self, call: Call | None) -> Any:
+        assert call is not None
+        (reply,) = self.store.run([call])
+        return reply
+
+
+class Told(NamedTuple):
+    """One thing that was told on a topic, or (topic ``webhook``) to other servers."""
+
+    topic: str
+    event: str
+    data: Any
+    excluded: str = "-"
+
+
+class Ear:
+    """Hears everything below the prefix ``jobpush``, and reads the webhooks that wait."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._pubsub = client.pubsub()
+        self._pubsub.psubscribe("jobpush:{*")
+        self._pubsub.get_message(timeout=5)
+        #: ``seq`` of the announcements, in the order in which they came.
+        self.seqs: list[int] = []
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+    def heard(self) -> list[Told]:
+        """What was told on topics since the last time."""
+        told = []
+        self._client.publish("jobpush:{end}", "")
+        while (message := self._pubsub.get_message(timeout=5))["channel"] != b"jobpush:{end}":
+            header, _, members = message["data"].partition(b"\n")
+            stream_id, task_id, seq, final, excluded = header.decode().split(" ")
+            assert (stream_id, task_id, final) == ("-", "-", "1")
+            self.seqs.append(int(seq))
+            frame = json.loads(b"{" + members + b"}")
+            topic = message["channel"].decode().removeprefix("jobpush:{").removesuffix("}")
+            event = frame["event"].removeprefix("pusher_internal:")
+            told.append(Told(topic, event, json.loads(frame["data"]), excluded))
+        return told
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """What other servers were to be told since the last time."""
+        entries = self._client.xrange("jobpush:webhooks")
+        if entries:
+            self._client.xdel("jobpush:webhooks", *(entry_id for entry_id, _ in entries))
+        return [json.loads(fields[b"e"]) for _, fields in entries]

@@ -1,0 +1,149 @@
+"""Questions about who is there: over all gateways that live, by the application's own user ids."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+
+from jobpush.channels import user_channel
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import InvalidUserId, StoreError
+from jobpush.store import Store
+from jobpush.store.directory import CachedEvent, ChannelInfo, RedisDirectory
+
+from .gateways import Gateway
+
+ROOM = "presence-room"
+
+
+@pytest.fixture
+def directory(store: Store) -> RedisDirectory:
+    return RedisDirectory(store)
+
+
+def test_a_users_connections_are_added_up_over_the_gateways(store: Store, directory: RedisDirectory) -> None:
+    for connections in (2, 3):
+        Gateway(store).occupy(user_channel("a:b"), connections)
+
+    assert directory.user("a:b") == 5
+    assert directory.is_online("a:b")
+    assert not directory.is_online(42)
+
+
+def test_users_of_a_gateway_that_died_are_gone_before_it_is_reaped(store: Store, directory: RedisDirectory) -> None:
+    living, dead = Gateway(store), Gateway(store)
+    for gateway, users in ((living, ["42"]), (dead, ["42", "43"])):
+        gateway.occupy(ROOM, len(users))
+        gateway.occupy("news" if gateway is dead else "chat", 1)
+        for user in users:
+            gateway.join(ROOM, user)
+            gateway.occupy(user_channel(user), 1)
+
+    dead.die()
+
+    assert directory.online_users() == (["42"], None)
+    assert directory.users_in(ROOM) == ["42"]
+    assert directory.user("42") == 1
+    assert not directory.is_online("43")
+    assert directory.channels() == {"chat": ChannelInfo(1, 0), ROOM: ChannelInfo(1, 1)}
+    assert directory.channel("news") == ChannelInfo(0, 0)
+
+
+def test_online_users_come_in_pages_that_hold_each_once(store: Store, directory: RedisDirectory) -> None:
+    gateway = Gateway(store)
+    users = {f"user:{number}" for number in range(25)}
+    store.run([gateway.presence.occupy(f"user:=u=user=3A{number}", 1) for number in range(25)])  # type: ignore[arg-type]
+
+    first, cursor = directory.online_users(limit=10)
+    second, cursor = directory.online_users(cursor, limit=10)
+    third, end = directory.online_users(cursor, limit=10)
+
+    assert (len(first), len(second), len(third), end) == (10, 10, 5, None)
+    assert {*first, *second, *third} == users
+    assert sorted(directory.all_online_users()) == sorted(users)
+
+
+def test_a_page_goes_on_behind_a_user_who_has_left(store: Store, directory: RedisDirectory) -> None:
+    gateway = Gateway(store)
+    for user in ("a", "b", "c"):
+        gateway.occupy(user_channel(user), 1)
+    _, cursor = directory.online_users(limit=2)
+
+    gateway.occupy(user_channel("b"), 0)
+
+    assert directory.online_users(cursor, limit=2) == (["c"], None)
+
+
+def test_channels_are_listed_by_the_beginning_of_their_names(store: Store, directory: RedisDirectory) -> None:
+    gateway = Gateway(store)
+    for channel in ("news", "news-sport", "new", "presence-a", "presence-b", "private-task-t1", "private-user-42"):
+        gateway.occupy(channel, 2)
+    gateway.join("presence-b", "42")
+
+    assert list(directory.channels("news")) == ["news", "news-sport"]
+    assert directory.channels("presence-") == {"presence-a": ChannelInfo(2, 0), "presence-b": ChannelInfo(2, 1)}
+    assert list(directory.channels()) == ["new", "news", "news-sport", "presence-a", "presence-b", "private-task-t1"]
+    assert directory.channel("private-user-42") == ChannelInfo(2, 0)
+    assert directory.channels("*") == {} == directory.channels("zzz")
+
+
+def test_more_channels_than_a_page_are_listed_once_each(store: Store, directory: RedisDirectory) -> None:
+    gateway = Gateway(store)
+    names = [f"news-{number:04}" for number in range(2_001)]
+    store.run([gateway.presence.occupy(f"channel:{name}", 1) for name in names])  # type: ignore[arg-type]
+
+    assert list(directory.channels("news-")) == names
+
+
+def test_members_go_by_the_applications_ids(store: Store, directory: RedisDirectory) -> None:
+    gateway = Gateway(store)
+    for user_id in ("42", "=u=a=3Ab", 'not escaped "'):
+        gateway.join(ROOM, user_id)
+
+    assert sorted(directory.users_in(ROOM)) == ["42", "a:b", 'not escaped "']
+    assert directory.users_in("news") == []
+
+
+def test_the_event_that_a_cache_channel_keeps(store: Store, directory: RedisDirectory) -> None:
+    store.trigger(["cache-x", "news"], "item", {"n": 'a "quoted" ü'})
+
+    cache = directory.channel("cache-x").cache
+
+    assert cache is not None
+    assert json.loads(cache.data) == {"n": 'a "quoted" ü'}
+    assert 0 < cache.ttl <= store.config.cache_ttl
+    assert cache == CachedEvent(cache.data, cache.ttl)
+    assert directory.channel("cache-y").cache is None
+    assert directory.channel("news").cache is None
+
+
+def test_a_user_is_disconnected_by_a_command_to_the_gateways(
+    store: Store, directory: RedisDirectory, client: redis.Redis
+) -> None:
+    Gateway(store).occupy(user_channel("a:b"), 2)
+    gateway_hears = client.pubsub(ignore_subscribe_messages=True)
+    gateway_hears.subscribe("jobpush:{user:=u=a=3Ab}")
+    gateway_hears.get_message(timeout=5)
+
+    assert directory.disconnect("a:b") == 2
+    assert directory.disconnect("nobody") == 0
+
+    message = gateway_hears.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == b'- ! 0 1 -\n{"command":"disconnect","user":"=u=a=3Ab"}'
+    gateway_hears.close()
+
+
+def test_a_wrong_id_and_a_redis_that_is_away_are_our_errors(redis_server: EmbeddedRedis, redis_url: str) -> None:
+    store = Store(Config(redis_url=redis_url))
+    directory = RedisDirectory(store)
+
+    with pytest.raises(InvalidUserId):
+        directory.is_online("")
+    redis_server.kill()
+    with pytest.raises(StoreError):
+        directory.is_online("42")
+    store.close()
