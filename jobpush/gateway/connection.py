@@ -131,8 +131,13 @@ class Connection(ABC):
 
     def _ensure_within_bound(self, outbox: Outbox) -> None:
         if outbox.size > self.hub.config.outbox_size and not self.is_closing:
-            outbox.drop_frames()
-            self.close(*SLOW_READER)
+            self.hub.close_later(self, *SLOW_READER)
+
+    def give_up(self, code: int, reason: str) -> None:
+        """Close without sending what waits; but the frame that was begun is sent to its end."""
+        if self._outbox is not None and not self.is_closing:
+            self._outbox.drop_frames()
+        self.close(code, reason)
 
     def flush(self) -> None:
         """Send what waits, and be woken when more of it can be sent."""
@@ -175,7 +180,7 @@ class Connection(ABC):
     def on_failure(self, exc: Exception) -> None:
         """An error of ours ends this connection, and no other."""
         logger.error("connection %s is closed on account of an error", self.socket_id, exc_info=exc)
-        self.close(INTERNAL_ERROR, "internal error")
+        self.hub.close_later(self, INTERNAL_ERROR, "internal error")
 
     @abstractmethod
     def _read(self) -> None:

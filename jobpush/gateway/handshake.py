@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, current_app, request
 from flask_sock import Sock
@@ -82,17 +81,20 @@ def ensure_allowed_origin(config: Config) -> None:
         is_allowed = _normalized(origin) in map(_normalized, config.allowed_origins)
     else:
         # The scheme is left out: behind a proxy that ends TLS we don't know ours.
-        is_allowed = _normalized(origin)[1] == _normalized(f"{urlsplit(origin).scheme}://{request.host}")[1]
+        scheme, host = _normalized(origin)
+        is_allowed = bool(host) and host == _without_default_port(scheme, request.host.lower())
     if not is_allowed:
         raise NotAuthorized(f"Origin {origin[:100]} is not allowed")
 
 
 def _normalized(origin: str) -> tuple[str, str]:
-    """Scheme and host; without the port where it is the scheme's own."""
-    parts = urlsplit(origin.strip().lower())
-    default = {"http": ":80", "https": ":443"}.get(parts.scheme)
-    host = parts.netloc
-    return parts.scheme, host.removesuffix(default) if default else host
+    """Scheme and host; ``null``, as sandboxed pages have it, has neither."""
+    scheme, _, host = origin.strip().lower().rstrip("/").partition("://")
+    return scheme, _without_default_port(scheme, host)
+
+
+def _without_default_port(scheme: str, host: str) -> str:
+    return host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 class _NoThread:

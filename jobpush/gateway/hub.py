@@ -93,6 +93,7 @@ class Hub:
         self._slice = 0
         self._unflushed: list[Connection] = []
         self._lost: list[Connection] = []
+        self._given_up: list[tuple[Connection, int, str]] = []
         #: Connections that are closing, and until when they may; the oldest first.
         self._ending: dict[Connection, float] = {}
         #: When the last connection is to be closed, once the hub has been told to stop.
@@ -129,6 +130,10 @@ class Hub:
     def lose(self, connection: Connection) -> None:
         """Close the socket of a connection at the end of the wake-up. Twice does no harm."""
         self._lost.append(connection)
+
+    def close_later(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection when nobody is in the middle of a pass over many of them."""
+        self._given_up.append((connection, code, reason))
 
     def expect_end(self, connection: Connection) -> None:
         """A connection is closing; it shall not take for ever."""
@@ -174,7 +179,10 @@ class Hub:
         """Send all that the wake-up has given rise to: one call into the kernel for each socket."""
         self._topics.flush()
         self.joins.finish()
-        while self._unflushed or self._lost:
+        while self._unflushed or self._lost or self._given_up:
+            given_up, self._given_up = self._given_up, []
+            for connection, code, reason in given_up:
+                connection.give_up(code, reason)
             unflushed, self._unflushed = self._unflushed, []
             for connection in unflushed:
                 connection.flush()

@@ -158,14 +158,22 @@ class Channel:
 
 
 def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> None:
-    if has_excluded:
-        for connection in connections:
-            heard = [one for one in broadcasts if one.excluded != connection.socket_id]
-            connection.deliver(heard, b"".join([one.frame for one in heard]))
-        return
     frames = broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])
     for connection in connections:
-        connection.deliver(broadcasts, frames)
+        try:
+            if has_excluded:
+                _deliver_others(connection, broadcasts)
+            else:
+                connection.deliver(broadcasts, frames)
+        except Exception as exc:  # costs nothing where there is none, and the others must get theirs
+            connection.on_failure(exc)
+
+
+def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> None:
+    """Leave out what the connection is not to hear, since it was it that said it."""
+    heard = [one for one in broadcasts if one.excluded != connection.socket_id]
+    if heard:
+        connection.deliver(heard, b"".join([one.frame for one in heard]))
 
 
 class TopicState:

@@ -1,0 +1,117 @@
+"""A gateway in processes of its own, as it is served in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.store import Store
+
+from .client import TIMEOUT, Client
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Site:
+    """A web server that serves :mod:`tests.gateway.site`."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    clients: list[Client] = field(default_factory=list)
+
+    def connect(self, user: str | None = None, **options: Any) -> Client:
+        """A connection that has not read anything yet."""
+        self.clients.append(Client(self.port, user=user, **options))
+        return self.clients[-1]
+
+    def sign_in(self, user: str, **options: Any) -> Client:
+        """Our own client's connection of a signed-in page, which has read up to the join of the user's channel."""
+        client = self.connect(user, client="jobpush", **options)
+        client.receive_until(lambda message: message["event"] == "pusher_internal:subscription_succeeded")
+        return client
+
+    def stop(self) -> int:
+        """End it as a process manager does."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT)
+
+    def kill(self) -> None:
+        """End it and its workers at once."""
+        for client in self.clients:
+            client.hang_up()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+Serve = Callable[..., Site]
+
+
+@pytest.fixture
+def serve(redis_url: str) -> Iterator[Serve]:
+    """Starts web servers; gives each setting as ``JOBPUSH_…``."""
+    sites: list[Site] = []
+
+    def start(*arguments: str, server: str = "gunicorn", **settings: object) -> Site:
+        variables = {f"JOBPUSH_{name.upper()}": str(value) for name, value in settings.items()}
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(512)  # it answers before the server does: nobody has to wait for it
+            commands = {
+                "gunicorn": [
+                    "gunicorn",
+                    "--config",
+                    "python:jobpush.gunicorn_conf",
+                    "--bind",
+                    f"fd://{listener.fileno()}",
+                ],
+                "werkzeug": ["tests.gateway.site"],
+            }
+            command = [sys.executable, "-m", *commands[server], *arguments]
+            if server == "gunicorn":
+                command.append("tests.gateway.site:create_app()")
+            process = subprocess.Popen(
+                command,
+                cwd=_ROOT,
+                env={
+                    **os.environ,
+                    "JOBPUSH_REDIS_URL": redis_url,
+                    "LISTEN_FD": str(listener.fileno()),
+                    **variables,
+                },
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+            sites.append(Site(listener.getsockname()[1], process))
+            return sites[-1]
+
+    yield start
+    for site in sites:
+        site.kill()
+
+
+@pytest.fixture
+def site(serve: Serve) -> Site:
+    """One gunicorn process with four threads."""
+    return serve()
+
+
+@pytest.fixture
+def store(redis_server: EmbeddedRedis) -> Iterator[Store]:
+    """The publishers' side."""
+    store = Store(Config(redis_url=redis_server.url, publish_timeout=TIMEOUT))
+    yield store
+    store.close()

@@ -1,0 +1,26 @@
+"""What a worker would publish."""
+
+from __future__ import annotations
+
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
+
+
+def start(store: Store, user_id: str, task_id: str) -> None:
+    """The first event of a task, which is never left out."""
+    _write(store, user_id, TaskEvent(task_id, TaskState.STARTED, created_at=1.0), is_pinned=True)
+
+
+def publish(store: Store, user_id: str, task_id: str, current: int, *, message: str = "") -> None:
+    """Progress, which gives way to newer progress."""
+    event = TaskEvent(task_id, TaskState.PROGRESS, current=current, created_at=1.0, message=message)
+    _write(store, user_id, event)
+
+
+def finish(store: Store, user_id: str, task_id: str, *, seq: int = 0) -> None:
+    """The last event of a task, by a publisher that knows of ``seq``."""
+    _write(store, user_id, TaskEvent(task_id, TaskState.SUCCESS, created_at=1.0, seq=seq), is_pinned=True)
+
+
+def _write(store: Store, user_id: str, event: TaskEvent, *, is_pinned: bool = False) -> None:
+    store.publish([TaskWrite(user_id, event, is_pinned=is_pinned)])

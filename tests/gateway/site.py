@@ -1,0 +1,55 @@
+"""A small application with a gateway in it and a WebSocket route of its own, for gunicorn and for werkzeug."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask, Response, render_template_string, request
+from flask_sock import Sock
+from werkzeug.serving import make_server
+
+from jobpush.gateway import Gateway
+
+KEY = "278d425bdf160c739803"
+SECRET = "7ad3773142a6692b25b8"
+
+
+def create_app() -> Flask:
+    """The settings come from the environment; who is signed in, from a cookie."""
+    app = Flask(__name__)
+    app.config.update(SOCK_SERVER_OPTIONS={"max_message_size": 1000})
+    gateway = Gateway(app, user_loader=lambda: request.cookies.get("user"), key=KEY, secret=SECRET)
+
+    @gateway.authorize_channel
+    def may_join(user_id: str | None, channel: str) -> bool | dict[str, Any]:
+        if channel.startswith("presence-"):
+            return {"name": f"Mx {user_id}"}
+        return channel == "private-team" and user_id is not None
+
+    sock = Sock(app)
+
+    @sock.route("/echo")
+    def echo(server: Any) -> None:
+        while True:
+            server.send(server.receive())
+
+    @app.get("/page")
+    def page() -> str:
+        return render_template_string("{{ jobpush_tags() }}")
+
+    @app.get("/slow")
+    def slow() -> Response:
+        return Response("slow")
+
+    return app
+
+
+def serve_with_werkzeug() -> None:
+    """Serve on the listening socket that the parent has given us."""
+    server = make_server("127.0.0.1", 0, create_app(), threaded=True, fd=int(os.environ["LISTEN_FD"]))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve_with_werkzeug()

@@ -1,0 +1,207 @@
+"""No gap and nothing twice: joining while others publish, resuming, and Redis going away and coming back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.store import Store
+
+from .client import data_of, events_of
+from .conftest import Site
+from .publishing import finish, publish, start
+
+JOINED = "pusher_internal:subscription_succeeded"
+
+
+def test_clients_that_join_amid_events_see_each_task_rise_and_end(site: Site, store: Store) -> None:
+    tasks = [f"task-{number}" for number in range(5)]
+    with publishing_thread(store, tasks):
+        clients = [site.sign_in("42") for _ in range(30)]
+
+    for client in clients:
+        seen: dict[str, list[int]] = {task: [] for task in tasks}
+        for message in client.receive_until(has_ended(tasks)):
+            seen[data_of(message)["task_id"]].append(data_of(message)["seq"])
+        for seqs in seen.values():
+            assert seqs == sorted(set(seqs))
+
+
+def test_notifications_after_a_join_are_neither_lost_nor_doubled(site: Site, store: Store) -> None:
+    store.trigger(["news"], "number", 0)
+    stop = threading.Event()
+    last = 0
+
+    def publish_numbers() -> None:
+        nonlocal last
+        while not stop.is_set():
+            last += 1
+            store.trigger(["news"], "number", last)
+
+    thread = threading.Thread(target=publish_numbers)
+    thread.start()
+    clients = []
+    for _ in range(20):
+        client = site.connect()
+        client.subscribe("news")
+        clients.append(client)
+    stop.set()
+    thread.join()
+    store.trigger(["news"], "end", {})
+
+    for client in clients:
+        numbers = [int(m["data"]) for m in client.receive_until(lambda m: m["event"] == "end")[:-1]]
+        assert numbers == list(range(last + 1 - len(numbers), last + 1))
+
+
+def test_resume_brings_what_was_missed_once_and_in_order(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    first = site.sign_in("42")
+    since = first.receive()["id"]
+    first.hang_up()
+    publish(store, "42", "one", 1)
+    store.trigger(["#server-to-user-42"], "hello", {"n": 1})
+    publish(store, "42", "one", 2)
+
+    second = site.sign_in("42", since=since)
+    missed = [second.receive() for _ in range(3)]
+    publish(store, "42", "one", 3)
+
+    assert events_of(missed) == ["jobpush:task", "hello", "jobpush:task"]
+    assert [data_of(message)["seq"] for message in (missed[0], missed[2], second.receive())] == [2, 3, 4]
+
+
+def test_resume_from_any_message_of_the_snapshots_loses_nothing(site: Site, store: Store) -> None:
+    for task in ("one", "two", "three"):
+        start(store, "42", task)
+    store.trigger(["#server-to-user-42"], "before", {})
+
+    client = site.connect("42", client="jobpush")
+    messages = [client.receive() for _ in range(6)]
+
+    assert [message.get("id") for message in messages[2:5]] == ["0-0", None, None]
+    again = site.sign_in("42", since="0-0")
+    assert again.receive()["event"] == "jobpush:resync"
+    behind = site.sign_in("42", since=messages[5]["id"])
+    store.trigger(["#server-to-user-42"], "after", {})
+    assert behind.receive()["event"] == "after"
+
+
+def test_resume_beyond_the_history_says_so_and_gives_snapshots(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+
+    client = site.sign_in("42", since="1-0")
+
+    assert events_of([client.receive(), client.receive()]) == ["jobpush:resync", "jobpush:task"]
+
+
+def test_cache_channel_shows_its_last_event(site: Site, store: Store) -> None:
+    client = site.connect()
+    client.receive()
+
+    client.subscribe("cache-empty")
+    missed = client.receive()
+    store.trigger(["cache-price"], "price", {"eur": 1})
+    client.subscribe("cache-price")
+
+    assert (missed["event"], missed["channel"]) == ("pusher:cache_miss", "cache-empty")
+    assert client.receive()["event"] == "price"
+
+
+def test_redis_that_comes_back_empty_costs_no_final_state(
+    redis_server: EmbeddedRedis, site: Site, store: Store
+) -> None:
+    start(store, "42", "one")
+    client = site.sign_in("42")
+    seq = data_of(client.receive())["seq"]
+
+    redis_server.kill()
+    redis_server.restart(keep_data=False)
+    finish(store, "42", "one", seq=seq)
+
+    messages = client.receive_until(lambda message: message["event"] == "jobpush:task")
+    assert (data_of(messages[-1])["state"], data_of(messages[-1])["seq"]) == ("SUCCESS", 2)
+
+
+def test_redis_that_comes_back_with_its_data_costs_nothing(
+    redis_server: EmbeddedRedis, site: Site, store: Store
+) -> None:
+    store.trigger(["news"], "number", 0)
+    client = site.connect()
+    client.subscribe("news")
+    store.trigger(["news"], "number", 1)
+
+    redis_server.restart(keep_data=True)
+    for number in range(2, 20):
+        store.trigger(["news"], "number", number)
+
+    cached_or_live = [client.receive() for _ in range(19)]
+    assert [int(message["data"]) for message in cached_or_live] == list(range(1, 20))
+
+
+def test_who_connects_while_redis_is_away_is_served_when_it_is_back(
+    redis_server: EmbeddedRedis, site: Site, store: Store
+) -> None:
+    site.sign_in("41")
+    redis_server.kill()
+
+    client = site.connect("42", client="jobpush")
+    early = [client.receive(), client.receive()]
+    redis_server.restart(keep_data=False)
+
+    assert events_of(early) == ["pusher:connection_established", "pusher:signin_success"]
+    assert client.receive()["event"] == JOINED
+    start(store, "42", "one")
+    assert data_of(client.receive())["task_id"] == "one"
+
+
+def test_counts_come_back_to_a_redis_that_came_back_empty(
+    redis_server: EmbeddedRedis, site: Site, store: Store
+) -> None:
+    client = site.sign_in("42")
+
+    redis_server.kill()
+    redis_server.restart(keep_data=False)
+    store.trigger(["#server-to-user-42"], "hello", {})
+    client.receive_until(lambda message: message["event"] == "hello" or message["event"] == "jobpush:resync")
+
+    assert store.trigger(["#server-to-user-42"], "hello", {}).connections == 1
+
+
+def has_ended(tasks: list[str]) -> Any:
+    """A test on messages that is true once SUCCESS of each task was among them."""
+    left = set(tasks)
+
+    def check(message: dict[str, Any]) -> bool:
+        if data_of(message)["state"] == "SUCCESS":
+            left.discard(data_of(message)["task_id"])
+        return not left
+
+    return check
+
+
+@contextmanager
+def publishing_thread(store: Store, tasks: list[str]) -> Iterator[None]:
+    """Publish progress as fast as Redis takes it, and the end of each task behind."""
+    stop = threading.Event()
+
+    def run() -> None:
+        for task in tasks:
+            start(store, "42", task)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            publish(store, "42", tasks[number % len(tasks)], number)
+        for task in tasks:
+            finish(store, "42", task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,277 @@
+"""From the handshake to the first live event, and what a connection is told that breaks the rules."""
+
+from __future__ import annotations
+
+import pytest
+from wsproto.events import BytesMessage, Ping
+
+from jobpush.store import Store
+
+from .client import Client, data_of, events_of
+from .conftest import Serve, Site
+from .publishing import publish, start
+
+
+def test_page_with_session_gets_snapshots_then_live_events(site: Site, store: Store) -> None:
+    start(store, "42", "running")
+
+    client = site.connect("42", client="jobpush")
+    first = [client.receive() for _ in range(4)]
+    publish(store, "42", "running", 3)
+    live = client.receive()
+
+    assert events_of(first) == [
+        "pusher:connection_established",
+        "pusher:signin_success",
+        "pusher_internal:subscription_succeeded",
+        "jobpush:task",
+    ]
+    assert first[2]["channel"] == "#server-to-user-42"
+    assert [data_of(message)["seq"] for message in (first[3], live)] == [1, 2]
+    assert data_of(live)["current"] == 3
+
+
+def test_stock_client_gets_no_signin_success_that_it_has_not_asked_for(site: Site) -> None:
+    client = site.connect("42", client="js")
+
+    client.receive()
+    answers = client.subscribe("#server-to-user-42")
+
+    assert events_of(answers) == ["pusher_internal:subscription_succeeded"]
+
+
+def test_page_without_session_hears_public_channels_only(site: Site, store: Store) -> None:
+    client = site.connect(client="jobpush")
+
+    established = client.receive()
+    public = client.subscribe("news")
+    private = client.subscribe("#server-to-user-42")
+
+    assert established["event"] == "pusher:connection_established"
+    assert events_of(public) == ["pusher_internal:subscription_succeeded"]
+    assert events_of(private) == ["pusher:subscription_error"]
+    assert private[0]["data"]["status"] == 401
+
+
+def test_other_users_hear_nothing(site: Site, store: Store) -> None:
+    alice, bob = site.sign_in("alice"), site.sign_in("bob")
+
+    start(store, "alice", "hers")
+    start(store, "bob", "his")
+
+    assert data_of(alice.receive())["task_id"] == "hers"
+    assert data_of(bob.receive())["task_id"] == "his"
+
+
+def test_task_channel_carries_its_task_alone_and_is_its_owners(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    start(store, "42", "two")
+    owner, other = site.connect("42"), site.connect("43")
+
+    joined = owner.subscribe("private-task-one")
+    snapshot = owner.receive()
+    refused = other.subscribe("private-task-one")
+    unknown = other.subscribe("private-task-none")
+    publish(store, "42", "two", 1)
+    publish(store, "42", "one", 1)
+
+    assert joined[-1]["event"] == "pusher_internal:subscription_succeeded"
+    assert data_of(snapshot)["task_id"] == "one"
+    assert [data_of(owner.receive())[name] for name in ("task_id",)] == ["one"]
+    assert refused[-1]["data"]["error"] == unknown[-1]["data"]["error"]
+
+
+def test_two_channels_of_one_topic_are_both_served(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    client = site.sign_in("42")
+    client.receive()
+    client.subscribe("private-task-one")
+    client.receive()
+
+    publish(store, "42", "one", 1)
+
+    channels = {client.receive()["channel"] for _ in range(2)}
+    assert channels == {"#server-to-user-42", "private-task-one"}
+
+
+def test_excluded_socket_does_not_hear_its_own_event(site: Site, store: Store) -> None:
+    store.trigger(["news"], "before", {})
+    sender, hearer = site.connect(), site.connect()
+    socket_id = data_of(sender.receive())["socket_id"]
+    sender.subscribe("news")
+    hearer.subscribe("news")
+
+    store.trigger(["news"], "first", {}, exclude=socket_id)
+    store.trigger(["news"], "second", {})
+
+    assert sender.receive()["event"] == "second"
+    assert [hearer.receive()["event"] for _ in range(2)] == ["first", "second"]
+
+
+def test_unsubscribed_channel_is_silent(site: Site, store: Store) -> None:
+    store.trigger(["news", "other"], "before", {})
+    client = site.connect()
+    client.subscribe("news")
+    client.subscribe("other")
+
+    client.send("pusher:unsubscribe", {"channel": "news"})
+    client.send("pusher:ping")
+    client.receive()
+    store.trigger(["news", "other"], "after", {})
+
+    assert client.receive()["channel"] == "other"
+
+
+def test_receipt_tells_how_many_connections_were_there(site: Site, store: Store) -> None:
+    clients = [site.sign_in("42") for _ in range(3)]
+
+    receipt = store.trigger(["#server-to-user-42"], "hello", {})
+
+    assert receipt.connections == len(clients)
+
+
+def test_client_event_reaches_the_others_of_a_private_channel(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    sender, hearer = site.connect("42"), site.connect("42")
+    for client in (sender, hearer):
+        client.subscribe("private-task-one")
+        client.receive()
+
+    sender.send("client-typing", {"n": 1}, channel="private-task-one")
+
+    message = hearer.receive()
+    assert (message["event"], data_of(message)) == ("client-typing", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"key": "unknown"}, 4001),
+        ({"protocol": ""}, 4008),
+        ({"protocol": "x"}, 4006),
+        ({"protocol": "99"}, 4007),
+        ({"origin": "http://evil.example"}, 4009),
+        ({"origin": "null"}, 4009),
+    ],
+)
+def test_refused_handshake_is_told_why_and_closed(site: Site, options: dict[str, str], code: int) -> None:
+    client = site.connect("42", **options)
+
+    error = client.receive()
+
+    assert (error["event"], error["data"]["code"]) == ("pusher:error", code)
+    assert client.wait_for_close() == code
+
+
+def test_own_and_listed_origins_may_connect(site: Site, serve: Serve) -> None:
+    listed = serve(allowed_origins="https://shop.example, http://localhost:3000")
+    anybody = serve(allowed_origins="*")
+
+    assert_established(site.connect(origin=f"http://127.0.0.1:{site.port}"))
+    assert_established(listed.connect(origin="https://shop.example:443"))
+    assert_established(anybody.connect(origin="http://evil.example"))
+    assert listed.connect(origin=f"http://127.0.0.1:{listed.port}").wait_for_close() == 4009
+
+
+def test_bad_signature_is_refused_on_its_channel(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    refused = client.subscribe("private-team", auth="278d425bdf160c739803:00")
+
+    assert events_of(refused) == ["pusher:subscription_error"]
+    assert refused[0]["data"]["status"] == 401
+
+
+def test_frame_that_is_no_json_leaves_the_connection_open(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    client.send_text("{not json")
+    error = client.receive()
+    client.send("pusher:ping")
+
+    assert error["event"] == "pusher:error"
+    assert client.receive()["event"] == "pusher:pong"
+
+
+def test_message_of_a_megabyte_closes_that_connection_only(site: Site, store: Store) -> None:
+    other = site.sign_in("42")
+    client = site.connect()
+    client.receive()
+
+    client.send_text("x" * 1_000_000)
+
+    assert client.receive()["event"] == "pusher:error"
+    assert client.wait_for_close() == 1009
+    start(store, "42", "one")
+    assert data_of(other.receive())["task_id"] == "one"
+
+
+def test_binary_message_closes_the_connection(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    client.send_event(BytesMessage(data=b"\0"))
+
+    assert client.receive()["event"] == "pusher:error"
+    assert client.wait_for_close() == 1003
+
+
+def test_broken_frame_closes_the_connection(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    client.socket.sendall(b"\x81\x05hello")  # not masked: RFC 6455, 5.1
+
+    assert client.wait_for_close() == 1002
+
+
+def test_control_frames_are_answered(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    client.send_event(Ping(payload=b"there?"))
+
+    assert client.wait_for_pong() == b"there?"
+
+
+def test_message_in_fragments_is_one_message(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    text = '{"event":"pusher:ping","data":{}}'
+    for part in (text[:7], text[7:20]):
+        client.send_fragment(part, is_last=False)
+    client.send_fragment(text[20:], is_last=True)
+
+    assert client.receive()["event"] == "pusher:pong"
+
+
+def test_many_subscriptions_in_one_packet_are_all_answered(site: Site) -> None:
+    client = site.connect()
+    client.receive()
+
+    for number in range(50):
+        client.send("pusher:subscribe", {"channel": f"room-{number}"})
+
+    assert [client.receive()["channel"] for _ in range(50)] == [f"room-{number}" for number in range(50)]
+
+
+def test_deflate_is_not_offered(site: Site) -> None:
+    client = site.connect(offers_deflate=True)
+
+    assert client.extensions == []
+
+
+def test_host_applications_own_websocket_is_left_alone(site: Site) -> None:
+    assert_established(site.connect())
+
+    client = site.connect(path="/echo")
+    client.send_text("hello")
+
+    assert client.receive() == {"text": "hello"}
+
+
+def assert_established(client: Client) -> None:
+    assert client.receive()["event"] == "pusher:connection_established"

@@ -1,0 +1,92 @@
+"""Web servers and their processes: threads, workers, drains, and servers that keep their sockets."""
+
+from __future__ import annotations
+
+import http.client
+
+import pytest
+
+from jobpush.store import Store
+
+from .client import data_of
+from .conftest import Serve, Site
+from .publishing import start
+
+
+def test_five_hundred_connections_need_the_four_threads_of_a_worker(site: Site, store: Store) -> None:
+    clients = [site.sign_in("42") for _ in range(500)]
+
+    start(store, "42", "one")
+
+    assert {data_of(client.receive())["task_id"] for client in clients} == {"one"}
+    assert status(site, "/jobpush/health/live") == 200
+
+
+def test_connections_of_two_workers_hear_the_same(serve: Serve, store: Store) -> None:
+    site = serve("--workers", "2")
+    clients = [site.sign_in("42") for _ in range(20)]
+
+    receipt = store.trigger(["#server-to-user-42"], "hello", {})
+
+    assert receipt.connections == 20
+    assert {client.receive()["event"] for client in clients} == {"hello"}
+
+
+@pytest.mark.parametrize("arguments", [("--preload",), ("--worker-class", "sync")])
+def test_hub_is_made_in_the_worker_whatever_was_loaded_before(
+    serve: Serve, store: Store, arguments: tuple[str, ...]
+) -> None:
+    site = serve(*arguments)
+    clients = [site.sign_in("42") for _ in range(3)]
+
+    start(store, "42", "one")
+
+    assert {data_of(client.receive())["task_id"] for client in clients} == {"one"}
+
+
+def test_werkzeugs_own_server_serves_with_a_thread_for_each_connection(serve: Serve, store: Store) -> None:
+    site = serve(server="werkzeug")
+    clients = [site.sign_in("42") for _ in range(5)]
+
+    start(store, "42", "one")
+    echo = site.connect(path="/echo")
+    echo.send_text("hello")
+
+    assert {data_of(client.receive())["task_id"] for client in clients} == {"one"}
+    assert echo.receive() == {"text": "hello"}
+
+
+def test_worker_that_is_told_to_stop_brings_its_clients_back(site: Site) -> None:
+    clients = [site.sign_in("42") for _ in range(20)]
+
+    returncode = site.stop()
+
+    assert [client.wait_for_close() for client in clients] == [4200] * 20
+    assert returncode == 0
+
+
+def test_clients_of_a_stopped_gateway_count_until_they_can_have_come_back(serve: Serve, store: Store) -> None:
+    site = serve(grace=0.0)
+    site.sign_in("42")
+
+    site.stop()
+
+    assert store.trigger(["#server-to-user-42"], "hello", {}).connections == 0
+
+
+def test_gevent_is_refused_in_one_sentence(site: Site) -> None:
+    from jobpush.errors import ConfigurationError
+    from jobpush.gateway.handover import take_socket
+
+    with pytest.raises(ConfigurationError, match="gthread"):
+        take_socket({"gunicorn.socket": object()})
+
+
+def status(site: Site, path: str) -> int:
+    """Status of a GET."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status
