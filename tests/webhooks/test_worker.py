@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,18 +57,20 @@ def test_each_endpoint_is_told_whatever_becomes_of_the_others(
 
         told = well.next()
         tries = [ailing.next() for _ in range(3)]
+        gone.next()
+        wait_until_idle(client)
         worker.stop(signal.SIGTERM, grace=PATIENCE)
 
         assert [event["name"] for event in verified(told)["events"]] == ["channel_occupied", "member_added"]
         assert [[event["name"] for event in verified(request)["events"]] for request in tries] == [["member_added"]] * 3
         assert len({request.headers["Webhook-Id"] for request in tries}) == 1
-        assert (well.rest(), ailing.rest(), len(gone.rest())) == ([], [], 1)
+        assert (well.rest(), ailing.rest(), gone.rest()) == ([], [], [])
     assert client.llen("jobpush:webhooks:given-up") == 1
     assert client.xlen("jobpush:webhooks") == 0
     assert client.xinfo_consumers("jobpush:webhooks", "relay") == []
 
 
-def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: Append) -> None:
+def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: Append, client: redis.Redis) -> None:
     with Receiver() as receiver:
         workers = [start_worker(receiver.url) for _ in range(2)]
         for number in range(50):
@@ -76,8 +79,17 @@ def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: App
         told: list[str] = []
         while len(told) < 50:
             told += [event["channel"] for event in verified(receiver.next())["events"]]
+        wait_until_idle(client)
         for worker in workers:
             worker.stop(signal.SIGTERM, grace=PATIENCE)
 
         assert sorted(told) == sorted(f"c{number}" for number in range(50))
         assert receiver.rest() == []
+
+
+def wait_until_idle(client: redis.Redis) -> None:
+    """Wait until each message is acknowledged. A worker told to end as a task begins hangs for 30 s in billiard 4.3."""
+    deadline = time.monotonic() + PATIENCE
+    while client.exists("celery", "unacked"):
+        assert time.monotonic() < deadline, "the worker does not come to an end"
+        time.sleep(0.01)
