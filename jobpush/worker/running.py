@@ -96,7 +96,9 @@ class RunningTask:
         left = max(0.0, 100.0 - before)
         # In this order a reader in between sees less, which the guard in _overall_percent evens out.
         self.current, self.total, self.message = 0, total, name
-        self._span = (before, left if weight is None else min(max(weight, 0.0), left))
+        if weight is None or not weight >= 0:  # NaN is neither
+            weight = left
+        self._span = (before, min(weight, left))
         self._rate.reset()
         self.add_data({"stage": name})
         self.mark_changed()

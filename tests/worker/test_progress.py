@@ -204,6 +204,16 @@ def test_weights_beyond_100_are_cut(eager: Eager) -> None:
     assert last_of(eager, body).percent == 100.0
 
 
+def test_weight_that_is_none_takes_what_is_left(eager: Eager) -> None:
+    def body() -> None:
+        progress.stage("first", weight=40)
+        progress.stage("second", weight=math.nan)
+        progress.update(1, total=2)
+        raise ValueError
+
+    assert last_of(eager, body).percent == 70.0
+
+
 def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:
     def body() -> None:
         progress.stage("first", weight=30)
