@@ -6,6 +6,7 @@ Read it in this order:
 - ``tasks.py``: a Celery task that encodes a video and says how far it is (``JobPush``, ``track``, ``progress``);
 - ``app.py``: a Flask site with the gateway in it (``Gateway``), where a click becomes that task;
 - ``templates/videos.html`` and ``static/demo.js``: the page with the live list (``<jobpush-tasks>``);
+- ``chat.py`` and ``feed.py``, each with its page in ``templates/`` and ``static/``: two small examples of channels;
 - ``video.py`` (ffmpeg), ``files.py`` (where videos are kept), ``sample.py`` and ``settings.py`` know nothing of
   jobpush.
 

@@ -29,11 +29,13 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from kombu.exceptions import OperationalError
+from redis import RedisError
 from werkzeug.exceptions import HTTPException
 
 from jobpush import StoreError
 from jobpush.gateway import Gateway
 
+from . import chat, feed
 from .files import Library, TooManyVideos, Video, VideoIdTaken, display_name, is_video_id
 from .sample import sample_clip
 from .settings import Settings
@@ -51,6 +53,8 @@ _CONTENT_SECURITY_POLICY = (
 )
 
 site = Blueprint("site", __name__)
+site.register_blueprint(chat.pages)  # inside, so that what guards the site guards them too
+site.register_blueprint(feed.pages)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -77,7 +81,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.register_blueprint(site)
     app.after_request(_with_security_headers)
-    Gateway(app, user_loader=lambda: session.get("user_id"))
+    gateway = Gateway(app, user_loader=lambda: session.get("user_id"))
+    gateway.authorize_channel(chat.may_join)
     return app
 
 
@@ -86,7 +91,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 @site.get("/")
 def videos_page() -> ResponseReturnValue:
-    """The one page: the uploader for who has signed in, else the question for a name."""
+    """The first page: the uploader for who has signed in, else the question for a name."""
     if "user_id" not in session:
         return render_template("sign_in.html", max_name_bytes=MAX_NAME_BYTES)
     return render_template(
@@ -223,11 +228,18 @@ def _broker_is_away(error: OperationalError) -> ResponseReturnValue:
     return _error_as_json(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "broker_away", message))
 
 
+@site.errorhandler(RedisError)
+@site.errorhandler(StoreError)
+def _redis_is_away(error: RedisError | StoreError) -> ResponseReturnValue:
+    message = "The server can't keep this right now. Try again in a moment."
+    return _error_as_json(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", message))
+
+
 def _with_security_headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
-    if request.blueprint == site.name:
+    if site.name in request.blueprints:
         response.headers.setdefault("Cache-Control", "private, no-cache")  # a deleted video is gone at once
     return response
 

@@ -29,7 +29,7 @@ _POSTER_AT = 0.25
 settings = Settings.from_environment()
 library = Library(settings.dir)
 
-celery_app = Celery("demo_app")
+celery_app = Celery("demo_app", include=["demo_app.feed"])
 jobpush = JobPush(celery_app)
 
 

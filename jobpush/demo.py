@@ -37,7 +37,7 @@ WORKER_CHILDREN = 2
 SITE_THREADS = 16
 #: Seconds in which everything has to be ready; it takes two.
 START_TIMEOUT = 60.0
-#: Seconds that a child gets to end by itself, after each signal. An idle worker takes two.
+#: Seconds that a child gets to end by itself. A worker takes two.
 STOP_GRACE = 4.0
 #: Seconds between two looks at what starts.
 _POLL_INTERVAL = 0.05
@@ -247,8 +247,8 @@ class _Demo:
         options = ["--hostname", self._worker_name, "--concurrency", str(WORKER_CHILDREN), "--loglevel", "INFO"]
         # Mingling waits a second for other workers, of which there are none.
         command = [*celery, *options, "--without-mingle", "--without-gossip"]
-        # The second signal, since the first lets running tasks end, and a video may take an hour.
-        self._add("the worker", command, signal.SIGTERM, signal.SIGQUIT)
+        # Celery's cold shutdown: a warm one lets tasks run on, but the files of this one go with the demo.
+        self._add("the worker", command, signal.SIGQUIT)
 
     def _start_site(self, listener: socket.socket) -> None:
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
@@ -256,12 +256,10 @@ class _Demo:
         command = [*gunicorn, *options, "demo_app.app:create_app()"]
         self._add("the site", command, signal.SIGTERM, descriptors=[listener.fileno()])
 
-    def _add(
-        self, name: str, command: Sequence[str], *signals: signal.Signals, descriptors: Sequence[int] = ()
-    ) -> None:
+    def _add(self, name: str, command: Sequence[str], stop: signal.Signals, *, descriptors: Sequence[int] = ()) -> None:
         log = None if self._is_verbose else self._folder / f"{name.removeprefix('the ')}.log"
         process = ChildProcess(command, log=log, descriptors=descriptors, leftovers=[self._folder])
-        self._stack.callback(process.stop, *signals, grace=STOP_GRACE)
+        self._stack.callback(process.stop, stop, grace=STOP_GRACE)
         self._parts.append(_Part(name, process, log))
 
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 #: $0 is the process group, $@ what is to be removed. A line on the pipe: we did all that ourselves.
@@ -117,7 +118,5 @@ class ChildProcess:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):  # all of it has ended already
         os.killpg(group, number)
-    except ProcessLookupError:
-        pass  # all of it has ended already

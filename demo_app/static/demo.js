@@ -118,9 +118,10 @@ async function next() {
 }
 
 async function takeSample({ currentTarget: button }) {
-  button.disabled = true;
+  const { textContent } = button;
+  Object.assign(button, { disabled: true, textContent: "Making it…" });
   const response = await fetch(page.sampleUrl).catch(() => null);
-  button.disabled = false;
+  Object.assign(button, { disabled: false, textContent });
   if (response?.ok) take([new File([await response.blob()], "sample.mp4", { type: "video/mp4" })]);
   else showProblem(response ? messageIn(await response.text()) : "The sample can't be loaded. Check your connection.");
 }

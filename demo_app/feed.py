@@ -1,0 +1,75 @@
+"""
+A feed: what is published, by whatever process, is at the top of everybody's page at once.
+
+From a page, from a terminal with the environment of the worker, and from Celery, say at fixed times by its beat::
+
+    python -m demo_app.feed "Our new office is open"
+    celery_app.conf.beat_schedule = {"tea": {"task": "demo.headline", "schedule": 3600, "args": ["It is tea time"]}}
+
+The channel is a public one: the page can be read by people who have not signed in. The newest headlines are kept in
+Redis (``recent.py``) for those who come later.
+"""
+
+from __future__ import annotations
+
+import click
+from flask import Blueprint, abort, jsonify, render_template, request, session
+from flask.typing import ResponseReturnValue
+
+from .recent import Recent
+from .tasks import celery_app, jobpush
+
+#: Characters of a headline.
+MAX_LENGTH = 200
+
+headlines = Recent("headlines", size=30)
+pages = Blueprint("feed", __name__, url_prefix="/feed")
+
+
+@celery_app.task(name="demo.headline")  # type: ignore[untyped-decorator]  # Celery has no types
+def publish(text: str, by: str = "Celery") -> None:
+    """
+    Put a headline on top of the feed; as a plain function, or as a task for a worker.
+
+    Raises:
+        ValueError: If it is empty or too long.
+    """
+    text = text.strip()
+    if not 0 < len(text) <= MAX_LENGTH:
+        raise ValueError(f"A headline has 1 to {MAX_LENGTH} characters.")
+    jobpush.trigger("feed", "headline", headlines.add(text=text, by=by))
+
+
+@pages.get("")
+def page() -> ResponseReturnValue:
+    """The feed; with a form for who is signed in."""
+    return render_template("feed.html", user_id=session.get("user_id"), max_length=MAX_LENGTH)
+
+
+@pages.get("/headlines")
+def list_headlines() -> ResponseReturnValue:
+    """The newest headlines, oldest first."""
+    return jsonify(headlines.all())
+
+
+@pages.post("/headlines")
+def publish_from_page() -> ResponseReturnValue:
+    """Publish what a user has typed."""
+    if "user_id" not in session:
+        abort(401, "Sign in to publish.")
+    try:
+        publish(request.form.get("text", ""), session["user_id"])
+    except ValueError as exc:
+        abort(400, str(exc))
+    return "", 204
+
+
+@click.command()
+@click.argument("text")
+def main(text: str) -> None:
+    """Publish TEXT on the feed."""
+    publish(text, "the command line")
+
+
+if __name__ == "__main__":
+    main()
