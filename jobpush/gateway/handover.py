@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -105,9 +106,13 @@ def _detach(taken: socket.socket) -> Handover:
     """
     fd = os.dup(taken.fileno())
     os.set_blocking(fd, False)
-    with socket.socket(socket.AF_UNIX) as placeholder:
-        os.dup2(placeholder.fileno(), taken.fileno(), inheritable=False)
+    os.dup2(_placeholder().fileno(), taken.fileno(), inheritable=False)
     return Handover(fd, _do_nothing, None)
+
+
+@cache
+def _placeholder() -> socket.socket:
+    return socket.socket(socket.AF_UNIX)
 
 
 def _share(taken: socket.socket) -> Handover:

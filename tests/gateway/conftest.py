@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +65,9 @@ def serve(redis_url: str) -> Iterator[Serve]:
     """Starts web servers; gives each setting as ``JOBPUSH_…``."""
     sites: list[Site] = []
 
-    def start(*arguments: str, server: str = "gunicorn", **settings: object) -> Site:
+    def start(
+        *arguments: str, server: str = "gunicorn", environment: Mapping[str, str] | None = None, **settings: object
+    ) -> Site:
         variables = {f"JOBPUSH_{name.upper()}": str(value) for name, value in settings.items()}
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -91,6 +93,7 @@ def serve(redis_url: str) -> Iterator[Serve]:
                     "JOBPUSH_REDIS_URL": redis_url,
                     "LISTEN_FD": str(listener.fileno()),
                     **variables,
+                    **(environment or {}),
                 },
                 pass_fds=[listener.fileno()],
                 start_new_session=True,

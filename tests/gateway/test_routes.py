@@ -1,0 +1,284 @@
+"""What is served below /jobpush/."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.signing import verify_auth
+from jobpush.store import Store
+
+from .client import TIMEOUT, data_of
+from .conftest import Serve, Site
+from .publishing import publish, start
+from .site import KEY, SECRET
+
+SOCKET_ID = "123.456"
+OURS = {"X-Requested-With": "jobpush"}
+
+
+# -- auth ------------------------------------------------------------------------------------------------
+
+
+def test_user_may_join_own_channels_and_what_the_application_allows(site: Site, store: Store) -> None:
+    start(store, "42", "mine")
+
+    for channel in ("private-user-42", "private-task-mine", "private-team"):
+        status, body = authorize(site, channel, user="42")
+        assert status == 200
+        assert verify_auth(KEY, [SECRET], f"{SOCKET_ID}:{channel}", body["auth"])
+
+
+@pytest.mark.parametrize(
+    "channel", ["private-user-43", "private-task-none", "private-other", "news", "private-a b", ""]
+)
+def test_user_may_join_nothing_else(site: Site, channel: str) -> None:
+    status, body = authorize(site, channel, user="42")
+
+    assert (status, body["error"]["code"]) == (403, "forbidden")
+
+
+def test_nobody_may_join_nothing(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+
+    for channel in ("private-user-42", "private-task-one", "private-team", "presence-room"):
+        assert authorize(site, channel)[0] == 403
+
+
+def test_presence_auth_carries_what_the_application_tells_of_the_user(site: Site) -> None:
+    status, body = authorize(site, "presence-room", user="42")
+
+    assert status == 200
+    assert json.loads(body["channel_data"]) == {"user_id": "42", "user_info": {"name": "Mx 42"}}
+    assert verify_auth(KEY, [SECRET], f"{SOCKET_ID}:presence-room:{body['channel_data']}", body["auth"])
+
+
+def test_user_auth_signs_the_sessions_user_in(site: Site) -> None:
+    client = site.connect()
+    socket_id = data_of(client.receive())["socket_id"]
+
+    _, auth = request(site, "POST", "/jobpush/user-auth", user="42", form={"socket_id": socket_id})
+    client.send("pusher:signin", auth)
+
+    assert client.receive()["event"] == "pusher:signin_success"
+    assert request(site, "POST", "/jobpush/user-auth", form={"socket_id": socket_id})[0] == 403
+
+
+def test_auth_needs_a_socket_id_and_a_page_of_ours(site: Site) -> None:
+    without, _ = request(site, "POST", "/jobpush/auth", user="42", form={"channel_name": "private-user-42"})
+    foreign, _ = authorize(site, "private-user-42", user="42", headers={"Origin": "http://evil.example"})
+
+    assert (without, foreign) == (400, 403)
+
+
+# -- tasks -----------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_their_owners_newest_first(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    start(store, "43", "other")
+
+    status, body = request(site, "GET", "/jobpush/tasks", user="42")
+    one, _ = request(site, "GET", "/jobpush/tasks/one", user="42")
+    others, error = request(site, "GET", "/jobpush/tasks/other", user="42")
+
+    assert (status, one, others) == (200, 200, 404)
+    assert [task["task_id"] for task in body["tasks"]] == ["one"]
+    assert error["error"]["code"] == "task_not_found"
+    assert request(site, "GET", "/jobpush/tasks")[0] == 401
+
+
+def test_cancel_is_for_the_owners_own_script_alone(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    path = "/jobpush/tasks/one/cancel"
+
+    assert request(site, "POST", path, user="42")[0] == 403
+    assert request(site, "POST", path, user="42", headers={**OURS, "Origin": "http://evil.example"})[0] == 403
+    assert request(site, "POST", path, headers=OURS)[0] == 401
+    assert request(site, "POST", path, user="43", headers=OURS)[0] == 404
+    assert not store.task("one").cancelling
+
+    status, body = request(site, "POST", path, user="42", headers=OURS)
+
+    assert (status, body) == (202, {"task_id": "one", "state": "STARTED", "cancelling": True})
+    assert store.task("one").cancelling
+
+
+# -- event streams ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "werkzeug"])
+def test_event_stream_gives_the_same_messages_as_the_websocket(serve: Serve, store: Store, server: str) -> None:
+    site = serve(server=server)
+    start(store, "42", "one")
+
+    with event_stream(site, "/jobpush/events?channels=news,private-user-43", user="42") as stream:
+        messages = [next(stream)[1] for _ in range(6)]
+        publish(store, "42", "one", 1)
+        live = next(stream)[1]
+
+    assert [(m["event"], m.get("channel")) for m in messages] == [
+        ("pusher:connection_established", None),
+        ("pusher:signin_success", None),
+        ("pusher_internal:subscription_succeeded", "#server-to-user-42"),
+        ("jobpush:task", "#server-to-user-42"),
+        ("pusher_internal:subscription_succeeded", "news"),
+        ("pusher:subscription_error", "private-user-43"),
+    ]
+    assert data_of(live)["current"] == 1
+
+
+def test_event_stream_resumes_each_of_its_channels(site: Site, store: Store) -> None:
+    store.trigger(["news"], "old", {})
+    with event_stream(site, "/jobpush/events?channels=news", user="42") as stream:
+        while next(stream)[1].get("channel") != "news":
+            pass
+        store.trigger(["#server-to-user-42"], "first", {})
+        last_event_id, _ = next(stream)
+    store.trigger(["news"], "second", {})
+    store.trigger(["#server-to-user-42"], "third", {})
+
+    with event_stream(
+        site, "/jobpush/events?channels=news", user="42", headers={"Last-Event-ID": last_event_id}
+    ) as stream:
+        missed = [message["event"] for message in (next(stream)[1] for _ in range(6))]
+
+    assert [name for name in missed if not name.startswith("pusher")] == ["third", "second"]
+
+
+def test_fifty_event_streams_need_no_threads(site: Site, store: Store) -> None:
+    streams = [event_stream(site, "/jobpush/events", user="42") for _ in range(50)]
+    opened = [stream.__enter__() for stream in streams]
+    for stream in opened:
+        while next(stream)[1]["event"] != "pusher_internal:subscription_succeeded":
+            pass
+
+    start(store, "42", "one")
+
+    assert {data_of(next(stream)[1])["task_id"] for stream in opened} == {"one"}
+    for stream in streams:
+        stream.__exit__(None, None, None)
+
+
+def test_quiet_event_stream_gets_comments(serve: Serve) -> None:
+    site = serve(stream_heartbeat=0.1)
+
+    with raw_stream(site, "/jobpush/events") as response:
+        lines = iter(response.readline, b"")
+
+        assert next(line for line in lines if line.startswith(b":")) == b":\n"
+
+
+def test_event_stream_of_a_foreign_page_is_refused(site: Site) -> None:
+    status, _ = request(site, "GET", "/jobpush/events", user="42", headers={"Origin": "http://evil.example"})
+
+    assert status == 403
+
+
+# -- around it -------------------------------------------------------------------------------------------
+
+
+def test_page_is_told_where_the_gateway_is(site: Site) -> None:
+    _, text = request(site, "GET", "/page", is_json=False)
+
+    assert f'data-key="{KEY}"' in text
+    assert 'src="/jobpush/static/jobpush.js"' in text
+    assert request(site, "GET", "/jobpush/config")[1] == {"key": KEY, "path": "/app"}
+    assert request(site, "GET", "/jobpush/static/jobpush.js", is_json=False)[0] == 200
+
+
+def test_gateway_works_below_a_prefix(serve: Serve, store: Store) -> None:
+    site = serve(environment={"SCRIPT_NAME": "/shop"})
+
+    _, text = request(site, "GET", "/shop/page", is_json=False)
+    client = site.connect("42", path=f"/shop/app/{KEY}?protocol=7&client=jobpush")
+
+    assert 'data-root="/shop"' in text
+    assert client.receive()["event"] == "pusher:connection_established"
+    assert request(site, "GET", "/shop/jobpush/tasks", user="42")[0] == 200
+
+
+def test_readiness_follows_redis(redis_server: EmbeddedRedis, site: Site) -> None:
+    site.sign_in("42")
+    assert request(site, "GET", "/jobpush/health/ready")[0] == 200
+
+    redis_server.kill()
+    client = site.connect("42")  # the hub has heard of the end of its links before it hears of this one
+    client.receive()
+    status, body = request(site, "GET", "/jobpush/health/ready")
+
+    assert (status, body["error"]["code"]) == (503, "redis_away")
+    assert request(site, "GET", "/jobpush/health/live")[0] == 200
+    assert request(site, "GET", "/jobpush/tasks", user="42")[0] == 503
+
+
+# -- helpers ---------------------------------------------------------------------------------------------
+
+
+def authorize(site: Site, channel: str, **options: Any) -> tuple[int, Any]:
+    """Ask as pusher-js does."""
+    return request(site, "POST", "/jobpush/auth", form={"socket_id": SOCKET_ID, "channel_name": channel}, **options)
+
+
+def request(
+    site: Site,
+    method: str,
+    path: str,
+    *,
+    user: str | None = None,
+    form: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+    is_json: bool = True,
+) -> tuple[int, Any]:
+    """Status, and the decoded body."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=TIMEOUT)
+    sent = {**(headers or {}), **({"Cookie": f"user={user}"} if user else {})}
+    if form is not None:
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    connection.request(method, path, urlencode(form) if form is not None else None, sent)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, json.loads(body) if is_json else body
+
+
+@contextmanager
+def raw_stream(
+    site: Site, path: str, *, user: str | None = None, headers: dict[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """An open response."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=TIMEOUT)
+    connection.request("GET", path, headers={**(headers or {}), **({"Cookie": f"user={user}"} if user else {})})
+    response = connection.getresponse()
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    yield response
+    response.close()
+    connection.close()
+
+
+@contextmanager
+def event_stream(site: Site, path: str, **options: Any) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+    """Id and message of each event, as a browser keeps and hands them out."""
+    with raw_stream(site, path, **options) as response:
+        yield read_events(response)
+
+
+def read_events(response: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Source: HTML standard, "Interpreting an event stream"."""
+    last_event_id, data = "", ""
+    for line in iter(response.readline, b""):
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name == "id":
+            last_event_id = value
+        elif name == "data":
+            data = value
+        elif not name and data:
+            yield last_event_id, json.loads(data)
+            data = ""
