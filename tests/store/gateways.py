@@ -17,9 +17,9 @@ from jobpush.store.scripts import Call
 class Gateway:
     """One gateway process, as far as Redis hears of it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, gateway_id: str = "") -> None:
         self.store = store
-        self.presence = Presence(store.config, uuid.uuid4().hex)
+        self.presence = Presence(store.config, gateway_id or uuid.uuid4().hex)
         self.epoch = self.renew().epoch
 
     def renew(self, epoch: str = "", *, seconds: float | None = None) -> Renewal:

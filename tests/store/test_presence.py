@@ -47,6 +47,16 @@ def test_a_member_is_announced_once_however_many_tabs_and_gateways(store: Store,
     assert ear.heard() == [added("42"), removed("42")]
 
 
+def test_gateways_are_told_apart_though_one_id_is_part_of_another(store: Store, ear: Ear) -> None:
+    longer, shorter = Gateway(store, "g-12"), Gateway(store, "g-1")
+    longer.join(ROOM, "42")
+    shorter.join(ROOM, "42")
+
+    assert longer.leave(ROOM, "42") == 0
+    assert shorter.leave(ROOM, "42") == 1
+    assert ear.heard() == [added("42"), removed("42")]
+
+
 def test_who_joins_does_not_hear_of_it_and_finds_himself_in_the_roster(store: Store, ear: Ear) -> None:
     gateway = Gateway(store)
     gateway.join(ROOM, "41", '{"name":"Ann"}')
