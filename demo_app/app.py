@@ -309,8 +309,12 @@ def _save(body: IO[bytes], video: Video) -> None:
             raise
         message = "The disk of this server is full. Try again later."
         raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "disk_full", message) from exc
-    if video.upload.stat().st_size == 0:
+    size = video.upload.stat().st_size
+    if size == 0:
         raise Refusal(HTTPStatus.BAD_REQUEST, "empty", "This file is empty.")
+    # gunicorn says nothing when a browser goes away; the body just ends.
+    if request.content_length not in (None, size):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "cut_off", "The upload was cut off. Try again.")
 
 
 def _remove_abandoned(user_id: str) -> None:
