@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from .topics import Channel
 
 
+#: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.
+COMMAND = b"!"
+
+
 class Message(NamedTuple):
     """What the store publishes: a header that the hub reads, and members of a frame that nobody does."""
 

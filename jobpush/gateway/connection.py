@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from wsproto.frame_protocol import Opcode, ParseFailed
 
-from ..channels import Topic
 from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
@@ -65,6 +64,7 @@ class Connection(ABC):
         "fd",
         "hub",
         "is_closing",
+        "is_signed_in",
         "protocol",
     )
 
@@ -79,6 +79,8 @@ class Connection(ABC):
         self.counts: tuple[Count, ...] = ()
         #: Whether it hears and says nothing any more but its last words.
         self.is_closing = False
+        #: Whether :meth:`Hub.sign_in` knows it.
+        self.is_signed_in = False
         self._outbox: Outbox | None = None
         #: What the protocol has asked for behind a join that is under way; ``None``: there is none under way.
         self._actions: deque[Action] | None = None
@@ -130,7 +132,7 @@ class Connection(ABC):
         return outbox
 
     def _ensure_within_bound(self, outbox: Outbox) -> None:
-        if outbox.size > self.hub.config.outbox_size and not self.is_closing:
+        if outbox.size > self.hub.config.outbox_size + outbox.allowance and not self.is_closing:
             self.hub.close_later(self, *SLOW_READER)
 
     def give_up(self, code: int, reason: str) -> None:
@@ -221,7 +223,7 @@ class Connection(ABC):
                 case Close(code, reason):
                     self.close(code, reason)
                 case SignIn(user):
-                    self.hub.census.enter(self, Topic(f"user:{user.id}"))
+                    self.hub.sign_in(self, user.id)
 
     def go_on(self) -> None:
         """A join has ended, this way or that: do what has waited for it."""
@@ -271,7 +273,7 @@ class WebSocketConnection(Connection):
         self._waiting().put(text_frame(text))
 
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put(text_frame(broadcast.text_with_id(stream_id)))
+        self._waiting().put_history(text_frame(broadcast.text_with_id(stream_id)))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         pass  # the protocol has put it into the answer to the join
@@ -424,7 +426,7 @@ class EventStreamConnection(Connection):
         self._waiting().put(b"data: " + text + b"\n\n")
 
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put(self._encoded(broadcast, stream_id))
+        self._waiting().put_history(self._encoded(broadcast, stream_id))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id

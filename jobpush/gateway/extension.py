@@ -109,7 +109,8 @@ class Gateway:
 
     def init_app(self, app: Flask) -> None:
         """
-        Add the routes to an application: ``/app/<key>`` for WebSockets, ``/jobpush/…`` for all else.
+        Add the routes to an application: ``/app/<key>`` for WebSockets, ``/apps/<app_id>/…`` for servers,
+        ``/jobpush/…`` for all else.
 
         Keys of ``app.config``, with their defaults in :class:`jobpush.config.Config`: ``JOBPUSH_REDIS_URL``,
         ``JOBPUSH_PREFIX``, ``JOBPUSH_APP_ID``, ``JOBPUSH_KEY``, ``JOBPUSH_SECRET``, ``JOBPUSH_ALLOWED_ORIGINS``,
@@ -127,8 +128,8 @@ class Gateway:
         values = {name[len(prefix) :].lower(): value for name, value in app.config.items() if name.startswith(prefix)}
         config = Config.load(self._settings, values)
         config.require_credentials()
-        app.extensions["jobpush"] = GatewayState(config, self)
-        routes.register(app)
+        state = app.extensions["jobpush"] = GatewayState(config, self)
+        routes.register(app, state)
         app.jinja_env.globals["jobpush_tags"] = jobpush_tags
 
     def authorize_channel(self, authorizer: ChannelAuthorizer) -> ChannelAuthorizer:

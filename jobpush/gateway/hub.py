@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -9,11 +10,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..channels import Topic
 from ..config import Config
 from ..protocol import messages
 from ..protocol.actions import Action, ClientEvent
-from ..protocol.codes import Reconnect
-from ..protocol.server import ServerProtocol
+from ..protocol.codes import NotAuthorized, Reconnect
+from ..protocol.server import ServerProtocol, answer
 from ..store.commands import HubCommands
 from ..store.link import CommandLink
 from ..store.subscriber import Subscriber
@@ -84,6 +86,7 @@ class Hub:
             key_of=commands.keys.topic,
             subscribe=self._subscriber.subscribe,
             unsubscribe=self._subscriber.unsubscribe,
+            on_command=self._on_command,
             linger=config.linger,
         )
         self.census = Census(self.loop, self._link, config)
@@ -139,6 +142,14 @@ class Hub:
         """A connection is closing; it shall not take for ever."""
         self._ending[connection] = self.loop.now + _END_TIMEOUT
 
+    def sign_in(self, connection: Connection, user_id: str) -> None:
+        """A connection is a user's (escaped id) from now on."""
+        topic = Topic(f"user:{user_id}")
+        self.census.enter(connection, topic)
+        if not connection.is_signed_in:
+            connection.is_signed_in = True
+            self._topics.sign_in(topic)
+
     def publish(self, connection: Connection, event: ClientEvent) -> None:
         """Pass an event of a client on to the others of a channel."""
         channel = next((one for one in connection.channels if one.name == event.channel), None)
@@ -162,6 +173,17 @@ class Hub:
     def _on_link_up(self) -> None:
         self.census.on_link_up()
         self.joins.on_link_up()
+
+    def _on_command(self, text: bytes) -> None:
+        command = json.loads(text)
+        if command.get("command") != "disconnect":
+            return
+        actions = answer(NotAuthorized("Disconnected by the application"))
+        for connections in self._connections:
+            for connection in connections.values():
+                user = connection.protocol.user
+                if user is not None and user.id == command["user"] and not connection.is_closing:
+                    connection.perform(actions)
 
     def _take_over(self, arrival: Arrival) -> None:
         connection = arrival.kind(self, arrival.fd, arrival.protocol, arrival.on_gone)
@@ -202,6 +224,8 @@ class Hub:
         self.loop.unregister(connection.fd)
         os.close(connection.fd)
         connection.gone()
+        if connection.is_signed_in and connection.protocol.user is not None:
+            self._topics.sign_out(Topic(f"user:{connection.protocol.user.id}"), self.loop.now)
 
     def _tick(self) -> None:
         self.loop.call_later(1 / _SLICES, self._tick)

@@ -16,7 +16,7 @@ class Outbox:
     It exists only while something waits: an idle connection has none.
     """
 
-    __slots__ = ("_frames", "_head", "_pinned", "size")
+    __slots__ = ("_frames", "_head", "_pinned", "allowance", "size")
 
     def __init__(self) -> None:
         #: The rest of a frame that was sent in part; it must come first, and whole.
@@ -25,6 +25,8 @@ class Outbox:
         self._pinned = 0
         #: Bytes that wait.
         self.size = 0
+        #: Bytes beyond the bound that were asked for: a history, which has a bound of its own.
+        self.allowance = 0
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether a frame of this key waits, and would be replaced by another."""
@@ -35,6 +37,11 @@ class Outbox:
         self._pinned += 1
         self._frames[self._pinned] = frame
         self.size += len(frame)
+
+    def put_history(self, frame: bytes) -> None:
+        """Add a frame that the reader has asked for, and is not too slow on account of."""
+        self.put(frame)
+        self.allowance += len(frame)
 
     def replace(self, key: Hashable, frame: bytes) -> None:
         """Put a frame where an older one of the same key waits, or at the end. The key is no integer."""

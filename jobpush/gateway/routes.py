@@ -16,11 +16,13 @@ from ..protocol.actions import UserData
 from ..protocol.codes import NotAuthorized
 from ..protocol.handshake import new_socket_id
 from ..protocol.server import ServerProtocol
+from ..store.directory import RedisDirectory
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
 from .connection import EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .handshake import ensure_allowed_origin, websockets
+from .http_api import http_api
 from .hub import Arrival
 
 #: Source: what every SDK lets pass.
@@ -31,10 +33,12 @@ _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../static", static_url_path="/static")
 
 
-def register(app: Flask) -> None:
+def register(app: Flask, state: GatewayState) -> None:
     """Add all routes of the gateway to an application."""
     app.register_blueprint(websockets)
     app.register_blueprint(pages)
+    directory = RedisDirectory(state.store)
+    app.register_blueprint(http_api(state.config, state.store, directory))  # type: ignore[arg-type]  # a result more
 
 
 # -- errors ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..channels import PRIVATE_TASK, Topic
 from ..protocol.actions import Join
 from ..store.commands import stream_position
-from .broadcast import Batch, Broadcast, Message, read_message
+from .broadcast import COMMAND, Batch, Broadcast, Message, read_message
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -179,7 +179,7 @@ def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> None
 class TopicState:
     """A topic that this process hears, or is about to."""
 
-    __slots__ = ("is_confirmed", "key", "name", "position", "tasks", "whole")
+    __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "whole")
 
     def __init__(self, name: Topic, key: bytes) -> None:
         self.name = name
@@ -189,6 +189,8 @@ class TopicState:
         self.is_confirmed = False
         #: Stream id of its last live event since it was confirmed; ``None``: none yet.
         self.position: bytes | None = None
+        #: Connections that are signed in as its user, whatever they hear: commands about them come this way.
+        self.signed_in = 0
         #: Its channels: those that carry all of it, by name, and those of one task, by the task's id.
         self.whole: dict[str, Channel] = {}
         self.tasks: dict[bytes, Channel] = {}
@@ -226,6 +228,7 @@ class Topics:
         key_of: Gives the pub/sub channel of a topic.
         subscribe: Begins to hear a pub/sub channel.
         unsubscribe: Ends it.
+        on_command: Gets what is said to gateways, not to browsers.
         linger: Seconds between the last listener's end and that.
     """
 
@@ -235,11 +238,13 @@ class Topics:
         key_of: Callable[[Topic], str],
         subscribe: Callable[[bytes], None],
         unsubscribe: Callable[[bytes], None],
+        on_command: Callable[[bytes], None],
         linger: float,
     ) -> None:
         self._key_of = key_of
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
+        self._on_command = on_command
         self._linger = linger
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
@@ -267,9 +272,21 @@ class Topics:
         """Let go of a channel if nobody hears it any more, and of its topic a moment later."""
         if not channel.is_idle:
             return
-        topic = channel.topic
-        topic.drop(channel)
-        if not topic.whole and not topic.tasks:
+        channel.topic.drop(channel)
+        self._release(channel.topic, now)
+
+    def sign_in(self, name: Topic) -> None:
+        """A connection has signed in as the user of this topic."""
+        self.hear(name).signed_in += 1
+
+    def sign_out(self, name: Topic, now: float) -> None:
+        """It is gone."""
+        topic = self.hear(name)
+        topic.signed_in -= 1
+        self._release(topic, now)
+
+    def _release(self, topic: TopicState, now: float) -> None:
+        if not topic.whole and not topic.tasks and not topic.signed_in:
             self._lingering.setdefault(topic, now)
 
     def tick(self, now: float) -> None:
@@ -290,6 +307,9 @@ class Topics:
             message = read_message(payload)
         except ValueError:
             logger.warning("dropped a message on %r that jobpush did not write", key)
+            return
+        if message.task_id == COMMAND:
+            self._on_command(message.members)
             return
         if message.stream_id is not None:
             topic.position = message.stream_id

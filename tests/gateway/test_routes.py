@@ -14,6 +14,7 @@ import pytest
 from jobpush.embedded import EmbeddedRedis
 from jobpush.signing import verify_auth
 from jobpush.store import Store
+from jobpush.store.directory import RedisDirectory
 
 from .client import TIMEOUT, data_of
 from .conftest import Serve, Site
@@ -109,6 +110,28 @@ def test_cancel_is_for_the_owners_own_script_alone(site: Site, store: Store) -> 
 
     assert (status, body) == (202, {"task_id": "one", "state": "STARTED", "cancelling": True})
     assert store.task("one").cancelling
+
+
+# -- servers' requests ------------------------------------------------------------------------------------
+
+
+def test_server_disconnects_a_user_wherever_he_is(serve: Serve, store: Store) -> None:
+    site = serve("--workers", "2")
+    own = [site.sign_in("42") for _ in range(5)]
+    stock = site.connect("42")
+    stock.receive()
+    stock.subscribe("news")
+    other = site.sign_in("43")
+
+    assert RedisDirectory(store).disconnect("42") == 6
+
+    assert [client.wait_for_close() for client in (*own, stock)] == [4009] * 6
+    start(store, "43", "one")
+    assert data_of(other.receive())["task_id"] == "one"
+
+
+def test_http_api_is_served_and_wants_a_signature(site: Site) -> None:
+    assert request(site, "GET", "/apps/1/channels", is_json=False)[0] == 401
 
 
 # -- event streams ---------------------------------------------------------------------------------------

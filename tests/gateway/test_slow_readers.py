@@ -55,6 +55,21 @@ def test_slow_reader_resumes_without_a_gap_from_any_id_it_has_seen(serve: Serve,
     assert [int(m["data"]) for m in messages if m["event"] == "number"] == list(range(100, 1_001, 100))
 
 
+def test_history_may_be_longer_than_the_outbox(serve: Serve, store: Store) -> None:
+    site = serve(outbox_size=10_000)
+    store.trigger(["news"], "number", {"n": 0})
+    first = site.connect()
+    since = first.subscribe("news")[-1]["id"]
+    for number in range(1, 201):
+        store.trigger(["news"], "number", {"n": number, "padding": "x" * 1_000})
+
+    second = site.connect(receive_buffer=RECEIVE_BUFFER)
+    second.subscribe("news", since=since)
+    store.trigger(["news"], "number", {"n": 201})
+
+    assert [data_of(second.receive())["n"] for _ in range(201)] == list(range(1, 202))
+
+
 def test_reader_that_stays_slow_is_closed_with_a_code_that_lets_it_come_back(serve: Serve, store: Store) -> None:
     site = serve(outbox_size=100_000)
     slow, quick = (site.connect(receive_buffer=RECEIVE_BUFFER), site.connect())

@@ -1,0 +1,230 @@
+"""The gateway's two links to Redis, on a real loop and a real Redis."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hiredis
+import pytest
+import redis
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.gateway.loop import Loop
+from jobpush.store import link as link_module
+from jobpush.store.link import CommandLink, LinkLost
+from jobpush.store.scripts import Call, Script, load
+from jobpush.store.subscriber import Subscriber
+
+#: Seconds after which a test gives up.
+TIMEOUT = 10.0
+
+
+class Links:
+    """Both links in a loop of their own; what they say is recorded."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = Loop(self._flush)
+        self.messages: list[tuple[bytes, bytes]] = []
+        self.subscribed: list[bytes] = []
+        self.ups = 0
+        self.downs = 0
+        self._changed = threading.Condition()
+        self.commands = CommandLink(self.loop, url, scripts=[load("history")], on_up=self._up)
+        self.subscriber = Subscriber(
+            self.loop,
+            url,
+            on_message=lambda name, payload: self._note(self.messages, (name, payload)),
+            on_subscribed=lambda name: self._note(self.subscribed, name),
+            on_down=self._down,
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def call(self, *command: str) -> Any:
+        """Send a command from the loop's thread; wait for its answer."""
+        return self.answer(lambda callback: self.commands.call(command, callback))
+
+    def answer(self, ask: Callable[[Callable[[Any], None]], None]) -> Any:
+        """What a callback is given."""
+        answers: list[Any] = []
+        self.loop.call_soon(lambda: ask(lambda reply: self._note(answers, reply)))
+        self.wait_until(lambda: bool(answers))
+        return answers[0]
+
+    def wait_until(self, is_true: Callable[[], bool]) -> None:
+        """Wait for something that the links have said."""
+        with self._changed:
+            assert self._changed.wait_for(is_true, TIMEOUT)
+
+    def close(self) -> None:
+        """End the loop."""
+        self.loop.call_soon(self._stop)
+        self._thread.join()
+
+    def _note(self, notes: list[Any], note: Any) -> None:
+        with self._changed:
+            notes.append(note)
+            self._changed.notify_all()
+
+    def _up(self) -> None:
+        with self._changed:
+            self.ups += 1
+            self._changed.notify_all()
+
+    def _down(self) -> None:
+        with self._changed:
+            self.downs += 1
+            self._changed.notify_all()
+
+    def _flush(self) -> None:
+        self.commands.flush()
+        self.subscriber.flush()
+
+    def _tick(self) -> None:
+        self.loop.call_later(0.02, self._tick)
+        self.commands.tick()
+        self.subscriber.tick()
+
+    def _run(self) -> None:
+        self.commands.start()
+        self.subscriber.start()
+        self._tick()
+        self.loop.run()
+        self.loop.close()
+
+    def _stop(self) -> None:
+        self.commands.stop()
+        self.subscriber.stop()
+        self.loop.stop()
+
+
+@pytest.fixture
+def links(redis_url: str) -> Iterator[Links]:
+    """Both links, up."""
+    links = Links(redis_url)
+    links.wait_until(lambda: links.ups == 1)
+    yield links
+    links.close()
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """Somebody else."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def test_answers_come_in_the_order_of_the_commands(links: Links) -> None:
+    answers: list[Any] = []
+
+    def ask(done: Callable[[Any], None]) -> None:
+        for number in range(1_000):
+            links.commands.call(("ECHO", str(number)), answers.append)
+        links.commands.call(("PING",), done)
+
+    links.answer(ask)
+
+    assert answers == [str(number).encode() for number in range(1_000)]
+
+
+def test_refused_command_answers_with_the_refusal(links: Links) -> None:
+    assert isinstance(links.call("NO-SUCH-COMMAND"), hiredis.ReplyError)
+
+
+def test_script_that_redis_has_forgotten_is_taught_again(links: Links, client: redis.Redis) -> None:
+    client.script_flush()
+    script = Script(b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
+
+    assert links.answer(lambda done: links.commands.run(Call(script, (), ("hello",)), done)) == b"hello"
+
+
+def test_large_answer_is_read_in_parts(links: Links, client: redis.Redis) -> None:
+    client.set("large", b"x" * 3_000_000)
+
+    assert len(links.call("GET", "large")) == 3_000_000
+
+
+def test_large_command_is_sent_in_parts(links: Links) -> None:
+    text = "x" * 5_000_000
+
+    assert links.call("ECHO", text) == text.encode()
+
+
+def test_subscription_hears_what_is_published_after_its_confirmation(links: Links, client: redis.Redis) -> None:
+    links.loop.call_soon(lambda: links.subscriber.subscribe(b"news"))
+    links.wait_until(lambda: links.subscribed == [b"news"])
+
+    client.publish("news", "hello")
+
+    links.wait_until(lambda: links.messages == [(b"news", b"hello")])
+
+
+def test_name_that_is_dropped_and_wanted_again_is_confirmed_once(links: Links, client: redis.Redis) -> None:
+    def waver() -> None:
+        for _ in range(3):
+            links.subscriber.subscribe(b"news")
+            links.subscriber.unsubscribe(b"news")
+        links.subscriber.subscribe(b"news")
+
+    links.loop.call_soon(waver)
+    links.wait_until(lambda: bool(links.subscribed))
+    client.publish("news", "hello")
+
+    links.wait_until(lambda: bool(links.messages))
+    assert links.subscribed == [b"news"]
+
+
+def test_killed_redis_ends_what_is_under_way_and_is_found_again(links: Links, redis_server: EmbeddedRedis) -> None:
+    links.loop.call_soon(lambda: links.subscriber.subscribe(b"news"))
+    links.wait_until(lambda: bool(links.subscribed))
+    lost: list[Any] = []
+    links.answer(lambda done: (links.commands.call(("BLPOP", "none", "0"), lost.append), done(None))[1])
+
+    redis_server.kill()
+    links.wait_until(lambda: links.downs == 1)
+    redis_server.restart(keep_data=False)
+
+    links.wait_until(lambda: links.subscribed == [b"news", b"news"] and links.ups == 2)
+    assert isinstance(lost[0], LinkLost)
+    assert links.call("PING") == b"PONG"
+
+
+def test_redis_that_answers_no_more_is_given_up_and_found_again(
+    links: Links, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "_PING_AFTER", 0.1)
+    monkeypatch.setattr(link_module, "_DEAD_AFTER", 0.3)
+
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    links.wait_until(lambda: links.downs == 1)
+    os.kill(redis_server.pid, signal.SIGCONT)
+
+    links.wait_until(lambda: links.ups >= 2)
+
+
+def test_quiet_redis_is_not_given_up(links: Links, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "_PING_AFTER", 0.02)
+    monkeypatch.setattr(link_module, "_DEAD_AFTER", 0.2)
+
+    def pings() -> int:
+        statistics: dict[str, Any] = client.info("commandstats")
+        return int(statistics.get("cmdstat_ping", {}).get("calls", 0))
+
+    enough = pings() + 40  # from two links, which takes longer than a dead one is given
+    while pings() < enough:
+        pass
+
+    assert (links.ups, links.downs) == (1, 0)
+
+
+def test_password_and_database_are_taken_from_the_url(redis_url: str, client: redis.Redis) -> None:
+    client.config_set("requirepass", "secret")
+    links = Links(redis_url.replace("unix://", "unix://:secret@").replace("db=0", "db=3"))
+    links.wait_until(lambda: links.ups == 1)
+
+    assert b"db=3" in links.call("CLIENT", "INFO")
+    links.close()
