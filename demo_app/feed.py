@@ -15,6 +15,9 @@ from __future__ import annotations
 import click
 from flask import Blueprint, abort, jsonify, render_template, request, session
 from flask.typing import ResponseReturnValue
+from redis import RedisError
+
+from jobpush import StoreError
 
 from .recent import Recent
 from .tasks import celery_app, jobpush
@@ -68,7 +71,10 @@ def publish_from_page() -> ResponseReturnValue:
 @click.argument("text")
 def main(text: str) -> None:
     """Publish TEXT on the feed."""
-    publish(text, "the command line")
+    try:
+        publish(text, "the command line")
+    except (ValueError, RedisError, StoreError) as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 if __name__ == "__main__":

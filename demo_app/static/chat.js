@@ -11,33 +11,32 @@ const form = document.querySelector("#say");
 const me = form.dataset.user;
 const channel = connect().subscribe("presence-chat");
 
-// ---- Messages ----
-
 listRecent(document.querySelector("#messages"), channel, "message", (node, { name }) => {
   node.classList.toggle("own", name === me);
-  stopTyping(name);
+  setTyping(name, false);
 });
 sendInPlace(form);
 
 // ---- Who is here ----
 
-function showPeople() {
-  const names = [...channel.members.values()].map(({ name }) => name).sort((a, b) => a.localeCompare(b));
-  document.querySelector("#count").textContent = names.length;
-  document.querySelector("#people").replaceChildren(...names.map((name) => {
-    const item = document.createElement("li");
-    item.textContent = item.title = name;
-    item.classList.toggle("own", name === me);
-    return item;
-  }));
-}
-
 for (const change of ["subscription_succeeded", "member_added", "member_removed"]) {
   channel.on(`pusher:${change}`, showPeople);
 }
 
+function showPeople() {
+  const names = [...channel.members.values()].map(({ name }) => name).sort((a, b) => a.localeCompare(b));
+  document.querySelector("#count").textContent = names.length;
+  document.querySelector("#people").replaceChildren(...names.map(person));
+}
+
+function person(name) {
+  const className = name === me ? "own" : "";
+  return Object.assign(document.createElement("li"), { textContent: name, title: name, className });
+}
+
 // ---- Who is typing ----
 
+/** Names, each with the timer that ends it. */
 const typists = new Map();
 let saidAt = -Infinity;
 
@@ -45,25 +44,18 @@ form.addEventListener("input", ({ timeStamp }) => {
   if (timeStamp - saidAt > SAY_EVERY_MS && channel.trigger("client-typing", {})) saidAt = timeStamp;
 });
 form.addEventListener("submit", () => {
-  saidAt = -Infinity; // the next word is said at once, for the message takes back this one
+  saidAt = -Infinity; // the message takes that word back, so the next one is to be said at once
 });
-
-// Who it was is the gateway's word, not the sender's.
 channel.on("client-typing", (_, { user_id }) => {
-  const name = channel.members.get(user_id)?.name;
-  if (!name || name === me) return; // my other tab
-  clearTimeout(typists.get(name));
-  typists.set(name, setTimeout(stopTyping, COUNTS_FOR_MS, name));
-  showTypists();
+  const name = channel.members.get(user_id)?.name; // who it was is the gateway's word, not the sender's
+  if (name && name !== me) setTyping(name, true); // "me" is my other tab
 });
 
-function stopTyping(name) {
+function setTyping(name, isTyping) {
   clearTimeout(typists.get(name));
-  if (typists.delete(name)) showTypists();
-}
-
-function showTypists() {
-  const names = [...typists.keys()];
-  const who = new Intl.ListFormat("en").format(names);
-  document.querySelector("#typing").textContent = names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing…` : "";
+  typists.delete(name);
+  if (isTyping) typists.set(name, setTimeout(setTyping, COUNTS_FOR_MS, name, false));
+  const names = new Intl.ListFormat("en").format(typists.keys());
+  const verb = typists.size > 1 ? "are" : "is";
+  document.querySelector("#typing").textContent = names && `${names} ${verb} typing…`;
 }
