@@ -29,7 +29,8 @@ export function listRecent(list, channel, event, onShow) {
   channel.on("pusher:subscription_succeeded", async () => {
     const response = await fetch(list.dataset.url).catch(() => null);
     if (response?.redirected) return location.reload(); // signed out in another tab
-    if (response?.ok) for (const item of await response.json()) show(item, false);
+    if (!response?.ok) return;
+    for (const item of await response.json()) show(item, false);
     list.dataset.isLoaded = "";
   });
 }
