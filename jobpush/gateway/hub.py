@@ -115,8 +115,11 @@ class Hub:
         self._thread.start()
 
     def adopt(self, arrival: Arrival) -> None:
-        """Take over a connection."""
-        self.loop.call_soon(lambda: self._take_over(arrival))
+        """Take over a connection; a hub that has ended closes it."""
+        if not self.loop.call_soon(lambda: self._take_over(arrival)):
+            os.close(arrival.fd)
+            if arrival.on_gone is not None:
+                arrival.on_gone()
 
     def stop(self) -> None:
         """Close all connections, spread over a while, and end. Returns when that is done."""

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -42,15 +43,20 @@ class Timer:
 
 
 class _Alarm:
-    """Wakes the loop from another thread."""
+    """Wakes the loop from another thread; nobody, once the loop has ended."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_is_closed", "_lock", "fd")
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_closed = False
+        self._lock = threading.Lock()  # the number of a closed descriptor may be somebody else's
 
-    def ring(self) -> None:
-        os.eventfd_write(self.fd, 1)
+    def ring(self) -> bool:
+        with self._lock:
+            if not self._is_closed:
+                os.eventfd_write(self.fd, 1)
+            return not self._is_closed
 
     def on_ready(self, events: int) -> None:
         os.eventfd_read(self.fd)
@@ -59,7 +65,9 @@ class _Alarm:
         raise exc
 
     def close(self) -> None:
-        os.close(self.fd)
+        with self._lock:
+            self._is_closed = True
+            os.close(self.fd)
 
 
 class Loop:
@@ -84,10 +92,10 @@ class Loop:
         #: Monotonic time of the present wake-up: one look at the clock serves all that it brings.
         self.now = time.monotonic()
 
-    def call_soon(self, call: Callable[[], None]) -> None:
-        """Call something in the loop's thread; from any thread, and from signal handlers."""
+    def call_soon(self, call: Callable[[], None]) -> bool:
+        """Call something in the loop's thread, from any thread; ``False`` if the loop has ended."""
         self._calls.append(call)
-        self._alarm.ring()
+        return self._alarm.ring()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call something once, ``seconds`` from now."""
@@ -131,9 +139,10 @@ class Loop:
             self._guard(self._after_each)
 
     def close(self) -> None:
-        """Give the descriptors back; after :meth:`run` has returned."""
-        self._epoll.close()
+        """Give the descriptors back, and do the last calls; after :meth:`run` has returned."""
         self._alarm.close()
+        self._run_calls()
+        self._epoll.close()
 
     def _sleep(self) -> float:
         if self._calls:

@@ -65,8 +65,8 @@ class Loop(Protocol):
 
     now: float
 
-    def call_soon(self, call: Callable[[], None]) -> None:
-        """Call from the loop's thread."""
+    def call_soon(self, call: Callable[[], None]) -> bool:
+        """Call from the loop's thread; ``False`` if it has ended."""
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call in some seconds."""
@@ -237,7 +237,8 @@ class Link:
             return
         # The socket is ours from here on; redis-py has no public way to give it away.
         taken, connection._sock = connection._sock, None
-        self._loop.call_soon(lambda: self._connected(taken))
+        if not self._loop.call_soon(lambda: self._connected(taken)):
+            taken.close()
 
     def _connected(self, taken: socket.socket) -> None:
         if self._is_stopped:

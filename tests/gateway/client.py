@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
@@ -41,6 +42,7 @@ class Client:
         path: str | None = None,
         receive_buffer: int | None = None,
         offers_deflate: bool = False,
+        tls: ssl.SSLContext | None = None,
         **query: str,
     ) -> None:
         query = {"protocol": "7", **query}
@@ -52,6 +54,8 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(TIMEOUT)
         self.socket.connect(("127.0.0.1", port))
+        if tls:
+            self.socket = tls.wrap_socket(self.socket)
         self._connection = WSConnection(ConnectionType.CLIENT)
         self._text = ""
         self.close_code: int | None = None

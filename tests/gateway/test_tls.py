@@ -1,0 +1,43 @@
+"""TLS that ends in the worker: Python's own TLS keeps the socket, so the request's thread carries the bytes."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobpush.store import Store
+
+from .client import data_of
+from .conftest import Serve
+from .publishing import publish, start
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A key and a certificate that nobody has signed."""
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subject = ["-subj", "/CN=localhost", "-days", "1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    subprocess.run([*command, *subject], check=True, capture_output=True)
+    return key, certificate
+
+
+def test_connections_over_tls_are_served_whole(serve: Serve, store: Store, certificate: tuple[str, str]) -> None:
+    key, cert = certificate
+    site = serve("--keyfile", key, "--certfile", cert)
+    context = ssl.create_default_context(cafile=cert)
+    context.check_hostname = False
+    clients = [site.sign_in("42", tls=context) for _ in range(3)]
+    start(store, "42", "one")
+
+    for number in range(1, 51):
+        publish(store, "42", "one", number, message="x" * 5_000)
+    store.trigger(["#server-to-user-42"], "end", {})
+
+    for client in clients:
+        *events, _ = client.receive_until(lambda message: message["event"] == "end")
+        assert data_of(events[0])["state"] == "STARTED"
+        assert data_of(events[-1])["current"] == 50
