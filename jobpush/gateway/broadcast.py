@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .frames import header_size, text_header
 
 if TYPE_CHECKING:
-    from .topics import Channel
+    from .listeners import Channel
 
 
 #: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..channels import Topic
 from ..config import Config
-from ..store.link import CommandLink, LinkLost
+from ..store.command_link import CommandLink, LinkLost
 from ..store.presence import NO_LEASE, Presence
 from ..store.replies import read_renewal
 from ..store.scripts import Script

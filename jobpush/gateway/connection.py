@@ -7,21 +7,18 @@ import os
 import select
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
-
-from wsproto.frame_protocol import Opcode, ParseFailed
 
 from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
-from .frames import FrameReader, Oversized, close_code, close_frame, pong_frame, text_frame
 from .outbox import Outbox
 
 if TYPE_CHECKING:
     from .census import Count
     from .hub import Hub
-    from .topics import Channel
+    from .listeners import Channel
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -31,12 +28,6 @@ _READ_SIZE = 16_384
 SLOW_READER = (4100, "slow reader")
 #: WebSocket close code for an error of ours. Source: RFC 6455, 7.4.1.
 INTERNAL_ERROR = 1011
-
-#: Proxies must neither keep nor hold back what follows; the browser comes back after two seconds.
-_EVENT_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
-    b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
-)
 
 #: What every connection is watched for.
 READING = select.EPOLLIN | select.EPOLLRDHUP
@@ -253,244 +244,3 @@ class Connection(ABC):
         self._outbox = None
         if self._on_gone is not None:
             self._on_gone()
-
-
-class WebSocketConnection(Connection):
-    """A WebSocket after its handshake."""
-
-    __slots__ = ("_has_heard_close", "_inbox", "_is_deaf", "_reader")
-
-    def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
-        super().__init__(hub, fd, protocol, on_gone)
-        self._reader: FrameReader | None = None
-        #: Frames that were received behind the one that began a join.
-        self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
-        #: Whether what comes in can't be understood any more.
-        self._is_deaf = False
-        self._has_heard_close = False
-
-    def send(self, text: bytes) -> None:
-        self._waiting().put(text_frame(text))
-
-    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put_history(text_frame(broadcast.text_with_id(stream_id)))
-
-    def note_position(self, channel: str, stream_id: bytes) -> None:
-        pass  # the protocol has put it into the answer to the join
-
-    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
-        for broadcast in broadcasts:
-            self._put(self._waiting(), broadcast)
-
-    def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
-        if self._outbox is not None or len(self.channels) > 1:
-            self.queue(broadcasts)  # what several channels have for one socket goes out in one piece
-            return
-        try:
-            sent = os.write(self.fd, frames)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.hub.lose(self)
-            return
-        if sent < len(frames):
-            self._keep(broadcasts, sent)
-
-    def close(self, code: int, reason: str) -> None:
-        if self.is_closing:
-            return
-        self._leave_all()
-        self._waiting().put(close_frame(code, reason))
-        self.hub.expect_end(self)
-
-    def _keep(self, broadcasts: list[Broadcast], sent: int) -> None:
-        """Put what the socket did not take into the outbox: the rest of the frame that was cut, then whole ones."""
-        outbox = self._waiting()
-        for broadcast in broadcasts:
-            frame = broadcast.frame
-            if sent >= len(frame):
-                sent -= len(frame)
-            elif sent:
-                outbox.put_rest(frame[sent:])
-                sent = 0
-            else:
-                self._put(outbox, broadcast)
-
-    def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
-        key, frame = broadcast.key, broadcast.frame
-        if key is None:
-            outbox.put(frame)
-        elif broadcast.is_pinned:
-            outbox.discard(key)
-            outbox.put(frame)
-        elif key in outbox:
-            outbox.replace(key, text_frame(broadcast.text_with_id(None)))
-        else:
-            outbox.replace(key, frame)
-        self._ensure_within_bound(outbox)
-
-    def _said_goodbye(self) -> None:
-        if self._has_heard_close:
-            self.hub.lose(self)
-
-    def _read(self) -> None:
-        if self._actions is not None:
-            self._watch(self._events & ~select.EPOLLIN)  # until the join has ended
-            return
-        data = self._receive()
-        if not data:
-            self.hub.lose(self)
-        elif not self._is_deaf:
-            self._reader = self._reader or FrameReader(self.hub.config.max_message)
-            self._inbox = self._reader.feed(data)
-            self._take_frames()
-
-    def _go_on_reading(self) -> None:
-        if self._inbox is not None:
-            self._take_frames()
-        if self._actions is None:
-            super()._go_on_reading()
-
-    def _take_frames(self) -> None:
-        """Act on what was received, until a join is under way."""
-        try:
-            for opcode, payload in self._inbox or ():
-                self._take(opcode, payload)
-                if self._actions is not None:
-                    return
-        except ParseFailed as exc:
-            self._is_deaf = True
-            self.close(exc.code, str(exc))
-        except Oversized:
-            self._is_deaf = True
-            self.perform(self.protocol.receive_oversized(self.hub.loop.now))
-        self._inbox = None
-        if self._reader is not None and (self._is_deaf or self._reader.is_idle):
-            self._reader = None
-
-    def _take(self, opcode: Opcode, payload: str | bytes) -> None:
-        if opcode is Opcode.CLOSE:
-            self._take_close(bytes(payload))  # type: ignore[arg-type]
-        elif self.is_closing:
-            return
-        elif isinstance(payload, str):
-            self.perform(self.protocol.receive(payload, self.hub.loop.now))
-        elif opcode is Opcode.BINARY:
-            self.perform(self.protocol.receive_binary(self.hub.loop.now))
-        else:
-            self.protocol.touch(self.hub.loop.now)
-            if opcode is Opcode.PING:
-                self._waiting().put(pong_frame(payload))
-                self._ensure_within_bound(self._waiting())
-
-    def _take_close(self, payload: bytes) -> None:
-        """Answer a close, or note the answer to ours. Source: RFC 6455, 7.1.1: the server ends the connection."""
-        code = close_code(payload)
-        self._has_heard_close = self._is_deaf = True
-        if self.is_closing:
-            self._waiting()  # its flush finds that all is said
-            return
-        self._leave_all()
-        self._waiting().put(close_frame(code))
-        self.hub.expect_end(self)
-
-
-class EventStreamConnection(Connection):
-    """
-    A stream of server-sent events: the same messages, one way. Source: HTML standard, "Server-sent events".
-    """
-
-    __slots__ = ("_beat_at", "_positions", "_requests")
-
-    def __init__(
-        self,
-        hub: Hub,
-        fd: int,
-        protocol: ServerProtocol,
-        on_gone: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__(hub, fd, protocol, on_gone)
-        self._positions: dict[str, bytes] = {}
-        #: What is taken as if the client had sent it, one after the other.
-        self._requests: deque[str] = deque()
-        self._beat_at = hub.loop.now
-
-    def begin(self, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
-        self._requests = deque(requests)
-        self._waiting().put(_EVENT_STREAM_HEAD)
-        self.perform(actions)
-        if self._actions is None:
-            self._go_on_reading()
-
-    def send(self, text: bytes) -> None:
-        self._waiting().put(b"data: " + text + b"\n\n")
-
-    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put_history(self._encoded(broadcast, stream_id))
-
-    def note_position(self, channel: str, stream_id: bytes) -> None:
-        self._positions[channel] = stream_id
-        self._waiting().put(self._id_line() + b"\n")  # an id without data is noted by the browser, and no event
-
-    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
-        outbox = self._waiting()
-        for broadcast in broadcasts:
-            key = broadcast.key
-            if key is not None and not broadcast.is_pinned and key in outbox:
-                outbox.replace(key, self._encoded(broadcast, None))
-                continue
-            event = self._encoded(broadcast, broadcast.stream_id)
-            if key is None or broadcast.is_pinned:
-                outbox.discard(key)
-                outbox.put(event)
-            else:
-                outbox.replace(key, event)
-            self._ensure_within_bound(outbox)
-
-    def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
-        self.queue(broadcasts)
-
-    def close(self, code: int, reason: str) -> None:
-        if self.is_closing:
-            return
-        self._leave_all()
-        self._waiting()  # its flush ends the stream
-        self.hub.expect_end(self)
-
-    def tick(self, now: float) -> None:
-        """A comment now and then keeps proxies from cutting the stream; a browser can't answer a ping."""
-        if now - self._beat_at >= self.hub.config.stream_heartbeat and not self.is_closing:
-            self._beat_at = now
-            self._waiting().put(b":\n\n")
-
-    def _encoded(self, broadcast: Broadcast, stream_id: bytes | None) -> bytes:
-        data = b"data: " + broadcast.text_with_id(stream_id) + b"\n\n"
-        if stream_id is None:
-            return data
-        self._positions[broadcast.channel.name] = stream_id
-        return self._id_line() + data
-
-    def _id_line(self) -> bytes:
-        """
-        The positions in all channels, for the browser keeps only the last ``id`` of a stream.
-
-        No channel name has a ``|``.
-        """
-        return b"id: " + b"|".join(b"%b|%b" % (name.encode(), at) for name, at in self._positions.items()) + b"\n"
-
-    def _said_goodbye(self) -> None:
-        self.hub.lose(self)
-
-    def _go_on_reading(self) -> None:
-        while self._requests and self._actions is None:
-            self.perform(self.protocol.receive(self._requests.popleft(), self.hub.loop.now))
-
-    def _read(self) -> None:
-        if not self._receive():
-            self.hub.lose(self)
-
-
-def read_positions(last_event_id: str) -> dict[str, str]:
-    """Stream ids by channel, from what a browser sends as ``Last-Event-ID``; none from what is no such text."""
-    parts = last_event_id.split("|")
-    return dict(zip(parts[::2], parts[1::2], strict=False))

@@ -117,7 +117,8 @@ class Gateway:
         ``JOBPUSH_ACTIVITY_TIMEOUT``, ``JOBPUSH_PONG_TIMEOUT``, ``JOBPUSH_SIGNIN_TIMEOUT``,
         ``JOBPUSH_MAX_CHANNELS``, ``JOBPUSH_MAX_MESSAGE``, ``JOBPUSH_MAX_USER_INFO``, ``JOBPUSH_MAX_CLIENT_DATA``,
         ``JOBPUSH_CLIENT_EVENT_RATE``, ``JOBPUSH_OUTBOX_SIZE``, ``JOBPUSH_LEASE``, ``JOBPUSH_LINGER``,
-        ``JOBPUSH_STREAM_HEARTBEAT``, ``JOBPUSH_DRAIN_TIMEOUT``; those of the store go for cancelling.
+        ``JOBPUSH_STREAM_HEARTBEAT``, ``JOBPUSH_DRAIN_TIMEOUT``, ``JOBPUSH_GRACE``,
+        ``JOBPUSH_SUBSCRIPTION_COUNT``; those of the store go for cancelling.
 
         Raises:
             ConfigurationError: If a setting is missing or wrong.

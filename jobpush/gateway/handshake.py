@@ -15,10 +15,10 @@ from ..protocol.actions import Action
 from ..protocol.codes import NotAuthorized, PusherError
 from ..protocol.handshake import check_app, check_version, new_socket_id
 from ..protocol.server import ServerProtocol, answer
-from .connection import WebSocketConnection
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .hub import Arrival
+from .websocket import WebSocketConnection
 
 #: What our own client calls itself in the query; others must not get messages that they have not asked for.
 OWN_CLIENT = "jobpush"

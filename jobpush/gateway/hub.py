@@ -16,8 +16,8 @@ from ..protocol import messages
 from ..protocol.actions import Action, ClientEvent
 from ..protocol.codes import NotAuthorized, Reconnect
 from ..protocol.server import ServerProtocol, answer
+from ..store.command_link import CommandLink
 from ..store.commands import HubCommands
-from ..store.link import CommandLink
 from ..store.subscriber import Subscriber
 from .census import Census
 from .connection import READING, Connection
@@ -210,7 +210,11 @@ class Hub:
                 connection.give_up(code, reason)
             unflushed, self._unflushed = self._unflushed, []
             for connection in unflushed:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception:
+                    logger.exception("connection %s is lost on account of an error", connection.socket_id)
+                    self.lose(connection)
             lost, self._lost = self._lost, []
             for connection in lost:
                 self._bury(connection)

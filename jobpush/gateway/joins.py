@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ..channels import PRIVATE_TASK, Topic, topic_for
 from ..protocol import messages
 from ..protocol.actions import Join, Member
+from ..store.command_link import CommandLink, LinkLost
 from ..store.commands import NEVER, HubCommands
-from ..store.link import CommandLink, LinkLost
 from ..store.presence import occupancy_topic
 from .broadcast import Broadcast, read_message
+from .listeners import CatchUp, Channel
 from .loop import Loop
-from .topics import CatchUp, Channel, Topics
+from .topics import Topics
 
 if TYPE_CHECKING:
     from .census import Census
@@ -50,7 +51,7 @@ class Joins:
         self._answers: list[tuple[CatchUp, list[Any]]] = []
 
     def begin(self, connection: Connection, join: Join) -> None:
-        """Let a connection join; :meth:`Connection.joined` or :meth:`Connection.refused` comes later."""
+        """Let a connection join; it is told later."""
         topic = topic_for(join.channel)
         if topic is None:
             task_id = join.channel[len(PRIVATE_TASK) :]
@@ -112,7 +113,11 @@ class Joins:
         """Send the histories that the wake-up has brought; its live events have been sent before."""
         answers, self._answers = self._answers, []
         for catch_up, reply in answers:
-            self._finish(catch_up, *reply)
+            try:
+                self._finish(catch_up, *reply)
+            except Exception as exc:
+                for connection in catch_up.connections:
+                    connection.on_failure(exc)
             catch_up.channel.settle(catch_up)
 
     # -- inside --------------------------------------------------------------------------------------
@@ -122,6 +127,9 @@ class Joins:
             return
         if isinstance(reply, LinkLost):
             self._unowned.append((connection, join))
+            return
+        if isinstance(reply, Exception):
+            self._loop.call_later(_RETRY_AFTER, lambda: self.begin(connection, join))
             return
         user = connection.protocol.user
         if not isinstance(reply, bytes) or (join.owner_only and (user is None or user.id != reply.decode())):

@@ -18,7 +18,7 @@ from ..protocol.handshake import new_socket_id
 from ..protocol.server import ServerProtocol
 from ..store.directory import RedisDirectory
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
-from .connection import EventStreamConnection, read_positions
+from .event_stream import EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .handshake import ensure_allowed_origin, websockets

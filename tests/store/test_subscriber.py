@@ -15,7 +15,7 @@ import redis
 from jobpush.embedded import EmbeddedRedis
 from jobpush.gateway.loop import Loop
 from jobpush.store import link as link_module
-from jobpush.store.link import CommandLink, LinkLost
+from jobpush.store.command_link import CommandLink, LinkLost
 from jobpush.store.scripts import Call, Script, load
 from jobpush.store.subscriber import Subscriber
 

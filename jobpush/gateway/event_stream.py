@@ -1,0 +1,122 @@
+"""A browser's stream of server-sent events in the hub, for those whose way to us lets no WebSocket pass."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..protocol.actions import Action
+from ..protocol.server import ServerProtocol
+from .broadcast import Broadcast
+from .connection import Connection
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+#: Proxies must neither keep nor hold back what follows; the browser comes back after two seconds.
+_EVENT_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
+    b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
+)
+
+
+class EventStreamConnection(Connection):
+    """
+    A stream of server-sent events: the same messages, one way. Source: HTML standard, "Server-sent events".
+    """
+
+    __slots__ = ("_beat_at", "_positions", "_requests")
+
+    def __init__(
+        self,
+        hub: Hub,
+        fd: int,
+        protocol: ServerProtocol,
+        on_gone: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(hub, fd, protocol, on_gone)
+        self._positions: dict[str, bytes] = {}
+        #: What is taken as if the client had sent it, one after the other.
+        self._requests: deque[str] = deque()
+        self._beat_at = hub.loop.now
+
+    def begin(self, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
+        self._requests = deque(requests)
+        self._waiting().put(_EVENT_STREAM_HEAD)
+        self.perform(actions)
+        if self._actions is None:
+            self._go_on_reading()
+
+    def send(self, text: bytes) -> None:
+        self._waiting().put(b"data: " + text + b"\n\n")
+
+    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
+        self._waiting().put_history(self._encoded(broadcast, stream_id))
+
+    def note_position(self, channel: str, stream_id: bytes) -> None:
+        self._positions[channel] = stream_id
+        self._waiting().put(self._id_line() + b"\n")  # an id without data is noted by the browser, and no event
+
+    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
+        outbox = self._waiting()
+        for broadcast in broadcasts:
+            key = broadcast.key
+            if key is not None and not broadcast.is_pinned and key in outbox:
+                outbox.replace(key, self._encoded(broadcast, None))
+                continue
+            event = self._encoded(broadcast, broadcast.stream_id)
+            if key is None or broadcast.is_pinned:
+                outbox.discard(key)
+                outbox.put(event)
+            else:
+                outbox.replace(key, event)
+            self._ensure_within_bound(outbox)
+
+    def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
+        self.queue(broadcasts)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.is_closing:
+            return
+        self._leave_all()
+        self._waiting()  # its flush ends the stream
+        self.hub.expect_end(self)
+
+    def tick(self, now: float) -> None:
+        """A comment now and then keeps proxies from cutting the stream; a browser can't answer a ping."""
+        if now - self._beat_at >= self.hub.config.stream_heartbeat and not self.is_closing:
+            self._beat_at = now
+            self._waiting().put(b":\n\n")
+
+    def _encoded(self, broadcast: Broadcast, stream_id: bytes | None) -> bytes:
+        data = b"data: " + broadcast.text_with_id(stream_id) + b"\n\n"
+        if stream_id is None:
+            return data
+        self._positions[broadcast.channel.name] = stream_id
+        return self._id_line() + data
+
+    def _id_line(self) -> bytes:
+        """
+        The positions in all channels, for the browser keeps only the last ``id`` of a stream.
+
+        No channel name has a ``|``.
+        """
+        return b"id: " + b"|".join(b"%b|%b" % (name.encode(), at) for name, at in self._positions.items()) + b"\n"
+
+    def _said_goodbye(self) -> None:
+        self.hub.lose(self)
+
+    def _go_on_reading(self) -> None:
+        while self._requests and self._actions is None:
+            self.perform(self.protocol.receive(self._requests.popleft(), self.hub.loop.now))
+
+    def _read(self) -> None:
+        if not self._receive():
+            self.hub.lose(self)
+
+
+def read_positions(last_event_id: str) -> dict[str, str]:
+    """Stream ids by channel, from what a browser sends as ``Last-Event-ID``; none from what is no such text."""
+    parts = last_event_id.split("|")
+    return dict(zip(parts[::2], parts[1::2], strict=False))

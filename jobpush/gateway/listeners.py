@@ -1,0 +1,173 @@
+"""Who hears a channel in this process: those who have everything up to now, and those who are catching up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..channels import PRIVATE_TASK
+from ..protocol.actions import Join
+from ..store.commands import stream_position
+from .broadcast import Batch, Broadcast, Message
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .topics import TopicState
+
+
+class CatchUp:
+    """
+    Connections of one channel that lack something: what was said before they came, or while Redis was away.
+
+    What is said meanwhile is kept for them. Once they have the history up to ``position``, the live events
+    up to there are to be dropped; with the first event beyond it they are like all others.
+
+    Args:
+        channel: What they hear.
+        since: Stream id of the last event they have; empty for none.
+        is_join: Whether they have just come, and are to be told that they have joined.
+    """
+
+    __slots__ = ("attempt", "batch", "channel", "connections", "is_asked", "is_join", "is_live", "position", "since")
+
+    def __init__(self, channel: Channel, since: str, *, is_join: bool) -> None:
+        self.channel = channel
+        self.since = since
+        self.is_join = is_join
+        #: Each with what it asked for; ``None`` where it had joined before.
+        self.connections: dict[Connection, Join | None] = {}
+        self.batch = Batch()
+        self.is_asked = False
+        #: An answer to an earlier attempt than this is of no use.
+        self.attempt = 0
+        #: Once they have the history: up to which id.
+        self.position: bytes | None = None
+        #: Whether the live events have come beyond that.
+        self.is_live = False
+
+    def hear(self, broadcast: Broadcast) -> None:
+        """Keep what is said while they catch up, unless the history held it."""
+        if self.position is not None and broadcast.stream_id is not None:
+            if stream_position(broadcast.stream_id) <= stream_position(self.position):
+                return
+            self.is_live = True
+        self.batch.add(broadcast)
+
+    def has_caught_up(self, position: bytes) -> None:
+        """They have the history; drop of what was kept what that held."""
+        self.position = position
+        for broadcast in self.batch.take():
+            self.hear(broadcast)
+
+    def start_over(self) -> None:
+        """The subscription broke: nothing that was kept is whole."""
+        if self.position is not None:
+            self.since, self.is_join = self.position.decode(), False
+            self.connections = dict.fromkeys(self.connections)
+        self.position = None
+        self.batch.take()
+        self.ask_again()
+
+    def ask_again(self) -> None:
+        """The answer will not come."""
+        self.is_asked = False
+        self.attempt += 1
+
+
+class Channel:
+    """A channel and its listeners in this process."""
+
+    __slots__ = ("batch", "catch_ups", "connections", "name", "task_id", "topic", "wire_name")
+
+    def __init__(self, name: str, topic: TopicState) -> None:
+        self.name = name
+        self.wire_name = name.encode()
+        self.topic = topic
+        #: Of the task whose events alone it carries; ``None``: everything that its topic says.
+        self.task_id = name[len(PRIVATE_TASK) :].encode() if name.startswith(PRIVATE_TASK) else None
+        #: Those who have everything up to now.
+        self.connections: set[Connection] = set()
+        self.catch_ups: list[CatchUp] = []
+        #: What the present wake-up has brought.
+        self.batch = Batch()
+
+    def carries(self, message: Message) -> bool:
+        """Whether a message of its topic is for it."""
+        return self.task_id is None or self.task_id == message.task_id
+
+    def begin_catch_up(self, connection: Connection, join: Join) -> CatchUp | None:
+        """
+        Let a connection join.
+
+        Returns:
+            The catch-up to be asked for; ``None`` if one for the same history is about to be asked.
+        """
+        since = join.since or ""
+        for waiting in self.catch_ups:
+            if waiting.is_join and waiting.since == since and not waiting.is_asked and waiting.position is None:
+                waiting.connections[connection] = join
+                return None
+        catch_up = CatchUp(self, since, is_join=True)
+        catch_up.connections[connection] = join
+        self.catch_ups.append(catch_up)
+        return catch_up
+
+    def settle(self, catch_up: CatchUp) -> None:
+        """Those who have the history hear what is live, as soon as the live events have come as far."""
+        if catch_up not in self.catch_ups:
+            return  # all of them have gone
+        self.catch_ups.remove(catch_up)
+        live, position = self.topic.position, catch_up.position
+        if position is not None and live is not None and stream_position(live) >= stream_position(position):
+            self.connections.update(catch_up.connections)
+            return
+        for other in self.catch_ups:
+            if other.position == position:
+                other.connections.update(catch_up.connections)
+                return
+        self.catch_ups.append(catch_up)
+
+    def discard(self, connection: Connection) -> None:
+        """A connection no longer hears the channel."""
+        self.connections.discard(connection)
+        for catch_up in self.catch_ups:
+            catch_up.connections.pop(connection, None)
+        # One that is asked for stays until its answer: the next to come needs a new one anyway.
+        self.catch_ups = [one for one in self.catch_ups if one.connections]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody hears it."""
+        return not self.connections and not self.catch_ups
+
+    def flush(self) -> None:
+        """Send what the wake-up has brought to all who hear the channel."""
+        has_excluded = self.batch.has_excluded
+        broadcasts = self.batch.take()
+        if self.connections:
+            _deliver(self.connections, broadcasts, has_excluded)
+        for catch_up in list(self.catch_ups):
+            if catch_up.position is not None and len(catch_up.batch):
+                has_excluded = catch_up.batch.has_excluded
+                _deliver(set(catch_up.connections), catch_up.batch.take(), has_excluded)
+                if catch_up.is_live:
+                    self.catch_ups.remove(catch_up)
+                    self.connections.update(catch_up.connections)
+
+
+def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> None:
+    frames = broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])
+    for connection in connections:
+        try:
+            if has_excluded:
+                _deliver_others(connection, broadcasts)
+            else:
+                connection.deliver(broadcasts, frames)
+        except Exception as exc:  # costs nothing where there is none, and the others must get theirs
+            connection.on_failure(exc)
+
+
+def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> None:
+    """Leave out what the connection is not to hear, since it was it that said it."""
+    heard = [one for one in broadcasts if one.excluded != connection.socket_id]
+    if heard:
+        connection.deliver(heard, b"".join([one.frame for one in heard]))

@@ -1,0 +1,159 @@
+"""A browser's WebSocket in the hub."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from wsproto.frame_protocol import Opcode, ParseFailed
+
+from ..protocol.server import ServerProtocol
+from .broadcast import Broadcast
+from .connection import Connection
+from .frames import FrameReader, Oversized, close_code, close_frame, pong_frame, text_frame
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+
+class WebSocketConnection(Connection):
+    """A WebSocket after its handshake."""
+
+    __slots__ = ("_has_heard_close", "_inbox", "_is_deaf", "_reader")
+
+    def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
+        super().__init__(hub, fd, protocol, on_gone)
+        self._reader: FrameReader | None = None
+        #: Frames that were received behind the one that began a join.
+        self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
+        #: Whether what comes in can't be understood any more.
+        self._is_deaf = False
+        self._has_heard_close = False
+
+    def send(self, text: bytes) -> None:
+        self._waiting().put(text_frame(text))
+
+    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
+        self._waiting().put_history(text_frame(broadcast.text_with_id(stream_id)))
+
+    def note_position(self, channel: str, stream_id: bytes) -> None:
+        pass  # the protocol has put it into the answer to the join
+
+    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
+        for broadcast in broadcasts:
+            self._put(self._waiting(), broadcast)
+
+    def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
+        if self._outbox is not None or len(self.channels) > 1:
+            self.queue(broadcasts)  # what several channels have for one socket goes out in one piece
+            return
+        try:
+            sent = os.write(self.fd, frames)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.hub.lose(self)
+            return
+        if sent < len(frames):
+            self._keep(broadcasts, sent)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.is_closing:
+            return
+        self._leave_all()
+        self._waiting().put(close_frame(code, reason))
+        self.hub.expect_end(self)
+
+    def _keep(self, broadcasts: list[Broadcast], sent: int) -> None:
+        """Put what the socket did not take into the outbox: the rest of the frame that was cut, then whole ones."""
+        outbox = self._waiting()
+        for broadcast in broadcasts:
+            frame = broadcast.frame
+            if sent >= len(frame):
+                sent -= len(frame)
+            elif sent:
+                outbox.put_rest(frame[sent:])
+                sent = 0
+            else:
+                self._put(outbox, broadcast)
+
+    def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
+        key, frame = broadcast.key, broadcast.frame
+        if key is None:
+            outbox.put(frame)
+        elif broadcast.is_pinned:
+            outbox.discard(key)
+            outbox.put(frame)
+        elif key in outbox:
+            outbox.replace(key, text_frame(broadcast.text_with_id(None)))
+        else:
+            outbox.replace(key, frame)
+        self._ensure_within_bound(outbox)
+
+    def _said_goodbye(self) -> None:
+        if self._has_heard_close:
+            self.hub.lose(self)
+
+    def _read(self) -> None:
+        if self._actions is not None:
+            self._watch(self._events & ~select.EPOLLIN)  # until the join has ended
+            return
+        data = self._receive()
+        if not data:
+            self.hub.lose(self)
+        elif not self._is_deaf:
+            self._reader = self._reader or FrameReader(self.hub.config.max_message)
+            self._inbox = self._reader.feed(data)
+            self._take_frames()
+
+    def _go_on_reading(self) -> None:
+        if self._inbox is not None:
+            self._take_frames()
+        if self._actions is None:
+            super()._go_on_reading()
+
+    def _take_frames(self) -> None:
+        """Act on what was received, until a join is under way."""
+        try:
+            for opcode, payload in self._inbox or ():
+                self._take(opcode, payload)
+                if self._actions is not None:
+                    return
+        except ParseFailed as exc:
+            self._is_deaf = True
+            self.close(exc.code, str(exc))
+        except Oversized:
+            self._is_deaf = True
+            self.perform(self.protocol.receive_oversized(self.hub.loop.now))
+        self._inbox = None
+        if self._reader is not None and (self._is_deaf or self._reader.is_idle):
+            self._reader = None
+
+    def _take(self, opcode: Opcode, payload: str | bytes) -> None:
+        if opcode is Opcode.CLOSE:
+            self._take_close(bytes(payload))  # type: ignore[arg-type]
+        elif self.is_closing:
+            return
+        elif isinstance(payload, str):
+            self.perform(self.protocol.receive(payload, self.hub.loop.now))
+        elif opcode is Opcode.BINARY:
+            self.perform(self.protocol.receive_binary(self.hub.loop.now))
+        else:
+            self.protocol.touch(self.hub.loop.now)
+            if opcode is Opcode.PING:
+                self._waiting().put(pong_frame(payload))
+                self._ensure_within_bound(self._waiting())
+
+    def _take_close(self, payload: bytes) -> None:
+        """Answer a close, or note the answer to ours. Source: RFC 6455, 7.1.1: the server ends the connection."""
+        code = close_code(payload)
+        self._has_heard_close = self._is_deaf = True
+        if self.is_closing:
+            self._waiting()  # its flush finds that all is said
+            return
+        self._leave_all()
+        self._waiting().put(close_frame(code))
+        self.hub.expect_end(self)
