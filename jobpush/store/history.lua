@@ -7,9 +7,10 @@ local kind, since = ARGV[1], ARGV[2]
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local floor = redis.call('GET', KEYS[2])
 if not newest and not floor then
-  -- Nothing was ever said here: from now on the history is whole.
+  -- Nothing was ever said here: from now on the history is whole. A millisecond ago, for what is said within
+  -- this one may get its very id.
   local now = redis.call('TIME')
-  floor = string.format('%s%03d-0', now[1], math.floor(now[2] / 1000))
+  floor = string.format('%.0f-0', now[1] * 1000 + math.floor(now[2] / 1000) - 1)
   redis.call('SET', KEYS[2], floor, 'EX', ARGV[4])
 end
 local position = newest and newest[1] or floor
