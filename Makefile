@@ -30,7 +30,7 @@ format: ## Write the code the way the style wants it
 	@$(PYTHON) tools/prepare.py lint
 	@$(VENV)/ruff check --fix . ; $(VENV)/ruff format .
 
-bench: ## Measure progress.update, the way of one event, and the gateway
+bench: ## Measure progress.update and the way of one event
 	@$(PYTHON) tools/prepare.py test
 	@$(VENV)/python -m tests.benchmarks
 

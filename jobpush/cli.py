@@ -24,8 +24,8 @@ from .errors import ConfigurationError, JobPushError
 
 if TYPE_CHECKING:
     from .events import TaskEvent
+    from .store.listening import Heard
     from .store.webhooks import GivenUp
-    from .tail import Heard
 
 #: Characters of a bar in the terminal.
 _BAR_WIDTH = 20
@@ -162,7 +162,7 @@ def tail(user: str, is_json: bool) -> None:
       jobpush tail alice --json | jq 'select(.data.state == "FAILURE")'
     """
     from .config import Config
-    from .tail import listen
+    from .store.listening import listen
 
     console = Console(highlight=False, soft_wrap=True)
     with suppress(KeyboardInterrupt):  # the one way to end it

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
+from jobpush.store.directory import RedisDirectory
 
 
 def run(*arguments: str) -> Result:
@@ -155,6 +156,27 @@ def test_tail_as_json_is_one_object_a_line_and_hears_notifications(
     assert task["event"] == "jobpush:task"
     assert task["data"]["task_id"] == "t1"
     assert notification == {"event": "greeting", "data": "héllo"}
+
+
+def test_tail_outlives_the_end_of_its_users_connections(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
+    publish(store, "ada")
+
+    with tailing("ada", "--json", redis_url=redis_url) as tail:
+        read_line(tail)
+        RedisDirectory(store).disconnect("ada")
+        run("notify", "ada", "greeting", "{}")
+
+        assert json.loads(read_line(tail))["event"] == "greeting"
+
+
+def test_an_address_of_redis_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", "bogus")
+
+    for command in (["tail", "ada"], ["notify", "ada", "greeting", "{}"]):
+        assert_fails_with(run(*command), "Error: JOBPUSH_REDIS_URL is no address of a Redis")
 
 
 def test_tail_hears_nothing_of_others(redis_url: str, store: Store) -> None:

@@ -70,3 +70,14 @@ def test_an_application_that_has_flask_and_celery_adds_less_than_15_lines() -> N
 
     added = [line for line in lines if re.search("jobpush|progress|gateway", line)]
     assert 0 < len(added) < 15
+
+
+def test_every_row_of_the_protocol_table_names_a_test_that_exists() -> None:
+    (table,) = re.findall(r"## The Pusher protocol.*?\n## ", README, re.DOTALL)
+    names = re.findall(r"`(test_\w+|[a-z]+(?:[A-Z]\w+)+)` \|$", table, re.MULTILINE)
+    folder = Path(__file__).parent
+    sources = "".join(path.read_text() for path in [*folder.rglob("test_*.py"), *folder.glob("stock_clients/*.mjs")])
+
+    assert len(names) == len(re.findall(r"^\| ", table, re.MULTILINE)) - 2
+    missing = [name for name in names if not re.search(rf"(def|function) {name}\(", sources)]
+    assert missing == []

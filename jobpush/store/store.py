@@ -12,7 +12,6 @@ This client blocks; the gateway's hub speaks to the same keys through :mod:`jobp
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,11 @@ from redis.retry import Retry
 
 from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_topic
 from ..config import Config
-from ..errors import StoreError, TaskNotFound
+from ..errors import ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .keys import Keys
 from .live import ask_live_gateways, read_live_gateways
+from .message import read_event, read_message
 from .scripts import Call, Command, load, run
 
 if TYPE_CHECKING:
@@ -95,15 +95,13 @@ class Store:
     """The blocking client. Connects on first use; safe to use from threads and after a fork."""
 
     def __init__(self, config: Config) -> None:
+        """
+        Raises:
+            ConfigurationError: If ``Config.redis_url`` is no address of a Redis.
+        """
         self.config = config
         self.keys = Keys(config.prefix)
-        self._client: redis.Redis = redis.Redis.from_url(
-            config.redis_url,
-            socket_timeout=config.publish_timeout,
-            socket_connect_timeout=config.publish_timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._client = _connected_later(config)
 
     def close(self) -> None:
         """Give the connections back to Redis."""
@@ -333,14 +331,32 @@ class Store:
         keys = (self.keys.stream(topic), self.keys.floor(topic), source)
         call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
         ((_, _, messages),) = self.run([call])
-        return [read_task_message(message) for message in messages]
+        return [_task_of(message) for message in messages]
 
 
-def read_task_message(message: bytes) -> TaskEvent:
-    """The event inside a message that a script made: see ``lib.lua`` for its form."""
-    _, _, members = message.partition(b"\n")
-    frame: dict[str, Any] = json.loads(b"{" + members + b"}")
-    return TaskEvent.from_wire(json.loads(frame["data"]))
+def _connected_later(config: Config) -> redis.Redis:
+    """
+    A client that connects on first use.
+
+    Raises:
+        ConfigurationError: If the URL is none; it is not shown, for it may hold a password.
+    """
+    try:
+        return redis.Redis.from_url(
+            config.redis_url,
+            socket_timeout=config.publish_timeout,
+            socket_connect_timeout=config.publish_timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+    except ValueError:
+        forms = "redis://host:6379/0, rediss://… or unix:///path/redis.sock"
+        raise ConfigurationError(f"JOBPUSH_REDIS_URL is no address of a Redis; give {forms}") from None
+
+
+def _task_of(message: bytes) -> TaskEvent:
+    _, data = read_event(read_message(message).members)
+    return TaskEvent.from_wire(data)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

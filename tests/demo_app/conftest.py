@@ -21,7 +21,7 @@ from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent
 from jobpush.processes import ChildProcess
-from jobpush.tail import listen
+from jobpush.store.listening import listen
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:

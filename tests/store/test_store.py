@@ -13,7 +13,7 @@ import redis
 from jobpush.channels import user_topic
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
-from jobpush.errors import StoreError, TaskNotFound
+from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Published, Store, TaskWrite
 from jobpush.store.scripts import Call, load, run
@@ -267,3 +267,11 @@ def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(stor
 
         ((entry, _),) = client.xrange(keys[0])
         assert [int(part) for part in position.split(b"-")] < [int(part) for part in entry.split(b"-")]
+
+
+@pytest.mark.parametrize("url", ["bogus", "http://:hunter2@host", "redis://host:port", ""])
+def test_an_address_that_is_none_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="JOBPUSH_REDIS_URL is no address") as raised:
+        Store(Config(redis_url=url))
+
+    assert "hunter2" not in str(raised.value)

@@ -1,18 +1,18 @@
-"""What one user hears, for a terminal: the snapshots of the user's tasks, then every event as it comes."""
+"""What one user hears: the snapshots of the user's tasks, then every event as it comes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from .channels import user_topic
-from .config import Config
-from .errors import StoreError
-from .events import TASK_EVENT, TaskEvent
+from ..channels import user_topic
+from ..config import Config
+from ..errors import StoreError
+from ..events import TASK_EVENT, TaskEvent
+from .message import COMMAND, Message, read_event, read_message
 from .store import Store
 
 
@@ -42,8 +42,11 @@ def listen(config: Config, user_id: str) -> Iterator[Heard]:
             tasks = sorted(store.tasks(user_id), key=lambda task: task.at)
             yield from (Heard(TASK_EVENT, task.to_wire(), task) for task in tasks)
             seen = {task.task_id: task.seq for task in tasks}
-            for message in subscription.listen():
-                heard = _read(message["data"])
+            for received in subscription.listen():
+                message = read_message(received["data"])
+                if message.task_id == COMMAND:
+                    continue
+                heard = _read(message)
                 if heard.task is None or heard.task.seq > seen.get(heard.task.task_id, 0):
                     yield heard
     except redis.RedisError as exc:
@@ -52,13 +55,6 @@ def listen(config: Config, user_id: str) -> Iterator[Heard]:
         store.close()
 
 
-def _read(message: bytes) -> Heard:
-    """Take a message of a topic apart; its form is told in ``store/lib.lua``."""
-    _, _, members = message.partition(b"\n")
-    frame = json.loads(b"{" + members + b"}")
-    try:
-        data = json.loads(frame["data"])
-    except json.JSONDecodeError:
-        data = frame["data"]  # a notification may be plain text
-    task = TaskEvent.from_wire(data) if frame["event"] == TASK_EVENT else None
-    return Heard(frame["event"], data, task)
+def _read(message: Message) -> Heard:
+    event, data = read_event(message.members)
+    return Heard(event, data, TaskEvent.from_wire(data) if event == TASK_EVENT else None)

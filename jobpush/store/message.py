@@ -1,0 +1,57 @@
+"""The messages that the scripts publish, taken apart; ``lib.lua`` tells their form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+#: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.
+COMMAND = b"!"
+
+
+class Message(NamedTuple):
+    """What the store publishes: a header that the hub reads, and members of a frame that it does not."""
+
+    #: Its place in the history; ``None`` for what is in none.
+    stream_id: bytes | None
+    #: Escaped id of the task it is about, ``b"-"`` for none.
+    task_id: bytes
+    #: Of a snapshot; or of an announcement about the members of a presence channel. 0 for all else.
+    seq: int
+    #: Whether it is a snapshot of that task, which says all that older ones said.
+    is_snapshot: bool
+    #: Whether no newer snapshot may take its place.
+    is_pinned: bool
+    #: The connection that is not to hear it, ``b"-"`` for none.
+    excluded: bytes
+    members: bytes
+
+
+def read_message(payload: bytes) -> Message:
+    """
+    Split a message.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    header, _, members = payload.partition(b"\n")
+    stream_id, task_id, seq, final, excluded = header.split(b" ")
+    is_snapshot = task_id != b"-" and seq != b"0"
+    return Message(
+        None if stream_id == b"-" else stream_id,
+        task_id,
+        int(seq),
+        is_snapshot,
+        not is_snapshot or final == b"1",
+        excluded,
+        members,
+    )
+
+
+def read_event(members: bytes) -> tuple[str, Any]:
+    """The name and the data of an event, from the members of its frame. Data that is no JSON is text."""
+    frame: dict[str, Any] = json.loads(b"{" + members + b"}")
+    try:
+        return frame["event"], json.loads(frame["data"])
+    except json.JSONDecodeError:
+        return frame["event"], frame["data"]
