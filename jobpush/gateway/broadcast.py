@@ -21,6 +21,8 @@ class Message(NamedTuple):
     stream_id: bytes | None
     #: Escaped id of the task it is about, ``b"-"`` for none.
     task_id: bytes
+    #: Of a snapshot; or of an announcement about the members of a presence channel. 0 for all else.
+    seq: int
     #: Whether it is a snapshot of that task, which says all that older ones said.
     is_snapshot: bool
     #: Whether no newer snapshot may take its place.
@@ -43,6 +45,7 @@ def read_message(payload: bytes) -> Message:
     return Message(
         None if stream_id == b"-" else stream_id,
         task_id,
+        int(seq),
         is_snapshot,
         not is_snapshot or final == b"1",
         excluded,
@@ -62,7 +65,7 @@ class Broadcast:
     __slots__ = ("channel", "excluded", "frame", "is_pinned", "key", "stream_id")
 
     def __init__(self, channel: Channel, message: Message) -> None:
-        stream_id, task_id, is_snapshot, is_pinned, excluded, members = message
+        stream_id, task_id, _, is_snapshot, is_pinned, excluded, members = message
         self.channel = channel
         self.stream_id = stream_id
         #: What of older events it makes needless: those of the same key that are not pinned and still wait.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .census import Count
     from .hub import Hub
     from .listeners import Channel
+    from .watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -57,6 +58,7 @@ class Connection(ABC):
         "is_closing",
         "is_signed_in",
         "protocol",
+        "watched",
     )
 
     def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
@@ -68,6 +70,8 @@ class Connection(ABC):
         self.channels: tuple[Channel, ...] = ()
         #: What it counts for; see :class:`Census`.
         self.counts: tuple[Count, ...] = ()
+        #: The users on its watchlist; see :class:`Watchlists`.
+        self.watched: tuple[Watched, ...] = ()
         #: Whether it hears and says nothing any more but its last words.
         self.is_closing = False
         #: Whether :meth:`Hub.sign_in` knows it.
@@ -87,6 +91,11 @@ class Connection(ABC):
     @abstractmethod
     def send(self, text: bytes) -> None:
         """Queue a message of the protocol."""
+
+    def tell(self, text: bytes) -> None:
+        """Queue a message that others have given rise to; a client that does not read gets too many of them."""
+        self.send(text)
+        self._ensure_within_bound(self._waiting())
 
     @abstractmethod
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
@@ -214,7 +223,7 @@ class Connection(ABC):
                 case Close(code, reason):
                     self.close(code, reason)
                 case SignIn(user):
-                    self.hub.sign_in(self, user.id)
+                    self.hub.sign_in(self, user)
 
     def go_on(self) -> None:
         """A join has ended, this way or that: do what has waited for it."""
@@ -237,6 +246,7 @@ class Connection(ABC):
         self.is_closing = True
         self._actions = None
         self.hub.joins.leave_all(self)
+        self.hub.watchlists.forget(self)
 
     def gone(self) -> None:
         """The socket is closed; who holds the connection may let go."""

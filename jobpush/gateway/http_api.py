@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flask import Blueprint, Response, request
 
-from ..channels import escape_user_id, is_cache, is_presence, unescape_id
+from ..channels import escape_id, escape_user_id, is_cache, is_presence, unescape_id
 from ..config import Config
 from ..errors import EventError, JobPushError, StoreError, TaskNotFound
 from ..events import encode
@@ -75,7 +75,7 @@ class Directory(Protocol):
     def user(self, user_id: str) -> int:
         """How many connections are signed in as a user."""
 
-    def disconnect(self, user_id: str) -> None:
+    def disconnect(self, user_id: str) -> object:
         """Close all connections that are signed in as a user, with a code (4009) that keeps them from coming back."""
 
 
@@ -174,7 +174,7 @@ class _HttpApi:
         """The users of a presence channel."""
         if not is_presence(read_channel_name(channel)):
             raise BadRequest("only presence channels have users")
-        return _json({"users": [{"id": user_id} for user_id in self._directory.users_in(channel)]})
+        return _json({"users": [{"id": escape_id(user_id)} for user_id in self._directory.users_in(channel)]})
 
     def users(self) -> Response:
         """A page of the users who are signed in; ours, not Pusher's. ``next`` is the cursor of the next page."""

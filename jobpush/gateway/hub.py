@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..channels import Topic
 from ..config import Config
 from ..protocol import messages
-from ..protocol.actions import Action, ClientEvent
+from ..protocol.actions import Action, ClientEvent, UserData
 from ..protocol.codes import NotAuthorized, Reconnect
 from ..protocol.server import ServerProtocol, answer
 from ..store.command_link import CommandLink
@@ -22,8 +22,11 @@ from ..store.subscriber import Subscriber
 from .census import Census
 from .connection import READING, Connection
 from .joins import Joins
+from .lease import Lease
 from .loop import Loop
+from .rosters import Rosters
 from .topics import Topics
+from .watchlists import Watchlists
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -72,14 +75,14 @@ class Hub:
         self._link = CommandLink(
             self.loop,
             config.redis_url,
-            scripts=(*commands.scripts, *Census.scripts(config)),
+            scripts=(*commands.scripts, *Lease.scripts(config)),
             on_up=self._on_link_up,
         )
         self._subscriber = Subscriber(
             self.loop,
             config.redis_url,
             on_message=lambda key, payload: self._topics.on_message(key, payload),
-            on_subscribed=lambda key: self.joins.on_subscribed(key),
+            on_subscribed=self._on_subscribed,
             on_down=lambda: self._topics.suspend(),
         )
         self._topics = Topics(
@@ -87,10 +90,14 @@ class Hub:
             subscribe=self._subscriber.subscribe,
             unsubscribe=self._subscriber.unsubscribe,
             on_command=self._on_command,
+            on_watched=lambda watched, members: self.watchlists.hear(watched, members),
             linger=config.linger,
         )
-        self.census = Census(self.loop, self._link, config)
-        self.joins = Joins(self.loop, self._link, commands, self._topics, self.census)
+        self._lease = Lease(self.loop, self._link, config, on_held=self._on_held, on_settled=self._on_settled)
+        self._census = Census(self.loop, self._link, self._lease, config)
+        self._rosters = Rosters(self.loop, self._link, self._lease, self._topics)
+        self.watchlists = Watchlists(self.loop, self._link, self._lease, self._topics)
+        self.joins = Joins(self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters)
         #: By descriptor, in slices for the tick.
         self._connections: list[dict[int, Connection]] = [{} for _ in range(_SLICES)]
         self._slice = 0
@@ -145,13 +152,14 @@ class Hub:
         """A connection is closing; it shall not take for ever."""
         self._ending[connection] = self.loop.now + _END_TIMEOUT
 
-    def sign_in(self, connection: Connection, user_id: str) -> None:
-        """A connection is a user's (escaped id) from now on."""
-        topic = Topic(f"user:{user_id}")
-        self.census.enter(connection, topic)
+    def sign_in(self, connection: Connection, user: UserData) -> None:
+        """A connection is a user's from now on."""
+        topic = Topic(f"user:{user.id}")
+        self._census.enter(connection, topic)
         if not connection.is_signed_in:
             connection.is_signed_in = True
             self._topics.sign_in(topic)
+        self.watchlists.watch(connection, user.watchlist)
 
     def publish(self, connection: Connection, event: ClientEvent) -> None:
         """Pass an event of a client on to the others of a channel."""
@@ -160,13 +168,18 @@ class Hub:
             return
         members = messages.event_members(event.event, event.data, event.user_id)
         task_id = (channel.task_id or b"-").decode()
-        self._link.run(self._commands.client_event(channel.topic.name, task_id, members, connection.socket_id))
+        socket_id = connection.socket_id
+        self._link.run(self._commands.client_event(channel.topic.name, task_id, members, socket_id))
+        told = self._lease.presence.client_event(event.channel, event.event, event.data, socket_id, event.user_id)
+        if told is not None:
+            self._link.run(told)
 
     # -- inside --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         self._link.start()
         self._subscriber.start()
+        self._lease.start()
         self._tick()
         try:
             self.loop.run()
@@ -174,8 +187,26 @@ class Hub:
             self.loop.close()
 
     def _on_link_up(self) -> None:
-        self.census.on_link_up()
+        self._lease.on_link_up()
         self.joins.on_link_up()
+
+    def _on_held(self, has_lost_data: bool) -> None:
+        self._census.say_again(has_lost_data=has_lost_data)
+        self._rosters.on_held()
+        self.watchlists.on_held()
+
+    def _on_settled(self) -> None:
+        self._rosters.on_settled()
+        self.watchlists.on_settled()
+
+    def _on_subscribed(self, key: bytes) -> None:
+        topic = self._topics.get(key)
+        if topic is None:
+            return
+        topic.is_confirmed = True
+        self.joins.on_confirmed(topic)
+        if topic.watched is not None:
+            self.watchlists.on_confirmed(topic.watched)
 
     def _on_command(self, text: bytes) -> None:
         command = json.loads(text)
@@ -186,6 +217,7 @@ class Hub:
             for connection in connections.values():
                 user = connection.protocol.user
                 if user is not None and user.id == command["user"] and not connection.is_closing:
+                    self._census.dismiss(connection)
                     connection.perform(actions)
 
     def _take_over(self, arrival: Arrival) -> None:
@@ -204,6 +236,7 @@ class Hub:
         """Send all that the wake-up has given rise to: one call into the kernel for each socket."""
         self._topics.flush()
         self.joins.finish()
+        self.watchlists.finish()
         while self._unflushed or self._lost or self._given_up:
             given_up, self._given_up = self._given_up, []
             for connection, code, reason in given_up:
@@ -218,8 +251,10 @@ class Hub:
             lost, self._lost = self._lost, []
             for connection in lost:
                 self._bury(connection)
-        self.census.flush()  # before the joins: who learns of one is to find it counted
-        self.joins.ask()
+        if self._lease.is_held:
+            self._census.flush()  # before the joins: who learns of one is to find it counted
+            self.joins.ask()
+            self.watchlists.flush()
         self._subscriber.flush()
         self._link.flush()
 
@@ -251,7 +286,8 @@ class Hub:
             self._link.tick()
             self._subscriber.tick()
             self._topics.tick(now)
-            self.census.tick()
+            self._census.tick()
+            self._lease.tick()
         if self._drain_until is not None:
             self._drain(self._drain_until)
 
@@ -280,7 +316,7 @@ class Hub:
         for connections in self._connections:
             for connection in list(connections.values()):
                 self._bury(connection)
-        self.census.end()
+        self._lease.end()
         self._link.flush()
         self._link.stop()
         self._subscriber.stop()

@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..channels import PRIVATE_TASK, Topic, topic_for
+from ..channels import PRIVATE_TASK, Topic, is_cache, topic_for
 from ..protocol import messages
-from ..protocol.actions import Join, Member
+from ..protocol.actions import Join
 from ..store.command_link import CommandLink, LinkLost
 from ..store.commands import NEVER, HubCommands
 from ..store.presence import occupancy_topic
 from .broadcast import Broadcast, read_message
+from .lease import RETRY_AFTER, Lease
 from .listeners import CatchUp, Channel
 from .loop import Loop
-from .topics import Topics
+from .topics import Topics, TopicState
 
 if TYPE_CHECKING:
     from .census import Census
     from .connection import Connection
+    from .rosters import Rosters
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Seconds after which Redis is asked again for what it refused: it is loading, or busy.
-_RETRY_AFTER = 0.5
 #: The same words whether the task is another's or nobody's: who asks is not to learn which.
 _NOT_YOURS = "There is no such task of yours"
 
@@ -39,16 +39,27 @@ _NOT_YOURS = "There is no such task of yours"
 class Joins:
     """All joins of this process that are under way."""
 
-    def __init__(self, loop: Loop, link: CommandLink, commands: HubCommands, topics: Topics, census: Census) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        link: CommandLink,
+        commands: HubCommands,
+        topics: Topics,
+        lease: Lease,
+        census: Census,
+        rosters: Rosters,
+    ) -> None:
         self._loop = loop
         self._link = link
         self._commands = commands
         self._topics = topics
+        self._lease = lease
         self._census = census
+        self._rosters = rosters
         #: Connections that wait to learn whose task it is, while the link is away.
         self._unowned: list[tuple[Connection, Join]] = []
         self._ready: list[CatchUp] = []
-        self._answers: list[tuple[CatchUp, list[Any]]] = []
+        self._answers: list[tuple[CatchUp, int, list[Any]]] = []
 
     def begin(self, connection: Connection, join: Join) -> None:
         """Let a connection join; it is told later."""
@@ -59,13 +70,10 @@ class Joins:
         else:
             self._begin(connection, join, topic)
 
-    def on_subscribed(self, key: bytes) -> None:
-        """Redis has confirmed a topic."""
-        topic = self._topics.get(key)
-        if topic is not None:
-            topic.is_confirmed = True
-            for channel in topic.channels():
-                self._ready.extend(channel.catch_ups)
+    def on_confirmed(self, topic: TopicState) -> None:
+        """Nothing of a topic is missed from now on."""
+        for channel in topic.channels():
+            self._ready.extend(channel.catch_ups)
 
     def on_link_up(self) -> None:
         """What the link could not answer is asked again."""
@@ -74,8 +82,7 @@ class Joins:
             self.begin(connection, join)
         for topic in self._topics:
             if topic.is_confirmed:
-                for channel in topic.channels():
-                    self._ready.extend(channel.catch_ups)
+                self.on_confirmed(topic)
 
     def leave(self, connection: Connection, name: str) -> None:
         """A connection no longer hears a channel, by its own wish."""
@@ -106,13 +113,17 @@ class Joins:
             if catch_up.connections and not catch_up.is_asked and catch_up.position is None:
                 channel = catch_up.channel
                 catch_up.is_asked = True
+                if channel.roster is not None:
+                    self._rosters.ask(channel, channel.roster)  # it is answered before the history is
                 call = self._commands.history(channel.name, channel.topic.name, catch_up.since)
                 self._link.run(call, partial(self._answered, catch_up, catch_up.attempt))
 
     def finish(self) -> None:
         """Send the histories that the wake-up has brought; its live events have been sent before."""
         answers, self._answers = self._answers, []
-        for catch_up, reply in answers:
+        for catch_up, attempt, reply in answers:
+            if not _is_awaited(catch_up, attempt):
+                continue
             try:
                 self._finish(catch_up, *reply)
             except Exception as exc:
@@ -129,7 +140,7 @@ class Joins:
             self._unowned.append((connection, join))
             return
         if isinstance(reply, Exception):
-            self._loop.call_later(_RETRY_AFTER, lambda: self.begin(connection, join))
+            self._loop.call_later(RETRY_AFTER, lambda: self.begin(connection, join))
             return
         user = connection.protocol.user
         if not isinstance(reply, bytes) or (join.owner_only and (user is None or user.id != reply.decode())):
@@ -141,7 +152,7 @@ class Joins:
         topic = self._topics.hear(name)
         channel = topic.channel(join.channel)
         connection.channels += (channel,)
-        self._census.enter(connection, occupancy_topic(channel.name))
+        self._census.enter(connection, occupancy_topic(channel.name), join.member)
         catch_up = channel.begin_catch_up(connection, join)
         if catch_up is not None and topic.is_confirmed:
             self._ready.append(catch_up)
@@ -151,18 +162,19 @@ class Joins:
         self._topics.release(channel, self._loop.now)
 
     def _answered(self, catch_up: CatchUp, attempt: int, reply: Any) -> None:
-        if catch_up.attempt != attempt or catch_up not in catch_up.channel.catch_ups:
+        if not _is_awaited(catch_up, attempt):
             return
         if isinstance(reply, Exception):
             catch_up.ask_again()
             if not isinstance(reply, LinkLost):
                 logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
-                self._loop.call_later(_RETRY_AFTER, lambda: self._ready.append(catch_up))
+                self._loop.call_later(RETRY_AFTER, lambda: self._ready.append(catch_up))
             return
-        catch_up.has_caught_up(reply[0])
-        self._answers.append((catch_up, reply))
+        self._answers.append((catch_up, attempt, reply))
 
     def _finish(self, catch_up: CatchUp, position: bytes, resumed: int, payloads: list[bytes]) -> None:
+        self._admit(catch_up)
+        catch_up.has_caught_up(position)  # not before this: what is live must not overtake the history
         channel = catch_up.channel
         messages_of_channel = [message for message in map(read_message, payloads) if channel.carries(message)]
         broadcasts = [Broadcast(channel, message) for message in messages_of_channel]
@@ -172,6 +184,27 @@ class Joins:
                 _send(connection, join, history)
             except Exception as exc:
                 connection.on_failure(exc)
+        if is_cache(channel.name) and not history.has_cached:
+            self._report_cache_miss(catch_up)
+
+    def _admit(self, catch_up: CatchUp) -> None:
+        """Who joins is a member, even if Redis could not be told yet."""
+        roster = catch_up.channel.roster
+        if roster is None:
+            return
+        for join in catch_up.connections.values():
+            if join and join.member and (change := roster.admit(join.member)):
+                catch_up.channel.tell(change.frame(catch_up.channel.name))
+
+    def _report_cache_miss(self, catch_up: CatchUp) -> None:
+        for _ in filter(None, catch_up.connections.values()):
+            if call := self._lease.presence.cache_miss(catch_up.channel.name):
+                self._link.run(call)
+
+
+def _is_awaited(catch_up: CatchUp, attempt: int) -> bool:
+    """Whether the answer to an attempt is still of use."""
+    return catch_up.attempt == attempt and catch_up in catch_up.channel.catch_ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,23 +213,25 @@ class _History:
     What one catch-up brings, for each of its connections.
 
     Args:
-        channel: Name of the channel.
+        channel: What they hear.
         start: Stream id up to which a client has everything before the rest of this.
         is_lost: Whether events lie between what a client has and this.
         events: With the ``id`` that the client is to resume from behind each, ``None`` where it can't.
         live: What came live in the meantime.
+        has_cached: Whether a client of a cache channel then has its last event.
     """
 
-    channel: str
+    channel: Channel
     start: str
     is_lost: bool
     events: list[tuple[Broadcast, bytes | None]]
     live: list[Broadcast]
+    has_cached: bool
 
 
 def _resumed(catch_up: CatchUp, missed: list[Broadcast]) -> _History:
     events: list[tuple[Broadcast, bytes | None]] = [(one, one.stream_id) for one in missed]
-    return _History(catch_up.channel.name, catch_up.since, False, events, catch_up.batch.take())
+    return _History(catch_up.channel, catch_up.since, False, events, catch_up.batch.take(), True)
 
 
 def _snapshots(catch_up: CatchUp, snapshots: list[Broadcast], position: bytes) -> _History:
@@ -206,27 +241,22 @@ def _snapshots(catch_up: CatchUp, snapshots: list[Broadcast], position: bytes) -
     """
     events = [(one, None if one is not snapshots[-1] else position) for one in snapshots]
     start = NEVER if snapshots else position.decode()
-    return _History(catch_up.channel.name, start, bool(catch_up.since), events, catch_up.batch.take())
+    return _History(catch_up.channel, start, bool(catch_up.since), events, catch_up.batch.take(), bool(snapshots))
 
 
 def _send(connection: Connection, join: Join | None, history: _History) -> None:
+    name, roster = history.channel.name, history.channel.roster
     if join is not None:
-        members = _members(join.member)
+        members = None if roster is None else roster.members
         connection.perform(
-            connection.protocol.joined(
-                history.channel, position=history.start, members=members, has_cached=bool(history.events)
-            )
+            connection.protocol.joined(name, position=history.start, members=members, has_cached=history.has_cached)
         )
     if history.is_lost:
-        connection.send(messages.resync(history.channel))
-    connection.note_position(history.channel, history.start.encode())
+        connection.send(messages.resync(name))
+    connection.note_position(name, history.start.encode())
     for broadcast, stream_id in history.events:
         if broadcast.excluded is None or broadcast.excluded != connection.socket_id:
             connection.send_event(broadcast, stream_id)
     connection.queue(history.live)
     if join is not None:
         connection.go_on()
-
-
-def _members(member: Member | None) -> dict[str, str] | None:
-    return None if member is None else {member.user_id: member.user_info}

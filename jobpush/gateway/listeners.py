@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..channels import PRIVATE_TASK
+from ..channels import PRIVATE_TASK, is_presence
 from ..protocol.actions import Join
 from ..store.commands import stream_position
 from .broadcast import Batch, Broadcast, Message
+from .rosters import LiveRoster
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -44,6 +45,11 @@ class CatchUp:
         #: Whether the live events have come beyond that.
         self.is_live = False
 
+    @property
+    def is_told(self) -> bool:
+        """Whether they know that they have joined."""
+        return self.position is not None or not self.is_join
+
     def hear(self, broadcast: Broadcast) -> None:
         """Keep what is said while they catch up, unless the history held it."""
         if self.position is not None and broadcast.stream_id is not None:
@@ -51,6 +57,14 @@ class CatchUp:
                 return
             self.is_live = True
         self.batch.add(broadcast)
+
+    def hear_of_member(self, broadcast: Broadcast) -> None:
+        """Those who are yet to be told that they have joined get the whole roster with that; the others, this."""
+        if self.position is not None:
+            self.batch.add(broadcast)
+        elif not self.is_join:
+            for connection in self.connections:
+                connection.queue((broadcast,))
 
     def has_caught_up(self, position: bytes) -> None:
         """They have the history; drop of what was kept what that held."""
@@ -76,7 +90,7 @@ class CatchUp:
 class Channel:
     """A channel and its listeners in this process."""
 
-    __slots__ = ("batch", "catch_ups", "connections", "name", "task_id", "topic", "wire_name")
+    __slots__ = ("batch", "catch_ups", "connections", "name", "roster", "task_id", "topic", "wire_name")
 
     def __init__(self, name: str, topic: TopicState) -> None:
         self.name = name
@@ -84,6 +98,8 @@ class Channel:
         self.topic = topic
         #: Of the task whose events alone it carries; ``None``: everything that its topic says.
         self.task_id = name[len(PRIVATE_TASK) :].encode() if name.startswith(PRIVATE_TASK) else None
+        #: Its members; of presence channels only.
+        self.roster = LiveRoster() if is_presence(name) else None
         #: Those who have everything up to now.
         self.connections: set[Connection] = set()
         self.catch_ups: list[CatchUp] = []
@@ -133,6 +149,13 @@ class Channel:
             catch_up.connections.pop(connection, None)
         # One that is asked for stays until its answer: the next to come needs a new one anyway.
         self.catch_ups = [one for one in self.catch_ups if one.connections]
+
+    def tell(self, text: bytes) -> None:
+        """Send a message that is no event of the history to all who have been told that they have joined."""
+        told = [self.connections, *(one.connections for one in self.catch_ups if one.is_told)]
+        for connections in told:
+            for connection in connections:
+                connection.tell(text)
 
     @property
     def is_idle(self) -> bool:

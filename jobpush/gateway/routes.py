@@ -38,7 +38,7 @@ def register(app: Flask, state: GatewayState) -> None:
     app.register_blueprint(websockets)
     app.register_blueprint(pages)
     directory = RedisDirectory(state.store)
-    app.register_blueprint(http_api(state.config, state.store, directory))  # type: ignore[arg-type]  # a result more
+    app.register_blueprint(http_api(state.config, state.store, directory))
 
 
 # -- errors ----------------------------------------------------------------------------------------------

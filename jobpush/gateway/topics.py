@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from ..channels import PRIVATE_TASK, Topic
 from .broadcast import COMMAND, Broadcast, Message, read_message
 from .listeners import CatchUp, Channel
+from .watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -15,7 +16,7 @@ logger = logging.getLogger("jobpush.gateway")
 class TopicState:
     """A topic that this process hears, or is about to."""
 
-    __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "whole")
+    __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "watched", "whole")
 
     def __init__(self, name: Topic, key: bytes) -> None:
         self.name = name
@@ -27,9 +28,16 @@ class TopicState:
         self.position: bytes | None = None
         #: Connections that are signed in as its user, whatever they hear: commands about them come this way.
         self.signed_in = 0
+        #: The user of whom it tells; such a topic has no channels.
+        self.watched: Watched | None = None
         #: Its channels: those that carry all of it, by name, and those of one task, by the task's id.
         self.whole: dict[str, Channel] = {}
         self.tasks: dict[bytes, Channel] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody needs it."""
+        return not self.whole and not self.tasks and not self.signed_in and self.watched is None
 
     def channels(self) -> Iterator[Channel]:
         """All of its channels."""
@@ -65,6 +73,7 @@ class Topics:
         subscribe: Begins to hear a pub/sub channel.
         unsubscribe: Ends it.
         on_command: Gets what is said to gateways, not to browsers.
+        on_watched: Gets what is said of a watched user.
         linger: Seconds between the last listener's end and that.
     """
 
@@ -75,12 +84,14 @@ class Topics:
         subscribe: Callable[[bytes], None],
         unsubscribe: Callable[[bytes], None],
         on_command: Callable[[bytes], None],
+        on_watched: Callable[[Watched, bytes], None],
         linger: float,
     ) -> None:
         self._key_of = key_of
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._on_command = on_command
+        self._on_watched = on_watched
         self._linger = linger
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
@@ -121,8 +132,20 @@ class Topics:
         topic.signed_in -= 1
         self._release(topic, now)
 
+    def watch(self, name: Topic, user_id: str) -> Watched:
+        """The user of whom this topic tells."""
+        topic = self.hear(name)
+        if topic.watched is None:
+            topic.watched = Watched(user_id, topic)
+        return topic.watched
+
+    def unwatch(self, topic: TopicState, now: float) -> None:
+        """Nobody watches that user any more."""
+        topic.watched = None
+        self._release(topic, now)
+
     def _release(self, topic: TopicState, now: float) -> None:
-        if not topic.whole and not topic.tasks and not topic.signed_in:
+        if topic.is_idle:
             self._lingering.setdefault(topic, now)
 
     def tick(self, now: float) -> None:
@@ -147,10 +170,16 @@ class Topics:
         if message.task_id == COMMAND:
             self._on_command(message.members)
             return
+        if topic.watched is not None:
+            self._on_watched(topic.watched, message.members)
+            return
         if message.stream_id is not None:
             topic.position = message.stream_id
         for channel in topic.whole.values():
-            self._note(channel, message)
+            if channel.roster is None or not message.seq:
+                self._note(channel, message)
+            elif channel.roster.hear(message):
+                self._note_member(channel, message)
         if topic.tasks:
             of_task = topic.tasks.get(message.task_id)
             if of_task is not None:
@@ -174,13 +203,26 @@ class Topics:
                     catch_up.connections = dict.fromkeys(channel.connections)
                     channel.connections = set()
                     channel.catch_ups.append(catch_up)
+                if channel.roster is not None:
+                    channel.roster.suspend()
+            if topic.watched is not None:
+                topic.watched.is_current = False
             topic.is_confirmed = False
             topic.position = None
 
     def _note(self, channel: Channel, message: Message) -> None:
+        broadcast = self._add(channel, message)
+        for catch_up in channel.catch_ups:
+            catch_up.hear(broadcast)
+
+    def _note_member(self, channel: Channel, message: Message) -> None:
+        broadcast = self._add(channel, message)
+        for catch_up in channel.catch_ups:
+            catch_up.hear_of_member(broadcast)
+
+    def _add(self, channel: Channel, message: Message) -> Broadcast:
         if not len(channel.batch):
             self._dirty.append(channel)
         broadcast = Broadcast(channel, message)
         channel.batch.add(broadcast)
-        for catch_up in channel.catch_ups:
-            catch_up.hear(broadcast)
+        return broadcast

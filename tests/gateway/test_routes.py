@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
@@ -20,6 +19,7 @@ from .client import TIMEOUT, data_of
 from .conftest import Serve, Site
 from .publishing import publish, start
 from .site import KEY, SECRET
+from .web import request
 
 SOCKET_ID = "123.456"
 OURS = {"X-Requested-With": "jobpush"}
@@ -248,28 +248,6 @@ def test_readiness_follows_redis(redis_server: EmbeddedRedis, site: Site) -> Non
 def authorize(site: Site, channel: str, **options: Any) -> tuple[int, Any]:
     """Ask as pusher-js does."""
     return request(site, "POST", "/jobpush/auth", form={"socket_id": SOCKET_ID, "channel_name": channel}, **options)
-
-
-def request(
-    site: Site,
-    method: str,
-    path: str,
-    *,
-    user: str | None = None,
-    form: dict[str, str] | None = None,
-    headers: dict[str, str] | None = None,
-    is_json: bool = True,
-) -> tuple[int, Any]:
-    """Status, and the decoded body."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=TIMEOUT)
-    sent = {**(headers or {}), **({"Cookie": f"user={user}"} if user else {})}
-    if form is not None:
-        sent["Content-Type"] = "application/x-www-form-urlencoded"
-    connection.request(method, path, urlencode(form) if form is not None else None, sent)
-    response = connection.getresponse()
-    body = response.read().decode()
-    connection.close()
-    return response.status, json.loads(body) if is_json else body
 
 
 @contextmanager
