@@ -1,0 +1,214 @@
+"""The chat in real browsers: what is said, who is here, who is typing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from .conftest import Visitor
+
+Visit = Callable[[str, str], Visitor]
+
+#: Notes who is said to come or to go.
+RECORD_CHANGES = """async () => {
+  const { connect } = await import("/jobpush/static/jobpush.js");
+  window.changes = [];
+  for (const change of ["member_added", "member_removed"]) {
+    connect().on(`pusher:${change}`, ({ user_id }) => window.changes.push([change, user_id]));
+  }
+}"""
+
+
+def enter_chat(visitor: Visitor) -> Page:
+    """Follow the link in the header; done when the visitor is listed."""
+    visitor.page.get_by_role("link", name="Chat").click()
+    expect(visitor.page.locator("#people .own")).to_have_count(1)
+    return visitor.page
+
+
+def field(page: Page) -> Locator:
+    return page.get_by_label("Message")
+
+
+def say(page: Page, text: str) -> None:
+    field(page).fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def message(page: Page, text: str) -> Locator:
+    return page.locator("#messages li", has=page.get_by_text(text, exact=True))
+
+
+def person(page: Page, name: str) -> Locator:
+    return page.locator("#people").get_by_text(name, exact=True)
+
+
+def test_what_one_says_is_read_by_all_and_by_who_comes_later(demo_url: str, visit: Visit) -> None:
+    ada, bob = visit(demo_url, "Ada"), visit(demo_url, "Bob")
+    enter_chat(ada)
+    enter_chat(bob)
+
+    say(ada.page, "Has anybody seen my cat?")
+    expect(message(bob.page, "Has anybody seen my cat?")).to_contain_text("Ada")
+    say(bob.page, "It is on the roof.")
+    expect(message(ada.page, "It is on the roof.")).to_contain_text("Bob")
+
+    latecomer = visit(demo_url, "Cleo")
+    enter_chat(latecomer)
+    for page in (ada.page, bob.page, latecomer.page):
+        expect(message(page, "Has anybody seen my cat?")).to_have_count(1)
+        expect(message(page, "It is on the roof.")).to_have_count(1)
+    assert "roof" in latecomer.page.locator("#messages li").last.inner_text()
+    assert [visitor.errors for visitor in (ada, bob, latecomer)] == [[], [], []]
+
+
+def test_own_messages_stand_apart(demo_url: str, visit: Visit) -> None:
+    dan, eve = visit(demo_url, "Dan"), visit(demo_url, "Eve")
+    enter_chat(dan)
+    enter_chat(eve)
+
+    say(dan.page, "This is mine.")
+
+    expect(message(dan.page, "This is mine.")).to_have_class(re.compile("own"))
+    expect(message(eve.page, "This is mine.")).not_to_have_class(re.compile("own"))
+
+
+def test_typing_shows_to_the_others_until_the_message_is_there(demo_url: str, visit: Visit) -> None:
+    fay, gus = visit(demo_url, "Fay"), visit(demo_url, "Gus")
+    enter_chat(fay)
+    enter_chat(gus)
+    expect(person(fay.page, "Gus")).to_be_visible()
+    typing = fay.page.locator("#typing")
+
+    field(gus.page).press_sequentially("Wait")
+    expect(typing).to_have_text("Gus is typing…")
+    field(gus.page).press("Enter")
+
+    expect(message(fay.page, "Wait")).to_be_visible()
+    expect(typing).to_have_text("")
+    expect(gus.page.locator("#typing")).to_have_text("")
+
+
+def test_typing_that_comes_to_nothing_is_forgotten(demo_url: str, visit: Visit) -> None:
+    hal, ida = visit(demo_url, "Hal"), visit(demo_url, "Ida")
+    enter_chat(hal)
+    enter_chat(ida)
+    expect(person(hal.page, "Ida")).to_be_visible()
+
+    field(ida.page).press_sequentially("Or not")
+    expect(hal.page.locator("#typing")).to_have_text("Ida is typing…")
+
+    expect(hal.page.locator("#typing")).to_have_text("")
+
+
+def test_two_tabs_are_one_person_who_is_here_until_both_are_closed(demo_url: str, visit: Visit) -> None:
+    jim, kay, leo = visit(demo_url, "Jim"), visit(demo_url, "Kay"), visit(demo_url, "Leo")
+    page = enter_chat(jim)
+    for visitor in (kay, leo):
+        enter_chat(visitor)
+    second_tab = kay.open()
+    second_tab.goto(f"{demo_url}chat")
+    expect(person(second_tab, "Jim")).to_be_visible()
+    for name in ("Jim", "Kay", "Leo"):
+        expect(person(page, name)).to_have_count(1)
+    page.evaluate(RECORD_CHANGES)
+
+    second_tab.close()
+    leo.context.close()  # later, so when Leo has gone Kay's second tab has too
+    expect(person(page, "Leo")).to_have_count(0)
+
+    assert "Kay" not in [name for _, name in page.evaluate("window.changes")]
+    expect(person(page, "Kay")).to_have_count(1)
+    kay.context.close()
+    expect(person(page, "Kay")).to_have_count(0)
+    expect(person(page, "Jim")).to_have_count(1)
+
+
+def test_browsing_from_page_to_page_makes_nobody_leave(demo_url: str, visit: Visit) -> None:
+    mia, ned, oda = visit(demo_url, "Mia"), visit(demo_url, "Ned"), visit(demo_url, "Oda")
+    page = enter_chat(mia)
+    for visitor in (ned, oda):
+        enter_chat(visitor)
+    for name in ("Ned", "Oda"):
+        expect(person(page, name)).to_have_count(1)
+    page.evaluate(RECORD_CHANGES)
+
+    ned.page.reload()
+    ned.page.get_by_role("link", name="Feed").click()
+    expect(ned.page.get_by_role("heading", name="Feed")).to_be_visible()
+    enter_chat(ned)
+    oda.context.close()  # later, so when Oda has gone every trace of Ned's journey would have been seen
+    expect(person(page, "Oda")).to_have_count(0)
+
+    assert "Ned" not in [name for _, name in page.evaluate("window.changes")]
+    expect(person(page, "Ned")).to_have_count(1)
+
+
+def test_text_and_names_are_text_and_never_html(demo_url: str, visit: Visit) -> None:
+    text = "<img src=x onerror=document.title='owned'> & <b>bold</b>"
+    name = "<i>Pia</i>"
+    pia, quin = visit(demo_url, name), visit(demo_url, "Quin")
+    enter_chat(quin)
+    enter_chat(pia)
+
+    field(pia.page).press_sequentially("<")
+    expect(quin.page.locator("#typing")).to_have_text(f"{name} is typing…")
+    say(pia.page, text)
+
+    expect(message(quin.page, text)).to_contain_text(name)
+    expect(person(quin.page, name)).to_be_visible()
+    for page in (pia.page, quin.page):
+        assert page.locator(".chat img, .chat i, #messages p b").count() == 0
+        assert page.title() == "Chat · jobpush demo"
+    assert quin.errors == []
+
+
+def test_message_that_can_not_be_taken_comes_back_with_the_reason(demo_url: str, visit: Visit) -> None:
+    page = enter_chat(visit(demo_url, "Rex"))
+
+    say(page, "   ")
+    expect(page.locator("#say .problem")).to_have_text("A message has 1 to 500 characters.")
+    page.context.set_offline(True)
+    say(page, "Can you hear me?")
+    expect(page.locator("#say .problem")).to_contain_text("Check your connection")
+    expect(field(page)).to_have_value("Can you hear me?")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Send").click()
+
+    expect(message(page, "Can you hear me?")).to_be_visible()
+    expect(page.locator("#say .problem")).to_have_text("")
+
+
+def test_chat_is_for_who_has_signed_in(demo_url: str, browser: Browser) -> None:
+    stranger = browser.new_context()
+    page = stranger.new_page()
+
+    page.goto(f"{demo_url}chat")
+
+    expect(page.get_by_label("Your name")).to_be_visible()
+    form = {"socket_id": "1.2", "channel_name": "presence-chat"}
+    assert stranger.request.post(f"{demo_url}jobpush/auth", form=form).status == 403
+    stranger.close()
+
+
+def test_no_other_site_can_speak_for_a_user(demo_url: str, visit: Visit) -> None:
+    sam = visit(demo_url, "Sam")
+
+    response = sam.context.request.post(
+        f"{demo_url}chat/messages", form={"text": "Buy!"}, headers={"Origin": "https://evil.example"}
+    )
+
+    assert response.status == 403
+    assert "Buy!" not in sam.context.request.get(f"{demo_url}chat/messages").text()
+
+
+def test_signing_out_in_another_tab_ends_the_chat(demo_url: str, visit: Visit) -> None:
+    tom = visit(demo_url, "Tom")
+    page = enter_chat(tom)
+    tom.open().get_by_role("button", name="Sign out").click()
+
+    say(page, "Am I still here?")
+
+    expect(page.get_by_label("Your name")).to_be_visible()
