@@ -1,0 +1,97 @@
+"""The programs in which JavaScript clients run; each asks the application for scenarios until it is ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from jobpush.processes import ChildProcess
+
+HERE = Path(__file__).parent
+#: A profile that opens our page and nothing else, and speaks to nobody but us.
+FIREFOX_PREFERENCES = {
+    "app.normandy.enabled": "false",
+    "app.update.enabled": "false",
+    "browser.safebrowsing.downloads.remote.enabled": "false",
+    "browser.shell.checkDefaultBrowser": "false",
+    "datareporting.policy.dataSubmissionEnabled": "false",
+    "extensions.update.enabled": "false",
+    "network.captive-portal-service.enabled": "false",
+    "network.connectivity-service.enabled": "false",
+    "services.settings.server": '"http://127.0.0.1:9/"',
+    "toolkit.telemetry.enabled": "false",
+}
+
+
+def scenarios_of(module: str) -> list[str]:
+    """The scenarios of a module, by what it exports."""
+    return re.findall(r"^export async function (\w+)", (HERE / f"{module}.mjs").read_text(), re.MULTILINE)
+
+
+@contextmanager
+def node(module: str, origin: str, folder: Path, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """
+    Node, playing the scenarios of a module until the end of the block.
+
+    Args:
+        module: Name of the module.
+        origin: Where the application is.
+        folder: For its log.
+        environment: Its whole environment.
+
+    Returns:
+        The name under which it asks for scenarios; another one for each that is started.
+    """
+    name = new_name("node")
+    command = [find("node", "nodejs"), str(HERE / "client.mjs"), name, module, origin]
+    process = ChildProcess(command, log=folder / "node.log", environment=environment)
+    yield name
+    process.kill()
+
+
+@contextmanager
+def chromium(module: str, origin: str, browser: Browser) -> Iterator[str]:
+    """The same in a page of Chromium."""
+    name = new_name("chromium")
+    page = browser.new_page()
+    page.goto(page_url(name, module, origin))
+    yield name
+    page.close()
+
+
+@contextmanager
+def firefox(module: str, origin: str, folder: Path) -> Iterator[str]:
+    """The same in a page of Firefox, with a profile of its own in ``folder`` and no driver."""
+    name = new_name("firefox")
+    preferences = [f'user_pref("{key}", {value});\n' for key, value in FIREFOX_PREFERENCES.items()]
+    (folder / "user.js").write_text("".join(preferences))
+    command = [find("firefox-esr", "firefox-esr"), "--headless", "--no-remote", "--profile", str(folder)]
+    environment = {**os.environ, "HOME": str(folder), "MOZ_CRASHREPORTER_DISABLE": "1"}
+    log = folder / "firefox.log"
+    process = ChildProcess([*command, page_url(name, module, origin)], log=log, environment=environment)
+    yield name
+    process.kill()
+
+
+def new_name(program: str) -> str:
+    return f"{program}-{uuid.uuid4()}"
+
+
+def page_url(name: str, module: str, origin: str) -> str:
+    return f"{origin}/files/page.html?name={name}&module={module}"
+
+
+def find(program: str, package: str) -> str:
+    """Where a program is; a test run without it fails and says what to do."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"  # where nginx is, and users' PATH is not
+    if found := shutil.which(program, path=path):
+        return found
+    pytest.fail(f"these tests need {program}; install it with: apt-get install {package} (make test does)")

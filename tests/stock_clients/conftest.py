@@ -1,0 +1,66 @@
+"""Gateways in two shapes, an application beside them, and the clients that speak to both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .application import Application
+from .backend import MASTER_KEY
+from .clients import node
+from .deployment import APP_ID, KEY, SECRET, Deployment, deploy
+
+#: The two ways to run more than one process: workers of one gateway, and gateways of their own on one Redis.
+SHAPES: dict[str, dict[str, int]] = {
+    "two workers": {"gateways": 1, "workers": 2},
+    "two gateways": {"gateways": 2, "workers": 1},
+}
+
+#: Lets a client play a scenario: ``play(client, scenario)``; fails with what the client reports.
+Play = Callable[[str, str], None]
+
+
+@pytest.fixture(scope="module")
+def application() -> Iterator[Application]:
+    """The application's HTTP server."""
+    application = Application()
+    yield application
+    application.close()
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Gateways for all tests of a module."""
+    folder = tmp_path_factory.mktemp("gateways")
+    with deploy(folder, **SHAPES[request.param]) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def node_client(
+    request: pytest.FixtureRequest, application: Application, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A Node that plays the scenarios of the test file's ``MODULE``."""
+    with node(request.module.MODULE, application.url, tmp_path_factory.mktemp("node")) as name:
+        yield name
+
+
+@pytest.fixture
+def play(application: Application, deployment: Deployment) -> Iterator[Play]:
+    """Play scenarios on the deployment; what they break is repaired."""
+    with application.backed_by(deployment):
+        yield player(application, deployment.ports)
+    deployment.repair()
+
+
+def player(application: Application, ports: list[int], *, tls: bool = False) -> Play:
+    """Play scenarios whose clients come in at these ports."""
+    stage: dict[str, Any] = {"appId": APP_ID, "key": KEY, "secret": SECRET, "masterKey": MASTER_KEY}
+
+    def play(client: str, scenario: str) -> None:
+        failure = application.play(client, scenario, {**stage, "ports": ports, "tls": tls})
+        assert failure is None, failure
+
+    return play

@@ -1,0 +1,73 @@
+"""Debian's nginx on the loopback, ending TLS in front of gateways, as many put it in front of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from jobpush.processes import ChildProcess
+
+from .clients import find
+from .deployment import free_port, is_listening, wait_until
+
+#: One process, nothing outside its folder. The lines of ``location`` are those of nginx's own page on WebSockets.
+CONFIGURATION = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  upstream gateways {{ {servers} }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate server.pem;
+    ssl_certificate_key server.pem;
+    location / {{
+      proxy_pass http://gateways;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_read_timeout 1h;
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """One that runs: its port, and the certificate authority that clients must trust, as a PEM file."""
+
+    port: int
+    authority: Path
+
+
+@contextmanager
+def nginx(folder: Path, upstream_ports: Sequence[int]) -> Iterator[Nginx]:
+    """nginx with a certificate for 127.0.0.1, until the end of the block; ``folder`` is its own."""
+    running = Nginx(free_port(), folder / "authority.pem")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(running.authority))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    servers = " ".join(f"server 127.0.0.1:{port};" for port in upstream_ports)
+    (folder / "nginx.conf").write_text(CONFIGURATION.format(port=running.port, servers=servers))
+    log = folder / "nginx.log"
+    process = ChildProcess([find("nginx", "nginx"), "-p", str(folder), "-c", "nginx.conf"], log=log)
+    wait_until(lambda: is_listening(running.port), process, log)
+    yield running
+    process.kill()

@@ -1,0 +1,25 @@
+"""A site whose own pages show tasks: what a Flask application needs for it, and no more."""
+
+from __future__ import annotations
+
+from flask import Flask, render_template_string, session
+
+from jobpush import Gateway
+
+
+def create_app() -> Flask:
+    """The site, for gunicorn."""
+    app = Flask(__name__)
+    app.secret_key = "made up"
+    Gateway(app, user_loader=lambda: session.get("user_id"))
+
+    @app.get("/login/<user_id>")
+    def login(user_id: str) -> str:
+        session["user_id"] = user_id
+        return "welcome"
+
+    @app.get("/")
+    def page() -> str:
+        return render_template_string("<!doctype html>{{ jobpush_tags() }}<jobpush-tasks></jobpush-tasks>")
+
+    return app

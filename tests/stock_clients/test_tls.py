@@ -1,0 +1,114 @@
+"""Over TLS, through nginx: stock clients, and a page of our own, which waits for nothing that it could be sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, WebSocket, expect
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store
+from jobpush.store.store import TaskWrite
+
+from .application import Application
+from .clients import node
+from .conftest import player
+from .deployment import KEY, SECRET, Deployment, Server, environment_of
+from .nginx import Nginx, nginx
+
+ROOT = Path(__file__).parents[2]
+#: What a browser and a gateway say to each other when a page is opened; nothing is asked for.
+OPENING = [
+    ("received", "pusher:connection_established"),
+    ("received", "pusher:signin_success"),
+    ("received", "pusher_internal:subscription_succeeded"),
+    ("received", "jobpush:task"),
+]
+
+
+@pytest.fixture(scope="module")
+def proxy(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx in front of the deployment's gateways."""
+    ports = [gateway.port for gateway in deployment.gateways]
+    with nginx(tmp_path_factory.mktemp("nginx"), ports) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    ("module", "scenario"),
+    [
+        ("pusher_js", "aPublicChannelHearsTheServer"),
+        ("pusher_js", "aPrivateChannelAsksTheAuthEndpoint"),
+        ("pusher_js", "membersSeeWhoIsThereAndWhoComesAndGoes"),
+        ("pusher_js", "aUserHearsWhatIsSentToThem"),
+        ("pusher_js", "aTasksChannelBeginsWithItsSnapshot"),
+        ("node_sdk", "triggerReachesSeveralChannels"),
+        ("node_sdk", "terminateUserConnectionsEndsThem"),
+    ],
+)
+def test_stock_clients_with_force_tls(
+    application: Application, deployment: Deployment, proxy: Nginx, module: str, scenario: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(proxy.authority)}
+    play = player(application, [proxy.port, proxy.port], tls=True)
+
+    with application.backed_by(deployment), node(module, application.url, tmp_path, environment) as client:
+        play(client, scenario)
+
+
+@pytest.fixture
+def site_config() -> Iterator[Config]:
+    """The settings of a site with a Redis of its own."""
+    with EmbeddedRedis() as redis:
+        yield Config(redis_url=redis.url, key=KEY, secret=SECRET)
+
+
+@pytest.fixture
+def site(site_config: Config, tmp_path: Path) -> Iterator[str]:
+    """A site under gunicorn, behind nginx: its URL."""
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf", "--chdir", str(ROOT)]
+    application = f"{__package__}.site:create_app()"
+    server = Server([*command, application], tmp_path / "site.log", environment_of(site_config))
+    with nginx(tmp_path, [server.port]) as proxy:
+        yield f"https://127.0.0.1:{proxy.port}"
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of Chromium that takes any certificate."""
+    page = browser.new_page(ignore_https_errors=True)
+    yield page
+    page.close()
+
+
+def test_a_page_has_its_tasks_without_a_single_question(site: str, site_config: Config, page: Page) -> None:
+    store = Store(site_config)
+    store.publish([TaskWrite("42", TaskEvent("t-1", TaskState.PROGRESS, title="Encode cat.mov", current=1, total=4))])
+    store.close()
+    frames = recorded_frames(page)
+    page.goto(f"{site}/login/42")
+
+    page.goto(site)
+    expect(page.get_by_text("Encode cat.mov")).to_be_visible()
+
+    assert frames[: len(OPENING)] == OPENING
+
+
+def recorded_frames(page: Page) -> list[tuple[str, str]]:
+    """A list that grows by each frame of the page's WebSockets: its direction and its event."""
+    frames: list[tuple[str, str]] = []
+
+    def record(socket: WebSocket) -> None:
+        socket.on("framesent", lambda text: frames.append(("sent", json.loads(text)["event"])))
+        socket.on("framereceived", lambda text: frames.append(("received", json.loads(text)["event"])))
+
+    page.on("websocket", record)
+    return frames
