@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from .errors import EventError, InvalidData
 from .events import TaskEvent, TaskState, encode
 from .signing import channel_auth, user_auth
 from .store import Receipt
+from .store.directory import ChannelInfo, RedisDirectory
 from .worker.broker import redis_url_of
 from .worker.runtime import Runtime
 
@@ -180,6 +181,64 @@ class JobPush:
             _ensure_socket_id(exclude)
         return self._runtime.store.trigger(names, event, data, exclude=exclude)
 
+    # -- who is there --------------------------------------------------------------------------------
+
+    def is_online(self, user: str | int) -> bool:
+        """
+        Whether a user has a connection, on whichever gateway. One who is between two pages counts as online.
+
+        Raises:
+            InvalidUserId: If it can't be an id.
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.is_online(user)
+
+    def online_users(self) -> Iterator[str]:
+        """
+        The ids of all users who are online, in a stable order, read from Redis page by page as they are asked for.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.all_online_users()
+
+    def users_in(self, channel: str) -> list[str]:
+        """
+        The ids of the members of a presence channel; other channels have none.
+
+        Raises:
+            InvalidChannelName: If it can't be the name of a channel.
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.users_in(validate_channel(channel))
+
+    def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
+        """
+        The channels that somebody has joined, by name, with their numbers of connections and members.
+
+        Args:
+            prefix: What the names begin with. Channels of single users are not listed: ask for who is online.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.channels(prefix)
+
+    def disconnect(self, user: str | int) -> int:
+        """
+        Close all connections of a user, with Pusher's code 4009, which keeps stock clients from coming back.
+
+        It is for the application to refuse him when he signs in again.
+
+        Returns:
+            How many connections there were.
+
+        Raises:
+            InvalidUserId: If it can't be an id.
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.disconnect(user)
+
     # -- Pusher's two authentication requests --------------------------------------------------------
 
     def authenticate_user(self, socket_id: str, user_data: Mapping[str, Any]) -> dict[str, str]:
@@ -228,6 +287,10 @@ class JobPush:
         return answer if text is None else {**answer, "channel_data": text}
 
     # -- inside --------------------------------------------------------------------------------------
+
+    @property
+    def _directory(self) -> RedisDirectory:
+        return RedisDirectory(self._runtime.store)
 
     def _load_config(self) -> Config:
         conf = self._celery_app.conf if self._celery_app is not None else {}

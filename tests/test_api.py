@@ -21,6 +21,10 @@ from jobpush import (
     StoreError,
     TaskNotFound,
 )
+from jobpush.channels import user_topic
+from jobpush.store import Store
+from jobpush.store.directory import ChannelInfo
+from tests.store.gateways import Gateway
 
 #: The example of Pusher's documentation, "Auth signatures".
 KEY, SECRET = "278d425bdf160c739803", "7ad3773142a6692b25b8"
@@ -61,11 +65,47 @@ def test_trigger_leaves_out_the_one_who_knows(jobpush: JobPush, redis_url: str) 
         (lambda jobpush: jobpush.trigger(["fine", "no/slash"], "event"), InvalidChannelName),
         (lambda jobpush: jobpush.trigger("news", "event", exclude="1.2\n"), EventError),
         (lambda jobpush: jobpush.cancel("nobody knows"), TaskNotFound),
+        (lambda jobpush: jobpush.is_online(""), InvalidUserId),
+        (lambda jobpush: jobpush.disconnect(None), InvalidUserId),
+        (lambda jobpush: jobpush.users_in("no spaces"), InvalidChannelName),
     ],
 )
 def test_what_cannot_be_sent_is_refused_with_the_reason(jobpush: JobPush, call: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         call(jobpush)
+
+
+def test_who_is_there_is_told_over_all_gateways(jobpush: JobPush, store: Store) -> None:
+    gateways = [Gateway(store) for _ in range(2)]
+    for gateway in gateways:
+        gateway.run(gateway.presence.occupy(user_topic("a:b"), 2))
+        gateway.occupy("presence-room", 1)
+    gateways[0].join("presence-room", "=u=a=3Ab")
+    gateways[1].join("presence-room", "7")
+    gateways[1].occupy("news", 3)
+
+    assert (jobpush.is_online("a:b"), jobpush.is_online(7)) == (True, False)
+    assert list(jobpush.online_users()) == ["a:b"]
+    assert sorted(jobpush.users_in("presence-room")) == ["7", "a:b"]
+    assert jobpush.users_in("news") == []
+    assert jobpush.channels() == {"news": ChannelInfo(3, 0), "presence-room": ChannelInfo(2, 2)}
+    assert list(jobpush.channels(prefix="presence-")) == ["presence-room"]
+
+
+def test_disconnect_tells_the_gateways_of_a_user_and_nobody_else(jobpush: JobPush, store: Store) -> None:
+    gateway = Gateway(store)
+    gateway.run(gateway.presence.occupy(user_topic("42"), 3))
+
+    with redis.Redis.from_url(store.config.redis_url) as client, client.pubsub() as pubsub:
+        pubsub.subscribe("jobpush:{user:42}", "jobpush:{user:7}")
+        for _ in range(2):
+            pubsub.get_message(timeout=5)
+
+        counts = jobpush.disconnect("42"), jobpush.disconnect(7)
+        commands = [pubsub.get_message(timeout=5)["data"] for _ in range(2)]
+
+    assert counts == (3, 0)
+    assert [json.loads(command.partition(b"\n")[2])["user"] for command in commands] == ["42", "7"]
 
 
 def test_user_without_tasks_has_none(jobpush: JobPush) -> None:
