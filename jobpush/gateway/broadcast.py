@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from ..store.message import Message
 from .frames import header_size, text_header
 
 if TYPE_CHECKING:
     from .listeners import Channel
-
-
-#: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.
-COMMAND = b"!"
-
-
-class Message(NamedTuple):
-    """What the store publishes: a header that the hub reads, and members of a frame that nobody does."""
-
-    #: Its place in the history; ``None`` for what is in none.
-    stream_id: bytes | None
-    #: Escaped id of the task it is about, ``b"-"`` for none.
-    task_id: bytes
-    #: Of a snapshot; or of an announcement about the members of a presence channel. 0 for all else.
-    seq: int
-    #: Whether it is a snapshot of that task, which says all that older ones said.
-    is_snapshot: bool
-    #: Whether no newer snapshot may take its place.
-    is_pinned: bool
-    #: The connection that is not to hear it, ``b"-"`` for none.
-    excluded: bytes
-    members: bytes
-
-
-def read_message(payload: bytes) -> Message:
-    """
-    Split a message of the store; see ``lib.lua`` for its form.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    header, _, members = payload.partition(b"\n")
-    stream_id, task_id, seq, final, excluded = header.split(b" ")
-    is_snapshot = task_id != b"-" and seq != b"0"
-    return Message(
-        None if stream_id == b"-" else stream_id,
-        task_id,
-        int(seq),
-        is_snapshot,
-        not is_snapshot or final == b"1",
-        excluded,
-        members,
-    )
 
 
 class Broadcast:

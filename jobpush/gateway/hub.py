@@ -169,7 +169,7 @@ class Hub:
         members = messages.event_members(event.event, event.data, event.user_id)
         task_id = (channel.task_id or b"-").decode()
         socket_id = connection.socket_id
-        self._link.run(self._commands.client_event(channel.topic.name, task_id, members, socket_id))
+        self._link.call(self._commands.client_event(channel.topic.name, task_id, members, socket_id))
         told = self._lease.presence.client_event(event.channel, event.event, event.data, socket_id, event.user_id)
         if told is not None:
             self._link.run(told)

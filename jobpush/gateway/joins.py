@@ -18,8 +18,9 @@ from ..protocol import messages
 from ..protocol.actions import Join
 from ..store.command_link import CommandLink, LinkLost
 from ..store.commands import NEVER, HubCommands
+from ..store.message import read_message
 from ..store.presence import occupancy_topic
-from .broadcast import Broadcast, read_message
+from .broadcast import Broadcast
 from .lease import RETRY_AFTER, Lease
 from .listeners import CatchUp, Channel
 from .loop import Loop

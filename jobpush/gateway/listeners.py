@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ..channels import PRIVATE_TASK, is_presence
 from ..protocol.actions import Join
 from ..store.commands import stream_position
-from .broadcast import Batch, Broadcast, Message
+from ..store.message import Message
+from .broadcast import Batch, Broadcast
 from .rosters import LiveRoster
 
 if TYPE_CHECKING:

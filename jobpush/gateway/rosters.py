@@ -12,8 +12,8 @@ from ..events import encode
 from ..protocol import messages
 from ..protocol.actions import Member
 from ..store.command_link import CommandLink, LinkLost
+from ..store.message import Message
 from ..store.replies import Roster, read_roster
-from .broadcast import Message
 from .lease import RETRY_AFTER, Lease
 from .loop import Loop
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ..channels import PRIVATE_TASK, Topic
-from .broadcast import COMMAND, Broadcast, Message, read_message
+from ..store.message import COMMAND, Message, read_message
+from .broadcast import Broadcast
 from .listeners import CatchUp, Channel
 from .watchlists import Watched
 

@@ -29,7 +29,7 @@ class HubCommands:
     @property
     def scripts(self) -> Sequence[Script]:
         """The scripts that the hub will call."""
-        return load("history"), load("trigger")
+        return (load("history"),)
 
     def history(self, channel: str, topic: Topic, since: str) -> Call:
         """
@@ -50,9 +50,9 @@ class HubCommands:
         arguments = (kind, since, keys.task_prefix(topic), self._config.history_ttl)
         return Call(load("history"), (keys.stream(topic), keys.floor(topic), source), arguments)
 
-    def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Call:
+    def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Command:
         """
-        Publish what one client says to the others of a channel.
+        Publish what one client says to the others of a channel. It is for the moment: no history keeps it.
 
         Args:
             topic: The topic that feeds the channel.
@@ -60,10 +60,7 @@ class HubCommands:
             members: As :func:`jobpush.protocol.messages.event_members` makes them.
             socket_id: The sender's, who is not to hear it.
         """
-        keys, config = self.keys, self._config
-        names = (keys.topic(topic), keys.stream(topic), keys.floor(topic), keys.connections(topic), keys.cache(topic))
-        header = f"{task_id} 0 1 {socket_id}"
-        return Call(load("trigger"), names, (header, members, config.history_size, config.history_ttl, 0))
+        return "PUBLISH", self.keys.topic(topic), f"- {task_id} 0 1 {socket_id}\n{members}"
 
     def owner(self, task_id: str) -> Command:
         """Ask for the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""

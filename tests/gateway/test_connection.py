@@ -141,6 +141,7 @@ def test_client_event_reaches_the_others_of_a_private_channel(site: Site, store:
 
     message = hearer.receive()
     assert (message["event"], data_of(message)) == ("client-typing", {"n": 1})
+    assert "id" not in message, "no history keeps it, so there is nothing to resume from"
 
 
 @pytest.mark.parametrize(
