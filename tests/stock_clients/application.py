@@ -27,6 +27,8 @@ PATIENCE = 60.0
 POLL = 25.0
 #: Signs; it is never asked to send anything.
 signing_sdk = pusher.Pusher(APP_ID, KEY, SECRET, encryption_master_key_base64=MASTER_KEY)
+#: The same of ours, for an application that is not Flask.
+signing_jobpush = JobPush(key=KEY, secret=SECRET)
 
 
 class Application:
@@ -102,6 +104,7 @@ class Application:
         app.add_url_rule("/auth", view_func=authorize, methods=["POST"])
         app.add_url_rule("/jobpush-auth", view_func=authorize_with_jobpush, methods=["POST"])
         app.add_url_rule("/user-auth", view_func=authenticate, methods=["POST"])
+        app.add_url_rule("/jobpush-user-auth", view_func=authenticate_with_jobpush, methods=["POST"])
         return app
 
 
@@ -119,10 +122,9 @@ def authorize() -> Any:
 
 
 def authorize_with_jobpush() -> Any:
-    """The same with our own function, as an application that is not Flask would."""
+    """The same with our own function."""
     channel, socket_id = request.form["channel_name"], request.form["socket_id"]
-    jobpush = JobPush(key=KEY, secret=SECRET)
-    return jsonify(jobpush.authorize_channel(socket_id, channel, member_of(channel)))
+    return jsonify(signing_jobpush.authorize_channel(socket_id, channel, member_of(channel)))
 
 
 def authenticate() -> Any:
@@ -131,6 +133,11 @@ def authenticate() -> Any:
     if "watchlist" in request.form:
         user["watchlist"] = request.form["watchlist"].split(",")
     return jsonify(signing_sdk.authenticate_user(request.form["socket_id"], user))
+
+
+def authenticate_with_jobpush() -> Any:
+    """The same with our own function."""
+    return jsonify(signing_jobpush.authenticate_user(request.form["socket_id"], {"id": request.form["user_id"]}))
 
 
 def member_of(channel: str) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def node(module: str, origin: str, folder: Path, environment: Mapping[str, str] 
         The name under which it asks for scenarios; another one for each that is started.
     """
     name = new_name("node")
-    command = [find("node", "nodejs"), str(HERE / "client.mjs"), name, module, origin]
+    command = [find("node", package="nodejs"), str(HERE / "client.mjs"), name, module, origin]
     process = ChildProcess(command, log=folder / "node.log", environment=environment)
     yield name
     process.kill()
@@ -73,7 +73,13 @@ def firefox(module: str, origin: str, folder: Path) -> Iterator[str]:
     name = new_name("firefox")
     preferences = [f'user_pref("{key}", {value});\n' for key, value in FIREFOX_PREFERENCES.items()]
     (folder / "user.js").write_text("".join(preferences))
-    command = [find("firefox-esr", "firefox-esr"), "--headless", "--no-remote", "--profile", str(folder)]
+    command = [
+        find("firefox-esr", "firefox", package="firefox-esr"),
+        "--headless",
+        "--no-remote",
+        "--profile",
+        str(folder),
+    ]
     environment = {**os.environ, "HOME": str(folder), "MOZ_CRASHREPORTER_DISABLE": "1"}
     log = folder / "firefox.log"
     process = ChildProcess([*command, page_url(name, module, origin)], log=log, environment=environment)
@@ -89,9 +95,10 @@ def page_url(name: str, module: str, origin: str) -> str:
     return f"{origin}/files/page.html?name={name}&module={module}"
 
 
-def find(program: str, package: str) -> str:
-    """Where a program is; a test run without it fails and says what to do."""
+def find(*programs: str, package: str) -> str:
+    """Where one of these programs is; a test run without it fails and says what to do."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"  # where nginx is, and users' PATH is not
-    if found := shutil.which(program, path=path):
-        return found
-    pytest.fail(f"these tests need {program}; install it with: apt-get install {package} (make test does)")
+    for program in programs:
+        if found := shutil.which(program, path=path):
+            return found
+    pytest.fail(f"these tests need {programs[0]}; install it with: apt-get install {package} (make test does)")

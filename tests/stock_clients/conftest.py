@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from .backend import MASTER_KEY
 from .clients import node
 from .deployment import APP_ID, KEY, SECRET, Deployment, deploy
 
+HERE = Path(__file__).parent
 #: The two ways to run more than one process: workers of one gateway, and gateways of their own on one Redis.
 SHAPES: dict[str, dict[str, int]] = {
     "two workers": {"gateways": 1, "workers": 2},
@@ -25,6 +27,8 @@ Play = Callable[[str, str], None]
 @pytest.fixture(scope="module")
 def application() -> Iterator[Application]:
     """The application's HTTP server."""
+    if not (HERE / "node_modules").is_dir():
+        pytest.fail(f"these tests need the stock clients; install them with: npm ci --prefix {HERE} (make test does)")
     application = Application()
     yield application
     application.close()

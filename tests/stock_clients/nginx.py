@@ -67,7 +67,7 @@ def nginx(folder: Path, upstream_ports: Sequence[int]) -> Iterator[Nginx]:
     servers = " ".join(f"server 127.0.0.1:{port};" for port in upstream_ports)
     (folder / "nginx.conf").write_text(CONFIGURATION.format(port=running.port, servers=servers))
     log = folder / "nginx.log"
-    process = ChildProcess([find("nginx", "nginx"), "-p", str(folder), "-c", "nginx.conf"], log=log)
+    process = ChildProcess([find("nginx", package="nginx"), "-p", str(folder), "-c", "nginx.conf"], log=log)
     wait_until(lambda: is_listening(running.port), process, log)
     yield running
     process.kill()

@@ -92,7 +92,7 @@ export async function aPrivateChannelAsksTheAuthEndpoint(stage) {
 }
 
 export async function ourOwnSignatureOpensAPresenceChannel(stage) {
-  const client = await stage.connect({ user: "ann", authPath: "jobpush-auth" });
+  const client = await stage.connect({ user: "ann", signer: "jobpush-" });
 
   const joined = await subscribed(client, stage.unique("presence-room"));
 
@@ -242,6 +242,14 @@ export async function aUserHearsWhatIsSentToThem(stage) {
   equal(client.user.user_data.user_info, { name: `User ${ann}` });
   equal(await mine.next("greeting"), { text: "hello" });
   equal(events(await theirs.until("fence")), ["fence"]);
+}
+
+export async function ourOwnSignatureSignsAUserIn(stage) {
+  const user = stage.unique("ann");
+
+  const client = await stage.signIn({ user, signer: "jobpush-" });
+
+  equal(client.user.user_data.id, user);
 }
 
 export async function aWatchlistTellsWhoIsOnline(stage) {

@@ -43,8 +43,11 @@ export class Stage {
     return `${name}-${Math.random().toString(36).slice(2, 10)}`;
   }
 
-  /** Options of pusher-js as its documentation has them for a server that is not Pusher's. */
-  options({ entrance = 0, user = "guest", watchlist, authPath = "auth" } = {}) {
+  /**
+   * Options of pusher-js as its documentation has them for a server that is not Pusher's.
+   * `signer` names who signs at the application: Pusher's SDK, or ours with "jobpush-".
+   */
+  options({ entrance = 0, user = "guest", watchlist, signer = "" } = {}) {
     const port = this.ports[entrance];
     const params = { user_id: user };
     return {
@@ -54,8 +57,8 @@ export class Stage {
       wssPort: port,
       forceTLS: this.tls,
       enabledTransports: ["ws", "wss"],
-      channelAuthorization: { endpoint: `${this.origin}/${authPath}`, params },
-      userAuthentication: { endpoint: `${this.origin}/user-auth`, params: { ...params, ...(watchlist && { watchlist }) } },
+      channelAuthorization: { endpoint: `${this.origin}/${signer}auth`, params },
+      userAuthentication: { endpoint: `${this.origin}/${signer}user-auth`, params: { ...params, ...(watchlist && { watchlist }) } },
     };
   }
 
