@@ -79,6 +79,9 @@ class TaskEvent:
     A snapshot of one task. Times are Unix seconds, ``rate`` is units per second, ``eta`` seconds.
 
     ``seq`` is given by the store: 1 for the first event of a task, then one more each time; 0 is "not stored yet".
+    ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
+    PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
+    ``None``: no limit, or not known.
     """
 
     task_id: str
@@ -92,6 +95,8 @@ class TaskEvent:
     rate: float | None = None
     eta: float | None = None
     attempt: int = 1
+    max_attempts: int | None = None
+    run_at: float | None = None
     created_at: float = 0.0
     started_at: float | None = None
     at: float = 0.0
@@ -160,6 +165,8 @@ class TaskEvent:
             "rate": self.rate,
             "eta": self.eta,
             "attempt": self.attempt,
+            "max_attempts": self.max_attempts,
+            "run_at": self.run_at,
             "created_at": self.created_at,
             "started_at": self.started_at,
             "root_id": self.root_id,
@@ -184,6 +191,8 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "rate": _OPTIONAL_NUMBER,
     "eta": _OPTIONAL_NUMBER,
     "attempt": int,
+    "max_attempts": (int, type(None)),
+    "run_at": _OPTIONAL_NUMBER,
     "created_at": _NUMBER,
     "started_at": _OPTIONAL_NUMBER,
     "at": _NUMBER,

@@ -52,6 +52,10 @@ export interface TaskEvent {
   readonly eta?: number | null;
   /** 1 for the first try. */
   readonly attempt?: number;
+  /** How many tries there may be; `null`: no limit, or not known. */
+  readonly max_attempts?: number | null;
+  /** Unix seconds at which a task that waits for its time will run: a retry, an ETA or a countdown; `null`: at once. */
+  readonly run_at?: number | null;
   /** Unix seconds, as are the next two. */
   readonly created_at?: number;
   readonly started_at?: number | null;
