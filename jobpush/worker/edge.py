@@ -86,7 +86,7 @@ def _begin(tracking: Tracking, task: Any) -> RunningTask | None:
 def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
     request = task.request
     headers = headers_of(request)
-    tracked = read_headers(headers)
+    tracked = read_headers(headers, task)
     if tracked is None:  # it runs eagerly: nobody has published it
         tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:

@@ -98,7 +98,7 @@ def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
 
 def _received_task(tracking: Tracking, request: Any) -> TrackedTask | None:
     headers = request.request_dict
-    tracked = read_headers(headers)
+    tracked = read_headers(headers, request.task)
     if tracked is None:  # its publisher has no jobpush
         tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:

@@ -11,6 +11,9 @@ from typing import Any
 from ..events import TaskEvent, TaskState
 from ..store import TaskWrite
 
+#: States in which a task may wait for its time.
+_WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
+
 #: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
 USER_HEADER = "jobpush_user"
 TITLE_HEADER = "jobpush_title"
@@ -30,6 +33,7 @@ class TrackedTask:
         created_at: Unix seconds of the first publishing; tells a task that is published anew under its old id.
         attempt: 1, then one more with each retry.
         eta: Unix seconds before which it does not run; ``None``: at once.
+        max_attempts: How many there may be; ``None``: no limit, or not known here.
     """
 
     task_id: str
@@ -39,17 +43,21 @@ class TrackedTask:
     created_at: float
     attempt: int = 1
     eta: float | None = None
+    max_attempts: int | None = None
 
     def event(self, state: TaskState, *, error: str | None = None) -> TaskEvent:
         """An event of this attempt that happens now, without any progress."""
+        now = time.time()
         return TaskEvent(
             task_id=self.task_id,
             state=state,
             name=self.name,
             title=self.title,
             attempt=self.attempt,
+            max_attempts=self.max_attempts,
+            run_at=self.eta if self.eta is not None and self.eta > now and state in _WAITING else None,
             created_at=self.created_at,
-            at=time.time(),
+            at=now,
             error=error,
         )
 
@@ -73,12 +81,13 @@ class TrackedTask:
         headers[CREATED_HEADER] = self.created_at
 
 
-def read_headers(headers: Mapping[str, Any]) -> TrackedTask | None:
+def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | None:
     """
     The task that a message is about, as its publisher stamped it; ``None`` if the message is not stamped.
 
     Args:
         headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
+        task: The Celery task, where its code is here.
     """
     if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER):
         return None
@@ -90,7 +99,16 @@ def read_headers(headers: Mapping[str, Any]) -> TrackedTask | None:
         created_at=float(headers[CREATED_HEADER]),
         attempt=int(headers.get("retries") or 0) + 1,
         eta=eta_of(headers),
+        max_attempts=max_attempts_of(task),
     )
+
+
+def max_attempts_of(task: Any) -> int | None:
+    """How often a task may be tried, as it is declared; ``None``: no limit, or its code is not here."""
+    if task is None:
+        return None
+    max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
+    return None if max_retries is None else max_retries + 1
 
 
 def eta_of(headers: Mapping[str, Any]) -> float | None:

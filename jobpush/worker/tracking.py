@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..channels import escape_user_id
 from ..errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ..events import error_text
-from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask
+from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask, max_attempts_of
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -82,6 +82,7 @@ class Tracking:
             title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
             created_at=time.time(),
             attempt=int(headers.get("retries") or 0) + 1,
+            max_attempts=max_attempts_of(task),
         )
 
     def error_text(self, exc: BaseException) -> str:

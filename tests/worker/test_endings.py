@@ -94,7 +94,7 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
     assert listener.states(task_id) == ["PENDING", "STARTED", "RETRY", "STARTED", "FAILURE"]
     assert (last.error, last.attempt) == ("disk is full", 2)
     retry = next(event for event in listener.of(task_id) if event.state is TaskState.RETRY)
-    assert (retry.error, retry.attempt) == ("disk is full", 1)
+    assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
 
 
 def test_ignored_task_is_left_as_it_said(site: Site, listener: Listener, user: str) -> None:
@@ -132,6 +132,25 @@ def test_waiting_retry_is_shown_until_it_runs(site: Site, listener: Listener, us
     second_attempt = [event.state for event in listener.of(task_id) if event.attempt == 2]
     assert second_attempt[0] is TaskState.STARTED
     assert TaskState.RECEIVED not in second_attempt
+
+
+def test_retry_tells_when_it_runs_again_and_how_often_it_may(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("retries", user, 1, 1)
+
+    last = listener.until_final(task_id)
+
+    retry = [event for event in listener.of(task_id) if event.state is TaskState.RETRY][-1]
+    assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is busy", 1, 6)
+    assert retry.run_at is not None and retry.at < retry.run_at < retry.at + 1.5
+    assert (last.attempt, last.max_attempts, last.run_at) == (2, 6, None)
+
+
+def test_scheduled_task_tells_when_it_starts(site: Site, user: str) -> None:
+    site.delay("encode", user, "cat.mov", countdown=600)
+
+    (event,) = site.jobpush.tasks(user)
+
+    assert event.run_at is not None and event.created_at + 590 < event.run_at < event.created_at + 610
 
 
 def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, listener: Listener, user: str) -> None:
