@@ -24,11 +24,10 @@ end
 
 local messages = {}
 local function add_snapshot(key, task_id)
-  local task = redis.call('HMGET', key, 'seq', 'state', 'at', 'tail', 'cancel', 'rank', 'id')
-  if not task[1] then return false end
-  local header = task_header(task_id, task[1], 1)
-  local members = task_members(task[1], task[2], task[3], task[4], task[5] and tonumber(task[6]) < TERMINAL)
-  messages[#messages + 1] = {task[7], task[7] .. ' ' .. header .. '\n' .. members}
+  local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'moment', 'tail', 'cancel', 'rank', 'id'})
+  if not task.seq then return false end
+  local header = task_header(task_id, task.seq, 1)
+  messages[#messages + 1] = {task.id, task.id .. ' ' .. header .. '\n' .. task_members(task)}
   return true
 end
 

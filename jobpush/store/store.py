@@ -4,7 +4,7 @@ What jobpush keeps in Redis, and what it promises about it.
 - Storing the snapshot of a task and publishing its event are one step, seen by all in one order.
 - Live delivery is at most once; resuming from an event's ``id`` makes it exact while the history reaches back.
 - ``seq`` counts from 1 per task, and goes on from the larger of what Redis and the publisher know.
-- Within one run of a task nothing overwrites SUCCESS, FAILURE or REVOKED.
+- Within one attempt of a task nothing overwrites SUCCESS, FAILURE or REVOKED: see :mod:`jobpush.lifecycle`.
 - All is bounded and expires: see :class:`jobpush.config.Config`.
 
 This client blocks; the gateway's hub speaks to the same keys through :mod:`jobpush.store.subscriber`.
@@ -28,6 +28,7 @@ from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_
 from ..config import Config
 from ..errors import StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
+from .endings import end_call
 from .keys import Keys
 from .live import ask_live_gateways, read_live_gateways
 from .scripts import Call, Command, load, run
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Entries of the stream of cancel requests that are kept; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
+#: Seconds that what was learned of a task's stages outlives its last success.
+_STAGES_TTL = 30 * 86_400
 
 
 class Outcome(IntEnum):
@@ -57,12 +60,16 @@ class TaskWrite:
         event: What happened; its ``seq`` is the last one that the publisher knows of (0: none).
         is_pinned: Whether readers must not skip it: the first and the last of an attempt.
         ttl: Seconds that the snapshot lives; ``None``: as configured.
+        delivery: Which stay of the message with a worker says it, see :mod:`jobpush.lifecycle`; empty: not known.
+        is_handed_over: Whether the task has put another in its place, which goes on with its bar.
     """
 
     user_id: str
     event: TaskEvent
     is_pinned: bool = False
     ttl: int | None = None
+    delivery: str = ""
+    is_handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +152,61 @@ class Store:
             InvalidData: If the data of an event has no JSON form; nothing was sent then.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
         """
+        return self._publish(writes)[0]
+
+    def _publish(
+        self, writes: Sequence[TaskWrite], commands: Sequence[Command] = ()
+    ) -> tuple[list[Published], list[Any]]:
+        """Publish, and run ``commands`` on the same way; the replies to both."""
         calls = [self._publish_call(write) for write in writes]
         # With every event, for Redis may have come back empty, and it is to live as long as the snapshot.
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
         ]
-        replies = self.run(calls, owners)
-        return [Published(Outcome(status), seq, bool(flag)) for status, seq, flag in replies[: len(calls)]]
+        replies = self.run(calls, [*owners, *commands])
+        return [_published(reply) for reply in replies[: len(calls)]], replies[len(calls) + len(owners) :]
+
+    def start(self, write: TaskWrite) -> tuple[Published, dict[str, float]]:
+        """
+        Publish that a task starts, and ask how long its stages took before, in one round trip.
+
+        Returns:
+            What became of the event, and the seconds that :meth:`learn` was given for the task's name.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        (published,), (stages,) = self._publish([write], [("HGETALL", self.keys.stages(write.event.name))])
+        return published, {name.decode(): float(seconds) for name, seconds in _pairs(stages).items()}
+
+    def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
+        """Keep how long the stages of a task took, in place of what was kept of it."""
+        key = self.keys.stages(task_name)
+        with store_errors(), self._client.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.hset(key, mapping={name: f"{value:.3f}" for name, value in seconds.items()})
+            pipeline.expire(key, _STAGES_TTL)
+            pipeline.execute()
+
+    def end(self, task_id: str, state: TaskState, *, error: str | None = None, delivery: str = "") -> Published:
+        """
+        End a task on behalf of it: its event keeps all that was told last.
+
+        Args:
+            task_id: The task.
+            state: A final one. LOST is only said of what is RECEIVED, STARTED or PROGRESS.
+            error: What its user is told.
+            delivery: Which stay of the message has ended; empty for a task that waits.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        topic = user_topic(self.owner(task_id))
+        (reply,) = self.run([end_call(self.config, topic, task_id, state, error=error, delivery=delivery)])
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return _published(reply)
 
     def log(self, user_id: str, task_id: str, message: str, *, level: str, at: float) -> None:
         """Publish a line of a task's text: ``jobpush:log``, ``{"task_id", "level", "message", "at"}``."""
@@ -207,11 +262,12 @@ class Store:
         arguments = (
             escape_id(task_id),
             repr(time.time()),
+            TaskEvent(task_id, TaskState.REVOKED).to_moment(),
             config.final_ttl,
             config.history_size,
             config.history_ttl,
         )
-        call = Call(load("cancel"), self._task_keys(topic, task_id), arguments)
+        call = Call(load("lifecycle", "cancel"), self.keys.of_task(topic, task_id), arguments)
         (state,) = self.run([call])
         if state is None:
             raise TaskNotFound(task_id)
@@ -269,16 +325,6 @@ class Store:
             return write.ttl
         return self.config.final_ttl if write.event.state.is_final else self.config.task_ttl
 
-    def _task_keys(self, topic: Topic, task_id: str) -> tuple[str, ...]:
-        keys = self.keys
-        return (
-            keys.task(topic, task_id),
-            keys.tasks(topic),
-            keys.topic(topic),
-            keys.stream(topic),
-            keys.floor(topic),
-        )
-
     def _publish_call(self, write: TaskWrite) -> Call:
         event, config = write.event, self.config
         arguments = (
@@ -288,15 +334,20 @@ class Store:
             int(write.is_pinned or event.state.is_final),
             repr(float(event.created_at)),
             event.attempt,
+            write.delivery,
+            int(write.is_handed_over),
             repr(float(event.at)),
             event.seq,
+            event.to_moment(),
             event.to_tail(),
             self._ttl(write),
             config.max_tasks,
             config.history_size,
             config.history_ttl,
         )
-        return Call(load("publish"), self._task_keys(user_topic(write.user_id), event.task_id), arguments)
+        return Call(
+            load("lifecycle", "publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments
+        )
 
     def _channel_call(self, channel: str, event: str, data: object, exclude: str | None) -> Call:
         topic = topic_for(channel)
@@ -341,6 +392,11 @@ def read_task_message(message: bytes) -> TaskEvent:
     _, _, members = message.partition(b"\n")
     frame: dict[str, Any] = json.loads(b"{" + members + b"}")
     return TaskEvent.from_wire(json.loads(frame["data"]))
+
+
+def _published(reply: Sequence[int]) -> Published:
+    status, seq, is_cancelled = reply
+    return Published(Outcome(status), seq, bool(is_cancelled))
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
