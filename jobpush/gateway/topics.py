@@ -293,8 +293,9 @@ class Topics:
             return
         if message.stream_id is not None:
             topic.position = message.stream_id
-        for channel in topic.whole.values():
-            self._note(channel, message)
+        if message.stream_id is not None or not message.is_snapshot:  # else it is of a member of a workflow
+            for channel in topic.whole.values():
+                self._note(channel, message)
         if topic.tasks:
             of_task = topic.tasks.get(message.task_id)
             if of_task is not None:

@@ -9,7 +9,7 @@ from ..config import Config
 from ..events import TaskEvent
 from ..lifecycle import TaskState
 from .keys import Keys
-from .scripts import Call, load
+from .scripts import Call, load_of_task
 
 
 def end_call(
@@ -52,7 +52,7 @@ def end_call(
         config.history_size,
         config.history_ttl,
     )
-    return Call(load("lifecycle", "end"), Keys(config.prefix).of_task(topic, task_id), arguments)
+    return Call(load_of_task("end"), Keys(config.prefix).of_task(topic, task_id), arguments)
 
 
 def regain_call(config: Config, topic: Topic, task_id: str, delivery: str) -> Call:
@@ -66,4 +66,4 @@ def regain_call(config: Config, topic: Topic, task_id: str, delivery: str) -> Ca
         config.history_size,
         config.history_ttl,
     )
-    return Call(load("lifecycle", "regain"), Keys(config.prefix).of_task(topic, task_id), arguments)
+    return Call(load_of_task("regain"), Keys(config.prefix).of_task(topic, task_id), arguments)

@@ -4,6 +4,7 @@
 -- Returns {position, resumed (1 all that was missed, 0 snapshots), messages}: whoever has the messages has
 -- everything up to the position.
 local kind, since = ARGV[1], ARGV[2]
+if kind == 'task' and redis.call('HEXISTS', KEYS[3], 'workflow') == 1 then since = '' end  -- it is in no history
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local floor = redis.call('GET', KEYS[2])
 if not newest and not floor then

@@ -72,6 +72,14 @@ class Keys:
         """What the keys of a user's tasks begin with."""
         return f"{self.prefix}:{{{topic}}}:task:"
 
+    def workflow(self, topic: Topic, task_id: str) -> str:
+        """Hash with what the members of a workflow have done, see ``workflow.lua``."""
+        return self.task(topic, task_id) + ":workflow"
+
+    def children(self, topic: Topic, task_id: str) -> str:
+        """List of the ids (escaped) of a workflow's members, as they appeared."""
+        return self.task(topic, task_id) + ":members"
+
     def owner(self, task_id: str) -> str:
         """The escaped id of the user whose task it is."""
         return f"{self.prefix}:owner:{escape_id(task_id)}"

@@ -9,7 +9,7 @@ local SUPERSEDED_KEPT = 360
 -- What is stored of the task; nil if nothing is.
 local function read_task()
   local task = read_fields(KEYS[1], {'seq', 'state', 'rank', 'run', 'number', 'attempt', 'delivery', 'superseded',
-    'handed_over', 'at', 'moment', 'tail', 'cancel'})
+    'handed_over', 'at', 'moment', 'tail', 'cancel', 'workflow', 'membership'})
   if not task.seq then return nil end
   for _, name in ipairs({'seq', 'rank', 'run', 'number', 'attempt'}) do task[name] = tonumber(task[name]) end
   return task
@@ -68,11 +68,19 @@ local function may_end(task, rank, delivery)
   return is_waiting(task) or (delivery ~= '' and task.delivery == delivery)
 end
 
--- Give the task its next seq, store what has changed of it, and publish it, in one step.
+-- Give the task its next seq, store what has changed of it, and publish it, in one step. Members of a workflow are many
+-- and looked at on demand, so they are in no history; but each of their words counts for the workflow.
+-- Returns 1 if the workflow has something left to tell, else 0.
 local function tell_task(task, task_id, is_pinned, history_size, history_ttl)
   task.seq = task.seq + 1
   local header = task_header(task_id, task.seq, is_pinned)
-  local id = announce(KEYS[3], KEYS[4], KEYS[5], header, task_members(task), history_size, history_ttl)
+  local id = '-'
+  if task.workflow then
+    redis.call('PUBLISH', KEYS[3], '- ' .. header .. '\n' .. task_members(task))
+  else
+    id = announce(KEYS[3], KEYS[4], KEYS[5], header, task_members(task), history_size, history_ttl)
+  end
   redis.call('HSET', KEYS[1], 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
     'at', task.at, 'moment', task.moment, 'id', id)
+  return task.workflow and count_member(task, task_id, history_size, history_ttl) or 0
 end

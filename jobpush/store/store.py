@@ -31,13 +31,16 @@ from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import end_call
 from .keys import Keys
 from .live import ask_live_gateways, read_live_gateways
-from .scripts import Call, Command, load, run
+from .scripts import Call, Command, load, load_of_task, run
+from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Entries of the stream of cancel requests that are kept; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
+#: Members of a workflow that are read in one round trip.
+_CHILDREN_AT_ONCE = 500
 #: Seconds that what was learned of a task's stages outlives its last success.
 _STAGES_TTL = 30 * 86_400
 
@@ -62,6 +65,8 @@ class TaskWrite:
         ttl: Seconds that the snapshot lives; ``None``: as configured.
         delivery: Which stay of the message with a worker says it, see :mod:`jobpush.lifecycle`; empty: not known.
         is_handed_over: Whether the task has put another in its place, which goes on with its bar.
+        membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
+        plan: What is known of the workflow that begins with the event; ``None``: it is an event like any other.
     """
 
     user_id: str
@@ -70,15 +75,22 @@ class TaskWrite:
     ttl: int | None = None
     delivery: str = ""
     is_handed_over: bool = False
+    membership: Membership | None = None
+    plan: WorkflowPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of an event: its ``seq`` (the stored one's if it was refused), and whether a cancel was asked."""
+    """
+    What became of an event: its ``seq`` (the stored one's if it was refused), and whether a cancel was asked.
+
+    ``has_untold_workflow``: the workflow told something a moment ago, so :meth:`Store.tell_workflows` is to tell this.
+    """
 
     outcome: Outcome
     seq: int
     is_cancelled: bool
+    has_untold_workflow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +175,9 @@ class Store:
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
         ]
-        replies = self.run(calls, [*owners, *commands])
-        return [_published(reply) for reply in replies[: len(calls)]], replies[len(calls) + len(owners) :]
+        begins = [command for write in writes for command in self._begin_commands(write)]
+        replies = self.run(calls, [*begins, *owners, *commands])
+        return [_published(reply) for reply in replies[: len(calls)]], replies[len(replies) - len(commands) :]
 
     def start(self, write: TaskWrite) -> tuple[Published, dict[str, float]]:
         """
@@ -233,6 +246,42 @@ class Store:
             raise TaskNotFound(task_id)
         return events[0]
 
+    def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
+        """
+        The snapshots of the members of a workflow, in the order in which they appeared.
+
+        Args:
+            task_id: Of the workflow.
+            start: How many are left out.
+            limit: How many are read at most; ``None``: all.
+
+        Raises:
+            TaskNotFound: If nothing is stored of the workflow.
+        """
+        topic = user_topic(self.owner(task_id))
+        events: list[TaskEvent] = []
+        while limit is None or limit > 0:
+            size = _CHILDREN_AT_ONCE if limit is None else min(limit, _CHILDREN_AT_ONCE)
+            (ids,) = self.run(commands=[("LRANGE", self.keys.children(topic, task_id), start, start + size - 1)])
+            prefix = self.keys.task_prefix(topic)
+            events += self._snapshots(topic, "task", *(prefix + child.decode() for child in ids))
+            if len(ids) < size:
+                break
+            start, limit = start + size, None if limit is None else limit - size
+        return events
+
+    def tell_workflows(self, workflows: Iterable[tuple[str, str]]) -> None:
+        """
+        Have workflows tell what they have left to tell.
+
+        Args:
+            workflows: Pairs of user id and task id.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        self.run([tell_call(self.config, user_topic(user), task_id) for user, task_id in workflows])
+
     def owner(self, task_id: str) -> str:
         """
         The user whose task it is.
@@ -267,8 +316,8 @@ class Store:
             config.history_size,
             config.history_ttl,
         )
-        call = Call(load("lifecycle", "cancel"), self.keys.of_task(topic, task_id), arguments)
-        (state,) = self.run([call])
+        call = Call(load_of_task("cancel"), self.keys.of_task(topic, task_id), arguments)
+        state, _ = self.run([call, tell_call(config, topic, task_id)])
         if state is None:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
@@ -325,6 +374,11 @@ class Store:
             return write.ttl
         return self.config.final_ttl if write.event.state.is_final else self.config.task_ttl
 
+    def _begin_commands(self, write: TaskWrite) -> list[Command]:
+        if write.plan is None:
+            return []
+        return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
+
     def _publish_call(self, write: TaskWrite) -> Call:
         event, config = write.event, self.config
         arguments = (
@@ -344,10 +398,9 @@ class Store:
             config.max_tasks,
             config.history_size,
             config.history_ttl,
+            *_membership_of(write),
         )
-        return Call(
-            load("lifecycle", "publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments
-        )
+        return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 
     def _channel_call(self, channel: str, event: str, data: object, exclude: str | None) -> Call:
         topic = topic_for(channel)
@@ -380,11 +433,11 @@ class Store:
         )
         return Call(load("trigger"), topic_keys, (header, members, config.history_size, config.history_ttl, cache_ttl))
 
-    def _snapshots(self, topic: Topic, kind: str, source: str) -> list[TaskEvent]:
-        keys = (self.keys.stream(topic), self.keys.floor(topic), source)
-        call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
-        ((_, _, messages),) = self.run([call])
-        return [read_task_message(message) for message in messages]
+    def _snapshots(self, topic: Topic, kind: str, *sources: str) -> list[TaskEvent]:
+        names = (self.keys.stream(topic), self.keys.floor(topic))
+        arguments = (kind, "", self.keys.task_prefix(topic), self.config.history_ttl)
+        replies = self.run([Call(load("history"), (*names, source), arguments) for source in sources])
+        return [read_task_message(message) for _, _, messages in replies for message in messages]
 
 
 def read_task_message(message: bytes) -> TaskEvent:
@@ -394,9 +447,17 @@ def read_task_message(message: bytes) -> TaskEvent:
     return TaskEvent.from_wire(json.loads(frame["data"]))
 
 
+def _membership_of(write: TaskWrite) -> tuple[str, str]:
+    """The id of its workflow, and its place in it; empty where it is in none, or stored already."""
+    event, membership = write.event, write.membership
+    if event.root_id is None or membership is None:
+        return "", ""
+    return escape_id(event.root_id), membership.to_argument(event.name)
+
+
 def _published(reply: Sequence[int]) -> Published:
-    status, seq, is_cancelled = reply
-    return Published(Outcome(status), seq, bool(is_cancelled))
+    status, seq, *flags = reply
+    return Published(Outcome(status), seq, *map(bool, flags))
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
