@@ -14,6 +14,9 @@ from .running import RunningTask
 
 logger = logging.getLogger(__name__)
 
+#: What the user reads of a cancelled task that runs on.
+UNSTOPPABLE = "This worker can't stop a running task: it runs on until it looks"
+
 
 class RunningTasks:
     """The tracked tasks that run in this process. A thread hears of cancels, from the first task on."""
@@ -49,6 +52,13 @@ class RunningTasks:
         task = self._tasks.get(task_id)
         if task is not None:
             task.is_cancelled = True
+
+    def say_unstoppable(self, task_id: str) -> None:
+        """A cancelled task runs on, here, where only the task itself can end it: its user is to know."""
+        task = self._tasks.get(task_id)
+        if task is not None:
+            task.notice = UNSTOPPABLE
+            task.mark_changed()
 
     def _listen(self) -> None:
         while True:

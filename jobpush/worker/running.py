@@ -45,6 +45,7 @@ class RunningTask:
         "is_changed",
         "is_cancelled",
         "error",
+        "notice",
         "due_at",
         "tracked",
         "_publisher",
@@ -66,6 +67,8 @@ class RunningTask:
         self.is_cancelled = False
         #: The error that was told last.
         self.error: str | None = None
+        #: Shown in place of the message as long as the task runs.
+        self.notice = ""
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
         self.tracked = tracked
@@ -150,7 +153,7 @@ class RunningTask:
             current=current,
             total=total,
             percent=percent,
-            message=self._text(),
+            message=self._text() if state.is_final or not self.notice else self.notice,
             rate=rate,
             eta=eta,
             started_at=self._started_at,

@@ -53,7 +53,7 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        _followers.append(CancelFollower(sender, runtime.config))
+        _followers.append(CancelFollower(sender, runtime))
         relay = WebhookRelay(sender.app, runtime.config)
         relay.start()
         _followers.append(relay)
