@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import current_task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, TimeLimitExceeded
 
 from ..errors import TaskCancelled
 from ..events import TaskState
@@ -50,6 +51,13 @@ def tracked_function(tracking: Tracking, function: Callable[..., Any]) -> Callab
                 _tell_backend(task)
                 # A pool child does not outlive a foreign BaseException, but knows Ignore.
                 raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
+            except Exception:
+                raise  # Celery says what becomes of it
+            except BaseException as exc:
+                if not _is_told_elsewhere(exc):
+                    this.finish(TaskState.FAILURE, error=_silent_error(tracking, exc))
+                    tracking.runtime.publisher.flush()  # the process may end with it
+                raise
 
     # Celery checks calls by getfullargspec, which does not follow __wrapped__.
     edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
@@ -103,6 +111,26 @@ def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
     # so none falls in between.
     runtime.publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
     return this
+
+
+def _is_told_elsewhere(exc: BaseException) -> bool:
+    """
+    Whether Celery will say how a task ended that was left by no ``Exception``.
+
+    Of what its own code raises, ``sys.exit()`` or a timeout of gevent's, Celery 5.4 says nothing.
+    """
+    if isinstance(exc, SystemExit):
+        # By SIGTERM, that is by a revoke or by the end of the worker. Source: billiard/common.py, _shutdown_cleanup.
+        return exc.code in (signal.SIGTERM - 256, signal.SIGQUIT - 256)
+    return type(exc).__name__ == "GreenletExit"  # a revoke in the pool gevent, which need not be installed
+
+
+def _silent_error(tracking: Tracking, exc: BaseException) -> str:
+    """What the user is told of it."""
+    if isinstance(exc, SystemExit):
+        return f"The task ended its process: exit code {exc.code}"
+    seconds = getattr(exc, "seconds", None)  # of gevent's Timeout, by which its pool enforces the hard limit
+    return tracking.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 
 
 def _tell_backend(task: Any) -> None:

@@ -96,7 +96,8 @@ def _publish_again(
     if tracked is None:
         return
     replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
-    if tracked.attempt > before.attempt:
+    running.is_replaced = tracked.attempt == before.attempt
+    if not running.is_replaced:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(tracking, sys.exc_info()[1])

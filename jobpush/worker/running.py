@@ -44,6 +44,7 @@ class RunningTask:
         "data",
         "is_changed",
         "is_cancelled",
+        "is_replaced",
         "error",
         "notice",
         "due_at",
@@ -65,6 +66,8 @@ class RunningTask:
         self.data: Mapping[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
+        #: Whether another task goes on under the same id.
+        self.is_replaced = False
         #: The error that was told last.
         self.error: str | None = None
         #: Shown in place of the message as long as the task runs.

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from celery import signals
+from celery import signals, states
+from celery.exceptions import Reject
 
 from ..events import TaskState
 from ..webhooks import WebhookRelay
@@ -155,11 +156,25 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
 
 
-def on_postrun(task: Any = None, **kwargs: Any) -> None:
-    """The task's process is free again. Whether the task has ended is for the other signals to say."""
+def on_postrun(task: Any = None, state: str | None = None, retval: Any = None, **kwargs: Any) -> None:
+    """The task's process is free again. Whether the task has ended is for the other signals to say, if there is one."""
     running, tracking = running_of(task.request), tracking_of(task)
-    if running is not None and tracking is not None:
-        tracking.runtime.running.remove(running)
+    if running is None or tracking is None:
+        return
+    if state == states.IGNORED and not running.is_replaced:
+        running.finish(_stored_state(task))
+    elif isinstance(retval, Reject) and not retval.requeue:  # before Celery 5.7 without any signal
+        running.finish(TaskState.FAILURE, error=tracking.error_text(retval))
+    tracking.runtime.running.remove(running)
+
+
+def _stored_state(task: Any) -> TaskState:
+    """How a task ended that has Celery ignore its result: as it has stored by itself; else it was given up."""
+    try:
+        state = TaskState(task.backend.get_state(task.request.id))
+    except Exception:  # no result backend, none that answers, or a state of the application's own
+        return TaskState.REVOKED
+    return state if state.is_final else TaskState.REVOKED
 
 
 def on_process_shutdown(**kwargs: Any) -> None:

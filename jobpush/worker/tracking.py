@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import Reject
+
 from ..channels import escape_user_id
 from ..errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ..events import error_text
@@ -22,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 #: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
 User = str | Callable[..., object] | None
+
+#: What a user reads of a task that was rejected without a reason.
+REJECTED = "The task was rejected"
 
 #: Characters of a title; it travels with every event.
 MAX_TITLE_LENGTH = 200
@@ -87,6 +92,8 @@ class Tracking:
 
     def error_text(self, exc: BaseException) -> str:
         """What the user is told of an exception: the sentence for its type, or its own first line."""
+        if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
+            exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
         for kind in type(exc).__mro__:
             if kind in self.errors:
                 return self.errors[kind]

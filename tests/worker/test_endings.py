@@ -97,13 +97,12 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
     assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
 
 
-def test_ignored_task_is_left_as_it_said(site: Site, listener: Listener, user: str) -> None:
+def test_task_that_has_its_result_ignored_was_given_up(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("ignores", user)
-    listener.until_state(TaskState.PROGRESS, task_id)
 
-    listener.until_final(site.delay("encode", user, "next.mov"))
+    listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS"]
+    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
 
 
 def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str) -> None:
