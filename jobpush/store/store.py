@@ -190,7 +190,7 @@ class Store:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         (published,), (stages,) = self._publish([write], [("HGETALL", self.keys.stages(write.event.name))])
-        return published, {name.decode(): float(seconds) for name, seconds in _pairs(stages).items()}
+        return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
 
     def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of a task took, in place of what was kept of it."""

@@ -109,7 +109,7 @@ def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
     runtime.running.add(this)
     # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
     # so none falls in between.
-    runtime.publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
+    runtime.publisher.start(this)
     return this
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from .breaker import CircuitBreaker
 from .forks import begin_in_children
-from .outbox import Batch, Ending, Line, Outbox
+from .outbox import Batch, Ending, Lesson, Line, Outbox
 from .running import RunningTask
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,28 @@ class Publisher:
         if not self._breaker.is_open:
             with self._awake():
                 self._outbox.add_line(line)
+
+    def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
+        """Keep how long the stages of a task took; not while Redis is away, there will be other runs."""
+        if seconds and not self._breaker.is_open:
+            with self._awake():
+                self._outbox.add_lesson(Lesson(task_name, seconds))
+
+    def start(self, task: RunningTask) -> None:
+        """
+        Publish that a task has started before going on; the way back brings what is known of its stages.
+
+        The task is cancelled if somebody asked for that while it waited.
+        """
+        write = task.write(task.snapshot(TaskState.STARTED))
+        if not self._breaker.is_open:
+            try:
+                result, task.learned = self._store.start(self._numbered(write))
+                self._heed(write, result)
+                return
+            except StoreError as exc:
+                self._breaker.failed(exc)
+        self.submit(write)
 
     def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
         """
@@ -194,6 +216,8 @@ class Publisher:
             writes, endings = [], []
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
+            for lesson in batch.lessons:
+                self._store.learn(lesson.task_name, lesson.seconds)
             self._breaker.succeeded()
             self._tell_what_was_dropped()
         except StoreError as exc:
@@ -228,14 +252,15 @@ class Publisher:
         """Publish in one round trip, and heed what the replies say of each task."""
         if not writes:
             return []
-        numbered = [replace(write, event=replace(write.event, seq=self._last_seq(write))) for write in writes]
-        results = self._store.publish(numbered)
+        results = self._store.publish([self._numbered(write) for write in writes])
         for write, result in zip(writes, results, strict=True):
             self._heed(write, result)
         return results
 
-    def _last_seq(self, write: TaskWrite) -> int:
-        return max(write.event.seq, self._seqs.get(write.event.task_id, 0))
+    def _numbered(self, write: TaskWrite) -> TaskWrite:
+        """With the last ``seq`` that is known here, from which Redis goes on if it has forgotten."""
+        seq = max(write.event.seq, self._seqs.get(write.event.task_id, 0))
+        return replace(write, event=replace(write.event, seq=seq))
 
     def _heed(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id
