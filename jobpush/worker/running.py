@@ -44,7 +44,6 @@ class RunningTask:
         "data",
         "is_changed",
         "is_cancelled",
-        "is_replaced",
         "error",
         "notice",
         "due_at",
@@ -68,8 +67,6 @@ class RunningTask:
         self.data: Mapping[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
-        #: Whether another task goes on under the same id.
-        self.is_replaced = False
         #: The error that was told last.
         self.error: str | None = None
         #: Shown in place of the message as long as the task runs.
