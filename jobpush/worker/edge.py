@@ -17,7 +17,7 @@ from ..events import TaskState
 from .progress import current_progress, progress, running
 from .running import RunningTask
 from .runtime import Runtime
-from .tracked import TrackedTask, read_headers
+from .tracked import TrackedTask, inherit, read_headers
 from .tracking import Tracking, attach
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,9 @@ def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
     headers = headers_of(request)
     tracked = read_headers(headers, task)
     if tracked is None:  # it runs eagerly: nobody has published it
+        parent = current_progress()
+        if parent is not None:
+            inherit(headers, parent.tracked.to_headers())
         tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:
             request.headers = dict(request.headers or {})

@@ -12,6 +12,7 @@ from celery.worker import state as worker_state
 
 from ..store import CancelFeed
 from .runtime import Runtime
+from .tracked import ROOT_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +76,13 @@ class CancelFollower:
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
-        overdue = [task_id for task_id, deadline in self._deadlines.items() if deadline <= now]
-        active = {request.id for request in list(worker_state.active_requests)}
+        overdue = {task_id for task_id, deadline in self._deadlines.items() if deadline <= now}
         for task_id in overdue:
             del self._deadlines[task_id]
-            if task_id not in active:
+        for request in list(worker_state.active_requests) if overdue else ():
+            if request.id not in overdue and request.request_dict.get(ROOT_HEADER) not in overdue:
                 continue
             if self._can_terminate:
-                self._app.control.revoke(task_id, terminate=True, destination=[self._hostname])
+                self._app.control.revoke(request.id, terminate=True, destination=[self._hostname])
             else:
-                self._running.say_unstoppable(task_id)
+                self._running.say_unstoppable(request.id)

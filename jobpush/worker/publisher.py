@@ -57,6 +57,8 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._outbox = Outbox()
         self._changed: set[RunningTask] = set()
+        #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
+        self._untold: dict[tuple[str, str], float] = {}
         self._seqs: OrderedDict[str, int] = OrderedDict()
         self._breaker = CircuitBreaker(self._config.retry_interval)
         self._is_busy = False
@@ -73,6 +75,11 @@ class Publisher:
         """Publish an event soon."""
         with self._awake():
             self._outbox.add(write, only_newest=self._breaker.is_open)
+
+    def tell_workflow(self, user_id: str, task_id: str, *, delay: float = 0.0) -> None:
+        """Have a workflow tell what it has left to tell, in so many seconds."""
+        with self._awake():
+            self._untold.setdefault((user_id, task_id), time.monotonic() + delay)
 
     def submit_ending(self, ending: Ending) -> None:
         """Publish the end of a task that runs elsewhere, with the progress that the store knows of."""
@@ -150,6 +157,7 @@ class Publisher:
                 logger.warning("the process ends before its last progress could be published")
                 self._outbox = Outbox()
                 self._changed.clear()
+                self._untold.clear()
             return is_done
 
     @contextmanager
@@ -166,7 +174,7 @@ class Publisher:
             self._thread.start()
 
     def _is_idle(self) -> bool:
-        return not (self._outbox or self._changed or self._is_busy)
+        return not (self._outbox or self._changed or self._untold or self._is_busy)
 
     # -- the thread's side ---------------------------------------------------------------------------
 
@@ -179,9 +187,9 @@ class Publisher:
                     self._condition.wait(pause)
                 self._is_busy = True
                 batch = self._outbox.take(BATCH_SIZE)
-                changed = self._take_due()
+                changed, untold = self._take_due(), self._take_untold()
             try:
-                self._publish(batch, changed)
+                self._publish(batch, changed, untold)
             except Exception:  # a bug of ours; whatever it is, the next events have a chance
                 logger.exception("progress could not be published")
 
@@ -191,9 +199,10 @@ class Publisher:
             return self._breaker.seconds_to_wait()
         if self._outbox:
             return 0
-        if not self._changed:
+        due_at = min((*(task.due_at for task in self._changed), *self._untold.values()), default=None)
+        if due_at is None:
             return None
-        return 0 if self._is_flushing else min(task.due_at for task in self._changed) - time.monotonic()
+        return 0 if self._is_flushing else due_at - time.monotonic()
 
     def _take_due(self) -> list[RunningTask]:
         now = time.monotonic()
@@ -203,7 +212,14 @@ class Publisher:
             task.due_at = now + self._config.min_interval
         return due
 
-    def _publish(self, batch: Batch, changed: Sequence[RunningTask]) -> None:
+    def _take_untold(self) -> list[tuple[str, str]]:
+        now = time.monotonic()
+        due = [workflow for workflow, due_at in self._untold.items() if self._is_flushing or due_at <= now]
+        for workflow in due:
+            del self._untold[workflow]
+        return due
+
+    def _publish(self, batch: Batch, changed: Sequence[RunningTask], untold: Sequence[tuple[str, str]]) -> None:
         writes = [*batch.writes, *(task.write(task.snapshot()) for task in changed)]
         endings: Sequence[Ending] = batch.endings
         try:
@@ -214,6 +230,8 @@ class Publisher:
             writes = [write for ending in endings if (write := self._ended(ending))]
             self._send(writes)
             writes, endings = [], []
+            if untold:
+                self._store.tell_workflows(untold)
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
             for lesson in batch.lessons:
@@ -224,6 +242,8 @@ class Publisher:
             self._breaker.failed(exc)
             with self._condition:
                 self._outbox.put_back(writes, endings)
+                for workflow in untold:
+                    self._untold.setdefault(workflow, 0.0)
 
     def _tell_what_was_dropped(self) -> None:
         with self._condition:
@@ -269,6 +289,8 @@ class Publisher:
             self._seqs.move_to_end(task_id)
             while len(self._seqs) > MAX_SEQS:
                 self._seqs.popitem(last=False)
+        if result.has_untold_workflow and write.event.root_id is not None:
+            self.tell_workflow(write.user_id, write.event.root_id, delay=self._config.min_interval)
         if result.is_cancelled:
             self._on_cancelled(task_id)
 

@@ -23,6 +23,7 @@ from .outbox import Ending
 from .registry import runtime_of, runtimes
 from .tracked import TrackedTask, read_headers
 from .tracking import Tracking, tracking_of
+from .workflow import follow_all_tasks
 
 
 def connect() -> None:
@@ -37,6 +38,7 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.task_postrun: on_postrun,
+        signals.worker_init: on_worker_init,
         signals.worker_ready: on_worker_ready,
         signals.worker_shutdown: on_worker_shutdown,
         signals.worker_process_shutdown: on_process_shutdown,
@@ -48,6 +50,13 @@ def connect() -> None:
 # -- in the parent of a worker -----------------------------------------------------------------------
 
 _followers: list[CancelFollower | WebhookRelay] = []
+
+
+def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
+    """The worker knows its tasks, and has not made anything of them yet."""
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        follow_all_tasks(sender.app, runtime)
 
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
@@ -156,12 +165,16 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
 
 
+#: Celery's own words of a task that goes on as another: as one of its id, or as a chain or chord that ends with its id.
+_REPLACED = "Replaced by new task"
+
+
 def on_postrun(task: Any = None, state: str | None = None, retval: Any = None, **kwargs: Any) -> None:
     """The task's process is free again. Whether the task has ended is for the other signals to say, if there is one."""
     running, tracking = running_of(task.request), tracking_of(task)
     if running is None or tracking is None:
         return
-    if state == states.IGNORED and not running.is_replaced:
+    if state == states.IGNORED and str(retval) != _REPLACED:
         running.finish(_stored_state(task))
     elif isinstance(retval, Reject) and not retval.requeue:  # before Celery 5.7 without any signal
         running.finish(TaskState.FAILURE, error=tracking.error_text(retval))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ..events import TaskEvent, TaskState
-from ..store import TaskWrite
+from ..store import Membership, TaskWrite
 
 #: States in which a task may wait for its time.
 _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
@@ -18,6 +18,12 @@ _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
 USER_HEADER = "jobpush_user"
 TITLE_HEADER = "jobpush_title"
 CREATED_HEADER = "jobpush_created"
+#: Of a member of a workflow: the workflow's id, its branch there, whether it was counted when the workflow began, and
+#: what it weighs.
+ROOT_HEADER = "jobpush_root"
+BRANCH_HEADER = "jobpush_branch"
+PLANNED_HEADER = "jobpush_planned"
+WEIGHT_HEADER = "jobpush_weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,10 @@ class TrackedTask:
         attempt: 1, then one more with each retry.
         eta: Unix seconds before which it does not run; ``None``: at once.
         max_attempts: How many there may be; ``None``: no limit, or not known here.
+        parent_id: The task that published it; ``None``: none did.
+        group_id: Celery's id of the group it is in; ``None``: it is in none.
+        root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
+        membership: Its place there.
     """
 
     task_id: str
@@ -44,6 +54,10 @@ class TrackedTask:
     attempt: int = 1
     eta: float | None = None
     max_attempts: int | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    root_id: str | None = None
+    membership: Membership | None = None
 
     def event(self, state: TaskState, *, error: str | None = None) -> TaskEvent:
         """An event of this attempt that happens now, without any progress."""
@@ -59,6 +73,9 @@ class TrackedTask:
             created_at=self.created_at,
             at=now,
             error=error,
+            root_id=self.root_id,
+            parent_id=self.parent_id,
+            group_id=self.group_id,
         )
 
     def write(self, event: TaskEvent, *, task_ttl: int) -> TaskWrite:
@@ -72,13 +89,24 @@ class TrackedTask:
         delay = int(max(0.0, self.eta - time.time())) if self.eta else 0
         ttl = None if event.state.is_final else task_ttl + delay
         is_pinned = event.state is not TaskState.PROGRESS
-        return TaskWrite(self.user_id, event, is_pinned=is_pinned, ttl=ttl)
+        return TaskWrite(self.user_id, event, is_pinned=is_pinned, ttl=ttl, membership=self.membership)
+
+    def to_headers(self) -> dict[str, Any]:
+        """What it hands on to the tasks that it publishes, and more."""
+        headers: dict[str, Any] = {}
+        self.stamp(headers)
+        return headers
 
     def stamp(self, headers: MutableMapping[str, Any]) -> None:
         """Write into the headers of a message what the worker has to know."""
         headers[USER_HEADER] = self.user_id
         headers[TITLE_HEADER] = self.title
         headers[CREATED_HEADER] = self.created_at
+        if self.root_id is None:
+            headers.pop(ROOT_HEADER, None)
+        else:
+            headers[ROOT_HEADER] = self.root_id
+            headers[BRANCH_HEADER] = self.membership.branch if self.membership is not None else ""
 
 
 def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | None:
@@ -100,7 +128,41 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | 
         attempt=int(headers.get("retries") or 0) + 1,
         eta=eta_of(headers),
         max_attempts=max_attempts_of(task),
+        **relations_of(headers),
     )
+
+
+def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message tells of a task's place among others, by the names of :class:`TrackedTask`."""
+    parent, group, root = headers.get("parent_id"), headers.get("group"), headers.get(ROOT_HEADER)
+    relations: dict[str, Any] = {
+        # Celery has a retry, and what a task is replaced by, published by the task itself.
+        "parent_id": str(parent) if parent and parent != headers["id"] else None,
+        "group_id": str(group) if group else None,
+    }
+    if root:
+        weight = headers.get(WEIGHT_HEADER)
+        branch, is_planned = str(headers.get(BRANCH_HEADER) or ""), bool(headers.get(PLANNED_HEADER))
+        membership = Membership(branch, is_planned, None if weight is None else float(weight))
+        relations.update(root_id=str(root), membership=membership)
+    return relations
+
+
+def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> None:
+    """
+    Give what a task publishes its user, and its place in a workflow; Celery hands on neither.
+
+    Args:
+        headers: Of the message to be published. What they say themselves stays.
+        parent: The headers of the task that publishes it.
+    """
+    user = parent.get(USER_HEADER)
+    if not user:
+        return
+    if headers.get(USER_HEADER) is None:
+        headers[USER_HEADER] = user
+    if parent.get(ROOT_HEADER) and headers.get(ROOT_HEADER) is None and headers[USER_HEADER] == user:
+        headers[ROOT_HEADER], headers[BRANCH_HEADER] = parent[ROOT_HEADER], parent.get(BRANCH_HEADER)
 
 
 def max_attempts_of(task: Any) -> int | None:

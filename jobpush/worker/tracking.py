@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 from ..channels import escape_user_id
 from ..errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ..events import error_text
-from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask, max_attempts_of
+from .tracked import ROOT_HEADER, TITLE_HEADER, USER_HEADER, TrackedTask, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -44,6 +44,8 @@ class Tracking:
     title: str | None = None
     result: bool = False
     errors: Mapping[type[BaseException], str] = field(default_factory=dict)
+    #: Whether the task itself is not tracked, and only seen as a member of a workflow.
+    is_for_members: bool = False
 
     def check(self, function: Callable[..., Any]) -> None:
         """
@@ -71,14 +73,26 @@ class Tracking:
             task: The Celery task.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user.
+            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user, and where the task was
+                planned as a member of a workflow. One that a member publishes is a member too, unless ``track()``
+                finds that it is another user's.
 
         Returns:
             ``None`` if nobody is to see it: no user, or none that can be one (which is logged).
         """
+        if self.is_for_members and not headers.get(ROOT_HEADER):
+            return None
         arguments = _bound_arguments(task, args, kwargs)
-        user_id = self._user_id(task, arguments, headers)
-        if user_id is None:
+        relations = relations_of(headers)
+        owner = headers.get(USER_HEADER)
+        membership = relations.get("membership")
+        if membership is not None and membership.is_planned:
+            user_id: str | None = str(owner)
+        else:
+            user_id = self._user_id(task, arguments, headers)
+            if membership is not None and user_id != str(owner):
+                del relations["root_id"], relations["membership"]
+        if user_id is None or (self.is_for_members and "root_id" not in relations):
             return None
         return TrackedTask(
             task_id=str(headers["id"]),
@@ -88,6 +102,7 @@ class Tracking:
             created_at=time.time(),
             attempt=int(headers.get("retries") or 0) + 1,
             max_attempts=max_attempts_of(task),
+            **relations,
         )
 
     def error_text(self, exc: BaseException) -> str:
@@ -132,7 +147,12 @@ class Tracking:
         except Exception as exc:  # of a __format__ or an attribute of the application's own objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
             title = task.name
-        return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
+        return bounded_title(title)
+
+
+def bounded_title(title: str) -> str:
+    """A title that may travel with every event."""
+    return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
 
 
 def attach(tracking: Tracking, function: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
-from celery import Celery
+from celery import Celery, chain, group
 from celery.exceptions import Ignore
 
 from jobpush import JobPush, progress
@@ -158,6 +158,35 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def hard_limited(user_id: str) -> None:
         progress.update(1, total=2)
         time.sleep(60)
+
+    @task("part", bind=True, max_retries=3)
+    def part(self: Any, *results: Any, failures: int = 0, error: str | None = None, path: str | None = None) -> str:
+        """Nothing tracks it but a workflow."""
+        progress.update(1, total=2)
+        if path is not None:
+            Path(path).touch()
+        if self.request.retries < failures:
+            raise self.retry(exc=OSError("disk is busy"), countdown=0)
+        if error is not None:
+            raise ValueError(error)
+        return str(self.request.id)
+
+    @task("part_waits")
+    def part_waits() -> None:
+        while True:
+            progress.update(1, total=2)
+            time.sleep(0.01)
+
+    @task("part_spawns")
+    def part_spawns(names: list[str]) -> None:
+        for name in names:
+            app.tasks[name].delay()
+
+    @task("part_replaced", bind=True)
+    def part_replaced(self: Any, kind: str) -> None:
+        new = app.tasks["part"].si
+        canvases = {"task": new(), "chain": chain(new(), new()), "group": group(new(), new()), "fails": new(error="no")}
+        raise self.replace(canvases[kind])
 
     @task("counts")
     @jobpush.track(user="user_id")
