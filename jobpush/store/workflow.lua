@@ -161,6 +161,7 @@ local function tell_bar(bar, workflow_id, at, is_asked, history_size, history_tt
   end
   local state, rank = state_of(bar, stored[4])
   local is_new, now = state ~= stored[3], milliseconds()
+  if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
   if not is_new and ((is_asked and bar.untold == 0) or (not is_asked and now - bar.told < bar.interval)) then
     bar.untold = is_asked and 0 or 1
     return
