@@ -110,10 +110,19 @@ def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
     this = RunningTask(tracked, runtime.publisher, runtime.config)
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
+    if request.is_eager:
+        _tell_ahead(runtime, tracked)
     # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
     # so none falls in between.
     runtime.publisher.start(this)
     return this
+
+
+def _tell_ahead(runtime: Runtime, tracked: TrackedTask) -> None:
+    """Tell what an eager task skips: nobody publishes it, and no worker receives it."""
+    skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
+    task_ttl = runtime.config.task_ttl
+    runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
 
 
 def _is_told_elsewhere(exc: BaseException) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from ..config import Config
 from ..store import Store
@@ -18,6 +21,7 @@ class Runtime:
 
     def __init__(self, load_config: Callable[[], Config]) -> None:
         self._load_config = load_config
+        self._made_for_tests: dict[str, dict[str, Any]] = {}
         self.begin()
         begin_in_children(self)
 
@@ -25,6 +29,25 @@ class Runtime:
         """Start with a lock that nobody holds; what is made already takes care of itself."""
         # cached_property has no lock of its own from Python 3.12 on, and tasks may begin in many threads at once.
         self._lock = threading.RLock()
+
+    def flush(self) -> None:
+        """Wait until all that was said is published; see :meth:`Publisher.flush`."""
+        publisher = self.__dict__.get("_publisher")  # which need not have been made
+        if publisher is not None:
+            publisher.flush()
+
+    @contextmanager
+    def publishing_to(self, redis_url: str) -> Iterator[None]:
+        """For tests: as if ``redis_url`` were configured, for a while."""
+        load_config = self._load_config
+        self._load_config = lambda: replace(load_config(), redis_url=redis_url)
+        # What was made for the last test serves the next: it has threads, which don't end.
+        before = self._exchange(self._made_for_tests.pop(redis_url, {}))
+        try:
+            yield
+        finally:
+            self._load_config = load_config
+            self._made_for_tests[redis_url] = self._exchange(before)
 
     @property
     def config(self) -> Config:
@@ -49,6 +72,14 @@ class Runtime:
         """The tracked tasks that run in this process; its thread starts with the first."""
         with self._lock:
             return self._running
+
+    def _exchange(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Put what is ``made`` in the place of what was; that is returned. What is missing is made on its next use."""
+        names = ("_config", "_store", "_publisher", "_running")
+        with self._lock:
+            before = {name: self.__dict__.pop(name) for name in names if name in self.__dict__}
+            self.__dict__.update(made)
+            return before
 
     @cached_property
     def _config(self) -> Config:

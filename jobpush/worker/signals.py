@@ -193,4 +193,4 @@ def _stored_state(task: Any) -> TaskState:
 def on_process_shutdown(**kwargs: Any) -> None:
     """The process ends: what is not published yet goes out now."""
     for runtime in runtimes():
-        runtime.publisher.flush()
+        runtime.flush()

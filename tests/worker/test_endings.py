@@ -29,7 +29,7 @@ def test_success_comes_after_all_that_was_before(site: Site, listener: Listener,
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert_seq_rises_by_one(listener.of(task_id))
     assert (last.title, last.name, last.attempt) == ("Encode cat.mov", "encode", 1)
     assert (last.current, last.total, last.percent, last.message) == (3, 3, 100.0, "encoding")
@@ -51,7 +51,7 @@ def test_tracked_above_the_task_decorator(site: Site, listener: Listener, user: 
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert (last.title, last.message) == ("Above cat.mov", "above")
 
 
@@ -60,7 +60,7 @@ def test_failure_tells_the_first_line_of_the_error(site: Site, listener: Listene
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "FAILURE", task_id=task_id)
     assert (last.error, last.percent) == ("no such file", 50.0)
 
 
@@ -91,7 +91,7 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "RETRY", "STARTED", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "RETRY", "STARTED", "FAILURE", task_id=task_id)
     assert (last.error, last.attempt) == ("disk is full", 2)
     retry = next(event for event in listener.of(task_id) if event.state is TaskState.RETRY)
     assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
@@ -102,7 +102,7 @@ def test_task_that_has_its_result_ignored_was_given_up(site: Site, listener: Lis
 
     listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "REVOKED", task_id=task_id)
 
 
 def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str) -> None:
@@ -110,7 +110,7 @@ def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str)
 
     listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
 
 
 def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: str) -> None:
@@ -119,7 +119,7 @@ def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: st
 
     listener.until_final(site.delay("encode", user, "next.mov"))
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "FAILURE", task_id=task_id)
     assert (last.error, last.current) == ("It took too long", 1)
 
 
@@ -186,7 +186,7 @@ def test_cancelled_task_that_does_not_heed_is_terminated(site: Site, listener: L
     site.jobpush.cancel(task_id)
 
     assert listener.until_final(task_id).state is TaskState.REVOKED
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "REVOKED", task_id=task_id)
 
 
 def test_cancel_of_a_scheduled_task_ends_it_at_once(site: Site, listener: Listener, user: str) -> None:
@@ -204,7 +204,7 @@ def test_cancelled_task_that_waits_never_runs(site: Site, listener: Listener, us
     listener.until_final(site.delay("encode", user, "later.mov", countdown=2))
 
     assert not os.path.exists(f"{tmp_path}/was_here")
-    assert listener.states(task_id) == ["PENDING", "REVOKED"]
+    listener.assert_states("PENDING", "REVOKED", task_id=task_id)
 
 
 def test_celerys_own_revoke_of_a_running_task(site: Site, listener: Listener, user: str) -> None:
@@ -258,7 +258,7 @@ def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, lis
 
     listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
 
 
 def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Listener, user: str) -> None:
@@ -268,7 +268,7 @@ def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Li
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert (last.title, last.attempt) == ("Encode cat.mov", 1)
     assert len({event.created_at for event in listener.of(task_id)}) == 1
 
