@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import signal
 import logging
+import signal
 from collections.abc import Callable
 from typing import Any
 

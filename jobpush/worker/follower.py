@@ -25,8 +25,8 @@ class CancelFollower:
     The thread of a worker's parent that keeps cancelled tasks from running on.
 
     It has Celery revoke a task in this worker, so that it does not start; and terminate it after ``cancel_grace``
-    if it runs on. Where the pool can't do that the user is told so: the task then ends as it ends. Celery's own command is used, addressed to this worker alone,
-    since every worker hears of every cancel.
+    if it runs on. Where the pool can't do that the user is told so: the task then ends as it ends. Celery's own
+    command is used, addressed to this worker alone, since every worker hears of every cancel.
     """
 
     def __init__(self, consumer: Any, runtime: Runtime) -> None:
@@ -37,7 +37,7 @@ class CancelFollower:
         """
         self._app = consumer.app
         self._hostname = consumer.hostname
-        # Threads and solo have the base's, which only raises; prefork's stands on the instance.
+        # Threads, solo, and gevent of Celery 5.4 have the base's, which only raises; prefork's stands on the instance.
         terminate_job = getattr(consumer.pool.terminate_job, "__func__", None)
         self._can_terminate = terminate_job is not BasePool.terminate_job
         self._config = runtime.config
