@@ -182,10 +182,24 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         for name in names:
             app.tasks[name].delay()
 
+    @task("spawns_for")
+    def spawns_for(user_id: str) -> None:
+        app.tasks["encode"].delay(user_id, "cat.mov")
+
+    @task("replaced_by_owned", bind=True)
+    @jobpush.track(user="user_id")
+    def replaced_by_owned(self: Any, user_id: str) -> None:
+        raise self.replace(app.tasks["owned_by_header"].si())
+
     @task("part_replaced", bind=True)
     def part_replaced(self: Any, kind: str) -> None:
         new = app.tasks["part"].si
-        canvases = {"task": new(), "chain": chain(new(), new()), "group": group(new(), new()), "fails": new(error="no")}
+        canvases = {
+            "task": new(),
+            "chain": chain(new(), new()),
+            "group": group(new(), new()),
+            "fails": new(error="broke"),
+        }
         raise self.replace(canvases[kind])
 
     @task("counts")
