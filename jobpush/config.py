@@ -42,6 +42,8 @@ class Config:
     flush_timeout: float = 2.0
     #: Seconds from a cancel request to the termination of a task that has not heeded it.
     cancel_grace: float = 10.0
+    #: Seconds within which it is known that a worker died: its tasks are LOST then.
+    lost_after: float = 15.0
 
     # -- store ---------------------------------------------------------------------------------------
     #: Seconds that the snapshot of an unfinished task outlives its last event.

@@ -32,6 +32,8 @@ Words come late, twice, in any order, and from runs that should not be any more,
   two workers that run the same task at the same time never make its bar jump to and fro.
   A task that replaced itself (Celery's ``replace``) has handed over: what takes its place goes on in the same attempt,
   unless progress was told, for then the bar goes back.
+- Who begins the next attempt ends the one before, if that has not told its end: it is LOST, or RETRY where the task
+  itself asked for another. So each attempt that ran ends exactly once.
 - A task that was cancelled, and is over, begins no further attempt.
 
 Who is not the task itself may end it: the parent of its process (killed, timed out, revoked), or the gateway that

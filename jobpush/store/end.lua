@@ -14,6 +14,6 @@ task.state, task.rank, task.at, task.moment = ARGV[2], tonumber(ARGV[3]), ARGV[6
 if task.rank == LOST and task.cancel then
   task.state, task.rank = 'REVOKED', TERMINAL  -- its end was asked for, and the guard keeps it from running again
 end
-tell_task(task, ARGV[1], 1, ARGV[9], ARGV[10])
+tell_task_at_once(task, ARGV[1], ARGV[9], ARGV[10])
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 return {1, task.seq, is_cancelled}

@@ -19,6 +19,10 @@ local function is_waiting(task)
   return task.rank <= RECEIVED or task.rank == RETRY or task.rank == LOST
 end
 
+local function task_has_begun(task)
+  return task.rank == STARTED or task.rank == PROGRESS
+end
+
 local function is_superseded(task, delivery)
   return delivery ~= '' and string.find(task.superseded, delivery, 1, true) ~= nil
 end
@@ -83,4 +87,12 @@ local function tell_task(task, task_id, is_pinned, history_size, history_ttl)
   redis.call('HSET', KEYS[1], 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
     'at', task.at, 'moment', task.moment, 'id', id)
   return task.workflow and count_member(task, task_id, history_size, history_ttl) or 0
+end
+
+-- The same for those who will not come back to have the workflow tell what is left.
+local function tell_task_at_once(task, task_id, history_size, history_ttl)
+  if tell_task(task, task_id, 1, history_size, history_ttl) == 0 then return end
+  local bar = read_bar(key_of(task_id, task.workflow))
+  tell_bar(bar, task.workflow, task.at, true, history_size, history_ttl)
+  write_bar(bar)
 end

@@ -1,7 +1,8 @@
 -- Store the snapshot of a task and publish its event, in one step; or refuse it, as lifecycle.lua says.
 -- ARGV: task id (escaped), state, rank, pinned (1: never conflated), run, number, delivery, handed over (1 or 0), at,
 --       last seq the publisher knows, moment, tail, ttl, tasks to list, history size, history ttl, and of the member of
---       a workflow the workflow's id (escaped) and its place in it ("<branch> <planned> <weight or -> <name>"), else ''
+--       a workflow the workflow's id (escaped) and its place in it ("<branch> <planned> <weight or -> <name>"), else '',
+--       then the moment of an attempt that this one ends
 -- Returns {status, seq, cancelled, untold}: status 1 stored, 0 refused as stale, -1 refused because the task is
 -- cancelled; untold 1 if its workflow has something left to tell.
 local task_id, ttl = ARGV[1], tonumber(ARGV[13])
@@ -23,6 +24,13 @@ if cancel and word.state == 'STARTED' then return {-1, seq, 1, 0} end
 local is_same_attempt = is_known and attempt == stored.attempt
 local delivery = word.delivery
 if delivery == '' and is_same_attempt then delivery = stored.delivery end
+if is_known and not is_same_attempt and task_has_begun(stored) then
+  -- No attempt is left without an end: whoever runs the next one knows that this one will not come to any.
+  local ended = (word.number > stored.number or stored.handed_over == '1') and 'RETRY' or 'LOST'
+  stored.state, stored.rank, stored.at, stored.moment = ended, ended == 'RETRY' and RETRY or LOST, ARGV[9], ARGV[19]
+  tell_task(stored, task_id, 1, ARGV[15], ARGV[16])
+  seq = stored.seq
+end
 if stored and not is_known then redis.call('HDEL', KEYS[1], 'cancel') end
 local untold = tell_task({
   seq = math.max(seq, tonumber(ARGV[10])),  -- the larger, for Redis may have come back empty

@@ -6,6 +6,6 @@ if not task or task.rank ~= LOST or task.delivery ~= ARGV[2] then return 0 end
 
 local before = redis.call('HMGET', KEYS[1], 'before_state', 'before_rank')
 task.state, task.rank, task.at, task.moment = before[1], tonumber(before[2]), ARGV[3], ARGV[4]
-tell_task(task, ARGV[1], 1, ARGV[6], ARGV[7])
+tell_task_at_once(task, ARGV[1], ARGV[6], ARGV[7])
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 return 1

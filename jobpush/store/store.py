@@ -30,6 +30,7 @@ from ..errors import StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import end_call
 from .keys import Keys
+from .leases import Claim, WorkerLeases
 from .live import ask_live_gateways, read_live_gateways
 from .scripts import Call, Command, load, load_of_task, run
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
@@ -64,6 +65,8 @@ class TaskWrite:
         is_pinned: Whether readers must not skip it: the first and the last of an attempt.
         ttl: Seconds that the snapshot lives; ``None``: as configured.
         delivery: Which stay of the message with a worker says it, see :mod:`jobpush.lifecycle`; empty: not known.
+        worker: Who has the message: it is claimed for it with RECEIVED and STARTED, and no longer with the end of the
+            attempt; empty: nobody who could be found dead.
         is_handed_over: Whether the task has put another in its place, which goes on with its bar.
         membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
         plan: What is known of the workflow that begins with the event; ``None``: it is an event like any other.
@@ -74,6 +77,7 @@ class TaskWrite:
     is_pinned: bool = False
     ttl: int | None = None
     delivery: str = ""
+    worker: str = ""
     is_handed_over: bool = False
     membership: Membership | None = None
     plan: WorkflowPlan | None = None
@@ -175,8 +179,9 @@ class Store:
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
         ]
+        claims = [command for write in writes for command in self._claim_commands(write)]
         begins = [command for write in writes for command in self._begin_commands(write)]
-        replies = self.run(calls, [*begins, *owners, *commands])
+        replies = self.run(calls, [*begins, *owners, *claims, *commands])
         return [_published(reply) for reply in replies[: len(calls)]], replies[len(replies) - len(commands) :]
 
     def start(self, write: TaskWrite) -> tuple[Published, dict[str, float]]:
@@ -379,6 +384,15 @@ class Store:
             return []
         return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
 
+    def _claim_commands(self, write: TaskWrite) -> list[Command]:
+        if not write.worker:
+            return []
+        state, leases = write.event.state, WorkerLeases(self.config)
+        claim = Claim.of(write.user_id, write.event.task_id, write.delivery)
+        if state.is_final or state is TaskState.RETRY or write.is_handed_over:
+            return [leases.drop(write.worker, claim)]
+        return [] if state is TaskState.PROGRESS else [leases.claim(write.worker, claim)]
+
     def _publish_call(self, write: TaskWrite) -> Call:
         event, config = write.event, self.config
         arguments = (
@@ -399,6 +413,7 @@ class Store:
             config.history_size,
             config.history_ttl,
             *_membership_of(write),
+            TaskEvent(event.task_id, TaskState.LOST).to_moment(),
         )
         return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 
