@@ -21,6 +21,7 @@ from .census import Census
 from .connection import READING, Connection
 from .joins import Joins
 from .loop import Loop
+from .lost import LostTasks
 from .topics import Topics
 
 logger = logging.getLogger("jobpush.gateway")
@@ -70,7 +71,7 @@ class Hub:
         self._link = CommandLink(
             self.loop,
             config.redis_url,
-            scripts=(*commands.scripts, *Census.scripts(config)),
+            scripts=(*commands.scripts, *Census.scripts(config), *LostTasks.scripts(config)),
             on_up=self._on_link_up,
         )
         self._subscriber = Subscriber(
@@ -87,6 +88,7 @@ class Hub:
             linger=config.linger,
         )
         self.census = Census(self.loop, self._link, config)
+        self._lost_tasks = LostTasks(self.loop, self._link, config)
         self.joins = Joins(self.loop, self._link, commands, self._topics, self.census)
         #: By descriptor, in slices for the tick.
         self._connections: list[dict[int, Connection]] = [{} for _ in range(_SLICES)]
@@ -154,6 +156,7 @@ class Hub:
         self._link.start()
         self._subscriber.start()
         self._tick()
+        self._lost_tasks.start()
         try:
             self.loop.run()
         finally:
@@ -161,6 +164,7 @@ class Hub:
 
     def _on_link_up(self) -> None:
         self.census.on_link_up()
+        self._lost_tasks.on_link_up()
         self.joins.on_link_up()
 
     def _take_over(self, arrival: Arrival) -> None:
