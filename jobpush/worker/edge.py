@@ -7,17 +7,19 @@ import inspect
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from celery import current_task
-from celery.exceptions import Ignore, TimeLimitExceeded
+from celery.exceptions import Ignore
 
 from ..errors import TaskCancelled
 from ..events import TaskState
+from .endings import tell_unusual_end
 from .progress import current_progress, progress, running
 from .running import RunningTask
 from .runtime import Runtime
-from .tracked import TrackedTask, inherit, read_headers
+from .tracked import TrackedTask, inherit, new_delivery, read_headers
 from .tracking import Tracking, attach
 
 logger = logging.getLogger(__name__)
@@ -51,12 +53,8 @@ def tracked_function(tracking: Tracking, function: Callable[..., Any]) -> Callab
                 _tell_backend(task)
                 # A pool child does not outlive a foreign BaseException, but knows Ignore.
                 raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
-            except Exception:
-                raise  # Celery says what becomes of it
             except BaseException as exc:
-                if not _is_told_elsewhere(exc):
-                    this.finish(TaskState.FAILURE, error=_silent_error(tracking, exc))
-                    tracking.runtime.publisher.flush()  # the process may end with it
+                tell_unusual_end(this, tracking, task, exc)
                 raise
 
     # Celery checks calls by getfullargspec, which does not follow __wrapped__.
@@ -107,6 +105,8 @@ def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
 
 
 def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
+    if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
+        tracked = replace(tracked, delivery=new_delivery())
     this = RunningTask(tracked, runtime.publisher, runtime.config)
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
@@ -123,26 +123,6 @@ def _tell_ahead(runtime: Runtime, tracked: TrackedTask) -> None:
     skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
     task_ttl = runtime.config.task_ttl
     runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
-
-
-def _is_told_elsewhere(exc: BaseException) -> bool:
-    """
-    Whether Celery will say how a task ended that was left by no ``Exception``.
-
-    Of what its own code raises, ``sys.exit()`` or a timeout of gevent's, Celery 5.4 says nothing.
-    """
-    if isinstance(exc, SystemExit):
-        # By SIGTERM, that is by a revoke or by the end of the worker. Source: billiard/common.py, _shutdown_cleanup.
-        return exc.code in (signal.SIGTERM - 256, signal.SIGQUIT - 256)
-    return type(exc).__name__ == "GreenletExit"  # a revoke in the pool gevent, which need not be installed
-
-
-def _silent_error(tracking: Tracking, exc: BaseException) -> str:
-    """What the user is told of it."""
-    if isinstance(exc, SystemExit):
-        return f"The task ended its process: exit code {exc.code}"
-    seconds = getattr(exc, "seconds", None)  # of gevent's Timeout, by which its pool enforces the hard limit
-    return tracking.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 
 
 def _tell_backend(task: Any) -> None:

@@ -47,12 +47,14 @@ class Ending:
         state: A final one.
         error: What the user is told.
         tracked: The task as its message describes it, in case that the store does not know it.
+        delivery: Which stay of the message has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
     """
 
     task_id: str
     state: TaskState
     error: str | None = None
     tracked: TrackedTask | None = None
+    delivery: str = ""
 
 
 @dataclass

@@ -227,9 +227,10 @@ class Publisher:
                 self._store.ping()
             for start in range(0, len(writes), BATCH_SIZE):
                 self._send(writes[start : start + BATCH_SIZE])
-            writes = [write for ending in endings if (write := self._ended(ending))]
-            self._send(writes)
-            writes, endings = [], []
+            writes = []
+            for ending in endings:
+                self._end(ending)
+            endings = []
             if untold:
                 self._store.tell_workflows(untold)
             for line in batch.lines:
@@ -251,22 +252,14 @@ class Publisher:
         if dropped:
             logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
-    def _ended(self, ending: Ending) -> TaskWrite | None:
-        """What to publish of a task that ended elsewhere; ``None`` if it is not tracked, or known to have ended."""
+    def _end(self, ending: Ending) -> None:
+        """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            user_id = self._store.owner(ending.task_id)
-            event = self._store.task(ending.task_id)
+            self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
         except TaskNotFound:
-            if ending.tracked is None:
-                return None
-            event = ending.tracked.event(TaskState.PENDING)
-            user_id = ending.tracked.user_id
-        if event.state.rank >= ending.state.rank:
-            return None
-        ended = replace(
-            event, state=ending.state, error=ending.error, at=time.time(), rate=None, eta=None, cancelling=False
-        )
-        return TaskWrite(user_id, ended, is_pinned=True)
+            if ending.tracked is not None:
+                event = ending.tracked.event(ending.state, error=ending.error)
+                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)])
 
     def _send(self, writes: Sequence[TaskWrite]) -> list[Published]:
         """Publish in one round trip, and heed what the replies say of each task."""

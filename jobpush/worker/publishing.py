@@ -135,6 +135,8 @@ def _publish_again(
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(tracking, sys.exc_info()[1])
         _tell(this, tracking.runtime, running.last_words(TaskState.RETRY, error=reason))
+    else:
+        running.hand_over()  # told here, for what takes its place may start before this one has ended
 
 
 def retry_reason(tracking: Tracking, exc: BaseException | None) -> str | None:

@@ -44,6 +44,7 @@ class RunningTask:
         "data",
         "is_changed",
         "is_cancelled",
+        "is_handed_over",
         "error",
         "notice",
         "due_at",
@@ -67,6 +68,7 @@ class RunningTask:
         self.data: Mapping[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
+        self.is_handed_over = False
         #: The error that was told last.
         self.error: str | None = None
         #: Shown in place of the message as long as the task runs.
@@ -136,6 +138,17 @@ class RunningTask:
         if self._stages is not None and state is TaskState.SUCCESS:
             self._publisher.learn(self.tracked.name, self._stages.lesson(time.monotonic()))
         self._publisher.finish(self, self.last_words(state, error=error))
+
+    def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
+        """Publish the end of the attempt before going on, for then it may be too late."""
+        self._publisher.publish_now(self.last_words(state, error=error))
+
+    def hand_over(self) -> None:
+        """Let another task that takes the place of this one go on with its bar. Twice does no harm."""
+        if not self.is_handed_over:
+            self.is_handed_over = True
+            state = TaskState.PROGRESS if self.is_changed or self.due_at else TaskState.STARTED
+            self._publisher.publish_now([replace(self.write(self.snapshot(state)), is_handed_over=True)])
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""

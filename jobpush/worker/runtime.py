@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..store import Store
 from .cancels import RunningTasks
 from .forks import begin_in_children
 from .publisher import Publisher
+
+if TYPE_CHECKING:
+    from .leases import LeaseKeeper
 
 
 class Runtime:
@@ -73,6 +76,12 @@ class Runtime:
         with self._lock:
             return self._running
 
+    @property
+    def leases(self) -> LeaseKeeper:
+        """What the parent of a worker keeps, so that its death is found out."""
+        with self._lock:
+            return self._leases
+
     def _exchange(self, made: dict[str, Any]) -> dict[str, Any]:
         """Put what is ``made`` in the place of what was; that is returned. What is missing is made on its next use."""
         names = ("_config", "_store", "_publisher", "_running")
@@ -92,6 +101,12 @@ class Runtime:
     @cached_property
     def _publisher(self) -> Publisher:
         return Publisher(self._store, self._config, on_cancelled=self._running.cancel)
+
+    @cached_property
+    def _leases(self) -> LeaseKeeper:
+        from .leases import LeaseKeeper  # which needs Celery; a program that only notifies has none
+
+        return LeaseKeeper(self._config)
 
     @cached_property
     def _running(self) -> RunningTasks:

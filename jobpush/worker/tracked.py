@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -18,12 +19,20 @@ _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
 USER_HEADER = "jobpush_user"
 TITLE_HEADER = "jobpush_title"
 CREATED_HEADER = "jobpush_created"
+#: Set by the worker that receives the message, for its own processes.
+DELIVERY_HEADER = "jobpush_delivery"
+WORKER_HEADER = "jobpush_worker"
 #: Of a member of a workflow: the workflow's id, its branch there, whether it was counted when the workflow began, and
 #: what it weighs.
 ROOT_HEADER = "jobpush_root"
 BRANCH_HEADER = "jobpush_branch"
 PLANNED_HEADER = "jobpush_planned"
 WEIGHT_HEADER = "jobpush_weight"
+
+
+def new_delivery() -> str:
+    """A name for one stay of a message with one worker, see :mod:`jobpush.lifecycle`."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class TrackedTask:
         attempt: 1, then one more with each retry.
         eta: Unix seconds before which it does not run; ``None``: at once.
         max_attempts: How many there may be; ``None``: no limit, or not known here.
+        delivery: Which stay of its message with a worker this is; empty where it is only published.
+        worker: Which worker has the message; empty where none has.
         parent_id: The task that published it; ``None``: none did.
         group_id: Celery's id of the group it is in; ``None``: it is in none.
         root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
@@ -54,6 +65,8 @@ class TrackedTask:
     attempt: int = 1
     eta: float | None = None
     max_attempts: int | None = None
+    delivery: str = ""
+    worker: str = ""
     parent_id: str | None = None
     group_id: str | None = None
     root_id: str | None = None
@@ -89,7 +102,15 @@ class TrackedTask:
         delay = int(max(0.0, self.eta - time.time())) if self.eta else 0
         ttl = None if event.state.is_final else task_ttl + delay
         is_pinned = event.state is not TaskState.PROGRESS
-        return TaskWrite(self.user_id, event, is_pinned=is_pinned, ttl=ttl, membership=self.membership)
+        return TaskWrite(
+            self.user_id,
+            event,
+            is_pinned=is_pinned,
+            ttl=ttl,
+            delivery=self.delivery,
+            worker=self.worker,
+            membership=self.membership,
+        )
 
     def to_headers(self) -> dict[str, Any]:
         """What it hands on to the tasks that it publishes, and more."""
@@ -107,6 +128,16 @@ class TrackedTask:
         else:
             headers[ROOT_HEADER] = self.root_id
             headers[BRANCH_HEADER] = self.membership.branch if self.membership is not None else ""
+
+    def stamp_delivery(self, headers: MutableMapping[str, Any]) -> None:
+        """Write into a received message what the process that runs the task has to know besides."""
+        headers[DELIVERY_HEADER] = self.delivery
+        headers[WORKER_HEADER] = self.worker
+
+
+def delivery_of(request: Any) -> str:
+    """The delivery that a request of Celery's belongs to, in any process of its worker; empty if it is not known."""
+    return str(vars(request).get(DELIVERY_HEADER) or "")
 
 
 def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | None:
@@ -128,6 +159,8 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | 
         attempt=int(headers.get("retries") or 0) + 1,
         eta=eta_of(headers),
         max_attempts=max_attempts_of(task),
+        delivery=str(headers.get(DELIVERY_HEADER) or ""),
+        worker=str(headers.get(WORKER_HEADER) or ""),
         **relations_of(headers),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Reject
 
 from ..channels import escape_user_id
@@ -30,6 +31,13 @@ REJECTED = "The task was rejected"
 
 #: Characters of a title; it travels with every event.
 MAX_TITLE_LENGTH = 200
+
+#: What a user reads instead of Celery's own words, which are for operators.
+_SENTENCES: Mapping[type[BaseException], str] = {
+    WorkerLostError: "The process that ran the task died",
+    TimeLimitExceeded: "The task took too long and was stopped",
+    SoftTimeLimitExceeded: "The task took too long and was stopped",
+}
 
 #: Attribute of a task's function that holds its :class:`Tracking`.
 _ATTRIBUTE = "__jobpush_tracking__"
@@ -106,12 +114,13 @@ class Tracking:
         )
 
     def error_text(self, exc: BaseException) -> str:
-        """What the user is told of an exception: the sentence for its type, or its own first line."""
+        """What the user is told of an exception: the sentence for its nearest type, or its own first line."""
+        sentences = {**_SENTENCES, **self.errors}
         if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
             exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
         for kind in type(exc).__mro__:
-            if kind in self.errors:
-                return self.errors[kind]
+            if kind in sentences:
+                return sentences[kind]
         return error_text(exc)
 
     def _named_arguments(self) -> list[str]:

@@ -43,11 +43,12 @@ class Site:
         self._workers: list[ChildProcess] = []
         self._listeners: list[Listener] = []
 
-    def start_worker(self, *options: str) -> None:
+    def start_worker(self, *options: str) -> ChildProcess:
         """Start a worker; what is published before it is ready waits for it."""
         script = Path(__file__).with_name("run_worker.py")
         command = [sys.executable, str(script), json.dumps(self.settings), *(options or ("-c", "2"))]
         self._workers.append(ChildProcess(command, log=self._log))
+        return self._workers[-1]
 
     def stop_worker(self) -> None:
         """Ask the worker to finish what it does, and wait until it has."""

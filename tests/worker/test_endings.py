@@ -97,20 +97,63 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
     assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
 
 
-def test_task_that_has_its_result_ignored_was_given_up(site: Site, listener: Listener, user: str) -> None:
+def test_ignored_task_is_over_without_success(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("ignores", user)
 
-    listener.until_final(task_id)
+    last = listener.until_final(task_id)
 
     listener.assert_states("PENDING", "STARTED", "PROGRESS", "REVOKED", task_id=task_id)
+    assert (last.error, last.percent) == ("The task ended without a result", 50.0)
+
+
+def test_rejected_task_is_a_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("rejects", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == "no disk here"
+
+
+def test_task_that_gives_its_message_back_tries_again(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("gives_back", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "RETRY", "STARTED", "SUCCESS", task_id=task_id)
+    assert last.attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(None, "The task ended its process: exit code 0"), ("no licence", "no licence")]
+)
+def test_task_that_exits_is_a_failure(
+    site: Site, listener: Listener, user: str, status: str | None, error: str
+) -> None:
+    task_id = site.delay("exits", user, status)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == error
+
+
+def test_replaced_task_goes_on_in_the_same_attempt(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("is_replaced", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
+    assert last.attempt == 1
 
 
 def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("soft_limited", user)
 
-    listener.until_final(task_id)
+    last = listener.until_final(task_id)
 
     listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == "The task took too long and was stopped"
 
 
 def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: str) -> None:
@@ -162,7 +205,7 @@ def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, 
 
     assert last.state is TaskState.FAILURE
     assert (last.current, last.total) == (1, 2)
-    assert last.error is not None and "SIGKILL" in last.error
+    assert last.error == "The process that ran the task died"
 
 
 def test_cancelled_task_leaves_at_its_next_word(site: Site, listener: Listener, user: str) -> None:
