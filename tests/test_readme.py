@@ -19,8 +19,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "readme"}
+def run(source: str, module: str = "readme") -> dict[str, Any]:
+    """The names that the source makes; tasks are named after the module, and Celery wants no name twice."""
+    names: dict[str, Any] = {"__name__": module}
     exec(compile(source, "README.md", "exec"), names)  # noqa: S102
     return names
 
@@ -40,6 +41,15 @@ def test_the_worker_example_moves_the_bar_of_its_user() -> None:
 
     (task,) = wait_for_the_end(names["jobpush"], "42")
     assert (task.title, task.state.value, task.current, task.total) == ("Encode cat.mov", "SUCCESS", 4000, 4000)
+
+
+def test_the_workflow_example_is_one_bar() -> None:
+    worker, workflow = blocks("python")[0], blocks("python")[2]
+    names = run(f"{worker}\ncelery_app.conf.task_always_eager = True\n{workflow}", "readme_workflow")
+
+    (task,) = wait_for_the_end(names["jobpush"], "42")
+
+    assert (task.title, task.state.value, task.current, task.total) == ("Album", "SUCCESS", 2, 2)
 
 
 def wait_for_the_end(jobpush: JobPush, user_id: str) -> list[Any]:
