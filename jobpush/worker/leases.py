@@ -47,7 +47,8 @@ class _Held:
         request = self.request()
         if request is None:
             return True
-        if request in worker_state.reserved_requests:
+        # One that runs stays active when the broker is lost; what Celery has reserved is forgotten then.
+        if request in worker_state.reserved_requests or request in worker_state.active_requests:
             self.was_reserved = True
             return False
         return self.was_reserved
@@ -59,6 +60,9 @@ class LeaseKeeper:
 
     It also sees to it that no task stays as it was when its process left without a word: of whatever Celery says
     nothing, it says LOST, ``lost_after`` seconds later, which gives way to a word that was only late.
+
+    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there that lets no other thread (with
+    gevent: no other greenlet) run for two thirds of ``lost_after`` is taken for dead, until it does.
     """
 
     def __init__(self, config: Config) -> None:

@@ -190,6 +190,23 @@ def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, us
 
 
 @pytest.mark.usefixtures("gateways")
+def test_nothing_is_lost_because_the_broker_was_away(
+    site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("silent_until", user, str(stop_file))
+    listener.until_state(TaskState.STARTED, task_id)
+
+    site.broker.restart(keep_data=True)
+    wait_for_a_death()
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
+
+
+@pytest.mark.usefixtures("gateways")
 @pytest.mark.parametrize("keep_data", [True, False])
 def test_nothing_is_lost_because_redis_was_away(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None], keep_data: bool
