@@ -180,8 +180,15 @@ export const strings: Record<TaskState, string> & {
   number(number: number): string;
   amount(current: number, total: number): string;
   rate(perSecond: number): string;
+  duration(seconds: number): string;
   left(seconds: number): string;
-  attempt(attempt: number): string;
+  /** How long a task has waited for a worker. */
+  waited(seconds: number): string;
+  /** What runs within the hour; ticks. */
+  startsIn(seconds: number): string;
+  startsAt(date: Date): string;
+  /** The attempt under way, or the one to come; `max` may be unknown. */
+  attempt(attempt: number, max?: number | null): string;
 };
 
 /**
