@@ -11,6 +11,7 @@ import pytest
 from flask import render_template_string
 
 from jobpush import JobPush
+from jobpush.testing import RecordedEvents
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -50,6 +51,12 @@ def test_the_workflow_example_is_one_bar() -> None:
     (task,) = wait_for_the_end(names["jobpush"], "42")
 
     assert (task.title, task.state.value, task.current, task.total) == ("Album", "SUCCESS", 2, 2)
+
+
+def test_the_testing_example_passes(recorded_events: RecordedEvents) -> None:
+    names = run(f"{blocks('python')[0]}\n{blocks('python')[3]}", "readme_testing")
+
+    names["test_the_user_sees_the_film_being_encoded"](recorded_events)
 
 
 def wait_for_the_end(jobpush: JobPush, user_id: str) -> list[Any]:
