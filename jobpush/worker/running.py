@@ -148,7 +148,7 @@ class RunningTask:
         if not self.is_handed_over:
             self.is_handed_over = True
             state = TaskState.PROGRESS if self.is_changed or self.due_at else TaskState.STARTED
-            self._publisher.publish_now([replace(self.write(self.snapshot(state)), is_handed_over=True)])
+            self._publisher.publish_now([self.write(self.snapshot(state))])
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
@@ -180,7 +180,8 @@ class RunningTask:
 
     def write(self, event: TaskEvent) -> TaskWrite:
         """What the store is to keep of an event of this task."""
-        return self.tracked.write(event, task_ttl=self._config.task_ttl)
+        write = self.tracked.write(event, task_ttl=self._config.task_ttl)
+        return replace(write, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
         try:
