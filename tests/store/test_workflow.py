@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import redis
@@ -253,6 +253,18 @@ def test_a_lost_member_is_waited_for_as_little_as_a_failed_one_until_it_comes_ba
     workflow.say("b", "SUCCESS", "0:2")
 
     assert workflow.outcome == ("SUCCESS", 2, 100.0)
+
+
+def test_what_a_gateway_says_of_a_member_counts_like_its_own_word(workflow: Workflow) -> None:
+    workflow.begin(2)
+    started = replace(workflow.write("a", "STARTED", "0:2/1:1"), delivery="first")
+    workflow.store.publish([started])
+    workflow.say("b", "SUCCESS", "0:2/2:1")
+
+    workflow.store.end(workflow.name("a"), TaskState.LOST, error="its worker died", delivery="first")
+
+    assert workflow.outcome == ("LOST", 1, 50.0)
+    assert workflow.event.data["children"]["lost"] == 1
 
 
 def test_a_cancelled_workflow_lets_no_member_start_and_ends_when_none_runs(workflow: Workflow) -> None:
