@@ -5,7 +5,7 @@ VENV   := .venv/bin
 # More words for pytest: make test ARGS="tests/worker -k retry"
 ARGS   ?=
 
-.PHONY: help demo test lint types format bench clean
+.PHONY: help demo test matrix chaos lint types format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,14 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 test: ## Run all tests: units, Redis, Celery, a real browser
 	@$(PYTHON) tools/prepare.py test
 	@$(VENV)/python -m pytest $(ARGS)
+
+matrix: ## Try every ending of a task with every Celery, pool and broker (half an hour)
+	@$(PYTHON) tools/prepare.py test
+	@LIFECYCLE_MATRIX=full $(VENV)/python -m pytest tests/lifecycle/test_endings.py $(ARGS)
+
+chaos: ## Run 2,000 tasks of all kinds on workers that are killed meanwhile
+	@$(PYTHON) tools/prepare.py test
+	@LIFECYCLE_CHAOS=2000 $(VENV)/python -m pytest tests/lifecycle/test_chaos.py $(ARGS)
 
 lint: ## Check the style
 	@$(PYTHON) tools/prepare.py lint
@@ -35,4 +43,4 @@ bench: ## Measure progress.update and the way of one event
 	@$(VENV)/python -m tests.benchmarks
 
 clean: ## Remove .venv and all that tools left behind
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-celery54 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

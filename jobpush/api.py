@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .channels import escape_user_id, is_presence, user_channel, validate_channel, validate_event
 from .config import Config
-from .errors import EventError, InvalidData
+from .errors import ConfigurationError, EventError, InvalidData
 from .events import TaskEvent, TaskState, encode
 from .signing import channel_auth, user_auth
 from .store import Receipt
 from .store.directory import ChannelInfo, RedisDirectory
 from .worker.broker import redis_url_of
 from .worker.runtime import Runtime
+
+if TYPE_CHECKING:
+    from celery.canvas import Signature
+
+    from .worker.workflow import TrackedWorkflow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,6 +114,66 @@ class JobPush:
         tracking = Tracking(self._runtime, user, title, result=result, errors=dict(errors or {}))
         return lambda target: track(tracking, target)
 
+    def track_workflow(
+        self,
+        canvas: Signature | Callable[..., Signature],
+        user: str | int,
+        title: str | None = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+    ) -> TrackedWorkflow:
+        """
+        Show all the tasks of a canvas as one bar: those of groups, chains, chords, maps and chunks, nested ones, and
+        those that its tasks publish or are replaced by. Needs no result backend, but for what Celery itself needs one.
+
+        Args:
+            canvas: A signature, or a callable that gets the arguments of ``delay()`` and makes one.
+            user: Whose bar it is. Its tasks need no ``track()``; with one they also tell how far they are.
+            title: What the user reads.
+            weights: What a task takes of the bar, by Celery's name of the task; 1 where there is none. A signature's
+                header ``jobpush_weight`` counts for more.
+
+        Returns:
+            Something with the ``delay()`` and ``apply_async()`` of the canvas, and with the ``task_id`` of the bar.
+
+        Raises:
+            InvalidUserId: If ``user`` can't be one.
+            ConfigurationError: If a weight is no number, or less than 0; or if there is no Celery app yet.
+
+        Example::
+
+            album = group(encode.s(name) for name in names) | publish.s()
+            jobpush.track_workflow(album, user="42", title="Album", weights={"video.publish": 0.1}).delay()
+        """
+        from .worker.workflow import TrackedWorkflow
+
+        if self._celery_app is None:
+            raise ConfigurationError("init_celery() comes before track_workflow()")
+        escape_user_id(user)
+        return TrackedWorkflow(
+            self._celery_app,
+            self._runtime,
+            canvas,
+            user_id=str(user),
+            title=title,
+            weights={name: _checked_weight(name, weight) for name, weight in (weights or {}).items()},
+        )
+
+    def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
+        """
+        The tasks of a workflow, in the order in which they were published.
+
+        Args:
+            task_id: Of the workflow's bar.
+            start: How many are left out.
+            limit: How many are read at most; ``None``: all of them.
+
+        Raises:
+            TaskNotFound: If nothing is known of the workflow.
+            StoreError: If Redis does not answer.
+        """
+        return self._runtime.store.children(task_id, start=start, limit=limit)
+
     def tasks(self, user: str | int) -> list[TaskEvent]:
         """
         The running and recent tasks of a user, newest first.
@@ -120,7 +186,7 @@ class JobPush:
     def cancel(self, task_id: str) -> TaskState:
         """
         Ask for the end of a task. One that has not started never will; one that runs is told, and terminated after
-        ``cancel_grace`` seconds where its worker can do that.
+        ``cancel_grace`` seconds where its worker can do that. Of a workflow all tasks are cancelled.
 
         Returns:
             The state after it: REVOKED, or STARTED or PROGRESS while the task comes to its end, or the final state
@@ -307,6 +373,12 @@ class JobPush:
         size = len((data if isinstance(data, str) else encode(data)).encode("utf-8", "surrogatepass"))
         if size > self.config.max_data:
             raise InvalidData(f"the data of an event has {size} bytes; {self.config.max_data} are allowed")
+
+
+def _checked_weight(name: str, weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+        raise ConfigurationError(f"the weight of {name} must be a number that is not negative, not {weight!r}")
+    return float(weight)
 
 
 def _ensure_socket_id(socket_id: object) -> None:

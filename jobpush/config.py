@@ -42,6 +42,8 @@ class Config:
     flush_timeout: float = 2.0
     #: Seconds from a cancel request to the termination of a task that has not heeded it.
     cancel_grace: float = 10.0
+    #: Seconds within which it is known that a worker died: its tasks are LOST then.
+    lost_after: float = 15.0
 
     # -- store ---------------------------------------------------------------------------------------
     #: Seconds that the snapshot of an unfinished task outlives its last event.
@@ -96,7 +98,7 @@ class Config:
     max_clock_skew: int = 600
 
     # -- gateway -------------------------------------------------------------------------------------
-    #: Origins that may connect, comma-separated; ``*`` is any. Empty: the host's own only.
+    #: Origins that may connect beside the host's own, comma-separated; ``*`` is any.
     allowed_origins: tuple[str, ...] = ()
     #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
     outbox_size: int = 1_048_576

@@ -10,10 +10,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from .errors import EventError, InvalidData
+from .lifecycle import TaskState as TaskState
 
 #: Wire names of our own events.
 TASK_EVENT = "jobpush:task"
@@ -24,61 +24,15 @@ RESYNC_EVENT = "jobpush:resync"
 MAX_ERROR_LENGTH = 200
 
 
-class TaskState(str, Enum):
-    """
-    Celery's states, and two of ours: PROGRESS (started, and told how far) and LOST (its worker died).
-
-    Drawn with their ranks, by which the store refuses what comes late within one attempt::
-
-        PENDING 0 -> RECEIVED 1 -> STARTED 2 -> PROGRESS 3 -> RETRY 4       (the next attempt begins at RECEIVED)
-                                                          \\-> LOST 5        (gives way to any later word)
-                                                          \\-> SUCCESS | FAILURE | REVOKED 6
-    """
-
-    PENDING = "PENDING"
-    RECEIVED = "RECEIVED"
-    STARTED = "STARTED"
-    PROGRESS = "PROGRESS"
-    RETRY = "RETRY"
-    LOST = "LOST"
-    SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    REVOKED = "REVOKED"
-
-    @property
-    def rank(self) -> int:
-        """Place in the order of one attempt."""
-        return _RANKS[self]
-
-    @property
-    def is_final(self) -> bool:
-        """Whether no later event of the task is expected. LOST counts: the task may be heard of again, or not."""
-        return self in _FINAL
-
-    def __str__(self) -> str:
-        return self.value
-
-
-_RANKS = {
-    TaskState.PENDING: 0,
-    TaskState.RECEIVED: 1,
-    TaskState.STARTED: 2,
-    TaskState.PROGRESS: 3,
-    TaskState.RETRY: 4,
-    TaskState.LOST: 5,
-    TaskState.SUCCESS: 6,
-    TaskState.FAILURE: 6,
-    TaskState.REVOKED: 6,
-}
-_FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.LOST})
-
-
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
     """
     A snapshot of one task. Times are Unix seconds, ``rate`` is units per second, ``eta`` seconds.
 
     ``seq`` is given by the store: 1 for the first event of a task, then one more each time; 0 is "not stored yet".
+    ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
+    PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
+    ``None``: no limit, or not known.
     """
 
     task_id: str
@@ -92,6 +46,8 @@ class TaskEvent:
     rate: float | None = None
     eta: float | None = None
     attempt: int = 1
+    max_attempts: int | None = None
+    run_at: float | None = None
     created_at: float = 0.0
     started_at: float | None = None
     at: float = 0.0
@@ -105,18 +61,20 @@ class TaskEvent:
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON object of design: every field by its name; ``cancelling`` only while it is true."""
-        wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at}
-        wire.update(self._details())
+        wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at, "attempt": self.attempt}
+        wire.update(self._momentary())
+        wire.update(self._lasting())
         if self.cancelling:
             wire["cancelling"] = True
         return wire
 
     def to_tail(self) -> str:
         """
-        What the publish script puts behind ``{"seq":…,"state":…,"at":…``: the other fields, twice encoded.
+        What the publish script puts behind ``{"seq":…,"state":…,"at":…,"attempt":…`` and :meth:`to_moment`: the
+        other fields, twice encoded.
 
-        The script sets the first three itself, so that it can give the ``seq`` and, for a cancelled or lost
-        task, a new state, and nobody has to parse or encode the rest again.
+        The script sets the first four itself, so that it can give the ``seq`` and the ``attempt``; and it keeps the
+        tail, so that it can make the event of a task that is cancelled or lost without parsing anything.
 
         Returns:
             JSON members without braces, escaped as the inside of a JSON string.
@@ -124,7 +82,11 @@ class TaskEvent:
         Raises:
             InvalidData: If ``data`` has no JSON form (NaN and infinity have none).
         """
-        return encode_twice(self._details())[1:-1]
+        return encode_twice(self._lasting())[1:-1]
+
+    def to_moment(self) -> str:
+        """The fields that are only true in this state, in the form of :meth:`to_tail`."""
+        return encode_twice(self._momentary())[1:-1]
 
     @classmethod
     def from_wire(cls, wire: object) -> TaskEvent:
@@ -148,7 +110,10 @@ class TaskEvent:
                 raise EventError(f"{name} of a task event can't be {value!r}")
         return cls(state=state, **values)
 
-    def _details(self) -> dict[str, Any]:
+    def _momentary(self) -> dict[str, Any]:
+        return {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "error": self.error}
+
+    def _lasting(self) -> dict[str, Any]:
         return {
             "task_id": self.task_id,
             "name": self.name,
@@ -157,15 +122,12 @@ class TaskEvent:
             "total": self.total,
             "percent": self.percent,
             "message": self.message,
-            "rate": self.rate,
-            "eta": self.eta,
-            "attempt": self.attempt,
+            "max_attempts": self.max_attempts,
             "created_at": self.created_at,
             "started_at": self.started_at,
             "root_id": self.root_id,
             "parent_id": self.parent_id,
             "group_id": self.group_id,
-            "error": self.error,
             "data": self.data,
         }
 
@@ -184,6 +146,8 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "rate": _OPTIONAL_NUMBER,
     "eta": _OPTIONAL_NUMBER,
     "attempt": int,
+    "max_attempts": (int, type(None)),
+    "run_at": _OPTIONAL_NUMBER,
     "created_at": _NUMBER,
     "started_at": _OPTIONAL_NUMBER,
     "at": _NUMBER,

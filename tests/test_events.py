@@ -97,7 +97,8 @@ def test_an_event_comes_back_from_the_wire_as_it_went(title: str, data: dict[str
 def test_the_tail_completed_by_the_script_is_the_event(title: str, data: dict[str, object]) -> None:
     event = TaskEvent("t", TaskState.STARTED, title=title, data=data, seq=7, at=1.5)
 
-    frame = '{"data":"{\\"seq\\":7,\\"state\\":\\"STARTED\\",\\"at\\":1.5,' + event.to_tail() + '}"}'
+    head = '\\"seq\\":7,\\"state\\":\\"STARTED\\",\\"at\\":1.5,\\"attempt\\":1,'
+    frame = f'{{"data":"{{{head}{event.to_moment()},{event.to_tail()}}}"}}'
 
     assert json.loads(json.loads(frame.encode())["data"]) == json.loads(json.dumps(event.to_wire()))
 

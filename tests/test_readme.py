@@ -11,6 +11,7 @@ import pytest
 from flask import render_template_string
 
 from jobpush import JobPush
+from jobpush.testing import RecordedEvents
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -19,8 +20,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "readme"}
+def run(source: str, module: str = "readme") -> dict[str, Any]:
+    """The names that the source makes; tasks are named after the module, and Celery wants no name twice."""
+    names: dict[str, Any] = {"__name__": module}
     exec(compile(source, "README.md", "exec"), names)  # noqa: S102
     return names
 
@@ -40,6 +42,21 @@ def test_the_worker_example_moves_the_bar_of_its_user() -> None:
 
     (task,) = wait_for_the_end(names["jobpush"], "42")
     assert (task.title, task.state.value, task.current, task.total) == ("Encode cat.mov", "SUCCESS", 4000, 4000)
+
+
+def test_the_workflow_example_is_one_bar() -> None:
+    worker, workflow = blocks("python")[0], blocks("python")[2]
+    names = run(f"{worker}\ncelery_app.conf.task_always_eager = True\n{workflow}", "readme_workflow")
+
+    (task,) = wait_for_the_end(names["jobpush"], "42")
+
+    assert (task.title, task.state.value, task.current, task.total) == ("Album", "SUCCESS", 2, 2)
+
+
+def test_the_testing_example_passes(recorded_events: RecordedEvents) -> None:
+    names = run(f"{blocks('python')[0]}\n{blocks('python')[3]}", "readme_testing")
+
+    names["test_the_user_sees_the_film_being_encoded"](recorded_events)
 
 
 def wait_for_the_end(jobpush: JobPush, user_id: str) -> list[Any]:

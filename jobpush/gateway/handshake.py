@@ -77,12 +77,11 @@ def ensure_allowed_origin(config: Config) -> None:
     origin = request.headers.get("Origin")
     if origin is None or "*" in config.allowed_origins:
         return
-    if config.allowed_origins:
-        is_allowed = _normalized(origin) in map(_normalized, config.allowed_origins)
-    else:
-        # The scheme is left out: behind a proxy that ends TLS we don't know ours.
-        scheme, host = _normalized(origin)
-        is_allowed = bool(host) and host == _without_default_port(scheme, request.host.lower())
+    scheme, host = _normalized(origin)
+    # The scheme is left out: behind a proxy that ends TLS we don't know ours. The host's own is allowed beside those
+    # that are listed, for some clients that are no browsers (Pysher) name the host they connect to.
+    is_own = bool(host) and host == _without_default_port(scheme, request.host.lower())
+    is_allowed = is_own or (scheme, host) in map(_normalized, config.allowed_origins)
     if not is_allowed:
         raise NotAuthorized(f"Origin {origin[:100]} is not allowed")
 

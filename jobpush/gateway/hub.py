@@ -24,6 +24,7 @@ from .connection import READING, Connection
 from .joins import Joins
 from .lease import Lease
 from .loop import Loop
+from .lost import LostTasks
 from .rosters import Rosters
 from .topics import Topics
 from .watchlists import Watchlists
@@ -75,7 +76,7 @@ class Hub:
         self._link = CommandLink(
             self.loop,
             config.redis_url,
-            scripts=(*commands.scripts, *Lease.scripts(config)),
+            scripts=(*commands.scripts, *Lease.scripts(config), *LostTasks.scripts(config)),
             on_up=self._on_link_up,
         )
         self._subscriber = Subscriber(
@@ -97,6 +98,7 @@ class Hub:
         self._census = Census(self.loop, self._link, self._lease, config)
         self._rosters = Rosters(self.loop, self._link, self._lease, self._topics)
         self.watchlists = Watchlists(self.loop, self._link, self._lease, self._topics)
+        self._lost_tasks = LostTasks(self.loop, self._link, config)
         self.joins = Joins(self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters)
         #: By descriptor, in slices for the tick.
         self._connections: list[dict[int, Connection]] = [{} for _ in range(_SLICES)]
@@ -181,6 +183,7 @@ class Hub:
         self._subscriber.start()
         self._lease.start()
         self._tick()
+        self._lost_tasks.start()
         try:
             self.loop.run()
         finally:
@@ -188,6 +191,7 @@ class Hub:
 
     def _on_link_up(self) -> None:
         self._lease.on_link_up()
+        self._lost_tasks.on_link_up()
         self.joins.on_link_up()
 
     def _on_held(self, has_lost_data: bool) -> None:

@@ -30,6 +30,9 @@ _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
 #: A header that no form and no link of a foreign page can send.
 _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 
+#: Members of a workflow that are sent at once.
+_CHILDREN = 100
+
 pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../static", static_url_path="/static")
 
 
@@ -175,6 +178,16 @@ def task(task_id: str) -> Response:
     state = current_gateway()
     _ensure_own_task(state, task_id)
     return jsonify(state.store.task(task_id).to_wire())
+
+
+@pages.get("/tasks/<task_id>/children")
+def children(task_id: str) -> Response:
+    """Snapshots of the members of one that is a workflow, ``?start=&limit=``: a page of them, in order."""
+    state = current_gateway()
+    _ensure_own_task(state, task_id)
+    start, limit = request.args.get("start", 0, type=int), request.args.get("limit", _CHILDREN, type=int)
+    events = state.store.children(task_id, start=max(0, start), limit=min(max(0, limit), _CHILDREN))
+    return jsonify(children=[event.to_wire() for event in events])
 
 
 @pages.post("/tasks/<task_id>/cancel")

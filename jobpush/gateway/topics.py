@@ -176,11 +176,12 @@ class Topics:
             return
         if message.stream_id is not None:
             topic.position = message.stream_id
-        for channel in topic.whole.values():
-            if channel.roster is None or not message.seq:
-                self._note(channel, message)
-            elif channel.roster.hear(message):
-                self._note_member(channel, message)
+        if message.stream_id is not None or not message.is_snapshot:  # else it is of a member of a workflow
+            for channel in topic.whole.values():
+                if channel.roster is None or not message.seq:
+                    self._note(channel, message)
+                elif channel.roster.hear(message):
+                    self._note_member(channel, message)
         if topic.tasks:
             of_task = topic.tasks.get(message.task_id)
             if of_task is not None:

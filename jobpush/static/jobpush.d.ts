@@ -52,6 +52,10 @@ export interface TaskEvent {
   readonly eta?: number | null;
   /** 1 for the first try. */
   readonly attempt?: number;
+  /** How many tries there may be; `null`: no limit, or not known. */
+  readonly max_attempts?: number | null;
+  /** Unix seconds at which a task that waits for its time will run: a retry, an ETA or a countdown; `null`: at once. */
+  readonly run_at?: number | null;
   /** Unix seconds, as are the next two. */
   readonly created_at?: number;
   readonly started_at?: number | null;
@@ -176,8 +180,15 @@ export const strings: Record<TaskState, string> & {
   number(number: number): string;
   amount(current: number, total: number): string;
   rate(perSecond: number): string;
+  duration(seconds: number): string;
   left(seconds: number): string;
-  attempt(attempt: number): string;
+  /** How long a task has waited for a worker. */
+  waited(seconds: number): string;
+  /** What runs within the hour; ticks. */
+  startsIn(seconds: number): string;
+  startsAt(date: Date): string;
+  /** The attempt under way, or the one to come; `max` may be unknown. */
+  attempt(attempt: number, max?: number | null): string;
 };
 
 /**

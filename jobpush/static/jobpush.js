@@ -8,7 +8,7 @@ const LOCAL_STEP = 2 ** -20;
 /** For any answer; a connection that holds so long is a stable one. */
 const PATIENCE_MS = 10_000;
 const MAX_BACKOFF_MS = 30_000;
-/** So many sockets in a row that never opened are blocked on the way. */
+/** Sockets in a row that never opened. */
 const BLOCKED_AFTER = 2;
 const SOCKET_RETRY_MS = 300_000;
 const NOTE_DELAY_MS = 1500;
@@ -35,11 +35,15 @@ export const strings = {
   number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
   amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
   rate: (rate) => `${strings.number(rate)}/s`,
-  left: (seconds) => {
-    if (seconds < 60) return `${Math.ceil(seconds)} s left`;
-    return seconds < 3600 ? `${Math.round(seconds / 60)} min left` : `${strings.number(seconds / 3600)} h left`;
+  duration: (seconds) => {
+    if (seconds < 60) return `${Math.ceil(seconds)} s`;
+    return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${strings.number(seconds / 3600)} h`;
   },
-  attempt: (attempt) => `attempt ${attempt}`,
+  left: (seconds) => `${strings.duration(seconds)} left`,
+  waited: (seconds) => `for ${strings.duration(seconds)}`,
+  startsIn: (seconds) => `starts in ${strings.duration(seconds)}`,
+  startsAt: (date) => `starts at ${date.toLocaleString()}`,
+  attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
 };
 
 /** @type {typeof import("./jobpush.d.ts").fold} */
@@ -61,7 +65,6 @@ const parse = (text) => {
   }
 };
 
-/** Pusher protocol 7 over a WebSocket, else server-sent events, else one GET of snapshots. */
 class Connection {
   #key;
   #root;
@@ -225,7 +228,7 @@ class Connection {
   #retry(leastMs = 0, isSoon = false) {
     const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
     this.#setState("reconnecting");
-    // All random: a lost gateway's browsers must not return in one moment.
+    // All random: not all browsers may return in one moment.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
   }
 
@@ -238,7 +241,7 @@ class Connection {
     transport.close();
   }
 
-  /** One timer: for the handshake, then for silence, then for the next try. */
+  /** One timer: only one thing is awaited at a time. */
   #after(delayMs, run) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(run, delayMs);
@@ -325,7 +328,7 @@ class Connection {
   #join(name) {
     // A stream has its channels in its address.
     if (this.#transport && !this.#transport.send) return this.#after(0, () => this.#openEvents());
-    // The gateway knows its user's own channels; other closed ones need a signature.
+    // A user's own channels need no signature.
     const subscription = this.#subscriptions.get(name);
     const isClosed = /^(private-(?!user-|task-)|presence-)/.test(name);
     if (isClosed || subscription.isSigned) this.#joinSigned(name, subscription);
@@ -392,12 +395,12 @@ class Connection {
   }
 }
 
-// Shared by the page, not the module: a script under two addresses is two modules.
+// Of the page: a script under two addresses is two modules.
 /** @type {typeof import("./jobpush.d.ts").connect} */
 export const connect = (options) =>
   (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
 
-// Strict policies refuse style tags, not this. (Node, for tests, has neither.)
+// Strict policies refuse style tags, not this.
 const sheet = globalThis.CSSStyleSheet && new CSSStyleSheet();
 sheet?.replaceSync(`
 :host {
@@ -416,7 +419,6 @@ sheet?.replaceSync(`
   padding: .75rem 1rem;
   border: 1px solid var(--_border);
   border-radius: var(--jobpush-radius, .625rem);
-
   background: var(--jobpush-background, light-dark(#fff, #1c2026));
 }
 [part~=pending], [part~=received], [part~=revoked] { --_tone: var(--_muted) }
@@ -471,7 +473,9 @@ const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };
 
-const isFinal = ({ state }) => ["SUCCESS", "FAILURE", "REVOKED", "LOST"].includes(state);
+const isFinal = ({ state }) => /SUCCESS|FAILURE|REVOKED|LOST/.test(state);
+
+const isWaiting = ({ state }) => /PENDING|RECEIVED|RETRY/.test(state);
 
 const titleOf = (task) => task.title || task.name || task.task_id;
 
@@ -482,13 +486,23 @@ const percentOf = ({ state, percent, current, total }) => {
   return percent ?? (total > 0 ? (100 * current) / total : null);
 };
 
+const waitText = ({ run_at, created_at, state }) => {
+  const now = Date.now() / 1000;
+  if (run_at > now + 3600) return strings.startsAt(new Date(run_at * 1000));
+  if (run_at > now) return strings.startsIn(run_at - now);
+  return state !== "RETRY" && now > created_at + 1 && strings.waited(now - created_at);
+};
+
 const detailText = (task) => {
+  const { state, current, total } = task;
   const percent = percentOf(task);
-  const isMoving = task.state === "PROGRESS";
+  const isMoving = state === "PROGRESS";
+  const attempt = task.attempt + (state === "RETRY"); // the one to come
   const details = [
-    task.attempt > 1 && strings.attempt(task.attempt),
+    isWaiting(task) && waitText(task),
+    attempt > 1 && strings.attempt(attempt, task.max_attempts),
     percent != null && strings.percent(percent),
-    task.total > 0 && strings.amount(task.current ?? 0, task.total),
+    total > 0 ? strings.amount(current ?? 0, total) : current > 0 && strings.number(current),
     isMoving && task.rate > 0 && strings.rate(task.rate),
     isMoving && task.eta > 0 && strings.left(task.eta),
   ];
@@ -548,6 +562,7 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #cards = new Map();
   #isScheduled = false;
   #noteTimer;
+  #ticker;
   #note = make("div", "connection");
   #list = make("div", "list");
   #empty = make("slot", "empty", { name: "empty", textContent: strings.empty });
@@ -618,18 +633,21 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     }
     this.#empty.hidden = shown.length || this.#connection.state !== "connected";
     const news = shown.flatMap((task, index) => this.#show(task, this.#list.children[index]));
+    clearTimeout(this.#ticker);
+    // No frames, no ticks in a hidden tab.
+    if (shown.some(isWaiting)) this.#ticker = setTimeout(requestAnimationFrame, 1000, () => this._refresh());
     if (news.length) this.#live.textContent = news.join(". ");
   }
 
-  /** Returns what to announce; nothing of what is new to the page. */
+  /** Returns what to announce. */
   #show(task, place) {
     const id = task.task_id;
     const card = this.#cards.get(id) ?? new Card((task) => this.#cancel(task));
     const before = card.task;
     this.#cards.set(id, card);
     if (card.node !== place) this.#list.insertBefore(card.node, place);
+    if (before !== task || isWaiting(task)) card.update(task);
     if (before === task) return [];
-    card.update(task);
     this.#tell("update", task);
     if (isFinal(task) && (before?.state !== task.state || before.attempt !== task.attempt)) {
       this.#tell(task.state === "SUCCESS" ? "success" : "failure", task);
@@ -693,7 +711,7 @@ export class JobpushProgress extends TaskElement {
     if (this.connection) this.connection = this.connection;
   }
 
-  /** Others' tasks are not in `connection.tasks`. One task's channel is in order by itself. */
+  /** Others' tasks are not in `connection.tasks`. */
   _listen() {
     if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
     const channel = this.connection.subscribe("private-task-" + this.taskId);

@@ -2,5 +2,6 @@
 
 from .cancels import CancelFeed
 from .store import Published, Receipt, Store, TaskWrite
+from .workflows import Membership, WorkflowPlan
 
-__all__ = ["CancelFeed", "Published", "Receipt", "Store", "TaskWrite"]
+__all__ = ["CancelFeed", "Membership", "Published", "Receipt", "Store", "TaskWrite", "WorkflowPlan"]

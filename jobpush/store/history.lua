@@ -4,6 +4,7 @@
 -- Returns {position, resumed (1 all that was missed, 0 snapshots), messages}: whoever has the messages has
 -- everything up to the position.
 local kind, since = ARGV[1], ARGV[2]
+if kind == 'task' and redis.call('HEXISTS', KEYS[3], 'workflow') == 1 then since = '' end  -- it is in no history
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local floor = redis.call('GET', KEYS[2])
 if not newest and not floor then
@@ -25,11 +26,10 @@ end
 
 local messages = {}
 local function add_snapshot(key, task_id)
-  local task = redis.call('HMGET', key, 'seq', 'state', 'at', 'tail', 'cancel', 'rank', 'id')
-  if not task[1] then return false end
-  local header = task_header(task_id, task[1], 1)
-  local members = task_members(task[1], task[2], task[3], task[4], task[5] and tonumber(task[6]) < TERMINAL)
-  messages[#messages + 1] = {task[7], task[7] .. ' ' .. header .. '\n' .. members}
+  local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'moment', 'tail', 'cancel', 'rank', 'id'})
+  if not task.seq then return false end
+  local header = task_header(task_id, task.seq, 1)
+  messages[#messages + 1] = {task.id, task.id .. ' ' .. header .. '\n' .. task_members(task)}
   return true
 end
 

@@ -58,18 +58,54 @@ class Keys:
         """Hash with the snapshot of a task."""
         return self.task_prefix(topic) + escape_id(task_id)
 
+    def of_task(self, topic: Topic, task_id: str) -> tuple[str, ...]:
+        """What a script needs that changes a task; see ``lifecycle.lua``."""
+        return (
+            self.task(topic, task_id),
+            self.tasks(topic),
+            self.topic(topic),
+            self.stream(topic),
+            self.floor(topic),
+        )
+
     def task_prefix(self, topic: Topic) -> str:
         """What the keys of a user's tasks begin with."""
         return f"{self.prefix}:{{{topic}}}:task:"
+
+    def workflow(self, topic: Topic, task_id: str) -> str:
+        """Hash with what the members of a workflow have done, see ``workflow.lua``."""
+        return self.task(topic, task_id) + ":workflow"
+
+    def children(self, topic: Topic, task_id: str) -> str:
+        """List of the ids (escaped) of a workflow's members, as they appeared."""
+        return self.task(topic, task_id) + ":members"
 
     def owner(self, task_id: str) -> str:
         """The escaped id of the user whose task it is."""
         return f"{self.prefix}:owner:{escape_id(task_id)}"
 
+    def stages(self, task_name: str) -> str:
+        """Hash of the stages of a task to the seconds that they took in earlier runs; by Celery's name of the task."""
+        return f"{self.prefix}:stages:{escape_id(task_name)}"
+
     @property
     def gateways(self) -> str:
         """Sorted set of gateway ids, by the time at which their lease ends."""
         return f"{self.prefix}:gateways"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set of worker ids, by the time at which their lease ends."""
+        return f"{self.prefix}:workers"
+
+    def worker_claims(self, worker_id: str) -> str:
+        """Set of the deliveries that a worker has, as :class:`~jobpush.store.leases.Claim` writes them."""
+        return self.worker_claims_prefix + worker_id
+
+    @property
+    def worker_claims_prefix(self) -> str:
+        """What the keys of all those sets begin with."""
+        return f"{self.prefix}:worker-claims:"
 
     @property
     def epoch(self) -> str:

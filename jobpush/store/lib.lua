@@ -2,6 +2,16 @@
 --   topic (pub/sub), stream (history), floor (the history holds every event after this id), and its own snapshots.
 -- A message is "<stream id> <task id or -> <seq> <final> <excluded socket or ->\n<members of the frame>".
 
+-- Rank of the states that nothing overwrites; see lifecycle.py.
+local TERMINAL = 6
+
+-- Some fields of a hash as a table; those that are not there are false.
+local function read_fields(key, names)
+  local fields = {}
+  for index, value in ipairs(redis.call('HMGET', key, unpack(names))) do fields[names[index]] = value end
+  return fields
+end
+
 -- Append to the history and publish, under one id.
 local function announce(topic, stream, floor, header, members, size, ttl)
   local id = redis.call('XADD', stream, '*', 'h', header, 'm', members)
@@ -16,10 +26,11 @@ local function announce(topic, stream, floor, header, members, size, ttl)
   return id
 end
 
--- The members of a task's frame: the event's data as a JSON string within JSON.
-local function task_members(seq, state, at, tail, cancelling)
-  return '"event":"jobpush:task","data":"{\\"seq\\":' .. seq .. ',\\"state\\":\\"' .. state .. '\\",\\"at\\":' .. at
-    .. ',' .. tail .. (cancelling and ',\\"cancelling\\":true}"' or '}"')
+-- The members of a task's frame: the event's data as a JSON string within JSON. moment and tail are made by Python.
+local function task_members(task)
+  return '"event":"jobpush:task","data":"{\\"seq\\":' .. task.seq .. ',\\"state\\":\\"' .. task.state
+    .. '\\",\\"at\\":' .. task.at .. ',\\"attempt\\":' .. task.attempt .. ',' .. task.moment .. ',' .. task.tail
+    .. ((task.cancel and tonumber(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
 end
 
 local function task_header(task_id, seq, final)
@@ -33,5 +44,3 @@ local function is_before(a, b)
   a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
   return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
 end
-
-local TERMINAL = 6

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from ..events import TaskEvent
+
 #: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.
 COMMAND = b"!"
 
@@ -55,3 +57,9 @@ def read_event(members: bytes) -> tuple[str, Any]:
         return frame["event"], json.loads(frame["data"])
     except json.JSONDecodeError:
         return frame["event"], frame["data"]
+
+
+def read_task(payload: bytes) -> TaskEvent:
+    """The event of a message about a task."""
+    _, _, members = payload.partition(b"\n")
+    return TaskEvent.from_wire(read_event(members)[1])

@@ -1,35 +1,50 @@
--- Store the snapshot of a task and publish its event, in one step; or refuse what is older than what is stored.
--- KEYS: task, tasks, topic, stream, floor
--- ARGV: task id (escaped), state, rank, final (1: never conflated), run, attempt, at, last seq the publisher knows,
---       tail, ttl, tasks to list, history size, history ttl
--- Returns {status, seq, cancelled}: status 1 stored, 0 refused as stale, -1 refused because the task is cancelled.
-local task_id, state, rank = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local run, attempt = tonumber(ARGV[5]), tonumber(ARGV[6])
-local stored = redis.call('HMGET', KEYS[1], 'seq', 'rank', 'run', 'attempt', 'cancel', 'state')
-local seq, cancelled = tonumber(stored[1] or 0), stored[5]
+-- Store the snapshot of a task and publish its event, in one step; or refuse it, as lifecycle.lua says.
+-- ARGV: task id (escaped), state, rank, pinned (1: never conflated), run, number, delivery, handed over (1 or 0), at,
+--       last seq the publisher knows, moment, tail, ttl, tasks to list, history size, history ttl, and of the member of
+--       a workflow the workflow's id (escaped) and its place in it ("<branch> <planned> <weight or -> <name>"), else '',
+--       then the moment of an attempt that this one ends
+-- Returns {status, seq, cancelled, untold}: status 1 stored, 0 refused as stale, -1 refused because the task is
+-- cancelled; untold 1 if its workflow has something left to tell.
+local task_id, ttl = ARGV[1], tonumber(ARGV[13])
+local word = {state = ARGV[2], rank = tonumber(ARGV[3]), run = tonumber(ARGV[5]), number = tonumber(ARGV[6]),
+  delivery = ARGV[7]}
+local stored = read_task()
+if stored and word.run == 0 then word.run = stored.run end  -- published by somebody who does not stamp the time
+local is_known = stored and stored.run == word.run  -- else the same task id is published anew
+local cancel = is_known and stored.cancel
+local workflow, membership = stored and stored.workflow, stored and stored.membership
+if ARGV[17] ~= '' then workflow, membership = ARGV[17], ARGV[18] end
+if workflow and is_workflow_cancelled(task_id, workflow) then cancel = ARGV[9] end
 
-if stored[1] then
-  local stored_rank, stored_run, stored_attempt = tonumber(stored[2]), tonumber(stored[3]), tonumber(stored[4])
-  if run == 0 then run = stored_run end  -- published by somebody who does not stamp the time
-  if run < stored_run then return {0, seq, 0} end
-  if run > stored_run then
-    cancelled = false  -- the same task id, published anew
-    redis.call('HDEL', KEYS[1], 'cancel')
-  elseif stored_rank == TERMINAL
-      or attempt < stored_attempt
-      or (attempt == stored_attempt and rank < stored_rank and stored[6] ~= 'LOST') then
-    return {0, seq, cancelled and 1 or 0}
-  end
+local attempt = attempt_of(stored, word)
+local seq = stored and stored.seq or 0
+if not attempt then return {0, seq, cancel and 1 or 0, 0} end
+if cancel and word.state == 'STARTED' then return {-1, seq, 1, 0} end
+
+local is_same_attempt = is_known and attempt == stored.attempt
+local delivery = word.delivery
+if delivery == '' and is_same_attempt then delivery = stored.delivery end
+if is_known and not is_same_attempt and task_has_begun(stored) then
+  -- No attempt is left without an end: whoever runs the next one knows that this one will not come to any.
+  local ended = (word.number > stored.number or stored.handed_over == '1') and 'RETRY' or 'LOST'
+  stored.state, stored.rank, stored.at, stored.moment = ended, ended == 'RETRY' and RETRY or LOST, ARGV[9], ARGV[19]
+  tell_task(stored, task_id, 1, ARGV[15], ARGV[16])
+  seq = stored.seq
 end
-if cancelled and state == 'STARTED' then return {-1, seq, 1} end
-
-seq = math.max(seq, tonumber(ARGV[8])) + 1  -- the larger, for Redis may have come back empty
-local members = task_members(seq, state, ARGV[7], ARGV[9], cancelled and rank < TERMINAL)
-local id = announce(KEYS[3], KEYS[4], KEYS[5], task_header(task_id, seq, ARGV[4]), members, ARGV[12], ARGV[13])
-redis.call('HSET', KEYS[1], 'seq', seq, 'state', state, 'rank', rank, 'run', run, 'attempt', attempt,
-  'at', ARGV[7], 'tail', ARGV[9], 'id', id)
-redis.call('EXPIRE', KEYS[1], ARGV[10])
-redis.call('ZADD', KEYS[2], run, task_id)
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[11])
-if redis.call('TTL', KEYS[2]) < tonumber(ARGV[10]) then redis.call('EXPIRE', KEYS[2], ARGV[10]) end
-return {1, seq, cancelled and 1 or 0}
+if stored and not is_known then redis.call('HDEL', KEYS[1], 'cancel') end
+local untold = tell_task({
+  seq = math.max(seq, tonumber(ARGV[10])),  -- the larger, for Redis may have come back empty
+  state = word.state, rank = word.rank, attempt = attempt, at = ARGV[9], moment = ARGV[11], tail = ARGV[12],
+  cancel = cancel, workflow = workflow, membership = membership,
+}, task_id, ARGV[4], ARGV[15], ARGV[16])
+redis.call('HSET', KEYS[1], 'run', word.run, 'number', word.number, 'delivery', delivery,
+  'superseded', is_known and superseded_by(stored, word) or '', 'handed_over', ARGV[8], 'tail', ARGV[12])
+redis.call('EXPIRE', KEYS[1], ttl)
+if workflow then
+  redis.call('HSET', KEYS[1], 'workflow', workflow, 'membership', membership)
+else
+  redis.call('ZADD', KEYS[2], word.run, task_id)
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[14])
+  if redis.call('TTL', KEYS[2]) < ttl then redis.call('EXPIRE', KEYS[2], ttl) end
+end
+return {1, math.max(seq, tonumber(ARGV[10])) + 1, cancel and 1 or 0, untold}

@@ -28,6 +28,11 @@ def load(*names: str) -> Script:
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
+def load_of_task(name: str) -> Script:
+    """A script that changes a task: in front of it the machine of a task's life, and the bar of its workflow."""
+    return load("workflow", "lifecycle", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of a script: its keys, then its other arguments."""

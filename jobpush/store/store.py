@@ -4,7 +4,7 @@ What jobpush keeps in Redis, and what it promises about it.
 - Storing the snapshot of a task and publishing its event are one step, seen by all in one order.
 - Live delivery is at most once; resuming from an event's ``id`` makes it exact while the history reaches back.
 - ``seq`` counts from 1 per task, and goes on from the larger of what Redis and the publisher know.
-- Within one run of a task nothing overwrites SUCCESS, FAILURE or REVOKED.
+- Within one attempt of a task nothing overwrites SUCCESS, FAILURE or REVOKED: see :mod:`jobpush.lifecycle`.
 - All is bounded and expires: see :class:`jobpush.config.Config`.
 
 This client blocks; the gateway's hub speaks to the same keys through :mod:`jobpush.store.subscriber`.
@@ -27,16 +27,23 @@ from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_
 from ..config import Config
 from ..errors import ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
+from .endings import end_call
 from .keys import Keys
+from .leases import Claim, WorkerLeases
 from .live import ask_live_gateways, read_live_gateways
-from .message import read_event, read_message
-from .scripts import Call, Command, load, run
+from .message import read_task
+from .scripts import Call, Command, load, load_of_task, run
+from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Entries of the stream of cancel requests that are kept; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
+#: Members of a workflow that are read in one round trip.
+_CHILDREN_AT_ONCE = 500
+#: Seconds that what was learned of a task's stages outlives its last success.
+_STAGES_TTL = 30 * 86_400
 
 
 class Outcome(IntEnum):
@@ -57,21 +64,37 @@ class TaskWrite:
         event: What happened; its ``seq`` is the last one that the publisher knows of (0: none).
         is_pinned: Whether readers must not skip it: the first and the last of an attempt.
         ttl: Seconds that the snapshot lives; ``None``: as configured.
+        delivery: Which stay of the message with a worker says it, see :mod:`jobpush.lifecycle`; empty: not known.
+        worker: Who has the message: it is claimed for it with RECEIVED and STARTED, and no longer with the end of the
+            attempt; empty: nobody who could be found dead.
+        is_handed_over: Whether the task has put another in its place, which goes on with its bar.
+        membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
+        plan: What is known of the workflow that begins with the event; ``None``: it is an event like any other.
     """
 
     user_id: str
     event: TaskEvent
     is_pinned: bool = False
     ttl: int | None = None
+    delivery: str = ""
+    worker: str = ""
+    is_handed_over: bool = False
+    membership: Membership | None = None
+    plan: WorkflowPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of an event: its ``seq`` (the stored one's if it was refused), and whether a cancel was asked."""
+    """
+    What became of an event: its ``seq`` (the stored one's if it was refused), and whether a cancel was asked.
+
+    ``has_untold_workflow``: the workflow told something a moment ago, so :meth:`Store.tell_workflows` is to tell this.
+    """
 
     outcome: Outcome
     seq: int
     is_cancelled: bool
+    has_untold_workflow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +166,63 @@ class Store:
             InvalidData: If the data of an event has no JSON form; nothing was sent then.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
         """
+        return self._publish(writes)[0]
+
+    def _publish(
+        self, writes: Sequence[TaskWrite], commands: Sequence[Command] = ()
+    ) -> tuple[list[Published], list[Any]]:
+        """Publish, and run ``commands`` on the same way; the replies to both."""
         calls = [self._publish_call(write) for write in writes]
         # With every event, for Redis may have come back empty, and it is to live as long as the snapshot.
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
         ]
-        replies = self.run(calls, owners)
-        return [Published(Outcome(status), seq, bool(flag)) for status, seq, flag in replies[: len(calls)]]
+        claims = [command for write in writes for command in self._claim_commands(write)]
+        begins = [command for write in writes for command in self._begin_commands(write)]
+        replies = self.run(calls, [*begins, *owners, *claims, *commands])
+        return [_published(reply) for reply in replies[: len(calls)]], replies[len(replies) - len(commands) :]
+
+    def start(self, write: TaskWrite) -> tuple[Published, dict[str, float]]:
+        """
+        Publish that a task starts, and ask how long its stages took before, in one round trip.
+
+        Returns:
+            What became of the event, and the seconds that :meth:`learn` was given for the task's name.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        (published,), (stages,) = self._publish([write], [("HGETALL", self.keys.stages(write.event.name))])
+        return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
+
+    def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
+        """Keep how long the stages of a task took, in place of what was kept of it."""
+        key = self.keys.stages(task_name)
+        with store_errors(), self._client.pipeline() as pipeline:
+            pipeline.delete(key)
+            pipeline.hset(key, mapping={name: f"{value:.3f}" for name, value in seconds.items()})
+            pipeline.expire(key, _STAGES_TTL)
+            pipeline.execute()
+
+    def end(self, task_id: str, state: TaskState, *, error: str | None = None, delivery: str = "") -> Published:
+        """
+        End a task on behalf of it: its event keeps all that was told last.
+
+        Args:
+            task_id: The task.
+            state: A final one. LOST is only said of what is RECEIVED, STARTED or PROGRESS.
+            error: What its user is told.
+            delivery: Which stay of the message has ended; empty for a task that waits.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        topic = user_topic(self.owner(task_id))
+        (reply,) = self.run([end_call(self.config, topic, task_id, state, error=error, delivery=delivery)])
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return _published(reply)
 
     def log(self, user_id: str, task_id: str, message: str, *, level: str, at: float) -> None:
         """Publish a line of a task's text: ``jobpush:log``, ``{"task_id", "level", "message", "at"}``."""
@@ -175,6 +248,42 @@ class Store:
         if not events:
             raise TaskNotFound(task_id)
         return events[0]
+
+    def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
+        """
+        The snapshots of the members of a workflow, in the order in which they appeared.
+
+        Args:
+            task_id: Of the workflow.
+            start: How many are left out.
+            limit: How many are read at most; ``None``: all.
+
+        Raises:
+            TaskNotFound: If nothing is stored of the workflow.
+        """
+        topic = user_topic(self.owner(task_id))
+        events: list[TaskEvent] = []
+        while limit is None or limit > 0:
+            size = _CHILDREN_AT_ONCE if limit is None else min(limit, _CHILDREN_AT_ONCE)
+            (ids,) = self.run(commands=[("LRANGE", self.keys.children(topic, task_id), start, start + size - 1)])
+            prefix = self.keys.task_prefix(topic)
+            events += self._snapshots(topic, "task", *(prefix + child.decode() for child in ids))
+            if len(ids) < size:
+                break
+            start, limit = start + size, None if limit is None else limit - size
+        return events
+
+    def tell_workflows(self, workflows: Iterable[tuple[str, str]]) -> None:
+        """
+        Have workflows tell what they have left to tell.
+
+        Args:
+            workflows: Pairs of user id and task id.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        self.run([tell_call(self.config, user_topic(user), task_id) for user, task_id in workflows])
 
     def owner(self, task_id: str) -> str:
         """
@@ -205,12 +314,13 @@ class Store:
         arguments = (
             escape_id(task_id),
             repr(time.time()),
+            TaskEvent(task_id, TaskState.REVOKED).to_moment(),
             config.final_ttl,
             config.history_size,
             config.history_ttl,
         )
-        call = Call(load("cancel"), self._task_keys(topic, task_id), arguments)
-        (state,) = self.run([call])
+        call = Call(load_of_task("cancel"), self.keys.of_task(topic, task_id), arguments)
+        state, _ = self.run([call, tell_call(config, topic, task_id)])
         if state is None:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
@@ -267,15 +377,19 @@ class Store:
             return write.ttl
         return self.config.final_ttl if write.event.state.is_final else self.config.task_ttl
 
-    def _task_keys(self, topic: Topic, task_id: str) -> tuple[str, ...]:
-        keys = self.keys
-        return (
-            keys.task(topic, task_id),
-            keys.tasks(topic),
-            keys.topic(topic),
-            keys.stream(topic),
-            keys.floor(topic),
-        )
+    def _begin_commands(self, write: TaskWrite) -> list[Command]:
+        if write.plan is None:
+            return []
+        return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
+
+    def _claim_commands(self, write: TaskWrite) -> list[Command]:
+        if not write.worker:
+            return []
+        state, leases = write.event.state, WorkerLeases(self.config)
+        claim = Claim.of(write.user_id, write.event.task_id, write.delivery)
+        if state.is_final or state is TaskState.RETRY or write.is_handed_over:
+            return [leases.drop(write.worker, claim)]
+        return [] if state is TaskState.PROGRESS else [leases.claim(write.worker, claim)]
 
     def _publish_call(self, write: TaskWrite) -> Call:
         event, config = write.event, self.config
@@ -286,15 +400,20 @@ class Store:
             int(write.is_pinned or event.state.is_final),
             repr(float(event.created_at)),
             event.attempt,
+            write.delivery,
+            int(write.is_handed_over),
             repr(float(event.at)),
             event.seq,
+            event.to_moment(),
             event.to_tail(),
             self._ttl(write),
             config.max_tasks,
             config.history_size,
             config.history_ttl,
+            *_membership_of(write),
+            TaskEvent(event.task_id, TaskState.LOST).to_moment(),
         )
-        return Call(load("publish"), self._task_keys(user_topic(write.user_id), event.task_id), arguments)
+        return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 
     def _channel_call(self, channel: str, event: str, data: object, exclude: str | None) -> Call:
         topic = topic_for(channel)
@@ -327,11 +446,11 @@ class Store:
         )
         return Call(load("trigger"), topic_keys, (header, members, config.history_size, config.history_ttl, cache_ttl))
 
-    def _snapshots(self, topic: Topic, kind: str, source: str) -> list[TaskEvent]:
-        keys = (self.keys.stream(topic), self.keys.floor(topic), source)
-        call = Call(load("history"), keys, (kind, "", self.keys.task_prefix(topic), self.config.history_ttl))
-        ((_, _, messages),) = self.run([call])
-        return [_task_of(message) for message in messages]
+    def _snapshots(self, topic: Topic, kind: str, *sources: str) -> list[TaskEvent]:
+        names = (self.keys.stream(topic), self.keys.floor(topic))
+        arguments = (kind, "", self.keys.task_prefix(topic), self.config.history_ttl)
+        replies = self.run([Call(load("history"), (*names, source), arguments) for source in sources])
+        return [read_task(message) for _, _, messages in replies for message in messages]
 
 
 def _connected_later(config: Config) -> redis.Redis:
@@ -354,9 +473,17 @@ def _connected_later(config: Config) -> redis.Redis:
         raise ConfigurationError(f"JOBPUSH_REDIS_URL is no address of a Redis; give {forms}") from None
 
 
-def _task_of(message: bytes) -> TaskEvent:
-    _, data = read_event(read_message(message).members)
-    return TaskEvent.from_wire(data)
+def _membership_of(write: TaskWrite) -> tuple[str, str]:
+    """The id of its workflow, and its place in it; empty where it is in none, or stored already."""
+    event, membership = write.event, write.membership
+    if event.root_id is None or membership is None:
+        return "", ""
+    return escape_id(event.root_id), membership.to_argument(event.name)
+
+
+def _published(reply: Sequence[int]) -> Published:
+    status, seq, *flags = reply
+    return Published(Outcome(status), seq, *map(bool, flags))
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

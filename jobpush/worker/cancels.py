@@ -14,6 +14,9 @@ from .running import RunningTask
 
 logger = logging.getLogger(__name__)
 
+#: What the user reads of a cancelled task that runs on.
+UNSTOPPABLE = "This worker can't stop a running task: it runs on until it looks"
+
 
 class RunningTasks:
     """The tracked tasks that run in this process. A thread hears of cancels, from the first task on."""
@@ -45,10 +48,17 @@ class RunningTasks:
                 del self._tasks[task.tracked.task_id]
 
     def cancel(self, task_id: str) -> None:
-        """Somebody asked for the end of a task; whether it runs here or elsewhere."""
+        """Somebody asked for the end of a task, or of the workflow it is in; whether it runs here or elsewhere."""
+        for task in list(self._tasks.values()):
+            if task_id in (task.tracked.task_id, task.tracked.root_id):
+                task.is_cancelled = True
+
+    def say_unstoppable(self, task_id: str) -> None:
+        """A cancelled task runs on, here, where only the task itself can end it: its user is to know."""
         task = self._tasks.get(task_id)
         if task is not None:
-            task.is_cancelled = True
+            task.notice = UNSTOPPABLE
+            task.mark_changed()
 
     def _listen(self) -> None:
         while True:
@@ -68,6 +78,7 @@ class RunningTasks:
 
     def _catch_up(self) -> None:
         with self._lock:
-            tasks = [(task.tracked.user_id, task.tracked.task_id) for task in self._tasks.values()]
+            tracked = [task.tracked for task in self._tasks.values()]
+        tasks = {(task.user_id, task_id) for task in tracked for task_id in (task.task_id, task.root_id) if task_id}
         for task_id in self._store.cancelled(tasks):
             self.cancel(task_id)

@@ -21,19 +21,20 @@ def track(tracking: Tracking, target: Any) -> Any:
     if isinstance(target, PromiseProxy) and not target.__evaluated__():
         # A task that Celery makes when it is first used. Asking for it now would freeze the app's settings.
         tracking.check(_function_of(target))
-        target.__then__(lambda: _track_task(tracking, target._get_current_object()))
+        target.__then__(lambda: track_task(tracking, target._get_current_object()))
         return target
     if isinstance(target, Proxy):
         target = target._get_current_object()
     if hasattr(target, "apply_async"):
         tracking.check(target.run)
-        _track_task(tracking, target)
+        track_task(tracking, target)
         return target
     tracking.check(target)
     return tracked_function(tracking, target)
 
 
-def _track_task(tracking: Tracking, task: Any) -> None:
+def track_task(tracking: Tracking, task: Any) -> None:
+    """Put the edge around the function of a task that Celery has made."""
     task.run = tracked_function(tracking, task.run)
 
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from celery import current_task
@@ -13,10 +14,11 @@ from celery.exceptions import Ignore
 
 from ..errors import TaskCancelled
 from ..events import TaskState
+from .endings import tell_unusual_end
 from .progress import current_progress, progress, running
 from .running import RunningTask
 from .runtime import Runtime
-from .tracked import TrackedTask, read_headers
+from .tracked import TrackedTask, inherit, new_delivery, read_headers
 from .tracking import Tracking, attach
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,9 @@ def tracked_function(tracking: Tracking, function: Callable[..., Any]) -> Callab
                 _tell_backend(task)
                 # A pool child does not outlive a foreign BaseException, but knows Ignore.
                 raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
+            except BaseException as exc:
+                tell_unusual_end(this, tracking, task, exc)
+                raise
 
     # Celery checks calls by getfullargspec, which does not follow __wrapped__.
     edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
@@ -86,8 +91,11 @@ def _begin(tracking: Tracking, task: Any) -> RunningTask | None:
 def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
     request = task.request
     headers = headers_of(request)
-    tracked = read_headers(headers)
+    tracked = read_headers(headers, task)
     if tracked is None:  # it runs eagerly: nobody has published it
+        parent = current_progress()
+        if parent is not None:
+            inherit(headers, parent.tracked.to_headers())
         tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:
             request.headers = dict(request.headers or {})
@@ -96,13 +104,24 @@ def _identify(tracking: Tracking, task: Any) -> TrackedTask | None:
 
 
 def _start(runtime: Runtime, request: Any, tracked: TrackedTask) -> RunningTask:
+    if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
+        tracked = replace(tracked, delivery=new_delivery())
     this = RunningTask(tracked, runtime.publisher, runtime.config)
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
+    if request.is_eager:
+        _tell_ahead(runtime, tracked)
     # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
     # so none falls in between.
-    runtime.publisher.publish_now([this.write(this.snapshot(TaskState.STARTED))])
+    runtime.publisher.start(this)
     return this
+
+
+def _tell_ahead(runtime: Runtime, tracked: TrackedTask) -> None:
+    """Tell what an eager task skips: nobody publishes it, and no worker receives it."""
+    skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
+    task_ttl = runtime.config.task_ttl
+    runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
 
 
 def _tell_backend(task: Any) -> None:

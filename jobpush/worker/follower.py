@@ -10,8 +10,9 @@ from typing import Any
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
-from ..config import Config
 from ..store import CancelFeed
+from .runtime import Runtime
+from .tracked import ROOT_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -24,24 +25,25 @@ class CancelFollower:
     The thread of a worker's parent that keeps cancelled tasks from running on.
 
     It has Celery revoke a task in this worker, so that it does not start; and terminate it after ``cancel_grace``
-    if it runs on, where the pool can do that. Celery's own command is used, addressed to this worker alone,
-    since every worker hears of every cancel.
+    if it runs on. Where the pool can't do that the user is told so: the task then ends as it ends. Celery's own
+    command is used, addressed to this worker alone, since every worker hears of every cancel.
     """
 
-    def __init__(self, consumer: Any, config: Config) -> None:
+    def __init__(self, consumer: Any, runtime: Runtime) -> None:
         """
         Args:
             consumer: Celery's, as ``worker_ready`` gives it.
-            config: The settings.
+            runtime: Of the same app.
         """
         self._app = consumer.app
         self._hostname = consumer.hostname
-        # Threads and solo have the base's, which only raises; prefork's stands on the instance.
+        # Threads, solo, and gevent of Celery 5.4 have the base's, which only raises; prefork's stands on the instance.
         terminate_job = getattr(consumer.pool.terminate_job, "__func__", None)
         self._can_terminate = terminate_job is not BasePool.terminate_job
-        self._config = config
+        self._config = runtime.config
+        self._running = runtime.running
         self._is_stopped = threading.Event()
-        #: Monotonic seconds at which a task that still runs is terminated, by its id.
+        #: Monotonic seconds at which a task is overdue that still runs, by its id.
         self._deadlines: dict[str, float] = {}
         threading.Thread(target=self._run, name="jobpush-cancels-parent", daemon=True).start()
 
@@ -58,7 +60,7 @@ class CancelFollower:
                 place, task_ids = feed.read(place, timeout=self._pause())
                 for task_id in task_ids:
                     self._revoke(task_id)
-                self._terminate_overdue()
+                self._end_overdue()
             except Exception as exc:  # of Redis or of the broker; the guard at a task's start is still there
                 logger.warning("cancelled tasks can't be revoked at the moment: %s", exc)
                 self._is_stopped.wait(self._config.retry_interval)
@@ -69,15 +71,18 @@ class CancelFollower:
         return max(0.0, min(_MAX_PAUSE, next_deadline - time.monotonic()))
 
     def _revoke(self, task_id: str) -> None:
-        if self._can_terminate:
-            self._deadlines[task_id] = time.monotonic() + self._config.cancel_grace
+        self._deadlines[task_id] = time.monotonic() + self._config.cancel_grace
         self._app.control.revoke(task_id, destination=[self._hostname])
 
-    def _terminate_overdue(self) -> None:
+    def _end_overdue(self) -> None:
         now = time.monotonic()
-        overdue = [task_id for task_id, deadline in self._deadlines.items() if deadline <= now]
-        active = {request.id for request in list(worker_state.active_requests)}
+        overdue = {task_id for task_id, deadline in self._deadlines.items() if deadline <= now}
         for task_id in overdue:
             del self._deadlines[task_id]
-            if task_id in active:
-                self._app.control.revoke(task_id, terminate=True, destination=[self._hostname])
+        for request in list(worker_state.active_requests) if overdue else ():
+            if request.id not in overdue and request.request_dict.get(ROOT_HEADER) not in overdue:
+                continue
+            if self._can_terminate:
+                self._app.control.revoke(request.id, terminate=True, destination=[self._hostname])
+            else:
+                self._running.say_unstoppable(request.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..events import TaskState
@@ -14,6 +14,8 @@ from .tracked import TrackedTask
 MAX_TASKS = 10_000
 #: Lines of text that may wait; then the oldest gives way.
 MAX_LINES = 1_000
+#: Lessons that may wait; then the oldest gives way.
+MAX_LESSONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,14 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Lesson:
+    """How long the stages of a task took, in seconds by their keys."""
+
+    task_name: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """
     The end of a task as seen by its worker's parent, who does not know how far the task was.
@@ -37,12 +47,14 @@ class Ending:
         state: A final one.
         error: What the user is told.
         tracked: The task as its message describes it, in case that the store does not know it.
+        delivery: Which stay of the message has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
     """
 
     task_id: str
     state: TaskState
     error: str | None = None
     tracked: TrackedTask | None = None
+    delivery: str = ""
 
 
 @dataclass
@@ -52,6 +64,7 @@ class Batch:
     lines: list[Line] = field(default_factory=list)
     writes: list[TaskWrite] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    lessons: list[Lesson] = field(default_factory=list)
 
 
 class Outbox:
@@ -66,11 +79,12 @@ class Outbox:
         self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self._lessons: deque[Lesson] = deque(maxlen=MAX_LESSONS)
         #: Tasks of which the newest state was given up because too many waited.
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._writes or self._endings or self._lines)
+        return bool(self._writes or self._endings or self._lines or self._lessons)
 
     def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
         """Let ``write`` wait behind what waits of its task, or with ``only_newest`` instead of that."""
@@ -91,10 +105,15 @@ class Outbox:
         """Let a line of text wait."""
         self._lines.append(line)
 
+    def add_lesson(self, lesson: Lesson) -> None:
+        """Let what a run has taught wait."""
+        self._lessons.append(lesson)
+
     def take(self, size: int) -> Batch:
-        """Take out the oldest: all lines, the events and endings of at most ``size`` tasks."""
-        batch = Batch(lines=list(self._lines))
+        """Take out the oldest: all lines and lessons, the events and endings of at most ``size`` tasks."""
+        batch = Batch(lines=list(self._lines), lessons=list(self._lessons))
         self._lines.clear()
+        self._lessons.clear()
         while self._writes and len(batch.writes) < size:
             batch.writes += self._writes.popitem(last=False)[1]
         while self._endings and not self._writes and len(batch.endings) < size:

@@ -130,7 +130,8 @@ class Progress:
         Args:
             name: Shown as the message until another is given, and as ``data["stage"]``.
             weight: Percent of the whole bar that the stage takes. The weights of all should make 100; what is more
-                is cut. ``None``: all that is left.
+                is cut. ``None``: its part of the time that earlier runs of the same task took, so that the bar goes
+                evenly; all that is left, as long as no run has succeeded.
             total: Units of the stage, as in :meth:`update`.
 
         Returns:

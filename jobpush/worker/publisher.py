@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from .breaker import CircuitBreaker
 from .forks import begin_in_children
-from .outbox import Batch, Ending, Line, Outbox
+from .outbox import Batch, Ending, Lesson, Line, Outbox
 from .running import RunningTask
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._outbox = Outbox()
         self._changed: set[RunningTask] = set()
+        #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
+        self._untold: dict[tuple[str, str], float] = {}
         self._seqs: OrderedDict[str, int] = OrderedDict()
         self._breaker = CircuitBreaker(self._config.retry_interval)
         self._is_busy = False
@@ -74,6 +76,11 @@ class Publisher:
         with self._awake():
             self._outbox.add(write, only_newest=self._breaker.is_open)
 
+    def tell_workflow(self, user_id: str, task_id: str, *, delay: float = 0.0) -> None:
+        """Have a workflow tell what it has left to tell, in so many seconds."""
+        with self._awake():
+            self._untold.setdefault((user_id, task_id), time.monotonic() + delay)
+
     def submit_ending(self, ending: Ending) -> None:
         """Publish the end of a task that runs elsewhere, with the progress that the store knows of."""
         with self._awake():
@@ -84,6 +91,28 @@ class Publisher:
         if not self._breaker.is_open:
             with self._awake():
                 self._outbox.add_line(line)
+
+    def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
+        """Keep how long the stages of a task took; not while Redis is away, there will be other runs."""
+        if seconds and not self._breaker.is_open:
+            with self._awake():
+                self._outbox.add_lesson(Lesson(task_name, seconds))
+
+    def start(self, task: RunningTask) -> None:
+        """
+        Publish that a task has started before going on; the way back brings what is known of its stages.
+
+        The task is cancelled if somebody asked for that while it waited.
+        """
+        write = task.write(task.snapshot(TaskState.STARTED))
+        if not self._breaker.is_open:
+            try:
+                result, task.learned = self._store.start(self._numbered(write))
+                self._heed(write, result)
+                return
+            except StoreError as exc:
+                self._breaker.failed(exc)
+        self.submit(write)
 
     def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
         """
@@ -128,6 +157,7 @@ class Publisher:
                 logger.warning("the process ends before its last progress could be published")
                 self._outbox = Outbox()
                 self._changed.clear()
+                self._untold.clear()
             return is_done
 
     @contextmanager
@@ -144,7 +174,7 @@ class Publisher:
             self._thread.start()
 
     def _is_idle(self) -> bool:
-        return not (self._outbox or self._changed or self._is_busy)
+        return not (self._outbox or self._changed or self._untold or self._is_busy)
 
     # -- the thread's side ---------------------------------------------------------------------------
 
@@ -157,9 +187,9 @@ class Publisher:
                     self._condition.wait(pause)
                 self._is_busy = True
                 batch = self._outbox.take(BATCH_SIZE)
-                changed = self._take_due()
+                changed, untold = self._take_due(), self._take_untold()
             try:
-                self._publish(batch, changed)
+                self._publish(batch, changed, untold)
             except Exception:  # a bug of ours; whatever it is, the next events have a chance
                 logger.exception("progress could not be published")
 
@@ -169,9 +199,10 @@ class Publisher:
             return self._breaker.seconds_to_wait()
         if self._outbox:
             return 0
-        if not self._changed:
+        due_at = min((*(task.due_at for task in self._changed), *self._untold.values()), default=None)
+        if due_at is None:
             return None
-        return 0 if self._is_flushing else min(task.due_at for task in self._changed) - time.monotonic()
+        return 0 if self._is_flushing else due_at - time.monotonic()
 
     def _take_due(self) -> list[RunningTask]:
         now = time.monotonic()
@@ -181,7 +212,14 @@ class Publisher:
             task.due_at = now + self._config.min_interval
         return due
 
-    def _publish(self, batch: Batch, changed: Sequence[RunningTask]) -> None:
+    def _take_untold(self) -> list[tuple[str, str]]:
+        now = time.monotonic()
+        due = [workflow for workflow, due_at in self._untold.items() if self._is_flushing or due_at <= now]
+        for workflow in due:
+            del self._untold[workflow]
+        return due
+
+    def _publish(self, batch: Batch, changed: Sequence[RunningTask], untold: Sequence[tuple[str, str]]) -> None:
         writes = [*batch.writes, *(task.write(task.snapshot()) for task in changed)]
         endings: Sequence[Ending] = batch.endings
         try:
@@ -189,17 +227,24 @@ class Publisher:
                 self._store.ping()
             for start in range(0, len(writes), BATCH_SIZE):
                 self._send(writes[start : start + BATCH_SIZE])
-            writes = [write for ending in endings if (write := self._ended(ending))]
-            self._send(writes)
-            writes, endings = [], []
+            writes = []
+            for ending in endings:
+                self._end(ending)
+            endings = []
+            if untold:
+                self._store.tell_workflows(untold)
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
+            for lesson in batch.lessons:
+                self._store.learn(lesson.task_name, lesson.seconds)
             self._breaker.succeeded()
             self._tell_what_was_dropped()
         except StoreError as exc:
             self._breaker.failed(exc)
             with self._condition:
                 self._outbox.put_back(writes, endings)
+                for workflow in untold:
+                    self._untold.setdefault(workflow, 0.0)
 
     def _tell_what_was_dropped(self) -> None:
         with self._condition:
@@ -207,35 +252,28 @@ class Publisher:
         if dropped:
             logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
-    def _ended(self, ending: Ending) -> TaskWrite | None:
-        """What to publish of a task that ended elsewhere; ``None`` if it is not tracked, or known to have ended."""
+    def _end(self, ending: Ending) -> None:
+        """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            user_id = self._store.owner(ending.task_id)
-            event = self._store.task(ending.task_id)
+            self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
         except TaskNotFound:
-            if ending.tracked is None:
-                return None
-            event = ending.tracked.event(TaskState.PENDING)
-            user_id = ending.tracked.user_id
-        if event.state.rank >= ending.state.rank:
-            return None
-        ended = replace(
-            event, state=ending.state, error=ending.error, at=time.time(), rate=None, eta=None, cancelling=False
-        )
-        return TaskWrite(user_id, ended, is_pinned=True)
+            if ending.tracked is not None:
+                event = ending.tracked.event(ending.state, error=ending.error)
+                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)])
 
     def _send(self, writes: Sequence[TaskWrite]) -> list[Published]:
         """Publish in one round trip, and heed what the replies say of each task."""
         if not writes:
             return []
-        numbered = [replace(write, event=replace(write.event, seq=self._last_seq(write))) for write in writes]
-        results = self._store.publish(numbered)
+        results = self._store.publish([self._numbered(write) for write in writes])
         for write, result in zip(writes, results, strict=True):
             self._heed(write, result)
         return results
 
-    def _last_seq(self, write: TaskWrite) -> int:
-        return max(write.event.seq, self._seqs.get(write.event.task_id, 0))
+    def _numbered(self, write: TaskWrite) -> TaskWrite:
+        """With the last ``seq`` that is known here, from which Redis goes on if it has forgotten."""
+        seq = max(write.event.seq, self._seqs.get(write.event.task_id, 0))
+        return replace(write, event=replace(write.event, seq=seq))
 
     def _heed(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id
@@ -244,6 +282,8 @@ class Publisher:
             self._seqs.move_to_end(task_id)
             while len(self._seqs) > MAX_SEQS:
                 self._seqs.popitem(last=False)
+        if result.has_untold_workflow and write.event.root_id is not None:
+            self.tell_workflow(write.user_id, write.event.root_id, delay=self._config.min_interval)
         if result.is_cancelled:
             self._on_cancelled(task_id)
 

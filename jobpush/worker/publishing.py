@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,14 @@ from ..store import TaskWrite
 from .edge import headers_of, running_of
 from .registry import Sending, current_sending, runtime_of, sending
 from .runtime import Runtime
-from .tracked import CREATED_HEADER, USER_HEADER, TrackedTask, eta_of, read_headers
+from .tracked import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TrackedTask, eta_of, inherit, read_headers
 from .tracking import Tracking, tracking_of
 
 #: What a user reads of a task that the broker did not take.
 NOT_QUEUED = "The task could not be queued"
+#: Celery's own, which polls until the header of a chord has ended and publishes its body: nobody's work, so it is no
+#: member of a workflow, but what it publishes is.
+CHORD_UNLOCK = "celery.chord_unlock"
 
 
 def wrap_send_task(app: Any) -> None:
@@ -53,31 +56,62 @@ def before_task_publish(
     app_runtime = runtime_of(this.app)
     if app_runtime is None or not headers or "id" not in headers:
         return  # no app of ours, or Celery's protocol 1, which has no headers
-    task = this.app.tasks.get(headers["task"])
-    tracking = tracking_of(task) if task is not None else None
     request = current_task.request if current_task else None
+    is_named = headers.get(USER_HEADER) is not None
+    if request is not None:
+        inherit(headers, headers_of(request))
+    if headers["task"] != CHORD_UNLOCK:
+        _tell_published(this, app_runtime, request, headers, body, is_named=is_named)
+    _address_errbacks(headers, body)
+
+
+def _tell_published(
+    this: Sending, runtime: Runtime, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
+) -> None:
+    """Tell the user of the task, if it has one; ``is_named``: whether the caller said who."""
+    task = this.app.tasks.get(headers["task"])
+    is_member = bool(headers.get(ROOT_HEADER))
     if task is None:
-        _publish_unknown(this, app_runtime, headers)
-    elif tracking is None:
+        if is_named or is_member:
+            _publish_unknown(this, runtime, headers)
         return
-    elif request is not None and request.id == headers["id"]:
+    tracking = tracking_of(task)
+    if tracking is None and is_member:
+        tracking = Tracking(runtime, is_for_members=True)
+    if tracking is None:
+        return
+    if request is not None and request.id == headers["id"]:
         _publish_again(this, tracking, task, request, headers, body)
     else:
-        _publish(this, tracking, task, request, headers, body)
+        _publish(this, tracking, task, headers, body)
 
 
-def _publish(
-    this: Sending, tracking: Tracking, task: Any, parent: Any, headers: MutableMapping[str, Any], body: Any
-) -> None:
-    """A task is published for the first time, by ``parent`` if a task does it."""
-    user = headers.get(USER_HEADER) or (headers_of(parent).get(USER_HEADER) if parent is not None else None)
-    tracked = tracking.identify(task, body[0], body[1], {**headers, USER_HEADER: user})
+def _address_errbacks(headers: MutableMapping[str, Any], body: Any) -> None:
+    """
+    Have the errbacks of a task know its user. Where its process dies, the worker's parent publishes them, which runs
+    no task that they could inherit from.
+    """
+    embedded = body[2]
+    if embedded.get("errbacks") and headers.get(USER_HEADER):
+        embedded["errbacks"] = [_addressed(signature, headers) for signature in embedded["errbacks"]]
+
+
+def _addressed(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, Any]:
+    options = signature.get("options") or {}
+    own = dict(options.get("headers") or {})
+    inherit(own, headers)
+    return {**signature, "options": {**options, "headers": own}}  # a copy: the caller may use it for other users
+
+
+def _publish(this: Sending, tracking: Tracking, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
+    """A task is published for the first time."""
+    tracked = tracking.identify(task, body[0], body[1], headers)
     if tracked is not None:
         _tell_pending(this, tracking.runtime, tracked, headers)
 
 
 def _publish_unknown(this: Sending, runtime: Runtime, headers: MutableMapping[str, Any]) -> None:
-    """A task whose code is not here: only the caller of ``send_task`` can say whose it is."""
+    """A task whose code is not here: only the caller of ``send_task``, or who publishes it, can say whose it is."""
     tracked = read_headers({**headers, CREATED_HEADER: time.time()})
     if tracked is not None:
         _tell_pending(this, runtime, tracked, headers)
@@ -101,6 +135,8 @@ def _publish_again(
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(tracking, sys.exc_info()[1])
         _tell(this, tracking.runtime, running.last_words(TaskState.RETRY, error=reason))
+    else:
+        running.hand_over()  # told here, for what takes its place may start before this one has ended
 
 
 def retry_reason(tracking: Tracking, exc: BaseException | None) -> str | None:
@@ -116,9 +152,10 @@ def _tell_pending(this: Sending, runtime: Runtime, tracked: TrackedTask, headers
 
 def _tell(this: Sending, runtime: Runtime, writes: Sequence[TaskWrite]) -> None:
     runtime.publisher.publish_now(writes)
-    this.withdraw = lambda: runtime.publisher.submit(_withdrawn(writes[-1]))
+    this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
 
 
-def _withdrawn(told: TaskWrite) -> TaskWrite:
+def withdrawn(told: TaskWrite) -> TaskWrite:
+    """What its user is told of a task that the broker did not take."""
     event = replace(told.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
     return TaskWrite(told.user_id, event, is_pinned=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import operator
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of
 from ..store import TaskWrite
 from .outbox import Line
 from .rate import RateEstimator
+from .stages import Stages
 from .tracked import TrackedTask
 
 if TYPE_CHECKING:
@@ -44,14 +44,18 @@ class RunningTask:
         "data",
         "is_changed",
         "is_cancelled",
+        "is_handed_over",
         "error",
+        "notice",
         "due_at",
         "tracked",
+        "learned",
         "_publisher",
         "_config",
         "_started_at",
         "_rate",
-        "_span",
+        "_pace",
+        "_stages",
         "_percent",
         "_amounts",
         "_complaints",
@@ -64,17 +68,22 @@ class RunningTask:
         self.data: Mapping[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
+        self.is_handed_over = False
         #: The error that was told last.
         self.error: str | None = None
+        #: Shown in place of the message as long as the task runs.
+        self.notice = ""
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
         self.tracked = tracked
+        #: Seconds that the stages of this task took in earlier runs.
+        self.learned: Mapping[str, float] = {}
         self._publisher = publisher
         self._config = config
         self._started_at = time.time()
-        self._rate = RateEstimator()
-        #: Percent of the bar before the stage that runs, and of that stage; ``None`` before the first stage.
-        self._span: tuple[float, float] | None = None
+        #: Of units, and of percent of the time of all stages.
+        self._rate, self._pace = RateEstimator(), RateEstimator()
+        self._stages: Stages | None = None
         self._percent: float | None = None
         self._amounts: tuple[float, float | None] = (0, None)
         self._complaints: set[str] = set()
@@ -91,22 +100,23 @@ class RunningTask:
         self.data = {**self.data, **data}
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
-        """End the stage before and begin another; ``weight`` is in percent, ``None`` for what is left."""
-        before = sum(self._span or (0.0,))
-        left = max(0.0, 100.0 - before)
+        """End the stage before and begin another; ``weight`` is in percent, ``None`` for what was learned of it."""
+        stages = self._stages or Stages(self.learned)
         # In this order a reader in between sees less, which the guard in _overall_percent evens out.
         self.current, self.total, self.message = 0, total, name
-        if weight is None or not weight >= 0:  # NaN is neither
-            weight = left
-        self._span = (before, min(weight, left))
-        self._rate.reset()
+        stages.begin(name, weight, time.monotonic())
+        self._stages = stages
+        # The publisher's thread may be reading the old ones.
+        self._rate = RateEstimator()
+        if not stages.is_learned:
+            self._pace = RateEstimator()
         self.add_data({"stage": name})
         self.mark_changed()
 
     def end_stage(self) -> None:
         """Count the stage that runs as complete."""
-        if self._span is not None:
-            self._span = (sum(self._span), 0.0)
+        if self._stages is not None:
+            self._stages.end(time.monotonic())
             self.mark_changed()
 
     def log(self, message: str, *, level: str, at: float) -> None:
@@ -124,8 +134,21 @@ class RunningTask:
             self.add_data({"result": result})
 
     def finish(self, state: TaskState, *, error: str | None = None) -> None:
-        """Have the end of the attempt published, with all that the task has said."""
+        """Have the end of the attempt published, with all that the task has said, and what is learned from it."""
+        if self._stages is not None and state is TaskState.SUCCESS:
+            self._publisher.learn(self.tracked.name, self._stages.lesson(time.monotonic()))
         self._publisher.finish(self, self.last_words(state, error=error))
+
+    def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
+        """Publish the end of the attempt before going on, for then it may be too late."""
+        self._publisher.publish_now(self.last_words(state, error=error))
+
+    def hand_over(self) -> None:
+        """Let another task that takes the place of this one go on with its bar. Twice does no harm."""
+        if not self.is_handed_over:
+            self.is_handed_over = True
+            state = TaskState.PROGRESS if self.is_changed or self.due_at else TaskState.STARTED
+            self._publisher.publish_now([self.write(self.snapshot(state))])
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
@@ -142,15 +165,13 @@ class RunningTask:
         percent = self._overall_percent(current, total, state)
         rate = eta = None
         if not state.is_final:
-            self._rate.add(current, time.monotonic())
-            rate = self._rate.rate
-            eta = self._eta(percent, total, rate)
+            rate, eta = self._outlook(current, total, time.monotonic())
         return replace(
             self.tracked.event(state, error=error),
             current=current,
             total=total,
             percent=percent,
-            message=self._text(),
+            message=self._text() if state.is_final or not self.notice else self.notice,
             rate=rate,
             eta=eta,
             started_at=self._started_at,
@@ -159,7 +180,8 @@ class RunningTask:
 
     def write(self, event: TaskEvent) -> TaskWrite:
         """What the store is to keep of an event of this task."""
-        return self.tracked.write(event, task_ttl=self._config.task_ttl)
+        write = self.tracked.write(event, task_ttl=self._config.task_ttl)
+        return replace(write, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
         try:
@@ -170,19 +192,32 @@ class RunningTask:
         return self._amounts
 
     def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
-        if self._span is None or state is TaskState.SUCCESS:
+        if self._stages is None or state is TaskState.SUCCESS:
             return percent_of(current, total, state)
-        before, weight = self._span
-        percent = round(before + weight * (percent_of(current, total, state) or 0.0) / 100, 2)
+        percent = round(self._stages.bar.at(current / total if total else 0.0), 2)
         self._percent = max(percent, self._percent or 0.0)
         return self._percent
 
-    def _eta(self, percent: float | None, total: float | None, rate: float | None) -> float | None:
-        if percent is None or not total or not rate:
+    def _outlook(self, current: float, total: float | None, now: float) -> tuple[float | None, float | None]:
+        """Units per second, and the seconds that are left; each ``None`` while it is a guess."""
+        rate = self._rate
+        rate.add(current, now)
+        if self._stages is not None:
+            return rate.rate, self._staged_eta(self._stages, current / total if total else None, now)
+        return rate.rate, rate.seconds_left(total - current) if total else None
+
+    def _staged_eta(self, stages: Stages, fraction: float | None, now: float) -> float | None:
+        pace, span = self._pace, stages.time
+        done = max(span.at(fraction or 0.0), pace.amount)
+        # A stage without a total is seen as a whole when it has ended.
+        if fraction is not None or done > pace.amount:
+            pace.add(done, now)
+        if stages.is_open_ended:
             return None
-        weight = self._span[1] if self._span else 100.0
-        eta = (100.0 - percent) * total / (weight * rate) if weight else math.inf
-        return eta if math.isfinite(eta) else None
+        eta = pace.seconds_left(100.0 - done)
+        if eta is None or fraction is not None:
+            return eta
+        return max(eta - (now - pace.at), pace.seconds_left(100.0 - max(span.end, done)) or 0.0)
 
     def _text(self) -> str:
         try:

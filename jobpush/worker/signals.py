@@ -18,10 +18,12 @@ from ..webhooks import WebhookRelay
 from . import publishing
 from .edge import running_of
 from .follower import CancelFollower
+from .leases import WORKER_STOPPED, LeaseKeeper
 from .outbox import Ending
 from .registry import runtime_of, runtimes
-from .tracked import TrackedTask, read_headers
+from .tracked import TrackedTask, delivery_of, read_headers
 from .tracking import Tracking, tracking_of
+from .workflow import follow_all_tasks
 
 
 def connect() -> None:
@@ -36,6 +38,7 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.task_postrun: on_postrun,
+        signals.worker_init: on_worker_init,
         signals.worker_ready: on_worker_ready,
         signals.worker_shutdown: on_worker_shutdown,
         signals.worker_process_shutdown: on_process_shutdown,
@@ -47,13 +50,23 @@ def connect() -> None:
 # -- in the parent of a worker -----------------------------------------------------------------------
 
 _followers: list[CancelFollower | WebhookRelay] = []
+_keepers: list[LeaseKeeper] = []
+
+
+def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
+    """The worker knows its tasks, and has not made anything of them yet."""
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        follow_all_tasks(sender.app, runtime)
 
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
     runtime = runtime_of(sender.app)
-    if runtime is not None:
-        _followers.append(CancelFollower(sender, runtime.config))
+    if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
+        runtime.leases.start()
+        _keepers.append(runtime.leases)
+        _followers.append(CancelFollower(sender, runtime))
         relay = WebhookRelay(sender.app, runtime.config)
         relay.start()
         _followers.append(relay)
@@ -64,22 +77,28 @@ def on_worker_shutdown(**kwargs: Any) -> None:
     while _followers:
         _followers.pop().stop()
     on_process_shutdown()
+    while _keepers:  # last, for what they say of a task is the last word
+        _keepers.pop().stop()
 
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
     """The worker has the message; it may run at once, or wait for its time."""
     tracking = tracking_of(request.task) if request.task is not None else None
     tracked = _received_task(tracking, request) if tracking is not None else None
-    if tracking is None or tracked is None or _is_waiting_retry(tracked):
+    if tracking is None or tracked is None:
         return
     runtime = tracking.runtime
+    tracked = runtime.leases.take(request, tracked)
+    tracked.stamp_delivery(request.request_dict)  # which goes on to the process that runs it
+    if _is_waiting_retry(tracked):
+        return
     runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
 
 
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
     """Revoked before it ran, terminated while it ran, or not started in time."""
     error = "The task was not started in time" if expired else None
-    _end(sender.app, Ending(request.id, TaskState.REVOKED, error))
+    _end(sender.app, Ending(request.id, TaskState.REVOKED, error, delivery=delivery_of(request)))
 
 
 def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
@@ -98,11 +117,11 @@ def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
 
 def _received_task(tracking: Tracking, request: Any) -> TrackedTask | None:
     headers = request.request_dict
-    tracked = read_headers(headers)
+    tracked = read_headers(headers, request.task)
     if tracked is None:  # its publisher has no jobpush
         tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:
-            tracked.stamp(headers)  # which go on to the process that runs it
+            tracked.stamp(headers)
     return tracked
 
 
@@ -141,13 +160,18 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
     if running is not None and running.tracked.task_id == task_id:
         running.finish(TaskState.FAILURE, error=error)
     else:
-        tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error))
+        delivery = tracking.runtime.leases.delivery_of(task_id)
+        tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
     """The next attempt is published, and RETRY with it; here the reason is known for sure."""
     running, tracking = running_of(request), tracking_of(sender)
-    if running is None or tracking is None:
+    if tracking is None:
+        return
+    if running is None:  # the parent has stopped it, without another attempt: the broker may deliver it again, or not
+        ending = Ending(request.id, TaskState.LOST, WORKER_STOPPED, delivery=delivery_of(request))
+        tracking.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
@@ -165,4 +189,4 @@ def on_postrun(task: Any = None, **kwargs: Any) -> None:
 def on_process_shutdown(**kwargs: Any) -> None:
     """The process ends: what is not published yet goes out now."""
     for runtime in runtimes():
-        runtime.publisher.flush()
+        runtime.flush()

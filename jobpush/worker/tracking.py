@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject
+
 from ..channels import escape_user_id
 from ..errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ..events import error_text
-from .tracked import TITLE_HEADER, USER_HEADER, TrackedTask
+from .tracked import ROOT_HEADER, TITLE_HEADER, USER_HEADER, TrackedTask, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -23,8 +26,18 @@ logger = logging.getLogger(__name__)
 #: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
 User = str | Callable[..., object] | None
 
+#: What a user reads of a task that was rejected without a reason.
+REJECTED = "The task was rejected"
+
 #: Characters of a title; it travels with every event.
 MAX_TITLE_LENGTH = 200
+
+#: What a user reads instead of Celery's own words, which are for operators.
+_SENTENCES: Mapping[type[BaseException], str] = {
+    WorkerLostError: "The process that ran the task died",
+    TimeLimitExceeded: "The task took too long and was stopped",
+    SoftTimeLimitExceeded: "The task took too long and was stopped",
+}
 
 #: Attribute of a task's function that holds its :class:`Tracking`.
 _ATTRIBUTE = "__jobpush_tracking__"
@@ -39,6 +52,8 @@ class Tracking:
     title: str | None = None
     result: bool = False
     errors: Mapping[type[BaseException], str] = field(default_factory=dict)
+    #: Whether the task itself is not tracked, and only seen as a member of a workflow.
+    is_for_members: bool = False
 
     def check(self, function: Callable[..., Any]) -> None:
         """
@@ -66,14 +81,26 @@ class Tracking:
             task: The Celery task.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user.
+            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user, and where the task was
+                planned as a member of a workflow. One that a member publishes is a member too, unless ``track()``
+                finds that it is another user's.
 
         Returns:
             ``None`` if nobody is to see it: no user, or none that can be one (which is logged).
         """
+        if self.is_for_members and not headers.get(ROOT_HEADER):
+            return None
         arguments = _bound_arguments(task, args, kwargs)
-        user_id = self._user_id(task, arguments, headers)
-        if user_id is None:
+        relations = relations_of(headers)
+        owner = headers.get(USER_HEADER)
+        membership = relations.get("membership")
+        if membership is not None and membership.is_planned:
+            user_id: str | None = str(owner)
+        else:
+            user_id = self._user_id(task, arguments, headers)
+            if membership is not None and user_id != str(owner):
+                del relations["root_id"], relations["membership"]
+        if user_id is None or (self.is_for_members and "root_id" not in relations):
             return None
         return TrackedTask(
             task_id=str(headers["id"]),
@@ -82,13 +109,18 @@ class Tracking:
             title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
             created_at=time.time(),
             attempt=int(headers.get("retries") or 0) + 1,
+            max_attempts=max_attempts_of(task),
+            **relations,
         )
 
     def error_text(self, exc: BaseException) -> str:
-        """What the user is told of an exception: the sentence for its type, or its own first line."""
+        """What the user is told of an exception: the sentence for its nearest type, or its own first line."""
+        sentences = {**_SENTENCES, **self.errors}
+        if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
+            exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
         for kind in type(exc).__mro__:
-            if kind in self.errors:
-                return self.errors[kind]
+            if kind in sentences:
+                return sentences[kind]
         return error_text(exc)
 
     def _named_arguments(self) -> list[str]:
@@ -124,7 +156,12 @@ class Tracking:
         except Exception as exc:  # of a __format__ or an attribute of the application's own objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
             title = task.name
-        return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
+        return bounded_title(title)
+
+
+def bounded_title(title: str) -> str:
+    """A title that may travel with every event."""
+    return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
 
 
 def attach(tracking: Tracking, function: Callable[..., Any]) -> None:

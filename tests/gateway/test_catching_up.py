@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from jobpush.store import Store
 
 from .client import data_of, events_of
 from .conftest import Site
-from .publishing import finish, publish, start
+from .publishing import begin_workflow, finish, publish, start, start_member
 
 JOINED = "pusher_internal:subscription_succeeded"
 
@@ -72,6 +72,43 @@ def test_resume_brings_what_was_missed_once_and_in_order(site: Site, store: Stor
 
     assert events_of(missed) == ["jobpush:task", "hello", "jobpush:task"]
     assert [data_of(message)["seq"] for message in (missed[0], missed[2], second.receive())] == [2, 3, 4]
+
+
+def test_a_member_of_a_workflow_is_heard_on_its_own_channel_alone(site: Site, store: Store) -> None:
+    begin_workflow(store, "42", "album", members=2)
+    start_member(store, "42", "photo", "album")
+    whole, own = site.sign_in("42"), site.sign_in("42")
+    own.subscribe("private-task-photo")
+
+    start_member(store, "42", "photo", "album", percent=50.0)
+    store.trigger(["#server-to-user-42"], "end", {})
+
+    on_all = whole.receive_until(lambda message: message["event"] == "end")
+    on_own = [m for m in own.receive_until(is_at(50.0)) if m.get("channel") == "private-task-photo"]
+    assert {data_of(message)["task_id"] for message in on_all if message["event"] == "jobpush:task"} == {"album"}
+    assert [data_of(m)["percent"] for m in on_own if m["event"] == "jobpush:task"][-1] == 50.0
+
+
+def test_a_member_that_is_in_no_history_is_caught_up_with_by_its_snapshot(site: Site, store: Store) -> None:
+    begin_workflow(store, "42", "album", members=2)
+    start_member(store, "42", "photo", "album")
+    first = site.sign_in("42")
+    since = first.receive()["id"]
+    start_member(store, "42", "photo", "album", percent=75.0)
+
+    second = site.sign_in("42")
+    second.subscribe("private-task-photo", since=since)
+
+    messages = second.receive_until(is_at(75.0))
+    assert "jobpush:resync" in events_of(messages)
+
+
+def is_at(percent: float) -> Callable[[dict[str, Any]], bool]:
+    return lambda message: (
+        message.get("channel") == "private-task-photo"
+        and message["event"] == "jobpush:task"
+        and data_of(message)["percent"] == percent
+    )
 
 
 def test_resume_from_any_message_of_the_snapshots_loses_nothing(site: Site, store: Store) -> None:

@@ -17,7 +17,7 @@ from jobpush.store.directory import RedisDirectory
 
 from .client import TIMEOUT, data_of
 from .conftest import Serve, Site
-from .publishing import publish, start
+from .publishing import begin_workflow, publish, start, start_member
 from .site import KEY, SECRET
 from .web import request
 
@@ -110,6 +110,26 @@ def test_cancel_is_for_the_owners_own_script_alone(site: Site, store: Store) -> 
 
     assert (status, body) == (202, {"task_id": "one", "state": "STARTED", "cancelling": True})
     assert store.task("one").cancelling
+
+
+def test_children_of_a_workflow_are_its_owners_page_by_page(site: Site, store: Store) -> None:
+    begin_workflow(store, "42", "album", members=3)
+    for number in range(3):
+        start_member(store, "42", f"photo-{number}", "album")
+    path = "/jobpush/tasks/album/children"
+
+    _, all_of_them = request(site, "GET", path, user="42")
+    _, page = request(site, "GET", f"{path}?start=1&limit=1", user="42")
+    _, odd = request(site, "GET", f"{path}?start=-5&limit=x", user="42")
+
+    assert [child["task_id"] for child in all_of_them["children"]] == ["photo-0", "photo-1", "photo-2"]
+    assert {child["root_id"] for child in all_of_them["children"]} == {"album"}
+    assert [child["task_id"] for child in page["children"]] == ["photo-1"]
+    assert odd == all_of_them
+    assert request(site, "GET", path, user="43")[0] == 404
+    assert request(site, "GET", path)[0] == 401
+    _, listed = request(site, "GET", "/jobpush/tasks", user="42")
+    assert [task["task_id"] for task in listed["tasks"]] == ["album"]
 
 
 # -- servers' requests ------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "jobpush" / "static"
 GATEWAY = (HERE / "gateway.mjs").read_text(encoding="utf-8")
+#: Unix seconds of the pages whose clock stands still; noon, UTC.
+NOW = 1_767_268_800
 XSS = '<img src=x onerror="window.isHacked = true">'
 
 
@@ -57,7 +59,7 @@ def site() -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, site: str) -> Iterator[Page]:
     """A page without elements yet; whatever a test does on it, it may neither throw nor offend the policy."""
-    context = browser.new_context(viewport={"width": 800, "height": 600})
+    context = browser.new_context(viewport={"width": 800, "height": 600}, locale="en-US", timezone_id="UTC")
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -116,8 +118,11 @@ def listen_to_announcements(page: Page) -> None:
 @pytest.mark.parametrize(
     ("fields", "state", "bar", "detail"),
     [
-        ({"state": "PENDING"}, "Waiting", None, ""),
-        ({"state": "RECEIVED"}, "Waiting", None, ""),
+        ({"state": "PENDING", "created_at": NOW}, "Waiting", None, ""),
+        ({"state": "PENDING", "created_at": NOW - 90}, "Waiting", None, "for 2 min"),
+        ({"state": "RECEIVED", "created_at": NOW - 12, "run_at": None}, "Waiting", None, "for 12 s"),
+        ({"state": "PENDING", "run_at": NOW + 90}, "Waiting", None, "starts in 2 min"),
+        ({"state": "RECEIVED", "run_at": NOW + 86_400}, "Waiting", None, "starts at 1/2/2026, 12:00:00 PM"),
         ({"state": "STARTED"}, "Running", None, ""),
         ({"state": "PROGRESS", "percent": None}, "Running", None, ""),
         ({"state": "PROGRESS", "percent": 3.9}, "Running", 3.9, "3 %"),
@@ -130,9 +135,18 @@ def listen_to_announcements(page: Page) -> None:
         ({"state": "PROGRESS", "percent": 1, "eta": 600}, "Running", 1, "1 % · 10 min left"),
         ({"state": "PROGRESS", "percent": 1, "eta": 9000}, "Running", 1, "1 % · 2.5 h left"),
         ({"state": "PROGRESS", "current": 1, "total": 4}, "Running", 25, "25 % · 1 / 4"),
+        ({"state": "PROGRESS", "percent": None, "current": 1234, "rate": 58.2}, "Running", None, "1,234 · 58.2/s"),
         ({"state": "PROGRESS", "percent": 5, "attempt": 3}, "Running", 5, "attempt 3 · 5 %"),
+        ({"state": "STARTED", "attempt": 2, "max_attempts": 4}, "Running", None, "attempt 2 of 4"),
+        ({"state": "STARTED", "attempt": 5, "max_attempts": 4}, "Running", None, "attempt 5"),
+        (
+            {"state": "RETRY", "attempt": 1, "max_attempts": 4, "run_at": NOW + 7.2, "percent": 40},
+            "Trying again",
+            40,
+            "starts in 8 s · attempt 2 of 4 · 40 %",
+        ),
         ({"state": "PROGRESS", "percent": 5, "cancelling": True}, "Cancelling…", 5, "5 %"),
-        ({"state": "RETRY", "percent": 40, "rate": 1, "eta": 1}, "Trying again", 40, "40 %"),
+        ({"state": "RETRY", "percent": 40, "rate": 1, "eta": 1}, "Trying again", 40, "attempt 2 · 40 %"),
         ({"state": "SUCCESS", "current": 3, "total": 4, "percent": None}, "Done", 100, "100 % · 3 / 4"),
         ({"state": "FAILURE", "percent": 40}, "Failed", 40, "40 %"),
         ({"state": "FAILURE"}, "Failed", 0, ""),
@@ -143,6 +157,7 @@ def listen_to_announcements(page: Page) -> None:
 def test_each_state_has_its_words_and_its_bar(
     page: Page, fields: dict[str, Any], state: str, bar: float | None, detail: str
 ) -> None:
+    page.clock.set_fixed_time(NOW)
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(**fields))
@@ -153,6 +168,37 @@ def test_each_state_has_its_words_and_its_bar(
     assert part(page, "task").get_attribute("data-state") == fields["state"]
     assert part(page, "task").get_attribute("part") == f"task {fields['state'].lower()}"
     assert part(page, "bar").get_attribute("part") == f"bar {fields['state'].lower()}"
+
+
+def test_what_waits_ticks_and_says_nothing_to_a_screen_reader(page: Page) -> None:
+    page.clock.install(time=NOW)
+    page.clock.pause_at(NOW + 1)
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    listen_to_announcements(page)
+    retrying = task("a", state="RETRY", run_at=NOW + 10, created_at=NOW + 2)
+    send(page, retrying, task("b", state="PENDING", created_at=NOW - 10))
+    details = []
+
+    for _ in range(3):
+        page.clock.run_for(1000)
+        details.append(part(page, "detail").all_text_contents())
+
+    assert details == [
+        ["starts in 9 s · attempt 2", "for 12 s"],
+        ["starts in 8 s · attempt 2", "for 13 s"],
+        ["starts in 7 s · attempt 2", "for 14 s"],
+    ]
+    assert page.evaluate("gateway.announcements") == []
+
+
+def test_nothing_ticks_where_nothing_waits(page: Page) -> None:
+    page.clock.install(time=NOW)
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PENDING", created_at=NOW), task(state="STARTED", seq=2))
+    expect(part(page, "state")).to_have_text("Running")
+    page.evaluate("() => { window.requestAnimationFrame = () => { throw new Error('it ticks') } }")
+
+    page.clock.run_for(5000)  # the fixture looks for errors
 
 
 def test_an_error_takes_the_place_of_the_message(page: Page) -> None:

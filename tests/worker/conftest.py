@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,73 +16,18 @@ import redis
 from celery import Celery
 
 from jobpush import JobPush
-from jobpush.channels import user_topic
 from jobpush.embedded import EmbeddedRedis
-from jobpush.events import TaskEvent, TaskState
+from jobpush.events import TaskEvent
 from jobpush.processes import ChildProcess
-from jobpush.store.keys import Keys
-from jobpush.store.store import read_task_message
+from jobpush.testing import PATIENCE
+from jobpush.testing import RecordedEvents as Listener
 
 from .watched_tasks import make_app
-
-#: Seconds after which what a test waits for will not come any more; never what a test takes.
-PATIENCE = 30.0
 
 
 def as_broker(url: str) -> str:
     """The address of a Redis on a unix socket as Celery takes it."""
     return url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
-
-
-class Listener:
-    """Records the events of one user, as they are published."""
-
-    def __init__(self, redis_url: str, user: str) -> None:
-        self.events: list[TaskEvent] = []
-        self.messages: list[bytes] = []
-        self._client = redis.Redis.from_url(redis_url)
-        self._pubsub = self._client.pubsub()
-        self._pubsub.subscribe(Keys("jobpush").topic(user_topic(user)))
-        assert self._pubsub.get_message(timeout=PATIENCE) is not None
-
-    def until(self, is_reached: Callable[[TaskEvent], bool]) -> TaskEvent:
-        """Listen until an event is such."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            message = self._pubsub.get_message(timeout=0.5)
-            if message is None or message["type"] != "message":
-                continue
-            self.messages.append(message["data"])
-            if b'"event":"jobpush:task"' in message["data"]:
-                self.events.append(read_task_message(message["data"]))
-                if is_reached(self.events[-1]):
-                    return self.events[-1]
-        raise AssertionError(f"it never came; there was {[(e.name, e.state.value) for e in self.events]}")
-
-    def until_state(self, state: TaskState, task_id: str | None = None) -> TaskEvent:
-        """Listen until a task has come to a state."""
-        return self.until(lambda event: event.state is state and task_id in (None, event.task_id))
-
-    def until_final(self, task_id: str) -> TaskEvent:
-        """Listen until a task has ended."""
-        return self.until(lambda event: event.state.is_final and event.task_id == task_id)
-
-    def of(self, task_id: str) -> list[TaskEvent]:
-        """All events of one task."""
-        return [event for event in self.events if event.task_id == task_id]
-
-    def states(self, task_id: str) -> list[str]:
-        """The states of one task in order, without RECEIVED: it is refused where STARTED came first."""
-        states: list[str] = []
-        for event in self.of(task_id):
-            if event.state is TaskState.RECEIVED or states[-1:] == [event.state.value]:
-                continue
-            states.append(event.state.value)
-        return states
-
-    def close(self) -> None:
-        self._pubsub.close()
-        self._client.close()
 
 
 class Site:
@@ -99,11 +43,12 @@ class Site:
         self._workers: list[ChildProcess] = []
         self._listeners: list[Listener] = []
 
-    def start_worker(self, *options: str) -> None:
+    def start_worker(self, *options: str) -> ChildProcess:
         """Start a worker; what is published before it is ready waits for it."""
         script = Path(__file__).with_name("run_worker.py")
         command = [sys.executable, str(script), json.dumps(self.settings), *(options or ("-c", "2"))]
         self._workers.append(ChildProcess(command, log=self._log))
+        return self._workers[-1]
 
     def stop_worker(self) -> None:
         """Ask the worker to finish what it does, and wait until it has."""

@@ -29,7 +29,7 @@ def test_success_comes_after_all_that_was_before(site: Site, listener: Listener,
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert_seq_rises_by_one(listener.of(task_id))
     assert (last.title, last.name, last.attempt) == ("Encode cat.mov", "encode", 1)
     assert (last.current, last.total, last.percent, last.message) == (3, 3, 100.0, "encoding")
@@ -51,7 +51,7 @@ def test_tracked_above_the_task_decorator(site: Site, listener: Listener, user: 
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert (last.title, last.message) == ("Above cat.mov", "above")
 
 
@@ -60,7 +60,7 @@ def test_failure_tells_the_first_line_of_the_error(site: Site, listener: Listene
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "FAILURE", task_id=task_id)
     assert (last.error, last.percent) == ("no such file", 50.0)
 
 
@@ -91,27 +91,69 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "RETRY", "STARTED", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "RETRY", "STARTED", "FAILURE", task_id=task_id)
     assert (last.error, last.attempt) == ("disk is full", 2)
     retry = next(event for event in listener.of(task_id) if event.state is TaskState.RETRY)
-    assert (retry.error, retry.attempt) == ("disk is full", 1)
+    assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
 
 
-def test_ignored_task_is_left_as_it_said(site: Site, listener: Listener, user: str) -> None:
+def test_ignored_task_is_over_without_success(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("ignores", user)
-    listener.until_state(TaskState.PROGRESS, task_id)
 
-    listener.until_final(site.delay("encode", user, "next.mov"))
+    last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "REVOKED", task_id=task_id)
+    assert (last.error, last.percent) == ("The task ended without a result", 50.0)
+
+
+def test_rejected_task_is_a_failure(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("rejects", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == "no disk here"
+
+
+def test_task_that_gives_its_message_back_tries_again(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("gives_back", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "RETRY", "STARTED", "SUCCESS", task_id=task_id)
+    assert last.attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(None, "The task ended its process: exit code 0"), ("no licence", "no licence")]
+)
+def test_task_that_exits_is_a_failure(
+    site: Site, listener: Listener, user: str, status: str | None, error: str
+) -> None:
+    task_id = site.delay("exits", user, status)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == error
+
+
+def test_replaced_task_goes_on_in_the_same_attempt(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("is_replaced", user)
+
+    last = listener.until_final(task_id)
+
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
+    assert last.attempt == 1
 
 
 def test_soft_time_limit_is_a_failure(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("soft_limited", user)
 
-    listener.until_final(task_id)
+    last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
+    assert last.error == "The task took too long and was stopped"
 
 
 def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: str) -> None:
@@ -120,7 +162,7 @@ def test_hard_time_limit_is_one_failure(site: Site, listener: Listener, user: st
 
     listener.until_final(site.delay("encode", user, "next.mov"))
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "FAILURE"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "FAILURE", task_id=task_id)
     assert (last.error, last.current) == ("It took too long", 1)
 
 
@@ -134,6 +176,25 @@ def test_waiting_retry_is_shown_until_it_runs(site: Site, listener: Listener, us
     assert TaskState.RECEIVED not in second_attempt
 
 
+def test_retry_tells_when_it_runs_again_and_how_often_it_may(site: Site, listener: Listener, user: str) -> None:
+    task_id = site.delay("retries", user, 1, 1)
+
+    last = listener.until_final(task_id)
+
+    retry = [event for event in listener.of(task_id) if event.state is TaskState.RETRY][-1]
+    assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is busy", 1, 6)
+    assert retry.run_at is not None and retry.at < retry.run_at < retry.at + 1.5
+    assert (last.attempt, last.max_attempts, last.run_at) == (2, 6, None)
+
+
+def test_scheduled_task_tells_when_it_starts(site: Site, user: str) -> None:
+    site.delay("encode", user, "cat.mov", countdown=600)
+
+    (event,) = site.jobpush.tasks(user)
+
+    assert event.run_at is not None and event.created_at + 590 < event.run_at < event.created_at + 610
+
+
 def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("stubborn", user)
     event = listener.until_state(TaskState.PROGRESS, task_id)
@@ -144,7 +205,7 @@ def test_death_of_the_process_is_a_failure_with_the_progress_so_far(site: Site, 
 
     assert last.state is TaskState.FAILURE
     assert (last.current, last.total) == (1, 2)
-    assert last.error is not None and "SIGKILL" in last.error
+    assert last.error == "The process that ran the task died"
 
 
 def test_cancelled_task_leaves_at_its_next_word(site: Site, listener: Listener, user: str) -> None:
@@ -168,7 +229,7 @@ def test_cancelled_task_that_does_not_heed_is_terminated(site: Site, listener: L
     site.jobpush.cancel(task_id)
 
     assert listener.until_final(task_id).state is TaskState.REVOKED
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "REVOKED"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "REVOKED", task_id=task_id)
 
 
 def test_cancel_of_a_scheduled_task_ends_it_at_once(site: Site, listener: Listener, user: str) -> None:
@@ -186,7 +247,7 @@ def test_cancelled_task_that_waits_never_runs(site: Site, listener: Listener, us
     listener.until_final(site.delay("encode", user, "later.mov", countdown=2))
 
     assert not os.path.exists(f"{tmp_path}/was_here")
-    assert listener.states(task_id) == ["PENDING", "REVOKED"]
+    listener.assert_states("PENDING", "REVOKED", task_id=task_id)
 
 
 def test_celerys_own_revoke_of_a_running_task(site: Site, listener: Listener, user: str) -> None:
@@ -240,7 +301,7 @@ def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, lis
 
     listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
 
 
 def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Listener, user: str) -> None:
@@ -250,7 +311,7 @@ def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Li
 
     last = listener.until_final(task_id)
 
-    assert listener.states(task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
+    listener.assert_states("STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert (last.title, last.attempt) == ("Encode cat.mov", 1)
     assert len({event.created_at for event in listener.of(task_id)}) == 1
 

@@ -7,13 +7,18 @@ import logging
 import math
 import threading
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jobpush import TaskCancelled, progress
+from jobpush.config import Config
 from jobpush.events import TaskState
-from jobpush.worker import rate
+from jobpush.store.keys import Keys
+from jobpush.worker import rate, running
+from jobpush.worker.running import RunningTask
+from jobpush.worker.tracked import TrackedTask
 
 from .watched_tasks import make_app
 
@@ -40,7 +45,7 @@ def test_eager_task_shows_the_same_states_in_order(eager: Eager) -> None:
 
     eager.listener.until_final(task_id)
 
-    assert eager.listener.states(task_id) == ["STARTED", "PROGRESS", "SUCCESS"]
+    eager.listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
 
 
 def test_eager_retry_goes_on_with_the_same_bar(eager: Eager) -> None:
@@ -48,7 +53,8 @@ def test_eager_retry_goes_on_with_the_same_bar(eager: Eager) -> None:
 
     eager.listener.until_final(task_id)
 
-    assert eager.listener.states(task_id) == ["STARTED", "PROGRESS", "RETRY", "STARTED", "PROGRESS", "SUCCESS"]
+    retried = ("PENDING", "STARTED", "PROGRESS", "RETRY")
+    eager.listener.assert_states(*retried, "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
     assert len({event.created_at for event in eager.listener.of(task_id)}) == 1
 
 
@@ -224,6 +230,61 @@ def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:
     last = last_of(eager, body)
 
     assert (last.current, last.percent, last.message) == (500, 30.0, "second")
+
+
+def test_stages_without_weights_share_the_bar_as_in_earlier_runs(eager: Eager) -> None:
+    def body() -> None:
+        for name in ("probing", "encoding", "thumbnail"):
+            with progress.stage(name):
+                progress.update(1, total=2)
+                eager.jobpush._runtime.publisher.flush()
+
+    task = eager.task("encode_in_stages")(body)
+    eager.jobpush._runtime.store.learn("encode_in_stages", {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0})
+
+    events = eager.run(task)
+
+    at_half = {event.message: event.percent for event in events if event.current == 1 and not event.state.is_final}
+    assert at_half == {"probing": 5.0, "encoding": 50.0, "thumbnail": 95.0}
+
+
+def test_a_run_that_succeeds_teaches_the_next_one(eager: Eager) -> None:
+    def body(fails: bool) -> None:
+        progress.stage("probing")
+        progress.stage("encoding", weight=90)
+        if fails:
+            raise ValueError
+
+    task = eager.task("teaches")(body)
+    keys = Keys("jobpush")
+
+    eager.run(task, True)
+    eager.jobpush._runtime.publisher.flush()
+    assert not eager.redis.exists(keys.stages("teaches"))
+    eager.run(task, False)
+    eager.jobpush._runtime.publisher.flush()
+
+    assert set(eager.redis.hgetall(keys.stages("teaches"))) == {b"probing", b"encoding"}
+    assert 0 < eager.redis.ttl(keys.stages("teaches")) <= 30 * 86_400
+
+
+def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(running, "time", SimpleNamespace(time=lambda: now, monotonic=lambda: now))
+    publisher: Any = SimpleNamespace(changed=lambda task: None)  # nobody else is to look at it
+    task = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    task.learned = {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
+    left = []
+
+    for name, seconds, total in (("probing", 10, None), ("encoding", 80, 8_000), ("thumbnail", 10, None)):
+        task.begin_stage(name, weight=None, total=total)
+        for second in range(seconds):
+            task.current = 100.0 * second if total else 0
+            left.append(task.snapshot().eta)
+            now += 1
+
+    assert left[:12] == [None] * 12  # nothing has been seen that has a size
+    assert left[13:] == [pytest.approx(100 - second, abs=0.01) for second in range(13, 100)]
 
 
 def test_log_sends_lines_of_text(eager: Eager) -> None:

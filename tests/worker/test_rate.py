@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Callable, Iterator
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobpush.worker.rate import RateEstimator
 
@@ -46,6 +52,105 @@ def test_it_follows_a_change_that_lasts() -> None:
         estimator.add(1_000 + (second - 10) * 10, second)
 
     assert estimator.rate == pytest.approx(10, rel=0.05)
+
+
+@given(rate=st.floats(0.01, 1e6), pauses=st.lists(st.floats(0.1, 60), min_size=3, max_size=50))
+def test_constant_work_is_told_exactly_however_it_is_sampled(rate: float, pauses: list[float]) -> None:
+    estimator = RateEstimator()
+    now = 100.0
+    estimator.add(0, now)
+    for pause in pauses:
+        now += pause
+        estimator.add((now - 100.0) * rate, now)
+
+        if estimator.rate is not None:
+            assert estimator.rate == pytest.approx(rate, rel=1e-6)
+            left = estimator.seconds_left(rate)
+            assert left is None or left == pytest.approx(1.0, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 60), st.floats(0, 1e6)), min_size=3, max_size=50))
+def test_whatever_happens_the_rate_at_most_doubles_or_halves_from_one_sample_to_the_next(
+    samples: list[tuple[float, float]],
+) -> None:
+    estimator = RateEstimator()
+    now = amount = 0.0
+    before = None
+    for pause, done in samples:
+        now, amount = now + pause, amount + done
+        estimator.add(amount, now)
+
+        if before is not None and estimator.rate is not None:
+            assert before / 2 - 1e-9 <= estimator.rate <= before * 2 + 1e-9
+        before = estimator.rate
+
+
+@given(st.integers(0, 1_000))
+def test_items_that_vary_are_foretold_within_a_half_once_a_fifth_is_done(seed: int) -> None:
+    seconds = random.Random(seed).lognormvariate
+
+    errors = outlook_errors(lambda done: seconds(0, 0.5), total=200, after=0.2)
+
+    assert sorted(errors)[len(errors) // 2] < math.log(1.5)
+
+
+def test_bursts_are_foretold_by_what_they_come_to() -> None:
+    errors = outlook_errors(lambda done: 3.0 if done % 100 == 0 else 0.002, total=2_000, after=0.2)
+
+    assert sorted(errors)[len(errors) // 2] < math.log(1.5)
+
+
+def test_work_that_comes_to_take_twice_as_long_is_never_foretold_at_less_than_a_half() -> None:
+    errors = outlook_errors(lambda done: 0.02 + 0.02 * done / 2_000, total=2_000, after=0.2)
+
+    assert max(errors) < math.log(2)
+
+
+def test_a_pause_is_forgiven() -> None:
+    errors = outlook_errors(lambda done: 20.0 if done == 500 else 0.03, total=2_000, after=0.6)
+
+    assert sorted(errors)[len(errors) // 2] < math.log(1.5)
+
+
+def test_a_forecast_reaches_no_further_than_sixty_times_what_was_seen() -> None:
+    estimator = RateEstimator()
+    for second in range(31):
+        estimator.add(second, second)
+
+    assert estimator.seconds_left(3_600) is None
+    assert estimator.seconds_left(1_800) == pytest.approx(1_800)
+
+
+def outlook_errors(seconds_of: Callable[[int], float], *, total: int, after: float) -> list[float]:
+    """
+    How far off the forecasts of a piece of work are, as logarithms of the factor, from a part of it on.
+
+    Args:
+        seconds_of: How long each item takes.
+        total: Items.
+        after: Part of the items, 0 to 1, before which nothing is expected.
+    """
+    samples = list(sampled(seconds_of, total))
+    end = samples[-1][0]
+    estimator = RateEstimator()
+    errors = []
+    for now, done in samples:
+        estimator.add(done, now)
+        left = estimator.seconds_left(total - done)
+        if left is not None and after * total <= done < 0.95 * total:
+            errors.append(abs(math.log(left / (end - now))))
+    return errors
+
+
+def sampled(seconds_of: Callable[[int], float], total: int) -> Iterator[tuple[float, int]]:
+    """What the publisher would see: at most ten samples a second."""
+    now, told_at = 0.0, 0.0
+    yield 0.0, 0
+    for done in range(1, total + 1):
+        now += seconds_of(done)
+        if now - told_at >= 0.1 or done == total:
+            told_at = now
+            yield now, done
 
 
 def test_going_back_begins_anew() -> None:

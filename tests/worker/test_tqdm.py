@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobpush import tqdm
+from jobpush.events import TaskState
 
 if TYPE_CHECKING:
     from .conftest import Eager
@@ -39,6 +40,46 @@ def test_update_by_hand_counts_once(eager: Eager) -> None:
     last = eager.run(eager.task()(body))[-1]
 
     assert (last.current, last.total, last.message) == (6, 10, "later")
+
+
+def test_bars_within_each_other_make_one_that_never_goes_back(eager: Eager) -> None:
+    def body() -> None:
+        for name in tqdm("ab", file=io.StringIO()):
+            for step in ("reads", "writes"):
+                for _ in tqdm(range(4), desc=f"{step} {name}", file=io.StringIO()):
+                    eager.jobpush._runtime.publisher.flush()
+        eager.jobpush._runtime.publisher.flush()
+
+    events = [event for event in eager.run(eager.task()(body)) if event.state is TaskState.PROGRESS]
+
+    amounts = [event.current for event in events]
+    assert amounts == sorted(amounts)
+    assert {0.25, 0.5, 0.75, 1, 1.25, 2} <= set(amounts)
+    assert {event.total for event in events} == {2}
+    assert [event.message for event in events][-1] == "writes b"
+
+
+def test_a_bar_without_total_counts(eager: Eager) -> None:
+    def body() -> None:
+        for _ in tqdm(iter(range(3)), file=io.StringIO()):
+            for _ in tqdm(range(2), file=io.StringIO()):
+                pass
+
+    last = eager.run(eager.task()(body))[-1]
+
+    assert (last.current, last.total, last.percent) == (3, None, 100)
+
+
+def test_a_bar_that_was_left_open_is_not_around_the_next_tasks(eager: Eager) -> None:
+    bars = []
+
+    def body(total: int) -> None:
+        bars.append(tqdm(total=total, file=io.StringIO()))
+        bars[-1].update(1)
+
+    task = eager.task()(body)
+
+    assert [eager.run(task, total)[-1].total for total in (3, 5)] == [3, 5]
 
 
 def test_outside_a_task_it_is_tqdm() -> None:

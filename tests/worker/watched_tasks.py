@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
-from celery import Celery
-from celery.exceptions import Ignore
+from celery import Celery, chain, group
+from celery.exceptions import Ignore, Reject
 
 from jobpush import JobPush, progress
 from jobpush.worker.progress import current_progress
@@ -20,7 +21,12 @@ class Impolite(Exception):
 
 
 def make_app(
-    broker_url: str, redis_url: str | None, *, backend_url: str | None = None, **settings: Any
+    broker_url: str,
+    redis_url: str | None,
+    *,
+    backend_url: str | None = None,
+    visibility_timeout: float = 3_600,
+    **settings: Any,
 ) -> tuple[Celery, JobPush]:
     """
     A Celery app with all tasks of the tests, and its JobPush.
@@ -28,6 +34,7 @@ def make_app(
     Args:
         broker_url: Redis that carries the tasks.
         redis_url: Redis that carries the events; ``None``: the broker.
+        visibility_timeout: Seconds after which the broker delivers again what was not acknowledged.
         backend_url: Where results are kept; ``None``: nowhere.
         settings: More for ``JobPush``.
     """
@@ -35,7 +42,13 @@ def make_app(
     app.conf.update(
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_timeout": 5},
+        broker_transport_options={
+            "socket_timeout": 5,
+            "visibility_timeout": visibility_timeout,
+            # kombu looks every 100 seconds for what is to be delivered again, unless it is told otherwise.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        },
         worker_prefetch_multiplier=1,
     )
     jobpush = JobPush(app, redis_url=redis_url, **settings)
@@ -99,6 +112,56 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2)
         raise Ignore
 
+    @task("rejects")
+    @jobpush.track(user="user_id")
+    def rejects(user_id: str) -> None:
+        raise Reject("no disk here", requeue=False)
+
+    @task("gives_back", bind=True, acks_late=True)
+    @jobpush.track(user="user_id")
+    def gives_back(self: Any, user_id: str) -> None:
+        """Have the broker deliver it again, once."""
+        if not self.request.delivery_info["redelivered"]:
+            raise Reject("busy", requeue=True)
+
+    @task("exits")
+    @jobpush.track(user="user_id")
+    def exits(user_id: str, text: str | None) -> None:
+        sys.exit(text)
+
+    @task("is_replaced", bind=True)
+    @jobpush.track(user="user_id")
+    def is_replaced(self: Any, user_id: str) -> None:
+        raise self.replace(app.tasks["above"].s(user_id))
+
+    @task("late", acks_late=True)
+    @jobpush.track(user="user_id")
+    def late(user_id: str, path: str) -> None:
+        """Run until there is a file; what its worker does not end is delivered again."""
+        progress.update(1, total=2, pid=os.getpid())
+        while not Path(path).exists():
+            time.sleep(0.01)
+
+    @task("late_and_precious", acks_late=True, reject_on_worker_lost=True)
+    @jobpush.track(user="user_id")
+    def late_and_precious(user_id: str, path: str) -> None:
+        progress.update(1, total=2, pid=os.getpid())
+        while not Path(path).exists():
+            time.sleep(0.01)
+
+    @task("silent_until")
+    @jobpush.track(user="user_id")
+    def silent_until(user_id: str, path: str) -> None:
+        """Say nothing until there is a file."""
+        while not Path(path).exists():
+            time.sleep(0.01)
+
+    @task("vanishes", bind=True)
+    @jobpush.track(user="user_id")
+    def vanishes(self: Any, user_id: str) -> None:
+        """End as a task does of which nobody hears any more."""
+        self.request.jobpush_running = None
+
     @task("waits")
     @jobpush.track(user="user_id")
     def waits(user_id: str) -> None:
@@ -158,6 +221,49 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def hard_limited(user_id: str) -> None:
         progress.update(1, total=2)
         time.sleep(60)
+
+    @task("part", bind=True, max_retries=3)
+    def part(self: Any, *results: Any, failures: int = 0, error: str | None = None, path: str | None = None) -> str:
+        """Nothing tracks it but a workflow."""
+        progress.update(1, total=2)
+        if path is not None:
+            Path(path).touch()
+        if self.request.retries < failures:
+            raise self.retry(exc=OSError("disk is busy"), countdown=0)
+        if error is not None:
+            raise ValueError(error)
+        return str(self.request.id)
+
+    @task("part_waits")
+    def part_waits() -> None:
+        while True:
+            progress.update(1, total=2)
+            time.sleep(0.01)
+
+    @task("part_spawns")
+    def part_spawns(names: list[str]) -> None:
+        for name in names:
+            app.tasks[name].delay()
+
+    @task("spawns_for")
+    def spawns_for(user_id: str) -> None:
+        app.tasks["encode"].delay(user_id, "cat.mov")
+
+    @task("replaced_by_owned", bind=True)
+    @jobpush.track(user="user_id")
+    def replaced_by_owned(self: Any, user_id: str) -> None:
+        raise self.replace(app.tasks["owned_by_header"].si())
+
+    @task("part_replaced", bind=True)
+    def part_replaced(self: Any, kind: str) -> None:
+        new = app.tasks["part"].si
+        canvases = {
+            "task": new(),
+            "chain": chain(new(), new()),
+            "group": group(new(), new()),
+            "fails": new(error="broke"),
+        }
+        raise self.replace(canvases[kind])
 
     @task("counts")
     @jobpush.track(user="user_id")

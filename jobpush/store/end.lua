@@ -1,0 +1,19 @@
+-- End a task, or say that it is LOST, on behalf of it; the rest of its event is as it was told last.
+-- ARGV: task id (escaped), state, rank, delivery ('': not known), least rank that is ended, at, moment, ttl,
+--       history size, history ttl
+-- Returns {status, seq, cancelled} as publish.lua does, or nil for a task that is not known.
+local task = read_task()
+if not task then return nil end
+local is_cancelled = task.cancel and 1 or 0
+if task.rank < tonumber(ARGV[5]) or not may_end(task, tonumber(ARGV[3]), ARGV[4]) then
+  return {0, task.seq, is_cancelled}
+end
+
+redis.call('HSET', KEYS[1], 'before_state', task.state, 'before_rank', task.rank)
+task.state, task.rank, task.at, task.moment = ARGV[2], tonumber(ARGV[3]), ARGV[6], ARGV[7]
+if task.rank == LOST and task.cancel then
+  task.state, task.rank = 'REVOKED', TERMINAL  -- its end was asked for, and the guard keeps it from running again
+end
+tell_task_at_once(task, ARGV[1], ARGV[9], ARGV[10])
+redis.call('EXPIRE', KEYS[1], ARGV[8])
+return {1, task.seq, is_cancelled}

@@ -1,0 +1,67 @@
+"""The ends of a task of which Celery says nothing, or not enough: they are seen at the task's edge, and told there."""
+
+from __future__ import annotations
+
+from traceback import walk_tb
+from typing import Any
+
+from celery.exceptions import Ignore, Reject, TimeLimitExceeded
+
+from ..events import error_text
+from ..lifecycle import TaskState
+from .running import RunningTask
+from .tracking import Tracking
+
+#: What a user reads of a task that has its result ignored, and gives no reason.
+IGNORED = "The task ended without a result"
+
+
+def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: BaseException) -> None:
+    """
+    Tell the user how a task ended, if Celery will not; before Celery handles what it has raised.
+
+    - ``Ignore`` is over, as the task has stored by itself, else without success or failure: REVOKED. Celery's own
+      means that another task takes the place of this one.
+    - ``Reject`` gives the message back, which is RETRY, or refuses it, which is FAILURE: as it always is where the
+      message was acknowledged before the task began.
+    - ``SystemExit`` and other exceptions that are no ``Exception`` are FAILURE, unless they are how the worker ends a
+      task; then its parent says why.
+    """
+    if isinstance(exc, Ignore):
+        if _modules(exc)[-1] == "celery.app.task":  # replace() raises it
+            this.hand_over()
+        else:
+            this.finish(_stored_state(task), error=error_text(exc) if str(exc) else IGNORED)
+    elif isinstance(exc, Reject):
+        state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
+        this.finish_now(state, error=tracking.error_text(exc))  # before the message is with another worker
+    elif not isinstance(exc, Exception) and not _is_of_the_worker(exc):
+        this.finish_now(TaskState.FAILURE, error=_error_of(tracking, exc))  # the process may be about to end
+
+
+def _is_of_the_worker(exc: BaseException) -> bool:
+    """Whether the worker has raised it inside the task: a revoke, or the end of the worker."""
+    if type(exc).__name__ == "GreenletExit":  # of the pool gevent, which need not be installed
+        return True
+    return "billiard.common" in _modules(exc)  # the handler of SIGTERM in a pool's child
+
+
+def _modules(exc: BaseException) -> list[str]:
+    """Names of the modules through which an exception came here; last is the one that raised it."""
+    return [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(exc.__traceback__)]
+
+
+def _error_of(tracking: Tracking, exc: BaseException) -> str:
+    if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
+        return f"The task ended its process: exit code {exc.code or 0}"
+    seconds = getattr(exc, "seconds", None)  # of gevent's Timeout, by which its pool enforces the hard limit
+    return tracking.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
+
+
+def _stored_state(task: Any) -> TaskState:
+    """How a task ended that has Celery ignore its result: as it has stored by itself, else it was given up."""
+    try:
+        state = TaskState(task.backend.get_state(task.request.id))
+    except Exception:  # no result backend, none that answers, or a state of the application's own
+        return TaskState.REVOKED
+    return state if state.is_final else TaskState.REVOKED

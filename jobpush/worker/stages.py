@@ -1,0 +1,131 @@
+"""The parts of a task's bar: how much of it each takes, as the task says or as its earlier runs have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: Stages of one task whose durations are learned. With more, they tell files apart, not kinds of work.
+MAX_STAGES = 50
+#: Characters of a stage's name that count.
+_MAX_NAME = 100
+#: How much the newest run counts against those before.
+_NEWEST_WEIGHT = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """
+    Where the stage that runs lies within the whole, in percent.
+
+    Args:
+        before: What lies behind it.
+        weight: What it takes itself.
+    """
+
+    before: float = 0.0
+    weight: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """What lies behind its end."""
+        return self.before + self.weight
+
+    def at(self, fraction: float) -> float:
+        """The percentage at a fraction of the stage, 0 to 1."""
+        return self.before + self.weight * fraction
+
+
+class Stages:
+    """
+    The stages of one attempt, in the order in which they begin. Pure: times are passed in.
+
+    A stage takes the weight that the task gives it. Without one it takes the share of what is left that it had in
+    earlier runs; and all that is left, where nothing was learned. A stage that begins again is another stage: the
+    encoding of the second file follows that of the first.
+
+    Args:
+        learned: Seconds that each stage took before, by its key.
+    """
+
+    def __init__(self, learned: Mapping[str, float]) -> None:
+        self._learned = learned
+        self._expected = dict(learned)
+        self._counts: dict[str, int] = {}
+        self._durations: dict[str, float] = {}
+        self._running: tuple[str, float] | None = None
+        #: Place of the stage that runs within the bar. Replaced as a whole: another thread reads it.
+        self.bar = Span()
+        #: Its place within the time of the whole task, as far as that is known; else the same.
+        self.time = Span()
+        #: Whether more stages may follow than anybody knows of.
+        self.is_open_ended = False
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether anything is known of earlier runs."""
+        return bool(self._learned)
+
+    def begin(self, name: str, weight: float | None, now: float) -> None:
+        """
+        End the stage before, and begin another.
+
+        Args:
+            name: Of the stage.
+            weight: Percent of the whole bar; ``None``, or what is no weight: as learned.
+            now: Monotonic seconds.
+        """
+        self.end(now)
+        key = self._key(name)
+        share = self._take_share(key)
+        given = None if weight is None or not weight >= 0 else weight  # NaN is neither
+        self.is_open_ended = given is None and not self._learned and self.bar.end == 0
+        self.bar = _next_span(self.bar, share, given)
+        self.time = _next_span(self.time, share, None) if self._learned else self.bar
+        self._running = (key, now)
+
+    def end(self, now: float) -> None:
+        """Count the stage that runs as complete."""
+        if self._running is None:
+            return
+        key, began_at = self._running
+        self._running = None
+        self.bar, self.time = Span(self.bar.end), Span(self.time.end)
+        if len(self._durations) <= MAX_STAGES:
+            self._durations[key] = now - began_at
+
+    def lesson(self, now: float) -> dict[str, float]:
+        """
+        End the last stage; what is to be learned from an attempt that succeeded.
+
+        Returns:
+            Seconds by key, the newest run weighted with those before; empty if there were too many stages.
+        """
+        self.end(now)
+        if len(self._durations) > MAX_STAGES:
+            return {}
+        return {key: self._weighted(key, seconds) for key, seconds in self._durations.items()}
+
+    def _key(self, name: str) -> str:
+        name = str(name)[:_MAX_NAME]
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        return name if count == 1 else f"{name} #{count}"
+
+    def _take_share(self, key: str) -> float:
+        """The part of what is left that a stage takes, 0 to 1; all of it where no other is expected."""
+        if not self._learned:
+            return 1.0
+        own = self._expected.pop(key, None)
+        if own is None:  # it is new: as long as others
+            own = sum(self._learned.values()) / len(self._learned)
+        expected = own + sum(self._expected.values())
+        return own / expected if expected > 0 else 1.0
+
+    def _weighted(self, key: str, seconds: float) -> float:
+        before = self._learned.get(key, seconds)
+        return before + _NEWEST_WEIGHT * (seconds - before)
+
+
+def _next_span(span: Span, share: float, weight: float | None) -> Span:
+    left = max(0.0, 100.0 - span.end)
+    return Span(span.end, left * share if weight is None else min(weight, left))

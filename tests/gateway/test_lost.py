@@ -1,0 +1,148 @@
+"""When a gateway believes that a worker is dead, and when it knows better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.gateway.lost import LostTasks
+from jobpush.store.link import LinkLost
+from jobpush.store.scripts import Call
+
+LOST_AFTER = 12.0
+DEAD = [[b"worker-1", [b"42 task-1 delivery-1"]]]
+
+
+class FakeLoop:
+    """A clock, and what is to be called when."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append((self.now + seconds, call))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, all timers in their order."""
+        until = self.now + seconds
+        while due := sorted((timer for timer in self._timers if timer[0] <= until), key=lambda timer: timer[0]):
+            self._timers.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = until
+
+
+@dataclass
+class FakeLink:
+    """Redis with one dead worker, whose claims are forgotten when that is asked."""
+
+    is_up: bool = True
+    is_answering: bool = True
+    dead: list[Any] = field(default_factory=lambda: list(DEAD))
+    lost: list[str] = field(default_factory=list)
+    waiting: list[Callable[[Any], None]] = field(default_factory=list)
+
+    def run(self, call: Call, callback: Callable[[Any], None] | None = None) -> None:
+        if callback is None:
+            self.lost.append(str(call.arguments[0]))
+        elif self.is_answering:
+            callback(self.dead)
+        else:
+            self.waiting.append(callback)
+
+    def call(self, command: Sequence[Any]) -> None:
+        assert command[0] == "SREM"
+        self.dead.clear()
+
+    def answer(self) -> None:
+        """Redis was frozen, and goes on."""
+        self.is_answering = True
+        waiting, self.waiting = self.waiting, []
+        for callback in waiting:
+            callback(self.dead)
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink()
+
+
+@pytest.fixture
+def lost_tasks(loop: FakeLoop, link: FakeLink) -> LostTasks:
+    lost_tasks = LostTasks(loop, link, Config(lost_after=LOST_AFTER))  # type: ignore[arg-type]
+    lost_tasks.start()
+    return lost_tasks
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_a_gateway_that_has_just_begun_believes_nothing(loop: FakeLoop, link: FakeLink) -> None:
+    loop.advance(LOST_AFTER - 1)
+
+    assert link.lost == []
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_after_one_lease_the_dead_are_known_and_told_once(loop: FakeLoop, link: FakeLink) -> None:
+    loop.advance(3 * LOST_AFTER)
+
+    assert link.lost == ["task-1"]
+
+
+def test_a_link_that_was_lost_means_to_wait_once_more(loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks) -> None:
+    link.dead = []
+    loop.advance(3 * LOST_AFTER)
+    link.dead = list(DEAD)
+
+    lost_tasks.on_link_up()
+    loop.advance(LOST_AFTER)
+    assert link.lost == []
+    loop.advance(LOST_AFTER)
+
+    assert link.lost == ["task-1"]
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: FakeLink) -> None:
+    link.dead = []
+    loop.advance(3 * LOST_AFTER)
+
+    link.is_answering = False
+    loop.advance(LOST_AFTER)
+    link.dead = list(DEAD)
+    link.answer()
+
+    assert link.lost == []
+    loop.advance(2 * LOST_AFTER)
+    assert link.lost == ["task-1"]
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeLink) -> None:
+    link.is_up = False
+
+    loop.advance(3 * LOST_AFTER)
+
+    assert link.lost == []
+
+
+def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks) -> None:
+    link.is_answering = False
+    loop.advance(3 * LOST_AFTER)
+    for callback in link.waiting:
+        callback(LinkLost())
+    link.waiting.clear()
+
+    link.is_answering = True
+    loop.advance(LOST_AFTER)
+
+    assert link.lost == []

@@ -1,0 +1,59 @@
+"""The stands: one configuration after the other, each with one worker for all of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from jobpush.embedded import EmbeddedRedis
+
+from .configurations import Configuration
+from .rabbitmq import rabbitmq
+from .stand import Stand
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> Iterator[str]:
+    """One RabbitMQ for all; each stand has a queue of its own."""
+    with rabbitmq() as url:
+        yield url
+
+
+class Stands:
+    """The stand of the configuration that was asked for last; tests come ordered by configuration."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._stand: Stand | None = None
+
+    def of(self, configuration: Configuration, request: pytest.FixtureRequest) -> Stand:
+        """The stand of a configuration; another one's is closed."""
+        if self._stand is None or self._stand.configuration != configuration:
+            self.close()
+            url = request.getfixturevalue("amqp_url") if configuration.broker == "rabbitmq" else None
+            folder = request.getfixturevalue("tmp_path_factory").mktemp(str(configuration))
+            server = self._stack.enter_context(EmbeddedRedis())
+            self._stand = Stand(configuration, server, url, folder)
+            self._stack.callback(self._stand.close)
+        return self._stand
+
+    def close(self) -> None:
+        """Close the stand that is up."""
+        self._stand = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def stands() -> Iterator[Stands]:
+    """The one stand that is up at a time."""
+    stands = Stands()
+    yield stands
+    stands.close()
+
+
+@pytest.fixture
+def stand(request: pytest.FixtureRequest, stands: Stands) -> Stand:
+    """The stand of the configuration that is the test's parameter."""
+    return stands.of(request.param, request)

@@ -1,0 +1,173 @@
+"""One configuration with its worker, and a user who watches the tasks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from jobpush import JobPush
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent, TaskState
+from jobpush.processes import ChildProcess
+from tests.worker.conftest import PATIENCE, Listener, as_broker
+
+from .configurations import Configuration
+from .tasks import make_app
+
+_ROOT = Path(__file__).parents[2]
+#: The one user of a stand.
+USER = "42"
+#: Options of a worker by its pool: as many tasks at once as the rows need.
+_POOLS = {
+    "prefork": ["-P", "prefork", "-c", "2"],
+    "threads": ["-P", "threads", "-c", "2"],
+    "gevent": ["-P", "gevent", "-c", "10"],
+    "solo": ["-P", "solo"],
+}
+
+
+class Stand:
+    """A configuration that is up: publish tasks, see what their user sees."""
+
+    def __init__(self, configuration: Configuration, redis: EmbeddedRedis, amqp_url: str | None, folder: Path) -> None:
+        """
+        Args:
+            configuration: What to run on.
+            redis: An empty one for the events; and for tasks and results, as far as the configuration says so.
+            amqp_url: Address of RabbitMQ, where that is the broker.
+            folder: For logs, and for the files that tasks and tests wait for.
+        """
+        self.configuration, self.folder = configuration, folder
+        self.redis = redis
+        self.app: Celery
+        self.jobpush: JobPush
+        self._settings = {
+            "broker_url": amqp_url or as_broker(redis.url),
+            "backend_url": as_broker(redis.url) if configuration.backend == "results" else None,
+            "queue": str(configuration),
+            "conf": {"broker_transport_options": {} if amqp_url else {"visibility_timeout": 5}},
+            "redis_url": redis.url,
+            "cancel_grace": 0.3,
+        }
+        self.app, self.jobpush = make_app(**self._settings)
+        self.listener = Listener(redis.url, USER)
+        self._workers: list[ChildProcess] = []
+        self._paths = (folder / f"file-{number}" for number in range(10_000))
+        self.hostname = self.start_worker()
+
+    def start_worker(self, queue: str | None = None) -> str:
+        """Start a worker on a queue; ``None``: the one where all tasks go that name none. Its node name."""
+        name = f"w{len(self._workers)}-{os.getpid()}@localhost"
+        command = [self.configuration.python, "-m", "celery", "-A", "tests.lifecycle.worker_app", "worker"]
+        command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", "-n", name]
+        command += [*_POOLS[self.configuration.pool], "-Q", "-".join(filter(None, [str(self.configuration), queue]))]
+        environment = {**os.environ, "LIFECYCLE_APP": json.dumps(self._settings), "PYTHONPATH": str(_ROOT)}
+        log = self.folder / f"worker-{len(self._workers)}.log"
+        self._workers.append(ChildProcess(command, log=log, environment=environment))
+        return name
+
+    def read_queue(self, name: str) -> None:
+        """Let the worker read another queue too."""
+        queue = f"{self.configuration}-{name}"
+        self.app.control.add_consumer(queue, destination=[self.hostname], reply=True, timeout=PATIENCE, limit=1)
+
+    @property
+    def newest_worker(self) -> ChildProcess:
+        """The worker that was started last."""
+        return self._workers[-1]
+
+    def path(self) -> Path:
+        """A file that is not there yet."""
+        return next(self._paths)
+
+    def delay(self, name: str, *args: Any, queue: str | None = None, **options: Any) -> str:
+        """Publish a task of the user's, to a queue that is not read yet if one is named; its id."""
+        if queue:
+            options["queue"] = f"{self.configuration}-{queue}"
+        headers = {"jobpush_user": USER}
+        arguments = [str(argument) if isinstance(argument, Path) else argument for argument in args]
+        return str(self.app.send_task(name, arguments, headers=headers, **options).id)
+
+    def until(self, task_id: str, state: TaskState) -> TaskEvent:
+        """Wait until the user sees a task in a state."""
+        return self.listener.until_state(state, task_id)
+
+    def assert_story(self, task_id: str, expected: str) -> TaskEvent:
+        """
+        Wait for the end of a task, and make sure of all that the user saw until then.
+
+        Args:
+            task_id: Which task.
+            expected: The states, attempts separated by ``|``. RECEIVED is left out: it is refused where STARTED came
+                first. So is what repeats itself.
+
+        Returns:
+            The last event.
+        """
+        attempts = expected.count("|") + 1
+
+        def is_last(event: TaskEvent) -> bool:
+            return event.task_id == task_id and event.state.is_final and event.attempt >= attempts
+
+        if not any(is_last(event) for event in self.listener.events):
+            self.listener.until(is_last)
+        events = self.listener.of(task_id)
+        assert story(events) == expected
+        return events[-1]
+
+    def assert_nothing_strange_was_seen(self) -> None:
+        """Make sure of what is true of all tasks that the user has seen, whatever became of them."""
+        self.assert_story(self.delay("succeeds"), "PENDING STARTED PROGRESS SUCCESS")
+        by_task: dict[str, list[TaskEvent]] = {}
+        for event in self.listener.events:
+            by_task.setdefault(event.task_id, []).append(event)
+        for events in by_task.values():
+            assert_rising_seq(events)
+            assert_one_end_of_each_attempt(events)
+
+    def close(self) -> None:
+        """End all that was started."""
+        self.listener.close()
+        for worker in self._workers:
+            worker.stop(signal.SIGTERM, grace=3)
+        self.app.close()
+
+
+def story(events: Iterable[TaskEvent]) -> str:
+    """What a user saw of one task, in the form that :meth:`Stand.assert_story` takes."""
+    words: list[str] = []
+    attempt = 1
+    for event in events:
+        if event.state is TaskState.RECEIVED:
+            continue
+        if event.attempt != attempt:
+            words.append("|")
+            attempt = event.attempt
+        if words[-1:] != [event.state.value]:
+            words.append(event.state.value)
+    return " ".join(words)
+
+
+def assert_rising_seq(events: Sequence[TaskEvent]) -> None:
+    """Make sure that no event of a task came out of order, or twice."""
+    seqs = [event.seq for event in events]
+    assert all(before < after for before, after in itertools.pairwise(seqs)), seqs
+
+
+def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
+    """Make sure that what has ended has ended once, and stays so until another attempt begins."""
+    ends = [event for event in events if event.state.is_final or event.state is TaskState.RETRY]
+    told = dict.fromkeys((event.attempt, event.state) for event in ends)  # RETRY may be told anew, with its reason
+    assert len(told) == len({attempt for attempt, _ in told}), story(events)
+    attempts = [event.attempt for event in events]
+    assert attempts == sorted(attempts), story(events)
+
+
+__all__ = ["PATIENCE", "USER", "Stand", "story"]

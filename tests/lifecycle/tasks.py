@@ -1,0 +1,163 @@
+"""The tasks whose endings are looked at: the very same for all versions, pools and brokers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore, Reject
+
+from jobpush import JobPush, progress
+
+
+def make_app(
+    *, broker_url: str, backend_url: str | None, queue: str, conf: dict[str, Any], **settings: Any
+) -> tuple[Celery, JobPush]:
+    """
+    A Celery app with all of the tasks, and its JobPush.
+
+    Args:
+        broker_url: Carries the tasks.
+        backend_url: Where results are kept; ``None``: nowhere.
+        queue: The queue that all tasks go to.
+        conf: More settings of Celery's.
+        settings: Those of jobpush.
+    """
+    app = Celery("lifecycle", broker=broker_url, backend=backend_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=queue,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        **conf,
+    )
+    jobpush = JobPush(app, **settings)
+    add_tasks(app, jobpush)
+    return app, jobpush
+
+
+def add_tasks(app: Celery, jobpush: JobPush) -> None:
+    """Register them. Whose they are is told by a header of the message."""
+
+    def task(name: str, **options: Any) -> Any:
+        return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))
+
+    @task("succeeds")
+    def succeeds() -> str:
+        progress.update(1, total=1)
+        return "done"
+
+    @task("raises")
+    def raises() -> None:
+        progress.update(1, total=2)
+        raise ValueError("no such file")
+
+    @task("retries", bind=True, max_retries=5)
+    def retries(self: Any, failures: int, countdown: float = 0) -> None:
+        progress.update(1, total=2)
+        if self.request.retries < failures:
+            raise self.retry(exc=OSError("disk is busy"), countdown=countdown)
+
+    @task("autoretries", autoretry_for=(OSError,), max_retries=1, retry_backoff=False, default_retry_delay=0)
+    def autoretries() -> None:
+        progress.update(1, total=2)
+        raise OSError("disk is full")
+
+    @task("ignores")
+    def ignores() -> None:
+        progress.update(1, total=2)
+        raise Ignore
+
+    @task("stores_its_failure", bind=True)
+    def stores_its_failure(self: Any) -> None:
+        progress.update(1, total=2)
+        self.update_state(state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["bad"], "exc_module": None})
+        raise Ignore
+
+    @task("rejects")
+    def rejects() -> None:
+        progress.update(1, total=2)
+        raise Reject("not for me", requeue=False)
+
+    @task("exits")
+    def exits() -> None:
+        progress.update(1, total=2)
+        sys.exit(3)
+
+    @task("swallows", acks_late=True)
+    def swallows() -> None:
+        """Take all the memory there is."""
+        progress.update(1, total=2)
+        raise MemoryError("too large")
+
+    @task("soft_limited", soft_time_limit=0.5)
+    def soft_limited() -> None:
+        progress.update(1, total=2)
+        time.sleep(1.5)
+
+    @task("hard_limited", time_limit=0.5)
+    def hard_limited() -> None:
+        progress.update(1, total=2)
+        time.sleep(1.5)
+
+    @task("dies")
+    def dies() -> None:
+        """End the process without a word."""
+        progress.update(1, total=2)
+        _die()
+
+    @task("dies_acking_late", acks_late=True)
+    def dies_acking_late() -> None:
+        progress.update(1, total=2)
+        _die()
+
+    @task("dies_once", acks_late=True, reject_on_worker_lost=True)
+    def dies_once(path: str) -> None:
+        """End the process without a word, but run through when delivered again."""
+        progress.update(1, total=2)
+        if not Path(path).exists():
+            Path(path).touch()
+            _die()
+
+    @task("waits_for")
+    def waits_for(path: str) -> None:
+        """Run until there is a file, whatever anybody says."""
+        progress.update(1, total=2)
+        _wait_for(path)
+
+    @task("waits_acking_late", acks_late=True)
+    def waits_acking_late(path: str) -> None:
+        progress.update(1, total=2)
+        _wait_for(path)
+
+    @task("heeds")
+    def heeds() -> None:
+        """Run until cancelled."""
+        while True:
+            progress.update(1, total=2)
+            time.sleep(0.01)
+
+    @task("touches")
+    def touches(path: str) -> None:
+        Path(path).touch()
+
+    @task("replaced", bind=True)
+    def replaced(self: Any) -> None:
+        progress.update(1, total=2)
+        raise self.replace(succeeds.si())
+
+
+def _die() -> None:
+    time.sleep(0.2)  # so that what it said before is published
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wait_for(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)

@@ -1,0 +1,10 @@
+"""What a worker loads: the app that the environment describes, ``LIFECYCLE_APP`` (JSON)."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from .tasks import make_app
+
+app, _ = make_app(**json.loads(os.environ["LIFECYCLE_APP"]))

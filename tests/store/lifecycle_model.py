@@ -1,0 +1,105 @@
+"""The machine of :mod:`jobpush.lifecycle` once more, in Python: what the scripts are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobpush.lifecycle import TaskState
+
+WAITING = {TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY, TaskState.LOST}
+RUNNING = {TaskState.STARTED, TaskState.PROGRESS}
+OVER = {TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED}
+
+
+@dataclass(frozen=True)
+class Word:
+    """Something that is said of a task by a process that has its message; ``delivery`` is never empty but PENDING."""
+
+    state: TaskState
+    run: float = 1.0
+    number: int = 1
+    delivery: str = ""
+    is_handed_over: bool = False
+
+
+@dataclass
+class Model:
+    """One task. Each method says whether it heard what it was told."""
+
+    state: TaskState | None = None
+    run: float = 0.0
+    number: int = 0
+    attempt: int = 0
+    delivery: str = ""
+    is_handed_over: bool = False
+    is_cancelled: bool = False
+    superseded: set[str] = field(default_factory=set)
+    before: TaskState | None = None
+
+    def tell(self, word: Word) -> bool:
+        if self.state is None or word.run > self.run:
+            self.superseded.clear()
+            self.is_cancelled = False
+            return self._become(word, word.number)
+        if word.run < self.run or word.number < self.number:
+            return False
+        has_begun = word.state.rank >= TaskState.STARTED.rank
+        if self.state in OVER and (self.is_cancelled or not has_begun):
+            return False
+        if self.is_cancelled and word.state is TaskState.STARTED:
+            return False
+        if word.number > self.number:
+            self.superseded.clear()
+            return self._become(word, max(self.attempt + 1, word.number))
+        if not word.delivery or not self.delivery or word.delivery == self.delivery:
+            gives_way = self.state is TaskState.LOST and has_begun
+            if self.state in OVER or (word.state.rank < self.state.rank and not gives_way):
+                return False
+            return self._become(word, self.attempt)
+        return self._tell_by_another_delivery(word, has_begun)
+
+    def end(self, state: TaskState, delivery: str) -> bool:
+        if self.state is None or self.state in OVER:
+            return False
+        is_own = self.delivery == delivery
+        if state is TaskState.LOST:
+            if not is_own or self.is_handed_over or self.state not in RUNNING | {TaskState.RECEIVED}:
+                return False
+            self.before = self.state
+            state = TaskState.REVOKED if self.is_cancelled else state
+        elif self.state not in WAITING and not (delivery and is_own):
+            return False
+        self.state = state
+        return True
+
+    def regain(self, delivery: str) -> bool:
+        if self.state is not TaskState.LOST or self.delivery != delivery:
+            return False
+        self.state = self.before
+        return True
+
+    def cancel(self) -> None:
+        if self.state in OVER or self.state is None:
+            return
+        self.is_cancelled = True
+        if self.state in WAITING:
+            self.state = TaskState.REVOKED
+
+    def _tell_by_another_delivery(self, word: Word, has_begun: bool) -> bool:
+        assert self.state is not None
+        if word.delivery in self.superseded:
+            return False
+        if self.state in (TaskState.PENDING, TaskState.RECEIVED):
+            return self._become(word, self.attempt)
+        if not has_begun:
+            return self.state in WAITING and self._become(word, self.attempt + 1)
+        is_continued = self.state is TaskState.STARTED and self.is_handed_over
+        self.superseded.add(self.delivery)
+        return self._become(word, self.attempt if is_continued else self.attempt + 1)
+
+    def _become(self, word: Word, attempt: int) -> bool:
+        is_same = self.run == word.run and self.attempt == attempt
+        self.delivery = word.delivery or (self.delivery if is_same else "")
+        self.state, self.run, self.number, self.attempt = word.state, word.run, word.number, attempt
+        self.is_handed_over = word.is_handed_over
+        return True

@@ -1,0 +1,152 @@
+"""What becomes of what a worker has when it dies, and who says so."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from jobpush.channels import user_topic
+from jobpush.config import Config
+from jobpush.events import TaskEvent
+from jobpush.lifecycle import TaskState
+from jobpush.store import Store, TaskWrite
+from jobpush.store.leases import WORKER_DIED, WorkerLeases
+
+
+class Worker:
+    """One worker, as far as Redis hears of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.leases = WorkerLeases(store.config)
+        self.worker_id = uuid.uuid4().hex
+
+    def hold(self) -> bool:
+        return self.store.run([self.leases.hold(self.worker_id)]) == [1]
+
+    def tell(self, task_id: str, state: str, *, handed: bool = False) -> None:
+        event = TaskEvent(task_id, TaskState(state), created_at=1.0)
+        delivery = f"of-{self.worker_id}"
+        write = TaskWrite("a:b", event, delivery=delivery, worker=self.worker_id, is_handed_over=handed)
+        self.store.publish([write])
+
+    def die(self) -> None:
+        self.store.run(commands=[("ZADD", self.store.keys.workers, 1, self.worker_id)])
+
+
+def reap(store: Store) -> int:
+    """Do as a gateway does; tells of how many claims it has heard."""
+    leases, count = WorkerLeases(store.config), 0
+    while reply := store.run([leases.find_dead()])[0]:
+        for calls, forget in leases.losses(reply):
+            store.run(calls, [forget])
+            count += len(calls)
+    return count
+
+
+@pytest.fixture
+def new_worker(store: Store) -> Callable[[], Worker]:
+    def begin() -> Worker:
+        worker = Worker(store)
+        assert not worker.hold()
+        return worker
+
+    return begin
+
+
+@pytest.mark.parametrize("state", ["RECEIVED", "STARTED"])
+def test_what_a_dead_worker_had_is_lost(
+    store: Store, client: redis.Redis, new_worker: Callable[[], Worker], state: str
+) -> None:
+    worker = new_worker()
+    worker.tell("t:1", state)
+    worker.die()
+
+    assert reap(store) == 1
+
+    event = store.task("t:1")
+    assert (event.state, event.error) == (TaskState.LOST, WORKER_DIED)
+    assert not client.exists(store.keys.workers, store.keys.worker_claims(worker.worker_id))
+
+
+@pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED", "RETRY"])
+def test_what_it_had_done_is_not(store: Store, new_worker: Callable[[], Worker], end: str) -> None:
+    worker = new_worker()
+    for state in ("RECEIVED", "STARTED", end):
+        worker.tell("t1", state)
+    worker.die()
+
+    assert reap(store) == 0
+    assert store.task("t1").state is TaskState(end)
+
+
+def test_what_another_worker_goes_on_with_is_not(store: Store, new_worker: Callable[[], Worker]) -> None:
+    dead, living = new_worker(), new_worker()
+    dead.tell("t1", "STARTED")
+    living.tell("t1", "STARTED")
+    dead.die()
+
+    reap(store)
+
+    assert (store.task("t1").state, store.task("t1").attempt) == (TaskState.STARTED, 2)
+
+
+def test_what_it_had_handed_over_is_not(store: Store, new_worker: Callable[[], Worker]) -> None:
+    worker = new_worker()
+    worker.tell("t1", "STARTED")
+    worker.tell("t1", "STARTED", handed=True)
+    worker.die()
+
+    assert reap(store) == 0
+
+
+def test_a_worker_that_lives_is_left_alone(store: Store, new_worker: Callable[[], Worker]) -> None:
+    worker = new_worker()
+    worker.tell("t1", "STARTED")
+
+    assert worker.hold()
+    assert reap(store) == 0
+
+
+def test_a_worker_learns_that_it_was_taken_for_dead(store: Store, new_worker: Callable[[], Worker]) -> None:
+    worker = new_worker()
+    worker.die()
+    reap(store)
+
+    assert not worker.hold()
+    assert worker.hold()
+
+
+def test_gateways_that_reap_at_once_tell_each_loss_once(redis_url: str, new_worker: Callable[[], Worker]) -> None:
+    worker = new_worker()
+    for number in range(300):
+        worker.tell(f"t{number}", "STARTED")
+    stores = [Store(Config(redis_url=redis_url, publish_timeout=10)) for _ in range(3)]
+    worker.die()
+
+    threads = [threading.Thread(target=reap, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    events = stores[0].tasks("a:b")
+    assert {(event.state, event.seq) for event in events} == {(TaskState.LOST, 2)}
+    for store in stores:
+        store.close()
+
+
+def test_claims_expire_where_no_gateway_ever_looks(
+    store: Store, client: redis.Redis, new_worker: Callable[[], Worker]
+) -> None:
+    worker = new_worker()
+    worker.tell("t1", "STARTED")
+
+    worker.hold()
+
+    assert client.ttl(store.keys.worker_claims(worker.worker_id)) > 0
+    assert client.ttl(store.keys.task(user_topic("a:b"), "t1")) > 0

@@ -1,0 +1,293 @@
+"""Workers that are killed, paused or cut off: what is dead is LOST within moments, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent, TaskState
+from jobpush.gateway.hub import Hub
+from jobpush.processes import ChildProcess
+
+from .conftest import Listener, Site
+
+LOST_AFTER = 1.5
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
+    with EmbeddedRedis() as broker:
+        site = Site(broker, redis_server, tmp_path, lost_after=LOST_AFTER, visibility_timeout=2)
+        yield site
+        site.close()
+
+
+@pytest.fixture
+def gateways(redis_server: EmbeddedRedis) -> Iterator[None]:
+    """Two of them, for what is lost is to be told once."""
+    hubs = [Hub(Config(redis_url=redis_server.url, lost_after=LOST_AFTER)) for _ in range(2)]
+    for hub in hubs:
+        hub.start()
+    yield
+    for hub in hubs:
+        hub.stop()
+
+
+@pytest.fixture
+def stop_file(tmp_path: Path) -> Path:
+    return tmp_path / "stop"
+
+
+@pytest.fixture
+def wait_for_a_death(site: Site, tmp_path: Path) -> Callable[[], None]:
+    """Have a worker killed beside the others, and wait until that is known: by then others would be known dead too."""
+
+    def wait() -> None:
+        user, queue = uuid.uuid4().hex, uuid.uuid4().hex
+        listener = site.listen(user)
+        worker = site.start_worker("-P", "solo", "-Q", queue)
+        task_id = site.delay("stubborn", user, queue=queue)
+        listener.until_state(TaskState.PROGRESS, task_id)
+        worker.kill()
+        listener.until_state(TaskState.LOST, task_id)
+
+    return wait
+
+
+def steps(listener: Listener, task_id: str) -> list[tuple[str, int]]:
+    """States and attempts in order, without repetitions, and without RECEIVED, which may come late."""
+    found: list[tuple[str, int]] = []
+    for event in listener.of(task_id):
+        step = (event.state.value, event.attempt)
+        if event.state is not TaskState.RECEIVED and found[-1:] != [step]:
+            found.append(step)
+    return found
+
+
+def is_running(attempt: int, task_id: str) -> Callable[[TaskEvent], bool]:
+    return lambda event: (event.task_id, event.state, event.attempt) == (task_id, TaskState.PROGRESS, attempt)
+
+
+def kill(worker: ChildProcess) -> None:
+    """As the kernel does when memory runs out: the parent alone."""
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("gateways")
+def test_tasks_of_a_killed_worker_are_lost(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    runs = site.delay("stubborn", user)
+    listener.until_state(TaskState.PROGRESS, runs)
+    waits = site.delay("encode", user, "cat.mov", countdown=600)
+    listener.until_state(TaskState.RECEIVED, waits)
+
+    kill(worker)
+
+    lost = {listener.until(lambda event: event.state is TaskState.LOST).task_id for _ in range(2)}
+    assert lost == {runs, waits}
+    last = listener.of(runs)[-1]
+    assert (last.error, last.current, last.total) == ("The worker of the task died", 1, 2)
+    assert [event.state for event in listener.of(runs)].count(TaskState.LOST) == 1
+
+
+@pytest.mark.usefixtures("gateways")
+def test_what_the_broker_delivers_again_goes_on_as_the_second_attempt(site: Site, user: str, stop_file: Path) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    task_id = site.delay("late", user, str(stop_file))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    kill(worker)
+    listener.until_state(TaskState.LOST, task_id)
+    site.start_worker("-c", "1")
+    listener.until(is_running(2, task_id))
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("LOST", 1)]
+    assert steps(listener, task_id) == [*first, ("STARTED", 2), ("PROGRESS", 2), ("SUCCESS", 2)]
+    seqs = [event.seq for event in listener.of(task_id)]
+    assert seqs == sorted(set(seqs))
+
+
+def test_of_two_workers_with_the_same_task_the_newest_is_shown(site: Site, user: str, stop_file: Path) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("late", user, str(stop_file))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    site.start_worker("-c", "1")
+    listener.until(is_running(2, task_id))
+    stop_file.touch()
+    last = listener.until_state(TaskState.SUCCESS, task_id)
+
+    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("LOST", 1)]
+    assert steps(listener, task_id)[:4] == first
+    attempts = [event.attempt for event in listener.of(task_id)]
+    assert attempts == sorted(attempts)
+    assert last.attempt == attempts[-1]
+
+
+def test_message_that_is_given_back_for_its_dead_process_is_another_attempt(
+    site: Site, user: str, stop_file: Path
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("late_and_precious", user, str(stop_file))
+    event = listener.until_state(TaskState.PROGRESS, task_id)
+
+    os.kill(event.data["pid"], signal.SIGKILL)
+    listener.until(is_running(2, task_id))
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("LOST", 1)]
+    assert steps(listener, task_id) == [*first, ("STARTED", 2), ("PROGRESS", 2), ("SUCCESS", 2)]
+
+
+@pytest.mark.usefixtures("gateways")
+def test_task_of_a_paused_process_is_not_lost(
+    site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("late", user, str(stop_file))
+    pid = listener.until_state(TaskState.PROGRESS, task_id).data["pid"]
+
+    os.kill(pid, signal.SIGSTOP)
+    wait_for_a_death()
+    os.kill(pid, signal.SIGCONT)
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    assert TaskState.LOST not in {event.state for event in listener.of(task_id) if event.attempt == 1}
+
+
+@pytest.mark.usefixtures("gateways")
+def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, user: str, stop_file: Path) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    task_id = site.delay("silent_until", user, str(stop_file))
+    listener.until_state(TaskState.STARTED, task_id)
+
+    os.kill(worker.pid, signal.SIGSTOP)
+    listener.until_state(TaskState.LOST, task_id)
+    os.kill(worker.pid, signal.SIGCONT)
+    listener.until_state(TaskState.STARTED, task_id)
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    told = [("PENDING", 1), ("STARTED", 1), ("LOST", 1), ("STARTED", 1), ("SUCCESS", 1)]
+    assert steps(listener, task_id) == told
+
+
+@pytest.mark.usefixtures("gateways")
+def test_nothing_is_lost_because_the_broker_was_away(
+    site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("silent_until", user, str(stop_file))
+    listener.until_state(TaskState.STARTED, task_id)
+
+    site.broker.restart(keep_data=True)
+    wait_for_a_death()
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
+
+
+@pytest.mark.usefixtures("gateways")
+@pytest.mark.parametrize("keep_data", [True, False])
+def test_nothing_is_lost_because_redis_was_away(
+    site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None], keep_data: bool
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("reports_until", user, str(stop_file))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    site.redis.restart(keep_data=keep_data)
+    listener = site.listen(user)
+    wait_for_a_death()
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    assert {event.state for event in listener.of(task_id)} <= {TaskState.PROGRESS, TaskState.SUCCESS}
+
+
+@pytest.mark.usefixtures("gateways")
+def test_nothing_is_lost_because_redis_was_frozen(
+    site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1")
+    task_id = site.delay("reports_until", user, str(stop_file))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    os.kill(site.redis.pid, signal.SIGSTOP)
+    signal.sigtimedwait([], 2 * LOST_AFTER)  # longer than any lease; there is nobody to hear from meanwhile
+    os.kill(site.redis.pid, signal.SIGCONT)
+    wait_for_a_death()
+    stop_file.touch()
+    listener.until_state(TaskState.SUCCESS, task_id)
+
+    assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
+
+
+def test_what_ran_when_its_worker_was_stopped_at_once_is_lost(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    task_id = site.delay("stubborn", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    worker.stop(signal.SIGQUIT, grace=30)
+
+    assert listener.until_state(TaskState.LOST, task_id).error == "The worker of the task was stopped"
+
+
+@pytest.mark.usefixtures("gateways")
+def test_what_goes_back_in_its_queue_when_its_worker_is_stopped_at_once_is_lost(
+    site: Site, user: str, stop_file: Path
+) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    task_id = site.delay("late", user, str(stop_file))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    worker.stop(signal.SIGQUIT, grace=30)
+
+    listener.until_state(TaskState.LOST, task_id)  # Celery says nothing of it
+
+
+def test_what_waits_when_its_worker_ends_in_good_order_waits_on(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1")
+    task_id = site.delay("encode", user, "cat.mov", countdown=4)
+    listener.until_state(TaskState.RECEIVED, task_id)
+
+    worker.stop(signal.SIGTERM, grace=30)
+    site.start_worker("-c", "1")
+    last = listener.until_final(task_id)
+
+    assert (last.state, last.attempt) == (TaskState.SUCCESS, 1)
+    assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
+
+
+def test_task_that_left_without_a_word_is_lost(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    site.start_worker("-P", "threads", "-c", "1")
+    task_id = site.delay("vanishes", user)
+
+    last = listener.until_final(task_id)
+
+    assert (last.state, last.error) == (TaskState.LOST, "The task ended without a word")

@@ -1,0 +1,109 @@
+"""The parts of a bar, as the task says and as earlier runs have shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobpush.worker.stages import MAX_STAGES, Stages
+
+ENCODE = {"probing": 2.0, "encoding": 90.0, "thumbnail": 8.0}
+
+names = st.sampled_from(["probing", "encoding", "thumbnail", "upload", ""])
+weights = st.none() | st.floats(allow_nan=True, allow_infinity=True)
+
+
+def run(stages: Stages, durations: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Run stages of these durations; the lesson."""
+    now = 0.0
+    for name, seconds in durations:
+        stages.begin(name, None, now)
+        now += seconds
+    return stages.lesson(now)
+
+
+def test_a_first_run_gives_a_stage_without_weight_all_that_is_left() -> None:
+    stages = Stages({})
+
+    stages.begin("probing", 10, 0.0)
+    stages.begin("encoding", None, 1.0)
+
+    assert (stages.bar.before, stages.bar.weight) == (10, 90)
+
+
+def test_later_runs_share_the_bar_by_time() -> None:
+    stages = Stages(run(Stages({}), list(ENCODE.items())))
+
+    places = []
+    for now, name in enumerate(ENCODE):
+        stages.begin(name, None, now)
+        places.append((stages.bar.before, stages.bar.weight))
+
+    assert places == [pytest.approx(place) for place in [(0, 2), (2, 90), (92, 8)]]
+
+
+def test_an_explicit_weight_wins_in_the_bar_and_not_in_the_time() -> None:
+    stages = Stages(ENCODE)
+
+    stages.begin("probing", 50, 0.0)
+    stages.begin("encoding", None, 1.0)
+
+    assert (stages.bar.before, stages.bar.end) == (50, pytest.approx(50 + 50 * 90 / 98))
+    assert (stages.time.before, stages.time.end) == (pytest.approx(2), pytest.approx(92))
+
+
+def test_a_stage_that_comes_again_is_another() -> None:
+    lesson = run(Stages({}), [("probing", 1), ("encoding", 5), ("probing", 2), ("encoding", 7)])
+
+    assert lesson == {"probing": 1, "encoding": 5, "probing #2": 2, "encoding #2": 7}
+
+
+def test_the_newest_run_counts_most_and_does_not_rule() -> None:
+    assert run(Stages({"encoding": 100.0}), [("encoding", 200.0)]) == {"encoding": pytest.approx(130.0)}
+
+
+def test_what_a_run_does_not_have_is_forgotten() -> None:
+    assert run(Stages(ENCODE), [("encoding", 90.0)]) == {"encoding": 90.0}
+
+
+def test_a_stage_that_nobody_expected_leaves_room_for_the_others() -> None:
+    stages = Stages(ENCODE)
+
+    stages.begin("subtitles", None, 0.0)
+
+    assert 0 < stages.bar.weight < 50
+
+
+def test_too_many_stages_teach_nothing() -> None:
+    assert len(run(Stages({}), [(str(number), 1.0) for number in range(MAX_STAGES)])) == MAX_STAGES
+    assert run(Stages({}), [(str(number), 1.0) for number in range(MAX_STAGES + 1)]) == {}
+
+
+def test_only_a_first_run_without_weights_may_have_stages_that_nobody_knows_of() -> None:
+    first, weighted, learned = Stages({}), Stages({}), Stages(ENCODE)
+
+    first.begin("encoding", None, 0.0)
+    weighted.begin("probing", 10, 0.0)
+    weighted.begin("encoding", None, 0.0)
+    learned.begin("encoding", None, 0.0)
+
+    assert (first.is_open_ended, weighted.is_open_ended, learned.is_open_ended) == (True, False, False)
+
+
+@given(st.dictionaries(names, st.floats(0, 1e6)), st.lists(st.tuples(names, weights)))
+def test_no_order_of_stages_leads_back_or_beyond_the_bar(
+    learned: Mapping[str, float], begun: list[tuple[str, float | None]]
+) -> None:
+    stages = Stages(learned)
+    reached = 0.0
+
+    for now, (name, weight) in enumerate(begun):
+        stages.begin(name, weight, now)
+        for span in (stages.bar, stages.time):
+            assert math.isfinite(span.end) and 0 <= span.before <= span.end <= 100.0001
+        assert stages.bar.before >= reached
+        reached = stages.bar.before
