@@ -10,7 +10,7 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.lost import LostTasks
-from jobpush.store.link import LinkLost
+from jobpush.store.command_link import LinkLost
 from jobpush.store.scripts import Call
 
 LOST_AFTER = 12.0
