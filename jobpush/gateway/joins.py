@@ -74,6 +74,9 @@ class Joins:
     def on_confirmed(self, topic: TopicState) -> None:
         """Nothing of a topic is missed from now on."""
         for channel in topic.channels():
+            for catch_up in channel.catch_ups:
+                for connection, join in catch_up.connections.items():
+                    self._enter(connection, channel, join)
             self._ready.extend(channel.catch_ups)
 
     def on_link_up(self) -> None:
@@ -153,10 +156,15 @@ class Joins:
         topic = self._topics.hear(name)
         channel = topic.channel(join.channel)
         connection.channels += (channel,)
-        self._census.enter(connection, occupancy_topic(channel.name), join.member)
         catch_up = channel.begin_catch_up(connection, join)
-        if catch_up is not None and topic.is_confirmed:
+        if topic.is_confirmed:
+            self._enter(connection, channel, join)
             self._ready.append(catch_up)
+
+    def _enter(self, connection: Connection, channel: Channel, join: Join | None) -> None:
+        """Who joins counts as soon as it hears what the others are told of it."""
+        if join is not None:
+            self._census.enter(connection, occupancy_topic(channel.name), join.member)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)

@@ -111,18 +111,13 @@ class Channel:
         """Whether a message of its topic is for it."""
         return self.task_id is None or self.task_id == message.task_id
 
-    def begin_catch_up(self, connection: Connection, join: Join) -> CatchUp | None:
-        """
-        Let a connection join.
-
-        Returns:
-            The catch-up to be asked for; ``None`` if one for the same history is about to be asked.
-        """
+    def begin_catch_up(self, connection: Connection, join: Join) -> CatchUp:
+        """Let a connection join. Returns its catch-up: a new one, or one for the same history that is not asked yet."""
         since = join.since or ""
         for waiting in self.catch_ups:
             if waiting.is_join and waiting.since == since and not waiting.is_asked and waiting.position is None:
                 waiting.connections[connection] = join
-                return None
+                return waiting
         catch_up = CatchUp(self, since, is_join=True)
         catch_up.connections[connection] = join
         self.catch_ups.append(catch_up)

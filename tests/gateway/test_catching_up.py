@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from wsproto.events import Ping
 
 from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
@@ -208,6 +212,24 @@ def test_counts_come_back_to_a_redis_that_came_back_empty(
     assert store.trigger(["#server-to-user-42"], "hello", {}).connections == 1
 
 
+def test_answer_to_a_join_comes_before_what_is_live_in_the_same_moment(site: Site, store: Store) -> None:
+    first, second = site.connect(), site.connect()
+    first.receive(), second.receive()
+    first.subscribe("news")  # from now on the gateway hears the topic
+
+    store.run(commands=[("CLIENT", "PAUSE", "500", "ALL")])
+    second.send("pusher:subscribe", {"channel": "news"})
+    for _ in range(2):  # with the second answer all is done that came before the first
+        first.send_event(Ping())
+        first.wait_for_pong()
+    with stopped(site):  # the history waits for it, and then the event
+        store.run(commands=[("PING",)])
+        store.trigger(["news"], "number", 1)
+        store.run(commands=[("PING",)])
+
+    assert events_of([second.receive(), second.receive()]) == [JOINED, "number"]
+
+
 def has_ended(tasks: list[str]) -> Any:
     """A test on messages that is true once SUCCESS of each task was among them."""
     left = set(tasks)
@@ -218,6 +240,14 @@ def has_ended(tasks: list[str]) -> Any:
         return not left
 
     return check
+
+
+@contextmanager
+def stopped(site: Site) -> Iterator[None]:
+    """Let a gateway stand still."""
+    os.killpg(site.process.pid, signal.SIGSTOP)
+    yield
+    os.killpg(site.process.pid, signal.SIGCONT)
 
 
 @contextmanager

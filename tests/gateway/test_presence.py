@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,11 +149,14 @@ def test_several_tabs_are_one_member(serve: Serve) -> None:
     tabs = [join(where, "bob")[0] for where in (here, here, there)]
 
     assert next_news(ada) == (ADDED, "bob")
-    for tab in tabs:
+    for tab in tabs[:2]:
         tab.send("pusher:unsubscribe", {"channel": ROOM})
-    join(here, "end")
-
-    assert [next_news(ada), next_news(ada)] == [(REMOVED, "bob"), (ADDED, "end")]
+    join(here, "meanwhile")
+    assert next_news(ada) == (ADDED, "meanwhile")
+    tabs[2].send("pusher:unsubscribe", {"channel": ROOM})
+    assert next_news(ada) == (REMOVED, "bob")
+    join(there, "end")
+    assert next_news(ada) == (ADDED, "end")
 
 
 def test_going_from_page_to_page_makes_no_sound(serve: Serve, webhooks: Webhooks) -> None:
@@ -211,6 +216,21 @@ def test_killed_gateway_leaves_no_ghosts_and_takes_nobody_else_along(serve: Serv
     both_here.send("pusher:unsubscribe", {"channel": ROOM})
     assert next_news(ada) == (REMOVED, "both")
     assert RedisDirectory(store).users_in(ROOM) == ["ada"]
+
+
+def test_gateway_that_was_taken_for_dead_says_again_what_is_true(serve: Serve) -> None:
+    here, there = serve(lease=LEASE), serve(lease=LEASE)
+    ada, _ = join(here, "ada")
+    bob, _ = join(there, "bob")
+    assert next_news(ada) == (ADDED, "bob")
+
+    os.killpg(there.process.pid, signal.SIGSTOP)
+    assert next_news(ada) == (REMOVED, "bob")
+    os.killpg(there.process.pid, signal.SIGCONT)
+
+    assert next_news(ada) == (ADDED, "bob")
+    bob.send("pusher:unsubscribe", {"channel": ROOM})
+    assert next_news(ada) == (REMOVED, "bob")
 
 
 def test_clients_of_a_stopped_gateway_were_never_away(serve: Serve) -> None:
