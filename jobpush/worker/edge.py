@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
