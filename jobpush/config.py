@@ -40,6 +40,8 @@ class Config:
     retry_interval: float = 1.0
     #: Seconds that the end of a process waits for the last events to be published.
     flush_timeout: float = 2.0
+    #: Seconds between two looks at the head of each queue, whose tasks are told their places; 0: none. Redis only.
+    place_interval: float = 2.0
     #: Seconds from a cancel request to the termination of a task that has not heeded it.
     cancel_grace: float = 10.0
     #: Seconds within which it is known that a worker died: its tasks are LOST then.

@@ -32,7 +32,8 @@ class TaskEvent:
     ``seq`` is given by the store: 1 for the first event of a task, then one more each time; 0 is "not stored yet".
     ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
     PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
-    ``None``: no limit, or not known.
+    ``None``: no limit, or not known. ``ahead`` is how many messages were before a PENDING task in its queue when that
+    was told; ``None``: not known, as with most brokers, or too many to be counted.
     """
 
     task_id: str
@@ -48,6 +49,7 @@ class TaskEvent:
     attempt: int = 1
     max_attempts: int | None = None
     run_at: float | None = None
+    ahead: int | None = None
     created_at: float = 0.0
     started_at: float | None = None
     at: float = 0.0
@@ -111,7 +113,7 @@ class TaskEvent:
         return cls(state=state, **values)
 
     def _momentary(self) -> dict[str, Any]:
-        return {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "error": self.error}
+        return {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "ahead": self.ahead, "error": self.error}
 
     def _lasting(self) -> dict[str, Any]:
         return {
@@ -148,6 +150,7 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "attempt": int,
     "max_attempts": (int, type(None)),
     "run_at": _OPTIONAL_NUMBER,
+    "ahead": (int, type(None)),
     "created_at": _NUMBER,
     "started_at": _OPTIONAL_NUMBER,
     "at": _NUMBER,

@@ -56,6 +56,8 @@ export interface TaskEvent {
   readonly max_attempts?: number | null;
   /** Unix seconds at which a task that waits for its time will run: a retry, an ETA or a countdown; `null`: at once. */
   readonly run_at?: number | null;
+  /** How many were before it in its queue when that was told; `null`: not known. */
+  readonly ahead?: number | null;
   /** Unix seconds, as are the next two. */
   readonly created_at?: number;
   readonly started_at?: number | null;
@@ -184,6 +186,7 @@ export const strings: Record<TaskState, string> & {
   left(seconds: number): string;
   /** How long a task has waited for a worker. */
   waited(seconds: number): string;
+  ahead(count: number): string;
   /** What runs within the hour; ticks. */
   startsIn(seconds: number): string;
   startsAt(date: Date): string;

@@ -41,6 +41,7 @@ export const strings = {
   },
   left: (seconds) => `${strings.duration(seconds)} left`,
   waited: (seconds) => `for ${strings.duration(seconds)}`,
+  ahead: (count) => `${count} before it`,
   startsIn: (seconds) => `starts in ${strings.duration(seconds)}`,
   startsAt: (date) => `starts at ${date.toLocaleString()}`,
   attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
@@ -97,7 +98,7 @@ class Connection {
 
   close() {
     this.#users = Math.max(0, this.#users - 1);
-    // Not at once: an element that only moves keeps the socket.
+    // An element that only moves keeps the socket.
     setTimeout(() => this.#users || this.#stop(), 0);
   }
 
@@ -193,7 +194,7 @@ class Connection {
     const stream = new EventSource(this.#url("/jobpush/events", { channels }));
     this.#listen(stream, () => this.#loseEvents());
     stream.onerror = () => {
-      // Unless closed (2), it comes back by itself, with the last id.
+      // Unless closed (2), it comes back by itself.
       if (this.#socketId && stream.readyState !== 2) this.#setState("reconnecting");
       else this.#loseEvents();
     };
@@ -500,6 +501,7 @@ const detailText = (task) => {
   const attempt = task.attempt + (state === "RETRY"); // the one to come
   const details = [
     isWaiting(task) && waitText(task),
+    task.ahead != null && strings.ahead(task.ahead),
     attempt > 1 && strings.attempt(attempt, task.max_attempts),
     percent != null && strings.percent(percent),
     total > 0 ? strings.amount(current ?? 0, total) : current > 0 && strings.number(current),

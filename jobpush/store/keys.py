@@ -88,6 +88,10 @@ class Keys:
         """Hash of the stages of a task to the seconds that they took in earlier runs; by Celery's name of the task."""
         return f"{self.prefix}:stages:{escape_id(task_name)}"
 
+    def queue_leader(self, queue: str) -> str:
+        """The worker that looks at a queue of the broker's, as long as it does."""
+        return f"{self.prefix}:queue-leader:{escape_id(queue)}"
+
     @property
     def gateways(self) -> str:
         """Sorted set of gateway ids, by the time at which their lease ends."""

@@ -195,6 +195,20 @@ class Store:
         (published,), (stages,) = self._publish([write], [("HGETALL", self.keys.stages(write.event.name))])
         return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
 
+    def lead(self, queue: str, worker_id: str, seconds: float) -> bool:
+        """
+        Be the one that looks at a queue, for so long from now on.
+
+        Returns:
+            Whether it is this worker; another one keeps it until it stops asking.
+        """
+        key, milliseconds = self.keys.queue_leader(queue), int(seconds * 1000)
+        with store_errors():
+            if self._client.set(key, worker_id, nx=True, px=milliseconds):
+                return True
+            is_leader = self._client.get(key) == worker_id.encode()
+            return is_leader and bool(self._client.pexpire(key, milliseconds))
+
     def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of a task took, in place of what was kept of it."""
         key = self.keys.stages(task_name)

@@ -20,6 +20,7 @@ from .edge import running_of
 from .follower import CancelFollower
 from .leases import WORKER_STOPPED, LeaseKeeper
 from .outbox import Ending
+from .queues import QueueWatcher
 from .registry import runtime_of, runtimes
 from .tracked import TrackedTask, delivery_of, read_headers
 from .tracking import Tracking, tracking_of
@@ -49,7 +50,7 @@ def connect() -> None:
 
 # -- in the parent of a worker -----------------------------------------------------------------------
 
-_followers: list[CancelFollower | WebhookRelay] = []
+_followers: list[CancelFollower | QueueWatcher | WebhookRelay] = []
 _keepers: list[LeaseKeeper] = []
 
 
@@ -67,6 +68,7 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
         runtime.leases.start()
         _keepers.append(runtime.leases)
         _followers.append(CancelFollower(sender, runtime))
+        _followers.append(QueueWatcher(sender, runtime))
         relay = WebhookRelay(sender.app, runtime.config)
         relay.start()
         _followers.append(relay)

@@ -120,6 +120,7 @@ def listen_to_announcements(page: Page) -> None:
     [
         ({"state": "PENDING", "created_at": NOW}, "Waiting", None, ""),
         ({"state": "PENDING", "created_at": NOW - 90}, "Waiting", None, "for 2 min"),
+        ({"state": "PENDING", "created_at": NOW - 90, "ahead": 3}, "Waiting", None, "for 2 min · 3 before it"),
         ({"state": "RECEIVED", "created_at": NOW - 12, "run_at": None}, "Waiting", None, "for 12 s"),
         ({"state": "PENDING", "run_at": NOW + 90}, "Waiting", None, "starts in 2 min"),
         ({"state": "RECEIVED", "run_at": NOW + 86_400}, "Waiting", None, "starts at 1/2/2026, 12:00:00 PM"),

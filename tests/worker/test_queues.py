@@ -1,0 +1,57 @@
+"""How many are before a task that waits, told by a real worker on a Redis broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskState
+from jobpush.store import Store
+
+from .conftest import Site
+
+
+@pytest.fixture
+def busy_site(tmp_path: Path) -> Iterator[Site]:
+    """A worker that runs one task at a time, and looks at its queue often."""
+    with EmbeddedRedis() as server:
+        site = Site(server, server, tmp_path, place_interval=0.05)
+        site.start_worker("-c", "1")
+        yield site
+        site.close()
+
+
+def test_those_who_wait_learn_how_many_are_before_them(busy_site: Site, user: str, tmp_path: Path) -> None:
+    listener = busy_site.listen(user)
+    gate = tmp_path / "gate"
+    running = busy_site.delay("reports_until", user, str(gate))
+    listener.until_state(TaskState.PROGRESS, running)
+    received = busy_site.delay("encode", user, "received.mov")
+    listener.until_state(TaskState.RECEIVED, received)
+
+    busy_site.delay("plain")  # nobody sees it, and it counts
+    first, second = (busy_site.delay("encode", user, f"{name}.mov") for name in "ab")
+    event = listener.until(lambda event: event.task_id == second and event.ahead == 2)
+    gate.touch()
+    last = listener.until_final(second)
+
+    assert (event.state, event.title) == (TaskState.PENDING, "Encode b.mov")
+    assert last.ahead is None
+    assert {event.ahead for event in listener.of(first)} >= {None, 1}
+    assert listener.states(second) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
+
+
+def test_one_worker_looks_at_a_queue_until_it_stops(store: Store) -> None:
+    assert [store.lead("celery", worker, 60) for worker in ("a", "b", "a")] == [True, False, True]
+
+    client: Any = redis.Redis.from_url(store.config.redis_url)
+    assert 0 < client.ttl(store.keys.queue_leader("celery")) <= 60
+    client.delete(store.keys.queue_leader("celery"))
+    client.close()
+
+    assert store.lead("celery", "b", 60)
