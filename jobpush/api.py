@@ -107,10 +107,13 @@ class JobPush:
 
         Raises:
             UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
+            ConfigurationError: If an argument of ``track()`` can't be what it is for.
         """
         from .worker.decorator import track
         from .worker.tracking import Tracking
 
+        if hasattr(user, "apply_async") or not isinstance(errors or {}, Mapping):
+            raise ConfigurationError("write @jobpush.track(user=…, errors={Type: 'sentence'}), with parentheses")
         tracking = Tracking(self._runtime, user, title, result=result, errors=dict(errors or {}))
         return lambda target: track(tracking, target)
 

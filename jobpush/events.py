@@ -197,6 +197,11 @@ def bounded_amounts(current: float, total: float | None) -> tuple[float, float |
     return (current if total is None else min(current, total)), total
 
 
+def shortened(text: str, limit: int) -> str:
+    """``text`` with ``limit`` characters at most; an ellipsis stands for what is left out."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def error_text(exc: BaseException) -> str:
     """
     What a user is told of an exception: its ``user_message``, or the first line of its own text.
@@ -205,7 +210,7 @@ def error_text(exc: BaseException) -> str:
     """
     text = str(getattr(exc, "user_message", "") or exc).strip()
     line = text.splitlines()[0].strip() if text else type(exc).__name__
-    return line if len(line) <= MAX_ERROR_LENGTH else line[: MAX_ERROR_LENGTH - 1] + "…"
+    return shortened(line, MAX_ERROR_LENGTH)
 
 
 def encode(data: object) -> str:

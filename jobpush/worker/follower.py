@@ -54,15 +54,21 @@ class CancelFollower:
     def _run(self) -> None:
         feed = CancelFeed(self._config)
         place = None
+        is_deaf = False
         while not self._is_stopped.is_set():
             try:
                 place = place or feed.newest()
                 place, task_ids = feed.read(place, timeout=self._pause())
+                if is_deaf:
+                    is_deaf = False
+                    logger.warning("cancelled tasks can be revoked again")
                 for task_id in task_ids:
                     self._revoke(task_id)
                 self._end_overdue()
             except Exception as exc:  # of Redis or of the broker; the guard at a task's start is still there
-                logger.warning("cancelled tasks can't be revoked at the moment: %s", exc)
+                if not is_deaf:  # one line for each change
+                    logger.warning("cancelled tasks can't be revoked at the moment: %s", exc)
+                is_deaf = True
                 self._is_stopped.wait(self._config.retry_interval)
         feed.close()
 

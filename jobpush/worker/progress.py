@@ -101,8 +101,14 @@ class Progress:
     ) -> None:
         """Say that ``n`` more units are done; the rest as in :meth:`update`. One thread at a time."""
         task = _current.get()
-        if task is not None:
-            self.update(task.current + n, total=total, message=message, **data)
+        if task is None:
+            return
+        current: float | None = None
+        try:
+            current = task.current + n
+        except Exception as exc:  # no numbers: progress may be wrong, the task goes on
+            task.complain("amount", exc)
+        self.update(current, total=total, message=message, **data)
 
     def iter(self, iterable: Iterable[T], *, total: float | None = None, message: str | None = None) -> Iterator[T]:
         """

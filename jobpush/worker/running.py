@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import InvalidData
-from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of
+from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of, shortened
 from ..store import TaskWrite
 from .outbox import Line
 from .rate import RateEstimator
@@ -120,16 +120,17 @@ class RunningTask:
             self.mark_changed()
 
     def log(self, message: str, *, level: str, at: float) -> None:
-        """Have a line of text published."""
+        """Have a line of text published, as far as it is no longer than a message."""
         tracked = self.tracked
-        self._publisher.submit_line(Line(tracked.user_id, tracked.task_id, message, level, at))
+        text = self._text_of(message)
+        self._publisher.submit_line(Line(tracked.user_id, tracked.task_id, text, str(level), at))
 
     def add_result(self, result: object) -> None:
         """Show what the task returned, if it has a JSON form."""
         try:
             encode(result)
         except InvalidData as exc:
-            self._complain("result", exc)
+            self.complain("result", exc)
         else:
             self.add_data({"result": result})
 
@@ -171,7 +172,7 @@ class RunningTask:
             current=current,
             total=total,
             percent=percent,
-            message=self._text() if state.is_final or not self.notice else self.notice,
+            message=self._text_of(self.message) if state.is_final or not self.notice else self.notice,
             rate=rate,
             eta=eta,
             started_at=self._started_at,
@@ -184,19 +185,33 @@ class RunningTask:
         return replace(write, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
+        """What the task said last that makes a bar; a wrong amount is forgotten, so that the next one counts."""
+        said_current, said_total = self.current, self.total
         try:
-            total = None if self.total is None else _number(self.total)
-            self._amounts = bounded_amounts(_number(self.current), total)
+            current = bounded_amounts(_number(said_current), None)[0]
         except Exception as exc:  # EventError, or whatever an object of the application raises
-            self._complain("amount", exc)
+            self.complain("amount", exc)
+            current = self._amounts[0]
+            if self.current is said_current:
+                self.current = current
+        try:
+            total = None if said_total is None else bounded_amounts(0, _number(said_total))[1]
+        except Exception as exc:
+            self.complain("amount", exc)
+            total = self._amounts[1]
+            if self.total is said_total:
+                self.total = total
+        self._amounts = bounded_amounts(current, total)
         return self._amounts
 
     def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
-        if self._stages is None or state is TaskState.SUCCESS:
-            return percent_of(current, total, state)
-        percent = round(self._stages.bar.at(current / total if total else 0.0), 2)
-        self._percent = max(percent, self._percent or 0.0)
-        return self._percent
+        """How far the whole task is. Within an attempt a bar never goes back, whatever the task says."""
+        percent = percent_of(current, total, state)
+        if self._stages is not None and state is not TaskState.SUCCESS:
+            percent = round(self._stages.bar.at(current / total if total else 0.0), 2)
+        if percent is not None:
+            percent = self._percent = max(percent, self._percent or 0.0)
+        return percent
 
     def _outlook(self, current: float, total: float | None, now: float) -> tuple[float | None, float | None]:
         """Units per second, and the seconds that are left; each ``None`` while it is a guess."""
@@ -219,13 +234,12 @@ class RunningTask:
             return eta
         return max(eta - (now - pace.at), pace.seconds_left(100.0 - max(span.end, done)) or 0.0)
 
-    def _text(self) -> str:
+    def _text_of(self, message: object) -> str:
         try:
-            text = str(self.message)
+            return shortened(str(message), MAX_MESSAGE_LENGTH)
         except Exception as exc:  # of an object of the application
-            self._complain("message", exc)
+            self.complain("message", exc)
             return ""
-        return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
     def _sendable_data(self) -> Mapping[str, Any]:
         """A copy of the data that nobody changes any more, as JSON would have it; empty if it can't be sent."""
@@ -238,12 +252,13 @@ class RunningTask:
             if size > self._config.max_data:
                 raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
         except Exception as exc:  # InvalidData, or a RuntimeError because the task changed a value meanwhile
-            self._complain("data", exc)
+            self.complain("data", exc)
             return {}
         copy: dict[str, Any] = json.loads(text)
         return copy
 
-    def _complain(self, what: str, exc: Exception) -> None:
+    def complain(self, what: str, exc: Exception) -> None:
+        """Log, once for each part, that the task goes on without it."""
         if what not in self._complaints:
             self._complaints.add(what)
             logger.warning("task %s goes on without its %s: %s", self.tracked.task_id, what, exc)

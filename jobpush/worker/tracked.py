@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..events import TaskEvent, TaskState
+from ..events import TaskEvent, TaskState, shortened
 from ..store import Membership, TaskWrite
 
 #: States in which a task may wait for its time.
 _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
+
+#: Characters of a title; it travels with every event.
+MAX_TITLE_LENGTH = 200
 
 #: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
 USER_HEADER = "jobpush_user"
@@ -71,6 +74,9 @@ class TrackedTask:
     group_id: str | None = None
     root_id: str | None = None
     membership: Membership | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
 
     def event(self, state: TaskState, *, error: str | None = None) -> TaskEvent:
         """An event of this attempt that happens now, without any progress."""

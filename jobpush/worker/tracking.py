@@ -29,9 +29,6 @@ User = str | Callable[..., object] | None
 #: What a user reads of a task that was rejected without a reason.
 REJECTED = "The task was rejected"
 
-#: Characters of a title; it travels with every event.
-MAX_TITLE_LENGTH = 200
-
 #: What a user reads instead of Celery's own words, which are for operators.
 _SENTENCES: Mapping[type[BaseException], str] = {
     WorkerLostError: "The process that ran the task died",
@@ -61,13 +58,15 @@ class Tracking:
 
         Raises:
             UnknownArgument: For the first one that it does not take.
-            ConfigurationError: If the title's braces don't match.
+            ConfigurationError: If ``user`` is neither a name nor callable, or the title can't be filled in.
         """
+        self._ensure_kinds()
+        named = self._named_arguments()
         parameters = inspect.signature(function).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
         known = [name for name in parameters if name != "self"]
-        for name in self._named_arguments():
+        for name in named:
             if name not in known:
                 raise UnknownArgument(function.__name__, name, known)
 
@@ -123,11 +122,21 @@ class Tracking:
                 return sentences[kind]
         return error_text(exc)
 
+    def _ensure_kinds(self) -> None:
+        if not (self.user is None or isinstance(self.user, str) or callable(self.user)):
+            raise ConfigurationError(f"user must be the name of an argument or callable, not {self.user!r}")
+        if not (self.title is None or isinstance(self.title, str)):
+            raise ConfigurationError(f"the title must be text, not {self.title!r}")
+
     def _named_arguments(self) -> list[str]:
+        formatter = Formatter()
         try:
-            fields = [name for _, name, _, _ in Formatter().parse(self.title or "") if name is not None]
+            parts = list(formatter.parse(self.title or ""))
+            for _, _, _, conversion in parts:
+                formatter.convert_field("", conversion)
         except ValueError as exc:
             raise ConfigurationError(f"the title {self.title!r} can't be filled in: {exc}") from exc
+        fields = [name for _, name, _, _ in parts if name is not None]
         names = [name.partition(".")[0].partition("[")[0] for name in fields]
         return [self.user, *names] if isinstance(self.user, str) else names
 
@@ -156,12 +165,7 @@ class Tracking:
         except Exception as exc:  # of a __format__ or an attribute of the application's own objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
             title = task.name
-        return bounded_title(title)
-
-
-def bounded_title(title: str) -> str:
-    """A title that may travel with every event."""
-    return title if len(title) <= MAX_TITLE_LENGTH else title[: MAX_TITLE_LENGTH - 1] + "…"
+        return title
 
 
 def attach(tracking: Tracking, function: Callable[..., Any]) -> None:

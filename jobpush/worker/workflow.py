@@ -16,7 +16,7 @@ from .decorator import track_task
 from .publishing import CHORD_UNLOCK, withdrawn
 from .runtime import Runtime
 from .tracked import ROOT_HEADER, USER_HEADER, TrackedTask
-from .tracking import Tracking, bounded_title, tracking_of
+from .tracking import Tracking, tracking_of
 
 #: What a workflow is called where tasks have Celery's name of the task, and where it is given no title.
 WORKFLOW = "jobpush.workflow"
@@ -49,7 +49,7 @@ class TrackedWorkflow:
         self._runtime = runtime
         self._canvas = canvas
         self._user_id = user_id
-        self._title = bounded_title(title or WORKFLOW)
+        self._title = title or WORKFLOW
         self._weights = weights
         #: Of its bar: of the next call, and after that of the last one.
         self.task_id = str(uuid.uuid4())

@@ -16,6 +16,7 @@ from jobpush import TaskCancelled, progress
 from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.store.keys import Keys
+from jobpush.store.message import read_event
 from jobpush.worker import rate, running
 from jobpush.worker.running import RunningTask
 from jobpush.worker.tracked import TrackedTask
@@ -367,3 +368,66 @@ def test_task_that_only_asks_hears_of_its_cancel_without_a_word_of_its_own(eager
         progress.raise_if_cancelled()
 
     assert last_of(eager, body).state is TaskState.REVOKED
+
+
+def test_after_a_wrong_amount_the_next_ones_count(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(math.nan, total=10)
+        eager.listener.until_state(TaskState.PROGRESS)
+        for _ in range(4):
+            progress.advance(1)
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total) == (4, 10)
+
+
+def test_after_a_wrong_total_the_amounts_count(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(1, total=math.nan)
+        eager.listener.until_state(TaskState.PROGRESS)
+        progress.update(7)
+
+    last = last_of(eager, body)
+
+    assert (last.current, last.total) == (7, None)
+
+
+def test_an_advance_by_what_is_no_number_does_not_end_the_task(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(2, total=4)
+        progress.advance("x")  # type: ignore[arg-type]
+        progress.advance(1)
+
+    last = last_of(eager, body)
+
+    assert (last.state, last.current) == (TaskState.SUCCESS, 3)
+
+
+def test_a_bar_never_goes_back_whatever_the_task_says(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(8, total=10)
+        eager.listener.until_state(TaskState.PROGRESS)
+        progress.update(1, total=10)
+        progress.update(data="sent")
+        eager.listener.until(lambda event: event.data.get("data") == "sent")
+
+    events = eager.run(eager.task()(body))
+
+    percents = [event.percent for event in events if event.state is TaskState.PROGRESS]
+    assert percents == sorted(percents)
+    assert percents[-1] == 80.0
+
+
+def test_lines_of_text_are_text_and_no_longer_than_a_message(eager: Eager) -> None:
+    def body() -> None:
+        progress.log(ValueError("boom"))  # type: ignore[arg-type]
+        progress.log("x" * 10_000)
+        progress.log("after")
+
+    eager.run(eager.task()(body))
+    eager.listener.until_final(eager.app.tasks["encode"].apply((eager.user, "next")).id)
+
+    lines = [message for message in eager.listener.messages if b'"event":"jobpush:log"' in message]
+    texts = [read_event(line.partition(b"\n")[2])[1]["message"] for line in lines]
+    assert texts == ["boom", "x" * (running.MAX_MESSAGE_LENGTH - 1) + "…", "after"]

@@ -57,6 +57,31 @@ def test_title_whose_braces_do_not_match_is_refused(jobpush: JobPush) -> None:
         jobpush.track(title="Encode {filename")(encode)
 
 
+@pytest.mark.parametrize(
+    "tracking",
+    [{"user": 42}, {"title": 7}, {"title": "{filename!z}"}, {"title": "{unclosed"}, {"errors": [1]}],
+)
+def test_what_cannot_be_an_argument_of_track_is_refused_at_decoration(
+    jobpush: JobPush, tracking: dict[str, Any]
+) -> None:
+    def anything(**arguments: Any) -> None: ...
+
+    with pytest.raises(ConfigurationError):
+        jobpush.track(**tracking)(anything)
+
+
+def test_track_without_parentheses_is_refused(eager: Eager) -> None:
+    with pytest.raises(ConfigurationError, match="with parentheses"):
+        eager.jobpush.track(eager.app.tasks["encode"])
+
+
+def test_title_from_a_header_is_cut_too(eager: Eager) -> None:
+    headers = {"jobpush_user": eager.user, "jobpush_title": "X" * 300_000}
+    eager.app.send_task("elsewhere", headers=headers)
+
+    assert len(eager.listener.until_state(TaskState.PENDING).title) == 200
+
+
 def test_argument_that_is_not_there_is_refused_above_a_task_that_is_not_made_yet(jobpush: JobPush) -> None:
     app = Celery("lazy", set_as_current=False)
     task = app.task(encode, name="lazy", shared=False)
