@@ -113,9 +113,13 @@ def sign_in() -> ResponseReturnValue:
 
 @site.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """Forget the name."""
-    session.clear()
-    return redirect(url_for(".videos_page"), HTTPStatus.SEE_OTHER)
+    """Forget the name, in all tabs: their connections end, and so they ask for their page anew."""
+    user_id = session.pop("user_id", None)
+    answer = redirect(url_for(".videos_page"), HTTPStatus.SEE_OTHER)
+    if user_id is not None:
+        # Not before the browser has the answer: until then it would ask with the old cookie.
+        answer.call_on_close(lambda: _disconnect(user_id))
+    return answer
 
 
 # -- Videos ------------------------------------------------------------------------------------------
@@ -259,6 +263,11 @@ def _user_id() -> str:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "signed_out", "Sign in first.")
     user_id: str = session["user_id"]
     return user_id
+
+
+def _disconnect(user_id: str) -> None:
+    with suppress(StoreError):  # without Redis nothing reaches those connections anyway
+        jobpush.disconnect(user_id)
 
 
 def _problem_with_name(name: str) -> str | None:

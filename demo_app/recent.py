@@ -11,7 +11,7 @@ from .tasks import jobpush
 
 class Recent:
     """
-    A bounded stream in the Redis that jobpush uses. Redis's own errors pass through.
+    A bounded stream in the Redis that jobpush uses, below its prefix. Redis's own errors pass through.
 
     Args:
         name: What the things are called.
@@ -19,7 +19,7 @@ class Recent:
     """
 
     def __init__(self, name: str, *, size: int) -> None:
-        self._key = f"demo:{name}"
+        self._key = f"{jobpush.config.prefix}:demo:{name}"
         self._size = size
 
     def add(self, **fields: str) -> dict[str, str]:

@@ -19,8 +19,6 @@ class Settings:
     max_bytes: int = 500 * 1024 * 1024
     #: Videos that a user may have, those under way included.
     max_videos: int = 20
-    #: Celery queue, so that the worker of another demo on the same Redis takes none of our uploads.
-    queue: str = "jobpush-demo"
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -38,7 +36,6 @@ class Settings:
             secret=_variable("SECRET", cls.secret),
             max_bytes=int(_variable("MAX_BYTES", cls.max_bytes)),
             max_videos=int(_variable("MAX_VIDEOS", cls.max_videos)),
-            queue=_variable("QUEUE", cls.queue),
         )
 
 

@@ -6,12 +6,11 @@ The Celery side: one task that turns an upload into a film, and says how far it 
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
 from jobpush import JobPush, progress
 
@@ -42,9 +41,10 @@ def broker_url(redis_url: str) -> str:
 
 
 celery_app.conf.update(
-    broker_url=broker_url(os.environ.get("JOBPUSH_REDIS_URL", "redis://localhost:6379/0")),
+    broker_url=broker_url(jobpush.config.redis_url),
+    # Celery's keys are below jobpush's prefix too: several demos can share a Redis without taking each other's tasks.
+    broker_transport_options={"global_keyprefix": f"{jobpush.config.prefix}:celery:"},
     broker_connection_retry_on_startup=True,
-    task_default_queue=settings.queue,
     task_ignore_result=True,  # the browser hears of the end from jobpush; nobody asks a result backend
     task_soft_time_limit=MAX_ENCODING_TIME,
     worker_prefetch_multiplier=1,  # a long task must not hold back the next while another child is idle
@@ -55,7 +55,10 @@ celery_app.conf.update(
 @jobpush.track(
     user="user_id",
     title="{filename}",
-    errors={SoftTimeLimitExceeded: "This took more than an hour, so it was stopped. Try a shorter video."},
+    errors={
+        SoftTimeLimitExceeded: "This took more than an hour, so it was stopped. Try a shorter video.",
+        WorkerLostError: "The server stopped in the middle of this video. Upload the file again.",
+    },
 )
 def encode(user_id: str, video_id: str, filename: str) -> None:
     """

@@ -29,6 +29,9 @@ _POSTER_SIZE = 640
 #: Seconds that ffmpeg may take for what takes it milliseconds.
 _SHORT_TIMEOUT = 60
 
+#: Kills the process $0 when the pipe to it ends without a line: then we are gone (SIGKILL), and it would run on.
+_GUARD = 'read -r line || kill -s KILL "$0"'
+
 _INPUT = re.compile(r"^Input #0, ", re.MULTILINE)
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
 _FORMAT_REFUSED = "Format not on whitelist"
@@ -152,7 +155,8 @@ def _fit(size: int) -> str:
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[IO[str]]:
     """
-    Run ffmpeg for the length of a block, which reads its output; leaving the block early stops it.
+    Run ffmpeg for the length of a block, which reads its output; leaving the block early stops it, and so does
+    the sudden end of our own process.
 
     Raises:
         VideoError: If it fails of itself.
@@ -164,14 +168,26 @@ def _running(command: Sequence[str]) -> Iterator[IO[str]]:
         )
         try:
             assert process.stdout is not None  # noqa: S101 - asked for above
-            yield process.stdout
-            status = process.wait()
+            with _guarded(process.pid):
+                yield process.stdout
+                status = process.wait()
         finally:
             process.kill()  # does nothing if it has ended
             process.communicate()
         if status != 0:
             complaints.seek(0)
             raise VideoError("This video can't be converted. The file may be damaged.", complaints.read()[-2000:])
+
+
+@contextmanager
+def _guarded(pid: int) -> Iterator[None]:
+    """Have a process killed if ours vanishes within the block."""
+    command = ["/bin/sh", "-c", _GUARD, str(pid)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - a script and a number of ours
+    try:
+        yield
+    finally:
+        guard.communicate(b"\n")
 
 
 def _report_on(source: Path) -> str:

@@ -2,7 +2,7 @@
 The demo in one process tree: a private Redis, a Celery worker, and the uploader with the gateway in it.
 
 All is started in order, watched, and ended in order, on a signal as well as on a failure. Each start makes its
-own secrets and its own folder, and takes both along when it ends.
+own secrets, its own folder and its own prefix in Redis, and takes all of it along when it ends.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+
+import redis
 
 from .config import Config
 from .embedded import EmbeddedRedis
@@ -43,6 +45,10 @@ STOP_GRACE = 4.0
 _POLL_INTERVAL = 0.05
 #: Seconds that one such look waits for an answer.
 _PING_TIMEOUT = 0.5
+#: Seconds that a Redis of somebody else's gets to answer when we tidy up.
+_TIDY_TIMEOUT = 5.0
+#: Keys that it looks at in one step.
+_SCAN_COUNT = 1_000
 #: Lines of a child's log that are shown when it dies.
 _LAST_LINES = 15
 
@@ -149,6 +155,21 @@ def run(
         ConfigurationError: If the port is taken or a tool is missing; nothing was started then.
         DemoFailed: If a part did not start, or ended by itself; everything has been ended then.
     """
+    try:
+        _run(port, redis_url, is_verbose, on_step, on_ready)
+    except JobPushError:
+        raise
+    except Exception as exc:  # a broken install, a full disk: who tries us out is to read a sentence
+        raise DemoFailed("the demo", f"can't go on: {_in_words(exc)}", "") from exc
+
+
+def _run(
+    port: int,
+    redis_url: str | None,
+    is_verbose: bool,
+    on_step: Callable[[str], None],
+    on_ready: Callable[[str], None],
+) -> None:
     _ensure_tools()
     with _Signals() as signals, ExitStack() as stack:
         listener = stack.enter_context(listen(_HOST, port))
@@ -176,7 +197,10 @@ class _Demo:
         self._is_verbose = is_verbose
         self._parts: list[_Part] = []
         self._redis: EmbeddedRedis | None = None
-        self._worker_name = f"demo-{secrets.token_hex(4)}@localhost"
+        self._name = f"jobpush-demo-{secrets.token_hex(4)}"
+        self._worker_name = f"{self._name}@localhost"
+        # Below a prefix that somebody has chosen there may be more than what is ours: that one we don't clear.
+        self._prefix = os.environ.get("JOBPUSH_PREFIX") or self._name
         self._folder = Path(tempfile.mkdtemp(prefix="jobpush-demo-"))
         self._stack.callback(shutil.rmtree, self._folder)
 
@@ -187,6 +211,8 @@ class _Demo:
             redis_url = self._redis.url
         else:
             _ensure_answering(redis_url)
+            if self._prefix == self._name:
+                self._stack.callback(_remove_keys, redis_url, self._prefix)
         # Our own environment too, so that we see the demo's Celery app as its worker does.
         os.environ.update(self._settings(redis_url))
         self._start_worker()
@@ -196,14 +222,24 @@ class _Demo:
         """
         Wait for a part while all of them run.
 
+        Args:
+            is_ready: Asks the part. If it raises, the part is not ready: who has died of the same says it best.
+            part: What a person calls it.
+
         Raises:
             DemoFailed: If one ends, or it takes too long.
         """
         deadline = time.monotonic() + START_TIMEOUT
-        while not is_ready():
+        problem = ""
+        while True:
+            try:
+                if is_ready():
+                    return
+            except Exception as exc:  # a broken install can raise anything
+                problem = f" ({_in_words(exc)})"
             self._ensure_running()
             if time.monotonic() > deadline:
-                raise DemoFailed(part, f"was not ready within {START_TIMEOUT:.0f} seconds", "")
+                raise DemoFailed(part, f"was not ready within {START_TIMEOUT:.0f} seconds{problem}", "")
             self._signals.wait(_POLL_INTERVAL)
 
     def watch(self) -> None:
@@ -214,14 +250,9 @@ class _Demo:
 
     def is_worker_ready(self) -> bool:
         """Whether the worker answers; it does not before its pool is there."""
-        from kombu.exceptions import OperationalError
-
         from demo_app.tasks import celery_app
 
-        try:
-            return bool(celery_app.control.ping(destination=[self._worker_name], timeout=_PING_TIMEOUT))
-        except OperationalError:
-            return False
+        return bool(celery_app.control.ping(destination=[self._worker_name], timeout=_PING_TIMEOUT))
 
     def _ensure_running(self) -> None:
         if self._redis is not None and not self._redis.is_running:
@@ -234,11 +265,11 @@ class _Demo:
         temporary.mkdir()
         return {
             "JOBPUSH_REDIS_URL": redis_url,
+            "JOBPUSH_PREFIX": self._prefix,
             "JOBPUSH_KEY": secrets.token_hex(8),
             "JOBPUSH_SECRET": secrets.token_hex(16),
             "JOBPUSH_DEMO_DIR": str(self._folder / "videos"),
             "JOBPUSH_DEMO_SECRET": secrets.token_hex(16),
-            "JOBPUSH_DEMO_QUEUE": self._worker_name,
             "TMPDIR": str(temporary),  # what a killed ffmpeg or gunicorn forgets goes with the rest
         }
 
@@ -292,6 +323,18 @@ def _ensure_answering(redis_url: str) -> None:
             store.ping()
     except (StoreError, ValueError) as exc:  # ValueError: no URL of a Redis
         raise ConfigurationError(f"JOBPUSH_REDIS_URL is set, but can't be used: {exc}") from exc
+
+
+def _remove_keys(redis_url: str, prefix: str) -> None:
+    """Remove what the demo kept in a Redis of somebody else's, all of it below a prefix that nobody else has."""
+    timeouts = {"socket_timeout": _TIDY_TIMEOUT, "socket_connect_timeout": _TIDY_TIMEOUT}
+    with redis.Redis.from_url(redis_url, **timeouts) as client, suppress(redis.RedisError):  # it may have gone away
+        for key in client.scan_iter(f"{prefix}:*", count=_SCAN_COUNT):
+            client.unlink(key)
+
+
+def _in_words(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from redis import Redis
 
 from jobpush.embedded import EmbeddedRedis
 
@@ -154,6 +157,29 @@ def test_demo_whose_parts_can_not_start_shows_why_and_leaves_nothing(temporary: 
     assert_nothing_is_left(temporary)
 
 
+def test_demo_of_a_broken_install_lets_the_part_that_died_of_it_speak(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['kombu.transport.redis'] = None")
+
+    with started(temporary, PYTHONPATH=str(tmp_path)) as demo:
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert errors.startswith("Error: the worker ended with status 1; its last words:\n")
+    assert "import of kombu.transport.redis halted" in errors
+    assert_nothing_is_left(temporary)
+
+
+def test_demo_that_can_not_go_on_says_why_in_a_sentence(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import subprocess; subprocess.Popen = None")
+
+    with started(temporary, PYTHONPATH=str(tmp_path)) as demo:
+        _, errors = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert errors == "Error: the demo can't go on: TypeError: 'NoneType' object is not callable\n"
+    assert_nothing_is_left(temporary)
+
+
 def test_demo_on_a_port_in_use_says_so_at_once(temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -173,6 +199,47 @@ def test_demo_uses_the_redis_that_it_is_given(temporary: Path, redis_server: Emb
 
     assert redis_server.is_running
     assert_nothing_is_left(temporary)
+
+
+def use_every_page(url: str) -> None:
+    """Sign in, upload something, and say something."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    browser.addheaders = [("X-Requested-With", "tests")]
+    forms = {"sign-in": {"name": "Ada"}, "chat/messages": {"text": "Hello"}, "feed/headlines": {"text": "Hello"}}
+    for path, form in forms.items():
+        browser.open(f"{url}{path}", urlencode(form).encode()).close()
+    upload = urllib.request.Request(f"{url}videos/{uuid.uuid4()}", b"no video", method="PUT")
+    browser.open(upload).close()
+
+
+def test_demo_leaves_nothing_in_a_redis_of_somebody_else(temporary: Path, redis_server: EmbeddedRedis) -> None:
+    with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
+        others = {"jobpush:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}
+        client.mset(dict.fromkeys(others, "somebody else's"))
+
+        with running(temporary, JOBPUSH_REDIS_URL=redis_server.url) as (demo, url):
+            use_every_page(url)
+            assert len(set(client.keys())) > len(others)
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(timeout=60) == 0
+
+        assert set(client.keys()) == others
+
+
+def test_demo_keeps_to_a_prefix_that_it_is_given_and_clears_nothing(
+    temporary: Path, redis_server: EmbeddedRedis
+) -> None:
+    with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
+        client.set("ours:precious", "somebody else's")
+
+        with running(temporary, JOBPUSH_REDIS_URL=redis_server.url, JOBPUSH_PREFIX="ours") as (demo, url):
+            use_every_page(url)
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(timeout=60) == 0
+
+        keys = set(client.keys())
+        assert {"ours:precious", "ours:demo:messages"} <= keys
+        assert all(key.startswith("ours:") for key in keys)
 
 
 def test_demo_with_a_redis_that_does_not_answer_says_so_at_once(temporary: Path) -> None:

@@ -279,7 +279,8 @@ tasks.addEventListener("jobpush-progress-success", refresh);
 tasks.addEventListener("jobpush-progress-failure", refresh); // lets the server tidy up behind it
 tasks.addEventListener("jobpush-progress-cancel", (event) => {
   const upload = uploads.get(event.detail.task_id);
-  if (!upload?.isActive) return;
+  const isTask = event.detail.seq >= 1; // the server's word, which may come before its answer to the upload
+  if (isTask || !upload?.isActive) return;
   event.preventDefault(); // the server knows nothing of it yet
   upload.cancel();
 });

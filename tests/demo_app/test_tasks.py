@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -67,15 +72,51 @@ def test_cancel_stops_ffmpeg_and_removes_what_it_wrote(demo_with_worker: Demo, c
     assert not video.folder.exists()
 
 
-def ffmpegs_on(folder: Path) -> list[bytes]:
-    """Command lines of running programs that name the folder."""
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+def ffmpegs_on(folder: Path) -> list[int]:
+    """Process ids of running programs whose command lines name the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            lines.append(process.read_bytes())
+            if str(folder).encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
         except OSError:
             continue  # it ended while we looked
-    return [line for line in lines if str(folder).encode() in line]
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@contextmanager
+def end_of(pid: int) -> Iterator[Callable[..., bool]]:
+    """A function that waits for the end of a process, whoever's child it is; at the end of the block it is killed."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield lambda timeout: bool(select.select([descriptor], [], [], timeout)[0])
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        os.close(descriptor)
+
+
+def test_film_whose_process_is_killed_fails_with_a_sentence_and_takes_ffmpeg_along(
+    demo_with_worker: Demo, clips: Path
+) -> None:
+    video = demo_with_worker.upload(clips / "long.mp4", "Kim")
+    events = demo_with_worker.events("Kim")
+    while next(events).message != "encoding":
+        pass
+    (ffmpeg,) = ffmpegs_on(video.folder)
+
+    with end_of(ffmpeg) as has_ended:
+        os.kill(ffmpeg, signal.SIGSTOP)  # it won't end of itself
+        os.kill(parent_of(ffmpeg), signal.SIGKILL)
+        assert has_ended(timeout=30)
+
+    *_, last = events
+    assert last.state == "FAILURE"
+    assert last.error == "The server stopped in the middle of this video. Upload the file again."
 
 
 def test_upload_that_is_gone_fails_with_a_sentence(demo_with_worker: Demo, clips: Path) -> None:

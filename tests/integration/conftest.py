@@ -53,15 +53,16 @@ def demo_url() -> Iterator[str]:
 
 @dataclass
 class FragileDemo:
-    """A demo whose Redis the test may kill."""
+    """A demo whose Redis the test may kill, and in which it may find the demo's things: below ``prefix``."""
 
     url: str
     redis: EmbeddedRedis
+    prefix: str = "fragile"
 
 
 @pytest.fixture
 def fragile_demo(redis_server: EmbeddedRedis) -> Iterator[FragileDemo]:
-    with running_demo(JOBPUSH_REDIS_URL=redis_server.url) as url:
+    with running_demo(JOBPUSH_REDIS_URL=redis_server.url, JOBPUSH_PREFIX=FragileDemo.prefix) as url:
         yield FragileDemo(url, redis_server)
 
 
@@ -78,12 +79,12 @@ class Visitor:
         self.page.get_by_role("button", name="Start").click()
         expect(self.page.get_by_role("heading", name="Uploads")).to_be_visible()
 
-    def open(self) -> Page:
+    def open(self, path: str = "") -> Page:
         """Another tab of the same browser."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.goto(self.url)
+        page.goto(f"{self.url}{path}")
         return page
 
     def upload(self, *files: Path) -> None:

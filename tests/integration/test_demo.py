@@ -116,6 +116,34 @@ def test_a_cancelled_video_can_be_followed_by_another(demo_url: str, visit: Visi
     expect(video(dan.page, "short.mp4")).to_be_visible()
 
 
+def test_cancel_ends_the_task_even_before_the_answer_to_its_upload(
+    demo_url: str, visit: Visit, make_clip: MakeClip
+) -> None:
+    flo = visit(demo_url, "Flo")
+    flo.page.evaluate("Object.defineProperty(XMLHttpRequest.prototype, 'onload', { set() {} })")  # never heard
+    flo.upload(make_clip("long.mov", seconds=120, size="1280x720"))
+    expect_encoding(flo.page, "long.mov")
+
+    flo.page.get_by_role("button", name="Cancel long.mov").click()
+
+    expect_state(flo.page, "long.mov", "REVOKED")
+
+
+def test_signing_out_ends_the_other_tabs_too(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    hans = visit(demo_url, "Hans")
+    videos, chat, feed = (hans.open(path) for path in ("", "chat", "feed"))
+    hans.upload(make_clip("long.mov", seconds=120, size="1280x720"))
+    expect_encoding(videos, "long.mov")
+    expect(chat.locator("#people .own")).to_have_count(1)
+    expect(feed.locator("#headlines[data-is-loaded]")).to_be_attached()
+
+    hans.page.get_by_role("button", name="Sign out").click()
+
+    for page in (hans.page, videos, chat):
+        expect(page.get_by_label("Your name")).to_be_visible()
+    expect(feed.get_by_role("link", name="Sign in")).to_be_visible()
+
+
 def test_a_file_name_is_text_and_never_html(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     name = "<img src=x onerror=document.title='owned'>.mov"
     mallory = visit(demo_url, "Mallory <script>")

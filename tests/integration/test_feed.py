@@ -54,7 +54,12 @@ def publish(page: Page, text: str) -> None:
 def run_command(redis_url: str, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "demo_app.feed", text],
-        env={**os.environ, "JOBPUSH_REDIS_URL": redis_url, "JOBPUSH_DEMO_DIR": str(folder)},
+        env={
+            **os.environ,
+            "JOBPUSH_REDIS_URL": redis_url,
+            "JOBPUSH_PREFIX": FragileDemo.prefix,
+            "JOBPUSH_DEMO_DIR": str(folder),
+        },
         capture_output=True,
         text=True,
     )
@@ -85,8 +90,8 @@ def test_what_a_task_publishes_is_on_the_page_at_once(fragile_demo: FragileDemo,
     broker = fragile_demo.redis.url.replace("unix:", "redis+socket:").replace("?db=", "?virtual_host=")
 
     with closing(Celery(broker=broker, set_as_current=False)) as celery_app:
-        ((queue,),) = celery_app.control.inspect(timeout=60, limit=1).active_queues().values()
-        celery_app.send_task("demo.headline", ["It is tea time"], queue=queue["name"], ignore_result=True)
+        celery_app.conf.broker_transport_options = {"global_keyprefix": f"{fragile_demo.prefix}:celery:"}
+        celery_app.send_task("demo.headline", ["It is tea time"], ignore_result=True)
 
         expect_newest(stranger, "It is tea time", "Celery")
 
