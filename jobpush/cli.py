@@ -99,7 +99,7 @@ def demo(port: int, is_open: bool | None, is_verbose: bool) -> None:
     Run the video uploader with all that it needs.
 
     Starts a private Redis (or uses JOBPUSH_REDIS_URL), a Celery worker and the site. Ctrl-C ends all of it and
-    leaves nothing behind.
+    leaves nothing behind, but for what stands below a JOBPUSH_PREFIX of yours.
 
     \b
     Somewhere else than on port 8000:
