@@ -85,10 +85,12 @@ export function fold(view: TaskView, event: TaskEvent): TaskView;
  * - `connecting`: the first try is under way;
  * - `connected`;
  * - `reconnecting`: lost, and trying again by itself;
- * - `failed`: the gateway refused for good (close codes 4000 to 4099), a reload may help;
+ * - `signedOut`: connected, but no longer as the user of before, whose tasks stand still: a reload may help;
+ * - `failed`: the gateway refused for good (close codes 4000 to 4099, see "Error codes" of Pusher's Channels protocol),
+ *   a reload may help;
  * - `closed`: not opened yet, or closed by its last user.
  */
-export type ConnectionState = "connecting" | "connected" | "reconnecting" | "failed" | "closed";
+export type ConnectionState = "connecting" | "connected" | "reconnecting" | "signedOut" | "failed" | "closed";
 
 /** Where an event came from. All absent for `jobpush:state` and `jobpush:tasks`. */
 export interface EventInfo {
@@ -128,10 +130,12 @@ export interface Connection {
   readonly state: ConnectionState;
   /** The tasks of the signed-in user, and local ones. A new view after each change, see `jobpush:tasks`. */
   readonly tasks: TaskView;
+  /** Whether the user's tasks have come: only then does an empty view mean that there are none. */
+  readonly isLoaded: boolean;
   /**
    * Hears one kind of event, on whatever channel. `jobpush:state` tells each new {@link ConnectionState}, `jobpush:tasks`
-   * each new {@link TaskView}, `jobpush:task` and `jobpush:log` are the tasks' own, and `pusher:error` (`{code, message}`)
-   * is the gateway's.
+   * each new {@link TaskView} and a change of `isLoaded`, `jobpush:task` and `jobpush:log` are the tasks' own, and
+   * `pusher:error` (`{code, message}`) is the gateway's.
    *
    * @returns a function that ends it
    */
@@ -173,10 +177,12 @@ export function connect(options?: ConnectOptions): Connection;
 export const strings: Record<TaskState, string> & {
   cancelling: string;
   cancel: string;
+  cancelFailed: string;
   empty: string;
   connecting: string;
   reconnecting: string;
   failed: string;
+  signedOut: string;
   cancelTask(title: string): string;
   percent(percent: number): string;
   number(number: number): string;
@@ -203,7 +209,7 @@ declare class TaskElement extends HTMLElement {
   connection: Connection;
 }
 
-/** `<jobpush-tasks>`: the user's tasks, newest first; `slot="empty"` is shown while there are none. */
+/** `<jobpush-tasks>`: the user's tasks, newest first; `slot="empty"` is shown once it is known that there are none. */
 export class JobpushTasks extends TaskElement {
   /** The attribute `limit`: how many tasks are shown at most. Infinity without it. */
   limit: number;

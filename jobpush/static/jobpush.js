@@ -1,18 +1,17 @@
-/** Task progress in the browser; types and documentation: jobpush.d.ts. */
+/** Types and documentation: jobpush.d.ts. */
 
 const VERSION = "0.1.0";
 const MAX_TASKS = 1000;
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
 
-/** For any answer; a connection that holds so long is a stable one. */
+/** For any answer, and until a connection is a stable one. */
 const PATIENCE_MS = 10_000;
 const MAX_BACKOFF_MS = 30_000;
 /** Sockets in a row that never opened. */
 const BLOCKED_AFTER = 2;
 const SOCKET_RETRY_MS = 300_000;
 const NOTE_DELAY_MS = 1500;
-const HIDDEN_FRAME_MS = 250;
 
 export const strings = {
   PENDING: "Waiting",
@@ -26,10 +25,12 @@ export const strings = {
   LOST: "The worker was lost",
   cancelling: "Cancelling…",
   cancel: "Cancel",
+  cancelFailed: "Could not be cancelled; try again",
   empty: "No tasks yet",
   connecting: "Connecting…",
   reconnecting: "Reconnecting…",
   failed: "Not connected: reload the page",
+  signedOut: "Signed out: reload the page",
   cancelTask: (title) => `Cancel ${title}`,
   percent: (percent) => `${Math.floor(percent)} %`,
   number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
@@ -47,7 +48,6 @@ export const strings = {
   attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
 };
 
-/** @type {typeof import("./jobpush.d.ts").fold} */
 export const fold = (view, event) => {
   const id = event?.task_id;
   const known = view.get(id);
@@ -74,11 +74,13 @@ class Connection {
   #lastIds = new Map();
   state = "closed";
   tasks = new Map();
+  isLoaded = false;
   #users = 0;
   #userChannel;
   #transport;
   #socketId;
   #timer;
+  #signInTimer;
   #failures = 0;
   #blocked = 0;
   #activityTimeoutMs;
@@ -190,7 +192,7 @@ class Connection {
   #openEvents() {
     this.#discard();
     this.#blocked = 0;
-    const channels = [...this.#subscriptions.keys()].join();
+    const channels = [...this.#subscriptions.keys()];
     const stream = new EventSource(this.#url("/jobpush/events", { channels }));
     this.#listen(stream, () => this.#loseEvents());
     stream.onerror = () => {
@@ -213,10 +215,9 @@ class Connection {
     const snapshots = worked ? null : await this.#getJson("tasks");
     if (!snapshots || this.#transport || this.state === "closed") return;
     this.#after(SOCKET_RETRY_MS, () => this.#connect());
-    this.#setTasks(snapshots.tasks.reduce(fold, this.tasks));
+    this.#setTasks(snapshots.tasks.reduce(fold, this.tasks), true);
   }
 
-  /** Source: Pusher Channels protocol, "Error codes". */
   #lose(code = 0) {
     if (!this.#socketId) this.#blocked += 1;
     else if (performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
@@ -229,7 +230,7 @@ class Connection {
   #retry(leastMs = 0, isSoon = false) {
     const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
     this.#setState("reconnecting");
-    // All random: not all browsers may return in one moment.
+    // Not all browsers may return in one moment.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
   }
 
@@ -242,7 +243,7 @@ class Connection {
     transport.close();
   }
 
-  /** One timer: only one thing is awaited at a time. */
+  /** Only one thing is awaited at a time. */
   #after(delayMs, run) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(run, delayMs);
@@ -265,8 +266,8 @@ class Connection {
   }
 
   #receive(text) {
-    const { event, channel, id, user_id, ...frame } = parse(text);
-    const data = parse(frame.data);
+    let { event, channel, id, user_id, data } = parse(text);
+    data = parse(data);
     if (channel && id) this.#lastIds.set(channel, id);
     if (this.#socketId && this.#transport.send) this.#awaitActivity();
     this.#handle(event, data, channel);
@@ -283,22 +284,23 @@ class Connection {
       case "pusher:ping":
         return this.#send("pusher:pong", {});
       case "pusher:error":
-        // As the first frame it stands for the close code.
+        // A first frame stands for the close code.
         return this.#socketId || this.#lose(data.code);
       case "pusher:signin_success":
         return this.#signIn("#server-to-user-" + parse(data.user_data).id);
       case "pusher:subscription_error":
-        // Perhaps another user's task, asked for unsigned.
+        // Perhaps another user's task.
         return subscription?.isSigned === false && this.#joinSigned(channel, subscription);
       case "pusher_internal:subscription_succeeded":
         members?.clear();
+        if (isOwn) this.#setTasks(this.tasks, true);
         return Object.entries(data?.presence?.hash ?? {}).forEach((member) => members?.set(...member));
       case "pusher_internal:member_added":
         return members?.set(String(data.user_id), data.user_info);
       case "pusher_internal:member_removed":
         return members?.delete(String(data.user_id));
       case "jobpush:resync":
-        // The server's numbers may have begun again.
+        // Its numbers may have begun again.
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
       case "jobpush:task":
         return isOwn && this.#setTasks(fold(this.tasks, data));
@@ -310,6 +312,7 @@ class Connection {
     this.#activityTimeoutMs = activity_timeout * 1000;
     this.#connectedAt = performance.now();
     this.#setState("connected");
+    if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), NOTE_DELAY_MS);
     this.#awaitActivity();
     if (!this.#transport.send) return;
     this.#blocked = -Infinity;
@@ -320,16 +323,16 @@ class Connection {
   #signIn(userChannel) {
     const isOther = this.#userChannel && this.#userChannel !== userChannel;
     this.#userChannel = userChannel;
+    this.#setState("connected");
     if (!isOther) return;
     this.#lastIds.clear();
-    this.#setTasks(new Map());
+    this.#setTasks(new Map(), false);
     this.#connect();
   }
 
   #join(name) {
     // A stream has its channels in its address.
     if (this.#transport && !this.#transport.send) return this.#after(0, () => this.#openEvents());
-    // A user's own channels need no signature.
     const subscription = this.#subscriptions.get(name);
     const isClosed = /^(private-(?!user-|task-)|presence-)/.test(name);
     if (isClosed || subscription.isSigned) this.#joinSigned(name, subscription);
@@ -364,8 +367,8 @@ class Connection {
   }
 
   #fetch(path, options) {
-    const request = { headers: { "X-Requested-With": "jobpush" }, ...options };
-    return fetch(this.#url("/jobpush/" + path), request).catch(() => Response.error());
+    const headers = { "X-Requested-With": "jobpush" };
+    return fetch(this.#url("/jobpush/" + path), { headers, ...options }).catch(() => Response.error());
   }
 
   async #getJson(path) {
@@ -374,14 +377,16 @@ class Connection {
   }
 
   #setState(state) {
+    clearTimeout(this.#signInTimer);
     if (this.state === state) return;
     this.state = state;
     this.#emit("jobpush:state", state, {});
   }
 
-  #setTasks(tasks) {
-    if (this.tasks === tasks) return;
+  #setTasks(tasks, isLoaded = this.isLoaded) {
+    if (this.tasks === tasks && this.isLoaded === isLoaded) return;
     this.tasks = tasks;
+    this.isLoaded = isLoaded;
     this.#emit("jobpush:tasks", tasks, {});
   }
 
@@ -396,8 +401,7 @@ class Connection {
   }
 }
 
-// Of the page: a script under two addresses is two modules.
-/** @type {typeof import("./jobpush.d.ts").connect} */
+// A script under two addresses is two modules.
 export const connect = (options) =>
   (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
 
@@ -518,6 +522,7 @@ const announcement = (task) => {
 
 class Card {
   task;
+  notice;
 
   #title = make("span", "title");
   #state = make("span", "state");
@@ -532,13 +537,15 @@ class Card {
     footer.append(this.#message, this.#error, this.#detail);
     this.node = make("div", "task", { role: "group", tabIndex: -1 });
     this.node.append(this.#title, this.#state, this.#cancel, this.#bar, footer);
-    this.#cancel.onclick = () => onCancel(this.task);
+    this.#cancel.onclick = () => onCancel(this);
   }
 
   update(task) {
     this.task = task;
     const title = titleOf(task);
     const isDone = isFinal(task);
+    const isHidden = isDone || task.cancelling;
+    const error = (!isHidden && this.notice) || task.error;
     const percent = percentOf(task) ?? (isDone ? 0 : null);
     this.node.dataset.state = task.state;
     for (const node of [this.node, this.#state, this.#bar]) node.part = `${node.part[0]} ${task.state.toLowerCase()}`;
@@ -547,10 +554,9 @@ class Card {
     else this.#bar.value = percent;
     setText(this.#title, title);
     setText(this.#state, stateText(task));
-    setText(this.#message, task.error ? "" : task.message);
-    setText(this.#error, task.error);
+    setText(this.#message, error ? "" : task.message);
+    setText(this.#error, error);
     setText(this.#detail, detailText(task));
-    const isHidden = isDone || task.cancelling;
     // The keyboard stays here when its button goes.
     if (isHidden && this.#cancel.matches(":focus")) this.node.focus();
     setText(this.#cancel, isHidden ? "" : strings.cancel);
@@ -624,7 +630,7 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
       if (isDue) this._render();
     };
     requestAnimationFrame(render);
-    setTimeout(render, HIDDEN_FRAME_MS); // a hidden tab has no frames
+    setTimeout(render, 250); // a hidden tab has no frames
   }
 
   _render() {
@@ -633,7 +639,7 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     for (const [id, card] of this.#cards) {
       if (!ids.has(id)) card.node.remove(this.#cards.delete(id));
     }
-    this.#empty.hidden = shown.length || this.#connection.state !== "connected";
+    this.#empty.hidden = shown.length || !this.#connection.isLoaded;
     const news = shown.flatMap((task, index) => this.#show(task, this.#list.children[index]));
     clearTimeout(this.#ticker);
     // No frames, no ticks in a hidden tab.
@@ -641,10 +647,10 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     if (news.length) this.#live.textContent = news.join(". ");
   }
 
-  /** Returns what to announce. */
+  /** What to announce. */
   #show(task, place) {
     const id = task.task_id;
-    const card = this.#cards.get(id) ?? new Card((task) => this.#cancel(task));
+    const card = this.#cards.get(id) ?? new Card((card) => this.#cancel(card));
     const before = card.task;
     this.#cards.set(id, card);
     if (card.node !== place) this.#list.insertBefore(card.node, place);
@@ -662,9 +668,12 @@ class TaskElement extends (globalThis.HTMLElement ?? Object) {
     return this.dispatchEvent(new CustomEvent("jobpush-progress-" + name, init));
   }
 
-  #cancel(task) {
+  async #cancel(card) {
     // A page answers for local tasks itself.
-    if (this.#tell("cancel", task)) this.#connection.cancel(task.task_id);
+    if (!this.#tell("cancel", card.task) || (await this.#connection.cancel(card.task.task_id))) return;
+    card.notice = strings.cancelFailed;
+    card.update(card.task);
+    this.#live.textContent = `${titleOf(card.task)}: ${card.notice}`;
   }
 }
 
@@ -672,7 +681,7 @@ export class JobpushTasks extends TaskElement {
   static observedAttributes = ["limit"];
 
   get limit() {
-    return Number(this.getAttribute("limit")) || Infinity;
+    return +this.getAttribute("limit") || Infinity;
   }
 
   set limit(value) {
@@ -734,7 +743,7 @@ export class JobpushProgress extends TaskElement {
   }
 }
 
-const elements = { "jobpush-tasks": JobpushTasks, "jobpush-progress": JobpushProgress };
-for (const [name, element] of Object.entries(globalThis.customElements ? elements : {})) {
-  customElements.get(name) ?? customElements.define(name, element);
-}
+const define = (name, element) =>
+  globalThis.customElements?.get(name) ?? globalThis.customElements?.define(name, element);
+define("jobpush-tasks", JobpushTasks);
+define("jobpush-progress", JobpushProgress);

@@ -526,6 +526,42 @@ describe("reconnecting", () => {
     assert.equal(page.socket.url.searchParams.get("since"), null);
   });
 
+  test("a user whose session has ended is told so, until signed in again", () => {
+    const connection = opened();
+    for (const user of [null, "42"]) {
+      page.socket.end();
+      page.clock.pass(1000);
+      page.socket.welcome({ user });
+      page.clock.pass(1500);
+
+      assert.equal(connection.state, user ? "connected" : "signedOut");
+    }
+  });
+
+  test("a visitor who never signed in is not signed out", () => {
+    const connection = opened({ user: null });
+    page.socket.end();
+    page.clock.pass(500);
+    page.socket.welcome({ user: null });
+
+    page.clock.pass(1500);
+
+    assert.equal(connection.state, "connected");
+  });
+
+  test("the tasks are loaded once the user's own channel says so, not with a local one", () => {
+    const connection = opened({ user: null });
+    connection.show(task("upload"));
+    page.socket.receive("pusher_internal:subscription_succeeded", {}, { channel: "news" });
+    assert.equal(connection.isLoaded, false);
+    const heard = record(connection, "jobpush:tasks");
+
+    page.socket.welcome();
+
+    assert.equal(connection.isLoaded, true);
+    assert.equal(heard.length, 1);
+  });
+
   test("back online, it tries at once", () => {
     opened();
     page.socket.end();

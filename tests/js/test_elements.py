@@ -311,6 +311,11 @@ def test_without_tasks_it_says_so_once_it_knows(page: Page) -> None:
     next_frame(page)
     expect(page.get_by_text("No tasks yet")).to_be_hidden()
 
+    established = '{"socket_id": "1.2", "activity_timeout": 120}'
+    page.evaluate(f"gateway.send('pusher:connection_established', {established}, undefined)")
+    expect(page.locator("jobpush-tasks")).to_have_attribute("data-connection", "connected")
+    next_frame(page)
+    expect(page.get_by_text("No tasks yet")).to_be_hidden()
     page.evaluate("gateway.welcome()")
     expect(page.get_by_text("No tasks yet")).to_be_visible()
     send(page, task(state="PENDING"))
@@ -500,6 +505,25 @@ def test_a_page_can_cancel_in_its_own_way(page: Page) -> None:
 
     page.wait_for_function("gateway.told.at(-1)[0] === 'cancel'")
     assert requests == []
+
+
+def test_a_cancel_that_fails_says_so_and_can_be_tried_again(page: Page) -> None:
+    page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=503))
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS", message="pass 1"))
+
+    part(page, "cancel").click()
+
+    expect(part(page, "error")).to_have_text("Could not be cancelled; try again")
+    expect(part(page, "message")).to_be_hidden()
+    expect(part(page, "live")).to_have_text("Task a: Could not be cancelled; try again")
+    send(page, task(state="PROGRESS", percent=7, seq=2))
+    expect(part(page, "detail")).to_have_text("7 %")
+    expect(part(page, "error")).to_be_visible()
+    expect(part(page, "cancel")).to_be_visible()
+    send(page, task(state="PROGRESS", message="pass 2", cancelling=True, seq=3))
+    expect(part(page, "message")).to_have_text("pass 2")
+    expect(part(page, "error")).to_be_hidden()
 
 
 # ---- Announcements ----
