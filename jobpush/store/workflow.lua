@@ -154,7 +154,7 @@ end
 
 -- Publish the workflow's event, unless it has ended, or has said something a moment ago and only goes on.
 local function tell_bar(bar, workflow_id, at, is_asked, history_size, history_ttl)
-  local stored = redis.call('HMGET', bar.task_key, 'seq', 'rank', 'state', 'cancel')
+  local stored = redis.call('HMGET', bar.task_key, 'seq', 'rank', 'state', 'cancel', 'attempt')
   if not bar.head or not stored[1] or tonumber(stored[2]) == TERMINAL then
     bar.untold = 0
     return
@@ -167,11 +167,13 @@ local function tell_bar(bar, workflow_id, at, is_asked, history_size, history_tt
     return
   end
   bar.told, bar.untold = now, 0
-  local task = {seq = stored[1] + 1, state = state, rank = rank, at = at, attempt = 1, moment = moment_of(bar, state),
-    tail = bar.head, cancel = stored[4]}
+  -- A lost member that is delivered again takes its workflow along: what has ended goes on as another attempt.
+  local attempt = stored[5] + ((is_new and stored[3] == 'LOST') and 1 or 0)
+  local task = {seq = stored[1] + 1, state = state, rank = rank, at = at, attempt = attempt,
+    moment = moment_of(bar, state), tail = bar.head, cancel = stored[4]}
   local header = task_header(workflow_id, task.seq, is_new and 1 or 0)
   local id = announce(KEYS[3], KEYS[4], KEYS[5], header, task_members(task), history_size, history_ttl)
-  redis.call('HSET', bar.task_key, 'seq', task.seq, 'state', state, 'rank', rank, 'attempt', 1, 'at', at,
+  redis.call('HSET', bar.task_key, 'seq', task.seq, 'state', state, 'rank', rank, 'attempt', attempt, 'at', at,
     'moment', task.moment, 'tail', task.tail, 'id', id)
   local ttl = rank == TERMINAL and bar.final_ttl or lifetime_of(bar)
   redis.call('EXPIRE', bar.task_key, ttl)

@@ -9,9 +9,11 @@ import pytest
 
 from jobpush.embedded import EmbeddedRedis
 
-from .configurations import Configuration
-from .rabbitmq import rabbitmq
-from .stand import Stand
+pytest.register_assert_rewrite("tests.lifecycle.stand", "tests.lifecycle.rows")
+
+from .configurations import Configuration  # noqa: E402
+from .rabbitmq import rabbitmq  # noqa: E402
+from .stand import Stand  # noqa: E402
 
 
 @pytest.fixture(scope="session")

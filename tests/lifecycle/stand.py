@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import socket
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,18 @@ from jobpush import JobPush
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.processes import ChildProcess
-from tests.worker.conftest import PATIENCE, Listener, as_broker
+from jobpush.testing import PATIENCE, RecordedEvents
+from tests.worker.conftest import as_broker
 
 from .configurations import Configuration
 from .tasks import make_app
+from .watcher import Watcher
 
 _ROOT = Path(__file__).parents[2]
 #: The one user of a stand.
 USER = "42"
+#: Seconds without a sign of life after which a worker counts as dead; a busy machine may hold one up for a second.
+LOST_AFTER = 3.0
 #: Options of a worker by its pool: as many tasks at once as the rows need.
 _POOLS = {
     "prefork": ["-P", "prefork", "-c", "2"],
@@ -52,36 +58,34 @@ class Stand:
             "broker_url": amqp_url or as_broker(redis.url),
             "backend_url": as_broker(redis.url) if configuration.backend == "results" else None,
             "queue": str(configuration),
-            "conf": {"broker_transport_options": {} if amqp_url else {"visibility_timeout": 5}},
+            "conf": {"broker_transport_options": {} if amqp_url else redis_options(visibility_timeout=2)},
             "redis_url": redis.url,
             "cancel_grace": 0.3,
+            "lost_after": LOST_AFTER,
         }
         self.app, self.jobpush = make_app(**self._settings)
-        self.listener = Listener(redis.url, USER)
-        self._workers: list[ChildProcess] = []
+        self.recorded = RecordedEvents(redis.url, USER)
+        self._children: list[ChildProcess] = []
         self._paths = (folder / f"file-{number}" for number in range(10_000))
-        self.hostname = self.start_worker()
+        self.start_worker()
+        gateway, port = start_gateway(redis.url, folder / "gateway.log", lost_after=LOST_AFTER)
+        self._children.append(gateway)
+        self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
 
-    def start_worker(self, queue: str | None = None) -> str:
-        """Start a worker on a queue; ``None``: the one where all tasks go that name none. Its node name."""
-        name = f"w{len(self._workers)}-{os.getpid()}@localhost"
-        command = [self.configuration.python, "-m", "celery", "-A", "tests.lifecycle.worker_app", "worker"]
-        command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", "-n", name]
-        command += [*_POOLS[self.configuration.pool], "-Q", "-".join(filter(None, [str(self.configuration), queue]))]
-        environment = {**os.environ, "LIFECYCLE_APP": json.dumps(self._settings), "PYTHONPATH": str(_ROOT)}
-        log = self.folder / f"worker-{len(self._workers)}.log"
-        self._workers.append(ChildProcess(command, log=log, environment=environment))
-        return name
+    def start_worker(self, queue: str = "") -> ChildProcess:
+        """Start a worker on a queue that :meth:`delay` is given; without one, on that of all other tasks."""
+        name = self._hostname(queue)
+        queues = ["-Q", "-".join(filter(None, [str(self.configuration), queue]))]
+        options = [*_POOLS[self.configuration.pool], *queues, "-n", name]
+        log = self.folder / f"worker-{len(self._children)}.log"
+        worker = start_worker(self.configuration.python, self._settings, options, log)
+        self._children.append(worker)
+        return worker
 
     def read_queue(self, name: str) -> None:
         """Let the worker read another queue too."""
         queue = f"{self.configuration}-{name}"
-        self.app.control.add_consumer(queue, destination=[self.hostname], reply=True, timeout=PATIENCE, limit=1)
-
-    @property
-    def newest_worker(self) -> ChildProcess:
-        """The worker that was started last."""
-        return self._workers[-1]
+        self.app.control.add_consumer(queue, destination=[self._hostname()], reply=True, timeout=PATIENCE, limit=1)
 
     def path(self) -> Path:
         """A file that is not there yet."""
@@ -97,7 +101,7 @@ class Stand:
 
     def until(self, task_id: str, state: TaskState) -> TaskEvent:
         """Wait until the user sees a task in a state."""
-        return self.listener.until_state(state, task_id)
+        return self.recorded.until_state(state, task_id)
 
     def assert_story(self, task_id: str, expected: str) -> TaskEvent:
         """
@@ -116,9 +120,9 @@ class Stand:
         def is_last(event: TaskEvent) -> bool:
             return event.task_id == task_id and event.state.is_final and event.attempt >= attempts
 
-        if not any(is_last(event) for event in self.listener.events):
-            self.listener.until(is_last)
-        events = self.listener.of(task_id)
+        if not any(is_last(event) for event in self.recorded.events):
+            self.recorded.until(is_last)
+        events = self.recorded.of(task_id)
         assert story(events) == expected
         return events[-1]
 
@@ -126,18 +130,57 @@ class Stand:
         """Make sure of what is true of all tasks that the user has seen, whatever became of them."""
         self.assert_story(self.delay("succeeds"), "PENDING STARTED PROGRESS SUCCESS")
         by_task: dict[str, list[TaskEvent]] = {}
-        for event in self.listener.events:
+        for event in self.recorded.events:
             by_task.setdefault(event.task_id, []).append(event)
         for events in by_task.values():
             assert_rising_seq(events)
             assert_one_end_of_each_attempt(events)
+        assert self._watcher.error is None
 
     def close(self) -> None:
         """End all that was started."""
-        self.listener.close()
-        for worker in self._workers:
-            worker.stop(signal.SIGTERM, grace=3)
+        self.recorded.close()
+        self._watcher.stop()
+        for child in reversed(self._children):
+            child.stop(signal.SIGTERM, grace=3)
         self.app.close()
+
+    def _hostname(self, queue: str = "") -> str:
+        return f"{self.configuration}-{queue}@localhost"
+
+
+def redis_options(*, visibility_timeout: int) -> dict[str, int]:
+    """Settings of Celery's transport: after so many seconds another worker gets what was not acknowledged."""
+    # By default it looks every 100 seconds; before kombu 5.7 these two had no names, and only a start looked earlier.
+    every_second = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+    return {"visibility_timeout": visibility_timeout, **every_second}
+
+
+def start_worker(python: str, settings: dict[str, Any], options: list[str], log: Path) -> ChildProcess:
+    """
+    Start a worker with the tasks of :mod:`.tasks`.
+
+    Args:
+        python: The interpreter that has the wanted Celery.
+        settings: For :func:`.tasks.make_app`.
+        options: More for ``celery worker``.
+        log: Where its output goes.
+    """
+    command = [python, "-m", "celery", "-A", "tests.lifecycle.worker_app", "worker"]
+    command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", *options]
+    environment = {**os.environ, "LIFECYCLE_APP": json.dumps(settings), "PYTHONPATH": str(_ROOT)}
+    return ChildProcess(command, log=log, environment=environment)
+
+
+def start_gateway(redis_url: str, log: Path, **settings: object) -> tuple[ChildProcess, int]:
+    """Start a gateway; it and its port, which answers already."""
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "JOBPUSH_REDIS_URL": redis_url}
+    environment.update((f"JOBPUSH_{name.upper()}", str(value)) for name, value in settings.items())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
+        command += ["--bind", f"fd://{listener.fileno()}", "tests.gateway.site:create_app()"]
+        child = ChildProcess(command, log=log, environment=environment, descriptors=[listener.fileno()])
+        return child, int(listener.getsockname()[1])
 
 
 def story(events: Iterable[TaskEvent]) -> str:
@@ -168,6 +211,3 @@ def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
     assert len(told) == len({attempt for attempt, _ in told}), story(events)
     attempts = [event.attempt for event in events]
     assert attempts == sorted(attempts), story(events)
-
-
-__all__ = ["PATIENCE", "USER", "Stand", "story"]

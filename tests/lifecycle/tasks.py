@@ -53,6 +53,11 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=1)
         return "done"
 
+    @task("applies")
+    def applies(path: str) -> None:
+        progress.update(1, total=2)
+        Path(path).write_text(succeeds.apply().id)
+
     @task("raises")
     def raises() -> None:
         progress.update(1, total=2)
@@ -136,6 +141,14 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2)
         _wait_for(path)
 
+    @task("works")
+    def works(seconds: float) -> None:
+        _work(seconds)
+
+    @task("works_acking_late", acks_late=True, reject_on_worker_lost=True)
+    def works_acking_late(seconds: float) -> None:
+        _work(seconds)
+
     @task("heeds")
     def heeds() -> None:
         """Run until cancelled."""
@@ -148,9 +161,16 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         Path(path).touch()
 
     @task("replaced", bind=True)
-    def replaced(self: Any) -> None:
-        progress.update(1, total=2)
+    def replaced(self: Any, tells_progress: bool) -> None:
+        if tells_progress:
+            progress.update(1, total=2)
         raise self.replace(succeeds.si())
+
+
+def _work(seconds: float) -> None:
+    steps = max(1, round(seconds / 0.02))
+    for _ in progress.iter(range(steps)):
+        time.sleep(0.02)
 
 
 def _die() -> None:

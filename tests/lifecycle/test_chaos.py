@@ -1,0 +1,239 @@
+"""Workers that are killed all the time, with tasks of all kinds: none is left without its one end."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery, Signature, chain, chord, group
+
+from jobpush import JobPush
+from jobpush.channels import user_topic
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent
+from jobpush.processes import ChildProcess
+from jobpush.store.keys import Keys
+from jobpush.store.store import read_task_message
+from tests.worker.conftest import as_broker
+
+from .stand import (
+    LOST_AFTER,
+    USER,
+    assert_one_end_of_each_attempt,
+    assert_rising_seq,
+    redis_options,
+    start_gateway,
+    start_worker,
+    story,
+)
+from .tasks import make_app
+from .watcher import Watcher
+
+#: Tasks to publish: each day few, with ``make chaos`` as many as the bar asks for.
+TASKS = int(os.environ.get("LIFECYCLE_CHAOS", "300"))
+#: Seconds after which a worker is killed, and another takes its place.
+_KILL_INTERVAL = 5.0
+#: Seconds after which Redis gives a task to another worker that was not acknowledged.
+_VISIBILITY_TIMEOUT = 6
+#: Seconds without anything new after which nothing will come any more.
+_PATIENCE = 60.0
+_QUEUE = "chaos"
+
+
+@dataclass
+class Chaos:
+    """Three workers, two gateways, one Redis."""
+
+    app: Celery
+    jobpush: JobPush
+    redis: redis.Redis
+    watcher: Watcher
+    settings: dict[str, Any]
+    folder: Path
+    workers: list[ChildProcess] = field(default_factory=list)
+    task_ids: list[str] = field(default_factory=list)
+    killed: int = 0
+
+    def start_worker(self) -> None:
+        """One more."""
+        number = self.killed + len(self.workers)
+        options = ["-c", "4", "-Q", _QUEUE, "-n", f"chaos-{number}@localhost"]
+        self.workers.append(start_worker(sys.executable, self.settings, options, self.folder / f"worker-{number}.log"))
+
+    def kill_the_oldest_worker(self) -> None:
+        """As the kernel would that is out of memory: the parent, whose children follow it."""
+        worker = self.workers.pop(0)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.kill()
+        self.killed += 1
+
+    def publish(self, count: int, dice: random.Random) -> None:
+        """Publish tasks of all kinds, and change one's mind about some."""
+        for number in range(count):
+            kind = dice.choice(_KINDS)
+            self.task_ids.append(kind(self, dice, self.folder / f"file-{number}"))
+            if number % 10 == 0:
+                self.change_ones_mind(dice.choice(self.task_ids), dice)
+
+    def delay(self, name: str, *args: Any, **options: Any) -> str:
+        """Publish a task; its id."""
+        return str(self.app.send_task(name, args, headers={"jobpush_user": USER}, **options).id)
+
+    def workflow(self, canvas: Signature) -> str:
+        """Publish a canvas; the id of its bar."""
+        workflow = self.jobpush.track_workflow(canvas, USER)
+        workflow.delay()
+        return workflow.task_id
+
+    def change_ones_mind(self, task_id: str, dice: random.Random) -> None:
+        """Cancel a task, or have Celery revoke it, whatever it is doing."""
+        dice.choice(
+            [
+                lambda: self.jobpush.cancel(task_id),
+                lambda: self.app.control.revoke(task_id),
+                lambda: self.app.control.revoke(task_id, terminate=True),
+            ]
+        )()
+
+    def is_broker_empty(self) -> bool:
+        """Whether no task waits, and no worker has one that it has not acknowledged."""
+        return not self.redis.llen(_QUEUE) and not self.redis.hlen("unacked")
+
+    def is_over(self) -> bool:
+        """Whether all that was published has ended, as the user sees it."""
+        seen = self.watcher.newest()
+        return all(task_id in seen and seen[task_id].state.is_final for task_id in self.task_ids)
+
+    def history(self) -> list[TaskEvent]:
+        """Every event that Redis has published for the user."""
+        entries = self.redis.xrange(Keys("jobpush").stream(user_topic(USER)))
+        messages = (fields[b"h"] + b"\n" + fields[b"m"] for _, fields in entries)
+        return [read_task_message(message) for message in messages if b'"event":"jobpush:task"' in message]
+
+
+def works(this: Chaos, dice: random.Random) -> Signature:
+    """A task of a canvas, which a worker may lose or do twice."""
+    name = dice.choice(["works", "works_acking_late", "works_acking_late", "raises"])
+    return this.app.signature(name, () if name == "raises" else (dice.uniform(0, 0.5),), immutable=True)
+
+
+#: Each publishes something and gives its id; a path is a file that is not there yet.
+_KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
+    *[lambda this, dice, path: this.delay("works", dice.uniform(0, 1))] * 6,
+    *[lambda this, dice, path: this.delay("works_acking_late", dice.uniform(0, 2))] * 6,
+    *[lambda this, dice, path: this.delay("succeeds")] * 4,
+    lambda this, dice, path: this.delay("raises"),
+    lambda this, dice, path: this.delay("retries", dice.randrange(4)),
+    lambda this, dice, path: this.delay("retries", 2, dice.uniform(0, 2)),
+    lambda this, dice, path: this.delay("autoretries"),
+    lambda this, dice, path: this.delay("ignores"),
+    lambda this, dice, path: this.delay("rejects"),
+    lambda this, dice, path: this.delay("replaced", dice.choice([True, False])),
+    lambda this, dice, path: this.delay("exits"),
+    lambda this, dice, path: this.delay("dies"),
+    lambda this, dice, path: this.delay("dies_acking_late"),
+    lambda this, dice, path: this.delay("dies_once", str(path)),
+    lambda this, dice, path: this.delay("soft_limited"),
+    lambda this, dice, path: this.delay("hard_limited"),
+    lambda this, dice, path: this.delay("nobody_knows"),
+    lambda this, dice, path: this.delay("succeeds", expires=dice.choice([-1, 1])),
+    lambda this, dice, path: this.delay("works", 0.1, countdown=dice.uniform(0, 10)),
+    lambda this, dice, path: this.workflow(chain(works(this, dice) for _ in range(3))),
+    lambda this, dice, path: this.workflow(group(works(this, dice) for _ in range(4))),
+    lambda this, dice, path: this.workflow(chord([works(this, dice) for _ in range(3)], works(this, dice))),
+]
+
+
+@contextmanager
+def chaos(folder: Path) -> Iterator[Chaos]:
+    """All that is needed, with no task yet."""
+    kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": LOST_AFTER}
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedRedis())
+        settings = {
+            "broker_url": as_broker(server.url),
+            "backend_url": as_broker(server.url),
+            "queue": _QUEUE,
+            "conf": {"broker_transport_options": redis_options(visibility_timeout=_VISIBILITY_TIMEOUT)},
+            "redis_url": server.url,
+            "cancel_grace": 0.5,
+            **kept,
+        }
+        app, jobpush = make_app(**settings)
+        stack.callback(app.close)
+        # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
+        app.backend.result_consumer.cancel_for = lambda task_id: None
+        gateways = [start_gateway(server.url, folder / f"gateway-{n}.log", **kept) for n in range(2)]
+        for child, _ in gateways:
+            stack.callback(child.stop, signal.SIGTERM, grace=5)
+        watcher = Watcher([port for _, port in gateways], USER)
+        stack.callback(watcher.stop)
+        client = stack.enter_context(redis.Redis.from_url(server.url))
+        this = Chaos(app, jobpush, client, watcher, settings, folder)
+        stack.callback(lambda: [worker.kill() for worker in this.workers])
+        for _ in range(3):
+            this.start_worker()
+        yield this
+
+
+def kill_until_over(this: Chaos) -> None:
+    """Kill a worker every few seconds, until all tasks have come to an end."""
+    last_news, seen = time.monotonic(), 0
+    for kill_at in itertools.count(time.monotonic() + _KILL_INTERVAL, _KILL_INTERVAL):
+        while time.monotonic() < kill_at:
+            if this.is_over() and this.is_broker_empty():
+                return
+            if len(this.watcher.events) > seen:
+                last_news, seen = time.monotonic(), len(this.watcher.events)
+            assert this.watcher.error is None, this.watcher.error
+            assert time.monotonic() < last_news + _PATIENCE, unfinished(this)
+            time.sleep(0.2)
+        this.kill_the_oldest_worker()
+        this.start_worker()
+
+
+def unfinished(this: Chaos) -> list[str]:
+    """The tasks that have not ended: what the user sees of each, and what Redis holds."""
+    seen, told = this.watcher.newest(), by_task(this.history())
+    open_ids = [task_id for task_id in this.task_ids if task_id not in seen or not seen[task_id].state.is_final]
+    return [f"{task_id} {seen.get(task_id)} {story(told.get(task_id, []))}" for task_id in open_ids]
+
+
+def test_every_task_ends_once_whoever_dies(tmp_path: Path) -> None:
+    with chaos(tmp_path) as this:
+        this.publish(TASKS, random.Random(TASKS))
+        kill_until_over(this)
+
+        stored = {event.task_id: event for event in this.jobpush.tasks(USER)}
+        history, seen, heard = this.history(), this.watcher.newest(), list(this.watcher.events)
+
+    assert this.killed > 0
+    assert set(this.task_ids) <= set(stored)
+    assert [event for event in stored.values() if not event.state.is_final] == []
+    assert {task_id: (event.seq, event.state) for task_id, event in seen.items()} == {
+        task_id: (event.seq, event.state) for task_id, event in stored.items()
+    }
+    for events in (*by_task(history).values(), *by_task(heard).values()):
+        assert_rising_seq(events)
+        assert_one_end_of_each_attempt(events)
+    print(f"{TASKS} tasks, {this.killed} workers killed, {this.watcher.connections} connections, {len(history)} events")
+    print(Counter(event.state.value for event in stored.values()), max(event.attempt for event in stored.values()))
+
+
+def by_task(events: list[TaskEvent]) -> dict[str, list[TaskEvent]]:
+    """The events of each task, in their order."""
+    tasks: dict[str, list[TaskEvent]] = {}
+    for event in events:
+        tasks.setdefault(event.task_id, []).append(event)
+    return tasks
