@@ -24,7 +24,7 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent
 from jobpush.processes import ChildProcess
 from jobpush.store.keys import Keys
-from jobpush.store.store import read_task_message
+from jobpush.store.message import read_task
 from tests.worker.conftest import as_broker
 
 from .stand import (
@@ -119,7 +119,7 @@ class Chaos:
         """Every event that Redis has published for the user."""
         entries = self.redis.xrange(Keys("jobpush").stream(user_topic(USER)))
         messages = (fields[b"h"] + b"\n" + fields[b"m"] for _, fields in entries)
-        return [read_task_message(message) for message in messages if b'"event":"jobpush:task"' in message]
+        return [read_task(message) for message in messages if b'"event":"jobpush:task"' in message]
 
 
 def works(this: Chaos, dice: random.Random) -> Signature:
