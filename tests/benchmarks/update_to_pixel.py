@@ -31,10 +31,24 @@ RECORD = """() => {
   };
   requestAnimationFrame(note);
 }"""
+#: Opens a connection as the widget does; milliseconds of the handshake, and from there to the first snapshot.
+OPEN = """async () => {
+  const { key, root } = document.querySelector('meta[name=jobpush]').dataset;
+  const address = `ws://${location.host}${root}/app/${key}?protocol=7&client=jobpush`;
+  const begun = performance.now();
+  const socket = new WebSocket(address);
+  const opened = new Promise((resolve) => socket.onopen = () => resolve(performance.now()));
+  const told = new Promise((resolve) => socket.onmessage = ({ data }) =>
+    JSON.parse(data).event === 'jobpush:task' && resolve(performance.now()));
+  const times = [await opened - begun, await told - await opened];
+  socket.close();
+  return times;
+}"""
+OPENINGS = 30
 
 
 def measure() -> list[tuple[str, str]]:
-    """Rows of (what, figure): milliseconds until an update, or a newer one, is visible."""
+    """Rows of (what, figure): until an update, or a newer one, is visible; and until an opened page has a snapshot."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(EmbeddedRedis(port=_free_port()))
@@ -49,9 +63,13 @@ def measure() -> list[tuple[str, str]]:
 
         count.delay(USER, UPDATES, str(times))
         page.locator("[part~=task][data-state=SUCCESS]").wait_for(timeout=120_000)
+        openings = [page.evaluate(OPEN) for _ in range(OPENINGS)]
         seen = [(at, int(number)) for at, number in page.evaluate("window.seen")]
         delays = [delay * 1000 for delay in _delays(json.loads(times.read_text()), seen)]
+    handshakes, snapshots = zip(*openings, strict=True)
     return [
+        ("handshake of a WebSocket, median", f"{statistics.median(handshakes):.1f} ms"),
+        ("from there to the first snapshot, median", f"{statistics.median(snapshots):.1f} ms"),
         ("progress.update to pixel, median", f"{statistics.median(delays):.0f} ms"),
         ("progress.update to pixel, 99th percentile", f"{statistics.quantiles(delays, n=100)[98]:.0f} ms"),
     ]
