@@ -26,7 +26,7 @@ UPLOAD_PERCENT = 25
 _POSTER_AT = 0.25
 
 settings = Settings.from_environment()
-library = Library(settings.dir)
+videos = Library(settings.dir)
 
 celery_app = Celery("demo_app", include=["demo_app.feed"])
 jobpush = JobPush(celery_app)
@@ -66,7 +66,7 @@ def encode(user_id: str, video_id: str, filename: str) -> None:
 
     However it ends, by an error, a cancel or the loss of its files, it leaves a finished video or nothing.
     """
-    upload = library.find(user_id, video_id)
+    upload = videos.find(user_id, video_id)
     if upload is None:
         raise video.VideoError("This upload is gone. Upload the file again.")
     with upload.removed_unless_finished():

@@ -71,7 +71,7 @@ class Demo:
 
     def upload(self, source: Path, user_id: str, video_id: str | None = None) -> Video:
         """What the site does with an upload."""
-        video: Video = self.tasks.library.reserve(user_id, video_id or str(uuid.uuid4()), limit=99)
+        video: Video = self.tasks.videos.reserve(user_id, video_id or str(uuid.uuid4()), limit=99)
         video.upload.write_bytes(source.read_bytes())
         self.tasks.encode.apply_async((user_id, video.video_id, source.name), task_id=video.video_id)
         return video

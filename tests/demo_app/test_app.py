@@ -62,7 +62,7 @@ def put(
 
 
 def finished_video(demo: Demo, user_id: str, name: str = "cat.mp4") -> Video:
-    video: Video = demo.tasks.library.reserve(user_id, str(uuid.uuid4()), limit=99)
+    video: Video = demo.tasks.videos.reserve(user_id, str(uuid.uuid4()), limit=99)
     video.upload.write_bytes(b"upload")
     video.film.write_bytes(bytes(range(256)))
     video.poster.write_bytes(b"\xff\xd8poster")
@@ -176,7 +176,7 @@ def test_upload_is_a_task_of_the_same_id_at_once(demo: Demo, sign_in: SignIn, us
     assert (response.status_code, response.json) == (202, {"task_id": video_id})
     (task,) = demo.tasks.jobpush.tasks(user)
     assert (task.task_id, task.title, task.state) == (video_id, "<b> café.mov", "PENDING")
-    video = demo.tasks.library.find(user, video_id)
+    video = demo.tasks.videos.find(user, video_id)
     assert video.upload.read_bytes() == b"a video"
 
 
@@ -202,13 +202,13 @@ def test_id_that_was_used_is_refused_whoever_used_it(sign_in: SignIn, user: str)
 def test_file_that_is_too_large_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
     assert_refused(put(sign_in(user), bytes(MAX_BYTES + 1)), 413, "too_large", "0.0954 MB at most")
 
-    assert demo.tasks.library.unfinished(user) == []
+    assert demo.tasks.videos.unfinished(user) == []
 
 
 def test_empty_file_is_refused_and_leaves_nothing(demo: Demo, sign_in: SignIn, user: str) -> None:
     assert_refused(put(sign_in(user), b""), 400, "empty", "This file is empty.")
 
-    assert demo.tasks.library.unfinished(user) == []
+    assert demo.tasks.videos.unfinished(user) == []
 
 
 @pytest.mark.parametrize("is_gunicorn", [True, False])
@@ -219,7 +219,7 @@ def test_upload_that_is_cut_off_leaves_nothing(demo: Demo, sign_in: SignIn, user
     response = put(sign_in(user), b"half", environ_overrides=environ)
 
     assert response.status_code == 400
-    assert demo.tasks.library.unfinished(user) == []
+    assert demo.tasks.videos.unfinished(user) == []
     assert demo.tasks.jobpush.tasks(user) == []
 
 
@@ -325,7 +325,7 @@ def test_upload_that_was_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: 
 
     client.get("/videos")
 
-    assert demo.tasks.library.unfinished(user) == []
+    assert demo.tasks.videos.unfinished(user) == []
 
 
 def test_upload_that_waits_for_its_task_stays(demo: Demo, sign_in: SignIn, user: str) -> None:
@@ -334,11 +334,11 @@ def test_upload_that_waits_for_its_task_stays(demo: Demo, sign_in: SignIn, user:
 
     client.get("/videos")
 
-    assert len(demo.tasks.library.unfinished(user)) == 1
+    assert len(demo.tasks.videos.unfinished(user)) == 1
 
 
 def test_upload_that_nobody_knows_of_any_more_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
-    video = demo.tasks.library.reserve(user, str(uuid.uuid4()), limit=9)
+    video = demo.tasks.videos.reserve(user, str(uuid.uuid4()), limit=9)
     video.upload.write_bytes(b"left behind")
     long_ago = time.time() - demo.site.ABANDONED_AFTER - 1
     for path in (video.upload, video.folder):
