@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -143,6 +144,7 @@ class Stand:
         self._watcher.stop()
         for child in reversed(self._children):
             child.stop(signal.SIGTERM, grace=3)
+        gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
         self.app.close()
 
     def _hostname(self, queue: str = "") -> str:

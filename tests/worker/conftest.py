@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -74,6 +75,7 @@ class Site:
             listener.close()
         for worker in self._workers:
             worker.stop(signal.SIGTERM, grace=2)
+        gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
         self.app.close()
 
 
