@@ -87,11 +87,19 @@ class LeaseKeeper:
     # -- the worker's side ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin the lease. Twice does no harm."""
+        """
+        Begin the lease, before the first message is taken: without it, nobody would find out that we died right
+        after that. Twice does no harm.
+        """
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="jobpush-leases", daemon=True)
-                self._thread.start()
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="jobpush-leases", daemon=True)
+        try:
+            self._renew()
+        except StoreError:
+            pass  # Redis is away; the thread goes on
+        self._thread.start()
 
     def take(self, request: Any, tracked: TrackedTask) -> TrackedTask:
         """

@@ -15,6 +15,8 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.gateway.hub import Hub
 from jobpush.processes import ChildProcess
+from jobpush.store import Store
+from jobpush.worker.leases import LeaseKeeper
 
 from .conftest import Listener, Site
 
@@ -291,3 +293,12 @@ def test_task_that_left_without_a_word_is_lost(site: Site, user: str) -> None:
     last = listener.until_final(task_id)
 
     assert (last.state, last.error) == (TaskState.LOST, "The task ended without a word")
+
+
+def test_lease_is_held_before_the_first_message_is_taken(store: Store) -> None:
+    keeper = LeaseKeeper(store.config)
+
+    keeper.start()  # a worker that is killed right after its first task began was never found dead without
+
+    assert store.run(commands=[("ZSCORE", store.keys.workers, keeper.worker_id)]) != [None]
+    keeper.stop()
