@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from flask import Blueprint, Response, request
@@ -20,12 +20,14 @@ from ..protocol.http_request import (
     NotFound,
     SignedRequest,
     TooLarge,
+    Trigger,
     check_signature,
     read_batch,
     read_channel_name,
     read_info,
     read_trigger,
 )
+from ..store import Notification
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +35,8 @@ _log = logging.getLogger(__name__)
 class Publisher(Protocol):
     """What publishes events: :class:`jobpush.store.Store`."""
 
-    def trigger(self, channels: Iterable[str], event: str, data: object, *, exclude: str | None = None) -> object:
-        """As :meth:`jobpush.store.Store.trigger`."""
+    def trigger_batch(self, notifications: Sequence[Notification]) -> object:
+        """As :meth:`jobpush.store.Store.trigger_batch`."""
 
 
 class CachedEvent(Protocol):
@@ -140,7 +142,7 @@ class _HttpApi:
     def trigger(self) -> Response:
         """Publish one event to one or more channels."""
         event = read_trigger(self._body(), self._config)
-        self._publisher.trigger(event.channels, event.event, event.data, exclude=event.exclude)
+        self._publisher.trigger_batch([_notification(event)])
         if not event.info:
             return _json({})
         return _json({"channels": {name: self._counts(name, event.info) for name in event.channels}})
@@ -148,8 +150,7 @@ class _HttpApi:
     def trigger_batch(self) -> Response:
         """Publish several events; none of them if one of them can't be."""
         events = read_batch(self._body(), self._config)
-        for event in events:
-            self._publisher.trigger(event.channels, event.event, event.data, exclude=event.exclude)
+        self._publisher.trigger_batch([_notification(event) for event in events])
         if not any(event.info for event in events):
             return _json({})
         return _json({"batch": [self._counts(event.channels[0], event.info) for event in events]})
@@ -204,6 +205,10 @@ class _HttpApi:
 
     def _counts(self, channel: str, wanted: Collection[str]) -> dict[str, object]:
         return _attributes(channel, self._directory.channel(channel), wanted) if wanted else {}
+
+
+def _notification(event: Trigger) -> Notification:
+    return Notification(event.channels, event.event, event.data, event.exclude)
 
 
 def _applicable(channel: str) -> set[str]:

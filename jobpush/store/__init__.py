@@ -1,7 +1,7 @@
 """The only room that knows Redis's keys and commands."""
 
 from .cancels import CancelFeed
-from .store import Published, Receipt, Store, TaskWrite
+from .store import Notification, Published, Receipt, Store, TaskWrite
 from .workflows import Membership, WorkflowPlan
 
-__all__ = ["CancelFeed", "Membership", "Published", "Receipt", "Store", "TaskWrite", "WorkflowPlan"]
+__all__ = ["CancelFeed", "Membership", "Notification", "Published", "Receipt", "Store", "TaskWrite", "WorkflowPlan"]

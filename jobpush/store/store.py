@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -30,7 +30,7 @@ from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import end_call
 from .keys import Keys
 from .leases import Claim, WorkerLeases
-from .live import ask_live_gateways, read_live_gateways
+from .live import LiveGateways, ask_live_gateways, read_live_gateways
 from .message import read_task
 from .scripts import Call, Command, load, load_of_task, run
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
@@ -112,6 +112,19 @@ class Receipt:
     def connections(self) -> int:
         """Connections in all; one that hears two of the channels counts twice."""
         return sum(self.by_channel.values())
+
+
+class Notification(NamedTuple):
+    """
+    One event for any number of channels; their names and the event's are validated already.
+
+    ``data`` is text, or anything with a JSON form; ``exclude`` the ``socket_id`` that is not to hear it.
+    """
+
+    channels: Iterable[str]
+    event: str
+    data: object
+    exclude: str | None = None
 
 
 class Store:
@@ -363,26 +376,30 @@ class Store:
     # -- notifications -------------------------------------------------------------------------------
 
     def trigger(self, channels: Iterable[str], event: str, data: object, *, exclude: str | None = None) -> Receipt:
-        """
-        Publish one event to any number of channels, in one round trip.
+        """Publish one event to any number of channels; see :class:`Notification` and :meth:`trigger_batch`."""
+        (receipt,) = self.trigger_batch([Notification(channels, event, data, exclude)])
+        return receipt
 
-        Args:
-            channels: Names of channels; already validated.
-            event: Name of the event; already validated.
-            data: Text, or anything with a JSON form.
-            exclude: The ``socket_id`` that is not to hear it.
+    def trigger_batch(self, notifications: Sequence[Notification]) -> list[Receipt]:
+        """
+        Publish events in their order, all in one round trip.
+
+        Returns:
+            One :class:`Receipt` for each.
 
         Raises:
-            InvalidData: If the data has no JSON form.
+            InvalidData: If the data of one has no JSON form; nothing was published then.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        names = list(dict.fromkeys(channels))
-        calls = [self._channel_call(name, event, data, exclude) for name in names]
+        names = [list(dict.fromkeys(one.channels)) for one in notifications]
+        calls = [
+            self._channel_call(name, one.event, one.data, one.exclude)
+            for one, channels in zip(notifications, names, strict=True)
+            for name in channels
+        ]
         *replies, live = self.run([*calls, ask_live_gateways(self.keys)])
-        ids = {name: reply[0].decode() for name, reply in zip(names, replies, strict=True)}
-        gateways = read_live_gateways(live)
-        counts = {name: gateways.count(_pairs(reply[1])) for name, reply in zip(names, replies, strict=True)}
-        return Receipt(ids, counts)
+        gateways, reply = read_live_gateways(live), iter(replies)
+        return [_receipt(gateways, {name: next(reply) for name in channels}) for channels in names]
 
     # -- calls of the scripts ------------------------------------------------------------------------
 
@@ -498,6 +515,11 @@ def _membership_of(write: TaskWrite) -> tuple[str, str]:
 def _published(reply: Sequence[int]) -> Published:
     status, seq, *flags = reply
     return Published(Outcome(status), seq, *map(bool, flags))
+
+
+def _receipt(gateways: LiveGateways, replies: Mapping[str, Sequence[Any]]) -> Receipt:
+    ids = {name: stream_id.decode() for name, (stream_id, _) in replies.items()}
+    return Receipt(ids, {name: gateways.count(_pairs(counts)) for name, (_, counts) in replies.items()})
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

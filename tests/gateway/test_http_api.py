@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
@@ -18,6 +18,7 @@ from jobpush import signing
 from jobpush.config import Config
 from jobpush.errors import StoreError, TaskNotFound
 from jobpush.gateway.http_api import http_api
+from jobpush.store import Notification
 
 # The credentials and the request of Pusher's worked example.
 KEY, SECRET, NOW = "278d425bdf160c739803", "7ad3773142a6692b25b8", 1353088179
@@ -47,7 +48,7 @@ class Info:
 class Backend:
     """Remembers what is published, and knows a handful of channels and users."""
 
-    published: list[tuple[tuple[str, ...], str, object, str | None]] = field(default_factory=list)
+    published: list[Notification] = field(default_factory=list)
     disconnected: list[str] = field(default_factory=list)
     failure: Exception | None = None
     known: Mapping[str, Info] = field(
@@ -61,10 +62,10 @@ class Backend:
     )
     online: tuple[str, ...] = ("1", "a:b")
 
-    def trigger(self, channels: Iterable[str], event: str, data: object, *, exclude: str | None = None) -> None:
+    def trigger_batch(self, notifications: Sequence[Notification]) -> None:
         if self.failure is not None:
             raise self.failure
-        self.published.append((tuple(channels), event, data, exclude))
+        self.published += notifications
 
     def channels(self, prefix: str) -> Mapping[str, Info]:
         return {name: info for name, info in self.known.items() if name.startswith(prefix)}
