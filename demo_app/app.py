@@ -53,6 +53,13 @@ _CONTENT_SECURITY_POLICY = (
 )
 
 site = Blueprint("site", __name__)
+
+
+@chat.pages.before_request
+def _ensure_signed_in() -> ResponseReturnValue | None:
+    return None if "user_id" in session else redirect(url_for("site.videos_page"))
+
+
 site.register_blueprint(chat.pages)  # inside, so that what guards the site guards them too
 site.register_blueprint(feed.pages)
 

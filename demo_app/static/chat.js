@@ -29,10 +29,8 @@ function showPeople() {
   document.querySelector("#people").replaceChildren(...names.map(person));
 }
 
-function person(name) {
-  const className = name === me ? "own" : "";
-  return Object.assign(document.createElement("li"), { textContent: name, title: name, className });
-}
+const person = (name) =>
+  Object.assign(document.createElement("li"), { textContent: name, title: name, className: name === me ? "own" : "" });
 
 // ---- Who is typing ----
 
@@ -43,19 +41,16 @@ let saidAt = -Infinity;
 form.addEventListener("input", ({ timeStamp }) => {
   if (timeStamp - saidAt > SAY_EVERY_MS && channel.trigger("client-typing", {})) saidAt = timeStamp;
 });
-form.addEventListener("submit", () => {
-  saidAt = -Infinity; // the message takes that word back, so the next one is to be said at once
-});
-channel.on("client-typing", (_, { user_id }) => {
-  const name = channel.members.get(user_id)?.name; // who it was is the gateway's word, not the sender's
-  if (name && name !== me) setTyping(name, true); // "me" is my other tab
-});
+// A message takes that word back, so the next one is to be said at once.
+form.addEventListener("submit", () => (saidAt = -Infinity));
+// Who it was is the gateway's word, not the sender's.
+channel.on("client-typing", (_, { user_id }) => setTyping(channel.members.get(user_id)?.name, true));
 
 function setTyping(name, isTyping) {
+  if (!name || name === me) return; // "me" is my other tab
   clearTimeout(typists.get(name));
   typists.delete(name);
   if (isTyping) typists.set(name, setTimeout(setTyping, COUNTS_FOR_MS, name, false));
   const names = new Intl.ListFormat("en").format(typists.keys());
-  const verb = typists.size > 1 ? "are" : "is";
-  document.querySelector("#typing").textContent = names && `${names} ${verb} typing…`;
+  document.querySelector("#typing").textContent = names && `${names} ${typists.size > 1 ? "are" : "is"} typing…`;
 }
