@@ -117,6 +117,6 @@ class EventStreamConnection(Connection):
 
 
 def read_positions(last_event_id: str) -> dict[str, str]:
-    """Stream ids by channel, from what a browser sends as ``Last-Event-ID``; none from what is no such text."""
+    """Stream ids by channel, from the ``id`` of a stream, or a text like it; none from what is no such text."""
     parts = last_event_id.split("|")
     return dict(zip(parts[::2], parts[1::2], strict=False))

@@ -134,13 +134,13 @@ def events() -> Response:
     ensure_allowed_origin(state.config)
     protocol = ServerProtocol(state.settings, new_socket_id())
     user = state.user()
-    positions = read_positions(request.headers.get("Last-Event-ID", ""))
     own = SERVER_TO_USER + user.id if user else ""
+    # A stream that comes back says so by itself; one that begins where another ended has only its address for it.
+    since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
+    positions = read_positions(since) or {own: since}
     names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
     requests = [_subscribe_request(state, protocol.socket_id, name, positions.get(name)) for name in names]
-    opening = partial(
-        protocol.open, user=user, announce_user=True, since=positions.get(own) or request.args.get("since")
-    )
+    opening = partial(protocol.open, user=user, announce_user=True, since=positions.get(own))
     hub = state.hub
     handover = take_socket(request.environ)
     hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, handover.on_gone))

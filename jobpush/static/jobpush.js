@@ -5,7 +5,7 @@ const MAX_TASKS = 1000;
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
 
-/** For any answer, and until a connection is a stable one. */
+/** For any answer, and until a connection is stable. */
 const PATIENCE_MS = 10_000;
 const MAX_BACKOFF_MS = 30_000;
 /** Sockets in a row that never opened. */
@@ -193,7 +193,8 @@ class Connection {
     this.#discard();
     this.#blocked = 0;
     const channels = [...this.#subscriptions.keys()];
-    const stream = new EventSource(this.#url("/jobpush/events", { channels }));
+    const since = [...this.#lastIds].flat().join("|");
+    const stream = new EventSource(this.#url("/jobpush/events", { channels, since }));
     this.#listen(stream, () => this.#loseEvents());
     stream.onerror = () => {
       // Unless closed (2), it comes back by itself.
@@ -230,7 +231,7 @@ class Connection {
   #retry(leastMs = 0, isSoon = false) {
     const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
     this.#setState("reconnecting");
-    // Not all browsers may return in one moment.
+    // Not all may return at once.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
   }
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -178,7 +179,8 @@ def test_event_stream_gives_the_same_messages_as_the_websocket(serve: Serve, sto
     assert data_of(live)["current"] == 1
 
 
-def test_event_stream_resumes_each_of_its_channels(site: Site, store: Store) -> None:
+@pytest.mark.parametrize("is_new", [False, True])
+def test_event_stream_resumes_each_of_its_channels(site: Site, store: Store, is_new: bool) -> None:
     store.trigger(["news"], "old", {})
     with event_stream(site, "/jobpush/events?channels=news", user="42") as stream:
         while next(stream)[1].get("channel") != "news":
@@ -188,9 +190,8 @@ def test_event_stream_resumes_each_of_its_channels(site: Site, store: Store) -> 
     store.trigger(["news"], "second", {})
     store.trigger(["#server-to-user-42"], "third", {})
 
-    with event_stream(
-        site, "/jobpush/events?channels=news", user="42", headers={"Last-Event-ID": last_event_id}
-    ) as stream:
+    since, headers = (f"&since={quote(last_event_id)}", {}) if is_new else ("", {"Last-Event-ID": last_event_id})
+    with event_stream(site, f"/jobpush/events?channels=news{since}", user="42", headers=headers) as stream:
         missed = [message["event"] for message in (next(stream)[1] for _ in range(6))]
 
     assert [name for name in missed if not name.startswith("pusher")] == ["third", "second"]

@@ -723,7 +723,7 @@ describe("where WebSockets are blocked", () => {
     blockSockets();
 
     assert.equal(page.sockets.length, 2);
-    assert.equal(page.stream.url.href, "https://app.example/jobpush/events?channels=news%2Cprivate-task-a");
+    assert.equal(page.stream.url.href, "https://app.example/jobpush/events?channels=news%2Cprivate-task-a&since=");
   });
 
   test("a gateway that was there once is not taken for a blocked one", () => {
@@ -758,6 +758,7 @@ describe("where WebSockets are blocked", () => {
     const connection = open();
     blockSockets();
     page.stream.welcome();
+    page.stream.receiveTask(task("a", 1), { id: "17-0" });
 
     connection.subscribe("one");
     connection.subscribe("two");
@@ -766,6 +767,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.streams.length, 2);
     assert.ok(page.streams[0].isClosed);
     assert.equal(page.stream.url.searchParams.get("channels"), "one,two");
+    assert.equal(page.stream.url.searchParams.get("since"), `${OWN}|17-0`);
   });
 
   test("a stream that breaks is left to the browser, which resumes it", () => {
