@@ -12,7 +12,8 @@ JobPushError
 │   └── InvalidData
 ├── StoreError              Redis did not do what was asked
 │   └── TaskNotFound
-└── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
+├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
+└── DeliveryFailed          a webhook was not taken (webhooks/delivery.py)
 
 TaskCancelled               raised in a task that is cancelled; not an Exception, see there
 
