@@ -14,6 +14,10 @@ from typing import Any
 
 from .errors import ConfigurationError, MissingSetting
 
+#: Environment variable, set by :mod:`jobpush.gunicorn_conf` and not for people: the folder, theirs alone, in which the
+#: processes of one server add up their metrics.
+METRICS_FOLDER = "JOBPUSH_METRICS_DIR"
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -112,6 +116,8 @@ class Config:
     stream_heartbeat: float = 15.0
     #: Seconds over which a gateway that stops spreads the closing of many connections.
     drain_timeout: float = 5.0
+    #: Who may read /jobpush/metrics: who sends it as ``Authorization: Bearer …``. Nobody, where it is not set.
+    metrics_token: str = field(default="", repr=False)
 
     # -- webhooks ------------------------------------------------------------------------------------
     #: Where events are told, comma-separated. Which ones: ``https://host/#kinds=member_added+client_event&prefix=chat-``.

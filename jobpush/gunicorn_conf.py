@@ -6,7 +6,13 @@ Any of it can be overridden on gunicorn's own command line.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
+
+from jobpush.config import METRICS_FOLDER
 
 #: The worker that lets the hub take its sockets over (sync does too, but answers one request at a time).
 worker_class = "gthread"
@@ -22,3 +28,20 @@ keepalive = 5
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn's files, made safely
 #: gunicorn 25 and newer would leave a socket in the home folder, for a tool that nobody here uses.
 control_socket_disable = True
+
+_metrics_folders: list[str] = []
+
+
+def on_starting(server: Any) -> None:
+    """Make the folder through which the workers add up their metrics; a configuration of your own may call this."""
+    folder = tempfile.mkdtemp(prefix="jobpush-metrics-", dir=worker_tmp_dir)
+    if os.geteuid() == 0:
+        os.chown(folder, server.cfg.uid, server.cfg.gid)  # of the workers, who may be somebody else
+    _metrics_folders.append(folder)
+    os.environ[METRICS_FOLDER] = folder
+
+
+def on_exit(server: Any) -> None:
+    """Remove it."""
+    while _metrics_folders:
+        shutil.rmtree(_metrics_folders.pop(), ignore_errors=True)

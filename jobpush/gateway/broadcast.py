@@ -61,10 +61,12 @@ def _tail(stream_id: bytes | None) -> bytes:
 class Batch:
     """Broadcasts that go out together, in the order of their ids, each task's newest snapshot only."""
 
-    __slots__ = ("_broadcasts", "has_excluded")
+    __slots__ = ("_broadcasts", "conflated", "has_excluded")
 
     def __init__(self) -> None:
         self._broadcasts: dict[object, Broadcast] = {}
+        #: How many gave way to newer ones.
+        self.conflated = 0
         self.has_excluded = False
 
     def __len__(self) -> int:
@@ -73,15 +75,21 @@ class Batch:
     def add(self, broadcast: Broadcast) -> None:
         """Add the newest one."""
         key = broadcast.key
-        if key is not None:
-            self._broadcasts.pop(key, None)
+        if key is not None and self._broadcasts.pop(key, None) is not None:
+            self.conflated += 1
         self._broadcasts[broadcast if broadcast.is_pinned else key] = broadcast
         if broadcast.excluded is not None:
             self.has_excluded = True
+
+    @property
+    def first(self) -> Broadcast | None:
+        """The oldest one."""
+        return next(iter(self._broadcasts.values()), None)
 
     def take(self) -> list[Broadcast]:
         """All of them; none are left."""
         broadcasts = list(self._broadcasts.values())
         self._broadcasts.clear()
+        self.conflated = 0
         self.has_excluded = False
         return broadcasts

@@ -137,8 +137,10 @@ class Connection(ABC):
 
     def give_up(self, code: int, reason: str) -> None:
         """Close without sending what waits; but the frame that was begun is sent to its end."""
+        if (code, reason) == SLOW_READER and not self.is_closing:
+            self.hub.refusals.count("slow_reader")
         if self._outbox is not None and not self.is_closing:
-            self._outbox.drop_frames()
+            self.hub.dropped += self._outbox.drop_frames()
         self.close(code, reason)
 
     def flush(self) -> None:
@@ -211,7 +213,9 @@ class Connection(ABC):
         left = iter(actions)
         for action in left:
             match action:
-                case Send(text):
+                case Send(text, refusal):
+                    if refusal is not None:
+                        self.hub.refusals.count(refusal)
                     self.send(text)
                 case Join():
                     self._actions = deque(left)

@@ -63,6 +63,7 @@ class EventStreamConnection(Connection):
         for broadcast in broadcasts:
             key = broadcast.key
             if key is not None and not broadcast.is_pinned and key in outbox:
+                self.hub.conflated += 1
                 outbox.replace(key, self._encoded(broadcast, None))
                 continue
             event = self._encoded(broadcast, broadcast.stream_id)

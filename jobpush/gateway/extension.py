@@ -20,6 +20,7 @@ from ..protocol.settings import ProtocolSettings
 from ..store import Store
 from .handover import ensure_real_threads
 from .hub import Hub
+from .metrics import Metrics
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -38,6 +39,7 @@ class GatewayState:
         self.settings = ProtocolSettings.from_config(config)
         self.store = Store(config)
         self._hub: Hub | None = None
+        self._metrics: Metrics | None = None
         self._hub_pid = 0
         self._lock = threading.Lock()
 
@@ -57,6 +59,13 @@ class GatewayState:
         assert self._hub is not None  # noqa: S101 - for the type checker
         return self._hub
 
+    @property
+    def metrics(self) -> Metrics:
+        """What the hub of this process, and those of its siblings, have counted."""
+        self.hub  # noqa: B018 - it is made with it
+        assert self._metrics is not None  # noqa: S101 - for the type checker
+        return self._metrics
+
     def user(self) -> UserData | None:
         """The user whom the session of the present request names."""
         loader = self.gateway.user_loader
@@ -74,6 +83,7 @@ class GatewayState:
     def _started_hub(self) -> Hub:
         ensure_real_threads()
         hub = Hub(self.config)
+        self._metrics = Metrics(hub)
         hub.start()
         atexit.register(hub.stop)  # gunicorn's workers end by it, on SIGTERM and SIGINT alike
         return hub

@@ -21,6 +21,7 @@ from ..store.commands import HubCommands
 from ..store.subscriber import Subscriber
 from .census import Census
 from .connection import READING, Connection
+from .figures import Histogram, Refusals, Sampler
 from .joins import Joins
 from .lease import Lease
 from .loop import Loop
@@ -110,14 +111,50 @@ class Hub:
         self._ending: dict[Connection, float] = {}
         #: When the last connection is to be closed, once the hub has been told to stop.
         self._drain_until: float | None = None
+        #: Why connections and their messages were refused.
+        self.refusals = Refusals()
+        #: Seconds that events took to their sockets.
+        self.delivery = Histogram()
+        self._sampler = Sampler(self.delivery)
+        #: Deliveries that a newer event has replaced in an outbox, and messages that were thrown away with one.
+        self.conflated = 0
+        self.dropped = 0
+        #: Messages of clients.
+        self.client_messages = 0
+        #: Connections that were taken over.
+        self._opened = 0
         self._thread = threading.Thread(target=self._run, name="jobpush-hub", daemon=True)
 
     # -- from any thread -----------------------------------------------------------------------------
 
     @property
     def is_ready(self) -> bool:
-        """Whether Redis is heard and answers."""
-        return self._link.is_up and self._subscriber.is_up
+        """Whether Redis is heard and answers, and the gateway is not about to end."""
+        return self._link.is_up and self._subscriber.is_up and self._drain_until is None
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that are open."""
+        return sum(map(len, self._connections))
+
+    @property
+    def topic_count(self) -> int:
+        """Topics that are heard."""
+        return len(self._topics)
+
+    def counts(self) -> tuple[int, ...]:
+        """In the order of :data:`~jobpush.gateway.figures.COUNTERS`; exact in the hub's own thread."""
+        tally = self._topics.tally
+        return (
+            self._opened,
+            self.client_messages,
+            self._subscriber.received,
+            tally.sent - self.conflated,
+            tally.conflated + self.conflated,
+            self.dropped,
+            max(0, self._link.reconnects) + max(0, self._subscriber.reconnects),
+            self._lost_tasks.count,
+        )
 
     def start(self) -> None:
         """Begin to serve."""
@@ -225,6 +262,7 @@ class Hub:
                     connection.perform(actions)
 
     def _take_over(self, arrival: Arrival) -> None:
+        self._opened += 1
         connection = arrival.kind(self, arrival.fd, arrival.protocol, arrival.on_gone)
         self.loop.register(connection.fd, connection, READING)
         self._slice_of(connection)[connection.fd] = connection
@@ -238,7 +276,12 @@ class Hub:
 
     def _after_each(self) -> None:
         """Send all that the wake-up has given rise to: one call into the kernel for each socket."""
+        timed = self._topics.first_waiting
+        if timed is not None and not self._sampler.is_due(self.loop.now):
+            timed = None
         self._topics.flush()
+        if timed is not None:
+            self._sampler.observe(timed)
         self.joins.finish()
         self.watchlists.finish()
         while self._unflushed or self._lost or self._given_up:
@@ -296,8 +339,8 @@ class Hub:
             self._drain(self._drain_until)
 
     def _begin_to_drain(self) -> None:
-        count = sum(map(len, self._connections))
-        self._drain_until = self.loop.now + min(self.config.drain_timeout, count / _CLOSES_PER_SECOND)
+        closing_takes = self.connection_count / _CLOSES_PER_SECOND
+        self._drain_until = self.loop.now + min(self.config.drain_timeout, closing_takes)
         self._drain(self._drain_until)
 
     def _drain(self, until: float) -> None:

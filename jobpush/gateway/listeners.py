@@ -88,6 +88,18 @@ class CatchUp:
         self.attempt += 1
 
 
+class Tally:
+    """What all channels of a process have sent; plain integers, for they are counted on the hub's hot path."""
+
+    __slots__ = ("conflated", "sent")
+
+    def __init__(self) -> None:
+        #: Deliveries: one for each connection that an event was for.
+        self.sent = 0
+        #: Deliveries that were spared by a newer event in the same wake-up.
+        self.conflated = 0
+
+
 class Channel:
     """A channel and its listeners in this process."""
 
@@ -158,19 +170,31 @@ class Channel:
         """Whether nobody hears it."""
         return not self.connections and not self.catch_ups
 
-    def flush(self) -> None:
+    def flush(self, tally: Tally) -> None:
         """Send what the wake-up has brought to all who hear the channel."""
         has_excluded = self.batch.has_excluded
+        tally.conflated += self.batch.conflated * len(self.connections)
         broadcasts = self.batch.take()
         if self.connections:
+            tally.sent += _deliveries(self.connections, broadcasts, has_excluded)
             _deliver(self.connections, broadcasts, has_excluded)
         for catch_up in list(self.catch_ups):
             if catch_up.position is not None and len(catch_up.batch):
                 has_excluded = catch_up.batch.has_excluded
-                _deliver(set(catch_up.connections), catch_up.batch.take(), has_excluded)
+                broadcasts, connections = catch_up.batch.take(), set(catch_up.connections)
+                tally.sent += _deliveries(connections, broadcasts, has_excluded)
+                _deliver(connections, broadcasts, has_excluded)
                 if catch_up.is_live:
                     self.catch_ups.remove(catch_up)
                     self.connections.update(catch_up.connections)
+
+
+def _deliveries(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> int:
+    """How many there are, without those that go back to who said it."""
+    count = len(connections) * len(broadcasts)
+    if has_excluded:
+        count -= sum(one.excluded == connection.socket_id for connection in connections for one in broadcasts)
+    return count
 
 
 def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> None:

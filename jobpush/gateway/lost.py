@@ -34,6 +34,8 @@ class LostTasks:
         self._longest_gap = config.lost_after / 3
         self._answered_at = -math.inf
         self._reached_since = loop.now
+        #: Tasks that were lost.
+        self.count = 0
 
     @staticmethod
     def scripts(config: Config) -> Sequence[Script]:
@@ -65,6 +67,7 @@ class LostTasks:
 
     def _lose(self, reply: Sequence[Any]) -> None:
         for calls, forget in self._leases.losses(reply):
+            self.count += len(calls)
             logger.warning("a worker died; %d tasks that it had are lost", len(calls))
             for call in calls:
                 self._link.run(call)

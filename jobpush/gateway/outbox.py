@@ -57,10 +57,12 @@ class Outbox:
         self._head = frame
         self.size = len(frame)
 
-    def drop_frames(self) -> None:
-        """Forget all but the rest of the frame that was begun."""
+    def drop_frames(self) -> int:
+        """Forget all but the rest of the frame that was begun. Returns how many."""
+        count = len(self._frames)
         self._frames.clear()
         self.size = len(self._head)
+        return count
 
     def send(self, fd: int) -> bool:
         """

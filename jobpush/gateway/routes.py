@@ -24,6 +24,7 @@ from .handover import take_socket
 from .handshake import ensure_allowed_origin, websockets
 from .http_api import http_api
 from .hub import Arrival
+from .metrics import MetricsRefused, ensure_may_read, respond
 
 #: Source: what every SDK lets pass.
 _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
@@ -70,7 +71,7 @@ def refuse(exc: JobPushError) -> tuple[Response, int]:
             return _error(400, exc.code, str(exc))
         case NotSignedIn():
             return _error(401, exc.code, str(exc))
-        case Forbidden():
+        case Forbidden() | MetricsRefused():
             return _error(403, exc.code, str(exc))
         case NotAuthorized():
             return _error(403, "forbidden_origin", exc.message)
@@ -223,6 +224,14 @@ def _ensure_own_task(state: GatewayState, task_id: str) -> None:
 def config() -> Response:
     """What the widget needs where no ``jobpush_tags()`` tells it."""
     return jsonify(key=current_gateway().config.key, path="/app")
+
+
+@pages.get("/metrics")
+def metrics() -> Response:
+    """The figures of all processes of this server, for Prometheus."""
+    state = current_gateway()
+    ensure_may_read(state.config.metrics_token)
+    return respond(state.metrics)
 
 
 @pages.get("/health/live")

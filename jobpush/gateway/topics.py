@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from ..channels import PRIVATE_TASK, Topic
 from ..store.message import COMMAND, Message, read_message
 from .broadcast import Broadcast
-from .listeners import CatchUp, Channel
+from .listeners import CatchUp, Channel, Tally
 from .watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
@@ -96,8 +96,12 @@ class Topics:
         self._linger = linger
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
+        self.tally = Tally()
         #: Topics without a listener, and since when; the oldest first.
         self._lingering: dict[TopicState, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._topics)
 
     def __iter__(self) -> Iterator[TopicState]:
         return iter(list(self._topics.values()))
@@ -187,11 +191,16 @@ class Topics:
             if of_task is not None:
                 self._note(of_task, message)
 
+    @property
+    def first_waiting(self) -> Broadcast | None:
+        """The first event that :meth:`flush` would send."""
+        return self._dirty[0].batch.first if self._dirty else None
+
     def flush(self) -> None:
         """Send what the wake-up has brought."""
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
-            channel.flush()
+            channel.flush(self.tally)
 
     def suspend(self) -> None:
         """The subscription is gone: from now on everybody lacks something."""

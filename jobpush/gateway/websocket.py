@@ -88,6 +88,7 @@ class WebSocketConnection(Connection):
             outbox.discard(key)
             outbox.put(frame)
         elif key in outbox:
+            self.hub.conflated += 1
             outbox.replace(key, text_frame(broadcast.text_with_id(None)))
         else:
             outbox.replace(key, frame)
@@ -138,6 +139,7 @@ class WebSocketConnection(Connection):
         elif self.is_closing:
             return
         elif isinstance(payload, str):
+            self.hub.client_messages += 1
             self.perform(self.protocol.receive(payload, self.hub.loop.now))
         elif opcode is Opcode.BINARY:
             self.perform(self.protocol.receive_binary(self.hub.loop.now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
@@ -32,9 +32,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one text message, ready as UTF-8."""
+    """Send one text message, ready as UTF-8; ``refusal``: the word by which to count what it refuses."""
 
     text: bytes
+    refusal: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ pusher-js ``protocol.ts`` and ``connection_manager.ts``:
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from ..errors import ProtocolError
@@ -20,6 +21,10 @@ from . import messages
 #: WebSocket close codes that the core uses. Source: RFC 6455, 7.4.1.
 UNACCEPTABLE_DATA = 1003
 MESSAGE_TOO_BIG = 1009
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", name).lower()
 
 
 class PusherError(ProtocolError):
@@ -35,6 +40,8 @@ class PusherError(ProtocolError):
     #: Close code, or ``None`` where the connection stays.
     close_code: ClassVar[int | None]
     sentence: ClassVar[str]
+    #: The name by which it is counted.
+    refusal: ClassVar[str]
 
     def __init__(self, message: str = "", *, channel: str | None = None) -> None:
         self.message = message or self.sentence
@@ -42,6 +49,7 @@ class PusherError(ProtocolError):
         super().__init__(f"{self.number}: {self.message}")
 
     def __init_subclass__(cls) -> None:
+        cls.refusal = _words(cls.__name__)
         if "close_code" not in cls.__dict__:
             cls.close_code = cls.number if cls.number < 4300 else None
 
@@ -87,6 +95,10 @@ class NotAuthorized(PusherError):
 
     number = 4009
     sentence = "Connection not authorized"
+
+
+class SigninTimeout(NotAuthorized):
+    """A connection has neither signed in nor joined an authorised channel in time."""
 
 
 # -- 4100 to 4199: after a second ----------------------------------------------------------------------
@@ -171,6 +183,11 @@ class SubscriptionRefused(ProtocolError):
 
     type: ClassVar[str]
     status: ClassVar[int]
+    #: The name by which it is counted.
+    refusal: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.refusal = _words(cls.__name__)
 
     def __init__(self, channel: str, message: str) -> None:
         self.channel = channel

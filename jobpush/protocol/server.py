@@ -24,6 +24,7 @@ from .codes import (
     NotAuthorized,
     PongMissing,
     PusherError,
+    SigninTimeout,
     SubscriptionLimitReached,
     SubscriptionRefused,
     SubscriptionUnauthorized,
@@ -43,7 +44,7 @@ _PING = Send(messages.PING)
 
 def answer(error: PusherError | SubscriptionRefused) -> list[Action]:
     """What tells a client of an error: a message, and by its code a close; for the shell's own errors too."""
-    told = Send(error.frame)
+    told = Send(error.frame, error.refusal)
     if isinstance(error, SubscriptionRefused) or error.close_code is None:
         return [told]
     # From protocol 6 on the close code alone would do; older clients, soketi's and Reverb's get both.
@@ -154,7 +155,7 @@ class ServerProtocol:
     def tick(self, now: float) -> list[Action]:
         """What time asks for: a ping, or a close. Call about once a second."""
         if self._signin_until is not None and now >= self._signin_until:
-            return self._answer(NotAuthorized("Connection not authorized within timeout"))
+            return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:
             return [] if now - self._pinged_at < self._settings.pong_timeout else self._answer(PongMissing())
         if self._is_closed or now - self._heard_at < self._settings.activity_timeout:

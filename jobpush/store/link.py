@@ -96,6 +96,8 @@ class Link:
         self._delay = _FIRST_DELAY
         self._is_stopped = False
         self._was_refused = False
+        #: How often the connection was made again.
+        self.reconnects = -1
 
     # -- for the owner -------------------------------------------------------------------------------
 
@@ -232,6 +234,7 @@ class Link:
             return
         logger.info("the %s link to Redis is up", self._name)
         taken.setblocking(False)
+        self.reconnects += 1
         self._socket = taken
         self._reader = hiredis.Reader()
         self._out, self._is_writing = [], False

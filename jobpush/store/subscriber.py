@@ -37,6 +37,8 @@ class Subscriber(Link):
         self._wanted: set[bytes] = set()
         #: Confirmations that are still to come, by name: a name dropped and wanted again has two under way.
         self._unconfirmed: dict[bytes, int] = {}
+        #: Messages that have come.
+        self.received = 0
 
     def subscribe(self, name: bytes) -> None:
         """Begin to hear a channel; ``on_subscribed`` tells when."""
@@ -63,11 +65,14 @@ class Subscriber(Link):
 
     def _take_replies(self) -> None:
         gets, on_message = self._reader.gets, self._on_message  # the hot path of the whole gateway
+        received = 0
         while (reply := gets()) is not False:
             if type(reply) is list and reply[0] == b"message":
+                received += 1
                 on_message(reply[1], reply[2])
             else:
                 self._received(reply)
+        self.received += received
 
     def _received(self, reply: Any) -> None:
         if isinstance(reply, list) and reply[0] == b"subscribe":

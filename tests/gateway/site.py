@@ -13,13 +13,20 @@ from jobpush.gateway import Gateway
 
 KEY = "278d425bdf160c739803"
 SECRET = "7ad3773142a6692b25b8"
+METRICS_TOKEN = "let-prometheus-in"
 
 
 def create_app() -> Flask:
     """The settings come from the environment; who is signed in, from a cookie."""
     app = Flask(__name__)
     app.config.update(SOCK_SERVER_OPTIONS={"max_message_size": 1000})
-    gateway = Gateway(app, user_loader=lambda: request.cookies.get("user"), key=KEY, secret=SECRET)
+    gateway = Gateway(
+        app,
+        user_loader=lambda: request.cookies.get("user"),
+        key=KEY,
+        secret=SECRET,
+        metrics_token=METRICS_TOKEN,
+    )
 
     @gateway.authorize_channel
     def may_join(user_id: str | None, channel: str) -> bool | dict[str, Any]:

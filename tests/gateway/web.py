@@ -6,14 +6,17 @@ import hashlib
 import http.client
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobpush import signing
 
 from .client import TIMEOUT
 from .conftest import Site
-from .site import KEY, SECRET
+from .site import KEY, METRICS_TOKEN, SECRET
 
 
 def request(
@@ -44,3 +47,25 @@ def call_api(site: Site, method: str, path: str, **parameters: str) -> tuple[int
     query["body_md5"] = hashlib.md5(b"", usedforsecurity=False).hexdigest()
     query["auth_signature"] = signing.sign(SECRET, signing.http_text(method, path, query))
     return request(site, method, f"{path}?{urlencode(query)}")
+
+
+def scrape(site: Site) -> dict[str, float]:
+    """The figures of a gateway: ``{"jobpush_connections": 2.0, 'jobpush_refusals_total{reason="origin"}': 0.0}``."""
+    headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+    status, text = request(site, "GET", "/jobpush/metrics", headers=headers, is_json=False)
+    assert status == 200, text
+    figures = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            figures[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return figures
+
+
+def scrape_until(site: Site, is_wanted: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The same, asked for until it is as wanted: siblings show what they have counted eight times a second."""
+    deadline = time.monotonic() + TIMEOUT
+    while not is_wanted(figures := scrape(site)):
+        assert time.monotonic() < deadline, figures
+        time.sleep(0.05)
+    return figures
