@@ -50,6 +50,8 @@ class Config:
     cancel_grace: float = 10.0
     #: Seconds within which it is known that a worker died: its tasks are LOST then.
     lost_after: float = 15.0
+    #: Whether publishing is timed in prometheus-client's own registry; see :mod:`jobpush.worker.metrics`.
+    worker_metrics: bool = False
 
     # -- store ---------------------------------------------------------------------------------------
     #: Seconds that the snapshot of an unfinished task outlives its last event.

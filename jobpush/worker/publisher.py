@@ -9,8 +9,9 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..errors import StoreError, TaskNotFound
@@ -20,6 +21,9 @@ from .breaker import CircuitBreaker
 from .forks import begin_in_children
 from .outbox import Batch, Ending, Lesson, Line, Outbox
 from .running import RunningTask
+
+if TYPE_CHECKING:
+    from .metrics import PublishMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Publisher:
         self._store = store
         self._config = config
         self._on_cancelled = on_cancelled
+        self._metrics = _metrics_of(config)
         self.begin()
         begin_in_children(self)
         atexit.register(_flush_at_exit, weakref.ref(self))
@@ -107,7 +112,8 @@ class Publisher:
         write = task.write(task.snapshot(TaskState.STARTED))
         if not self._breaker.is_open:
             try:
-                result, task.learned = self._store.start(self._numbered(write))
+                with self._timing():
+                    result, task.learned = self._store.start(self._numbered(write))
                 self._heed(write, result)
                 return
             except StoreError as exc:
@@ -250,6 +256,8 @@ class Publisher:
         with self._condition:
             dropped, self._outbox.dropped = self._outbox.dropped, 0
         if dropped:
+            if self._metrics is not None:
+                self._metrics.lost(dropped)
             logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
     def _end(self, ending: Ending) -> None:
@@ -265,10 +273,14 @@ class Publisher:
         """Publish in one round trip, and heed what the replies say of each task."""
         if not writes:
             return []
-        results = self._store.publish([self._numbered(write) for write in writes])
+        with self._timing():
+            results = self._store.publish([self._numbered(write) for write in writes])
         for write, result in zip(writes, results, strict=True):
             self._heed(write, result)
         return results
+
+    def _timing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._metrics is None else self._metrics.timing()
 
     def _numbered(self, write: TaskWrite) -> TaskWrite:
         """With the last ``seq`` that is known here, from which Redis goes on if it has forgotten."""
@@ -286,6 +298,14 @@ class Publisher:
             self.tell_workflow(write.user_id, write.event.root_id, delay=self._config.min_interval)
         if result.is_cancelled:
             self._on_cancelled(task_id)
+
+
+def _metrics_of(config: Config) -> PublishMetrics | None:
+    if not config.worker_metrics:
+        return None
+    from .metrics import publish_metrics  # which costs time at the start of a worker that has no use for it
+
+    return publish_metrics()
 
 
 def _flush_at_exit(reference: weakref.ref[Publisher]) -> None:

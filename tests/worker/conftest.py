@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,11 @@ class Site:
         self._workers: list[ChildProcess] = []
         self._listeners: list[Listener] = []
 
-    def start_worker(self, *options: str) -> ChildProcess:
+    def start_worker(self, *options: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
         """Start a worker; what is published before it is ready waits for it."""
         script = Path(__file__).with_name("run_worker.py")
         command = [sys.executable, str(script), json.dumps(self.settings), *(options or ("-c", "2"))]
-        self._workers.append(ChildProcess(command, log=self._log))
+        self._workers.append(ChildProcess(command, log=self._log, environment={**os.environ, **(environment or {})}))
         return self._workers[-1]
 
     def stop_worker(self) -> None:
