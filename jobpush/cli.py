@@ -62,7 +62,15 @@ def main() -> None:
 @main.command()
 @click.option("--bind", default="127.0.0.1:8001", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; one a core.")
-def gateway(bind: str, workers: int) -> None:
+@click.option(
+    "--log",
+    "log_format",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="Lines of the log.",
+)
+def gateway(bind: str, workers: int, log_format: str) -> None:
     """
     Serve a gateway of its own, without an application around it.
 
@@ -73,7 +81,7 @@ def gateway(bind: str, workers: int) -> None:
     One process on the loopback:
       jobpush gateway
     Behind a load balancer, one process a core:
-      jobpush gateway --bind 0.0.0.0:8001 --workers 4
+      jobpush gateway --bind 0.0.0.0:8001 --workers 4 --log json
     """
     from .config import Config
     from .demo import listen
@@ -84,6 +92,7 @@ def gateway(bind: str, workers: int) -> None:
         raise ConfigurationError(f"--bind must be HOST:PORT, not {bind!r}")
     listen(host.strip("[]"), int(port)).close()  # gunicorn would try five times, and log each
     command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
+    os.environ["JOBPUSH_LOG_FORMAT"] = log_format
     # In our place, not below us: signals reach gunicorn as they are meant.
     os.execv(  # noqa: S606 - no shell is wanted
         sys.executable, [*command, "--bind", bind, "--workers", str(workers), "jobpush.gateway:create_app()"]

@@ -6,13 +6,15 @@ Any of it can be overridden on gunicorn's own command line.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from jobpush.config import METRICS_FOLDER
+from jobpush.config import METRICS_FOLDER, Config
+from jobpush.logs import logging_config
 
 #: The worker that lets the hub take its sockets over (sync does too, but answers one request at a time).
 worker_class = "gthread"
@@ -20,14 +22,17 @@ worker_class = "gthread"
 threads = 4
 #: Seconds without a sign of life after which a worker process is replaced.
 timeout = 30
-#: Seconds that requests under way may take once the server is told to end.
-graceful_timeout = 10
+#: Seconds that requests under way, and then the clients' closes, may take once the server is told to end.
+graceful_timeout = 10 + math.ceil(Config.load({}, {}).drain_timeout)
 #: Seconds that an idle HTTP connection is kept; longer than the pause between a page and what it loads.
 keepalive = 5
 #: The workers' sign of life is a file's time; on a slow disk that alone can look like death.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn's files, made safely
 #: gunicorn 25 and newer would leave a socket in the home folder, for a tool that nobody here uses.
 control_socket_disable = True
+
+if _log_format := os.environ.get("JOBPUSH_LOG_FORMAT"):
+    logconfig_dict = logging_config(_log_format)
 
 _metrics_folders: list[str] = []
 

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ logger = logging.getLogger("jobpush.gateway")
 _SLICES = 8
 #: Seconds that a client may take to read our last words and to answer our close.
 _END_TIMEOUT = 3.0
+#: Seconds without a tick after which the hub will not come back by itself.
+_STUCK_AFTER = 30.0
 #: Closes per second when the gateway stops: fewer connections need less than ``Config.drain_timeout``.
 _CLOSES_PER_SECOND = 200.0
 
@@ -155,6 +158,16 @@ class Hub:
             max(0, self._link.reconnects) + max(0, self._subscriber.reconnects),
             self._lost_tasks.count,
         )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread serves: it ticks several times a second."""
+        return self._thread.is_alive() and time.monotonic() - self.loop.now < _STUCK_AFTER
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._drain_until is not None
 
     def start(self) -> None:
         """Begin to serve."""
@@ -341,6 +354,7 @@ class Hub:
     def _begin_to_drain(self) -> None:
         closing_takes = self.connection_count / _CLOSES_PER_SECOND
         self._drain_until = self.loop.now + min(self.config.drain_timeout, closing_takes)
+        logger.info("the gateway ends; %d connections are sent to another", self.connection_count)
         self._drain(self._drain_until)
 
     def _drain(self, until: float) -> None:
@@ -352,6 +366,7 @@ class Hub:
         """
         left = [one for connections in self._connections for one in connections.values()]
         if not left or self.loop.now > until + _END_TIMEOUT:
+            logger.info("the gateway has ended; %d connections did not go by themselves", len(left))
             self._end()
             return
         open_ones = [one for one in left if not one.is_closing]

@@ -235,14 +235,19 @@ def metrics() -> Response:
 
 
 @pages.get("/health/live")
-def live() -> Response:
-    """This process answers."""
-    return jsonify(status="ok")
+def live() -> tuple[Response, int]:
+    """This process answers, and its hub serves; if not, only a new one would."""
+    if current_gateway().hub.is_alive:
+        return jsonify(status="ok"), 200
+    return _error(503, "hub_dead", "the gateway's thread has ended, or hangs")
 
 
 @pages.get("/health/ready")
 def ready() -> tuple[Response, int]:
     """This process hears Redis; if not it keeps its browsers, but should get no new ones."""
-    if current_gateway().hub.is_ready:
+    hub = current_gateway().hub
+    if hub.is_ready:
         return jsonify(status="ok"), 200
+    if hub.is_draining:
+        return _error(503, "draining", "the gateway is about to end")
     return _error(503, "redis_away", "the gateway has no connection to Redis")

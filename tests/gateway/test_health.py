@@ -1,0 +1,142 @@
+"""Whether a gateway lives, is ready, and ends in order; what it logs of that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.gateway import Gateway
+from jobpush.logs import logging_config
+
+from .client import TIMEOUT, Client
+from .conftest import Serve
+from .site import KEY, SECRET
+from .web import scrape_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Flask]:
+    """An application whose hub runs in this process."""
+    app = Flask(__name__)
+    Gateway(app, key=KEY, secret=SECRET, redis_url=redis_url)
+    yield app
+    app.extensions["jobpush"].hub.stop()
+
+
+def error_of(client: FlaskClient, path: str) -> tuple[int, str]:
+    """Status and code."""
+    response = client.get(path)
+    return response.status_code, response.json["error"]["code"]
+
+
+def test_gateway_that_ends_is_not_ready_and_then_not_alive(app: Flask) -> None:
+    client = app.test_client()
+    assert client.get("/jobpush/health/live").status_code == 200
+
+    app.extensions["jobpush"].hub.stop()
+
+    assert error_of(client, "/jobpush/health/ready") == (503, "draining")
+    assert error_of(client, "/jobpush/health/live") == (503, "hub_dead")
+
+
+def test_connections_are_drained_within_the_timeout_that_is_set(serve: Serve) -> None:
+    site = serve(drain_timeout=0.2)
+    clients = [site.sign_in("42") for _ in range(200)]  # which would take a second otherwise
+    site.process.send_signal(signal.SIGTERM)
+
+    assert [client.wait_for_close() for client in clients] == [4200] * 200
+    assert site.process.wait(TIMEOUT) == 0
+
+
+class Gunicorn:
+    """``jobpush gateway`` as a person starts it."""
+
+    def __init__(self, redis_url: str, log: Path, *options: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jobpush", "gateway", "--bind", f"127.0.0.1:{self.port}", *options],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "JOBPUSH_REDIS_URL": redis_url,
+                    "JOBPUSH_KEY": KEY,
+                    "JOBPUSH_SECRET": SECRET,
+                    "JOBPUSH_METRICS_TOKEN": "let-prometheus-in",
+                },
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has logged."""
+        return self._log.read_text().splitlines()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has logged something."""
+        with self._log.open() as log:
+            while self.process.poll() is None:
+                if text in log.readline():
+                    return
+        raise AssertionError(self.lines)
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
+    redis_server: EmbeddedRedis, tmp_path: Path, kind: str
+) -> None:
+    gunicorn = Gunicorn(redis_server.url, tmp_path / "log", "--log", kind)
+    try:
+        gunicorn.wait_for("Booting worker")
+        client = Client(gunicorn.port)
+        client.receive()
+        scrape_until(gunicorn, lambda figures: figures["jobpush_ready"] == 1)  # type: ignore[arg-type]
+        redis_server.kill()
+        scrape_until(gunicorn, lambda figures: figures["jobpush_ready"] == 0)  # type: ignore[arg-type]
+        redis_server.start()
+        scrape_until(gunicorn, lambda figures: figures["jobpush_ready"] == 1)  # type: ignore[arg-type]
+        gunicorn.process.send_signal(signal.SIGTERM)
+        assert client.wait_for_close() == 4200
+        client.hang_up()
+        assert gunicorn.process.wait(TIMEOUT) == 0
+    finally:
+        if gunicorn.process.poll() is None:
+            os.killpg(gunicorn.process.pid, signal.SIGKILL)
+            gunicorn.process.wait()
+
+    lines = [json.loads(line) for line in gunicorn.lines] if kind == "json" else gunicorn.lines
+    texts = [line["message"] if isinstance(line, dict) else line for line in lines]
+    for change, count in (
+        ("command link to Redis is up", 2),
+        ("subscription link to Redis is up", 2),
+        ("command link to Redis broke", 1),
+        ("subscription link to Redis broke", 1),
+        ("the gateway ends; 1 connections", 1),
+        ("the gateway has ended; 0 connections", 1),
+    ):
+        assert sum(change in text for text in texts) == count, (change, texts)
+    if kind == "json":
+        assert {frozenset(line) for line in lines} == {frozenset({"at", "level", "logger", "process", "message"})}
+
+
+def test_an_unknown_form_of_the_log_is_refused() -> None:
+    with pytest.raises(ValueError, match="text or json, not 'xml'"):
+        logging_config("xml")
