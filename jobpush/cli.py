@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Characters of a bar in the terminal.
 _BAR_WIDTH = 20
+_LOG_FORMATS = click.Choice(["text", "json"])
 _COLOURS = {"SUCCESS": "green", "FAILURE": "red", "LOST": "red", "REVOKED": "dim", "RETRY": "yellow"}
 
 
@@ -62,14 +63,7 @@ def main() -> None:
 @main.command()
 @click.option("--bind", default="127.0.0.1:8001", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; one a core.")
-@click.option(
-    "--log",
-    "log_format",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="Lines of the log.",
-)
+@click.option("--log", "log_format", default="text", show_default=True, type=_LOG_FORMATS, help="Lines of the log.")
 def gateway(bind: str, workers: int, log_format: str) -> None:
     """
     Serve a gateway of its own, without an application around it.

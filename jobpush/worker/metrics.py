@@ -1,9 +1,9 @@
 """
 What a worker counts, in prometheus-client's own registry: that of the application, which shows it as it shows its own.
 
-Opt-in, by ``JOBPUSH_WORKER_METRICS``. A worker serves no HTTP; with a prefork pool prometheus-client's multiprocess mode
-brings the figures of the children to whoever serves them. For example, with ``PROMETHEUS_MULTIPROC_DIR`` set to an empty
-folder in the worker's environment::
+Opt-in, by ``JOBPUSH_WORKER_METRICS``. A worker serves no HTTP; with a prefork pool prometheus-client's multiprocess
+mode brings the figures of the children to whoever serves them. For example, with ``PROMETHEUS_MULTIPROC_DIR`` set to
+an empty folder in the worker's environment::
 
     @celery.signals.worker_ready.connect
     def serve_metrics(**kwargs):
