@@ -34,6 +34,8 @@ class Config:
     key: str = ""
     #: Signs channels, users and HTTP requests. No default.
     secret: str = field(default="", repr=False)
+    #: What signed them before: still good, and nothing is signed by it any more. See SECURITY.md on how to rotate.
+    previous_secret: str = field(default="", repr=False)
 
     # -- worker --------------------------------------------------------------------------------------
     #: Seconds between two events of one task; the eye takes no more than ten a second for movement.
@@ -74,7 +76,8 @@ class Config:
     activity_timeout: int = 120
     #: Seconds that the answer to a ping may take. Pusher's value.
     pong_timeout: float = 30.0
-    #: Seconds within which a connection must sign in or join an authorised channel; 0: any time. Pusher's is 30.
+    #: Seconds within which a connection must sign in or join an authorised channel; 0: any time, for stock clients may
+    #: use public channels only. Pusher's is 30.
     signin_timeout: float = 0.0
     #: Channels of one connection; each costs memory here and in Redis.
     max_channels: int = 1_000
@@ -88,6 +91,9 @@ class Config:
     max_client_data: int = 10_240
     #: Client events of one connection per second. Pusher's value.
     client_event_rate: int = 10
+    #: Messages of one connection per second, over ten seconds; and ``max_channels`` more, for some begin with as many
+    #: subscriptions. Pings count. 0: any number. Who sends more is closed with 4100.
+    message_rate: int = 100
 
     # -- presence ------------------------------------------------------------------------------------
     #: Seconds that a lost connection still counts: browsing from page to page makes no sound. Leaving counts at once.
@@ -108,6 +114,18 @@ class Config:
     # -- gateway -------------------------------------------------------------------------------------
     #: Origins that may connect beside the host's own, comma-separated; ``*`` is any.
     allowed_origins: tuple[str, ...] = ()
+    #: Connections of one process; 0: as many as its limit of open files leaves room for. Here and in all that follows,
+    #: who is too many is told 4100, on which stock clients come back after a second.
+    max_connections: int = 0
+    #: Connections that one user may have to one process: as many tabs, and ghosts of phones in tunnels. 0: any number.
+    max_connections_per_user: int = 100
+    #: Connections that one address may have to one process; a whole office can stand behind one. 0: any number.
+    max_connections_per_address: int = 1_000
+    #: Handshakes a second of one address with one process, twice as many at once. 0: any number.
+    handshake_rate: float = 100.0
+    #: Proxies that say by ``X-Forwarded-For`` who their client is, comma-separated: addresses, networks, or ``unix``.
+    #: Nobody is believed by default; then loopback and private addresses, which a proxy has, are not limited.
+    trusted_proxies: tuple[str, ...] = ()
     #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
     outbox_size: int = 1_048_576
     #: Seconds after which a gateway that was killed is no longer counted. Refreshed three times as often.
@@ -165,6 +183,11 @@ class Config:
                     values[name] = _converted(variable, value, item.default)
                     break
         return cls(**values)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All whose signatures are good; the first one signs."""
+        return (self.secret, self.previous_secret) if self.previous_secret else (self.secret,)
 
     def require_credentials(self) -> None:
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,7 +39,13 @@ _metrics_folders: list[str] = []
 
 
 def on_starting(server: Any) -> None:
-    """Make the folder through which the workers add up their metrics; a configuration of your own may call this."""
+    """
+    Make the folder through which the workers add up their metrics, and let each have as many connections as it may.
+
+    A configuration of your own may call this.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # shells begin with 1,024, and the workers with ours
     folder = tempfile.mkdtemp(prefix="jobpush-metrics-", dir=worker_tmp_dir)
     if os.geteuid() == 0:
         os.chown(folder, server.cfg.uid, server.cfg.gid)  # of the workers, who may be somebody else

@@ -227,7 +227,8 @@ class Connection(ABC):
                 case Close(code, reason):
                     self.close(code, reason)
                 case SignIn(user):
-                    self.hub.sign_in(self, user)
+                    if not self.hub.sign_in(self, user):
+                        return
 
     def go_on(self) -> None:
         """A join has ended, this way or that: do what has waited for it."""

@@ -16,10 +16,13 @@ from ..channels import escape_user_id
 from ..config import Config
 from ..errors import InvalidUserId
 from ..protocol.actions import UserData
+from ..protocol.codes import OverCapacity
 from ..protocol.settings import ProtocolSettings
 from ..store import Store
+from .figures import Refusals
 from .handover import ensure_real_threads
 from .hub import Hub
+from .limits import Limits, TrustedProxies
 from .metrics import Metrics
 
 logger = logging.getLogger("jobpush.gateway")
@@ -37,6 +40,9 @@ class GatewayState:
         self.config = config
         self.gateway = gateway
         self.settings = ProtocolSettings.from_config(config)
+        self.refusals = Refusals()
+        self.limits = Limits(config)
+        self._proxies = TrustedProxies(config.trusted_proxies)
         self.store = Store(config)
         self._hub: Hub | None = None
         self._metrics: Metrics | None = None
@@ -80,9 +86,20 @@ class GatewayState:
             logger.exception("user_loader failed; the request counts as nobody's")
         return None
 
+    def is_flooded(self) -> bool:
+        """Whether one more connection is to be turned away without a word; counted, if so."""
+        if self.limits.is_flooded:
+            self.refusals.count(OverCapacity.refusal)
+            return True
+        return False
+
+    def client_address(self) -> str | None:
+        """Where the present request comes from, as far as that is known; see :meth:`TrustedProxies.client_of`."""
+        return self._proxies.client_of(request.remote_addr or "", request.headers.get("X-Forwarded-For", ""))
+
     def _started_hub(self) -> Hub:
         ensure_real_threads()
-        hub = Hub(self.config)
+        hub = Hub(self.config, self.refusals)
         self._metrics = Metrics(hub)
         hub.start()
         atexit.register(hub.stop)  # gunicorn's workers end by it, on SIGTERM and SIGINT alike
@@ -123,7 +140,10 @@ class Gateway:
         ``/jobpush/…`` for all else.
 
         Keys of ``app.config``, with their defaults in :class:`jobpush.config.Config`: ``JOBPUSH_REDIS_URL``,
-        ``JOBPUSH_PREFIX``, ``JOBPUSH_APP_ID``, ``JOBPUSH_KEY``, ``JOBPUSH_SECRET``, ``JOBPUSH_ALLOWED_ORIGINS``,
+        ``JOBPUSH_PREFIX``, ``JOBPUSH_APP_ID``, ``JOBPUSH_KEY``, ``JOBPUSH_SECRET``, ``JOBPUSH_PREVIOUS_SECRET``,
+        ``JOBPUSH_ALLOWED_ORIGINS``, ``JOBPUSH_TRUSTED_PROXIES``, ``JOBPUSH_METRICS_TOKEN``,
+        ``JOBPUSH_MAX_CONNECTIONS``, ``JOBPUSH_MAX_CONNECTIONS_PER_USER``, ``JOBPUSH_MAX_CONNECTIONS_PER_ADDRESS``,
+        ``JOBPUSH_HANDSHAKE_RATE``, ``JOBPUSH_MESSAGE_RATE``,
         ``JOBPUSH_ACTIVITY_TIMEOUT``, ``JOBPUSH_PONG_TIMEOUT``, ``JOBPUSH_SIGNIN_TIMEOUT``,
         ``JOBPUSH_MAX_CHANNELS``, ``JOBPUSH_MAX_MESSAGE``, ``JOBPUSH_MAX_USER_INFO``, ``JOBPUSH_MAX_CLIENT_DATA``,
         ``JOBPUSH_CLIENT_EVENT_RATE``, ``JOBPUSH_OUTBOX_SIZE``, ``JOBPUSH_LEASE``, ``JOBPUSH_LINGER``,

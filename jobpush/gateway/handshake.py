@@ -18,21 +18,38 @@ from ..protocol.server import ServerProtocol, answer
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .hub import Arrival
+from .limits import Place
 from .websocket import WebSocketConnection
 
 #: What our own client calls itself in the query; others must not get messages that they have not asked for.
 OWN_CLIENT = "jobpush"
+
+#: What is answered when there are too many even to be told why; not counted beyond its reason, not logged.
+FLOODED = ("", 503, {"Retry-After": "1", "Connection": "close"})
+
+#: Source: Fetch Metadata Request Headers, "Sec-Fetch-Site". Pages cannot write it, and all browsers of today send it.
+_FOREIGN = frozenset({"cross-site", "same-site"})
+
+
+class ForbiddenOrigin(NotAuthorized):
+    """The page that a request comes from may not use the session that came with it."""
+
+    code = "forbidden_origin"
+
 
 _sock = Sock()
 websockets = Blueprint("jobpush_websockets", __name__)
 
 
 @websockets.before_request
-def prepare_handshake() -> None:
+def prepare_handshake() -> tuple[str, int, dict[str, str]] | None:
     """See to it that Flask-Sock leaves the connection to us, and the application's own ones alone."""
+    if current_gateway().is_flooded():
+        return FLOODED
     # permessage-deflate costs 90 KB a connection and half of the throughput, and Flask-Sock would accept it.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     _spare_reader_threads(current_app)
+    return None
 
 
 @_sock.route("/app/<key>", bp=websockets)  # type: ignore[untyped-decorator]
@@ -42,15 +59,20 @@ def connect(server: Any, key: str) -> None:
     server.connected = False  # Flask-Sock is not to say goodbye
     socket_id = new_socket_id()
     protocol = ServerProtocol(state.settings, socket_id)
-    opening = _opening(state, protocol, key)
-    hub = state.hub
-    handover = take_socket(request.environ)
-    hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, opening, on_gone=handover.on_gone))
+    with state.limits.entering(state.client_address()) as place:
+        opening = _opening(state, protocol, key, place)
+        hub = state.hub
+        handover = take_socket(request.environ)
+    hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, opening, on_gone=place.and_then(handover.on_gone)))
     handover.hold()
 
 
-def _opening(state: GatewayState, protocol: ServerProtocol, key: str) -> Callable[[float], Iterable[Action]]:
+def _opening(
+    state: GatewayState, protocol: ServerProtocol, key: str, place: Place
+) -> Callable[[float], Iterable[Action]]:
     try:
+        if place.refusal is not None:
+            raise place.refusal
         check_app(state.settings, key)
         check_version(request.args)
         ensure_allowed_origin(state.config)
@@ -69,13 +91,21 @@ def ensure_allowed_origin(config: Config) -> None:
     """
     Let the present request pass if its page may use the session that came with it.
 
-    A client without an ``Origin`` is no browser: it has no session that somebody else could ride.
+    Cross-site WebSocket hijacking and CSRF end here: a browser says in ``Origin`` whose script opens a WebSocket or
+    posts a form. A client that sends none, nor ``Sec-Fetch-Site``, is no browser: it has no session that somebody else
+    could ride.
 
     Raises:
-        NotAuthorized: Otherwise.
+        ForbiddenOrigin: Otherwise.
     """
     origin = request.headers.get("Origin")
-    if origin is None or "*" in config.allowed_origins:
+    if "*" in config.allowed_origins:
+        return
+    if origin is None:
+        # What a foreign page can have a browser fetch without one: images, scripts, links. No cure for it to read
+        # the answer, which it can't; but a session is not to be used behind its user's back.
+        if request.headers.get("Sec-Fetch-Site") in _FOREIGN:
+            raise ForbiddenOrigin("a page of another origin has sent this request")
         return
     scheme, host = _normalized(origin)
     # The scheme is left out: behind a proxy that ends TLS we don't know ours. The host's own is allowed beside those
@@ -83,7 +113,7 @@ def ensure_allowed_origin(config: Config) -> None:
     is_own = bool(host) and host == _without_default_port(scheme, request.host.lower())
     is_allowed = is_own or (scheme, host) in map(_normalized, config.allowed_origins)
     if not is_allowed:
-        raise NotAuthorized(f"Origin {origin[:100]} is not allowed")
+        raise ForbiddenOrigin(f"Origin {origin[:100]} is not allowed")
 
 
 def _normalized(origin: str) -> tuple[str, str]:

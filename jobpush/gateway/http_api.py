@@ -21,6 +21,7 @@ from ..protocol.http_request import (
     SignedRequest,
     TooLarge,
     Trigger,
+    Unauthorized,
     check_signature,
     read_batch,
     read_channel_name,
@@ -82,7 +83,12 @@ class Directory(Protocol):
 
 
 def http_api(
-    config: Config, publisher: Publisher, directory: Directory, *, clock: Callable[[], float] = time.time
+    config: Config,
+    publisher: Publisher,
+    directory: Directory,
+    *,
+    clock: Callable[[], float] = time.time,
+    on_refused: Callable[[str], None] = lambda reason: None,
 ) -> Blueprint:
     """
     Make the blueprint; register it at the root, below a prefix, or both.
@@ -92,8 +98,9 @@ def http_api(
         publisher: Takes the events.
         directory: Answers the questions.
         clock: Unix seconds.
+        on_refused: Told, in one word, why a request that is not signed as it must be was refused.
     """
-    api = _HttpApi(config, publisher, directory, clock)
+    api = _HttpApi(config, publisher, directory, clock, on_refused)
     blueprint = Blueprint("jobpush_http_api", __name__)
     blueprint.before_request(api.authenticate)  # for every route there is, so none can be forgotten
     blueprint.register_error_handler(JobPushError, _error)
@@ -120,11 +127,19 @@ _TERMINATE_ALIAS = "/users/<user_id>/terminate_connections"
 class _HttpApi:
     """The views. Success bodies are exact: some SDKs compare them with ``{}``."""
 
-    def __init__(self, config: Config, publisher: Publisher, directory: Directory, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        publisher: Publisher,
+        directory: Directory,
+        clock: Callable[[], float],
+        on_refused: Callable[[str], None],
+    ) -> None:
         self._config = config
         self._publisher = publisher
         self._directory = directory
         self._clock = clock
+        self._on_refused = on_refused
 
     def authenticate(self) -> None:
         """
@@ -137,7 +152,11 @@ class _HttpApi:
         if app_id != self._config.app_id:
             raise NotFound(f"there is no application {app_id[:40]!r}")
         signed = SignedRequest(request.method, _signed_paths(), request.args, self._body())
-        check_signature(self._config, signed, self._clock())
+        try:
+            check_signature(self._config, signed, self._clock())
+        except Unauthorized:
+            self._on_refused("unauthorized_request")
+            raise
 
     def trigger(self) -> Response:
         """Publish one event to one or more channels."""

@@ -25,6 +25,7 @@ from .connection import READING, Connection
 from .figures import Histogram, Refusals, Sampler
 from .joins import Joins
 from .lease import Lease
+from .limits import TooManyConnectionsOfUser
 from .loop import Loop
 from .lost import LostTasks
 from .rosters import Rosters
@@ -72,8 +73,10 @@ class Hub:
     To be made after the fork; :meth:`start` it once.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, refusals: Refusals) -> None:
         self.config = config
+        #: Why connections, messages and requests were refused.
+        self.refusals = refusals
         self.loop = Loop(self._after_each)
         commands = HubCommands(config)
         self._commands = commands
@@ -114,8 +117,6 @@ class Hub:
         self._ending: dict[Connection, float] = {}
         #: When the last connection is to be closed, once the hub has been told to stop.
         self._drain_until: float | None = None
-        #: Why connections and their messages were refused.
-        self.refusals = Refusals()
         #: Seconds that events took to their sockets.
         self.delivery = Histogram()
         self._sampler = Sampler(self.delivery)
@@ -204,14 +205,20 @@ class Hub:
         """A connection is closing; it shall not take for ever."""
         self._ending[connection] = self.loop.now + _END_TIMEOUT
 
-    def sign_in(self, connection: Connection, user: UserData) -> None:
-        """A connection is a user's from now on."""
+    def sign_in(self, connection: Connection, user: UserData) -> bool:
+        """A connection is a user's from now on; ``False`` if it is one too many, and is closed."""
         topic = Topic(f"user:{user.id}")
+        limit = self.config.max_connections_per_user
+        if limit and not connection.is_signed_in and self._topics.hear(topic).signed_in >= limit:
+            error = TooManyConnectionsOfUser(f"Over capacity: a user may have {limit} connections")
+            connection.perform(answer(error))
+            return False
         self._census.enter(connection, topic)
         if not connection.is_signed_in:
             connection.is_signed_in = True
             self._topics.sign_in(topic)
         self.watchlists.watch(connection, user.watchlist)
+        return True
 
     def publish(self, connection: Connection, event: ClientEvent) -> None:
         """Pass an event of a client on to the others of a channel."""

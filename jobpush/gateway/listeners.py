@@ -181,6 +181,7 @@ class Channel:
         for catch_up in list(self.catch_ups):
             if catch_up.position is not None and len(catch_up.batch):
                 has_excluded = catch_up.batch.has_excluded
+                tally.conflated += catch_up.batch.conflated * len(catch_up.connections)
                 broadcasts, connections = catch_up.batch.take(), set(catch_up.connections)
                 tally.sent += _deliveries(connections, broadcasts, has_excluded)
                 _deliver(connections, broadcasts, has_excluded)

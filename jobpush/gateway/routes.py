@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from ..channels import SERVER_TO_USER, is_private, unescape_id
 from ..errors import JobPushError, StoreError, TaskNotFound
 from ..events import encode
-from ..protocol.actions import UserData
-from ..protocol.codes import NotAuthorized
+from ..protocol.actions import Action, UserData
+from ..protocol.codes import PusherError
 from ..protocol.handshake import new_socket_id
-from ..protocol.server import ServerProtocol
+from ..protocol.server import ServerProtocol, answer
 from ..store.directory import RedisDirectory
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
 from .event_stream import EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
-from .handshake import ensure_allowed_origin, websockets
+from .handshake import FLOODED, ForbiddenOrigin, ensure_allowed_origin, websockets
 from .http_api import http_api
 from .hub import Arrival
+from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
+
+#: First actions of a connection, at the time that is given.
+Opening: TypeAlias = Callable[[float], Iterable[Action]]
 
 #: Source: what every SDK lets pass.
 _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
@@ -42,7 +46,7 @@ def register(app: Flask, state: GatewayState) -> None:
     app.register_blueprint(websockets)
     app.register_blueprint(pages)
     directory = RedisDirectory(state.store)
-    app.register_blueprint(http_api(state.config, state.store, directory))
+    app.register_blueprint(http_api(state.config, state.store, directory, on_refused=state.refusals.count))
 
 
 # -- errors ----------------------------------------------------------------------------------------------
@@ -66,6 +70,8 @@ class NotSignedIn(JobPushError):
 @pages.errorhandler(JobPushError)
 def refuse(exc: JobPushError) -> tuple[Response, int]:
     """Every refusal has the same form, and none tells what is inside."""
+    if isinstance(exc, (BadRequest, Forbidden, ForbiddenOrigin)):
+        current_gateway().refusals.count(exc.code)
     match exc:
         case BadRequest():
             return _error(400, exc.code, str(exc))
@@ -73,8 +79,8 @@ def refuse(exc: JobPushError) -> tuple[Response, int]:
             return _error(401, exc.code, str(exc))
         case Forbidden() | MetricsRefused():
             return _error(403, exc.code, str(exc))
-        case NotAuthorized():
-            return _error(403, "forbidden_origin", exc.message)
+        case ForbiddenOrigin():
+            return _error(403, exc.code, exc.message)
         case TaskNotFound():
             return _error(404, exc.code, "there is no such task of yours")
         case StoreError():
@@ -125,15 +131,38 @@ class _Adopted(Response):
 
 
 @pages.get("/events")
-def events() -> Response:
+def events() -> Response | tuple[str, int, dict[str, str]]:
     """
     The events of the page's user and of ``channels`` (comma-separated), as server-sent events.
 
     For browsers whose way to us lets no WebSocket pass: the same messages and rights, one way only.
     """
     state = current_gateway()
+    if state.is_flooded():
+        return FLOODED
     ensure_allowed_origin(state.config)
+    with state.limits.entering(state.client_address()) as place:
+        return _open_stream(state, place)
+
+
+def _open_stream(state: GatewayState, place: Place) -> Response:
     protocol = ServerProtocol(state.settings, new_socket_id())
+    opening, requests = _refusing(place.refusal) if place.refusal else _stream_opening(state, protocol)
+    hub = state.hub
+    handover = take_socket(request.environ)
+    on_gone = place.and_then(handover.on_gone)
+    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, on_gone))
+    handover.hold()
+    return _Adopted()
+
+
+def _refusing(error: PusherError) -> tuple[Opening, list[str]]:
+    """A stream whose only message says why; the browser comes back by itself, which it does not upon a 503."""
+    actions = answer(error)
+    return lambda now: actions, []
+
+
+def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Opening, list[str]]:
     user = state.user()
     own = SERVER_TO_USER + user.id if user else ""
     # A stream that comes back says so by itself; one that begins where another ended has only its address for it.
@@ -141,12 +170,7 @@ def events() -> Response:
     positions = read_positions(since) or {own: since}
     names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
     requests = [_subscribe_request(state, protocol.socket_id, name, positions.get(name)) for name in names]
-    opening = partial(protocol.open, user=user, announce_user=True, since=positions.get(own))
-    hub = state.hub
-    handover = take_socket(request.environ)
-    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, handover.on_gone))
-    handover.hold()
-    return _Adopted()
+    return partial(protocol.open, user=user, announce_user=True, since=positions.get(own)), requests
 
 
 def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since: str | None) -> str:

@@ -111,6 +111,12 @@ class OverCapacity(PusherError):
     sentence = "Over capacity"
 
 
+class TooManyMessages(OverCapacity):
+    """A connection sends more than anybody needs to."""
+
+    sentence = "Over capacity: too many messages"
+
+
 # -- 4200 to 4299: at once -----------------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
     _ensure_recent(query.get("auth_timestamp", ""), now, config.max_clock_skew)
     signature = query.get("auth_signature", "")
     texts = [signing.http_text(request.method, path, query) for path in dict.fromkeys(request.paths)]
-    if not any([signing.verify((config.secret,), text, signature) for text in texts]):
+    if not any([signing.verify(config.secrets, text, signature) for text in texts]):
         raise Unauthorized(f"Invalid signature: HMAC-SHA256 in hexadecimal of {texts[0]!r} is expected")
     digest = hashlib.md5(request.body, usedforsecurity=False).hexdigest()
     if request.body and not hmac.compare_digest(digest, query.get("body_md5", "").lower()):

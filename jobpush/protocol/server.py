@@ -28,6 +28,7 @@ from .codes import (
     SubscriptionLimitReached,
     SubscriptionRefused,
     SubscriptionUnauthorized,
+    TooManyMessages,
     WatchlistTooLong,
 )
 from .reading import ClientMessage, read_message, read_object, read_text
@@ -36,8 +37,9 @@ from .subscribing import authorize, is_stream_id, read_channel
 from .subscriptions import Subscriptions
 from .users import authenticate
 
-#: Seconds over which client events are counted.
+#: Seconds over which client events are counted, and all messages.
 _RATE_WINDOW = 1.0
+_MESSAGE_WINDOW = 10.0
 _PONG = Send(messages.PONG)
 _PING = Send(messages.PING)
 
@@ -65,6 +67,8 @@ class ServerProtocol:
         "_client_event_count",
         "_heard_at",
         "_is_closed",
+        "_message_count",
+        "_message_window_began",
         "_pinged_at",
         "_settings",
         "_signin_until",
@@ -85,6 +89,8 @@ class ServerProtocol:
         self._signin_until: float | None = None
         self._window_began = 0.0
         self._client_event_count = 0
+        self._message_window_began = 0.0
+        self._message_count = 0
         self._is_closed = False
 
     @property
@@ -133,6 +139,7 @@ class ServerProtocol:
             return []
         self.touch(now)
         try:
+            self._ensure_within_message_rate()
             return self._handle(text, now)
         except (PusherError, SubscriptionRefused) as error:
             return self._answer(error)
@@ -151,9 +158,16 @@ class ServerProtocol:
         """Note that something came in, a control frame for instance: the client is alive."""
         self._heard_at = now
         self._pinged_at = None
+        if now - self._message_window_began >= _MESSAGE_WINDOW:
+            self._message_window_began, self._message_count = now, 0
+        self._message_count += 1
 
     def tick(self, now: float) -> list[Action]:
         """What time asks for: a ping, or a close. Call about once a second."""
+        try:
+            self._ensure_within_message_rate()  # of what no message follows: control frames
+        except TooManyMessages as error:
+            return self._answer(error)
         if self._signin_until is not None and now >= self._signin_until:
             return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:
@@ -286,6 +300,11 @@ class ServerProtocol:
     def _begin_to_join(self, join: Join) -> Action:
         self._subscriptions.begin(join.channel, join.member.user_id if join.member else None)
         return join
+
+    def _ensure_within_message_rate(self) -> None:
+        rate = self._settings.message_rate
+        if rate and self._message_count > rate * _MESSAGE_WINDOW + self._settings.max_channels:
+            raise TooManyMessages
 
     def _ensure_within_rate(self, channel: str, now: float) -> None:
         if now - self._window_began >= _RATE_WINDOW:

@@ -22,9 +22,10 @@ class ProtocolSettings:
     max_message: int
     max_client_data: int
     client_event_rate: int
+    message_rate: int
 
     @classmethod
     def from_config(cls, config: Config) -> ProtocolSettings:
         """Take over the settings of the same names."""
-        values = {item.name: getattr(config, item.name) for item in fields(cls) if item.name != "secrets"}
-        return cls(secrets=(config.secret,), **values)
+        values = {item.name: getattr(config, item.name) for item in fields(cls)}
+        return cls(**values)

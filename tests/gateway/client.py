@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -39,6 +39,7 @@ class Client:
         user: str | None = None,
         key: str = KEY,
         origin: str | None = None,
+        headers: Mapping[str, str] | None = None,
         path: str | None = None,
         receive_buffer: int | None = None,
         offers_deflate: bool = False,
@@ -46,9 +47,11 @@ class Client:
         **query: str,
     ) -> None:
         query = {"protocol": "7", **query}
-        headers = [(b"Cookie", f"user={user}".encode())] if user else []
+        sent = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        if user:
+            sent.append((b"Cookie", f"user={user}".encode()))
         if origin:
-            headers.append((b"Origin", origin.encode()))
+            sent.append((b"Origin", origin.encode()))
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -62,7 +65,7 @@ class Client:
         self.extensions: list[Any] = []
         target = path or f"/app/{key}?{urlencode({k: v for k, v in query.items() if v})}"
         extensions: list[Extension] = [PerMessageDeflate()] if offers_deflate else []
-        offered = Request(host=f"127.0.0.1:{port}", target=target, extra_headers=headers, extensions=extensions)
+        offered = Request(host=f"127.0.0.1:{port}", target=target, extra_headers=sent, extensions=extensions)
         self.socket.sendall(self._connection.send(offered))
         #: Messages that have come and nobody has asked for yet.
         self.received: list[dict[str, Any]] = []

@@ -53,7 +53,7 @@ def test_gateway_that_ends_is_not_ready_and_then_not_alive(app: Flask) -> None:
 
 
 def test_all_connections_are_drained_however_short_the_time_is(serve: Serve) -> None:
-    site = serve(drain_timeout=0.2)
+    site = serve(drain_timeout=0.2, max_connections_per_user=0)
     clients = [site.sign_in("42") for _ in range(200)]  # which would take a second otherwise
     site.process.send_signal(signal.SIGTERM)
 

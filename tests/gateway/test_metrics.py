@@ -80,7 +80,7 @@ def test_each_delivery_is_sent_or_conflated_or_dropped(serve: Serve, store: Stor
     before = scrape(site)
     for number in range(60):
         store.trigger(["#server-to-user-42"], "more", {"number": number, "text": "x" * 8000})
-    keen.receive_until(lambda message: message["event"] == "more" and '"number":59' in message["data"])
+        keen.receive_until(lambda message: message["event"] == "more")
     after = scrape_until(site, lambda figures: figures['jobpush_refusals_total{reason="slow_reader"}'] == 1)
 
     assert before["jobpush_events_conflated_total"] > 0
@@ -118,7 +118,7 @@ def test_refusals_are_counted_by_reason(site: Site) -> None:
     assert refused == {
         'jobpush_refusals_total{reason="subscription_unauthorized"}': 1,
         'jobpush_refusals_total{reason="invalid_message"}': 1,
-        'jobpush_refusals_total{reason="not_authorized"}': 1,
+        'jobpush_refusals_total{reason="forbidden_origin"}': 1,
         'jobpush_refusals_total{reason="unknown_app"}': 1,
     }
     assert figures["jobpush_client_messages_received_total"] == 2

@@ -13,7 +13,8 @@ from .conftest import Serve, Site
 from .publishing import start
 
 
-def test_five_hundred_connections_need_the_four_threads_of_a_worker(site: Site, store: Store) -> None:
+def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve, store: Store) -> None:
+    site = serve(max_connections_per_user=0)
     clients = [site.sign_in("42") for _ in range(500)]
 
     start(store, "42", "one")

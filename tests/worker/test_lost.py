@@ -13,6 +13,7 @@ import pytest
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
+from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.processes import ChildProcess
 from jobpush.store import Store
@@ -34,7 +35,7 @@ def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
 @pytest.fixture
 def gateways(redis_server: EmbeddedRedis) -> Iterator[None]:
     """Two of them, for what is lost is to be told once."""
-    hubs = [Hub(Config(redis_url=redis_server.url, lost_after=LOST_AFTER)) for _ in range(2)]
+    hubs = [Hub(Config(redis_url=redis_server.url, lost_after=LOST_AFTER), Refusals()) for _ in range(2)]
     for hub in hubs:
         hub.start()
     yield

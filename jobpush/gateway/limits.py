@@ -1,0 +1,273 @@
+"""
+How many connections one process takes, in all and from one address, and how fast.
+
+All of it is counted in this process alone: no handshake waits for Redis. What is refused is told by Pusher's 4100, upon
+which stock clients come back after a second, and not by its 4004: they would stay away for good, also when a place is
+free again (pusher-js ``protocol.ts``).
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from ..config import Config
+from ..errors import ConfigurationError
+from ..protocol.codes import OverCapacity
+
+logger = logging.getLogger("jobpush.gateway")
+
+#: Descriptors that are left for Redis, requests, files and those who are being refused.
+_SPARE_DESCRIPTORS = 256
+#: Connections that are being told that they are refused; beyond that they get a bare 503 and cost nothing more.
+_MAX_REFUSED = 100
+#: Seconds of its rate that an address may use up at once: a page's tabs come back together.
+_BURST = 2.0
+#: Addresses whose rate is remembered, those seen last.
+_MAX_ADDRESSES = 10_000
+#: Bits of an IPv6 address that tell customers apart; the rest is one's own to choose.
+_IPV6_CUSTOMER = 64
+#: Seconds between two lines of the log about one reason.
+_LOG_INTERVAL = 60.0
+
+
+class TooManyConnections(OverCapacity):
+    """The process has as many connections as it may."""
+
+
+class TooManyConnectionsOfAddress(OverCapacity):
+    """An address has as many connections to this process as it may."""
+
+
+class TooManyConnectionsOfUser(OverCapacity):
+    """A user has as many connections to this process as they may."""
+
+
+class TooManyHandshakes(OverCapacity):
+    """An address connects too often."""
+
+
+class _Address:
+    """What one address has."""
+
+    __slots__ = ("connections", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections = 0
+
+
+class Place:
+    """
+    What a connection has taken up; to be called when it is gone. There is one for each: it must be small.
+
+    ``refusal`` tells why it has none, and is to be told to the client; it counts all the same until it is gone.
+    """
+
+    __slots__ = ("_address", "_limits", "_on_gone", "refusal")
+
+    def __init__(self, limits: Limits, address: _Address | None, refusal: OverCapacity | None) -> None:
+        self._limits: Limits | None = limits
+        self._address = address
+        self._on_gone: Callable[[], None] | None = None
+        self.refusal = refusal
+
+    def __call__(self) -> None:
+        """Give it back. Twice does no harm."""
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.leave(self._address, is_refused=self.refusal is not None)
+        if self._on_gone is not None:
+            self._on_gone()
+
+    def and_then(self, on_gone: Callable[[], None] | None) -> Place:
+        """The same; it also calls something else then."""
+        self._on_gone = on_gone
+        return self
+
+
+class Limits:
+    """
+    The places of one process; from any thread.
+
+    Args:
+        config: The limits.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._refused = 0
+        self._addresses: dict[str, _Address] = {}
+        #: Handshakes that an address may yet make, and when that was so; those seen last at the end.
+        self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._logged_at: dict[type[OverCapacity], float] = {}
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether there is not even room to tell one more that it is refused."""
+        return self._refused >= _MAX_REFUSED
+
+    @contextmanager
+    def entering(self, address: str | None) -> Iterator[Place]:
+        """Give a connection a place, or say why not; an error on the way gives it back."""
+        place = self.enter(address)
+        try:
+            yield place
+        except BaseException:
+            place()
+            raise
+
+    def enter(self, address: str | None) -> Place:
+        """
+        Give a connection a place, or say why not.
+
+        Args:
+            address: As :meth:`TrustedProxies.client_of` gives it; ``None``: it is not known, and not limited.
+        """
+        with self._lock:
+            refusal = self._refusal(address)
+            if refusal is not None:
+                self._refused += 1
+                self._log(refusal)
+                return Place(self, None, refusal)
+            self._taken += 1
+            if address is None:
+                return Place(self, None, None)
+            known = self._addresses.setdefault(address, _Address(address))
+            known.connections += 1
+            return Place(self, known, None)
+
+    def leave(self, address: _Address | None, *, is_refused: bool) -> None:
+        """A connection is gone; for :class:`Place`."""
+        with self._lock:
+            if is_refused:
+                self._refused -= 1
+                return
+            self._taken -= 1
+            if address is not None:
+                address.connections -= 1
+                if not address.connections:
+                    self._addresses.pop(address.name, None)
+
+    def _refusal(self, address: str | None) -> OverCapacity | None:
+        limit = self._config.max_connections or descriptors_left()
+        if self._taken >= limit:
+            return TooManyConnections(f"Over capacity: there are {limit} connections")
+        if address is None:
+            return None
+        limit = self._config.max_connections_per_address
+        known = self._addresses.get(address)
+        if limit and known is not None and known.connections >= limit:
+            return TooManyConnectionsOfAddress(f"Over capacity: an address may have {limit} connections")
+        if self._config.handshake_rate and not self._take_allowance(address, self._config.handshake_rate):
+            return TooManyHandshakes("Over capacity: your address connects too often")
+        return None
+
+    def _take_allowance(self, address: str, rate: float) -> bool:
+        now = self._clock()
+        most = max(1.0, rate * _BURST)
+        left, since = self._allowances.pop(address, (most, now))
+        left = min(most, left + (now - since) * rate)
+        is_allowed = left >= 1
+        self._allowances[address] = (left - is_allowed, now)
+        while len(self._allowances) > _MAX_ADDRESSES:
+            self._allowances.popitem(last=False)
+        return is_allowed
+
+    def _log(self, refusal: OverCapacity) -> None:
+        now = self._clock()
+        if now - self._logged_at.get(type(refusal), -_LOG_INTERVAL) >= _LOG_INTERVAL:
+            self._logged_at[type(refusal)] = now
+            logger.warning("connections are refused (said once a minute): %s", refusal.message)
+
+
+def descriptors_left() -> int:
+    """Connections for which the process's limit of open files leaves room."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - _SPARE_DESCRIPTORS, soft // 2)
+
+
+class TrustedProxies:
+    """
+    The proxies whose word about the address of their client is believed.
+
+    Args:
+        names: Addresses, networks (``10.0.0.0/8``), or ``unix`` for who comes by a unix socket.
+
+    Raises:
+        ConfigurationError: If one is none of these.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._trusts_unix = "unix" in names
+        self._networks = [_network(name) for name in names if name != "unix"]
+
+    def client_of(self, peer: str, forwarded_for: str) -> str | None:
+        """
+        The address of the client, by which it is counted; of IPv6 the network of its customer.
+
+        Read from the right: each trusted proxy vouches for the one before it, and what a client has written stands
+        further left.
+
+        Args:
+            peer: Who the connection comes from; empty for a unix socket.
+            forwarded_for: The header ``X-Forwarded-For``.
+
+        Returns:
+            ``None`` if it can't be told: a proxy that nobody has named looks like a neighbour (loopback or private),
+            and all its clients would be counted as one.
+        """
+        hops = [part.strip() for part in forwarded_for.split(",") if part.strip()]
+        if not self._trusts(peer):
+            address = _address(peer)
+            is_limited = address is not None and (bool(self._networks) or not address.is_private)
+            return _counted(address) if address is not None and is_limited else None
+        for hop in reversed(hops):
+            if not self._trusts(hop):
+                address = _address(hop)
+                return None if address is None else _counted(address)
+        return None
+
+    def _trusts(self, hop: str) -> bool:
+        if not hop:
+            return self._trusts_unix
+        address = _address(hop)
+        return address is not None and any(address in network for network in self._networks)
+
+
+def _network(name: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(name, strict=False)
+    except ValueError:
+        raise ConfigurationError(
+            f"JOBPUSH_TRUSTED_PROXIES must be addresses, networks such as 10.0.0.0/8, or unix; not {name!r}"
+        ) from None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, with or without a port behind it: some proxies add it."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _counted(address: IPv4Address | IPv6Address) -> str:
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, _IPV6_CUSTOMER), strict=False))
+    return str(address)
