@@ -229,6 +229,8 @@ def cancel(task_id: str) -> tuple[Response, int]:
 
 
 def _user(state: GatewayState) -> UserData:
+    """The page's user, if it is a page of ours that asks."""
+    ensure_allowed_origin(state.config)
     user = state.user()
     if user is None:
         raise NotSignedIn

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -49,7 +49,7 @@ class Client:
         query = {"protocol": "7", **query}
         sent = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         if user:
-            sent.append((b"Cookie", f"user={user}".encode()))
+            sent.append((b"Cookie", f"user={quote(user)}".encode()))
         if origin:
             sent.append((b"Origin", origin.encode()))
         self.socket = socket.socket()

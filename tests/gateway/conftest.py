@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,15 @@ def serve(redis_url: str) -> Iterator[Serve]:
     sites: list[Site] = []
 
     def start(
-        *arguments: str, server: str = "gunicorn", environment: Mapping[str, str] | None = None, **settings: object
+        *arguments: str,
+        server: str = "gunicorn",
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        **settings: object,
     ) -> Site:
         variables = {f"JOBPUSH_{name.upper()}": str(value) for name, value in settings.items()}
-        with socket.socket() as listener:
+        with socket.socket() as listener, ExitStack() as stack:
+            output = None if log is None else stack.enter_context(log.open("wb"))
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)  # it answers before the server does: nobody has to wait for it
             commands = {
@@ -96,6 +101,8 @@ def serve(redis_url: str) -> Iterator[Serve]:
                     **(environment or {}),
                 },
                 pass_fds=[listener.fileno()],
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
             sites.append(Site(listener.getsockname()[1], process))

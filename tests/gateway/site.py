@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import unquote
 
 from flask import Flask, Response, render_template_string, request
 from flask_sock import Sock
@@ -16,13 +17,19 @@ SECRET = "7ad3773142a6692b25b8"
 METRICS_TOKEN = "let-prometheus-in"
 
 
+def load_user() -> str | None:
+    """Who the cookie names; any text at all, for cookies can't have every character."""
+    user = request.cookies.get("user")
+    return None if user is None else unquote(user)
+
+
 def create_app() -> Flask:
     """The settings come from the environment; who is signed in, from a cookie."""
     app = Flask(__name__)
     app.config.update(SOCK_SERVER_OPTIONS={"max_message_size": 1000})
     gateway = Gateway(
         app,
-        user_loader=lambda: request.cookies.get("user"),
+        user_loader=load_user,
         key=KEY,
         secret=SECRET,
         metrics_token=METRICS_TOKEN,
@@ -30,6 +37,8 @@ def create_app() -> Flask:
 
     @gateway.authorize_channel
     def may_join(user_id: str | None, channel: str) -> bool | dict[str, Any]:
+        if channel == "private-broken":
+            raise RuntimeError("the application has an error")
         if channel.startswith("presence-"):
             return {"name": f"Mx {user_id}"}
         return channel == "private-team" and user_id is not None

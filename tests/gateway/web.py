@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -31,7 +31,7 @@ def request(
 ) -> tuple[int, Any]:
     """Status, and the decoded body."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=TIMEOUT)
-    sent = {**(headers or {}), **({"Cookie": f"user={user}"} if user else {})}
+    sent = {**(headers or {}), **({"Cookie": f"user={quote(user)}"} if user else {})}
     if form is not None:
         sent["Content-Type"] = "application/x-www-form-urlencoded"
     connection.request(method, path, urlencode(form) if form is not None else None, sent)
