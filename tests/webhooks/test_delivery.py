@@ -38,6 +38,15 @@ def test_a_delivery_is_what_pushers_own_sdk_takes_for_genuine(celery_app: Celery
     assert request.headers["Webhook-Id"] == "id-1"
 
 
+def test_a_delivery_is_signed_with_the_new_secret_while_it_is_changed(
+    celery_app: Celery, make_config: MakeConfig
+) -> None:
+    with Receiver() as receiver:
+        deliver(celery_app, make_config(receiver.url, previous_secret="the old one"))
+
+        assert verified(receiver.next())["events"] == EVENTS
+
+
 def test_each_try_is_stamped_and_signed_anew_under_the_same_id(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver(500, 503, 200) as receiver:
         result = deliver(celery_app, make_config(receiver.url))

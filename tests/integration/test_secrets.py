@@ -1,0 +1,217 @@
+"""Nothing secret is seen: not in what a gateway and a worker log or answer in trouble, nor when an object is shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import redis
+from flask import Flask
+
+from jobpush import JobPush
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import JobPushError
+from jobpush.gateway import Gateway
+from jobpush.gateway.figures import Refusals
+from jobpush.gateway.hub import Hub
+from jobpush.store import Store
+from jobpush.testing import PATIENCE
+from jobpush.webhooks.delivery import Courier
+from jobpush.webhooks.endpoints import configured_endpoints
+from jobpush.webhooks.relay import WebhookRelay
+from tests.gateway.conftest import Serve, Site, serve  # noqa: F401 - a fixture
+from tests.gateway.site import METRICS_TOKEN, SECRET
+from tests.gateway.test_routes import authorize
+from tests.gateway.web import call_api, request, scrape_until
+from tests.worker.conftest import Site as Workers
+
+PASSWORD = "redis-hunter2"
+PREVIOUS = "previous-hunter2"
+HOOK = "hook-hunter2"
+HOOK_TOKEN = "token-hunter2"
+HOOK_URL = f"http://user:{HOOK}@127.0.0.1:1/hook?token={HOOK_TOKEN}"
+SECRETS = {
+    SECRET,
+    METRICS_TOKEN,
+    PASSWORD,
+    PREVIOUS,
+    HOOK,
+    HOOK_TOKEN,
+    base64.b64encode(f"user:{HOOK}".encode()).decode(),
+}
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """The address of a Redis with a password, which stands in it."""
+    set_password(redis_server, PASSWORD)
+    return redis_server.url.replace("unix://", f"unix://:{PASSWORD}@")
+
+
+def set_password(server: EmbeddedRedis, password: str, *, before: str | None = None) -> None:
+    """Ask for another password from now on; who is connected is thrown out."""
+    with redis.Redis.from_url(server.url, password=before) as client:
+        client.config_set("requirepass", password)
+    with redis.Redis.from_url(server.url, password=password) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.client_kill_filter(_type="pubsub", skipme=True)
+
+
+def test_nothing_secret_is_logged_or_answered_in_any_trouble(
+    serve: Serve,  # noqa: F811 - the fixture
+    redis_server: EmbeddedRedis,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "gateway.log"
+    with EmbeddedRedis() as broker:
+        site = serve("--log-level", "debug", log=log, previous_secret=PREVIOUS)
+        workers = Workers(broker, cast(EmbeddedRedis, SimpleNamespace(url=redis_url)), tmp_path)
+        try:
+            answers = "".join(trouble(site, workers, redis_server, redis_url))
+        finally:
+            redis_server.kill()  # which can't be ended otherwise: it has another password than it was started with
+            workers.close()
+        arguments = Path(f"/proc/{site.process.pid}/cmdline").read_text()
+        site.stop()
+    seen = {"gateway": log.read_text(), "worker": workers.log, "answers": answers, "arguments": arguments}
+
+    for place, text in seen.items():
+        assert not [secret for secret in SECRETS if secret in text], place
+    # There was trouble indeed, and it was told.
+    for words in ("link to Redis broke", "the application has an error", "that jobpush did not write"):
+        assert words in seen["gateway"], words
+    for words in ("progress can't be published", "webhook http://127.0.0.1:1/hook", "ValueError: no such file"):
+        assert words in seen["worker"], words
+
+
+def trouble(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str) -> Iterator[str]:
+    """Make everything go wrong that can; gives what was answered."""
+    yield from refused_requests(site)
+    with redis.Redis.from_url(redis_url) as client:
+        reader = site.sign_in("42")
+        client.publish("jobpush:{user:42}", "no message of ours")
+        event = {"name": "channel_occupied", "channel": "presence-room"}
+        client.xadd("jobpush:webhooks", {"e": json.dumps(event), "ms": str(int(time.time() * 1000))})
+    workers.start_worker(
+        "-c",
+        "2",
+        environment={
+            "JOBPUSH_KEY": "key",
+            "JOBPUSH_SECRET": SECRET,
+            "JOBPUSH_PREVIOUS_SECRET": PREVIOUS,
+            "JOBPUSH_WEBHOOK_URLS": HOOK_URL,
+            "JOBPUSH_WEBHOOK_ALLOW_PRIVATE": "yes",
+        },
+    )
+    workers.delay("fails", "42")
+    workers.delay("waits", "42")
+    wait_for(workers, "webhook http://127.0.0.1:1/hook")
+    set_password(server, "another", before=PASSWORD)
+    scrape_until(site, lambda figures: figures["jobpush_ready"] == 0)
+    wait_for(workers, "progress can't be published")
+    yield from refused_requests(site)
+    yield json.dumps(reader.received)
+    server.kill()  # and it has gone
+    yield from refused_requests(site)
+
+
+def wait_for(workers: Workers, words: str) -> None:
+    """Wait until a worker has logged something."""
+    deadline = time.monotonic() + PATIENCE
+    while words not in workers.log:
+        assert time.monotonic() < deadline, workers.log
+        time.sleep(0.05)
+
+
+def refused_requests(site: Site) -> Iterator[str]:
+    """All that is answered to wrong requests, and to right ones in bad times."""
+    client = site.connect("42")
+    client.send("pusher:signin", {"auth": "278d425bdf160c739803:00", "user_data": '{"id":"42"}'})
+    client.wait_for_close()
+    yield json.dumps(client.received)
+    yield from (text(request(site, "GET", path, user="42", is_json=False)) for path in PATHS)
+    yield text(call_api(site, "GET", "/apps/1/channels"))
+    yield text(request(site, "POST", "/apps/1/events?auth_key=x&auth_signature=y", is_json=False))
+    yield text(authorize(site, "private-broken", user="42", is_json=False))
+    yield text(authorize(site, "private-task-none", user="42", is_json=False))
+    yield text(request(site, "GET", "/jobpush/metrics", headers={"Authorization": "Bearer x"}, is_json=False))
+    yield json.dumps(site.connect(key="unknown").receive())
+
+
+PATHS = (
+    "/page",
+    "/jobpush/config",
+    "/jobpush/tasks",
+    "/jobpush/tasks/none",
+    "/jobpush/health/live",
+    "/jobpush/health/ready",
+    "/jobpush/static/none",
+)
+
+
+def text(answer: object) -> str:
+    """Status and body of an answer."""
+    return str(answer)
+
+
+def test_no_object_shows_a_secret() -> None:
+    values: dict[str, Any] = {
+        "key": "key",
+        "secret": SECRET,
+        "previous_secret": PREVIOUS,
+        "redis_url": f"redis://:{PASSWORD}@localhost/0",
+        "metrics_token": METRICS_TOKEN,
+        "webhook_urls": (HOOK_URL,),
+    }
+    config = Config(**values)
+    app = Flask(__name__)
+    gateway = Gateway(app, **values)
+    state = app.extensions["jobpush"]
+    jobpush = JobPush(**values)
+    hub = Hub(config, Refusals())
+    hub.loop.close()
+    objects = [
+        config,
+        gateway,
+        state,
+        state.settings,
+        state.limits,
+        jobpush,
+        Store(config),
+        hub,
+        Courier(config),
+        *configured_endpoints(config),
+        WebhookRelay(None, config),
+    ]
+
+    for one in objects:
+        shown = f"{one!r} {one}"
+        assert not [secret for secret in SECRETS if secret in shown], type(one)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"redis_url": f"redis://:{PASSWORD}/x@localhost"},
+        {"redis_url": f"http://:{PASSWORD}@localhost"},
+        {"webhook_urls": (f"http://user:{HOOK}/x@localhost",)},
+        {"webhook_urls": (f"ftp://user:{HOOK}@localhost/?token={HOOK_TOKEN}",)},
+    ],
+)
+def test_error_about_a_setting_does_not_repeat_it(settings: dict[str, Any]) -> None:
+    with pytest.raises(JobPushError) as caught:
+        config = Config(key="key", secret=SECRET, **settings)
+        configured_endpoints(config)
+        Store(config)
+
+    shown = repr(caught.value) + repr(caught.value.__cause__)
+    assert not [secret for secret in SECRETS if secret in shown]
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
