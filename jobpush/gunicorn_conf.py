@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: The worker that lets the hub take its sockets over (sync does too, but answers one request at a time).
-worker_class = "gthread"
+#: gthread, which lets the hub take its sockets over, guarded from slow senders (sync answers one request at a time).
+worker_class = "jobpush.gunicorn_worker.Worker"
 #: Threads answer handshakes and plain requests; open connections need none.
 threads = 4
 #: Seconds without a sign of life after which a worker process is replaced.

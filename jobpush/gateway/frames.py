@@ -88,11 +88,14 @@ class FrameReader:
 
     Args:
         max_message: Bytes that a message may have.
+        now: Any clock's time.
     """
 
-    __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size")
+    __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size", "since")
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, now: float = 0.0) -> None:
+        #: Since when something is half received; kept by who knows the time.
+        self.since = now
         self._frames = FrameDecoder(client=False)
         self._messages = MessageDecoder()
         self._parts: list[str | bytes] = []
@@ -103,6 +106,11 @@ class FrameReader:
     def is_idle(self) -> bool:
         """Whether nothing is half received."""
         return self._frames.header is None and not self._frames.buffer and self._messages.opcode is None
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether no message has begun whose end is to come; of a frame the header may be there."""
+        return self._messages.opcode is None
 
     def feed(self, data: bytes) -> Iterator[tuple[Opcode, str | bytes]]:
         """

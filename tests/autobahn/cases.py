@@ -119,6 +119,18 @@ class Peer:
             self._socket.sendall(close())
         return list(self._hear())
 
+    def send(self, data: bytes) -> None:
+        """Send any bytes."""
+        self._socket.sendall(data)
+
+    def hear_behind(self, data: bytes) -> Heard:
+        """Send the same over and over, until something comes that is no pong."""
+        while True:
+            self.send(data)
+            heard = self.hear()
+            if heard[0] != "pong":
+                return heard
+
     def hear(self) -> Heard:
         """What comes next."""
         first, size = self._file.read(2)
