@@ -65,6 +65,7 @@ def _run(name: str, seconds: float) -> Result:
         found.mkdir()
         options = [f"-max_total_time={max(1, int(seconds))}", "-print_final_stats=1", f"-max_len={_MAX_SIZE}"]
         _CRASHES.mkdir(exist_ok=True)
+        before, is_crashing = _crashes_of(name), False
         options += [f"-artifact_prefix={_CRASHES}/{name}-", f"-dict={_HERE / 'words.dict'}", "-timeout=10"]
         for line in _child(name, *options, str(found), str(CORPUS / name)):
             if progress := _PROGRESS.match(line):
@@ -72,13 +73,17 @@ def _run(name: str, seconds: float) -> Result:
                 _show(f"{name}: {result.executions:,} executions, {result.coverage} edges")
             elif final := _EXECUTIONS.match(line):
                 result.executions = int(final[1])
-            elif "Uncaught Python exception" in line or line.startswith("==") and "ERROR" in line:
-                result.crashes += 1
-            elif result.crashes and not line.startswith("stat::"):
+            is_crashing = is_crashing or "Uncaught Python exception" in line or "ERROR: libFuzzer" in line
+            if is_crashing and not line.startswith("stat::"):
                 print(line)
+        result.crashes = _crashes_of(name) - before
         result.kept = _keep(name, found)
     print(f"\r{name}: {result.executions:,} executions, {result.crashes} crashes", flush=True)
     return result
+
+
+def _crashes_of(name: str) -> int:
+    return len(list(_CRASHES.glob(f"{name}-*")))
 
 
 def _show(progress: str) -> None:
