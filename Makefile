@@ -4,8 +4,10 @@ PORT   ?= 8000
 VENV   := .venv/bin
 # More words for pytest: make test ARGS="tests/worker -k retry"
 ARGS   ?=
+# Minutes of make fuzz, for all targets together
+MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos lint types format bench clean
+.PHONY: help demo test matrix chaos fuzz lint types format bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +27,10 @@ matrix: ## Try every ending of a task with every Celery, pool and broker (half a
 chaos: ## Run 2,000 tasks of all kinds on workers that are killed meanwhile
 	@$(PYTHON) tools/prepare.py test
 	@LIFECYCLE_CHAOS=2000 $(VENV)/python -m pytest tests/lifecycle/test_chaos.py $(ARGS)
+
+fuzz: ## Feed all that comes from outside with whatever reaches new code, for an hour (MINUTES=… for less)
+	@$(PYTHON) tools/prepare.py fuzz
+	@nice $(VENV)/python -m tests.fuzz $(MINUTES)
 
 lint: ## Check the style
 	@$(PYTHON) tools/prepare.py lint

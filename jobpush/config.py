@@ -134,6 +134,10 @@ class Config:
     linger: float = 5.0
     #: Seconds without an event after which an event stream gets a comment, so that no proxy cuts it.
     stream_heartbeat: float = 15.0
+    #: Seconds that a client may take to send the head of a request, and its body beside a second for 500 bytes.
+    request_timeout: float = 10.0
+    #: Seconds that a client may take to send a WebSocket message from its first byte to its last.
+    message_timeout: float = 30.0
     #: Seconds over which a gateway that stops spreads the closing of many connections.
     drain_timeout: float = 5.0
     #: Who may read /jobpush/metrics: who sends it as ``Authorization: Bearer …``. Nobody, where it is not set.

@@ -17,8 +17,8 @@ from typing import Any
 from jobpush.config import METRICS_FOLDER, Config
 from jobpush.logs import logging_config
 
-#: The worker that lets the hub take its sockets over (sync does too, but answers one request at a time).
-worker_class = "gthread"
+#: gthread, which lets the hub take its sockets over, guarded from slow senders (sync answers one request at a time).
+worker_class = "jobpush.gunicorn_worker.Worker"
 #: Threads answer handshakes and plain requests; open connections need none.
 threads = 4
 #: Seconds without a sign of life after which a worker process is replaced.

@@ -1,5 +1,5 @@
 """
-Prepare a make target: ``python3 tools/prepare.py demo|test|lint``. Standard library only.
+Prepare a make target: ``python3 tools/prepare.py demo|test|fuzz|lint``. Standard library only.
 
 Makes .venv; for the tests also a second one with the oldest Celery, finds the programs that they drive, and
 installs Pusher's own JavaScript clients.
@@ -30,6 +30,7 @@ DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
 EXTRAS = {
     "demo": ["--editable", f".[{DEMO}]"],
     "test": ["--editable", ".[all]", "--group", "test"],
+    "fuzz": ["--editable", ".[all]", "--group", "test", "--group", "fuzz"],
     "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
 }
 OLDEST = ["--editable", ".", "celery==5.4.*", "gevent>=24.10"]

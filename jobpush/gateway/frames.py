@@ -16,6 +16,9 @@ _MAX_CONTROL = 125
 #: RFC 6455, 7.4: codes that may stand in a close frame, beside 3000 to 4999.
 _CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
 
+#: Parts of a message that are kept apart.
+_MAX_PARTS = 64
+
 #: Headers of the text frames up to 125 bytes, by size.
 _SHORT_HEADERS = tuple(bytes((_TEXT, size)) for size in range(126))
 
@@ -85,11 +88,14 @@ class FrameReader:
 
     Args:
         max_message: Bytes that a message may have.
+        now: Any clock's time.
     """
 
-    __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size")
+    __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size", "since")
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, now: float = 0.0) -> None:
+        #: Since when something is half received; kept by who knows the time.
+        self.since = now
         self._frames = FrameDecoder(client=False)
         self._messages = MessageDecoder()
         self._parts: list[str | bytes] = []
@@ -100,6 +106,11 @@ class FrameReader:
     def is_idle(self) -> bool:
         """Whether nothing is half received."""
         return self._frames.header is None and not self._frames.buffer and self._messages.opcode is None
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether no message has begun whose end is to come; of a frame the header may be there."""
+        return self._messages.opcode is None
 
     def feed(self, data: bytes) -> Iterator[tuple[Opcode, str | bytes]]:
         """
@@ -119,22 +130,30 @@ class FrameReader:
                 yield frame.opcode, _payload(frame)
                 continue
             frame = self._messages.process_frame(frame)
-            self._parts.append(_payload(frame))
+            self._keep(_payload(frame))
             if frame.message_finished:
                 parts, self._parts, self._size = self._parts, [], 0
                 yield frame.opcode, _joined(parts)
-        if self._frames.header is not None:
-            self._ensure_header(self._frames.header.payload_len)
+        header = self._frames.header
+        if header is not None and not header.opcode.iscontrol():
+            self._ensure_room_for(header.payload_len - self._frames.payload_consumed)
 
     def _ensure_size(self, frame: Frame) -> None:
         if not frame.opcode.iscontrol():
             self._size += len(frame.payload)
-            self._ensure_header(0)
+            self._ensure_room_for(0)
 
-    def _ensure_header(self, announced: int) -> None:
+    def _ensure_room_for(self, announced: int) -> None:
         """Whether it is a part that is announced or one that came: too much is too much."""
         if self._size + announced > self._max_message:
             raise Oversized
+
+    def _keep(self, part: str | bytes) -> None:
+        """Add a part of a message. Any number of them may be empty or tiny, and must not cost more than their bytes."""
+        if part or not self._parts:
+            self._parts.append(part)
+        if len(self._parts) > _MAX_PARTS:
+            self._parts = [_joined(self._parts)]
 
 
 def _payload(frame: Frame) -> str | bytes:

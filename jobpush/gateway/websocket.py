@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 
+#: What a client is closed with whose message does not come to its end. Source: RFC 6455, 7.4.1: a policy of ours.
+ENDLESS_MESSAGE = (1008, "the message has no end")
+
+
 class WebSocketConnection(Connection):
     """A WebSocket after its handshake."""
 
@@ -94,6 +98,14 @@ class WebSocketConnection(Connection):
             outbox.replace(key, frame)
         self._ensure_within_bound(outbox)
 
+    def tick(self, now: float) -> None:
+        """What time asks for; a message that never ends must not be kept for ever."""
+        reader = self._reader
+        if reader is not None and self._actions is None and now - reader.since > self.hub.config.message_timeout:
+            self._is_deaf = True
+            self.close(*ENDLESS_MESSAGE)
+        super().tick(now)
+
     def _said_goodbye(self) -> None:
         if self._has_heard_close:
             self.hub.lose(self)
@@ -106,11 +118,13 @@ class WebSocketConnection(Connection):
         if not data:
             self.hub.lose(self)
         elif not self._is_deaf:
-            self._reader = self._reader or FrameReader(self.hub.config.max_message)
+            self._reader = self._reader or FrameReader(self.hub.config.max_message, self.hub.loop.now)
             self._inbox = self._reader.feed(data)
             self._take_frames()
 
     def _go_on_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.since = self.hub.loop.now  # it was not the client that let it wait
         if self._inbox is not None:
             self._take_frames()
         if self._actions is None:
@@ -120,6 +134,8 @@ class WebSocketConnection(Connection):
         """Act on what was received, until a join is under way."""
         try:
             for opcode, payload in self._inbox or ():
+                if self._reader is not None and self._reader.is_between_messages:
+                    self._reader.since = self.hub.loop.now
                 self._take(opcode, payload)
                 if self._actions is not None:
                     return

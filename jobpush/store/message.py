@@ -51,15 +51,32 @@ def read_message(payload: bytes) -> Message:
 
 
 def read_event(members: bytes) -> tuple[str, Any]:
-    """The name and the data of an event, from the members of its frame. Data that is no JSON is text."""
-    frame: dict[str, Any] = json.loads(b"{" + members + b"}")
+    """
+    The name and the data of an event, from the members of its frame. Data that is no JSON is text.
+
+    Raises:
+        ValueError: If they are no such members.
+    """
     try:
-        return frame["event"], json.loads(frame["data"])
-    except json.JSONDecodeError:
-        return frame["event"], frame["data"]
+        frame: dict[str, Any] = json.loads(b"{" + members + b"}")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    event, data = frame.get("event"), frame.get("data")
+    if not isinstance(event, str) or not isinstance(data, str):
+        raise ValueError("an event has a name and data, both of them text")
+    try:
+        return event, json.loads(data)
+    except (ValueError, RecursionError):
+        return event, data
 
 
 def read_task(payload: bytes) -> TaskEvent:
-    """The event of a message about a task."""
+    """
+    The event of a message about a task.
+
+    Raises:
+        ValueError: If it is no message of an event.
+        EventError: If the event is no task's.
+    """
     _, _, members = payload.partition(b"\n")
     return TaskEvent.from_wire(read_event(members)[1])

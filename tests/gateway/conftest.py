@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,9 @@ class Site:
 Serve = Callable[..., Site]
 
 
-@pytest.fixture
-def serve(redis_url: str) -> Iterator[Serve]:
-    """Starts web servers; gives each setting as ``JOBPUSH_…``."""
+@contextmanager
+def serving(redis_url: str) -> Iterator[Serve]:
+    """Gives what starts web servers; they end behind it."""
     sites: list[Site] = []
 
     def start(
@@ -108,9 +108,18 @@ def serve(redis_url: str) -> Iterator[Serve]:
             sites.append(Site(listener.getsockname()[1], process))
             return sites[-1]
 
-    yield start
-    for site in sites:
-        site.kill()
+    try:
+        yield start
+    finally:
+        for site in sites:
+            site.kill()
+
+
+@pytest.fixture
+def serve(redis_url: str) -> Iterator[Serve]:
+    """Starts web servers; gives each setting as ``JOBPUSH_…``."""
+    with serving(redis_url) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""
+gunicorn's threads, guarded from those who send their request slowly, or never to its end.
+
+gunicorn reads a request in one of its few threads, for as long as that takes: four sockets with half a request line
+each would stop a gateway of four threads. So here a thread gets a connection when the head of its request is there,
+as far as the kernel can tell; and what is not read in time is cut off.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn.workers import gthread
+
+from .config import Config
+
+#: Bytes of a head that are looked at; with a longer one it is for gunicorn to say no.
+_LOOKED_AT = 65_536
+#: Bytes a second that a body must come with, beside the time that every one has. Source: Apache's mod_reqtimeout.
+_SLOWEST_BODY = 500
+#: Seconds that a client has to read our last words before what it still sends is refused.
+_LINGER = 2.0
+#: Sockets that linger at once.
+_MAX_LINGERING = 200
+#: What tells gunicorn to let a connection wait without a thread. Before version 24 new ones do so by themselves.
+_WAIT = getattr(gthread, "_DEFER", None)
+
+
+class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
+    """gunicorn's gthread worker, whose threads nobody holds for longer than ``Config.request_timeout``."""
+
+    def init_process(self) -> None:
+        """Begin, in the new process."""
+        self._request_timeout = Config.load({}, {}).request_timeout
+        #: By who reads: the socket that is read, and until when that may take.
+        self._deadlines: dict[object, tuple[socket.socket, float]] = {}
+        #: Sockets on which all is said and whose clients have not hung up, and until when they may; the oldest first.
+        self._lingering: deque[tuple[socket.socket, float]] = deque()
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Load the application, and watch how bodies come."""
+        super().load_wsgi()
+        application = self.wsgi
+
+        def watched(environ: dict[str, Any], start_response: Any) -> Any:
+            environ["wsgi.input"] = _Body(self, environ, self._request_timeout)
+            return application(environ, start_response)
+
+        self.wsgi: Callable[..., Any] = watched
+
+    def handle(self, conn: Any) -> Any:
+        """Serve what has come on a connection, or let it wait for the rest of the head. In a thread."""
+        conn.close = partial(self._close, conn)
+        until = conn.__dict__.setdefault("head_until", time.monotonic() + self._request_timeout)
+        if not self._has_head(conn):
+            return _WAIT if time.monotonic() < until else False
+        del conn.head_until
+        # Within its handshake TLS has the socket under another object, which nobody can reach.
+        taken = conn.sock.dup() if self.cfg.is_ssl else conn.sock
+        self.expect(conn, taken, time.monotonic() + self._request_timeout)
+        try:
+            return super().handle(conn)
+        finally:
+            self.forget(conn)
+            if taken is not conn.sock:
+                taken.close()
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """The head is read: the application may take its time."""
+        self.forget(conn)
+        return super().handle_request(req, conn)
+
+    def notify(self) -> None:
+        """About once a second, in the main thread: cut off who is too slow, which wakes the thread that reads."""
+        now = time.monotonic()
+        for reader, (taken, until) in list(self._deadlines.items()):
+            if until < now and self._deadlines.pop(reader, None) is not None:
+                _shut_down(taken)
+        while self._lingering and (self._lingering[0][1] < now or len(self._lingering) > _MAX_LINGERING):
+            self._lingering.popleft()[0].close()
+        super().notify()
+
+    def expect(self, reader: object, taken: socket.socket, until: float) -> None:
+        """Cut a socket off at a time, if :meth:`forget` does not come before."""
+        self._deadlines[reader] = taken, until
+
+    def forget(self, reader: object) -> None:
+        """All was read."""
+        self._deadlines.pop(reader, None)
+
+    def _close(self, conn: Any, graceful: bool = False) -> None:
+        """
+        Close a connection; what is still under way to us must not make the kernel drop our answer. gunicorn itself
+        waits for that in its main thread, two seconds for each: fifteen such clients, and the worker counts as dead.
+
+        Source: RFC 9112, 9.6.
+        """
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            graceful = False  # the hub has it, or it is broken
+        if graceful:
+            self._lingering.append((conn.sock, time.monotonic() + _LINGER))
+        else:
+            conn.sock.close()
+
+    def _has_head(self, conn: Any) -> bool:
+        """Whether a thread is worth while; yes where that can't be seen."""
+        if _WAIT is None or self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX or _has_read_ahead(conn):
+            return True
+        try:
+            seen = conn.sock.recv(_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        is_whole = b"\r\n\r\n" in seen or len(seen) == _LOOKED_AT or _is_at_end(conn.sock)
+        # What has been seen is not to wake anybody again.
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_whole else len(seen) + 1)
+        return is_whole
+
+
+class _Body:
+    """The body of a request, which has its time from the first read on."""
+
+    def __init__(self, worker: Worker, environ: dict[str, Any], seconds: float) -> None:
+        self._worker = worker
+        self._body = environ["wsgi.input"]
+        self._socket = environ["gunicorn.socket"]
+        length = environ.get("CONTENT_LENGTH") or "0"
+        self._seconds = seconds + (int(length) / _SLOWEST_BODY if length.isdecimal() else 0)
+        self._until: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def read(self, size: int | None = None) -> bytes:
+        """As any file's."""
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        self._worker.expect(self, self._socket, self._until)
+        try:
+            data: bytes = self._body.read(size)
+        finally:
+            self._worker.forget(self)
+        return data
+
+
+def _has_read_ahead(conn: Any) -> bool:
+    """Whether a part of the next request has been read behind the last one."""
+    unreader = getattr(conn.parser, "unreader", None)
+    return unreader is not None and bool(unreader.buf.tell())
+
+
+def _is_at_end(taken: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(taken, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def _shut_down(taken: socket.socket) -> None:
+    try:
+        taken.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it was faster

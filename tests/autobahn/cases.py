@@ -1,0 +1,200 @@
+"""
+The vocabulary of the case list: what a client sends, byte by byte, and all that it then hears.
+
+The sections are those by which WebSocket servers are known to be compared; the cases are written from RFC 6455.
+Where that list has a server echo, ours has other signs: it answers a ping with its payload, ``pusher:ping`` with
+``pusher:pong``, text that is no JSON with an error, and a name that can be no channel's with that name.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import TypeAlias
+
+from tests.gateway.site import KEY
+
+#: Seconds after which a test gives up.
+PATIENCE = 30.0
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+#: Any key does; this one is such that a byte that is not unmasked shows.
+_MASK = b"\x37\xfa\x21\x3d"
+
+#: What a client hears: ``("pong", payload)``, ``("event", name)``, ``("error", code)``, ``("echo", channel)`` or
+#: ``("close", code)``, whose code is ``None`` if the frame has none.
+Heard: TypeAlias = tuple[str, object]
+
+ANSWER: Heard = ("event", "pusher:pong")
+NOT_JSON: Heard = ("error", 4300)
+PROTOCOL_ERROR: Heard = ("close", 1002)
+NOT_UTF8: Heard = ("close", 1007)
+TOO_BIG: Sequence[Heard] = (("error", 4300), ("close", 1009))
+NO_BINARY: Sequence[Heard] = (("error", 4300), ("close", 1003))
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One case.
+
+    Args:
+        id: Its number and what it is about.
+        sends: Each is written by itself.
+        hears: All that comes then. Where no close is among it, the client says goodbye and is answered.
+    """
+
+    id: str
+    sends: Sequence[bytes]
+    hears: Sequence[Heard]
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, size: int | None = None) -> bytes:
+    """A masked frame; ``size`` is what it announces, where that is not what it has."""
+    size = len(payload) if size is None else size
+    first = fin << 7 | rsv << 4 | opcode
+    if size < 126:
+        header = struct.pack("!BB", first, 0x80 | size)
+    elif size < 65_536:
+        header = struct.pack("!BBH", first, 0x80 | 126, size)
+    else:
+        header = struct.pack("!BBQ", first, 0x80 | 127, size)
+    key = (_MASK * (len(payload) // 4 + 1))[: len(payload)]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
+    return header + _MASK + masked.to_bytes(len(payload), "big")
+
+
+def message(size: int | None = None) -> bytes:
+    """The text of a ``pusher:ping``, of so many bytes."""
+    text = b'{"event":"pusher:ping","data":"%b"}'
+    return text % (b"*" * (0 if size is None else size - len(text) + 2))
+
+
+def question(channel: str) -> bytes:
+    """A text that is answered with the name in it."""
+    return json.dumps({"event": "pusher:subscribe", "data": {"channel": channel}}, ensure_ascii=False).encode()
+
+
+def fragments(parts: Sequence[bytes], *, opcode: int = TEXT) -> list[bytes]:
+    """A message in frames of these payloads."""
+    opcodes = [opcode] + [CONTINUATION] * (len(parts) - 1)
+    last = len(parts) - 1
+    return [frame(code, part, fin=i == last) for i, (code, part) in enumerate(zip(opcodes, parts, strict=True))]
+
+
+def pieces(data: bytes, size: int = 1) -> list[bytes]:
+    """Bytes in pieces of a size."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def ping(payload: bytes = b"") -> bytes:
+    return frame(PING, payload)
+
+
+def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
+    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
+
+
+class Peer:
+    """A client that says what a case wants, and notes what it hears."""
+
+    def __init__(self, connection: socket.socket, file: BufferedReader) -> None:
+        self._socket = connection
+        self._file = file
+        self.extensions = self._shake_hands()
+
+    def play(self, case: Case) -> list[Heard]:
+        """Send all of a case; gives all that is heard up to the close."""
+        for data in case.sends:
+            try:
+                self._socket.sendall(data)
+            except (BrokenPipeError, ConnectionResetError):
+                break  # the server has said all that it had to say
+        if not any(kind == "close" for kind, _ in case.hears):
+            self._socket.sendall(close())
+        return list(self._hear())
+
+    def send(self, data: bytes) -> None:
+        """Send any bytes."""
+        self._socket.sendall(data)
+
+    def hear_behind(self, data: bytes) -> Heard:
+        """Send the same over and over, until something comes that is no pong."""
+        while True:
+            self.send(data)
+            heard = self.hear()
+            if heard[0] != "pong":
+                return heard
+
+    def hear(self) -> Heard:
+        """What comes next."""
+        first, size = self._file.read(2)
+        assert first & 0x70 == 0 and first & 0x80, "a server without extensions sends whole frames, no reserved bits"
+        assert size < 128, "a server does not mask"
+        if size > 125:
+            size = int.from_bytes(self._file.read({126: 2, 127: 8}[size]), "big")
+        return _heard(first & 0x0F, self._file.read(size))
+
+    def is_at_end(self) -> bool:
+        """Whether the server closes the connection, with nothing behind what was heard."""
+        return self._file.read() == b""
+
+    def _hear(self) -> Iterator[Heard]:
+        while True:
+            heard = self.hear()
+            yield heard
+            if heard[0] == "close":
+                return
+
+    def _shake_hands(self) -> list[bytes]:
+        status = self._file.readline()
+        assert status.startswith(b"HTTP/1.1 101 "), status
+        headers = list(iter(self._file.readline, b"\r\n"))
+        assert self.hear() == ("event", "pusher:connection_established")
+        return [line for line in headers if line.lower().startswith(b"sec-websocket-extensions")]
+
+
+@contextmanager
+def connected(port: int, *, extensions: str = "") -> Iterator[Peer]:
+    """A connection on which the server's first message has been read."""
+    offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
+    request = (
+        f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        f"{offer}\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request.encode())
+        with connection.makefile("rb") as file:
+            yield Peer(connection, file)
+
+
+def assert_holds(port: int, case: Case) -> None:
+    """Play a case on a connection of its own."""
+    expected = list(case.hears)
+    is_clean = not any(kind == "close" for kind, _ in expected)
+    with connected(port) as peer:
+        assert peer.play(case) == (expected + [("close", 1000)] if is_clean else expected)
+        if is_clean:
+            assert peer.is_at_end()
+
+
+def _heard(opcode: int, payload: bytes) -> Heard:
+    if opcode == PONG:
+        return "pong", payload
+    if opcode == CLOSE:
+        payload[2:].decode()
+        return "close", int.from_bytes(payload[:2], "big") if payload else None
+    assert opcode == TEXT, "the server sends text alone"
+    event = json.loads(payload.decode())
+    if event["event"] == "pusher:error":
+        return "error", event["data"]["code"]
+    if event["event"] == "pusher:subscription_error":
+        return "echo", event["channel"]
+    return "event", event["event"]

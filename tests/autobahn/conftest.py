@@ -1,0 +1,19 @@
+"""One gateway for the whole case list: no case may harm the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobpush.embedded import EmbeddedRedis
+from tests.gateway.conftest import serving
+
+pytest.register_assert_rewrite("tests.autobahn.cases")
+
+
+@pytest.fixture(scope="package")
+def port() -> Iterator[int]:
+    """Where a gateway of one process listens."""
+    with EmbeddedRedis() as redis_server, serving(redis_server.url) as serve:
+        yield serve().port

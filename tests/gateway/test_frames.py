@@ -1,0 +1,54 @@
+"""What a client sends, as messages: the bound holds however they come, and pieces cost no more than their bytes."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from wsproto.frame_protocol import Opcode
+
+from jobpush.gateway.frames import FrameReader, Oversized
+from tests.autobahn.cases import CONTINUATION, TEXT, fragments, frame, message, pieces
+
+LIMIT = 65_536
+
+
+@pytest.mark.parametrize("size", [1, 7, 4_096, 16_384])
+def test_message_as_long_as_may_be_is_read_whatever_pieces_it_comes_in(size: int) -> None:
+    reader = FrameReader(LIMIT)
+
+    heard = [one for piece in pieces(frame(TEXT, message(LIMIT)), size) for one in reader.feed(piece)]
+
+    assert heard == [(Opcode.TEXT, message(LIMIT).decode())]
+    assert reader.is_idle
+
+
+def test_message_that_is_announced_as_too_long_is_not_waited_for() -> None:
+    reader = FrameReader(LIMIT)
+
+    with pytest.raises(Oversized):
+        list(reader.feed(frame(TEXT, size=LIMIT + 1)))
+
+
+def test_fragments_together_are_bounded_as_one_message() -> None:
+    reader = FrameReader(LIMIT)
+    list(reader.feed(frame(TEXT, b"*" * LIMIT, fin=False)))
+
+    with pytest.raises(Oversized):
+        list(reader.feed(frame(CONTINUATION, size=1)))
+
+
+def test_fragments_without_end_keep_no_memory_beyond_their_bytes() -> None:
+    reader = FrameReader(LIMIT)
+    list(reader.feed(frame(TEXT, "ä".encode(), fin=False)))
+    empty = frame(CONTINUATION, fin=False) * 1_000
+    tiny = b"".join(fragments(pieces("äö".encode() * 1_000), opcode=CONTINUATION)[:-1])
+
+    tracemalloc.start()
+    for _ in range(50):
+        list(reader.feed(empty))
+    list(reader.feed(tiny))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size < LIMIT

@@ -1,0 +1,146 @@
+"""Who sends a request or a message slowly, or never to its end, holds neither a thread nor memory for long."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.autobahn.cases import CONTINUATION, TEXT, connected, fragments, frame, message, ping
+
+from .client import TIMEOUT
+from .conftest import Serve, Site
+from .site import KEY
+from .web import request
+
+HEAD = f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: web".encode()
+BODY = (
+    b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 100\r\n\r\nsocket_id=1"
+)
+POST = b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n"
+
+
+@contextmanager
+def sockets(site: Site, number: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), TIMEOUT)) for _ in range(number)]
+
+
+def wait_for_the_end(one: socket.socket) -> bytes:
+    """What a server sends before it hangs up, be it with what it has not read."""
+    data = b""
+    try:
+        while part := one.recv(4096):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
+
+
+@pytest.mark.parametrize("beginning", [b"", b"G", HEAD], ids=["nothing", "one byte", "half a head"])
+def test_sockets_that_say_nothing_more_hold_no_thread(serve: Serve, beginning: bytes) -> None:
+    site = serve(request_timeout=3600)
+    request(site, "GET", "/jobpush/health/live")
+
+    with sockets(site, 50) as slow:
+        for one in slow:
+            one.sendall(beginning)
+        status, _ = request(site, "GET", "/jobpush/health/live")
+
+    assert status == 200
+
+
+def test_head_that_comes_in_pieces_is_served(site: Site) -> None:
+    whole = HEAD + b"socket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    whole += b"Sec-WebSocket-Version: 13\r\n\r\n"
+
+    with sockets(site, 1) as (slow,):
+        slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in whole:
+            slow.sendall(bytes((byte,)))
+        answer = slow.recv(12)
+
+    assert answer == b"HTTP/1.1 101"
+
+
+@pytest.mark.parametrize("beginning", [b"", HEAD, BODY, POST + HEAD], ids=["nothing", "head", "body", "second head"])
+def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> None:
+    site = serve("--keep-alive", "1", request_timeout=1)
+
+    with sockets(site, 5) as slow:
+        for one in slow:
+            one.sendall(beginning)
+        for one in slow:
+            wait_for_the_end(one)
+
+    assert request(site, "GET", "/jobpush/health/live")[0] == 200
+
+
+def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serve) -> None:
+    """gunicorn itself waits two seconds for each of them, in the thread that accepts and says that it lives."""
+    site = serve("--timeout", "3")
+    other = site.connect()
+    other.receive()
+
+    with sockets(site, 20) as finished:
+        for one in finished:
+            one.sendall(b"GET /jobpush/health/live HTTP/1.0\r\n\r\n")
+        for one in finished:
+            assert wait_for_the_end(one).startswith(b"HTTP/1.0 200")
+        late = site.connect()
+        late.receive()
+        late.send("pusher:ping")
+        other.send("pusher:ping")
+
+    assert [late.receive()["event"], other.receive()["event"]] == ["pusher:pong"] * 2
+
+
+def test_head_is_cut_off_though_a_byte_comes_now_and_then(serve: Serve) -> None:
+    site = serve(request_timeout=1)
+
+    with sockets(site, 1) as (slow,):
+        slow.sendall(HEAD)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(1_000):
+                slow.sendall(b"x")
+                time.sleep(0.02)  # this is what a slow sender does
+
+
+@pytest.mark.parametrize("beginning", [frame(TEXT, b'{"ev', size=100), frame(TEXT, b'{"ev', fin=False)])
+def test_message_without_an_end_closes_its_connection(serve: Serve, beginning: bytes) -> None:
+    site = serve(message_timeout=1)
+
+    with connected(site.port) as peer:
+        peer.send(beginning)
+        heard = peer.hear()
+
+    assert heard == ("close", 1008)
+
+
+def test_message_without_an_end_is_closed_though_its_client_lives(serve: Serve) -> None:
+    """Fragments and pings keep coming, and none of them is the last."""
+    site = serve(message_timeout=1)
+
+    with connected(site.port) as peer:
+        peer.send(fragments([b"{", b"}"])[0])
+        heard = peer.hear_behind(ping(b"?") + frame(CONTINUATION, b" ", fin=False))
+
+    assert heard == ("close", 1008)
+
+
+def test_messages_that_follow_each_other_closely_are_not_taken_for_one(serve: Serve) -> None:
+    """The last byte of each comes with the first one of the next."""
+    site = serve(message_timeout=1)
+    whole = frame(TEXT, message())
+
+    with connected(site.port) as peer:
+        peer.send(whole[:1])
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            peer.send(whole[1:] + whole[:1])
+            assert peer.hear() == ("event", "pusher:pong")
+            time.sleep(0.05)  # the client has its own pace
