@@ -94,6 +94,11 @@ class Client:
         """Send any text."""
         self.socket.sendall(self._connection.send(TextMessage(data=text)))
 
+    def send_all(self, messages: Iterable[tuple[str, object]]) -> None:
+        """Send many short messages, events with their data, in one go; masked with zeros, for it is quick."""
+        texts = (json.dumps({"event": event, "data": data}).encode() for event, data in messages)
+        self.socket.sendall(b"".join(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text for text in texts))
+
     def send_fragment(self, text: str, *, is_last: bool) -> None:
         """Send a part of a message as a frame of its own."""
         self.socket.sendall(self._connection.send(TextMessage(data=text, message_finished=is_last)))
