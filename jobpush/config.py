@@ -68,6 +68,9 @@ class Config:
     activity_timeout: int = 120
     #: Seconds that the answer to a ping may take. Pusher's value.
     pong_timeout: float = 30.0
+    #: Seconds after which a connection without a channel and a user is closed if it says nothing but pings; 0: never.
+    #: Pusher's value.
+    idle_timeout: int = 86_400
     #: Seconds within which a connection must sign in or join an authorised channel; 0: any time. Pusher's is 30.
     signin_timeout: float = 0.0
     #: Channels of one connection; each costs memory here and in Redis.
@@ -102,6 +105,8 @@ class Config:
     # -- gateway -------------------------------------------------------------------------------------
     #: Origins that may connect beside the host's own, comma-separated; ``*`` is any.
     allowed_origins: tuple[str, ...] = ()
+    #: Whether WebSockets without TLS, here or at the proxy, are told to come back with it. Off, as with Pusher.
+    tls_only: bool = False
     #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
     outbox_size: int = 1_048_576
     #: Seconds after which a gateway that was killed is no longer counted. Refreshed three times as often.

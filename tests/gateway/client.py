@@ -39,6 +39,7 @@ class Client:
         user: str | None = None,
         key: str = KEY,
         origin: str | None = None,
+        forwarded_proto: str | None = None,
         path: str | None = None,
         receive_buffer: int | None = None,
         offers_deflate: bool = False,
@@ -49,6 +50,8 @@ class Client:
         headers = [(b"Cookie", f"user={user}".encode())] if user else []
         if origin:
             headers.append((b"Origin", origin.encode()))
+        if forwarded_proto:
+            headers.append((b"X-Forwarded-Proto", forwarded_proto.encode()))
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
