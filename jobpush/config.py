@@ -77,6 +77,8 @@ class Config:
     max_channels: int = 1_000
     #: Bytes of the user_info of one user. Pusher's value.
     max_user_info: int = 1_024
+    #: Users in one presence channel; 0: any number. Pusher's value.
+    max_members: int = 100
     #: Users whom one connection may watch. Pusher's value.
     max_watchlist: int = 100
     #: Bytes of one message of a client: a full watchlist, or twice-encoded client data, has room.

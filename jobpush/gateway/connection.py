@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
+from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
 from .outbox import Outbox
@@ -243,9 +244,11 @@ class Connection(ABC):
         if self._actions is None:
             self._go_on_reading()
 
-    def refused(self, channel: str, message: str) -> None:
+    def refused(
+        self, channel: str, message: str, *, error: type[SubscriptionRefused] = SubscriptionUnauthorized
+    ) -> None:
         """The join that is under way has failed."""
-        self.perform(self.protocol.refused(channel, message))
+        self.perform(self.protocol.refused(channel, message, error=error))
         self.go_on()
 
     def _go_on_reading(self) -> None:

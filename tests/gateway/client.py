@@ -61,6 +61,7 @@ class Client:
             self.socket = tls.wrap_socket(self.socket)
         self._connection = WSConnection(ConnectionType.CLIENT)
         self._text = ""
+        self._socket_id: str | None = None
         self.close_code: int | None = None
         self.extensions: list[Any] = []
         target = path or f"/app/{key}?{urlencode({k: v for k, v in query.items() if v})}"
@@ -73,6 +74,13 @@ class Client:
         self.pongs: list[bytes] = []
         while not self._is_open:
             self._pump()
+
+    @property
+    def socket_id(self) -> str:
+        """As it was told first."""
+        if self._socket_id is None:
+            self._socket_id = data_of(self.receive())["socket_id"]
+        return self._socket_id
 
     def receive(self) -> dict[str, Any]:
         """The next message; an ``EOFError`` once the connection is closed."""
