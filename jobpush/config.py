@@ -76,6 +76,9 @@ class Config:
     activity_timeout: int = 120
     #: Seconds that the answer to a ping may take. Pusher's value.
     pong_timeout: float = 30.0
+    #: Seconds after which a connection without a channel and a user is closed if it says nothing but pings; 0: never.
+    #: Pusher's value.
+    idle_timeout: int = 86_400
     #: Seconds within which a connection must sign in or join an authorised channel; 0: any time, for stock clients may
     #: use public channels only. Pusher's is 30.
     signin_timeout: float = 0.0
@@ -83,6 +86,8 @@ class Config:
     max_channels: int = 1_000
     #: Bytes of the user_info of one user. Pusher's value.
     max_user_info: int = 1_024
+    #: Users in one presence channel; 0: any number. Pusher's value.
+    max_members: int = 100
     #: Users whom one connection may watch. Pusher's value.
     max_watchlist: int = 100
     #: Bytes of one message of a client: a full watchlist, or twice-encoded client data, has room.
@@ -126,6 +131,8 @@ class Config:
     #: Proxies that say by ``X-Forwarded-For`` who their client is, comma-separated: addresses, networks, or ``unix``.
     #: Nobody is believed by default; then loopback and private addresses, which a proxy has, are not limited.
     trusted_proxies: tuple[str, ...] = ()
+    #: Whether WebSockets without TLS, here or at the proxy, are told to come back with it. Off, as with Pusher.
+    tls_only: bool = False
     #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
     outbox_size: int = 1_048_576
     #: Seconds after which a gateway that was killed is no longer counted. Refreshed three times as often.

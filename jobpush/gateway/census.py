@@ -10,7 +10,7 @@ from ..channels import Topic
 from ..config import Config
 from ..protocol.actions import Member
 from ..store.command_link import CommandLink, LinkLost
-from ..store.presence import NO_LEASE, Presence
+from ..store.presence import FULL, NO_LEASE, Presence
 from ..store.scripts import Call
 from .lease import Lease
 from .loop import Loop
@@ -30,7 +30,7 @@ class Count:
         member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
     """
 
-    __slots__ = ("has_been_told", "member", "number", "topic")
+    __slots__ = ("has_been_told", "is_refused", "member", "number", "topic")
 
     def __init__(self, topic: Topic, member: Member | None) -> None:
         self.topic = topic
@@ -38,6 +38,8 @@ class Count:
         self.number = 0
         #: Whether Redis has been told that there are any.
         self.has_been_told = False
+        #: Whether its channel had no place for the member.
+        self.is_refused = False
 
     @property
     def key(self) -> tuple[Topic, str | None]:
@@ -51,7 +53,8 @@ class Count:
         channel = self.topic.partition(":")[2]
         if not number:
             return presence.leave(channel, self.member.user_id)
-        return presence.join(channel, self.member.user_id, self.member.user_info, is_quiet=is_quiet)
+        user_id, user_info = self.member.user_id, self.member.user_info
+        return presence.join(channel, user_id, user_info, is_quiet=is_quiet, is_new=not self.has_been_told)
 
 
 class Census:
@@ -97,6 +100,10 @@ class Census:
             else:
                 self._vacant[count] = self._loop.now + self._config.grace
 
+    def is_refused(self, connection: Connection, topic: Topic) -> bool:
+        """Whether a connection's user is no member, since there was no place for one more."""
+        return any(count.is_refused for count in connection.counts if count.topic == topic)
+
     def dismiss(self, connection: Connection) -> None:
         """A connection is to be closed and not to come back; that is told at once."""
         counts, connection.counts = connection.counts, ()
@@ -117,8 +124,9 @@ class Census:
         presence = self._lease.presence
         for count, is_quiet in changed.items():
             number = count.number or int(count in self._vacant)  # during the grace nobody has gone
+            call = count.call(presence, number, is_quiet=is_quiet)
             count.has_been_told = number > 0
-            self._link.run(count.call(presence, number, is_quiet=is_quiet), partial(self._told, presence, count))
+            self._link.run(call, partial(self._told, presence, count))
             if not number:
                 self._counts.pop(count.key, None)
 
@@ -156,7 +164,10 @@ class Census:
             logger.warning("Redis refused a count: %s", reply)
             return
         result, wait = reply if isinstance(reply, list) else (reply, 0)
-        if result == NO_LEASE:
+        count.is_refused = result == FULL
+        if count.is_refused:
+            count.has_been_told = False
+        elif result == NO_LEASE:
             self._lease.doubt(presence)
         elif wait:
             # Another count may have taken its place until then.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
+from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
 from .outbox import Outbox
@@ -131,8 +132,11 @@ class Connection(ABC):
             self.hub.flush_later(self)
         return outbox
 
+    def _is_beyond_bound(self, outbox: Outbox) -> bool:
+        return outbox.size > self.hub.config.outbox_size + outbox.allowance
+
     def _ensure_within_bound(self, outbox: Outbox) -> None:
-        if outbox.size > self.hub.config.outbox_size + outbox.allowance and not self.is_closing:
+        if self._is_beyond_bound(outbox) and not self.is_closing:
             self.hub.close_later(self, *SLOW_READER)
 
     def give_up(self, code: int, reason: str) -> None:
@@ -158,6 +162,8 @@ class Connection(ABC):
             self._watch(self._events & ~select.EPOLLOUT)
             if self.is_closing:
                 self._said_goodbye()
+            if self._actions is None:
+                self._go_on_reading()
         else:
             self._watch(self._events | select.EPOLLOUT)
 
@@ -180,6 +186,11 @@ class Connection(ABC):
             self.hub.lose(self)
         if events & select.EPOLLOUT:
             self.flush()
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether the client is not to be heard: a join is under way, or it does not read what it has asked for."""
+        return self._actions is not None or (self._outbox is not None and self._is_beyond_bound(self._outbox))
 
     def on_failure(self, exc: Exception) -> None:
         """An error of ours ends this connection, and no other."""
@@ -238,13 +249,15 @@ class Connection(ABC):
         if self._actions is None:
             self._go_on_reading()
 
-    def refused(self, channel: str, message: str) -> None:
+    def refused(
+        self, channel: str, message: str, *, error: type[SubscriptionRefused] = SubscriptionUnauthorized
+    ) -> None:
         """The join that is under way has failed."""
-        self.perform(self.protocol.refused(channel, message))
+        self.perform(self.protocol.refused(channel, message, error=error))
         self.go_on()
 
     def _go_on_reading(self) -> None:
-        """Read what has come during a join."""
+        """Read what has come while the client had to wait."""
         self._watch(self._events | select.EPOLLIN)
 
     def _leave_all(self) -> None:

@@ -85,7 +85,9 @@ class EventStreamConnection(Connection):
         self.hub.expect_end(self)
 
     def tick(self, now: float) -> None:
-        """A comment now and then keeps proxies from cutting the stream; a browser can't answer a ping."""
+        """A comment now and then keeps proxies from cutting the stream, for a browser can't answer a ping."""
+        self.protocol.touch(now)
+        super().tick(now)
         if now - self._beat_at >= self.hub.config.stream_heartbeat and not self.is_closing:
             self._beat_at = now
             self._waiting().put(b":\n\n")

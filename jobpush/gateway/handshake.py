@@ -12,7 +12,7 @@ from flask_sock import Sock
 
 from ..config import Config
 from ..protocol.actions import Action
-from ..protocol.codes import NotAuthorized, PusherError
+from ..protocol.codes import NotAuthorized, PusherError, TlsRequired
 from ..protocol.handshake import check_app, check_version, new_socket_id
 from ..protocol.server import ServerProtocol, answer
 from .extension import GatewayState, current_gateway
@@ -73,6 +73,7 @@ def _opening(
     try:
         if place.refusal is not None:
             raise place.refusal
+        ensure_tls(state.config)
         check_app(state.settings, key)
         check_version(request.args)
         ensure_allowed_origin(state.config)
@@ -85,6 +86,20 @@ def _opening(
         announce_user=request.args.get("client") == OWN_CLIENT,
         since=request.args.get("since"),
     )
+
+
+def ensure_tls(config: Config) -> None:
+    """
+    Let the present request pass if it came with TLS, or nobody asks for that.
+
+    A proxy's word is enough: who lies about it harms nobody else.
+
+    Raises:
+        TlsRequired: Otherwise.
+    """
+    is_secure = request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+    if config.tls_only and not is_secure:
+        raise TlsRequired
 
 
 def ensure_allowed_origin(config: Config) -> None:

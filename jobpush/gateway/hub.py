@@ -106,7 +106,9 @@ class Hub:
         self._rosters = Rosters(self.loop, self._link, self._lease, self._topics)
         self.watchlists = Watchlists(self.loop, self._link, self._lease, self._topics)
         self._lost_tasks = LostTasks(self.loop, self._link, config)
-        self.joins = Joins(self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters)
+        self.joins = Joins(
+            self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters, config
+        )
         #: By descriptor, in slices for the tick.
         self._connections: list[dict[int, Connection]] = [{} for _ in range(_SLICES)]
         self._slice = 0

@@ -14,8 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..channels import PRIVATE_TASK, Topic, is_cache, topic_for
+from ..config import Config
 from ..protocol import messages
 from ..protocol.actions import Join
+from ..protocol.codes import SubscriptionLimitReached
 from ..store.command_link import CommandLink, LinkLost
 from ..store.commands import NEVER, HubCommands
 from ..store.message import read_message
@@ -49,6 +51,7 @@ class Joins:
         lease: Lease,
         census: Census,
         rosters: Rosters,
+        config: Config,
     ) -> None:
         self._loop = loop
         self._link = link
@@ -57,6 +60,7 @@ class Joins:
         self._lease = lease
         self._census = census
         self._rosters = rosters
+        self._config = config
         #: Connections that wait to learn whose task it is, while the link is away.
         self._unowned: list[tuple[Connection, Join]] = []
         self._ready: list[CatchUp] = []
@@ -91,12 +95,14 @@ class Joins:
     def leave(self, connection: Connection, name: str) -> None:
         """A connection no longer hears a channel, by its own wish."""
         channel = next((one for one in connection.channels if one.name == name), None)
-        if channel is None:
-            return
+        if channel is not None:
+            self._leave(connection, channel)
+
+    def _leave(self, connection: Connection, channel: Channel) -> None:
         connection.channels = tuple(one for one in connection.channels if one is not channel)
         self._discard(connection, channel)
         user = connection.protocol.user
-        topic = occupancy_topic(name)
+        topic = occupancy_topic(channel.name)
         still_counts = any(occupancy_topic(one.name) == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
             self._census.leave(connection, topic)
@@ -182,6 +188,9 @@ class Joins:
         self._answers.append((catch_up, attempt, reply))
 
     def _finish(self, catch_up: CatchUp, position: bytes, resumed: int, payloads: list[bytes]) -> None:
+        self._refuse_excess(catch_up)
+        if not catch_up.connections:
+            return
         self._admit(catch_up)
         catch_up.has_caught_up(position)  # not before this: what is live must not overtake the history
         channel = catch_up.channel
@@ -195,6 +204,16 @@ class Joins:
                 connection.on_failure(exc)
         if is_cache(channel.name) and not history.has_cached:
             self._report_cache_miss(catch_up)
+
+    def _refuse_excess(self, catch_up: CatchUp) -> None:
+        """Send away those for whom a presence channel had no place; Redis has told it before it tells the history."""
+        channel = catch_up.channel
+        topic = occupancy_topic(channel.name)
+        for connection, join in list(catch_up.connections.items()):
+            if join and join.member and self._census.is_refused(connection, topic):
+                self._leave(connection, channel)
+                message = f"A presence channel may have {self._config.max_members} members"
+                connection.refused(channel.name, message, error=SubscriptionLimitReached)
 
     def _admit(self, catch_up: CatchUp) -> None:
         """Who joins is a member, even if Redis could not be told yet."""

@@ -31,7 +31,7 @@ class WebSocketConnection(Connection):
     def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
         super().__init__(hub, fd, protocol, on_gone)
         self._reader: FrameReader | None = None
-        #: Frames that were received behind the one that began a join.
+        #: Frames that were received behind the one after which the client has to wait.
         self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
         #: Whether what comes in can't be understood any more.
         self._is_deaf = False
@@ -111,8 +111,8 @@ class WebSocketConnection(Connection):
             self.hub.lose(self)
 
     def _read(self) -> None:
-        if self._actions is not None:
-            self._watch(self._events & ~select.EPOLLIN)  # until the join has ended
+        if self._must_wait:
+            self._watch(self._events & ~select.EPOLLIN)
             return
         data = self._receive()
         if not data:
@@ -127,17 +127,17 @@ class WebSocketConnection(Connection):
             self._reader.since = self.hub.loop.now  # it was not the client that let it wait
         if self._inbox is not None:
             self._take_frames()
-        if self._actions is None:
+        if not self._must_wait:
             super()._go_on_reading()
 
     def _take_frames(self) -> None:
-        """Act on what was received, until a join is under way."""
+        """Act on what was received, until the client has to wait."""
         try:
             for opcode, payload in self._inbox or ():
                 if self._reader is not None and self._reader.is_between_messages:
                     self._reader.since = self.hub.loop.now
                 self._take(opcode, payload)
-                if self._actions is not None:
+                if self._must_wait:
                     return
         except ParseFailed as exc:
             self._is_deaf = True

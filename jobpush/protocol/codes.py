@@ -8,6 +8,10 @@ pusher-js ``protocol.ts`` and ``connection_manager.ts``:
 - 4100 to 4199: come back after a second
 - 4200 to 4299: come back at once, all in the same instant: spread these closes
 - 4300 to 4399: told in a ``pusher:error``, the connection stays. Never a close code: pusher-js would not come back
+
+Of the documented ones three are missing: 4003 (application disabled), for here there is one application and it is on;
+4004 (over the quota of connections), for who got it would stay away when there is room again; 4005 (path not found),
+for another path belongs to the site in which the gateway lives.
 """
 
 from __future__ import annotations
@@ -60,6 +64,13 @@ class PusherError(ProtocolError):
 
 
 # -- 4000 to 4099: not again ---------------------------------------------------------------------------
+
+
+class TlsRequired(PusherError):
+    """The client came without TLS. Not quite of its band: pusher-js comes back at once, with ``wss``."""
+
+    number = 4000
+    sentence = "Only connections with TLS are accepted: come back with wss://"
 
 
 class UnknownApp(PusherError):
@@ -132,6 +143,13 @@ class PongMissing(PusherError):
 
     number = 4201
     sentence = "Pong reply not received: ping was sent to the client, but no reply was received"
+
+
+class Inactive(PusherError):
+    """The client has heard nothing and said nothing but that it is there, for a long time."""
+
+    number = 4202
+    sentence = "Closed after inactivity"
 
 
 # -- 4300 to 4399: the connection stays ----------------------------------------------------------------

@@ -19,6 +19,7 @@ from .actions import Action, Close, Join, Leave, Send, SignIn, UserData
 from .codes import (
     BinaryMessage,
     ClientEventRejected,
+    Inactive,
     InvalidMessage,
     MessageTooBig,
     NotAuthorized,
@@ -64,6 +65,7 @@ class ServerProtocol:
 
     # There is one for each of many thousands of idle connections: no __dict__, and what may stay empty is None.
     __slots__ = (
+        "_active_at",
         "_client_event_count",
         "_heard_at",
         "_is_closed",
@@ -84,6 +86,7 @@ class ServerProtocol:
         #: Who the connection is signed in as.
         self.user: UserData | None = None
         self._subscriptions = Subscriptions()
+        self._active_at = 0.0
         self._heard_at = 0.0
         self._pinged_at: float | None = None
         self._signin_until: float | None = None
@@ -117,7 +120,7 @@ class ServerProtocol:
             since: Stream id of the last event that it has of that channel; what is no stream id is an error that
                 the client is told of, and nothing else.
         """
-        self._heard_at = now
+        self._active_at = self._heard_at = now
         timeout = self._settings.signin_timeout
         self._signin_until = now + timeout if timeout else None
         established = messages.connection_established(self.socket_id, self._settings.activity_timeout)
@@ -174,6 +177,8 @@ class ServerProtocol:
             return [] if now - self._pinged_at < self._settings.pong_timeout else self._answer(PongMissing())
         if self._is_closed or now - self._heard_at < self._settings.activity_timeout:
             return []
+        if self._is_inactive(now):
+            return self._answer(Inactive())
         self._pinged_at = now
         return [_PING]
 
@@ -221,9 +226,11 @@ class ServerProtocol:
         message = read_message(text)
         match message.event:
             case "pusher:ping":
-                return [_PONG]
+                return self._answer(Inactive()) if self._is_inactive(now) else [_PONG]
             case "pusher:pong":
                 return []
+        self._active_at = now
+        match message.event:
             case "pusher:subscribe":
                 return self._subscribe(message.data)
             case "pusher:unsubscribe":
@@ -282,6 +289,15 @@ class ServerProtocol:
         ]
 
     # -- shared --------------------------------------------------------------------------------------
+
+    def _is_inactive(self, now: float) -> bool:
+        """
+        Whether nobody would miss the connection. Source: Pusher Channels protocol, 4202; who only listens is not meant,
+        for a stock client would miss what is said while it comes back.
+        """
+        limit = self._settings.idle_timeout
+        is_used = self.user is not None or len(self._subscriptions) > 0
+        return 0 < limit <= now - self._active_at and not is_used
 
     def _answer(self, error: PusherError | SubscriptionRefused) -> list[Action]:
         if self._is_closed:

@@ -15,6 +15,7 @@ class ProtocolSettings:
     secrets: tuple[str, ...] = field(repr=False)
     activity_timeout: int
     pong_timeout: float
+    idle_timeout: int
     signin_timeout: float
     max_channels: int
     max_user_info: int

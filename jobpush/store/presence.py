@@ -30,6 +30,8 @@ from .scripts import Call, Command, Script, load
 #: Reply of :meth:`Presence.join`, and first part of that of :meth:`Presence.occupy`: nothing was done, for the lease
 #: of the gateway has ended.
 NO_LEASE = -1
+#: Reply of :meth:`Presence.join`: the channel has as many members as it may.
+FULL = -2
 
 #: Claims of a dead gateway that one :meth:`Presence.reap` finds: a few milliseconds of Redis's time to take back.
 _CLAIMS_AT_ONCE = 200
@@ -134,7 +136,16 @@ class Presence:
 
     # -- members -------------------------------------------------------------------------------------
 
-    def join(self, channel: str, user_id: str, user_info: str, *, socket_id: str = "-", is_quiet: bool = False) -> Call:
+    def join(
+        self,
+        channel: str,
+        user_id: str,
+        user_info: str,
+        *,
+        socket_id: str = "-",
+        is_quiet: bool = False,
+        is_new: bool = False,
+    ) -> Call:
         """
         Say that a user is a member of a presence channel; once for all his connections here, or more often.
 
@@ -144,13 +155,17 @@ class Presence:
             user_info: JSON text as :func:`jobpush.events.encode` writes it; of the first connection, it stays.
             socket_id: The connection that is not to hear of it, since it gets the roster.
             is_quiet: As in :meth:`occupy`.
+            is_new: Whether ``Config.max_members`` counts; not for who was let in before.
 
         Returns:
-            A call that gives 1 if he is new to the channel, 0 if not, :data:`NO_LEASE` if the lease has ended.
+            A call that gives 1 if he is new to the channel, 0 if not, :data:`NO_LEASE` if the lease has ended,
+            :data:`FULL` if there is no place.
         """
         topic = occupancy_topic(channel)
         names = (*self._member_keys(self.gateway_id, topic), self._keys.gateways)
-        arguments = (self.gateway_id, topic, channel, _inside_json(user_id), user_info, int(is_quiet), socket_id)
+        limit = self._config.max_members if is_new else 0
+        told = (int(is_quiet), socket_id)
+        arguments = (self.gateway_id, topic, channel, _inside_json(user_id), user_info, *told, limit)
         return Call(_script("join"), names, arguments)
 
     def leave(self, channel: str, user_id: str) -> Call:

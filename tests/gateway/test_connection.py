@@ -6,6 +6,7 @@ import pytest
 from wsproto.events import BytesMessage, Ping
 
 from jobpush.store import Store
+from jobpush.store.directory import RedisDirectory
 
 from .client import Client, data_of, events_of
 from .conftest import Serve, Site
@@ -173,6 +174,40 @@ def test_own_and_listed_origins_may_connect(site: Site, serve: Serve) -> None:
     assert_established(anybody.connect(origin="http://evil.example"))
     assert_established(listed.connect(origin=f"http://127.0.0.1:{listed.port}"))
     assert listed.connect(origin="http://evil.example").wait_for_close() == 4009
+
+
+def test_gateway_that_wants_tls_sends_others_to_it(serve: Serve) -> None:
+    site = serve(tls_only=True)
+
+    assert_established(site.connect(headers={"X-Forwarded-Proto": "https"}))
+    client = site.connect(headers={"X-Forwarded-Proto": "http"})
+    assert client.receive()["data"]["code"] == 4000
+    assert client.wait_for_close() == 4000
+
+
+def test_client_that_does_not_answer_a_ping_is_closed(serve: Serve) -> None:
+    site = serve(activity_timeout=1, pong_timeout=1)
+    client = site.connect()
+
+    client.receive_until(lambda message: message["event"] == "pusher:ping")
+
+    assert client.receive()["data"]["code"] == 4201
+    assert client.wait_for_close() == 4201
+
+
+def test_half_open_socket_is_found_and_counts_no_more(serve: Serve, store: Store) -> None:
+    """Its other end neither reads nor answers nor ends, as that of a laptop that was closed."""
+    site = serve(activity_timeout=1, pong_timeout=1, grace=0)
+    client = site.connect()
+    client.subscribe("news")
+    assert store.trigger(["news"], "item", {}).connections == 1
+
+    witness = site.connect()
+    while RedisDirectory(store).channels():
+        assert witness.receive()["event"] != "pusher:error"  # it answers its pings, and is there to the end
+        witness.send("pusher:pong")
+
+    assert client.socket.recv(65_536).endswith(b"no reply was received"), "it was told, and then closed"
 
 
 def test_bad_signature_is_refused_on_its_channel(site: Site) -> None:

@@ -66,16 +66,20 @@ class Webhooks:
 def connect(site: Site) -> tuple[Client, str]:
     """A stock client's connection, and its socket id."""
     client = site.connect()
-    return client, data_of(client.receive())["socket_id"]
+    return client, client.socket_id
 
 
 def join(site: Site, user: str, channel: str = ROOM, **user_info: str) -> tuple[Client, dict[str, Any]]:
     """A connection that has joined a presence channel as a user; with the members that it was told."""
-    client, socket_id = connect(site)
+    client = site.connect()
+    return client, data_of(ask_to_join(client, user, channel, **user_info))["presence"]
+
+
+def ask_to_join(client: Client, user: str, channel: str = ROOM, **user_info: str) -> dict[str, Any]:
+    """The answer to a connection that wants to join a presence channel as a user."""
     channel_data = json.dumps({"user_id": user, "user_info": user_info})
-    auth = channel_auth(KEY, SECRET, socket_id, channel, channel_data)
-    answer = client.subscribe(channel, auth=auth, channel_data=channel_data)[-1]
-    return client, data_of(answer)["presence"]
+    auth = channel_auth(KEY, SECRET, client.socket_id, channel, channel_data)
+    return client.subscribe(channel, auth=auth, channel_data=channel_data)[-1]
 
 
 def sign_in(site: Site, user: str, watchlist: list[str] | None = None) -> Client:
@@ -180,6 +184,27 @@ def test_going_from_page_to_page_makes_no_sound(serve: Serve, webhooks: Webhooks
         ("member_added", "last"),
         ("member_removed", "last"),
     ]
+
+
+def test_full_channel_lets_in_who_is_there_already_and_nobody_else(serve: Serve) -> None:
+    here, there = (serve(grace=GRACE, max_members=2) for _ in range(2))
+    (ada, _), (bob, _) = join(here, "ada"), join(there, "bob")
+    assert next_news(ada) == (ADDED, "bob")
+    join(there, "ada")  # another tab
+
+    tabs = [connect(where)[0] for where in (here, here, there)]
+    refused = [ask_to_join(tab, "carol") for tab in tabs]
+
+    assert [answer["event"] for answer in refused] == ["pusher:subscription_error"] * 3
+    assert refused[0]["data"] == {
+        "type": "LimitReached",
+        "status": 429,
+        "error": "A presence channel may have 2 members",
+    }
+    bob.send("pusher:unsubscribe", {"channel": ROOM})
+    assert next_news(ada) == (REMOVED, "bob")
+    assert data_of(ask_to_join(tabs[0], "carol"))["presence"]["ids"] == ["ada", "carol"]
+    assert next_news(ada) == (ADDED, "carol")
 
 
 def test_lost_socket_leaves_after_the_grace(site: Site) -> None:

@@ -220,6 +220,16 @@ def test_quiet_event_stream_gets_comments(serve: Serve) -> None:
         assert next(line for line in lines if line.startswith(b":")) == b":\n"
 
 
+def test_event_stream_that_nobody_is_authorized_for_ends_as_a_websocket_does(serve: Serve) -> None:
+    site = serve(signin_timeout=1)
+
+    with event_stream(site, "/jobpush/events?channels=news") as stream:
+        messages = [message for _, message in stream]
+
+    assert messages[-1]["event"] == "pusher:error"
+    assert messages[-1]["data"]["code"] == 4009
+
+
 def test_event_stream_of_a_foreign_page_is_refused(site: Site) -> None:
     status, _ = request(site, "GET", "/jobpush/events", user="42", headers={"Origin": "http://evil.example"})
 

@@ -91,11 +91,13 @@ def test_an_unknown_key_is_refused(key) -> None:
 @pytest.mark.parametrize(
     ("error", "close_code"),
     [
+        (codes.TlsRequired, 4000),
         (codes.UnknownApp, 4001),
         (codes.NotAuthorized, 4009),
         (codes.OverCapacity, 4100),
         (codes.Reconnect, 4200),
         (codes.PongMissing, 4201),
+        (codes.Inactive, 4202),
         (codes.InvalidMessage, None),
         (codes.ClientEventRejected, None),
         (codes.WatchlistTooLong, None),
@@ -146,6 +148,36 @@ def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> N
 
     assert shell.pass_time(119) == []
     assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
+    assert shell.close is None
+
+
+@pytest.mark.parametrize("is_pinging", [True, False])
+def test_who_does_nothing_for_a_day_is_closed(shell, is_pinging) -> None:
+    shell.subscribe("news")
+    shell.send("pusher:unsubscribe", {"channel": "news"})
+    for _ in range(24 * 60):
+        assert shell.close is None
+        shell.pass_time(60)
+        shell.send("pusher:ping" if is_pinging else "pusher:pong", {})
+    shell.pass_time(120)
+
+    assert shell.close == Close(4202, codes.Inactive.sentence)
+
+
+@pytest.mark.parametrize("use", ["a channel", "a user", "a message now and then", "no limit"])
+def test_who_does_something_stays_for_as_long_as_it_likes(make_shell, use) -> None:
+    shell = make_shell(idle_timeout=0 if use == "no limit" else 86_400).open()
+    if use == "a channel":
+        shell.subscribe("news")
+    elif use == "a user":
+        shell.sign_in({"id": "42"})
+
+    for hour in range(72):
+        shell.pass_time(3600)
+        shell.send("pusher:ping", {})
+        if use == "a message now and then" and hour % 23 == 0:
+            shell.send("pusher:unsubscribe", {"channel": "news"})
+
     assert shell.close is None
 
 

@@ -1,0 +1,78 @@
+"""Clients that ask for more than is good for the others: they wait, are refused, and nothing of them is left."""
+
+from __future__ import annotations
+
+import threading
+
+from jobpush.store import Store
+from jobpush.store.directory import RedisDirectory
+
+from .client import Client, events_of
+from .conftest import Serve, Site
+from .test_slow_readers import RECEIVE_BUFFER
+
+
+def test_who_does_not_read_the_answers_is_not_heard_any_more(serve: Serve, store: Store) -> None:
+    site = serve(outbox_size=10_000)
+    greedy, other = site.connect(receive_buffer=RECEIVE_BUFFER), site.connect()
+    greedy.receive()
+    asking = threading.Thread(target=ask_and_join, args=(greedy, 20_000, "greedy"))
+    asking.start()
+
+    ping(other, times=500)  # each answer is at least one turn of the hub, in which it would read on
+
+    assert store.trigger(["greedy"], "hello", {}).connections == 0
+    answers = greedy.receive_until(lambda message: message.get("channel") == "greedy")
+    asking.join()
+    assert events_of(answers) == ["pusher:pong"] * 20_000 + ["pusher_internal:subscription_succeeded"]
+    assert store.trigger(["greedy"], "hello", {}).connections == 1
+
+
+def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serve, store: Store) -> None:
+    site = serve(grace=0)
+    greedy, other = site.connect(), site.connect()
+    greedy.receive()
+    asking = threading.Thread(target=subscribe, args=(greedy, 10_000))
+    asking.start()
+
+    ping(other, times=100)
+    answers = [greedy.receive() for _ in range(10_000)]
+    asking.join()
+
+    joined = [message for message in answers if message["event"] == "pusher_internal:subscription_succeeded"]
+    refused = [message["data"] for message in answers if message["event"] == "pusher:subscription_error"]
+    assert [message["channel"] for message in joined] == [f"channel-{number}" for number in range(1_000)]
+    assert len(refused) == 9_000
+    assert {(data["type"], data["status"], data["error"]) for data in refused} == {
+        ("LimitReached", 429, "A connection may have 1000 channels")
+    }
+    assert len(RedisDirectory(store).channels()) == 1_000
+    greedy.hang_up()
+    wait_until_nobody_is_anywhere(site, store)
+
+
+def ask_and_join(client: Client, questions: int, channel: str) -> None:
+    """Many pings, then a subscription; blocks while the gateway does not read."""
+    client.socket.settimeout(None)
+    client.send_all([("pusher:ping", {})] * questions + [("pusher:subscribe", {"channel": channel})])
+
+
+def subscribe(client: Client, channels: int) -> None:
+    """To many channels, one after the other."""
+    client.send_all([("pusher:subscribe", {"channel": f"channel-{number}"}) for number in range(channels)])
+
+
+def ping(client: Client, *, times: int) -> None:
+    """Ask, and wait for the answer."""
+    for _ in range(times):
+        client.send("pusher:ping")
+        while client.receive()["event"] != "pusher:pong":
+            pass
+
+
+def wait_until_nobody_is_anywhere(site: Site, store: Store) -> None:
+    """The hub tells Redis of those who are gone; the fixture's patience ends a test in which it does not."""
+    directory = RedisDirectory(store)
+    witness = site.connect()
+    while directory.channels():
+        ping(witness, times=1)

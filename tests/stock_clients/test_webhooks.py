@@ -1,0 +1,134 @@
+"""Webhooks of every kind on their whole way: what a client does, and what Pusher's SDKs make of what another server got."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pusher
+import pytest
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.processes import ChildProcess
+from jobpush.signing import channel_auth, user_auth
+from jobpush.webhooks.endpoints import KINDS
+from tests.gateway.client import Client
+from tests.webhooks.conftest import broker_of
+from tests.webhooks.receiver import Received, Receiver
+
+from .clients import find
+from .deployment import APP_ID, KEY, SECRET, Server, environment_of
+
+HERE = Path(__file__).parent
+ROOM = "presence-room"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """The other server."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def port(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
+    """The port of a gateway that, with a worker, tells the other server of everything."""
+    with EmbeddedRedis() as redis:
+        environment = {
+            **environment_of(Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID)),
+            "BROKER_URL": broker_of(redis.url),
+            "JOBPUSH_WEBHOOK_URLS": receiver.url,
+            "JOBPUSH_WEBHOOK_ALLOW_PRIVATE": "yes",
+            "JOBPUSH_SUBSCRIPTION_COUNT": "yes",
+            "JOBPUSH_GRACE": "0",
+        }
+        celery = [sys.executable, "-m", "celery", "-A", "worker_app", "--workdir", str(HERE.parent / "webhooks")]
+        worker = ChildProcess([*celery, "worker", "--pool", "solo"], log=tmp_path / "worker", environment=environment)
+        gateway = Server([str(Path(sys.executable).with_name("jobpush")), "gateway"], tmp_path / "log", environment)
+        yield gateway.port
+        gateway.stop()
+        worker.stop(signal.SIGTERM, signal.SIGQUIT, grace=2)
+
+
+def test_webhooks_of_every_kind_are_genuine_to_the_sdks_of_python_and_node(port: int, receiver: Receiver) -> None:
+    cause_all_kinds(port)
+    requests: list[Received] = []
+    while {event["name"] for request in requests for event in json.loads(request.body)["events"]} < KINDS:
+        requests.append(receiver.next())
+
+    in_python = [verified_by_python(request) for request in requests]
+    in_node = verified_by_node(requests)
+
+    assert None not in in_python
+    assert [body["events"] for body in in_python] == [webhook["events"] for webhook in in_node]
+    assert [body["time_ms"] for body in in_python] == [webhook["time"] for webhook in in_node]
+    events = {event["name"]: event for body in in_python for event in body["events"]}
+    assert {kind: set(event) - {"name"} for kind, event in events.items()} == {
+        "channel_occupied": {"channel"},
+        "channel_vacated": {"channel"},
+        "member_added": {"channel", "user_id"},
+        "member_removed": {"channel", "user_id"},
+        "client_event": {"channel", "event", "data", "socket_id", "user_id"},
+        "cache_miss": {"channel"},
+        "subscription_count": {"channel", "subscription_count"},
+        "user_online": {"user_id"},
+        "user_offline": {"user_id"},
+    }
+    assert len({request.headers["Webhook-Id"] for request in requests}) == len(requests)
+
+    changed = changed_on_the_way(requests[0])
+    assert [verified_by_python(request) for request in changed] == [None] * 3
+    assert verified_by_node(changed) == [None] * 3
+
+
+def cause_all_kinds(port: int) -> None:
+    """Do everything of which other servers can be told."""
+    client = Client(port, key=KEY)
+    user_data, channel_data = '{"id":"ann"}', '{"user_id":"ann"}'
+    auth = user_auth(KEY, SECRET, client.socket_id, user_data)
+    client.send("pusher:signin", {"auth": auth, "user_data": user_data})
+    auth = channel_auth(KEY, SECRET, client.socket_id, ROOM, channel_data)
+    client.subscribe(ROOM, auth=auth, channel_data=channel_data)
+    client.send("client-typing", {"text": "Grüße"}, channel=ROOM)
+    client.subscribe("cache-score")
+    client.hang_up()
+
+
+def changed_on_the_way(request: Received) -> list[Received]:
+    """The same request with another key, another signature, another body."""
+    path, headers, body = request.path, request.headers, request.body
+    return [
+        Received(path, {**headers, "X-Pusher-Key": "other"}, body),
+        Received(path, {**headers, "X-Pusher-Signature": "0" * 64}, body),
+        Received(path, headers, body + b" "),
+    ]
+
+
+def verified_by_python(request: Received) -> Any:
+    """The body, as it comes out of the SDK; ``None`` if it is not genuine."""
+    sdk = pusher.Pusher(APP_ID, KEY, SECRET)
+    key, signature = request.headers["X-Pusher-Key"], request.headers["X-Pusher-Signature"]
+    return sdk.validate_webhook(key, signature, request.body.decode())
+
+
+def verified_by_node(requests: list[Received]) -> Any:
+    """Events and time of each, as they come out of the SDK; ``None`` if it is not genuine."""
+    given = [
+        {
+            "key": KEY,
+            "secret": SECRET,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "rawBody": request.body.decode(),
+        }
+        for request in requests
+    ]
+    command = [find("node", package="nodejs"), str(HERE / "verify_webhooks.mjs")]
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True, env=os.environ)
+    return json.loads(done.stdout)
