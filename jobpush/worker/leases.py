@@ -19,7 +19,7 @@ from ..lifecycle import TaskState
 from ..store import Store
 from ..store.leases import Claim, WorkerLeases
 from .forks import begin_in_children
-from .tracked import TrackedTask, new_delivery
+from .tracked import TrackedTask, new_delivery, read_headers
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,12 @@ class LeaseKeeper:
             self._held[tracked.delivery] = _Held(claim, weakref.ref(request))
             self._newest[tracked.task_id] = tracked.delivery
         return tracked
+
+    def tracked_of(self, task_id: str) -> TrackedTask | None:
+        """A task that this worker has, as its message describes it; ``None`` if it has none of that id."""
+        held = self._held.get(self.delivery_of(task_id))
+        request = held.request() if held is not None else None
+        return read_headers(request.request_dict, request.task) if request is not None else None
 
     def delivery_of(self, task_id: str) -> str:
         """The newest delivery of a task that this worker has or had a moment ago; empty if there is none."""

@@ -131,6 +131,16 @@ class Publisher:
             self.submit(write)
         return None
 
+    def end_now(self, ending: Ending) -> None:
+        """Publish the end of a task that runs elsewhere before going on; later, if Redis does not answer."""
+        if not self._breaker.is_open:
+            try:
+                self._end(ending)
+                return
+            except StoreError as exc:
+                self._breaker.failed(exc)
+        self.submit_ending(ending)
+
     def finish(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
         """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
         with self._awake():
@@ -255,7 +265,9 @@ class Publisher:
     def _end(self, ending: Ending) -> None:
         """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
+            self._store.end(
+                ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
+            )
         except TaskNotFound:
             if ending.tracked is not None:
                 event = ending.tracked.event(ending.state, error=ending.error)

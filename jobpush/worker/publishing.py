@@ -9,11 +9,13 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import current_task
 
 from ..events import TaskState
 from ..store import TaskWrite
 from .edge import headers_of, running_of
+from .outbox import Ending
 from .registry import Sending, current_sending, runtime_of, sending
 from .runtime import Runtime
 from .tracked import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TrackedTask, eta_of, inherit, read_headers
@@ -82,6 +84,8 @@ def _tell_published(
         return
     if request is not None and request.id == headers["id"]:
         _publish_again(this, tracking, task, request, headers, body)
+    elif request is None and headers.get("retries") and (before := runtime.leases.tracked_of(headers["id"])):
+        _publish_for_dead_process(tracking, task, before, headers, body)
     else:
         _publish(this, tracking, task, headers, body)
 
@@ -125,11 +129,9 @@ def _publish_again(
     if running is None:
         return
     before = running.tracked
-    headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
-    tracked = tracking.identify(task, body[0], body[1], headers)
+    tracked = _stamp_again(tracking, task, before, headers, body)
     if tracked is None:
         return
-    replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
     if tracked.attempt > before.attempt:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
@@ -137,6 +139,27 @@ def _publish_again(
         _tell(this, tracking.runtime, running.last_words(TaskState.RETRY, error=reason))
     else:
         running.hand_over()  # told here, for what takes its place may start before this one has ended
+
+
+def _publish_for_dead_process(
+    tracking: Tracking, task: Any, before: TrackedTask, headers: MutableMapping[str, Any], body: Any
+) -> None:
+    """The parent of a worker publishes the next attempt of a task whose process died (``retry_on_worker_lost``)."""
+    if _stamp_again(tracking, task, before, headers, body) is not None:
+        reason, run_at = tracking.error_text(WorkerLostError()), eta_of(headers)
+        ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
+        tracking.runtime.publisher.end_now(ending)
+
+
+def _stamp_again(
+    tracking: Tracking, task: Any, before: TrackedTask, headers: MutableMapping[str, Any], body: Any
+) -> TrackedTask | None:
+    """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
+    headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
+    tracked = tracking.identify(task, body[0], body[1], headers)
+    if tracked is not None:
+        replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
+    return tracked
 
 
 def retry_reason(tracking: Tracking, exc: BaseException | None) -> str | None:

@@ -9,9 +9,11 @@ the store's terminal guard lets the first end of a task count.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from celery import signals
+from celery.worker import state as worker_state
 
 from ..events import TaskState
 from ..webhooks import WebhookRelay
@@ -22,9 +24,15 @@ from .leases import WORKER_STOPPED, LeaseKeeper
 from .outbox import Ending
 from .queues import QueueWatcher
 from .registry import runtime_of, runtimes
+from .running import RunningTask
 from .tracked import TrackedTask, delivery_of, read_headers
 from .tracking import Tracking, tracking_of
 from .workflow import follow_all_tasks
+
+#: What a user reads of a task that its worker has stopped because it can't acknowledge it any more.
+BROKER_LOST = "The worker stopped the task, for it lost its connection"
+#: What a user reads of a task whose own code has ended well, and what follows has not.
+NOT_COMPLETED = "The task ran, but its result could not be kept"
 
 
 def connect() -> None:
@@ -39,6 +47,7 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.task_postrun: on_postrun,
+        signals.task_internal_error: on_internal_error,
         signals.worker_init: on_worker_init,
         signals.worker_ready: on_worker_ready,
         signals.worker_shutdown: on_worker_shutdown,
@@ -140,6 +149,9 @@ def _end(app: Any, ending: Ending) -> None:
 
 # -- in the process that runs the task ---------------------------------------------------------------
 
+#: The task that ended last here, for a signal that comes when Celery has forgotten it.
+_ended: ContextVar[RunningTask | None] = ContextVar("jobpush_ended", default=None)
+
 
 def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     """The task returned, and its result is stored."""
@@ -171,9 +183,9 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
     running, tracking = running_of(request), tracking_of(sender)
     if tracking is None:
         return
-    if running is None:  # the parent has stopped it, without another attempt: the broker may deliver it again, or not
-        ending = Ending(request.id, TaskState.LOST, WORKER_STOPPED, delivery=delivery_of(request))
-        tracking.runtime.publisher.submit_ending(ending)
+    if running is None:
+        if reason is None:  # else the parent has published another attempt, and told so
+            _tell_stopped(tracking, request)
         return
     error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
@@ -181,11 +193,27 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
 
 
+def _tell_stopped(tracking: Tracking, request: Any) -> None:
+    """The parent has stopped the task, without another attempt: the broker may deliver it again, or not."""
+    is_worker_stopped = not (worker_state.should_terminate is None or worker_state.should_terminate is False)
+    error = WORKER_STOPPED if is_worker_stopped else BROKER_LOST
+    ending = Ending(request.id, TaskState.LOST, error, delivery=delivery_of(request))
+    tracking.runtime.publisher.submit_ending(ending)
+
+
+def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
+    """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
+    ended = _ended.get()
+    if ended is not None and ended.tracked.task_id == task_id:
+        ended.finish(TaskState.FAILURE, error=NOT_COMPLETED)
+
+
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
     """The task's process is free again. Whether the task has ended is for the other signals to say."""
     running, tracking = running_of(task.request), tracking_of(task)
     if running is not None and tracking is not None:
         tracking.runtime.running.remove(running)
+        _ended.set(running)
 
 
 def on_process_shutdown(**kwargs: Any) -> None:
