@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from celery import signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state as worker_state
 
 from ..events import TaskState
@@ -74,7 +75,7 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
     runtime = runtime_of(sender.app)
     if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
-        runtime.leases.start()
+        runtime.leases.start(runs_tasks=not isinstance(sender.pool, PreforkPool))
         _keepers.append(runtime.leases)
         _followers.append(CancelFollower(sender, runtime))
         _followers.append(QueueWatcher(sender, runtime))

@@ -496,8 +496,9 @@ def worker_stopped_at_once_whose_task_acknowledges_late(stand: Stand) -> None:
 
     os.kill(worker.pid, signal.SIGQUIT)
 
-    # No signal; the message goes back in the queue, where nobody reads.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS LOST")
+    # Celery 5.4 says task_failure in the parent, but its message is delivered again; 5.7 says nothing.
+    end = "FAILURE" if stand.configuration.is_oldest else "LOST"
+    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(pools=("threads", "solo", "gevent"))

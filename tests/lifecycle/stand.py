@@ -67,12 +67,16 @@ class Stand:
         }
         self._is_on_redis = amqp_url is None
         self.app, self.jobpush = make_app(**self._settings)
+        if configuration.backend == "results":
+            # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
+            self.app.backend.result_consumer.cancel_for = lambda task_id: None
         self.recorded = RecordedEvents(redis.url, USER)
         self._children: list[ChildProcess] = []
         #: Files that only a task makes which must not run.
         self.forbidden: list[Path] = []
         self._paths = (folder / f"file-{number}" for number in range(10_000))
         self.start_worker()
+        self._until_worker_listens()
         gateway, port = start_gateway(redis.url, folder / "gateway.log", lost_after=LOST_AFTER)
         self._children.append(gateway)
         self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
@@ -184,6 +188,12 @@ class Stand:
             child.stop(signal.SIGTERM, grace=3)
         gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
         self.app.close()
+
+    def _until_worker_listens(self) -> None:
+        """Wait until the worker hears commands: what is said before is lost."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.app.control.broadcast("ping", destination=[self._hostname()], reply=True, limit=1, timeout=1):
+            assert time.monotonic() < deadline, "the worker does not start"
 
     def _hostname(self, queue: str = "") -> str:
         return f"{self.configuration}-{queue}@localhost"

@@ -174,6 +174,33 @@ def test_task_of_a_paused_process_is_not_lost(
 
 
 @pytest.mark.usefixtures("gateways")
+@pytest.mark.parametrize("pool", [("-c", "1"), ("-P", "threads", "-c", "1")], ids=["prefork", "threads"])
+def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
+    site: Site, user: str, wait_for_a_death: Callable[[], None], pool: tuple[str, ...]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker(*pool)
+    task_id = site.delay("hogs", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    wait_for_a_death()
+
+    assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1)]
+
+
+@pytest.mark.usefixtures("gateways")
+def test_tasks_of_a_worker_that_was_killed_in_a_call_that_lets_nothing_else_run_are_lost(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-P", "solo")
+    task_id = site.delay("hogs", user)
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    kill(worker)
+
+    listener.until_state(TaskState.LOST, task_id)
+
+
+@pytest.mark.usefixtures("gateways")
 def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")

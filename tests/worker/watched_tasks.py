@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -204,6 +205,14 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2, pid=os.getpid())
         while True:
             time.sleep(0.01)
+
+    @task("hogs")
+    @jobpush.track(user="user_id")
+    def hogs(user_id: str) -> None:
+        """Let nothing else run in this process, as a call of C code does that keeps Python's lock."""
+        progress.update(1, total=2)
+        time.sleep(0.3)  # so that it is published
+        ctypes.PyDLL(None).sleep(3600)
 
     @task("soft_limited", soft_time_limit=1)
     @jobpush.track(user="user_id")
