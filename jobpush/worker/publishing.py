@@ -11,11 +11,13 @@ from typing import Any
 
 from billiard.exceptions import WorkerLostError
 from celery import current_task
+from celery.app.task import Context
 
 from ..events import TaskState
 from ..store import TaskWrite
 from .edge import headers_of, running_of
 from .outbox import Ending
+from .progress import current_progress
 from .registry import Sending, current_sending, runtime_of, sending
 from .runtime import Runtime
 from .tracked import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TrackedTask, eta_of, inherit, read_headers
@@ -60,11 +62,27 @@ def before_task_publish(
         return  # no app of ours, or Celery's protocol 1, which has no headers
     request = current_task.request if current_task else None
     is_named = headers.get(USER_HEADER) is not None
-    if request is not None:
-        inherit(headers, headers_of(request))
+    inherit(headers, _headers_of_publisher(this.app))
     if headers["task"] != CHORD_UNLOCK:
         _tell_published(this, app_runtime, request, headers, body, is_named=is_named)
     _address_errbacks(headers, body)
+
+
+def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
+    """
+    The headers of the task whose code publishes one; empty where it is no task's.
+
+    A task that is called as a function has none, and stands for the one that calls it. Of a thread with a copy of its
+    task's context, only that context tells the task; and of an errback that the parent of a worker calls as a
+    function, only its first argument.
+    """
+    task, progress = app.current_worker_task, current_progress()
+    if task is not None:
+        return headers_of(task.request)
+    if progress is not None:
+        return progress.tracked.to_headers()
+    arguments = (current_task.request.args if current_task else None) or [None]
+    return headers_of(arguments[0]) if isinstance(arguments[0], Context) else {}
 
 
 def _tell_published(

@@ -14,14 +14,13 @@ from typing import Any
 
 from celery import signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.worker import state as worker_state
 
 from ..events import TaskState
 from ..webhooks import WebhookRelay
 from . import publishing
 from .edge import running_of
 from .follower import CancelFollower
-from .leases import WORKER_STOPPED, LeaseKeeper
+from .leases import LeaseKeeper
 from .outbox import Ending
 from .queues import QueueWatcher
 from .registry import runtime_of, runtimes
@@ -30,8 +29,8 @@ from .tracked import TrackedTask, delivery_of, read_headers
 from .tracking import Tracking, tracking_of
 from .workflow import follow_all_tasks
 
-#: What a user reads of a task that its worker has stopped because it can't acknowledge it any more.
-BROKER_LOST = "The worker stopped the task, for it lost its connection"
+#: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
+TASK_STOPPED = "The worker stopped the task before its end"
 #: What a user reads of a task whose own code has ended well, and what follows has not.
 NOT_COMPLETED = "The task ran, but its result could not be kept"
 
@@ -185,21 +184,16 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
     if tracking is None:
         return
     if running is None:
-        if reason is None:  # else the parent has published another attempt, and told so
-            _tell_stopped(tracking, request)
+        # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
+        # ends or has lost its broker: that may deliver it again, or not.
+        if reason is None:
+            ending = Ending(request.id, TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
+            tracking.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
         # Before going on, for an eager task begins its next attempt at once.
         tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
-
-
-def _tell_stopped(tracking: Tracking, request: Any) -> None:
-    """The parent has stopped the task, without another attempt: the broker may deliver it again, or not."""
-    is_worker_stopped = not (worker_state.should_terminate is None or worker_state.should_terminate is False)
-    error = WORKER_STOPPED if is_worker_stopped else BROKER_LOST
-    ending = Ending(request.id, TaskState.LOST, error, delivery=delivery_of(request))
-    tracking.runtime.publisher.submit_ending(ending)
 
 
 def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:

@@ -235,6 +235,26 @@ def test_nothing_is_lost_because_the_broker_was_away(
     assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
 
 
+def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it_is_delivered_again(
+    redis_server: EmbeddedRedis, user: str, stop_file: Path, tmp_path: Path
+) -> None:
+    with EmbeddedRedis() as broker:
+        site = Site(broker, redis_server, tmp_path, visibility_timeout=2, stops_without_broker=True)
+        listener = site.listen(user)
+        site.start_worker("-c", "1")
+        task_id = site.delay("late", user, str(stop_file))
+        listener.until_state(TaskState.PROGRESS, task_id)
+
+        broker.restart(keep_data=True)
+
+        lost = listener.until_state(TaskState.LOST, task_id)
+        assert lost.error == "The worker stopped the task before its end"
+        listener.until(is_running(2, task_id))
+        stop_file.touch()
+        listener.until_state(TaskState.SUCCESS, task_id)
+        site.close()
+
+
 @pytest.mark.usefixtures("gateways")
 @pytest.mark.parametrize("keep_data", [True, False])
 def test_nothing_is_lost_because_redis_was_away(
@@ -281,7 +301,7 @@ def test_what_ran_when_its_worker_was_stopped_at_once_is_lost(site: Site, user: 
 
     worker.stop(signal.SIGQUIT, grace=30)
 
-    assert listener.until_state(TaskState.LOST, task_id).error == "The worker of the task was stopped"
+    assert listener.until_state(TaskState.LOST, task_id).error == "The worker stopped the task before its end"
 
 
 @pytest.mark.usefixtures("gateways")
