@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from celery import signals
-from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from ..events import TaskState
 from ..webhooks import WebhookRelay
@@ -72,6 +71,8 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
+    from celery.concurrency.prefork import TaskPool as PreforkPool  # which who only publishes need not have
+
     runtime = runtime_of(sender.app)
     if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
         runtime.leases.start(runs_tasks=not isinstance(sender.pool, PreforkPool))

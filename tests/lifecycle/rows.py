@@ -30,11 +30,13 @@ class Row:
         play: Does it on a stand, and makes sure of what the user sees.
         is_base: Whether it is tried on every configuration each time.
         pools: The pools where it can happen; empty: all.
+        is_rare: Whether it is tried by ``make matrix`` alone.
     """
 
     play: Callable[[Stand], None]
     is_base: bool
     pools: tuple[str, ...]
+    is_rare: bool
 
     def __str__(self) -> str:
         return self.play.__name__
@@ -47,9 +49,11 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(*, base: bool = False, pools: tuple[str, ...] = ()) -> Callable[[Callable[[Stand], None]], None]:
+def row(
+    *, base: bool = False, pools: tuple[str, ...] = (), rare: bool = False
+) -> Callable[[Callable[[Stand], None]], None]:
     """Put a function into the table."""
-    return lambda play: ROWS.append(Row(play, base, pools))
+    return lambda play: ROWS.append(Row(play, base, pools, rare))
 
 
 # -- the task ends by itself -------------------------------------------------------------------------
@@ -488,7 +492,7 @@ def worker_stopped_at_once(stand: Stand) -> None:
     stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
-@row(pools=("prefork",))
+@row(pools=("prefork",), rare=True)
 def worker_stopped_at_once_whose_task_acknowledges_late(stand: Stand) -> None:
     worker = stand.start_worker("stopped-late")
     task_id = stand.delay("waits_acking_late", stand.path(), queue="stopped-late")
