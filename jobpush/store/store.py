@@ -310,17 +310,23 @@ class Store:
             start, limit = start + size, None if limit is None else limit - size
         return events
 
-    def tell_workflows(self, workflows: Iterable[tuple[str, str]]) -> None:
+    def tell_workflows(self, workflows: Iterable[tuple[str, str]], *, is_urgent: bool = False) -> list[tuple[str, str]]:
         """
         Have workflows tell what they have left to tell.
 
         Args:
             workflows: Pairs of user id and task id.
+            is_urgent: Whether those are to tell it too that told something a moment ago, at somebody else's asking.
+
+        Returns:
+            Those that still have something to tell: ask again.
 
         Raises:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        self.run([tell_call(self.config, user_topic(user), task_id) for user, task_id in workflows])
+        asked = list(workflows)
+        calls = [tell_call(self.config, user_topic(user), task_id, is_urgent=is_urgent) for user, task_id in asked]
+        return [workflow for workflow, is_untold in zip(asked, self.run(calls), strict=True) if is_untold]
 
     def owner(self, task_id: str) -> str:
         """

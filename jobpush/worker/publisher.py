@@ -242,7 +242,8 @@ class Publisher:
                 self._end(ending)
             endings = []
             if untold:
-                self._store.tell_workflows(untold)
+                for user_id, task_id in self._store.tell_workflows(untold, is_urgent=self._is_flushing):
+                    self.tell_workflow(user_id, task_id, delay=self._config.min_interval)
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
             for lesson in batch.lessons:

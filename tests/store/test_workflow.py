@@ -364,11 +364,26 @@ def test_what_was_kept_back_is_told_when_it_is_asked_for(server: EmbeddedRedis) 
     assert published.has_untold_workflow
     assert workflow.event.current == 1
 
-    store.tell_workflows([(USER, workflow.task_id)])
+    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
     assert workflow.event.current == 2
     seq = workflow.event.seq
-    store.tell_workflows([(USER, workflow.task_id)])
+    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
 
+    assert workflow.event.seq == seq
+    store.close()
+
+
+def test_however_many_ask_it_tells_no_more_often_than_it_should(server: EmbeddedRedis) -> None:
+    store = make_store(server, min_interval=3600)
+    workflow = Workflow(store)
+    workflow.begin(3)
+    for number in range(2):
+        workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
+    seq = workflow.event.seq
+
+    still_untold = [store.tell_workflows([(USER, workflow.task_id)]) for _ in range(2)]
+
+    assert still_untold == [[(USER, workflow.task_id)]] * 2  # so that both ask again
     assert workflow.event.seq == seq
     store.close()
 
