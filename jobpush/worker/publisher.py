@@ -238,6 +238,8 @@ class Publisher:
             for start in range(0, len(writes), BATCH_SIZE):
                 self._send(writes[start : start + BATCH_SIZE])
             writes = []
+            for task in changed:
+                task.is_told = True
             for ending in endings:
                 self._end(ending)
             endings = []

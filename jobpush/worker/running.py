@@ -48,6 +48,7 @@ class RunningTask:
         "error",
         "notice",
         "due_at",
+        "is_told",
         "tracked",
         "learned",
         "_publisher",
@@ -75,6 +76,8 @@ class RunningTask:
         self.notice = ""
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
+        #: Whether some progress has been published; it may be on its way when the attempt ends.
+        self.is_told = False
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
         self.learned: Mapping[str, float] = {}
@@ -153,7 +156,8 @@ class RunningTask:
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
-        writes = [self.write(self.snapshot())] if self.is_changed and not self.due_at else []
+        has_progress = self.is_changed or self.due_at > 0
+        writes = [self.write(self.snapshot())] if has_progress and not self.is_told else []
         return [*writes, self.write(self.snapshot(state, error=error))]
 
     # -- the publisher's side ------------------------------------------------------------------------
