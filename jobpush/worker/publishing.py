@@ -152,6 +152,7 @@ def _publish_again(
         return
     if tracked.attempt > before.attempt:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
+        running.tries_again = True
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(tracking, sys.exc_info()[1])
         _tell(this, tracking.runtime, running.last_words(TaskState.RETRY, error=reason))

@@ -49,6 +49,8 @@ class RunningTask:
         "notice",
         "due_at",
         "is_told",
+        "tries_again",
+        "failure",
         "tracked",
         "learned",
         "_publisher",
@@ -78,6 +80,10 @@ class RunningTask:
         self.due_at = 0.0
         #: Whether some progress has been published; it may be on its way when the attempt ends.
         self.is_told = False
+        #: Whether its next attempt is published.
+        self.tries_again = False
+        #: What the user reads of the exception that its code has raised; ``None``: it has raised none.
+        self.failure: str | None = None
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
         self.learned: Mapping[str, float] = {}

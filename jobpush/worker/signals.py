@@ -30,7 +30,7 @@ from .workflow import follow_all_tasks
 
 #: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
 TASK_STOPPED = "The worker stopped the task before its end"
-#: What a user reads of a task whose own code has ended well, and what follows has not.
+#: What a user reads of a task whose own code has ended well, and what Celery does after that has not.
 NOT_COMPLETED = "The task ran, but its result could not be kept"
 
 
@@ -200,8 +200,9 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
 def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
     """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
     ended = _ended.get()
-    if ended is not None and ended.tracked.task_id == task_id:
-        ended.finish(TaskState.FAILURE, error=NOT_COMPLETED)
+    if ended is None or ended.tracked.task_id != task_id or ended.tries_again or ended.is_handed_over:
+        return  # else it has ended, and what goes wrong is what Celery keeps of that
+    ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:

@@ -300,6 +300,11 @@ def test_task_whose_result_cannot_be_kept_is_a_failure(redis_server: EmbeddedRed
     last = listener.until_final(task_id)
     assert (last.state, last.error) == (TaskState.FAILURE, "The task ran, but its result could not be kept")
     assert last.current == 1_000_000
+    assert listener.until_final(site.delay("fails", user)).error == "no such file"
+    retries = site.delay("retries", user, 1)
+    listener.until_final(retries)
+    one_attempt = ["STARTED", "PROGRESS"]
+    listener.assert_states("PENDING", *one_attempt, "RETRY", *one_attempt, "FAILURE", task_id=retries)
     site.close()
 
 
