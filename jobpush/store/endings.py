@@ -20,6 +20,7 @@ def end_call(
     *,
     error: str | None = None,
     delivery: str = "",
+    run_at: float | None = None,
     least: TaskState = TaskState.PENDING,
 ) -> Call:
     """
@@ -29,24 +30,27 @@ def end_call(
         config: Prefix, and how long things live.
         topic: Of its user.
         task_id: The task.
-        state: A final one.
+        state: A final one, or RETRY.
         error: What its user is told.
         delivery: Which stay of the message has ended; empty for a task that waits.
+        run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
         least: A task that has not come as far as this goes on.
 
     Returns:
         A call that gives what ``end.lua`` says: it is heard or refused as :mod:`jobpush.lifecycle` draws it.
     """
-    event = TaskEvent(task_id, state, error=error)
+    now = time.time()
+    delay = max(0.0, (run_at or 0.0) - now)
+    event = TaskEvent(task_id, state, error=error, run_at=run_at if delay else None)
     # What is LOST may be delivered again much later, and is then to go on with the same bar.
-    ttl = config.task_ttl if state is TaskState.LOST else config.final_ttl
+    ttl = config.task_ttl + int(delay) if state in (TaskState.LOST, TaskState.RETRY) else config.final_ttl
     arguments = (
         escape_id(task_id),
         state.value,
         state.rank,
         delivery,
         least.rank,
-        repr(time.time()),
+        repr(now),
         event.to_moment(),
         ttl,
         config.history_size,

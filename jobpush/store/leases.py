@@ -69,10 +69,15 @@ class WorkerLeases:
 
     # -- for workers ---------------------------------------------------------------------------------
 
-    def hold(self, worker_id: str) -> Call:
-        """Begin or renew a lease: a call that gives 0 if it was not held until now, see ``hold.lua``."""
+    def hold(self, worker_id: str, *, only_renew: bool = False) -> Call:
+        """
+        Begin or renew a lease; ``only_renew``: not begin it, for who begins it has to say all claims anew.
+
+        Returns:
+            A call that gives 0 if the lease was not held until now, see ``hold.lua``.
+        """
         names = (self._keys.workers, self._keys.worker_claims(worker_id))
-        return Call(load("hold"), names, (worker_id, self._seconds, self._config.task_ttl))
+        return Call(load("hold"), names, (worker_id, self._seconds, self._config.task_ttl, int(not only_renew)))
 
     def claim(self, worker_id: str, *claims: Claim) -> Command:
         """The worker has received these."""

@@ -93,6 +93,6 @@ end
 local function tell_task_at_once(task, task_id, history_size, history_ttl)
   if tell_task(task, task_id, 1, history_size, history_ttl) == 0 then return end
   local bar = read_bar(key_of(task_id, task.workflow))
-  tell_bar(bar, task.workflow, task.at, true, history_size, history_ttl)
+  tell_bar(bar, task.workflow, task.at, URGENT, history_size, history_ttl)
   write_bar(bar)
 end

@@ -14,7 +14,10 @@ local is_known = stored and stored.run == word.run  -- else the same task id is 
 local cancel = is_known and stored.cancel
 local workflow, membership = stored and stored.workflow, stored and stored.membership
 if ARGV[17] ~= '' then workflow, membership = ARGV[17], ARGV[18] end
-if workflow and is_workflow_cancelled(task_id, workflow) then cancel = ARGV[9] end
+if workflow and is_workflow_cancelled(task_id, workflow) then
+  cancel = ARGV[9]
+  if is_known then stored.cancel = cancel end
+end
 
 local attempt = attempt_of(stored, word)
 local seq = stored and stored.seq or 0

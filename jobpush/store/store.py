@@ -231,22 +231,32 @@ class Store:
             pipeline.expire(key, _STAGES_TTL)
             pipeline.execute()
 
-    def end(self, task_id: str, state: TaskState, *, error: str | None = None, delivery: str = "") -> Published:
+    def end(
+        self,
+        task_id: str,
+        state: TaskState,
+        *,
+        error: str | None = None,
+        delivery: str = "",
+        run_at: float | None = None,
+    ) -> Published:
         """
         End a task on behalf of it: its event keeps all that was told last.
 
         Args:
             task_id: The task.
-            state: A final one. LOST is only said of what is RECEIVED, STARTED or PROGRESS.
+            state: A final one, or RETRY. LOST is only said of what is RECEIVED, STARTED or PROGRESS.
             error: What its user is told.
             delivery: Which stay of the message has ended; empty for a task that waits.
+            run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
 
         Raises:
             TaskNotFound: If nothing is stored of it.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         topic = user_topic(self.owner(task_id))
-        (reply,) = self.run([end_call(self.config, topic, task_id, state, error=error, delivery=delivery)])
+        call = end_call(self.config, topic, task_id, state, error=error, delivery=delivery, run_at=run_at)
+        (reply,) = self.run([call])
         if reply is None:
             raise TaskNotFound(task_id)
         return _published(reply)
@@ -300,17 +310,23 @@ class Store:
             start, limit = start + size, None if limit is None else limit - size
         return events
 
-    def tell_workflows(self, workflows: Iterable[tuple[str, str]]) -> None:
+    def tell_workflows(self, workflows: Iterable[tuple[str, str]], *, is_urgent: bool = False) -> list[tuple[str, str]]:
         """
         Have workflows tell what they have left to tell.
 
         Args:
             workflows: Pairs of user id and task id.
+            is_urgent: Whether those are to tell it too that told something a moment ago, at somebody else's asking.
+
+        Returns:
+            Those that still have something to tell: ask again.
 
         Raises:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        self.run([tell_call(self.config, user_topic(user), task_id) for user, task_id in workflows])
+        asked = list(workflows)
+        calls = [tell_call(self.config, user_topic(user), task_id, is_urgent=is_urgent) for user, task_id in asked]
+        return [workflow for workflow, is_untold in zip(asked, self.run(calls), strict=True) if is_untold]
 
     def owner(self, task_id: str) -> str:
         """

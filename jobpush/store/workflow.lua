@@ -152,8 +152,11 @@ local function lifetime_of(bar)
   return math.max(bar.ttl, redis.call('TTL', KEYS[1]), 60)
 end
 
--- Publish the workflow's event, unless it has ended, or has said something a moment ago and only goes on.
-local function tell_bar(bar, workflow_id, at, is_asked, history_size, history_ttl)
+-- Publish the workflow's event, unless it has ended, or has said something a moment ago and only goes on. Then it is
+-- left untold: whoever learns that asks later, and again until it is told, so that many who ask tell no more than one.
+-- how: COUNTED (a member has said something), ASKED (something may be untold), URGENT (nobody will ask later)
+local COUNTED, ASKED, URGENT = 0, 1, 2
+local function tell_bar(bar, workflow_id, at, how, history_size, history_ttl)
   local stored = redis.call('HMGET', bar.task_key, 'seq', 'rank', 'state', 'cancel', 'attempt')
   if not bar.head or not stored[1] or tonumber(stored[2]) == TERMINAL then
     bar.untold = 0
@@ -162,8 +165,9 @@ local function tell_bar(bar, workflow_id, at, is_asked, history_size, history_tt
   local state, rank = state_of(bar, stored[4])
   local is_new, now = state ~= stored[3], milliseconds()
   if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
-  if not is_new and ((is_asked and bar.untold == 0) or (not is_asked and now - bar.told < bar.interval)) then
-    bar.untold = is_asked and 0 or 1
+  if not is_new and how ~= COUNTED and bar.untold == 0 then return end
+  if not is_new and how ~= URGENT and now - bar.told < bar.interval then
+    bar.untold = 1
     return
   end
   bar.told, bar.untold = now, 0
@@ -195,7 +199,7 @@ end
 local function count_member(task, task_id, history_size, history_ttl)
   local bar = read_bar(key_of(task_id, task.workflow))
   add_member(bar, task, task_id)
-  tell_bar(bar, task.workflow, task.at, false, history_size, history_ttl)
+  tell_bar(bar, task.workflow, task.at, COUNTED, history_size, history_ttl)
   write_bar(bar)
   local ttl = lifetime_of(bar)
   for _, key in ipairs({bar.key, bar.task_key .. ':members'}) do

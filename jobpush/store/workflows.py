@@ -72,7 +72,18 @@ def begin_commands(config: Config, topic: Topic, event: TaskEvent, plan: Workflo
     return [("HSET", key, *words), ("EXPIRE", key, config.task_ttl)]
 
 
-def tell_call(config: Config, topic: Topic, task_id: str) -> Call:
-    """Have a workflow tell what it has left to tell; nothing happens where the task is none."""
-    arguments = (escape_id(task_id), repr(time.time()), config.history_size, config.history_ttl)
+def tell_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = False) -> Call:
+    """
+    Have a workflow tell what it has left to tell; nothing happens where the task is none.
+
+    Args:
+        config: Prefix, and how long things live.
+        topic: Of its user.
+        task_id: Of the workflow.
+        is_urgent: Whether it is to tell it although it told something a moment ago.
+
+    Returns:
+        A call that gives 1 if it is still to be told.
+    """
+    arguments = (escape_id(task_id), repr(time.time()), config.history_size, config.history_ttl, int(is_urgent))
     return Call(load_of_task("tell_workflow"), Keys(config.prefix).of_task(topic, task_id), arguments)

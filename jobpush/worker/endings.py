@@ -35,7 +35,9 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
     elif isinstance(exc, Reject):
         state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
         this.finish_now(state, error=tracking.error_text(exc))  # before the message is with another worker
-    elif not isinstance(exc, Exception) and not _is_of_the_worker(exc):
+    elif isinstance(exc, Exception):
+        this.failure = tracking.error_text(exc)  # for the case that Celery comes to say nothing
+    elif not _is_of_the_worker(exc):
         this.finish_now(TaskState.FAILURE, error=_error_of(tracking, exc))  # the process may be about to end
 
 

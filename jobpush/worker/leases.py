@@ -19,7 +19,8 @@ from ..lifecycle import TaskState
 from ..store import Store
 from ..store.leases import Claim, WorkerLeases
 from .forks import begin_in_children
-from .tracked import TrackedTask, new_delivery
+from .lifeline import Lifeline
+from .tracked import TrackedTask, new_delivery, read_headers
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class LeaseKeeper:
     It also sees to it that no task stays as it was when its process left without a word: of whatever Celery says
     nothing, it says LOST, ``lost_after`` seconds later, which gives way to a word that was only late.
 
-    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there that lets no other thread (with
-    gevent: no other greenlet) run for two thirds of ``lost_after`` is taken for dead, until it does.
+    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there may let no other thread (with gevent:
+    no other greenlet) run for a while. So there a :class:`~jobpush.worker.lifeline.Lifeline` keeps the lease too.
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,16 +81,20 @@ class LeaseKeeper:
         self._held: dict[str, _Held] = {}
         self._newest: dict[str, str] = {}
         self._thread: threading.Thread | None = None
+        self._lifeline: Lifeline | None = None
         self._is_stopped = threading.Event()
         #: How often all claims are still to be said: a gateway that took us for dead may be taking them back.
         self._times_to_assert = 0
 
     # -- the worker's side ---------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, runs_tasks: bool = False) -> None:
         """
         Begin the lease, before the first message is taken: without it, nobody would find out that we died right
         after that. Twice does no harm.
+
+        Args:
+            runs_tasks: Whether the tasks run in this very process.
         """
         with self._lock:
             if self._thread is not None:
@@ -100,6 +105,8 @@ class LeaseKeeper:
         except StoreError:
             pass  # Redis is away; the thread goes on
         self._thread.start()
+        if runs_tasks:
+            self._hold_lifeline()
 
     def take(self, request: Any, tracked: TrackedTask) -> TrackedTask:
         """
@@ -116,6 +123,12 @@ class LeaseKeeper:
             self._newest[tracked.task_id] = tracked.delivery
         return tracked
 
+    def tracked_of(self, task_id: str) -> TrackedTask | None:
+        """A task that this worker has, as its message describes it; ``None`` if it has none of that id."""
+        held = self._held.get(self.delivery_of(task_id))
+        request = held.request() if held is not None else None
+        return read_headers(request.request_dict, request.task) if request is not None else None
+
     def delivery_of(self, task_id: str) -> str:
         """The newest delivery of a task that this worker has or had a moment ago; empty if there is none."""
         return self._newest.get(task_id, "")
@@ -123,6 +136,8 @@ class LeaseKeeper:
     def stop(self) -> None:
         """The worker ends. What it has not begun goes back to its queue; what it has is lost, and that is said."""
         self._is_stopped.set()
+        if self._lifeline is not None:
+            self._lifeline.close()
         claims = [held.claim for held in self._snapshot()]
         try:
             for start in range(0, len(claims), _AT_ONCE):
@@ -131,6 +146,12 @@ class LeaseKeeper:
         except StoreError as exc:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
         self._store.close()
+
+    def _hold_lifeline(self) -> None:
+        try:
+            self._lifeline = Lifeline(self._config, self.worker_id)
+        except OSError as exc:
+            logger.warning("a task that lets nothing else run may be taken for lost: %s", exc)
 
     # -- the thread's side ---------------------------------------------------------------------------
 

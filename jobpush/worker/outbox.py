@@ -44,10 +44,11 @@ class Ending:
 
     Args:
         task_id: Celery's id.
-        state: A final one.
+        state: A final one, or RETRY.
         error: What the user is told.
         tracked: The task as its message describes it, in case that the store does not know it.
         delivery: Which stay of the message has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
+        run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
     """
 
     task_id: str
@@ -55,6 +56,7 @@ class Ending:
     error: str | None = None
     tracked: TrackedTask | None = None
     delivery: str = ""
+    run_at: float | None = None
 
 
 @dataclass

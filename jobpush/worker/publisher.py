@@ -137,6 +137,16 @@ class Publisher:
             self.submit(write)
         return None
 
+    def end_now(self, ending: Ending) -> None:
+        """Publish the end of a task that runs elsewhere before going on; later, if Redis does not answer."""
+        if not self._breaker.is_open:
+            try:
+                self._end(ending)
+                return
+            except StoreError as exc:
+                self._breaker.failed(exc)
+        self.submit_ending(ending)
+
     def finish(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
         """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
         with self._awake():
@@ -234,11 +244,14 @@ class Publisher:
             for start in range(0, len(writes), BATCH_SIZE):
                 self._send(writes[start : start + BATCH_SIZE])
             writes = []
+            for task in changed:
+                task.is_told = True
             for ending in endings:
                 self._end(ending)
             endings = []
             if untold:
-                self._store.tell_workflows(untold)
+                for user_id, task_id in self._store.tell_workflows(untold, is_urgent=self._is_flushing):
+                    self.tell_workflow(user_id, task_id, delay=self._config.min_interval)
             for line in batch.lines:
                 self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
             for lesson in batch.lessons:
@@ -263,7 +276,9 @@ class Publisher:
     def _end(self, ending: Ending) -> None:
         """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
+            self._store.end(
+                ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
+            )
         except TaskNotFound:
             if ending.tracked is not None:
                 event = ending.tracked.event(ending.state, error=ending.error)

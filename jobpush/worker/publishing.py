@@ -9,11 +9,15 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import current_task
+from celery.app.task import Context
 
 from ..events import TaskState
 from ..store import TaskWrite
 from .edge import headers_of, running_of
+from .outbox import Ending
+from .progress import current_progress
 from .registry import Sending, current_sending, runtime_of, sending
 from .runtime import Runtime
 from .tracked import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TrackedTask, eta_of, inherit, read_headers
@@ -58,11 +62,27 @@ def before_task_publish(
         return  # no app of ours, or Celery's protocol 1, which has no headers
     request = current_task.request if current_task else None
     is_named = headers.get(USER_HEADER) is not None
-    if request is not None:
-        inherit(headers, headers_of(request))
+    inherit(headers, _headers_of_publisher(this.app))
     if headers["task"] != CHORD_UNLOCK:
         _tell_published(this, app_runtime, request, headers, body, is_named=is_named)
     _address_errbacks(headers, body)
+
+
+def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
+    """
+    The headers of the task whose code publishes one; empty where it is no task's.
+
+    A task that is called as a function has none, and stands for the one that calls it. Of a thread with a copy of its
+    task's context, only that context tells the task; and of an errback that the parent of a worker calls as a
+    function, only its first argument.
+    """
+    task, progress = app.current_worker_task, current_progress()
+    if task is not None:
+        return headers_of(task.request)
+    if progress is not None:
+        return progress.tracked.to_headers()
+    arguments = (current_task.request.args if current_task else None) or [None]
+    return headers_of(arguments[0]) if isinstance(arguments[0], Context) else {}
 
 
 def _tell_published(
@@ -82,6 +102,8 @@ def _tell_published(
         return
     if request is not None and request.id == headers["id"]:
         _publish_again(this, tracking, task, request, headers, body)
+    elif request is None and headers.get("retries") and (before := runtime.leases.tracked_of(headers["id"])):
+        _publish_for_dead_process(tracking, task, before, headers, body)
     else:
         _publish(this, tracking, task, headers, body)
 
@@ -125,18 +147,38 @@ def _publish_again(
     if running is None:
         return
     before = running.tracked
-    headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
-    tracked = tracking.identify(task, body[0], body[1], headers)
+    tracked = _stamp_again(tracking, task, before, headers, body)
     if tracked is None:
         return
-    replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
     if tracked.attempt > before.attempt:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
+        running.tries_again = True
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(tracking, sys.exc_info()[1])
         _tell(this, tracking.runtime, running.last_words(TaskState.RETRY, error=reason))
     else:
         running.hand_over()  # told here, for what takes its place may start before this one has ended
+
+
+def _publish_for_dead_process(
+    tracking: Tracking, task: Any, before: TrackedTask, headers: MutableMapping[str, Any], body: Any
+) -> None:
+    """The parent of a worker publishes the next attempt of a task whose process died (``retry_on_worker_lost``)."""
+    if _stamp_again(tracking, task, before, headers, body) is not None:
+        reason, run_at = tracking.error_text(WorkerLostError()), eta_of(headers)
+        ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
+        tracking.runtime.publisher.end_now(ending)
+
+
+def _stamp_again(
+    tracking: Tracking, task: Any, before: TrackedTask, headers: MutableMapping[str, Any], body: Any
+) -> TrackedTask | None:
+    """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
+    headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
+    tracked = tracking.identify(task, body[0], body[1], headers)
+    if tracked is not None:
+        replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
+    return tracked
 
 
 def retry_reason(tracking: Tracking, exc: BaseException | None) -> str | None:

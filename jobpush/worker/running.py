@@ -48,6 +48,9 @@ class RunningTask:
         "error",
         "notice",
         "due_at",
+        "is_told",
+        "tries_again",
+        "failure",
         "tracked",
         "learned",
         "_publisher",
@@ -75,6 +78,12 @@ class RunningTask:
         self.notice = ""
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
+        #: Whether some progress has been published; it may be on its way when the attempt ends.
+        self.is_told = False
+        #: Whether its next attempt is published.
+        self.tries_again = False
+        #: What the user reads of the exception that its code has raised; ``None``: it has raised none.
+        self.failure: str | None = None
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
         self.learned: Mapping[str, float] = {}
@@ -153,7 +162,8 @@ class RunningTask:
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
-        writes = [self.write(self.snapshot())] if self.is_changed and not self.due_at else []
+        has_progress = self.is_changed or self.due_at > 0
+        writes = [self.write(self.snapshot())] if has_progress and not self.is_told else []
         return [*writes, self.write(self.snapshot(state, error=error))]
 
     # -- the publisher's side ------------------------------------------------------------------------

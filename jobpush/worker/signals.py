@@ -9,6 +9,7 @@ the store's terminal guard lets the first end of a task count.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from celery import signals
@@ -18,13 +19,19 @@ from ..webhooks import WebhookRelay
 from . import publishing
 from .edge import running_of
 from .follower import CancelFollower
-from .leases import WORKER_STOPPED, LeaseKeeper
+from .leases import LeaseKeeper
 from .outbox import Ending
 from .queues import QueueWatcher
 from .registry import runtime_of, runtimes
+from .running import RunningTask
 from .tracked import TrackedTask, delivery_of, read_headers
 from .tracking import Tracking, tracking_of
 from .workflow import follow_all_tasks
+
+#: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
+TASK_STOPPED = "The worker stopped the task before its end"
+#: What a user reads of a task whose own code has ended well, and what Celery does after that has not.
+NOT_COMPLETED = "The task ran, but its result could not be kept"
 
 
 def connect() -> None:
@@ -39,6 +46,7 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.task_postrun: on_postrun,
+        signals.task_internal_error: on_internal_error,
         signals.worker_init: on_worker_init,
         signals.worker_ready: on_worker_ready,
         signals.worker_shutdown: on_worker_shutdown,
@@ -63,9 +71,11 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
+    from celery.concurrency.prefork import TaskPool as PreforkPool  # which who only publishes need not have
+
     runtime = runtime_of(sender.app)
     if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
-        runtime.leases.start()
+        runtime.leases.start(runs_tasks=not isinstance(sender.pool, PreforkPool))
         _keepers.append(runtime.leases)
         _followers.append(CancelFollower(sender, runtime))
         _followers.append(QueueWatcher(sender, runtime))
@@ -140,6 +150,9 @@ def _end(app: Any, ending: Ending) -> None:
 
 # -- in the process that runs the task ---------------------------------------------------------------
 
+#: The task that ended last here, for a signal that comes when Celery has forgotten it.
+_ended: ContextVar[RunningTask | None] = ContextVar("jobpush_ended", default=None)
+
 
 def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     """The task returned, and its result is stored."""
@@ -171,9 +184,12 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
     running, tracking = running_of(request), tracking_of(sender)
     if tracking is None:
         return
-    if running is None:  # the parent has stopped it, without another attempt: the broker may deliver it again, or not
-        ending = Ending(request.id, TaskState.LOST, WORKER_STOPPED, delivery=delivery_of(request))
-        tracking.runtime.publisher.submit_ending(ending)
+    if running is None:
+        # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
+        # ends or has lost its broker: that may deliver it again, or not.
+        if reason is None:
+            ending = Ending(request.id, TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
+            tracking.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
@@ -181,11 +197,20 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         tracking.runtime.publisher.publish_now(running.last_words(TaskState.RETRY, error=error))
 
 
+def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
+    """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
+    ended = _ended.get()
+    if ended is None or ended.tracked.task_id != task_id or ended.tries_again or ended.is_handed_over:
+        return  # else it has ended, and what goes wrong is what Celery keeps of that
+    ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
+
+
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
     """The task's process is free again. Whether the task has ended is for the other signals to say."""
     running, tracking = running_of(task.request), tracking_of(task)
     if running is not None and tracking is not None:
         tracking.runtime.running.remove(running)
+        _ended.set(running)
 
 
 def on_process_shutdown(**kwargs: Any) -> None:

@@ -9,17 +9,19 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Signature
 
 from jobpush import JobPush
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.processes import ChildProcess
 from jobpush.testing import PATIENCE, RecordedEvents
+from jobpush.worker.workflow import WORKFLOW
 from tests.worker.conftest import as_broker
 
 from .configurations import Configuration
@@ -59,27 +61,44 @@ class Stand:
             "broker_url": amqp_url or as_broker(redis.url),
             "backend_url": as_broker(redis.url) if configuration.backend == "results" else None,
             "queue": str(configuration),
-            "conf": {"broker_transport_options": {} if amqp_url else redis_options(visibility_timeout=2)},
+            "conf": {},
             "redis_url": redis.url,
             "cancel_grace": 0.3,
             "lost_after": LOST_AFTER,
         }
+        self._is_on_redis = amqp_url is None
         self.app, self.jobpush = make_app(**self._settings)
+        if configuration.backend == "results":
+            # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
+            self.app.backend.result_consumer.cancel_for = lambda task_id: None
         self.recorded = RecordedEvents(redis.url, USER)
         self._children: list[ChildProcess] = []
+        #: Files that only a task makes which must not run.
+        self.forbidden: list[Path] = []
         self._paths = (folder / f"file-{number}" for number in range(10_000))
         self.start_worker()
+        self._until_worker_listens()
         gateway, port = start_gateway(redis.url, folder / "gateway.log", lost_after=LOST_AFTER)
         self._children.append(gateway)
         self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
 
-    def start_worker(self, queue: str = "") -> ChildProcess:
-        """Start a worker on a queue that :meth:`delay` is given; without one, on that of all other tasks."""
+    def start_worker(self, queue: str = "", *, restores: bool = False) -> ChildProcess:
+        """
+        Start a worker on a queue that :meth:`delay` is given; without one, on that of all other tasks.
+
+        Args:
+            queue: Its name.
+            restores: Whether a worker on Redis takes what was not acknowledged within two seconds for given up. That
+                is less than Celery itself may need to find out that one of its children died.
+        """
         name = self._hostname(queue)
         queues = ["-Q", "-".join(filter(None, [str(self.configuration), queue]))]
         options = [*_POOLS[self.configuration.pool], *queues, "-n", name]
         log = self.folder / f"worker-{len(self._children)}.log"
-        worker = start_worker(self.configuration.python, self._settings, options, log)
+        settings = self._settings
+        if restores and self._is_on_redis:
+            settings = {**settings, "conf": {"broker_transport_options": redis_options(visibility_timeout=2)}}
+        worker = start_worker(self.configuration.python, settings, options, log)
         self._children.append(worker)
         return worker
 
@@ -92,6 +111,11 @@ class Stand:
         """A file that is not there yet."""
         return next(self._paths)
 
+    def forbidden_path(self) -> Path:
+        """A file that there must never be, made by a task that must not run."""
+        self.forbidden.append(self.path())
+        return self.forbidden[-1]
+
     def delay(self, name: str, *args: Any, queue: str | None = None, **options: Any) -> str:
         """Publish a task of the user's, to a queue that is not read yet if one is named; its id."""
         if queue:
@@ -100,9 +124,27 @@ class Stand:
         arguments = [str(argument) if isinstance(argument, Path) else argument for argument in args]
         return str(self.app.send_task(name, arguments, headers=headers, **options).id)
 
+    def task(self, name: str, *args: Any, **options: Any) -> Signature:
+        """A task as a part of a canvas."""
+        arguments = tuple(str(argument) if isinstance(argument, Path) else argument for argument in args)
+        return self.app.signature(name, arguments, immutable=True, options=options)
+
+    def workflow(self, canvas: Signature) -> str:
+        """Publish a canvas as a workflow of the user's; the id of its bar."""
+        workflow = self.jobpush.track_workflow(canvas, USER)
+        workflow.delay()
+        return workflow.task_id
+
     def until(self, task_id: str, state: TaskState) -> TaskEvent:
         """Wait until the user sees a task in a state."""
         return self.recorded.until_state(state, task_id)
+
+    def until_exists(self, path: Path) -> None:
+        """Wait until a task has made a file."""
+        deadline = time.monotonic() + PATIENCE
+        while not path.exists():
+            assert time.monotonic() < deadline, f"nobody made {path.name}"
+            time.sleep(0.01)
 
     def assert_story(self, task_id: str, expected: str) -> TaskEvent:
         """
@@ -136,6 +178,7 @@ class Stand:
         for events in by_task.values():
             assert_rising_seq(events)
             assert_one_end_of_each_attempt(events)
+        assert not any(path.exists() for path in self.forbidden)
         assert self._watcher.error is None
 
     def close(self) -> None:
@@ -146,6 +189,12 @@ class Stand:
             child.stop(signal.SIGTERM, grace=3)
         gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
         self.app.close()
+
+    def _until_worker_listens(self) -> None:
+        """Wait until the worker hears commands: what is said before is lost."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.app.control.broadcast("ping", destination=[self._hostname()], reply=True, limit=1, timeout=1):
+            assert time.monotonic() < deadline, "the worker does not start"
 
     def _hostname(self, queue: str = "") -> str:
         return f"{self.configuration}-{queue}@localhost"
@@ -206,9 +255,15 @@ def assert_rising_seq(events: Sequence[TaskEvent]) -> None:
 
 
 def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
-    """Make sure that what has ended has ended once, and stays so until another attempt begins."""
-    ends = {(event.attempt, event.state) for event in events if event.state.is_final}  # a workflow's may tell more
-    assert len(ends) == len({attempt for attempt, _ in ends}), described(events)
+    """Make sure that each attempt ends once, and that nothing more is said of it then."""
+    for attempt, words in itertools.groupby(events, key=lambda event: event.attempt):
+        *before, last = words
+        if events[-1].name != WORKFLOW:  # one that is LOST tells what its members still do
+            assert not any(event.state.is_final for event in before), described(events)
+        elif last.state.is_final:
+            assert {event.state for event in before if event.state.is_final} <= {last.state}, described(events)
+        if attempt != events[-1].attempt:
+            assert last.state.is_final or last.state is TaskState.RETRY, described(events)
     attempts = [event.attempt for event in events]
     assert attempts == sorted(attempts), described(events)
 

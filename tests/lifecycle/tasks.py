@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -90,6 +91,13 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2)
         raise Reject("not for me", requeue=False)
 
+    @task("rejects_once", bind=True, acks_late=True)
+    def rejects_once(self: Any) -> None:
+        """Give the message back, but run through when delivered again."""
+        progress.update(1, total=2)
+        if not self.request.delivery_info["redelivered"]:
+            raise Reject("busy", requeue=True)
+
     @task("exits")
     def exits() -> None:
         progress.update(1, total=2)
@@ -130,11 +138,22 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             Path(path).touch()
             _die()
 
-    @task("waits_for")
-    def waits_for(path: str) -> None:
-        """Run until there is a file, whatever anybody says."""
+    @task("dies_once_and_tries_again", retry_on_worker_lost=True, default_retry_delay=0)
+    def dies_once_and_tries_again(path: str) -> None:
         progress.update(1, total=2)
-        _wait_for(path)
+        if not Path(path).exists():
+            Path(path).touch()
+            _die()
+
+    @task("waits_for")
+    def waits_for(path: str, cleaned_up: str | None = None) -> None:
+        """Run until there is a file, whatever anybody says; leave another."""
+        progress.update(1, total=2)
+        try:
+            _wait_for(path)
+        finally:
+            if cleaned_up is not None:
+                Path(cleaned_up).touch()
 
     @task("waits_acking_late", acks_late=True)
     def waits_acking_late(path: str) -> None:
@@ -155,6 +174,13 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         while True:
             progress.update(1, total=2)
             time.sleep(0.01)
+
+    @task("hogs")
+    def hogs(seconds: int) -> None:
+        """Let nothing else run in this process, as a long call of C code does that keeps Python's lock."""
+        progress.update(1, total=2)
+        time.sleep(0.3)  # so that what it said before is published
+        ctypes.PyDLL(None).sleep(seconds)
 
     @task("touches")
     def touches(path: str) -> None:

@@ -121,6 +121,19 @@ def test_a_worker_learns_that_it_was_taken_for_dead(store: Store, new_worker: Ca
     assert worker.hold()
 
 
+def test_who_only_renews_a_lease_never_begins_one(store: Store, new_worker: Callable[[], Worker]) -> None:
+    worker = new_worker()
+    worker.tell("t1", "STARTED")
+    renew = worker.leases.hold(worker.worker_id, only_renew=True)
+    assert store.run([renew]) == [1]
+    worker.die()
+
+    assert store.run([renew]) == [0]
+
+    assert reap(store) == 1
+    assert not worker.hold()  # so it says its claims anew
+
+
 def test_gateways_that_reap_at_once_tell_each_loss_once(redis_url: str, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
     for number in range(300):

@@ -282,6 +282,18 @@ def test_a_cancelled_workflow_lets_no_member_start_and_ends_when_none_runs(workf
     assert (workflow.outcome[0], workflow.event.cancelling) == ("REVOKED", False)
 
 
+def test_a_member_that_a_cancelled_workflow_has_ended_stays_so_when_it_is_delivered_again(workflow: Workflow) -> None:
+    workflow.begin(1)
+    workflow.store.publish([replace(workflow.write("a", "STARTED", "0:1"), delivery="first")])
+    workflow.store.cancel(workflow.task_id)
+    workflow.store.publish([replace(workflow.write("a", "REVOKED", "0:1"), delivery="first")])
+
+    (published,) = workflow.store.publish([replace(workflow.write("a", "REVOKED", "0:1"), delivery="second")])
+
+    assert published.outcome is Outcome.STALE
+    assert workflow.store.task(workflow.name("a")).attempt == 1
+
+
 def test_a_workflow_between_two_links_is_revoked_at_once(workflow: Workflow) -> None:
     workflow.begin(2)
     workflow.say("a", "SUCCESS", "0:2")
@@ -352,11 +364,26 @@ def test_what_was_kept_back_is_told_when_it_is_asked_for(server: EmbeddedRedis) 
     assert published.has_untold_workflow
     assert workflow.event.current == 1
 
-    store.tell_workflows([(USER, workflow.task_id)])
+    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
     assert workflow.event.current == 2
     seq = workflow.event.seq
-    store.tell_workflows([(USER, workflow.task_id)])
+    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
 
+    assert workflow.event.seq == seq
+    store.close()
+
+
+def test_however_many_ask_it_tells_no_more_often_than_it_should(server: EmbeddedRedis) -> None:
+    store = make_store(server, min_interval=3600)
+    workflow = Workflow(store)
+    workflow.begin(3)
+    for number in range(2):
+        workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
+    seq = workflow.event.seq
+
+    still_untold = [store.tell_workflows([(USER, workflow.task_id)]) for _ in range(2)]
+
+    assert still_untold == [[(USER, workflow.task_id)]] * 2  # so that both ask again
     assert workflow.event.seq == seq
     store.close()
 
@@ -426,7 +453,9 @@ class Model:
     st.lists(
         st.tuples(
             st.sampled_from([*PLANNED, *EXTRA]),
-            st.sampled_from(["STARTED", "PROGRESS", "RETRY", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "LOST"]),
+            st.sampled_from(
+                ["STARTED", "PROGRESS", "RETRY", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "REVOKED", "LOST"]
+            ),
             st.sampled_from([None, 0.0, 25.0, 50.0, 100.0]),
         ),
         max_size=40,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from celery import Celery, states
 
+from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 
-if TYPE_CHECKING:
-    from .conftest import Listener, Site
+from .conftest import Listener, Site
 
 
 @pytest.fixture
@@ -284,6 +284,28 @@ def test_unknown_task_that_the_store_has_not_heard_of_is_a_failure_too(
     stranger.close()
 
     assert listener.until_final(task_id).state is TaskState.FAILURE
+
+
+def test_task_whose_result_cannot_be_kept_is_a_failure(redis_server: EmbeddedRedis, user: str, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    site = Site(redis_server, redis_server, tmp_path, backend_url=f"file://{tmp_path}/results")
+    site.start_worker("-c", "1")
+    listener = site.listen(user)
+    task_id = site.delay("reports_until", user, str(tmp_path / "stop"))
+    listener.until_state(TaskState.PROGRESS, task_id)
+
+    (tmp_path / "results").rmdir()
+    (tmp_path / "stop").touch()
+
+    last = listener.until_final(task_id)
+    assert (last.state, last.error) == (TaskState.FAILURE, "The task ran, but its result could not be kept")
+    assert last.current == 1_000_000
+    assert listener.until_final(site.delay("fails", user)).error == "no such file"
+    retries = site.delay("retries", user, 1)
+    listener.until_final(retries)
+    one_attempt = ["STARTED", "PROGRESS"]
+    listener.assert_states("PENDING", *one_attempt, "RETRY", *one_attempt, "FAILURE", task_id=retries)
+    site.close()
 
 
 def test_result_is_shown_only_where_the_task_asks(site: Site, listener: Listener, user: str) -> None:

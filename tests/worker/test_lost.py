@@ -175,6 +175,23 @@ def test_task_of_a_paused_process_is_not_lost(
 
 
 @pytest.mark.usefixtures("gateways")
+def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
+    site: Site, user: str, wait_for_a_death: Callable[[], None]
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1", "-Q", "prefork")
+    site.start_worker("-P", "threads", "-c", "1", "-Q", "threads")
+    task_ids = [site.delay("hogs", user, queue=queue) for queue in ("prefork", "threads")]
+    for _ in task_ids:
+        listener.until_state(TaskState.PROGRESS)
+
+    wait_for_a_death()
+
+    for task_id in task_ids:
+        assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1)]
+
+
+@pytest.mark.usefixtures("gateways")
 def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
@@ -207,6 +224,26 @@ def test_nothing_is_lost_because_the_broker_was_away(
     listener.until_state(TaskState.SUCCESS, task_id)
 
     assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
+
+
+def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it_is_delivered_again(
+    redis_server: EmbeddedRedis, user: str, stop_file: Path, tmp_path: Path
+) -> None:
+    with EmbeddedRedis() as broker:
+        site = Site(broker, redis_server, tmp_path, visibility_timeout=2, stops_without_broker=True)
+        listener = site.listen(user)
+        site.start_worker("-c", "1")
+        task_id = site.delay("late", user, str(stop_file))
+        listener.until_state(TaskState.PROGRESS, task_id)
+
+        broker.restart(keep_data=True)
+
+        lost = listener.until_state(TaskState.LOST, task_id)
+        assert lost.error == "The worker stopped the task before its end"
+        listener.until(is_running(2, task_id))
+        stop_file.touch()
+        listener.until_state(TaskState.SUCCESS, task_id)
+        site.close()
 
 
 @pytest.mark.usefixtures("gateways")
@@ -255,7 +292,7 @@ def test_what_ran_when_its_worker_was_stopped_at_once_is_lost(site: Site, user: 
 
     worker.stop(signal.SIGQUIT, grace=30)
 
-    assert listener.until_state(TaskState.LOST, task_id).error == "The worker of the task was stopped"
+    assert listener.until_state(TaskState.LOST, task_id).error == "The worker stopped the task before its end"
 
 
 @pytest.mark.usefixtures("gateways")

@@ -288,6 +288,19 @@ def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) ->
     assert left[13:] == [pytest.approx(100 - second, abs=0.01) for second in range(13, 100)]
 
 
+def test_progress_that_is_on_its_way_when_the_attempt_ends_is_seen_before_the_end() -> None:
+    publisher: Any = SimpleNamespace(changed=lambda task: None)
+    task = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    task.current, task.total = 1, 2
+    task.mark_changed()
+
+    task.due_at = 1.0  # the publisher's thread has taken it
+    task.snapshot()
+    words = task.last_words(TaskState.RETRY)
+
+    assert [write.event.state.value for write in words] == ["PROGRESS", "RETRY"]
+
+
 def test_log_sends_lines_of_text(eager: Eager) -> None:
     def body() -> None:
         progress.log("first")

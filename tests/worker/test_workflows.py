@@ -313,11 +313,15 @@ def test_the_user_travels_with_links_errbacks_and_later_links(site: Site, user: 
         lambda: site.app.tasks["part_spawns"].apply_async((["owned_by_header"],), headers={"jobpush_user": user})
     )
     assert_told(lambda: site.app.tasks["replaced_by_owned"].apply_async((user,)))
+    assert_told(lambda: site.app.tasks["calls"].apply_async((user,)))
+    assert_told(lambda: site.app.tasks["spawns_in_a_thread"].apply_async((user,)))
+    assert_told(lambda: fails.apply_async((user,), link_error=site.app.tasks["errback"].s()))
 
 
-def test_the_errback_of_a_killed_task_has_its_user(site: Site, user: str) -> None:
+@pytest.mark.parametrize("name", ["owned_by_header", "errback"])
+def test_the_errback_of_a_killed_task_has_its_user(site: Site, user: str, name: str) -> None:
     listener = site.listen(user)
-    errback = site.app.tasks["owned_by_header"].si()
+    errback = site.app.tasks[name].signature(immutable=name == "owned_by_header")
     site.app.tasks["stubborn"].apply_async((user,), link_error=errback)
     running = listener.until_state(TaskState.PROGRESS)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import threading
 import time
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ def make_app(
     *,
     backend_url: str | None = None,
     visibility_timeout: float = 3_600,
+    stops_without_broker: bool = False,
     **settings: Any,
 ) -> tuple[Celery, JobPush]:
     """
@@ -35,6 +39,7 @@ def make_app(
         broker_url: Redis that carries the tasks.
         redis_url: Redis that carries the events; ``None``: the broker.
         visibility_timeout: Seconds after which the broker delivers again what was not acknowledged.
+        stops_without_broker: Whether a worker that loses its broker stops what it can't acknowledge any more.
         backend_url: Where results are kept; ``None``: nowhere.
         settings: More for ``JobPush``.
     """
@@ -50,6 +55,7 @@ def make_app(
             "unacked_restore_throttle": 1,
         },
         worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=stops_without_broker,
     )
     jobpush = JobPush(app, redis_url=redis_url, **settings)
     add_tasks(app, jobpush)
@@ -197,6 +203,25 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def spawns(user_id: str) -> None:
         app.tasks["owned_by_header"].delay()
 
+    @task("calls")
+    @jobpush.track(user="user_id")
+    def calls(user_id: str) -> None:
+        """Call another task as a function."""
+        app.tasks["part_spawns"](["owned_by_header"])
+
+    @task("spawns_in_a_thread")
+    @jobpush.track(user="user_id")
+    def spawns_in_a_thread(user_id: str) -> None:
+        context = copy_context()
+        thread = threading.Thread(target=lambda: context.run(app.tasks["owned_by_header"].delay))
+        thread.start()
+        thread.join()
+
+    @task("errback")
+    def errback(request: Any, exc: Any, traceback: Any) -> None:
+        """What Celery calls as a function, because it takes three arguments."""
+        app.tasks["owned_by_header"].delay()
+
     @task("stubborn")
     @jobpush.track(user="user_id")
     def stubborn(user_id: str) -> None:
@@ -204,6 +229,14 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2, pid=os.getpid())
         while True:
             time.sleep(0.01)
+
+    @task("hogs")
+    @jobpush.track(user="user_id")
+    def hogs(user_id: str) -> None:
+        """Let nothing else run in this process, as a call of C code does that keeps Python's lock."""
+        progress.update(1, total=2)
+        time.sleep(0.3)  # so that it is published
+        ctypes.PyDLL(None).sleep(3600)
 
     @task("soft_limited", soft_time_limit=1)
     @jobpush.track(user="user_id")
