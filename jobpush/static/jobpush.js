@@ -162,7 +162,7 @@ class Connection {
   }
 
   #wake = ({ type }) => {
-    if (document.visibilityState === "hidden" || this.state === "failed") return;
+    if (document.hidden || this.state === "failed") return;
     if (this.#socketId && this.#transport.send) this.#ping();
     else if (!this.#transport || type === "online") this.#connect();
   };
@@ -456,6 +456,7 @@ sheet?.replaceSync(`
 :indeterminate::-moz-progress-bar { background: none }
 @keyframes slide { from { background-position: -70% } to { background-position: 170% } }
 [part=footer] { width: 100%; min-height: 1.5em }
+[part=error] { flex: 1 60% }
 [part=detail] { margin-left: auto; font-variant-numeric: tabular-nums }
 [part=cancel] {
   padding: .125rem .5rem;

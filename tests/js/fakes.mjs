@@ -96,7 +96,7 @@ export class FakeEventSource extends FakeTransport {
 /** A page at https://app.example, with a fresh clock, no network, and chance that always says 0.5. */
 export class FakePage {
   clock = new Clock().install();
-  document = Object.assign(new EventTarget(), { visibilityState: "visible", querySelector: () => null });
+  document = Object.assign(new EventTarget(), { hidden: false, querySelector: () => null });
   requests = [];
   /** What the gateway answers, by the path after /jobpush/; else no answer comes at all. */
   answers = {};
@@ -138,7 +138,7 @@ export class FakePage {
   }
 
   show(visibilityState = "visible") {
-    this.document.visibilityState = visibilityState;
+    this.document.hidden = visibilityState === "hidden";
     this.document.dispatchEvent(new Event("visibilitychange"));
   }
 

@@ -220,6 +220,18 @@ def test_an_error_takes_the_place_of_the_message(page: Page) -> None:
     expect(part(page, "message")).to_be_hidden()
 
 
+def test_how_far_a_failed_task_came_stands_beside_its_error_however_long(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 640})
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="FAILURE", percent=40, error="This file is not a video that can be read. " * 2))
+
+    expect(part(page, "detail")).to_have_text("40 %")
+    error, detail = part(page, "error").bounding_box(), part(page, "detail").bounding_box()
+    assert error and detail
+    assert error["y"] + error["height"] > detail["y"] + detail["height"] > error["y"]
+
+
 def test_a_task_without_a_title_is_called_by_its_name_else_by_its_id(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
