@@ -18,7 +18,7 @@ from ..protocol.handshake import new_socket_id
 from ..protocol.server import ServerProtocol
 from ..store.directory import RedisDirectory
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
-from .event_stream import EventStreamConnection, read_positions
+from .event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .handshake import ensure_allowed_origin, websockets
@@ -143,7 +143,9 @@ def events() -> Response:
     opening = partial(protocol.open, user=user, announce_user=True, since=positions.get(own))
     hub = state.hub
     handover = take_socket(request.environ)
-    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, handover.on_gone))
+    hub.adopt(
+        Arrival(EventStreamConnection, handover.fd, protocol, EVENT_STREAM_HEAD, opening, requests, handover.on_gone)
+    )
     handover.hold()
     return _Adopted()
 
