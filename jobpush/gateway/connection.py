@@ -210,8 +210,9 @@ class Connection(ABC):
 
     # -- the protocol --------------------------------------------------------------------------------
 
-    def begin(self, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
-        """Do the first actions, then take ``requests`` as if the client had sent them."""
+    def begin(self, head: bytes, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
+        """Answer the HTTP request, do the first actions, then take ``requests`` as if the client had sent them."""
+        self._waiting().put(head)
         self.perform(actions)
 
     def tick(self, now: float) -> None:

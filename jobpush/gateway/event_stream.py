@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 #: Proxies must neither keep nor hold back what follows; the browser comes back after two seconds.
-_EVENT_STREAM_HEAD = (
+EVENT_STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
     b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
 )
@@ -41,10 +41,9 @@ class EventStreamConnection(Connection):
         self._requests: deque[str] = deque()
         self._beat_at = hub.loop.now
 
-    def begin(self, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
+    def begin(self, head: bytes, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
         self._requests = deque(requests)
-        self._waiting().put(_EVENT_STREAM_HEAD)
-        self.perform(actions)
+        super().begin(head, actions)
         if self._actions is None:
             self._go_on_reading()
 

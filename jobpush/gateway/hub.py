@@ -53,6 +53,7 @@ class Arrival:
         kind: What speaks on it.
         fd: Its socket; the hub closes it.
         protocol: Its protocol, not yet opened.
+        head: The answer to its request, with which it begins.
         opening: Gives the first actions, at the time it is given.
         requests: Messages to be taken as if the client had sent them.
         on_gone: Called when the hub is done with the socket.
@@ -61,6 +62,7 @@ class Arrival:
     kind: type[Connection]
     fd: int
     protocol: ServerProtocol
+    head: bytes
     opening: Callable[[float], Iterable[Action]]
     requests: Sequence[str] = ()
     on_gone: Callable[[], None] | None = None
@@ -289,7 +291,7 @@ class Hub:
         self.loop.register(connection.fd, connection, READING)
         self._slice_of(connection)[connection.fd] = connection
         try:
-            connection.begin(arrival.opening(self.loop.now), arrival.requests)
+            connection.begin(arrival.head, arrival.opening(self.loop.now), arrival.requests)
         except Exception as exc:
             connection.on_failure(exc)
 

@@ -18,7 +18,7 @@ from ..protocol.handshake import new_socket_id
 from ..protocol.server import ServerProtocol, answer
 from ..store.directory import RedisDirectory
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
-from .event_stream import EventStreamConnection, read_positions
+from .event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .handshake import FLOODED, ForbiddenOrigin, ensure_allowed_origin, websockets
@@ -151,7 +151,7 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     hub = state.hub
     handover = take_socket(request.environ)
     on_gone = place.and_then(handover.on_gone)
-    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, opening, requests, on_gone))
+    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, EVENT_STREAM_HEAD, opening, requests, on_gone))
     handover.hold()
     return _Adopted()
 

@@ -19,7 +19,8 @@ def new_socket_id() -> str:
 
     Source: the SDKs let ``\\A\\d+\\.\\d+\\Z`` pass.
     """
-    return f"{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
+    first, second = divmod(secrets.randbelow(10**20), 10**10)
+    return f"{first}.{second}"
 
 
 def check_app(settings: ProtocolSettings, key: str) -> None:

@@ -11,6 +11,8 @@ from jobpush.store.directory import RedisDirectory
 from .client import Client, data_of, events_of
 from .conftest import Serve, Site
 from .publishing import publish, start
+from .site import KEY
+from .web import request
 
 
 def test_page_with_session_gets_snapshots_then_live_events(site: Site, store: Store) -> None:
@@ -293,6 +295,28 @@ def test_many_subscriptions_in_one_packet_are_all_answered(site: Site) -> None:
         client.send("pusher:subscribe", {"channel": f"room-{number}"})
 
     assert [client.receive()["channel"] for _ in range(50)] == [f"room-{number}" for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "status"),
+    [
+        ({"Sec-WebSocket-Version": "8"}, 426),
+        ({"Sec-WebSocket-Key": "short"}, 400),
+        ({"Sec-WebSocket-Key": ""}, 400),
+        ({"Upgrade": "h2c"}, 400),
+    ],
+)
+def test_request_that_is_no_handshake_is_refused(site: Site, lacking: dict[str, str], status: int) -> None:
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+
+    answer, _ = request(site, "GET", f"/app/{KEY}?protocol=7", headers=headers | lacking, is_json=False)
+
+    assert answer == status
 
 
 def test_deflate_is_not_offered(site: Site) -> None:

@@ -1,0 +1,625 @@
+/*
+ * The load of a benchmark: many WebSocket connections in one thread, each of whose frames is looked at.
+ *
+ *     cc -O2 -o load load.c
+ *     load 127.0.0.1 8001 --connections 1000 --path '/app/key?protocol=7' \
+ *          --step '"pusher:connection_established"' '{"event":"pusher:subscribe","data":{"channel":"news"}}' \
+ *          --step '"pusher_internal:subscription_succeeded"' ''
+ *
+ * What is published carries "~<stream>.<seq>.<time>~" somewhere in its text: time is CLOCK_MONOTONIC in nanoseconds, seq
+ * counts from 1 in each stream. Every connection hears its own streams and checks every seq: one that is lost, doubled
+ * or of another stream ends the run with status 1 and a sentence on standard error.
+ *
+ * Frames are scanned by hand and nothing is allocated for a whole one, so that the server is what is measured: a frame
+ * costs some 50 ns beside the call into the kernel.
+ *
+ * Once all connections are ready, one line of JSON is printed, and commands are read from standard input, one a line:
+ *     reset          forget the counts and the latencies, not the places in the streams
+ *     expect SEQ     the next seq of every stream is SEQ
+ *     until SEQ      print {"reached": SEQ, ...} once every stream of every connection has come so far
+ *     stall N        the first N connections stop reading (0: all of them read again)
+ *     ages 1         every 10 ms, note how old the newest that each connection has is (0: no longer)
+ *     report         print the counts and latencies as one line of JSON
+ *     quit           end; so does the end of the input
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_STEPS 8
+#define MAX_HEADERS 8
+#define MAX_EVENTS 512
+#define BUFFER (1 << 20)
+/* A histogram has 32 buckets for each power of two: its values are right within 3 %. */
+#define SUB_BITS 5
+#define BUCKETS (64 << SUB_BITS)
+#define AGE_INTERVAL_NS 10000000L
+
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+typedef struct {
+    uint64_t counts[BUCKETS], total, max;
+} Histogram;
+
+enum { CONNECTING, SHAKING_HANDS, STEPPING, READY, GONE };
+
+typedef struct {
+    int fd;
+    uint32_t number;     /* of the connection, over all processes of the load */
+    uint8_t state, step; /* step: of those whose answer has come */
+    bool is_stalled;
+    uint32_t rest_size; /* of a frame of which a part has come */
+    char *rest;
+    uint64_t begun_at;
+} Connection;
+
+/* What a connection has had of one stream. */
+typedef struct {
+    uint64_t seq, at;
+} Place;
+
+static struct {
+    struct sockaddr_in address;
+    uint32_t connections, first, sources, inflight, streams, per_connection, receive_buffer;
+    bool may_skip;
+    const char *path, *headers[MAX_HEADERS], *expected[MAX_STEPS], *replies[MAX_STEPS], *asked, *answer;
+    int header_count, step_count, credit_fd;
+    uint64_t credit_every;
+    char **values;
+    size_t value_count;
+} options = {.connections = 1, .sources = 1, .inflight = 64, .per_connection = 1, .path = "/", .credit_fd = -1,
+             .credit_every = 1};
+
+static Connection *connections;
+static Place *places;
+static int epoll_fd, age_timer = -1;
+static uint32_t opened, ready, stalled, closed_while_stalled;
+static uint64_t now_ns, began_ns, reset_ns;
+static uint64_t deliveries, bytes, receives, others, skipped, uncredited;
+static uint64_t wanted_seq, reached;
+static Histogram latencies, ages, openings;
+static char buffer[BUFFER];
+
+static void die(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("load: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static uint64_t read_clock(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* -- histograms ------------------------------------------------------------------------------------ */
+
+static void note(Histogram *histogram, uint64_t value) {
+    int shift = value >> SUB_BITS ? 63 - __builtin_clzll(value) - SUB_BITS : 0;
+    histogram->counts[((uint64_t)shift << SUB_BITS) + (value >> shift)]++;
+    histogram->total++;
+    if (value > histogram->max) histogram->max = value;
+}
+
+static double percentile(const Histogram *histogram, double share) {
+    uint64_t rank = (uint64_t)(share * (double)histogram->total), seen = 0;
+    for (uint64_t index = 0; index < BUCKETS; index++) {
+        seen += histogram->counts[index];
+        if (seen <= rank) continue;
+        uint64_t shift = index >> SUB_BITS;
+        if (shift) shift--; /* the bucket of value v with shift s is (s << SUB_BITS) + (v >> s), and v >> s >= 32 */
+        uint64_t low = (index - (shift << SUB_BITS)) << shift;
+        uint64_t middle = low + (shift ? (1ull << shift) / 2 : 0);
+        return (double)(middle < histogram->max ? middle : histogram->max);
+    }
+    return (double)histogram->max;
+}
+
+static void print_histogram(const char *name, const Histogram *histogram) {
+    printf(", \"%s\": {\"count\": %lu, \"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}", name,
+           histogram->total, percentile(histogram, 0.5) / 1e3, percentile(histogram, 0.9) / 1e3,
+           percentile(histogram, 0.99) / 1e3, percentile(histogram, 0.999) / 1e3, (double)histogram->max / 1e3);
+}
+
+/* -- what is sent ---------------------------------------------------------------------------------- */
+
+/* Put {i} (connection), {s} (first stream) and {v} (line of the file of values) into a template. */
+static size_t fill(char *out, size_t size, const char *template, const Connection *connection) {
+    size_t length = 0;
+    uint32_t stream = connection->number % options.streams * options.per_connection;
+    for (const char *from = template; *from && length + 1 < size;) {
+        if (from[0] == '{' && from[1] && from[2] == '}' && strchr("isv", from[1])) {
+            if (from[1] == 'v' && !options.value_count) die("{v} needs --values FILE");
+            int added = from[1] == 'v' ? snprintf(out + length, size - length, "%s",
+                                                  options.values[connection->number % options.value_count])
+                                       : snprintf(out + length, size - length, "%u",
+                                                  from[1] == 'i' ? connection->number : stream);
+            length += (size_t)added;
+            from += 3;
+        } else {
+            out[length++] = *from++;
+        }
+    }
+    if (length >= size) die("a request or message is too long");
+    return length;
+}
+
+static void send_all(Connection *connection, const char *data, size_t size) {
+    while (size) {
+        ssize_t sent = send(connection->fd, data, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EAGAIN) continue; /* we say little, and only at the beginning */
+        if (sent < 0) die("connection %u: %s", connection->number, strerror(errno));
+        data += sent;
+        size -= (size_t)sent;
+    }
+}
+
+/* A frame of a client is masked; with a mask of zeros the payload stays as it is. */
+static void send_frame(Connection *connection, uint8_t opcode, const char *payload, size_t size) {
+    char frame[8192];
+    size_t header = 6;
+    if (size + 8 > sizeof frame) die("a message is too long");
+    frame[0] = (char)(0x80 | opcode);
+    if (size < 126) {
+        frame[1] = (char)(0x80 | size);
+    } else {
+        frame[1] = (char)(0x80 | 126);
+        frame[2] = (char)(size >> 8);
+        frame[3] = (char)size;
+        header = 8;
+    }
+    memset(frame + header - 4, 0, 4);
+    memcpy(frame + header, payload, size);
+    send_all(connection, frame, header + size);
+}
+
+static void send_request(Connection *connection) {
+    char request[8192], path[4096];
+    path[fill(path, sizeof path, options.path, connection)] = 0;
+    size_t size = (size_t)snprintf(request, sizeof request,
+                                   "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+                                   path, inet_ntoa(options.address.sin_addr), ntohs(options.address.sin_port));
+    for (int index = 0; index < options.header_count; index++) {
+        size += fill(request + size, sizeof request - size - 4, options.headers[index], connection);
+        memcpy(request + size, "\r\n", 2);
+        size += 2;
+    }
+    memcpy(request + size, "\r\n", 2);
+    send_all(connection, request, size + 2);
+}
+
+/* -- opening --------------------------------------------------------------------------------------- */
+
+static void watch(Connection *connection, int operation, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = connection};
+    if (epoll_ctl(epoll_fd, operation, connection->fd, &event)) die("epoll_ctl: %s", strerror(errno));
+}
+
+static void open_next(void) {
+    Connection *connection = &connections[opened++];
+    int one = 1;
+    connection->number = options.first + (uint32_t)(connection - connections);
+    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (connection->fd < 0) die("connection %u: %s (see ulimit -n)", connection->number, strerror(errno));
+    if (options.receive_buffer)
+        setsockopt(connection->fd, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer, sizeof options.receive_buffer);
+    setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (options.sources > 1) { /* an address has some 28,000 ports to connect from */
+        struct sockaddr_in source = {.sin_family = AF_INET};
+        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + connection->number % options.sources);
+        setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(connection->fd, (struct sockaddr *)&source, sizeof source)) die("bind: %s", strerror(errno));
+    }
+    connection->begun_at = read_clock();
+    if (connect(connection->fd, (struct sockaddr *)&options.address, sizeof options.address) && errno != EINPROGRESS)
+        die("connection %u: %s", connection->number, strerror(errno));
+    watch(connection, EPOLL_CTL_ADD, EPOLLOUT);
+}
+
+static void open_more(void) {
+    while (opened < options.connections && opened - ready < options.inflight) open_next();
+}
+
+static void say_ready(void) {
+    double seconds = (double)(now_ns - began_ns) / 1e9;
+    printf("{\"ready\": %u, \"seconds\": %.4f, \"per_second\": %.1f", ready, seconds, ready / seconds);
+    print_histogram("opening_us", &openings);
+    puts("}");
+    fflush(stdout);
+}
+
+static void be_ready(Connection *connection) {
+    connection->state = READY;
+    note(&openings, now_ns - connection->begun_at);
+    ready++;
+    open_more();
+    if (ready == options.connections) say_ready();
+}
+
+/* Answer what came, as far as it is what the steps wait for. */
+static void advance(Connection *connection, const char *text, size_t size) {
+    char reply[4096];
+    const char *expected = options.expected[connection->step];
+    if (!memmem(text, size, expected, strlen(expected))) return;
+    size_t length = fill(reply, sizeof reply, options.replies[connection->step], connection);
+    if (length) send_frame(connection, 1, reply, length);
+    if (++connection->step == options.step_count) be_ready(connection);
+}
+
+/* -- what comes ------------------------------------------------------------------------------------ */
+
+static uint64_t read_number(const char **text, const char *end, char terminator, const Connection *connection) {
+    uint64_t number = 0;
+    for (; *text < end && **text >= '0' && **text <= '9'; (*text)++) number = number * 10 + (uint64_t)(**text - '0');
+    if (*text >= end || **text != terminator) die("connection %u: a broken mark", connection->number);
+    (*text)++;
+    return number;
+}
+
+static void take_mark(Connection *connection, const char *text, const char *end) {
+    uint64_t stream = read_number(&text, end, '.', connection), seq = read_number(&text, end, '.', connection);
+    uint64_t at = read_number(&text, end, '~', connection);
+    uint64_t first = (uint64_t)(connection->number % options.streams) * options.per_connection;
+    if (stream < first || stream >= first + options.per_connection)
+        die("connection %u: got an event of stream %lu, which is not its own", connection->number, stream);
+    Place *place = &places[(size_t)(connection - connections) * options.per_connection + (stream - first)];
+    if (seq != place->seq + 1) {
+        if (seq <= place->seq)
+            die("connection %u: got seq %lu after %lu: doubled or out of order", connection->number, seq, place->seq);
+        if (!options.may_skip)
+            die("connection %u: got seq %lu after %lu: %lu lost", connection->number, seq, place->seq, seq - place->seq - 1);
+        skipped += seq - place->seq - 1;
+    }
+    if (wanted_seq && place->seq < wanted_seq && seq >= wanted_seq) reached++;
+    place->seq = seq;
+    place->at = at;
+    deliveries++;
+    uncredited++;
+    note(&latencies, now_ns > at ? now_ns - at : 0);
+}
+
+static void take_text(Connection *connection, const char *text, size_t size) {
+    const char *mark = memchr(text, '~', size);
+    if (mark) {
+        take_mark(connection, mark + 1, text + size);
+        return;
+    }
+    others++;
+    if (options.asked && memmem(text, size, options.asked, strlen(options.asked)))
+        send_frame(connection, 1, options.answer, strlen(options.answer));
+    else if (connection->state == STEPPING)
+        advance(connection, text, size);
+}
+
+static void hang_up(Connection *connection) {
+    if (!connection->is_stalled) die("connection %u was closed by the server", connection->number);
+    close(connection->fd);
+    connection->state = GONE;
+    closed_while_stalled++;
+}
+
+static void take_close(Connection *connection, const uint8_t *payload, size_t size) {
+    if (!connection->is_stalled)
+        die("connection %u was closed by the server with code %d %.*s", connection->number,
+            size >= 2 ? payload[0] << 8 | payload[1] : 1005, size > 2 ? (int)size - 2 : 0, payload + 2);
+    hang_up(connection);
+}
+
+static void take_frame(Connection *connection, uint8_t first, const uint8_t *payload, size_t size) {
+    switch (first) {
+    case 0x81:
+    case 0x82: take_text(connection, (const char *)payload, size); return;
+    case 0x88: take_close(connection, payload, size); return;
+    case 0x89: send_frame(connection, 10, (const char *)payload, size); return;
+    case 0x8a: return;
+    default: die("connection %u: a frame that begins with 0x%02x", connection->number, first);
+    }
+}
+
+/* Take all whole frames; gives the number of bytes that they had. */
+static size_t take_frames(Connection *connection, const uint8_t *data, size_t size) {
+    size_t taken = 0;
+    while (size - taken >= 2 && connection->state != GONE) {
+        const uint8_t *frame = data + taken;
+        size_t header = 2, length = frame[1];
+        if (length == 126) {
+            if (size - taken < 4) break;
+            length = (size_t)frame[2] << 8 | frame[3];
+            header = 4;
+        } else if (length == 127) {
+            if (size - taken < 10) break;
+            length = 0;
+            for (int index = 2; index < 10; index++) length = length << 8 | frame[index];
+            header = 10;
+        } else if (length > 127) {
+            die("connection %u: a server must not mask its frames", connection->number);
+        }
+        if (size - taken < header + length) break;
+        take_frame(connection, frame[0], frame + header, length);
+        taken += header + length;
+    }
+    return taken;
+}
+
+static size_t take_handshake(Connection *connection, const char *data, size_t size) {
+    const char *end = memmem(data, size, "\r\n\r\n", 4);
+    if (!end) return 0;
+    if (size < 12 || memcmp(data + 9, "101", 3))
+        die("connection %u was refused: %.*s", connection->number, (int)(size < 200 ? size : 200), data);
+    connection->state = STEPPING;
+    if (!options.step_count) be_ready(connection);
+    return (size_t)(end + 4 - data);
+}
+
+static void keep_rest(Connection *connection, const char *data, size_t size) {
+    if (size != connection->rest_size || data != connection->rest) {
+        char *rest = size ? malloc(size) : NULL;
+        if (size) memcpy(rest, data, size);
+        free(connection->rest);
+        connection->rest = rest;
+        connection->rest_size = (uint32_t)size;
+    }
+}
+
+static void receive(Connection *connection) {
+    size_t kept = connection->rest_size;
+    if (kept) memcpy(buffer, connection->rest, kept);
+    ssize_t received = recv(connection->fd, buffer + kept, sizeof buffer - kept, 0);
+    if (received < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (received <= 0) {
+        hang_up(connection);
+        return;
+    }
+    now_ns = read_clock();
+    receives++;
+    bytes += (uint64_t)received;
+    size_t size = kept + (size_t)received, taken = 0;
+    if (connection->state == SHAKING_HANDS) taken = take_handshake(connection, buffer, size);
+    if (connection->state >= STEPPING) taken += take_frames(connection, (uint8_t *)buffer + taken, size - taken);
+    if (connection->state == GONE) return;
+    if (size - taken == sizeof buffer) die("connection %u: a frame is too long", connection->number);
+    keep_rest(connection, buffer + taken, size - taken);
+}
+
+static void on_ready(Connection *connection) {
+    if (connection->state != CONNECTING) {
+        receive(connection);
+        return;
+    }
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error) die("connection %u: %s", connection->number, strerror(error));
+    connection->state = SHAKING_HANDS;
+    watch(connection, EPOLL_CTL_MOD, EPOLLIN);
+    send_request(connection);
+}
+
+/* -- commands -------------------------------------------------------------------------------------- */
+
+static void reset(void) {
+    deliveries = bytes = receives = others = skipped = 0;
+    memset(&latencies, 0, sizeof latencies);
+    memset(&ages, 0, sizeof ages);
+    reset_ns = read_clock();
+}
+
+static void expect(uint64_t seq) {
+    for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++)
+        places[index].seq = seq - 1;
+}
+
+static void wait_until(uint64_t seq) {
+    wanted_seq = seq;
+    reached = 0;
+    for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++)
+        reached += places[index].seq >= seq || connections[index / options.per_connection].is_stalled;
+}
+
+static void stall(uint32_t count) {
+    for (uint32_t index = 0; index < options.connections; index++) {
+        Connection *connection = &connections[index];
+        bool shall_stall = index < count;
+        if (connection->is_stalled == shall_stall || connection->state == GONE) continue;
+        connection->is_stalled = shall_stall;
+        watch(connection, EPOLL_CTL_MOD, shall_stall ? 0 : EPOLLIN);
+    }
+    stalled = count;
+}
+
+static void time_ages(bool is_on) {
+    struct itimerspec times = {{0, is_on ? AGE_INTERVAL_NS : 0}, {0, is_on ? AGE_INTERVAL_NS : 0}};
+    timerfd_settime(age_timer, 0, &times, NULL);
+}
+
+/* How old is what a connection shows: the oldest of its streams counts. What has had nothing yet is left out. */
+static void note_ages(void) {
+    uint64_t expirations;
+    if (read(age_timer, &expirations, sizeof expirations) < 0) return;
+    now_ns = read_clock();
+    for (uint32_t index = 0; index < options.connections; index++) {
+        if (connections[index].is_stalled) continue;
+        uint64_t oldest = UINT64_MAX;
+        for (uint32_t stream = 0; stream < options.per_connection; stream++) {
+            uint64_t at = places[(size_t)index * options.per_connection + stream].at;
+            if (at < oldest) oldest = at;
+        }
+        if (oldest) note(&ages, now_ns - oldest);
+    }
+}
+
+static void report(void) {
+    uint64_t lowest = UINT64_MAX, highest = 0;
+    struct rusage usage;
+    for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++) {
+        if (connections[index / options.per_connection].is_stalled) continue;
+        if (places[index].seq < lowest) lowest = places[index].seq;
+        if (places[index].seq > highest) highest = places[index].seq;
+    }
+    getrusage(RUSAGE_SELF, &usage);
+    double seconds = (double)(read_clock() - reset_ns) / 1e9;
+    printf("{\"seconds\": %.6f, \"deliveries\": %lu, \"per_second\": %.1f, \"bytes\": %lu, \"receives\": %lu, "
+           "\"others\": %lu, \"skipped\": %lu, \"lowest\": %lu, \"highest\": %lu, \"closed\": %u, \"cpu\": %.6f",
+           seconds, deliveries, (double)deliveries / seconds, bytes, receives, others, skipped, lowest, highest,
+           closed_while_stalled,
+           (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    print_histogram("latency_us", &latencies);
+    print_histogram("age_us", &ages);
+    puts("}");
+    fflush(stdout);
+}
+
+static void run_command(char *line) {
+    char *argument = strchr(line, ' ');
+    uint64_t number = argument ? strtoull(argument, NULL, 10) : 0;
+    if (!strncmp(line, "reset", 5)) reset();
+    else if (!strncmp(line, "expect ", 7)) expect(number);
+    else if (!strncmp(line, "until ", 6)) wait_until(number);
+    else if (!strncmp(line, "stall ", 6)) stall((uint32_t)number);
+    else if (!strncmp(line, "ages ", 5)) time_ages(number);
+    else if (!strncmp(line, "report", 6)) report();
+    else if (!strncmp(line, "quit", 4)) exit(0);
+    else if (*line) die("unknown command %s", line);
+}
+
+static void read_commands(void) {
+    static char input[4096];
+    static size_t size;
+    ssize_t received = read(0, input + size, sizeof input - size - 1);
+    if (received <= 0) exit(0);
+    size += (size_t)received;
+    input[size] = 0;
+    for (char *end; (end = strchr(input, '\n'));) {
+        *end = 0;
+        run_command(input);
+        size -= (size_t)(end + 1 - input);
+        memmove(input, end + 1, size + 1);
+    }
+}
+
+/* -- the loop -------------------------------------------------------------------------------------- */
+
+static void say_reached(void) {
+    if (!wanted_seq || reached < (uint64_t)options.connections * options.per_connection) return;
+    printf("{\"reached\": %lu, \"seconds\": %.6f}\n", wanted_seq, (double)(now_ns - reset_ns) / 1e9);
+    fflush(stdout);
+    wanted_seq = 0;
+}
+
+/* Tell the publisher how much has arrived, so that it keeps as much on the way as it is to. */
+static void give_credit(void) {
+    if (options.credit_fd < 0 || uncredited < options.credit_every) return;
+    if (write(options.credit_fd, &uncredited, sizeof uncredited) < 0) options.credit_fd = -1; /* it has ended */
+    uncredited = 0;
+}
+
+static void run(void) {
+    struct epoll_event events[MAX_EVENTS];
+    for (;;) {
+        int count = epoll_wait(epoll_fd, events, MAX_EVENTS, -1);
+        if (count < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
+        for (int index = 0; index < count; index++) {
+            void *who = events[index].data.ptr;
+            if (who == NULL) read_commands();
+            else if (who == &age_timer) note_ages();
+            else if (((Connection *)who)->state != GONE) on_ready(who);
+        }
+        give_credit();
+        say_reached();
+    }
+}
+
+static void read_values(const char *name) {
+    FILE *file = fopen(name, "r");
+    char line[4096];
+    if (!file) die("%s: %s", name, strerror(errno));
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        options.values = realloc(options.values, (options.value_count + 1) * sizeof *options.values);
+        options.values[options.value_count++] = strdup(line);
+    }
+    fclose(file);
+}
+
+static void parse(int count, char **arguments) {
+    if (count < 3) die("usage: load HOST PORT [--option value ...]; the head of load.c tells the options");
+    options.address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arguments[2]))};
+    if (!inet_aton(arguments[1], &options.address.sin_addr)) die("%s is no IPv4 address", arguments[1]);
+    for (int index = 3; index < count; index++) {
+        const char *name = arguments[index];
+        if (!strcmp(name, "--may-skip")) {
+            options.may_skip = true;
+            continue;
+        }
+        if (++index >= count) die("%s needs a value", name);
+        const char *value = arguments[index];
+        uint32_t number = (uint32_t)strtoul(value, NULL, 10);
+        if (!strcmp(name, "--connections")) options.connections = number;
+        else if (!strcmp(name, "--first")) options.first = number; /* number of the first, of several processes */
+        else if (!strcmp(name, "--sources")) options.sources = number; /* addresses 127.0.0.1, .2, ... */
+        else if (!strcmp(name, "--inflight")) options.inflight = number; /* connections that are opened at a time */
+        else if (!strcmp(name, "--streams")) options.streams = number; /* groups of streams; 0: one a connection */
+        else if (!strcmp(name, "--per-connection")) options.per_connection = number; /* streams of a connection */
+        else if (!strcmp(name, "--receive-buffer")) options.receive_buffer = number; /* bytes; 0: the kernel's */
+        else if (!strcmp(name, "--credit-fd")) options.credit_fd = (int)number;
+        else if (!strcmp(name, "--credit-every")) options.credit_every = number; /* deliveries */
+        else if (!strcmp(name, "--path")) options.path = value;
+        else if (!strcmp(name, "--values")) read_values(value);
+        else if (!strcmp(name, "--header") && options.header_count < MAX_HEADERS)
+            options.headers[options.header_count++] = value;
+        else if (!strcmp(name, "--step") && options.step_count < MAX_STEPS && ++index < count) {
+            options.expected[options.step_count] = value; /* what a message holds, and what is sent then */
+            options.replies[options.step_count++] = arguments[index];
+        } else if (!strcmp(name, "--answer") && ++index < count) {
+            options.asked = value; /* whenever a message without a mark holds it, the second is sent */
+            options.answer = arguments[index];
+        } else die("what is %s?", name);
+    }
+    if (!options.connections || !options.per_connection) die("nothing to do");
+    if (!options.streams) options.streams = options.first + options.connections;
+}
+
+static void prepare(void) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    connections = calloc(options.connections, sizeof *connections);
+    places = calloc((size_t)options.connections * options.per_connection, sizeof *places);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, 0, &event)) die("standard input must be a pipe");
+    age_timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    event.data.ptr = &age_timer;
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, age_timer, &event);
+    began_ns = reset_ns = read_clock();
+}
+
+int main(int count, char **arguments) {
+    parse(count, arguments);
+    prepare();
+    open_more();
+    run();
+}

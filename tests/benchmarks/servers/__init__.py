@@ -1,0 +1,1 @@
+"""The servers that are measured: each the way its own documentation would have it."""

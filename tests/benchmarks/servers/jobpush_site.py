@@ -1,0 +1,26 @@
+"""Ours: a Flask site with a gateway, whose users are signed in by Flask's own session."""
+
+from __future__ import annotations
+
+from flask import Flask, session
+
+from jobpush import Gateway
+
+#: Signs the sessions; the benchmark makes those of its users with it.
+SECRET_KEY = "benchmark"
+
+
+def create_app() -> Flask:
+    """Where Redis is, key and secret come from the environment."""
+    app = Flask(__name__)
+    app.secret_key = SECRET_KEY
+    Gateway(app, user_loader=lambda: session.get("user_id"))
+    return app
+
+
+def session_cookies(count: int) -> list[str]:
+    """What the browsers of the users "0", "1", … send."""
+    app = Flask(__name__)
+    app.secret_key = SECRET_KEY
+    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
+    return [f"session={serializer.dumps({'user_id': str(number)})}" for number in range(count)]
