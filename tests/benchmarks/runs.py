@@ -67,7 +67,7 @@ class Run:
     def publishing(self, *options: str) -> Iterator[subprocess.Popen[str]]:
         """The publisher, from here to the end of the block; then all must have arrived."""
         crowd = self.crowd
-        arguments = [*self.peer.publisher(self.stage), "--streams", str(crowd.groups), "--fanout", str(crowd.fanout)]
+        arguments = [*self.peer.publisher(self.stage, crowd.size), "--streams", str(crowd.groups), "--fanout", str(crowd.fanout)]
         arguments += ["--size", str(crowd.size), "--from", str(self._next_seq), *options]
         process = subprocess.Popen(
             pinned([compiled("publish"), *arguments], self.stage.cores.load),
@@ -92,14 +92,19 @@ class Run:
         """Publish with those options, and count for so many seconds, once it has warmed up."""
         total = WARM_UP + seconds + 0.2
         with self.publishing("--seconds", str(total), *options):
-            time.sleep(WARM_UP)
-            self.load.say("reset")
-            before, load_before = self.server.cpu_seconds(), self.load.cpu_seconds()
-            time.sleep(seconds)
-            figures = self.load.ask("report")
-            figures["server_cpu"] = self.server.cpu_seconds() - before
-            figures["load_cpu"] = self.load.cpu_seconds() - load_before
+            figures = self.watch(seconds)
         self.server.ensure_running()
+        return figures
+
+    def watch(self, seconds: float) -> dict[str, Any]:
+        """Count for so many seconds what is published anyway, once it has warmed up."""
+        time.sleep(WARM_UP)
+        self.load.say("reset")
+        before, load_before = self.server.cpu_seconds(), self.load.cpu_seconds()
+        time.sleep(seconds)
+        figures = self.load.ask("report")
+        figures["server_cpu"] = self.server.cpu_seconds() - before
+        figures["load_cpu"] = self.load.cpu_seconds() - load_before
         return figures
 
     def saturate(self, seconds: float, window: int) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def running(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobpush-bench-")))
         redis = stack.enter_context(running_redis(cores.load))
-        stage = Stage(free_port(), redis, folder, cores, workers)
+        stage = Stage(free_port(), redis, folder, cores, crowd.connections, workers)
         server = stack.enter_context(
             Server(
                 peer.command(stage),
@@ -141,6 +146,6 @@ def running(
         every = max(crowd.fanout, window * crowd.fanout // 4)
         command = [compiled("load"), "127.0.0.1", str(stage.port), "--connections", str(crowd.connections)]
         command += ["--streams", str(crowd.groups), "--credit-fd", str(writing), "--credit-every", str(every)]
-        command += [*peer.client(stage, crowd.connections), *options]
+        command += [*peer.client(stage), *options]
         load = stack.enter_context(Load(command, cores=cores.load, log=folder / "load.log", descriptors=[writing]))
         yield Run(peer, stage, server, load, crowd, (reading, writing))
