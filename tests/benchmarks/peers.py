@@ -10,7 +10,7 @@ import os
 import string
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobpush.embedded import EmbeddedRedis
@@ -27,14 +27,15 @@ NCHAN_MODULE = ROOT / ".venv-bench" / "nchan" / "usr" / "lib" / "nginx" / "modul
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a server is to run."""
+    """Where a server is to run, and for how many users and connections."""
 
     port: int
     redis: EmbeddedRedis
     folder: Path
     cores: Cores
-    connections: int
+    users: int
     workers: int = 1
+    connections: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,15 @@ class Peer:
             arguments += ["--answer", *self.answer]
         return arguments
 
-    def publisher(self, stage: Stage, size: int) -> list[str]:
-        """How events of so many bytes get in; see ``native/publish.c``."""
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+        """
+        How events of so many bytes get in; see ``native/publish.c``.
+
+        ``is_one``: all go to one channel, whatever their stream.
+        """
         address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
-        return ["--redis", address, "--channel", self.channel, "--message", self.message]
+        channel = self.channel.replace("{s}", "0") if is_one else self.channel
+        return ["--redis", address, "--channel", channel, "--message", self.message]
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,11 @@ class JobPush(Peer):
 
         cookies = stage.folder / "cookies"
         if not cookies.exists():
-            cookies.write_text("\n".join(session_cookies(stage.connections)))
+            cookies.write_text("\n".join(session_cookies(stage.users)))
         return [*super().client(stage), "--values", str(cookies), "--header", "Cookie: {v}"]
 
 
+#: In the templates {s} is the first stream of a connection, and its user or channel.
 _SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news-{s}"}}'
 _EVENT = '{d} - 0 1 -\n"event":"bench","data":"{m}"'
 _SNAPSHOT = '{d} task-{s} {q} 0 -\n"event":"jobpush:task","data":"{m}"'
@@ -133,6 +140,10 @@ OURS_PER_USER = JobPush(
     channel="jobpush:{user:{s}}",
     message=_EVENT,
 )
+#: The same where what is published are snapshots of tasks, of which only the newest counts.
+OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT)
+#: The same where each user has a task already: a connection is ready when the page is right.
+OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),))
 #: Our own client on a page that also hears a public channel: two channels on one socket.
 OURS_TWO_CHANNELS = JobPush(
     "ours-two-channels",
@@ -188,10 +199,10 @@ class Channels(Peer):
         command += ["--port", str(stage.port), "--workers", str(stage.workers), "--app-dir", str(SERVERS)]
         return [*command, f"{self.server.removesuffix('.py')}:application"]
 
-    def publisher(self, stage: Stage, size: int) -> list[str]:
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
         # {"type": "event", "text": …} in MessagePack; a text of less than 256 bytes has one byte of length.
         message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text\xd9%c{m}" % size)
-        return [*super().publisher(stage, size)[:-1], message]
+        return [*super().publisher(stage, size, is_one=is_one)[:-1], message]
 
 
 @dataclass(frozen=True)
@@ -204,8 +215,9 @@ class Nchan(Peer):
         (stage.folder / "nginx.conf").write_text(template.safe_substitute(values))
         return ["/usr/sbin/nginx", "-p", str(stage.folder), "-c", "nginx.conf"]
 
-    def publisher(self, stage: Stage, size: int) -> list[str]:
-        return ["--http", f"127.0.0.1:{stage.port}", "--path", "/publish/{s}", "--message", "{m}"]
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+        path = f"/publish/{'0' if is_one else '{s}'}"
+        return ["--http", f"127.0.0.1:{stage.port}", "--path", path, "--message", "{m}"]
 
 
 @dataclass(frozen=True)
