@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--quick", "is_quick", is_flag=True, help="One short round, and only the peers that bars are set by.")
+@click.option("--quick", "is_quick", is_flag=True, help="A first look: one short round, not all of it.")
 @click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list tells the names.")
 @click.option("--only", default="", metavar="A,B", help="Only these subjects: ours, nchan, ws …")
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 3; quick: 1]")
@@ -65,7 +65,7 @@ def main(
         _list(console)
         return
     try:
-        chosen = _chosen(scenarios)
+        chosen = _chosen(scenarios, is_quick)
         pace = _pace(is_quick, rounds, seconds)
         results = Results.read(from_path) if from_path else measure(chosen, pace, _names(only), console)
         _print(results, console)
@@ -109,8 +109,8 @@ def _steps(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str]) -> It
                 yield scenario, subject
 
 
-def _chosen(names: str) -> list[Scenario]:
-    chosen = _names(names) or list(SCENARIOS)
+def _chosen(names: str, is_quick: bool) -> list[Scenario]:
+    chosen = _names(names) or [key for key, scenario in SCENARIOS.items() if scenario.is_quick or not is_quick]
     for name in chosen:
         if name not in SCENARIOS:
             raise click.BadParameter(f"{name!r}; known are: {', '.join(SCENARIOS)}", param_hint="--scenario")

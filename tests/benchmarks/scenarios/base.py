@@ -82,6 +82,8 @@ class Scenario:
     metrics: Mapping[str, Metric]
     subjects: Sequence[Subject]
     is_once: bool = False
+    #: Whether a first look looks at it.
+    is_quick: bool = False
     #: What the quick pace measures beside ours.
     quick: Sequence[str] = field(default=("flask-socketio", "ws", "nchan", "wall"))
 

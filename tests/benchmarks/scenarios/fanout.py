@@ -81,6 +81,7 @@ FANOUT = Scenario(
         *(of_peer(peer, measure) for peer in PEERS),
         *(of_peer(peer, measure_wall) for peer in (WALL, WALL_PYTHON, WALL_JOINED)),
     ],
+    is_quick=True,
 )
 
 SLOW_READERS = Scenario(

@@ -88,6 +88,7 @@ PER_USER = Scenario(
         "load_busy": Metric("load's core busy", "%"),
     },
     [of_peer(peer, measure) for peer in (OURS_PER_USER, *PEERS)],
+    is_quick=True,
 )
 
 CONNECTING = Scenario(
@@ -102,4 +103,5 @@ CONNECTING = Scenario(
         "memory": Metric("memory each", "KB", 1),
     },
     [of_peer(peer, measure_connecting) for peer in (OURS_WITH_TASKS, *PEERS)],
+    is_quick=True,
 )

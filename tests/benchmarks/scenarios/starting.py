@@ -37,4 +37,5 @@ STARTING = Scenario(
     "transport; and `jobpush gateway`, from its start until it accepts a connection.",
     {"import": Metric("import in a worker", "ms", 1), "accept": Metric("gateway to first accept", "ms")},
     [Subject("ours", "jobpush", measure)],
+    is_quick=True,
 )

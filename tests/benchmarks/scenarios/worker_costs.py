@@ -221,6 +221,7 @@ UPDATING = Scenario(
         Subject("ours-tqdm", "jobpush.tqdm, both bars", partial(_in_interpreter, "update_alone", "ours-tqdm")),
         Subject("tqdm", "tqdm.update(1)", partial(_in_interpreter, "update_alone", "tqdm")),
     ],
+    is_quick=True,
 )
 
 PUBLISHING = Scenario(
