@@ -2,15 +2,15 @@
 PYTHON ?= python3
 PORT   ?= 8000
 VENV   := .venv/bin
-# More words for pytest: make test ARGS="tests/worker -k retry"
+# More words for pytest, or for the benchmark: make test ARGS="tests/worker -k retry"
 ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos fuzz lint types format bench clean
+.PHONY: help demo test matrix chaos fuzz lint types format bench bench-quick clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 	@$(PYTHON) tools/prepare.py demo
@@ -44,9 +44,13 @@ format: ## Write the code the way the style wants it
 	@$(PYTHON) tools/prepare.py lint
 	@$(VENV)/ruff check --fix . ; $(VENV)/ruff format .
 
-bench: ## Measure progress.update and the way of one event
-	@$(PYTHON) tools/prepare.py test
-	@$(VENV)/python -m tests.benchmarks
+bench: ## Measure jobpush beside its peers, and write docs/performance.md (ten minutes)
+	@$(PYTHON) tools/prepare.py bench
+	@$(VENV)/python -m tests.benchmarks --write $(ARGS)
+
+bench-quick: ## Take a first look at the same (a minute)
+	@$(PYTHON) tools/prepare.py bench
+	@$(VENV)/python -m tests.benchmarks --quick $(ARGS)
 
 clean: ## Remove .venv and all that tools left behind
-	rm -rf .venv .venv-celery54 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-celery54 .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
 """
-Prepare a make target: ``python3 tools/prepare.py demo|test|fuzz|lint``. Standard library only.
+Prepare a make target: ``python3 tools/prepare.py demo|test|fuzz|lint|bench``. Standard library only.
 
 Makes .venv; for the tests also a second one with the oldest Celery, finds the programs that they drive, and
-installs Pusher's own JavaScript clients.
+installs Pusher's own JavaScript clients. For the benchmark also one with the servers that jobpush is measured against.
 
 Does nothing when the last run installed the same things. Says what it does in one line, and what to do
 about it when it can't.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 #: What the tests' workers run on that are to prove the oldest Celery; their tests run on .venv.
 OLDEST_VENV = ROOT / ".venv-celery54"
+#: What jobpush is measured against.
+BENCH_VENV = ROOT / ".venv-bench"
 #: The demo takes Redis from a wheel only where the system has none: there are wheels for few versions of Python, and
 #: for the others it has to be compiled.
 DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
@@ -33,6 +36,7 @@ EXTRAS = {
     "fuzz": ["--editable", ".[all]", "--group", "test", "--group", "fuzz"],
     "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
 }
+EXTRAS["bench"] = EXTRAS["test"]
 OLDEST = ["--editable", ".", "celery==5.4.*", "gevent>=24.10"]
 #: What the tests drive: a program's names, and the Debian package that brings it.
 PROGRAMS = [
@@ -41,11 +45,15 @@ PROGRAMS = [
     (("nginx",), "nginx"),
     (("node",), "nodejs"),
     (("npm",), "npm"),
+    (("cc", "gcc"), "gcc libc6-dev"),
     # Debian's own start script, not its wrapper on the PATH: see tests/lifecycle/rabbitmq.py.
     (("/usr/lib/rabbitmq/bin/rabbitmq-server",), "rabbitmq-server"),
 ]
-#: The stock clients, with the lock file that says which.
+#: The stock clients, with the lock file that says which; and the servers for node that jobpush is measured against.
 NODE_PROJECT = ROOT / "tests" / "stock_clients"
+BENCH_NODE_PROJECT = ROOT / "tests" / "benchmarks" / "servers"
+#: The module for nginx that jobpush is measured against: unpacked, for installed it would be in every nginx here.
+NCHAN = BENCH_VENV / "nchan"
 
 
 class CannotPrepareError(Exception):
@@ -63,7 +71,12 @@ def main() -> int:
         if target == "test":
             ensure_packages(OLDEST_VENV, "the oldest Celery", OLDEST, target)
             ensure_programs()
-            ensure_node_packages()
+            ensure_node_packages(NODE_PROJECT, "the stock Pusher clients")
+        if target == "bench":
+            ensure_packages(BENCH_VENV, "what jobpush is measured against", ["--group", "bench"], target)
+            ensure_programs()
+            ensure_node_packages(BENCH_NODE_PROJECT, "ws and ioredis")
+            ensure_nchan()
     except CannotPrepareError as exc:
         print(f"jobpush: {exc}", file=sys.stderr)
         return 1
@@ -114,15 +127,26 @@ def missing_packages() -> list[str]:
     return [package for names, package in PROGRAMS if not any(shutil.which(name, path=path) for name in names)]
 
 
-def ensure_node_packages() -> None:
-    """Install exactly what the lock file of the stock clients names, unless the last run did."""
-    stamp = NODE_PROJECT / "node_modules" / ".prepared"
-    wanted = hashlib.sha256((NODE_PROJECT / "package-lock.json").read_bytes()).hexdigest()
+def ensure_node_packages(project: Path, what: str) -> None:
+    """Install exactly what the lock file of a project names, unless the last run did."""
+    stamp = project / "node_modules" / ".prepared"
+    wanted = hashlib.sha256((project / "package-lock.json").read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    command = ["npm", "ci", "--prefix", str(NODE_PROJECT), "--no-audit", "--no-fund"]
-    run("installing the stock Pusher clients", command, "is the network there? The lines above are npm's")
+    command = ["npm", "ci", "--prefix", str(project), "--no-audit", "--no-fund"]
+    run(f"installing {what}", command, "is the network there? The lines above are npm's")
     stamp.write_text(wanted)
+
+
+def ensure_nchan() -> None:
+    """Unpack Debian's nchan, which is made for Debian's nginx."""
+    if any(NCHAN.rglob("ngx_nchan_module.so")):
+        return
+    NCHAN.mkdir(parents=True, exist_ok=True)
+    fetch = f"cd {shlex.quote(str(NCHAN))} && apt-get download libnginx-mod-nchan && dpkg-deb -x *.deb . && rm *.deb"
+    # As root the lists may have to be fetched first; without them apt-get says so.
+    command = f"apt-get update && {fetch}" if os.geteuid() == 0 else fetch
+    run("fetching nchan", ["sh", "-c", command], "the benchmark needs Debian's nginx and libnginx-mod-nchan")
 
 
 def run(what: str, command: list[str], hint: str, env: dict[str, str] | None = None) -> None:

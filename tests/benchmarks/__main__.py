@@ -1,26 +1,170 @@
-"""Run every benchmark and print its figures, with the machine they were taken on."""
+"""``python -m tests.benchmarks``: measure, print, and write the tables."""
 
 from __future__ import annotations
 
-import os
-import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import update_cost, update_to_pixel
+from . import machine
+from .errors import BenchmarkError
+from .plots import write_plots
+from .processes import ROOT
+from .report import full_report, replace_between_markers, short_report, terminal_report
+from .results import Results
+from .scenarios import FULL, QUICK, SCENARIOS, Pace, Scenario, Subject
 
-BENCHMARKS = {"what an update costs": update_cost, "the way of one event": update_to_pixel}
+DOCS = ROOT / "docs"
 
 
-def main() -> None:
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--quick", "is_quick", is_flag=True, help="A first look: one short round, not all of it.")
+@click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list tells the names.")
+@click.option("--only", default="", metavar="A,B", help="Only these subjects: ours, nchan, ws …")
+@click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 3; quick: 1]")
+@click.option("--seconds", type=float, help="That are counted each time.  [default: 1; quick: 0.5]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Keep the results here.")
+@click.option("--from", "from_path", type=click.Path(path_type=Path, exists=True), help="Measure nothing: read these.")
+@click.option(
+    "--write", "is_written", is_flag=True, help="Write docs/performance.*, docs/*.svg and the README's table."
+)
+@click.option("--list", "is_listed", is_flag=True, help="List scenarios and subjects.")
+def main(
+    is_quick: bool,
+    scenarios: str,
+    only: str,
+    rounds: int | None,
+    seconds: float | None,
+    json_path: Path | None,
+    from_path: Path | None,
+    is_written: bool,
+    is_listed: bool,
+) -> None:
+    """
+    Measure jobpush beside its peers, on the same work, on this machine.
+
+    Each server has one core, what loads it the others; they take turns, and the medians count. Every frame is looked
+    at: one that is lost or doubled fails the run.
+
+    \b
+    All of it, in some ten minutes:
+      python -m tests.benchmarks --write
+    One question, to two servers:
+      python -m tests.benchmarks --scenario fanout --only ours,nchan --rounds 5
+    The tables again, from results that were kept:
+      python -m tests.benchmarks --from docs/performance.json --write
+    """
     console = Console()
-    table = Table("what", "figure", title=f"Python {platform.python_version()}, {os.cpu_count()} cores")
-    for name, benchmark in BENCHMARKS.items():
-        with console.status(f"measuring {name}"):
-            for row in benchmark.measure():
-                table.add_row(*row)
-    console.print(table)
+    if is_listed:
+        _list(console)
+        return
+    try:
+        chosen = _chosen(scenarios, is_quick)
+        pace = _pace(is_quick, rounds, seconds)
+        results = Results.read(from_path) if from_path else measure(chosen, pace, _names(only), console)
+        _print(results, console)
+        if json_path:
+            results.write(json_path)
+        if is_written:
+            _write(results)
+    except BenchmarkError as exc:
+        raise click.ClickException(str(exc)) from exc
+    if results.failures:
+        sys.exit(1)
+
+
+def measure(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str], console: Console) -> Results:
+    """Put all questions to all subjects, round after round, behind a bar."""
+    results = Results(machine.describe())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        steps = list(_steps(scenarios, pace, only))
+        task = progress.add_task("", total=len(steps))
+        for scenario, subject in steps:
+            progress.update(task, description=f"{scenario.key}: {subject.title}")
+            begun = time.monotonic()
+            try:
+                results.add(scenario.key, subject.key, subject.measure(pace))
+            except BenchmarkError as exc:
+                results.fail(scenario.key, subject.key, str(exc))
+                progress.console.print(f"[red]{scenario.key}: {subject.title}:[/] {str(exc)[-600:]}", highlight=False)
+            if not console.is_terminal:
+                took = time.monotonic() - begun
+                print(f"{scenario.key}: {subject.title}: {took:.1f} s", file=sys.stderr, flush=True)
+            progress.advance(task)
+    return results
+
+
+def _steps(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str]) -> Iterator[tuple[Scenario, Subject]]:
+    """Round by round, so that what disturbs the machine for a while disturbs all of them."""
+    for scenario in scenarios:
+        for _ in range(1 if scenario.is_once else pace.rounds):
+            for subject in scenario.chosen(pace, only):
+                yield scenario, subject
+
+
+def _chosen(names: str, is_quick: bool) -> list[Scenario]:
+    chosen = _names(names) or [key for key, scenario in SCENARIOS.items() if scenario.is_quick or not is_quick]
+    for name in chosen:
+        if name not in SCENARIOS:
+            raise click.BadParameter(f"{name!r}; known are: {', '.join(SCENARIOS)}", param_hint="--scenario")
+    return [SCENARIOS[name] for name in chosen]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _pace(is_quick: bool, rounds: int | None, seconds: float | None) -> Pace:
+    pace = QUICK if is_quick else FULL
+    return Pace(seconds or pace.seconds, rounds or pace.rounds, pace.connections, pace.many, is_quick)
+
+
+def _print(results: Results, console: Console) -> None:
+    facts = results.machine
+    console.print(f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, commit {facts['commit']}")
+    for key, scenario in SCENARIOS.items():
+        if key in results.samples:
+            console.print(_scenario_table(results, scenario))
+    bars = Table("figure", "bar", "here", "", title="What jobpush is to reach")
+    for row in terminal_report(results):
+        bars.add_row(*row)
+    if bars.row_count:
+        console.print(bars)
+
+
+def _scenario_table(results: Results, scenario: Scenario) -> Table:
+    table = Table("", title=scenario.title)
+    for metric in scenario.metrics.values():
+        table.add_column(metric.title, justify="right")
+    for subject in scenario.subjects:
+        if subject.key in results.samples[scenario.key]:
+            cells = []
+            for name, metric in scenario.metrics.items():
+                value = results.median(scenario.key, subject.key, name)
+                cells.append("" if value is None else f"{value:,.{metric.digits}f}{metric.unit.replace('/s', '')}")
+            table.add_row(subject.title, *cells)
+    return table
+
+
+def _write(results: Results) -> None:
+    results.write(DOCS / "performance.json")
+    write_plots(results, DOCS)
+    replace_between_markers(DOCS / "performance.md", full_report(results))
+    replace_between_markers(ROOT / "README.md", short_report(results))
+
+
+def _list(console: Console) -> None:
+    for scenario in SCENARIOS.values():
+        console.print(f"[bold]{scenario.key}[/]: {scenario.title}", highlight=False)
+        for subject in scenario.subjects:
+            console.print(f"    {subject.key}: {subject.title}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -6,29 +6,36 @@ The servers themselves stand in ``servers/``, each as its own documentation has 
 
 from __future__ import annotations
 
+import os
+import string
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobpush.embedded import EmbeddedRedis
 
+from .native import compiled
 from .processes import ROOT, Cores
 
 SERVERS = Path(__file__).parent / "servers"
 #: Environment of the peers' own packages: ours don't need them.
 VENV = ROOT / ".venv-bench" / "bin"
+#: nginx's module nchan, out of Debian's package.
+NCHAN_MODULE = ROOT / ".venv-bench" / "nchan" / "usr" / "lib" / "nginx" / "modules" / "ngx_nchan_module.so"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a server is to run."""
+    """Where a server is to run, and for how many users and connections."""
 
     port: int
     redis: EmbeddedRedis
     folder: Path
     cores: Cores
+    users: int
     workers: int = 1
+    connections: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Peer:
         path: What a client asks for; templates as in ``native/load.c``.
         channel: Redis channel on which it hears what is published to stream ``{s}``.
         message: What is published there; ``{m}`` is the payload with its mark.
+        is_thread_per_connection: Whether idle connections are so dear that some thousands are too many.
     """
 
     key: str
@@ -53,6 +61,7 @@ class Peer:
     answer: tuple[str, str] | None = None
     channel: str = "{s}"
     message: str = "{m}"
+    is_thread_per_connection: bool = False
 
     def command(self, stage: Stage) -> list[str]:
         """Program and arguments."""
@@ -62,7 +71,7 @@ class Peer:
         """Beside our own."""
         return {"REDIS_URL": stage.redis.url, "PORT": str(stage.port)}
 
-    def client(self, stage: Stage, connections: int) -> list[str]:
+    def client(self, stage: Stage) -> list[str]:
         """How the load joins; see ``native/load.c``."""
         arguments = ["--path", self.path]
         for expected, reply in self.steps:
@@ -71,10 +80,15 @@ class Peer:
             arguments += ["--answer", *self.answer]
         return arguments
 
-    def publisher(self, stage: Stage) -> list[str]:
-        """How events get in; see ``native/publish.c``."""
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+        """
+        How events of so many bytes get in; see ``native/publish.c``.
+
+        ``is_one``: all go to one channel, whatever their stream.
+        """
         address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
-        return ["--redis", address, "--channel", self.channel, "--message", self.message]
+        channel = self.channel.replace("{s}", "0") if is_one else self.channel
+        return ["--redis", address, "--channel", channel, "--message", self.message]
 
 
 @dataclass(frozen=True)
@@ -92,15 +106,16 @@ class JobPush(Peer):
         credentials = {"JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "bench"}
         return {"JOBPUSH_REDIS_URL": stage.redis.url, **credentials, **self.settings}
 
-    def client(self, stage: Stage, connections: int) -> list[str]:
+    def client(self, stage: Stage) -> list[str]:
         from .servers.jobpush_site import session_cookies
 
         cookies = stage.folder / "cookies"
         if not cookies.exists():
-            cookies.write_text("\n".join(session_cookies(connections)))
-        return [*super().client(stage, connections), "--values", str(cookies), "--header", "Cookie: {v}"]
+            cookies.write_text("\n".join(session_cookies(stage.users)))
+        return [*super().client(stage), "--values", str(cookies), "--header", "Cookie: {v}"]
 
 
+#: In the templates {s} is the first stream of a connection, and its user or channel.
 _SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news-{s}"}}'
 _EVENT = '{d} - 0 1 -\n"event":"bench","data":"{m}"'
 _SNAPSHOT = '{d} task-{s} {q} 0 -\n"event":"jobpush:task","data":"{m}"'
@@ -125,6 +140,10 @@ OURS_PER_USER = JobPush(
     channel="jobpush:{user:{s}}",
     message=_EVENT,
 )
+#: The same where what is published are snapshots of tasks, of which only the newest counts.
+OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT)
+#: The same where each user has a task already: a connection is ready when the page is right.
+OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),))
 #: Our own client on a page that also hears a public channel: two channels on one socket.
 OURS_TWO_CHANNELS = JobPush(
     "ours-two-channels",
@@ -138,3 +157,131 @@ OURS_TWO_CHANNELS = JobPush(
     channel="jobpush:{channel:news-{s}}",
     message=_EVENT,
 )
+
+
+_READY = (("ready", ""),)
+
+
+@dataclass(frozen=True)
+class Gunicorn(Peer):
+    """A Flask application on gunicorn."""
+
+    arguments: Sequence[str] = ()
+
+    def command(self, stage: Stage) -> list[str]:
+        command = [str(VENV / "python"), "-m", "gunicorn", *self.arguments, "--workers", str(stage.workers)]
+        command += ["--bind", f"127.0.0.1:{stage.port}", "--log-level", "warning", "--chdir", str(SERVERS)]
+        return [*command, f"{self.server.removesuffix('.py')}:app"]
+
+
+@dataclass(frozen=True)
+class Python(Peer):
+    """A program in Python that serves by itself."""
+
+    def command(self, stage: Stage) -> list[str]:
+        return [str(VENV / "python"), str(SERVERS / self.server)]
+
+
+@dataclass(frozen=True)
+class Node(Peer):
+    """A program for node."""
+
+    def command(self, stage: Stage) -> list[str]:
+        return ["node", str(SERVERS / self.server)]
+
+
+@dataclass(frozen=True)
+class Channels(Peer):
+    """An ASGI application on uvicorn."""
+
+    def command(self, stage: Stage) -> list[str]:
+        command = [str(VENV / "python"), "-m", "uvicorn", "--loop", "uvloop", "--log-level", "warning"]
+        command += ["--port", str(stage.port), "--workers", str(stage.workers), "--app-dir", str(SERVERS)]
+        return [*command, f"{self.server.removesuffix('.py')}:application"]
+
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+        # {"type": "event", "text": …} in MessagePack; a text of less than 256 bytes has one byte of length.
+        message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text\xd9%c{m}" % size)
+        return [*super().publisher(stage, size, is_one=is_one)[:-1], message]
+
+
+@dataclass(frozen=True)
+class Nchan(Peer):
+    """Debian's nginx and its module nchan; publishers POST to it, for it has no other way in."""
+
+    def command(self, stage: Stage) -> list[str]:
+        template = string.Template((SERVERS / self.server).read_text())
+        values = {"MODULE": str(NCHAN_MODULE), "PORT": str(stage.port)}
+        (stage.folder / "nginx.conf").write_text(template.safe_substitute(values))
+        return ["/usr/sbin/nginx", "-p", str(stage.folder), "-c", "nginx.conf"]
+
+    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+        path = f"/publish/{'0' if is_one else '{s}'}"
+        return ["--http", f"127.0.0.1:{stage.port}", "--path", path, "--message", "{m}"]
+
+
+@dataclass(frozen=True)
+class Wall(Peer):
+    """No server but a loop that sends: what the machine can do. It publishes by itself."""
+
+    frames: int = 1
+
+    def command(self, stage: Stage) -> list[str]:
+        is_native = self.server.endswith(".c")
+        program = [compiled("wall")] if is_native else [sys.executable, str(SERVERS / self.server)]
+        return [*program, str(stage.port), str(stage.connections), str(self.frames), "200"]
+
+
+_SOCKETIO_EVENT = (
+    '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{s}","skip_sid":null,'
+    '"callback":null,"host_id":"publisher"}'
+)
+_THREADS = ("--worker-class", "gthread", "--threads", "1100")
+
+FLASK_SOCKETIO = Gunicorn(
+    "flask-socketio",
+    "Flask-SocketIO (gevent)",
+    "flask_socketio_app.py",
+    path="/socket.io/?EIO=4&transport=websocket",
+    steps=(("0{", "40"), ("40{", '420["join","{s}"]'), ("430[", "")),
+    channel="flask-socketio",
+    message=_SOCKETIO_EVENT,
+    arguments=("--worker-class", "gevent"),
+)
+FLASK_SOCK_TUTORIAL = Gunicorn(
+    "flask-sock",
+    "Flask-Sock, the tutorial's way",
+    "flask_sock_tutorial.py",
+    steps=_READY,
+    is_thread_per_connection=True,
+    arguments=_THREADS,
+)
+FLASK_SOCK_SHARED = Gunicorn(
+    "flask-sock-shared",
+    "Flask-Sock, one shared listener",
+    "flask_sock_shared.py",
+    steps=_READY,
+    is_thread_per_connection=True,
+    arguments=_THREADS,
+)
+CHANNELS = Channels(
+    "channels", "Django Channels (uvicorn)", "channels_app.py", steps=_READY, channel="asgi__group__{s}"
+)
+WEBSOCKETS = Python("websockets", "websockets + uvloop", "websockets_app.py", steps=_READY)
+WS = Node("ws", "node ws + ioredis", "ws.mjs", steps=_READY)
+NCHAN = Nchan("nchan", "nginx nchan (C)", "nchan.conf")
+
+PEERS: Sequence[Peer] = (
+    FLASK_SOCKETIO,
+    FLASK_SOCK_TUTORIAL,
+    FLASK_SOCK_SHARED,
+    CHANNELS,
+    WEBSOCKETS,
+    WS,
+    NCHAN,
+)
+
+#: One call into the kernel for each frame, in C and in Python; and what C can do with eight frames a call.
+WALL = Wall("wall", "the machine: one send a frame, in C", "wall.c")
+WALL_PYTHON = Wall("wall-python", "the machine: one send a frame, in Python", "wall.py")
+WALL_JOINED = Wall("wall-joined", "the machine: eight frames a send, in C", "wall.c", frames=8)

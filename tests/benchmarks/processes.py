@@ -7,9 +7,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +68,7 @@ class Server:
         self.port = port
         self._log = log
         self._begun = time.monotonic()
-        self._child = ChildProcess(
-            pinned(command, cores), log=log, environment={**os.environ, **(environment or {})}
-        )
+        self._child = ChildProcess(pinned(command, cores), log=log, environment={**os.environ, **(environment or {})})
 
     def wait_until_it_listens(self) -> float:
         """Seconds from its start until it has accepted a connection."""
@@ -123,6 +123,10 @@ class Load:
 
     def __init__(self, command: Sequence[str], *, cores: str, log: Path, descriptors: Sequence[int] = ()) -> None:
         self._log = log
+        #: Number of its first connection.
+        self.first = 0
+        #: What it has said once all were connected.
+        self.opened: dict[str, Any] = {}
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 pinned(command, cores),
@@ -135,7 +139,8 @@ class Load:
 
     def wait_until_ready(self) -> dict[str, Any]:
         """Wait for all connections; tells how fast they came."""
-        return self._answer()
+        self.opened = self._answer()
+        return self.opened
 
     def say(self, command: str) -> None:
         """One of its commands that has no answer."""
@@ -184,9 +189,7 @@ class Load:
 @contextmanager
 def _alarm(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
     """Kill a process that takes longer."""
-    from threading import Timer
-
-    timer = Timer(seconds, process.kill)
+    timer = threading.Timer(seconds, process.kill)
     timer.start()
     try:
         yield
@@ -241,3 +244,34 @@ def _proportional_set(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return 0
+
+
+def connections_of(pid: int) -> int:
+    """Sockets that a process holds."""
+    count = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            count += os.readlink(entry).startswith("socket:")
+    return count
+
+
+def alone(target: str, *arguments: object, cores: Cores | None = None) -> dict[str, float]:
+    """
+    Call a function in a fresh interpreter on the server's core, and give what it returns.
+
+    Args:
+        target: ``"package.module:function"``.
+        arguments: Numbers and texts.
+        cores: Where; ``None``: as for a server of one process.
+
+    Raises:
+        BenchmarkError: If it fails, with what it says.
+    """
+    module, _, function = target.partition(":")
+    code = f"import json, {module} as module; print(json.dumps(module.{function}(*{arguments!r})))"
+    command = pinned([sys.executable, "-c", code], (cores or Cores.split()).server)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        raise BenchmarkError(f"{target} has failed: {result.stderr.strip()[-1500:]}")
+    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return figures

@@ -18,7 +18,6 @@ from pathlib import Path
 from jobpush.embedded import EmbeddedRedis
 from tests.browsers import chromium
 
-UPDATES = 1_500
 #: Notes, frame by frame, when which message became visible; Unix seconds.
 RECORD = """() => {
   window.seen = [];
@@ -47,8 +46,8 @@ OPEN = """async () => {
 OPENINGS = 30
 
 
-def measure() -> list[tuple[str, str]]:
-    """Rows of (what, figure): until an update, or a newer one, is visible; and until an opened page has a snapshot."""
+def measure(updates: int) -> dict[str, float]:
+    """Milliseconds until an update, or a newer one, is visible; and until an opened page has a snapshot."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(EmbeddedRedis(port=_free_port()))
@@ -59,20 +58,20 @@ def measure() -> list[tuple[str, str]]:
 
         times = folder / "times.json"
         os.environ["BENCH_BROKER_URL"] = os.environ["JOBPUSH_REDIS_URL"] = server.url
-        from .app import USER, count
+        from .servers.pixel_app import USER, count
 
-        count.delay(USER, UPDATES, str(times))
+        count.delay(USER, updates, str(times))
         page.locator("[part~=task][data-state=SUCCESS]").wait_for(timeout=120_000)
         openings = [page.evaluate(OPEN) for _ in range(OPENINGS)]
         seen = [(at, int(number)) for at, number in page.evaluate("window.seen")]
         delays = [delay * 1000 for delay in _delays(json.loads(times.read_text()), seen)]
     handshakes, snapshots = zip(*openings, strict=True)
-    return [
-        ("handshake of a WebSocket, median", f"{statistics.median(handshakes):.1f} ms"),
-        ("from there to the first snapshot, median", f"{statistics.median(snapshots):.1f} ms"),
-        ("progress.update to pixel, median", f"{statistics.median(delays):.0f} ms"),
-        ("progress.update to pixel, 99th percentile", f"{statistics.quantiles(delays, n=100)[98]:.0f} ms"),
-    ]
+    return {
+        "handshake": statistics.median(handshakes),
+        "snapshot": statistics.median(snapshots),
+        "pixel_p50": statistics.median(delays),
+        "pixel_p99": statistics.quantiles(delays, n=100)[98],
+    }
 
 
 def _delays(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
@@ -99,9 +98,18 @@ def _running_application(redis_url: str) -> Iterator[str]:
         "JOBPUSH_KEY": "bench",
         "JOBPUSH_SECRET": "bench",
     }
-    celery = ["celery", "-A", "tests.benchmarks.app", "worker", "--concurrency", "1", "--loglevel", "WARNING"]
+    celery = [
+        "celery",
+        "-A",
+        "tests.benchmarks.servers.pixel_app",
+        "worker",
+        "--concurrency",
+        "1",
+        "--loglevel",
+        "WARNING",
+    ]
     gunicorn = ["gunicorn", "--worker-class", "gthread", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
-    commands = [celery, [*gunicorn, "--log-level", "warning", "tests.benchmarks.app:create_app()"]]
+    commands = [celery, [*gunicorn, "--log-level", "warning", "tests.benchmarks.servers.pixel_app:create_app()"]]
     processes = [subprocess.Popen([sys.executable, "-m", *command], env=environment) for command in commands]
     try:
         _wait_until_ready(f"{url}jobpush/health/ready")

@@ -292,10 +292,10 @@ static void take_mark(Connection *connection, const char *text, const char *end)
         skipped += seq - place->seq - 1;
     }
     if (wanted_seq && place->seq < wanted_seq && seq >= wanted_seq) reached++;
+    uncredited += seq - place->seq; /* what is left out need not arrive any more */
     place->seq = seq;
     place->at = at;
     deliveries++;
-    uncredited++;
     note(&latencies, now_ns > at ? now_ns - at : 0);
 }
 
@@ -531,7 +531,8 @@ static void say_reached(void) {
 /* Tell the publisher how much has arrived, so that it keeps as much on the way as it is to. */
 static void give_credit(void) {
     if (options.credit_fd < 0 || uncredited < options.credit_every) return;
-    if (write(options.credit_fd, &uncredited, sizeof uncredited) < 0) options.credit_fd = -1; /* it has ended */
+    /* Where nobody reads, since what is published has a rate, it gets full, and that is that. */
+    if (write(options.credit_fd, &uncredited, sizeof uncredited) < 0 && errno != EAGAIN) die("write: %s", strerror(errno));
     uncredited = 0;
 }
 
@@ -614,6 +615,7 @@ static void prepare(void) {
     age_timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     event.data.ptr = &age_timer;
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, age_timer, &event);
+    if (options.credit_fd >= 0) fcntl(options.credit_fd, F_SETFL, O_NONBLOCK);
     began_ns = reset_ns = read_clock();
 }
 

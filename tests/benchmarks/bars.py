@@ -1,0 +1,355 @@
+"""What jobpush is to reach, and whether it does: each bar is a figure of the results, mostly a ratio within one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """
+    One bar.
+
+    Args:
+        title: What is measured.
+        goal: The bar, in words; ``stretch`` the one that is higher still.
+        value: Gives the figure that is held against it; ``None``: not measured.
+        text: Gives what the table shows.
+        limit: What the figure has to reach.
+        stretch_limit: And for the higher one; ``None``: there is none.
+        is_more_better: Whether reaching it means to be no less.
+    """
+
+    title: str
+    goal: str
+    value: Callable[[Results], float | None]
+    text: Callable[[Results, float], str]
+    limit: float
+    stretch: str = ""
+    stretch_limit: float | None = None
+    is_more_better: bool = True
+
+    def is_met(self, value: float) -> bool:
+        """Whether a figure reaches the bar."""
+        return self._reaches(value, self.limit)
+
+    def is_stretch_met(self, value: float) -> bool:
+        """Whether it reaches the higher one too."""
+        return self.stretch_limit is not None and self._reaches(value, self.stretch_limit)
+
+    def _reaches(self, value: float, limit: float) -> bool:
+        return value >= limit if self.is_more_better else value <= limit
+
+
+def _ratio(scenario: str, metric: str, ours: str, theirs: str) -> Callable[[Results], float | None]:
+    def value(results: Results) -> float | None:
+        above, below = results.median(scenario, ours, metric), results.median(scenario, theirs, metric)
+        return above / below if above is not None and below else None
+
+    return value
+
+
+def _figure(scenario: str, metric: str, ours: str = "ours") -> Callable[[Results], float | None]:
+    return lambda results: results.median(scenario, ours, metric)
+
+
+def _worst_against_best(scenario: str, metrics: Sequence[str], ours: str) -> Callable[[Results], float | None]:
+    """Ours divided by the best of the others, for the metric in which that is worst."""
+
+    def value(results: Results) -> float | None:
+        ratios = []
+        for metric in metrics:
+            mine = results.median(scenario, ours, metric)
+            others = [results.median(scenario, key, metric) for key in results.samples.get(scenario, {}) if key != ours]
+            known = [other for other in others if other]
+            if mine is None or not known:
+                return None
+            ratios.append(mine / min(known))
+        return max(ratios)
+
+    return value
+
+
+def _compared(scenario: str, metric: str, ours: str, theirs: str, name: str) -> Callable[[Results, float], str]:
+    def text(results: Results, value: float) -> str:
+        mine, others = results.median(scenario, ours, metric), results.median(scenario, theirs, metric)
+        return (
+            f"{_number(mine)} against {_number(others)} of {name}: {value:.2g} ×"
+            if value < 10
+            else (f"{_number(mine)} against {_number(others)} of {name}: {value:.0f} ×")
+        )
+
+    return text
+
+
+def _plain(unit: str, digits: int = 0) -> Callable[[Results, float], str]:
+    return lambda results, value: f"{value:,.{digits}f} {unit}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _idle_connections(results: Results) -> float | None:
+    """As many as were held; a run that holds only some thousands asks another question."""
+    if "ours-many" in results.failures.get("growth", {}):
+        return 0.0
+    connections = results.median("growth", "ours-many", "connections")
+    return connections if connections and connections > 10_000 else None
+
+
+def _at_many(ratio: Callable[[Results], float | None]) -> Callable[[Results], float | None]:
+    return lambda results: ratio(results) if _idle_connections(results) else None
+
+
+def _growth_of_event(results: Results) -> float | None:
+    many, few = results.median("growth", "ours-many", "event_cpu"), results.median("growth", "ours-few", "event_cpu")
+    return many / few if many and few else None
+
+
+def _flatness(results: Results) -> float | None:
+    """Fan-out at 18,000 connections as a share of that at 1,000."""
+    many, some = (
+        results.median("growth", "ours-many", "deliveries"),
+        results.median("growth", "ours-some", "deliveries"),
+    )
+    return many / some if many and some else None
+
+
+def _job_difference(results: Results) -> float | None:
+    """Per cent above the middle half of the pairs, when even its lower end is above nothing; 0: none is to be seen."""
+    differences = []
+    for subject in ("ours-film", "ours-loop"):
+        low = results.median("job", subject, "wall_low")
+        if low is None:
+            return None
+        differences.append(max(0.0, low))
+    return max(differences)
+
+
+def _job_text(results: Results, value: float) -> str:
+    parts = []
+    for subject, name in (("ours-film", "a film"), ("ours-loop", "4,000 frames in Python")):
+        wall, low, high = (results.median("job", subject, metric) for metric in ("wall", "wall_low", "wall_high"))
+        parts.append(f"{name}: {wall:+.1f} % ({low:+.1f} to {high:+.1f})")
+    return "; ".join(parts)
+
+
+def _latency_text(results: Results, value: float) -> str:
+    p50, p99 = results.median("per-user", "ours", "half_p50"), results.median("per-user", "ours", "half_p99")
+    return f"{p50:.2f} / {p99:.2f} ms; {value:.2g} × the best of the others"
+
+
+def _redis_text(results: Results, value: float) -> str:
+    names = ("cpu", "cpu_history", "cpu_many", "bytes", "bytes_many")
+    cpu, history, many, size, size_many = (results.median("redis", "ours", name) or 0 for name in names)
+    times = f"{cpu:.0f} µs, {history:.0f} with full histories, {many:.0f} of 2,000 users"
+    return f"{times}; {size:,.0f} and {size_many:,.0f} bytes"
+
+
+def _redis_growth(results: Results) -> float | None:
+    return _largest(
+        _ratio_within("redis", "cpu_history", "cpu")(results),
+        _ratio_within("redis", "cpu_many", "cpu")(results),
+        _ratio_within("redis", "bytes_many", "bytes")(results),
+    )
+
+
+def _ratio_within(scenario: str, above: str, below: str) -> Callable[[Results], float | None]:
+    def value(results: Results) -> float | None:
+        one, other = results.median(scenario, "ours", above), results.median(scenario, "ours", below)
+        return one / other if one is not None and other else None
+
+    return value
+
+
+def _largest(*values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
+
+
+BARS: Sequence[Bar] = (
+    Bar(
+        "fan-out with a backlog, deliveries/s",
+        "3 × nchan",
+        _ratio("fanout", "deliveries", "ours", "nchan"),
+        _compared("fanout", "deliveries", "ours", "nchan", "nchan"),
+        3,
+        "5 × nchan",
+        5,
+    ),
+    Bar(
+        "fan-out one event at a time, deliveries/s",
+        "nchan",
+        _ratio("fanout", "deliveries_one", "ours", "nchan"),
+        _compared("fanout", "deliveries_one", "ours", "nchan", "nchan"),
+        1,
+    ),
+    Bar(
+        "the same, beside a loop in C that only sends",
+        "–",
+        _ratio("fanout", "deliveries_one", "ours", "wall"),
+        _compared("fanout", "deliveries_one", "ours", "wall", "the loop"),
+        0,
+        "0.9 ×",
+        0.9,
+    ),
+    Bar(
+        "per user, deliveries/s",
+        "1.3 × node ws",
+        _ratio("per-user", "deliveries", "ours", "ws"),
+        _compared("per-user", "deliveries", "ours", "ws", "node ws"),
+        1.3,
+        "1.8 × node ws",
+        1.8,
+    ),
+    Bar(
+        "per user, deliveries/s",
+        "6 × Flask-SocketIO",
+        _ratio("per-user", "deliveries", "ours", "flask-socketio"),
+        _compared("per-user", "deliveries", "ours", "flask-socketio", "Flask-SocketIO"),
+        6,
+    ),
+    Bar(
+        "ten times more than can be sent: age of what the worst client shows",
+        "250 ms",
+        _figure("overload", "age_max"),
+        _plain("ms"),
+        250,
+        "100 ms",
+        100,
+        is_more_better=False,
+    ),
+    Bar(
+        "publisher to socket at half load, p50 / p99",
+        "better than every other",
+        _worst_against_best("per-user", ("half_p50", "half_p99"), "ours"),
+        _latency_text,
+        1,
+        is_more_better=False,
+    ),
+    Bar(
+        "100 of 1,000 stop reading: p99 of the others",
+        "unchanged (1.5 ×)",
+        _figure("slow", "ratio_p99"),
+        _plain("×", 2),
+        1.5,
+        is_more_better=False,
+    ),
+    Bar(
+        "memory of an idle connection, signed in",
+        "4 KB",
+        _figure("connecting", "memory"),
+        _plain("KB", 1),
+        4,
+        "2 KB",
+        2,
+        is_more_better=False,
+    ),
+    Bar(
+        "connects with sign-in and snapshot",
+        "2 × Flask-SocketIO",
+        _ratio("connecting", "connects", "ours", "flask-socketio"),
+        _compared("connecting", "connects", "ours", "flask-socketio", "Flask-SocketIO"),
+        2,
+    ),
+    Bar(
+        "the same, beside node ws without either",
+        "–",
+        _ratio("connecting", "connects", "ours", "ws"),
+        _compared("connecting", "connects", "ours", "ws", "node ws"),
+        0,
+        "node ws",
+        1,
+    ),
+    Bar(
+        "page open to first correct bar: messages after the handshake",
+        "none",
+        _figure("page", "questions"),
+        lambda results, value: f"{value:.0f}; {results.median('page', 'ours', 'open_p50'):.1f} ms",
+        0,
+        is_more_better=False,
+    ),
+    Bar(
+        "idle connections on one process",
+        "18,000",
+        _idle_connections,
+        _plain("connections"),
+        18_000,
+    ),
+    Bar(
+        "fan-out at that many, beside 1,000",
+        "flat (0.8 ×)",
+        _at_many(_flatness),
+        _plain("×", 2),
+        0.8,
+    ),
+    Bar(
+        "CPU of an event to one user, 18,000 connections beside 100",
+        "flat (1.25 ×)",
+        _at_many(_growth_of_event),
+        _plain("×", 2),
+        1.25,
+        is_more_better=False,
+    ),
+    Bar(
+        "progress.update that sends nothing",
+        "tqdm.update",
+        _ratio("update", "call", "ours", "tqdm"),
+        _compared("update", "call", "ours", "tqdm", "tqdm (ns)"),
+        1,
+        "half of it",
+        0.5,
+        is_more_better=False,
+    ),
+    Bar(
+        "worker CPU of a published event, one task",
+        "1/10 of update_state",
+        _ratio("publish", "event_cpu", "ours", "update-state"),
+        _compared("publish", "event_cpu", "ours", "update-state", "update_state (µs)"),
+        0.1,
+        "1/30",
+        1 / 30,
+        is_more_better=False,
+    ),
+    Bar(
+        "worker CPU of a published event, fifty tasks",
+        "1/10 of update_state",
+        _ratio("publish", "event_cpu", "ours-many", "update-state"),
+        _compared("publish", "event_cpu", "ours-many", "update-state", "update_state (µs)"),
+        0.1,
+        "1/30",
+        1 / 30,
+        is_more_better=False,
+    ),
+    Bar(
+        "a whole job, with and without jobpush",
+        "no difference to be seen",
+        _job_difference,
+        _job_text,
+        0,
+        is_more_better=False,
+    ),
+    Bar(
+        "Redis: CPU of an event, memory of a running task",
+        "flat (1.5 ×)",
+        _redis_growth,
+        _redis_text,
+        1.5,
+        is_more_better=False,
+    ),
+    Bar("`import jobpush` in a worker", "60 ms", _figure("start", "import"), _plain("ms"), 60, is_more_better=False),
+    Bar(
+        "`jobpush gateway` to first accept",
+        "600 ms",
+        _figure("start", "accept"),
+        _plain("ms"),
+        600,
+        is_more_better=False,
+    ),
+)

@@ -1,0 +1,75 @@
+"""What came out: samples by scenario and subject, kept as JSON, from which every table and picture is made."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .scenarios.base import Sample
+
+
+@dataclass
+class Results:
+    """
+    The samples of one run of the benchmark.
+
+    Args:
+        machine: See :func:`machine.describe`.
+        samples: By scenario and subject, one for each round.
+        failures: Why there is none, by scenario and subject.
+    """
+
+    machine: Mapping[str, str]
+    samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, scenario: str, subject: str, sample: Sample) -> None:
+        """One more round."""
+        self.samples.setdefault(scenario, {}).setdefault(subject, []).append(sample)
+
+    def fail(self, scenario: str, subject: str, reason: str) -> None:
+        """A round that gave nothing."""
+        self.failures.setdefault(scenario, {})[subject] = reason
+
+    def values(self, scenario: str, subject: str, metric: str) -> list[float]:
+        """That figure of all rounds."""
+        samples = self.samples.get(scenario, {}).get(subject, [])
+        return [sample[metric] for sample in samples if metric in sample]
+
+    def median(self, scenario: str, subject: str, metric: str) -> float | None:
+        """Their median; ``None`` if it was not measured."""
+        values = self.values(scenario, subject, metric)
+        return statistics.median(values) if values else None
+
+    def spread(self, scenario: str, subject: str, metric: str) -> float | None:
+        """Half of the way from the smallest to the largest, as a share of the median; ``None`` for a single one."""
+        values = self.values(scenario, subject, metric)
+        median = self.median(scenario, subject, metric)
+        if len(values) < 2 or not median or not all(map(math.isfinite, values)):
+            return None
+        return (max(values) - min(values)) / 2 / abs(median)
+
+    def write(self, path: Path) -> None:
+        """Keep them."""
+        content = {"machine": self.machine, "samples": self.samples, "failures": self.failures}
+        path.write_text(json.dumps(_rounded(content), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Those that were kept."""
+        content = json.loads(path.read_text())
+        return cls(content["machine"], content["samples"], content["failures"])
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with the digits that mean something."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) and math.isfinite(value) else value

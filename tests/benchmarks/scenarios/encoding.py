@@ -1,0 +1,118 @@
+"""A whole job with and without jobpush, in pairs: does anybody notice?"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from jobpush import progress
+
+from ..processes import Cores, alone, running_redis
+from .base import Metric, Pace, Sample, Scenario, Subject
+from .worker_costs import _tracked
+
+#: Pairs of runs; which comes first changes from pair to pair.
+PAIRS = 7
+#: Frames of the loop, and bytes of one, which take zlib some 0.1 ms.
+FRAMES = 4_000
+FRAME_SIZE = 4_000
+#: Seconds of the film.
+DURATION = 4
+
+
+def pairs_alone(which: str, pairs: int, redis_url: str) -> Sample:
+    """By how many per cent the job takes longer with jobpush: the median of the pairs, and their middle half."""
+    with tempfile.TemporaryDirectory() as folder, _tracked(redis_url) as track:
+        job = _film(Path(folder)) if which == "film" else _loop
+        walls, cpus = zip(*_differences(job, track, pairs), strict=True)
+    quartiles = statistics.quantiles(walls, n=4)
+    return {
+        "wall": statistics.median(walls),
+        "wall_low": quartiles[0],
+        "wall_high": quartiles[2],
+        "cpu": statistics.median(cpus),
+    }
+
+
+def _differences(
+    job: Callable[[bool], None], track: Callable[[Callable[[], None]], int], pairs: int
+) -> Iterator[tuple[float, float]]:
+    for number in range(pairs + 1):
+        costs: dict[bool, tuple[float, float]] = {}
+        for is_told in (True, False) if number % 2 else (False, True):
+            begun, cpu = time.perf_counter(), _cpu()
+            if is_told:
+                track(partial(job, True))
+            else:
+                job(False)
+            costs[is_told] = (time.perf_counter() - begun, _cpu() - cpu)
+        if number:  # the first pair warms up
+            yield (
+                (costs[True][0] / costs[False][0] - 1) * 100,
+                (costs[True][1] / costs[False][1] - 1) * 100,
+            )
+
+
+def _loop(is_told: bool) -> None:
+    """4,000 frames, each of which does something."""
+    data = bytes(range(250)) * (FRAME_SIZE // 250)
+    frames = range(FRAMES)
+    for _ in progress.iter(frames, total=FRAMES, message="encoding") if is_told else frames:
+        zlib.compress(data, 9)
+
+
+def _film(folder: Path) -> Callable[[bool], None]:
+    """The demo's own encoding, of a film that ffmpeg makes up."""
+    from demo_app import video
+
+    source, target = folder / "source.mp4", folder / "film.mp4"
+    picture = f"testsrc2=duration={DURATION}:size=640x360:rate=30"
+    command = [video.find_ffmpeg(), "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture]
+    subprocess.run([*command, "-c:v", "libx264", "-preset", "ultrafast", str(source)], check=True)
+
+    def encode(is_told: bool) -> None:
+        with closing(video.encode(source, target)) as frames:
+            for frame in frames:
+                if is_told:
+                    progress.update(frame, total=DURATION * 30, message="encoding")
+
+    return encode
+
+
+def _cpu() -> float:
+    """Seconds that this process and its children have used."""
+    ours, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
+
+
+def _measure(which: str, pace: Pace) -> Sample:
+    pairs = 3 if pace.is_quick else PAIRS
+    with running_redis(Cores.split().load) as redis:
+        return alone(f"{__name__}:pairs_alone", which, pairs, redis.url)
+
+
+ENCODING = Scenario(
+    "job",
+    "A whole job, with and without jobpush",
+    "The same work in pairs of runs, one tracked and one bare. How much longer it takes, with the start and the end of "
+    "the task and the way to Redis: the median of the pairs, and between what their middle half lies.",
+    {
+        "wall": Metric("longer by", "%", 2),
+        "wall_low": Metric("from", "%", 2),
+        "wall_high": Metric("to", "%", 2),
+        "cpu": Metric("more CPU", "%", 2),
+    },
+    [
+        Subject("ours-film", "the demo's film, encoded by ffmpeg", partial(_measure, "film")),
+        Subject("ours-loop", "a loop over 4,000 frames", partial(_measure, "loop")),
+    ],
+    is_once=True,
+)

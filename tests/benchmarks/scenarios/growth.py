@@ -1,0 +1,100 @@
+"""What a gateway with many connections does worse than one with few (nothing), and what a second one brings."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..peers import OURS, OURS_PER_USER
+from ..processes import connections_of
+from ..runs import Crowd, running
+from .base import Metric, Pace, Sample, Scenario, Subject
+
+#: Connections at which the growth begins.
+FEW = 100
+#: Events a second to the users who are spoken to, whoever else is there.
+RATE = 5_000
+#: Events on their way.
+BACKLOG = 8
+
+
+def measure_growth(count_of: str, pace: Pace) -> Sample:
+    """Fan-out to all of so many; then events to the first hundred of them, while the others listen and hear nothing."""
+    count = {"few": FEW, "some": pace.connections, "many": pace.many}[count_of]
+    everybody, spoken_to = Crowd(count, groups=1), Crowd(FEW)
+    with running(OURS, count) as run:
+        run.join(everybody, window=BACKLOG)
+        all_of_them = run.saturate(everybody, pace.seconds, BACKLOG)
+    with running(OURS_PER_USER, count) as run:
+        run.join(Crowd(count), count=FEW)
+        few = run.memory()
+        seconds = run.join(Crowd(count), first=FEW, count=count - FEW) if count > FEW else 0.0
+        memory = run.memory() - few
+        some = run.measure(spoken_to, pace.seconds, "--rate", str(RATE))
+    sample = {
+        "connections": float(count),
+        "deliveries": all_of_them["per_second"],
+        "cpu": all_of_them["server_cpu"] / all_of_them["deliveries"] * 1e6,
+        "event_cpu": some["server_cpu"] / max(1, some["deliveries"]) * 1e6,
+        "p99": some["latency_us"]["p99"] / 1e3,
+    }
+    if count > FEW:
+        sample["memory"] = memory / (count - FEW) / 1024
+        sample["connects"] = (count - FEW) / seconds
+    return sample
+
+
+def measure_workers(workers: int, pace: Pace) -> Sample:
+    """The per-user work on one process and on two, each with both cores, which the load needs too."""
+    crowd = Crowd(pace.connections)
+    window = 2 * crowd.connections
+    with running(OURS_PER_USER, crowd.connections, workers=workers) as run:
+        run.join(crowd, window=window)
+        # The process that only watches the others has some sockets too, but no connections.
+        shares = sorted(map(connections_of, run.server.pids))[-workers:]
+        figures = run.saturate(crowd, pace.seconds, window)
+    return {
+        "deliveries": figures["per_second"],
+        "cpu": figures["server_cpu"] / max(1, figures["deliveries"]) * 1e6,
+        "least": shares[0] / crowd.connections * 100,
+        "busy": (figures["server_cpu"] + figures["load_cpu"]) / figures["seconds"] * 100,
+    }
+
+
+GROWTH = Scenario(
+    "growth",
+    "From 100 connections to 18,000 on one process",
+    "Fan-out to all of them, with eight events on their way; then, with all of them connected and signed in, 5,000 "
+    "events a second to 100 users, which must not cost more when 17,900 others listen and hear nothing.",
+    {
+        "connections": Metric("connections"),
+        "deliveries": Metric("fan-out, deliveries/s", "/s"),
+        "cpu": Metric("server CPU each", "µs", 2),
+        "event_cpu": Metric("CPU of an event to one user", "µs", 1),
+        "p99": Metric("its p99", "ms", 2),
+        "memory": Metric("memory of an idle connection", "KB", 1),
+        "connects": Metric("connects/s", "/s"),
+    },
+    [
+        Subject("ours-few", "jobpush, 100 connections", partial(measure_growth, "few")),
+        Subject("ours-some", "jobpush, 1,000 connections", partial(measure_growth, "some")),
+        Subject("ours-many", "jobpush, as many as the descriptors allow", partial(measure_growth, "many")),
+    ],
+    is_once=True,
+)
+
+WORKERS = Scenario(
+    "workers",
+    "`--workers` 1 and 2",
+    "The per-user work, on one process and on two. On a machine with two cores the load takes its share of them, so "
+    "there is less to gain than where it comes from elsewhere.",
+    {
+        "deliveries": Metric("deliveries/s", "/s"),
+        "cpu": Metric("server CPU each", "µs", 2),
+        "least": Metric("connections of the process with fewest", "%", 1),
+        "busy": Metric("cores busy, load included", "%"),
+    },
+    [
+        Subject("ours-1", "jobpush, 1 process", partial(measure_workers, 1)),
+        Subject("ours-2", "jobpush, 2 processes", partial(measure_workers, 2)),
+    ],
+)

@@ -1,0 +1,48 @@
+"""Ten times as many events as can be sent: what do browsers show?"""
+
+from __future__ import annotations
+
+from ..peers import OURS_SNAPSHOTS, PEERS, Peer
+from ..runs import Crowd, running
+from .base import Metric, Pace, Sample, Scenario, of_peer
+from .fanout import BACKLOG
+
+#: Tasks whose snapshots are published.
+TASKS = 10
+#: How many times more than the server can send.
+OVERLOAD = 10
+
+
+def measure(peer: Peer, pace: Pace) -> Sample:
+    """Find out what it can send, then publish ten times as much, and see how old what each client has is."""
+    crowd = Crowd(pace.connections, groups=1, streams=TASKS)
+    with running(peer, crowd.connections, users=1) as run:
+        run.join(crowd, window=BACKLOG, options=["--may-skip"])
+        most = run.saturate(crowd, pace.seconds / 2, BACKLOG)["per_second"] / crowd.connections
+        run.say("ages 1")
+        figures = run.measure(
+            crowd, 3 * pace.seconds, "--rate", str(OVERLOAD * most), is_complete=peer is OURS_SNAPSHOTS
+        )
+        ages = figures["age_us"]
+    return {
+        "published": OVERLOAD * most,
+        "age_p50": ages["p50"] / 1e3,
+        "age_p99": ages["p99"] / 1e3,
+        "age_max": ages["max"] / 1e3,
+    }
+
+
+OVERLOADED = Scenario(
+    "overload",
+    "Ten times more than can be sent",
+    "Snapshots of ten tasks go to 1,000 sockets, ten times as many as the server can send, for some "
+    "seconds. How old is the oldest of the ten that a client shows? A server that falls behind shows what was true "
+    "seconds ago, the longer the worse.",
+    {
+        "published": Metric("events/s", "/s"),
+        "age_p50": Metric("age, p50", "ms"),
+        "age_p99": Metric("age, p99", "ms"),
+        "age_max": Metric("age, worst", "ms"),
+    },
+    [of_peer(peer, measure) for peer in (OURS_SNAPSHOTS, *PEERS)],
+)

@@ -1,0 +1,68 @@
+"""From opening a page to the first correct bar, and from a task's word to the pixel."""
+
+from __future__ import annotations
+
+import os
+
+from ..peers import FLASK_SOCKETIO, OURS_WITH_TASKS, Peer
+from ..processes import Cores, alone
+from ..runs import Crowd, running
+from .base import Metric, Pace, Sample, Scenario, Subject, of_peer
+from .per_user import start_tasks
+
+#: Pages that are opened, one after the other.
+PAGES = 200
+
+
+def measure_opening(peer: Peer, pace: Pace) -> Sample:
+    """From ``connect()`` until the page is right: ours when it has the snapshot, the others when they listen."""
+    crowd = Crowd(PAGES)
+    with running(peer, crowd.connections) as run:
+        if peer is OURS_WITH_TASKS:
+            start_tasks(run.stage.redis.url, crowd.connections)
+        run.join(crowd, count=50)  # what is loaded on first use is loaded
+        run.join(crowd, first=50, count=PAGES - 50, options=["--inflight", "1"])
+        times = run.opening_times()
+    return {
+        "questions": float(sum(1 for _, reply in peer.steps if reply)),
+        "open_p50": times["p50"] / 1e3,
+        "open_p99": times["p99"] / 1e3,
+    }
+
+
+def measure_pixel(pace: Pace) -> Sample:
+    """A real worker, a real browser."""
+    everywhere = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    updates = 300 if pace.is_quick else 1_500
+    return alone("tests.benchmarks.update_to_pixel:measure", updates, cores=Cores(everywhere, everywhere))
+
+
+OPENING = Scenario(
+    "page",
+    "Page open to first correct bar",
+    "Pages one after the other. Ours is right when the snapshot of the running task has come, and asks nothing for it: "
+    "its handshake says who it is. Flask-SocketIO is ready when it has joined its room, and would have to fetch the "
+    "snapshot from elsewhere.",
+    {
+        "questions": Metric("messages of the page after the handshake"),
+        "open_p50": Metric("p50", "ms", 2),
+        "open_p99": Metric("p99", "ms", 2),
+    },
+    [of_peer(OURS_WITH_TASKS, measure_opening), of_peer(FLASK_SOCKETIO, measure_opening)],
+    is_once=True,
+)
+
+PIXEL = Scenario(
+    "pixel",
+    "progress.update to the pixel",
+    "A Celery worker, a gateway and Chromium on this machine; a task that says where it is every 5 to 15 ms, of which "
+    "one in 0.1 s is published. Until an update, or a newer one, is visible.",
+    {
+        "handshake": Metric("handshake in the browser", "ms", 1),
+        "snapshot": Metric("from there to the snapshot", "ms", 1),
+        "pixel_p50": Metric("update to pixel, median", "ms"),
+        "pixel_p99": Metric("99th percentile", "ms"),
+    },
+    [Subject("ours", "jobpush", measure_pixel)],
+    is_once=True,
+)

@@ -1,0 +1,107 @@
+"""A thousand users, each with a channel of their own: what jobpush is for."""
+
+from __future__ import annotations
+
+from jobpush.config import Config
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
+
+from ..peers import OURS_PER_USER, OURS_WITH_TASKS, PEERS, Peer
+from ..runs import Crowd, running
+from .base import Metric, Pace, Sample, Scenario, of_peer
+
+#: Events on their way for each user, where as many are published as the server can send.
+BACKLOG = 2
+#: Events a second of all users together that every server here can do.
+COMMON_RATE = 2_000
+#: Connections that are there already when the memory of one is measured: what is loaded on first use is loaded.
+FIRST = 100
+
+
+def measure(peer: Peer, pace: Pace) -> Sample:
+    """Throughput, then latency at half of that, then latency at a rate that is the same for all."""
+    crowd = Crowd(pace.connections)
+    with running(peer, crowd.connections) as run:
+        window = BACKLOG * crowd.connections
+        run.join(crowd, window=window)
+        most = run.saturate(crowd, pace.seconds, window)
+        half = run.measure(crowd, pace.seconds, "--rate", str(most["per_second"] / 2))
+        common = run.measure(crowd, pace.seconds, "--rate", str(COMMON_RATE))
+    return {
+        "deliveries": most["per_second"],
+        "cpu": most["server_cpu"] / max(1, most["deliveries"]) * 1e6,
+        "half_p50": half["latency_us"]["p50"] / 1e3,
+        "half_p99": half["latency_us"]["p99"] / 1e3,
+        "common_p50": common["latency_us"]["p50"] / 1e3,
+        "common_p99": common["latency_us"]["p99"] / 1e3,
+        "load_busy": most["load_cpu"] / most["seconds"] * 100,
+    }
+
+
+def measure_connecting(peer: Peer, pace: Pace) -> Sample:
+    """How fast they come, and what each one weighs once it is idle."""
+    count = pace.connections
+    crowd = Crowd(count + FIRST)
+    with running(peer, crowd.connections) as run:
+        if peer is OURS_WITH_TASKS:
+            start_tasks(run.stage.redis.url, crowd.connections)
+        run.join(crowd, count=FIRST)
+        few = run.memory()
+        cpu = run.server.cpu_seconds()
+        seconds = run.join(crowd, first=FIRST, count=count)
+        cpu = run.server.cpu_seconds() - cpu
+        return {
+            "connects": count / seconds,
+            "cpu": cpu / count * 1e3,
+            "memory": (run.memory() - few) / count / 1024,
+        }
+
+
+def start_tasks(redis_url: str, users: int) -> None:
+    """Give each user a task that has begun, so that their pages have something to show."""
+    store = Store(Config(redis_url=redis_url, publish_timeout=10))
+    for first in range(0, users, 100):
+        store.publish(
+            [
+                TaskWrite(
+                    str(user),
+                    TaskEvent(f"task-{user}", TaskState.PROGRESS, title="Encode cat.mov", current=120, total=4000),
+                )
+                for user in range(first, min(first + 100, users))
+            ]
+        )
+    store.close()
+
+
+PER_USER = Scenario(
+    "per-user",
+    "1,000 users, a channel each",
+    "Every event goes to one socket. First as many as the server can send, 2,000 of them on their way at a time; then "
+    "the time from the publisher to the socket at half of that, and at 2,000 events a second, which all of them can.",
+    {
+        "deliveries": Metric("deliveries/s", "/s"),
+        "cpu": Metric("server CPU each", "µs", 2),
+        "half_p50": Metric("p50 at half load", "ms", 2),
+        "half_p99": Metric("p99 at half load", "ms", 2),
+        "common_p50": Metric("p50 at 2,000/s", "ms", 2),
+        "common_p99": Metric("p99 at 2,000/s", "ms", 2),
+        "load_busy": Metric("load's core busy", "%"),
+    },
+    [of_peer(peer, measure) for peer in (OURS_PER_USER, *PEERS)],
+    is_quick=True,
+)
+
+CONNECTING = Scenario(
+    "connecting",
+    "1,000 connections more",
+    "64 at a time. Ours are signed in by the session of the page, hear their user's channel, and are ready when the "
+    "snapshot of their user's task has come; the others are ready when they hear their channel, and have neither "
+    "sign-in nor snapshot. Memory is the process's own (PSS), from 100 connections to 1,100 idle ones.",
+    {
+        "connects": Metric("connects/s", "/s"),
+        "cpu": Metric("server CPU each", "ms", 2),
+        "memory": Metric("memory each", "KB", 1),
+    },
+    [of_peer(peer, measure_connecting) for peer in (OURS_WITH_TASKS, *PEERS)],
+    is_quick=True,
+)

@@ -1,0 +1,157 @@
+"""What it costs to ask twice a second, and how old the answer is; beside being told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from celery import Celery
+
+from ..peers import OURS_PER_USER, Gunicorn, Stage
+from ..processes import Cores, Server, free_port, running_redis
+from ..runs import Crowd, running
+from .base import Metric, Pace, Sample, Scenario, Subject
+
+CELERY_PROGRESS = Gunicorn(
+    "celery-progress",
+    "celery-progress",
+    "celery_progress_site.py",
+    arguments=("--worker-class", "gthread", "--threads", "4"),
+)
+#: Seconds between two questions: the default of celery_progress.js.
+INTERVAL = 0.5
+#: Seconds between two steps of the task: jobpush tells no more than ten a second.
+STEP = 0.1
+#: What a browser sends along with each question, and Django's session.
+HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate, br",
+    "Accept-Language": "en-GB,en;q=0.9",
+    "Cookie": "sessionid=0123456789abcdef0123456789abcdef; csrftoken=0123456789abcdef0123456789abcdef",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
+}
+#: Questions whose cost is taken together.
+QUESTIONS = 400
+#: Bytes of jobpush's own event; what its frame adds is counted.
+EVENT_SIZE = 400
+#: Users of ours, whose cost is divided among them.
+USERS = 1_000
+
+
+def measure_polling(pace: Pace) -> Sample:
+    """One user's questions, one after the other; then how old what the page shows is, as the task goes on."""
+    cores = Cores.split()
+    with running_redis(cores.load) as redis, tempfile.TemporaryDirectory() as folder:
+        stage = Stage(free_port(), redis, Path(folder), cores, 1)
+        server = Server(
+            CELERY_PROGRESS.command(stage),
+            port=stage.port,
+            cores=cores.server,
+            log=stage.folder / "server.log",
+            environment=CELERY_PROGRESS.environment(stage),
+        )
+        with server, _Task(redis.url) as task:
+            server.wait_until_it_listens()
+            connection = http.client.HTTPConnection("127.0.0.1", stage.port)
+            _ask(connection, task.path)
+            begun = server.cpu_seconds()
+            size = sum(_ask(connection, task.path)[0] for _ in range(QUESTIONS))
+            cpu = (server.cpu_seconds() - begun) / QUESTIONS
+            ages = _ages(connection, task, 4 * pace.seconds)
+    return {
+        "requests": 1 / INTERVAL,
+        "bytes": size / QUESTIONS / INTERVAL,
+        "cpu": cpu / INTERVAL * 1e3,
+        "age_mean": statistics.mean(ages) * 1e3,
+        "age_worst": max(ages) * 1e3,
+    }
+
+
+def measure_ours(pace: Pace) -> Sample:
+    """A thousand users, each with a task that moves ten times a second."""
+    crowd = Crowd(USERS, size=EVENT_SIZE)
+    with running(OURS_PER_USER, crowd.connections) as run:
+        run.join(crowd, options=["--may-skip"])
+        run.say("ages 1")
+        figures = run.measure(crowd, 2 * pace.seconds, "--rate", str(USERS / STEP))
+    user_seconds = USERS * figures["seconds"]
+    return {
+        "requests": 0.0,
+        "bytes": figures["bytes"] / user_seconds,
+        "cpu": figures["server_cpu"] / user_seconds * 1e3,
+        "age_mean": figures["age_us"]["p50"] / 1e3,
+        "age_worst": figures["age_us"]["max"] / 1e3,
+    }
+
+
+class _Task:
+    """A task that moves ten times a second, as Celery's result backend sees it: its number is when it was there."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._backend = Celery("bench", broker="memory://", backend=redis_url).backend
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.path = "/celery-progress/one/"
+
+    def __enter__(self) -> _Task:
+        self._say()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(STEP):
+            self._say()
+
+    def _say(self) -> None:
+        meta = {"pending": False, "current": time.monotonic_ns(), "total": 1 << 62, "percent": 3.0, "description": ""}
+        self._backend.store_result("one", meta, "PROGRESS")
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, int]:
+    """Bytes of question and answer, and the number in it."""
+    connection.request("GET", path, headers=HEADERS)
+    response = connection.getresponse()
+    body = response.read()
+    question = len(f"GET {path} HTTP/1.1\r\nHost: {connection.host}:{connection.port}\r\n\r\n")
+    question += sum(len(name) + len(value) + 4 for name, value in HEADERS.items())
+    answer = 19 + sum(len(name) + len(value) + 4 for name, value in response.getheaders()) + len(body)
+    return question + answer, int(json.loads(body)["progress"]["current"])
+
+
+def _ages(connection: http.client.HTTPConnection, task: _Task, seconds: float) -> list[float]:
+    """How old what the page shows is, seconds, looked at a hundred times a second."""
+    ages: list[float] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        next_question = time.monotonic() + INTERVAL
+        _, shown = _ask(connection, task.path)
+        while time.monotonic() < next_question:
+            ages.append((time.monotonic_ns() - shown) / 1e9)
+            time.sleep(0.01)
+    return ages
+
+
+POLLING = Scenario(
+    "polling",
+    "Being told, and asking twice a second",
+    "What one user with one running task, which moves ten times a second, costs the server; and how old what the page "
+    "shows is. Asking is celery-progress on Django at its default interval, over a connection that is kept; TCP's own "
+    "bytes are counted for neither.",
+    {
+        "requests": Metric("requests a second", "", 1),
+        "bytes": Metric("bytes a second", "B"),
+        "cpu": Metric("server CPU a second", "ms", 3),
+        "age_mean": Metric("age of what is shown, mean", "ms"),
+        "age_worst": Metric("worst", "ms"),
+    },
+    [Subject("ours", "jobpush", measure_ours), Subject("celery-progress", "celery-progress", measure_polling)],
+)

@@ -1,0 +1,107 @@
+"""What progress costs Redis: its CPU for an event, and its memory for a task that runs."""
+
+from __future__ import annotations
+
+import redis
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
+
+from ..processes import Cores, cpu_seconds, running_redis
+from .base import Metric, Pace, Sample, Scenario, Subject
+
+#: Events whose CPU is taken together.
+EVENTS = 4_000
+#: Users of a small site and of a large one.
+FEW, MANY = 10, 2_000
+#: Events of each task whose memory is measured.
+EVENTS_OF_A_TASK = 20
+
+
+def measure_ours(pace: Pace) -> Sample:
+    """One event a round trip, as a worker with one task sends them."""
+    with running_redis(Cores.split().load) as server:
+        few = _cpu_of_events(server, FEW)
+        full = _cpu_of_events(server, FEW)  # the histories have all that they hold by now
+    with running_redis(Cores.split().load) as server:
+        many = _cpu_of_events(server, MANY)
+    with running_redis(Cores.split().load) as server:
+        bytes_few = _bytes_of_tasks(server, FEW)
+    with running_redis(Cores.split().load) as server:
+        bytes_many = _bytes_of_tasks(server, MANY)
+    return {"cpu": few, "cpu_history": full, "cpu_many": many, "bytes": bytes_few, "bytes_many": bytes_many}
+
+
+def measure_update_state(pace: Pace) -> Sample:
+    """What Celery's own ``update_state`` makes of it: a SET with an expiry, and a PUBLISH."""
+    from celery import Celery
+
+    with running_redis(Cores.split().load) as server:
+        backend = Celery("bench", broker="memory://", backend=server.url).backend
+        backend.store_result("0", {"current": 0, "total": EVENTS}, "PROGRESS")
+        begun = cpu_seconds(server.pid)
+        for number in range(EVENTS):
+            backend.store_result(str(number % FEW), {"current": number, "total": EVENTS}, "PROGRESS")
+        return {"cpu": (cpu_seconds(server.pid) - begun) / EVENTS * 1e6}
+
+
+def _cpu_of_events(server: EmbeddedRedis, users: int) -> float:
+    """Microseconds for each."""
+    store = Store(Config(redis_url=server.url, publish_timeout=10))
+    for user in range(users):
+        store.publish([_write(user, 0)])
+    begun = cpu_seconds(server.pid)
+    for number in range(EVENTS):
+        store.publish([_write(number % users, number)])
+    cost = cpu_seconds(server.pid) - begun
+    store.close()
+    return cost / EVENTS * 1e6
+
+
+def _bytes_of_tasks(server: EmbeddedRedis, users: int) -> float:
+    """Bytes that a task takes that has said twenty times where it is, history included; each is another user's."""
+    client = redis.Redis.from_url(server.url)
+    store = Store(Config(redis_url=server.url, publish_timeout=10))
+    store.publish([_write(users, 0)])  # the scripts are loaded now
+    begun = client.info("memory")["used_memory"]
+    for number in range(EVENTS_OF_A_TASK):
+        for first in range(0, users, 100):
+            store.publish([_write(user, number) for user in range(first, min(first + 100, users))])
+    used = client.info("memory")["used_memory"] - begun
+    store.close()
+    client.close()
+    return float(used) / users
+
+
+def _write(user: int, number: int) -> TaskWrite:
+    event = TaskEvent(
+        f"d1c2a3b4-0000-4000-8000-{user:012d}",
+        TaskState.PROGRESS,
+        name="video.encode",
+        title="Encode cat.mov",
+        message="encoding",
+        current=number,
+        total=EVENTS,
+    )
+    return TaskWrite(str(user), event)
+
+
+REDIS_COSTS = Scenario(
+    "redis",
+    "What Redis does for it",
+    "CPU of the Redis process for 4,000 events, one a round trip: of 10 users, of the same when their histories are "
+    "full, of 2,000 users; and the memory of a running task after 20 events, its share of index and history included.",
+    {
+        "cpu": Metric("CPU of an event", "µs", 1),
+        "cpu_history": Metric("with full histories", "µs", 1),
+        "cpu_many": Metric("of 2,000 users", "µs", 1),
+        "bytes": Metric("bytes of a running task", "B"),
+        "bytes_many": Metric("of 2,000 users", "B"),
+    },
+    [
+        Subject("ours", "jobpush", measure_ours),
+        Subject("update-state", "Celery's update_state", measure_update_state),
+    ],
+)

@@ -1,0 +1,41 @@
+"""How long one waits before there is anything to measure."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from ..processes import Cores, Server, alone, free_port, running_redis
+from .base import Metric, Pace, Sample, Scenario, Subject
+
+#: Starts, of which the median counts.
+STARTS = 5
+
+
+def measure(pace: Pace) -> Sample:
+    """The import in fresh interpreters, and the command in fresh processes."""
+    imports = [alone("tests.benchmarks.importing:measure")["import"] for _ in range(STARTS)]
+    with running_redis(Cores.split().load) as redis, tempfile.TemporaryDirectory() as folder:
+        accepts = [_seconds_to_accept(redis.url, Path(folder) / "gateway.log") for _ in range(STARTS)]
+    return {"import": statistics.median(imports), "accept": statistics.median(accepts) * 1e3}
+
+
+def _seconds_to_accept(redis_url: str, log: Path) -> float:
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("jobpush")), "gateway", "--bind", f"127.0.0.1:{port}"]
+    environment = {"JOBPUSH_REDIS_URL": redis_url, "JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "bench"}
+    with Server(command, port=port, cores=Cores.split().server, log=log, environment=environment) as server:
+        return server.wait_until_it_listens()
+
+
+STARTING = Scenario(
+    "start",
+    "Starting",
+    "`import jobpush`, `JobPush(app)` and one `track()` in an interpreter that has imported Celery and its Redis "
+    "transport; and `jobpush gateway`, from its start until it accepts a connection.",
+    {"import": Metric("import in a worker", "ms", 1), "accept": Metric("gateway to first accept", "ms")},
+    [Subject("ours", "jobpush", measure)],
+    is_quick=True,
+)

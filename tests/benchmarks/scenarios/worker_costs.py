@@ -1,0 +1,239 @@
+"""What progress costs the task and its worker; what ends in ``_alone`` runs in an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from celery import Celery
+
+from jobpush import JobPush, progress
+
+from ..processes import Cores, alone, running_redis
+from .base import Metric, Pace, Sample, Scenario, Subject
+
+_HERE = __name__
+
+# -- a call that sends nothing -----------------------------------------------------------------------
+
+#: Calls of one round, and rounds, of which the median counts.
+CALLS = 200_000
+ROUNDS = 5
+
+
+def update_alone(which: str, redis_url: str) -> Sample:
+    """Nanoseconds of a call above the bare loop."""
+    loops: dict[str, Callable[[], None]] = {"ours": _update_ours, "tqdm": _update_tqdm, "ours-tqdm": _update_our_tqdm}
+    samples: list[float] = []
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            bare, loop = _seconds(_bare), _seconds(loops[which])
+            samples.append((loop - bare) / CALLS * 1e9)
+
+    with _tracked(redis_url) as track:
+        track(run)
+    return {"call": statistics.median(samples)}
+
+
+def _bare() -> None:
+    for _ in range(1, CALLS + 1):
+        pass
+
+
+def _update_ours() -> None:
+    update = progress.update
+    for number in range(1, CALLS + 1):
+        update(number, total=CALLS)
+
+
+def _update_tqdm() -> None:
+    from tqdm import tqdm
+
+    with open(os.devnull, "w") as nowhere, tqdm(total=CALLS, file=nowhere) as bar:
+        update = bar.update
+        for _ in range(1, CALLS + 1):
+            update(1)
+
+
+def _update_our_tqdm() -> None:
+    from jobpush import tqdm
+
+    with open(os.devnull, "w") as nowhere, tqdm(total=CALLS, file=nowhere) as bar:
+        update = bar.update
+        for _ in range(1, CALLS + 1):
+            update(1)
+
+
+# -- an event that is published ----------------------------------------------------------------------
+
+#: Events of one task, and the seconds between them; of the tasks that run side by side, each.
+EVENTS = 400
+PAUSE = 0.004
+TASKS = 50
+
+
+def publish_alone(which: str, redis_url: str) -> Sample:
+    """Microseconds of the process's CPU for each event that is published, above the same loop without any."""
+    works = {"ours": _publish_ours, "ours-many": _publish_many, "update-state": _update_state, "publish": _publish_bare}
+    events, cpu = works[which](redis_url)
+    return {"event_cpu": cpu / events * 1e6, "events": float(events)}
+
+
+def _publish_ours(redis_url: str) -> tuple[int, float]:
+    costs: list[float] = []
+
+    def run() -> None:
+        bare = _cpu(partial(_paced, lambda number: None))
+        costs.append(_cpu(partial(_paced, lambda number: progress.update(number, total=EVENTS))) - bare)
+
+    with _tracked(redis_url, min_interval=PAUSE / 2) as track:
+        seq = track(run)
+    return seq, costs[0]
+
+
+def _publish_many(redis_url: str) -> tuple[int, float]:
+    """Fifty tasks in the threads of one process, ten events a second each: what waits together is sent together."""
+    seqs: list[int] = []
+
+    def run_all(step: Callable[[int], object], track: Callable[[Callable[[], None]], int]) -> None:
+        def run() -> None:
+            for number in range(1, EVENTS // 20 + 1):
+                step(number)
+                time.sleep(0.1)
+
+        def begin() -> None:
+            seqs.append(track(run))
+
+        threads = [threading.Thread(target=begin) for _ in range(TASKS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    with _tracked(redis_url) as track:
+        bare = _cpu(partial(run_all, lambda number: None, track))
+        events = sum(seqs)
+        seqs.clear()
+        cpu = _cpu(partial(run_all, lambda number: progress.update(number, total=EVENTS), track)) - bare
+    return sum(seqs) - events, cpu
+
+
+def _update_state(redis_url: str) -> tuple[int, float]:
+    app = Celery("bench", broker="memory://", backend=redis_url)
+
+    @app.task(bind=True)
+    def task(self: Any) -> None: ...
+
+    def step(number: int) -> None:
+        task.update_state(task_id="one", state="PROGRESS", meta={"current": number, "total": EVENTS})
+
+    step(0)
+    bare = _cpu(partial(_paced, lambda number: None))
+    return EVENTS, _cpu(partial(_paced, step)) - bare
+
+
+def _publish_bare(redis_url: str) -> tuple[int, float]:
+    import redis
+
+    client = redis.Redis.from_url(redis_url)
+    client.ping()
+    bare = _cpu(partial(_paced, lambda number: None))
+    return EVENTS, _cpu(partial(_paced, lambda number: client.publish("one", "x" * 200))) - bare
+
+
+def _paced(step: Callable[[int], object]) -> None:
+    for number in range(1, EVENTS + 1):
+        step(number)
+        time.sleep(PAUSE)
+
+
+# -- shared ------------------------------------------------------------------------------------------
+
+
+class _tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
+    """Runs a function as a tracked task; gives the number of events that it has published."""
+
+    def __init__(self, redis_url: str, **settings: Any) -> None:
+        app = Celery("bench", broker="memory://")
+        app.conf.task_always_eager = True
+        self._jobpush = JobPush(app, redis_url=redis_url, **settings)
+
+        @app.task
+        @self._jobpush.track(user="user_id", title="Encode cat.mov")
+        def run(user_id: str) -> None:
+            self._works[user_id]()
+
+        self._task = run
+        self._works: dict[str, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Callable[[Callable[[], None]], int]:
+        return self._run
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def _run(self, work: Callable[[], None]) -> int:
+        with self._lock:
+            user = str(len(self._works))
+            self._works[user] = work
+        result = self._task.delay(user)  # its get() does not like that other tasks run in other threads
+        if result.failed():
+            raise result.result
+        while True:
+            events = self._jobpush.tasks(user)
+            if events and events[0].state.is_final:
+                return events[0].seq
+            time.sleep(0.005)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def _in_interpreter(function: str, which: str, pace: Pace) -> Sample:
+    with running_redis(Cores.split().load) as redis:
+        return alone(f"{_HERE}:{function}", which, redis.url)
+
+
+UPDATING = Scenario(
+    "update",
+    "A call that sends nothing",
+    "In a loop: 200,000 calls of one method, above the bare loop. tqdm writes to /dev/null.",
+    {"call": Metric("a call", "ns")},
+    [
+        Subject("ours", "progress.update(n, total=…)", partial(_in_interpreter, "update_alone", "ours")),
+        Subject("ours-tqdm", "jobpush.tqdm, both bars", partial(_in_interpreter, "update_alone", "ours-tqdm")),
+        Subject("tqdm", "tqdm.update(1)", partial(_in_interpreter, "update_alone", "tqdm")),
+    ],
+    is_quick=True,
+)
+
+PUBLISHING = Scenario(
+    "publish",
+    "An event that is published",
+    "CPU of the worker's process, all threads, above the same loop without it: 400 events one by one, 4 ms apart; and "
+    "fifty tasks side by side with ten events a second each.",
+    {"event_cpu": Metric("worker CPU of an event", "µs", 1), "events": Metric("events published")},
+    [
+        Subject("ours", "jobpush, one task", partial(_in_interpreter, "publish_alone", "ours")),
+        Subject("ours-many", "jobpush, fifty tasks", partial(_in_interpreter, "publish_alone", "ours-many")),
+        Subject("update-state", "Celery's update_state", partial(_in_interpreter, "publish_alone", "update-state")),
+        Subject("publish", "redis-py publish, nothing else", partial(_in_interpreter, "publish_alone", "publish")),
+    ],
+)

@@ -1,0 +1,52 @@
+"""
+Django Channels on uvicorn, with the faster one of channels_redis's two layers (pub/sub).
+
+    uvicorn --loop uvloop channels_app:application
+
+Events are published as the layer's own ``group_send`` does: one PUBLISH with the message in MessagePack.
+"""
+
+import os
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="benchmark",
+    INSTALLED_APPS=["channels"],
+    ALLOWED_HOSTS=["*"],
+    CHANNEL_LAYERS={
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [os.environ["REDIS_URL"]]},
+        }
+    },
+)
+django.setup()
+
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.urls import path  # noqa: E402
+
+
+class Subscriber(AsyncWebsocketConsumer):
+    """A connection that hears one group."""
+
+    async def connect(self) -> None:
+        self.group = self.scope["url_route"]["kwargs"]["stream"]
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.accept()
+        await self.send("ready")
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(self.group, self.channel_name)
+
+    async def event(self, message: dict) -> None:
+        """A message of the type "event"."""
+        await self.send(message["text"])
+
+
+application = ProtocolTypeRouter(
+    {"http": get_asgi_application(), "websocket": URLRouter([path("<stream>", Subscriber.as_asgi())])}
+)

@@ -1,0 +1,25 @@
+"""
+Flask-SocketIO, as its chapter on deployment has it: gevent below gunicorn, one worker, Redis as the message queue.
+
+    gunicorn -k gevent -w 1 flask_socketio_app:app
+
+Events are published the way its "Emitting from an External Process" does: JSON on the channel of the message queue.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import os  # noqa: E402
+
+from flask import Flask  # noqa: E402
+from flask_socketio import SocketIO, join_room  # noqa: E402
+
+app = Flask(__name__)
+socketio = SocketIO(app, async_mode="gevent", message_queue=os.environ["REDIS_URL"], cors_allowed_origins="*")
+
+
+@socketio.on("join")
+def join(stream: str) -> None:
+    """A room for each stream; the client's acknowledgement says that it is in."""
+    join_room(stream)
