@@ -1,4 +1,4 @@
-"""Errors that tell how Redis is, not what is wrong with a command: it will do the very same again, later or elsewhere."""
+"""Errors that tell how Redis is, not what is wrong with a command: the very same one will be done again, later."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ class Visitor:
     user: str
     channels: Sequence[str]
     source: str = ""
+    port: int = 0
     socket: socket.socket | None = None
     is_open: bool = False
     is_reading: bool = True
@@ -69,10 +70,12 @@ class Visitor:
     tasks: dict[str, tuple[int, str]] = field(default_factory=dict)
     #: All states of all tasks that it has been told of.
     seen: set[tuple[str, str]] = field(default_factory=set)
-    #: The numbers told on :data:`NEWS`, in order; ``None`` stands for a resync.
+    #: The numbers told on the first of its channels, in order; ``None`` stands for a resync.
     numbers: list[int | None] = field(default_factory=list)
     #: Members of :data:`ROOM`, as far as it was told.
     members: set[str] = field(default_factory=set)
+    #: Who has left it, each time that it was told.
+    farewells: list[str] = field(default_factory=list)
     #: Channels on which a resync was told, each time.
     resyncs: list[str] = field(default_factory=list)
     #: Monotonic time and code of each end of a connection (0: without a code).
@@ -102,6 +105,7 @@ class Crowd:
         channels: What all of them hear beside their own.
         sources: Addresses they come from, in turn.
         spreads: Whether they come back as ``jobpush.js``, each at its own time; else as stock pusher-js does.
+        receive_buffer: Bytes that the kernel holds for a page that does not read; ``None``: as many as it likes.
     """
 
     def __init__(
@@ -112,11 +116,13 @@ class Crowd:
         channels: Sequence[str] = (NEWS,),
         sources: Sequence[str] = ("127.0.0.1",),
         spreads: bool = True,
+        receive_buffer: int | None = None,
     ) -> None:
         self.ports = list(ports)
         origins = itertools.cycle(sources)
         self.visitors = [Visitor(number, user, channels, next(origins)) for number, user in enumerate(users)]
         self._spreads = spreads
+        self._receive_buffer = receive_buffer
         self._dice = random.Random(len(self.visitors))
         self._epoll = select.epoll()
         self._by_fd: dict[int, Visitor] = {}
@@ -288,6 +294,8 @@ class Crowd:
     def _connect(self, visitor: Visitor) -> None:
         for port in self._dice.sample(self.ports, len(self.ports)):
             taken = socket.socket()
+            if self._receive_buffer:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             if visitor.source != "127.0.0.1":
                 taken.bind((visitor.source, 0))
             try:
@@ -297,6 +305,7 @@ class Crowd:
                 continue
             taken.setblocking(False)
             visitor.socket, visitor.is_open, visitor.begun_at = taken, False, time.monotonic()
+            visitor.port = port
             visitor.buffer.clear()
             self._under_way += 1
             self._by_fd[taken.fileno()] = visitor
@@ -420,16 +429,17 @@ class Crowd:
                 visitor.members.add(json.loads(message["data"])["user_id"])
             case "pusher_internal:member_removed":
                 visitor.members.discard(json.loads(message["data"])["user_id"])
+                visitor.farewells.append(json.loads(message["data"])["user_id"])
             case "jobpush:resync":
                 visitor.resyncs.append(channel)
-                if channel == NEWS:
+                if channel in visitor.channels[:1]:
                     visitor.numbers.append(None)
                 elif channel == visitor.own_channel:  # as jobpush.js: the seqs may have begun again
                     visitor.tasks = {task_id: (0, state) for task_id, (_, state) in visitor.tasks.items()}
             case "jobpush:task":
                 _take_task(visitor, json.loads(message["data"]))
             case "number":
-                _take_number(visitor, json.loads(message["data"]))
+                _take_number(visitor, json.loads(message["data"])["n"])
         if "id" in message:
             visitor.since[channel] = message["id"]
 

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,20 @@ class Ticker:
     It reaches Redis by a way of its own, so that it goes on where a gateway is cut off.
     """
 
-    def __init__(self, url: Callable[[], str], interval: float = 0.1) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        interval: float,
+        numbers: Iterator[int],
+        *,
+        channel: str = NEWS,
+        padding: int = 0,
+    ) -> None:
         self.sure: list[int] = []
         self._url = url
         self._interval = interval
+        self._numbers = numbers
+        self._channel, self._padding = channel, padding
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -119,7 +129,7 @@ class Ticker:
 
     def _run(self) -> None:
         store, url = None, ""
-        for number in itertools.count(1):
+        for number in self._numbers:
             if self._is_stopped.wait(self._interval):
                 break
             if self._url() != url:
@@ -127,7 +137,7 @@ class Ticker:
                 store = Store(Config(redis_url=url, publish_timeout=1.0))
             assert store is not None
             try:
-                store.trigger([NEWS], "number", number)
+                store.trigger([self._channel], "number", {"n": number, "padding": "x" * self._padding})
             except StoreError:
                 continue  # taken or not: nobody knows
             self.sure.append(number)
@@ -178,6 +188,7 @@ class Stand:
         self.tasks: dict[str, set[str]] = {user: set() for user in self.users}
         self._stack = ExitStack()
         self._files = (folder / f"file-{number}" for number in itertools.count())
+        self._numbers = itertools.count(1)
         self._workers: list[ChildProcess] = []
         self._counts: list[Path] = []
 
@@ -213,16 +224,19 @@ class Stand:
         self._stack.callback(self.store.close)
 
     def open_crowd(self, **options: Any) -> Crowd:
-        """Let two pages of each user be open."""
-        channels = options.pop("channels", (NEWS, ROOM))
-        crowd = Crowd([gateway.port for gateway in self.gateways], self.users * 2, channels=channels, **options)
+        """Let two pages of each user be open; or as many as ``users`` says."""
+        users, channels = options.pop("users", self.users * 2), options.pop("channels", (NEWS, ROOM))
+        crowd = Crowd([gateway.port for gateway in self.gateways], users, channels=channels, **options)
         self._stack.callback(crowd.close)
         crowd.wait_until_all_are_open()
         return crowd
 
-    def start_worker(self, *options: str, environment: dict[str, str] | None = None) -> ChildProcess:
-        """Start a worker."""
-        command = [sys.executable, "-m", "tests.faults.run_worker", json.dumps(self._app_settings)]
+    def start_worker(
+        self, *options: str, environment: dict[str, str] | None = None, **settings: object
+    ) -> ChildProcess:
+        """Start a worker, with ``settings`` of its own."""
+        settings = {**self._app_settings, **settings}
+        command = [sys.executable, "-m", "tests.faults.run_worker", json.dumps(settings)]
         command += options or ("-c", "4")
         worker = ChildProcess(
             [*command, "-n", f"worker-{len(self._workers)}@localhost"],
@@ -233,9 +247,9 @@ class Stand:
         self._stack.callback(worker.kill)
         return worker
 
-    def start_ticker(self, interval: float = 0.1) -> Ticker:
+    def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
         """Let numbers be told to everybody."""
-        ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval)
+        ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval, self._numbers, **options)
         self._stack.callback(ticker.stop)
         return ticker
 
@@ -256,13 +270,13 @@ class Stand:
         """Publish a task of a user's; its id."""
         arguments = [str(argument) if isinstance(argument, Path) else argument for argument in args]
         task_id = str(self.app.send_task(name, arguments, headers={"jobpush_user": user}, **options).id)
-        self.tasks[user].add(task_id)
+        self.tasks.setdefault(user, set()).add(task_id)
         return task_id
 
-    def run_until(self, user: str, stop: Path) -> str:
+    def run_until(self, user: str, stop: Path, ballast: str = "", **options: Any) -> str:
         """Publish a task that tells progress all the time until there is the file ``stop``; its id."""
         self._counts.append(stop)
-        return self.delay(user, "runs_until", stop)
+        return self.delay(user, "runs_until", stop, ballast, **options)
 
     def updates(self) -> int:
         """How often the tasks of :meth:`run_until` have told progress."""

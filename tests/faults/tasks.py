@@ -77,11 +77,11 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             time.sleep(pause)
 
     @task("runs_until")
-    def runs_until(path: str) -> None:
+    def runs_until(path: str, ballast: str = "") -> None:
         """Tell progress a thousand times a second until there is a file; count how often, beside it."""
         count = Count(Path(f"{path}.count-{os.getpid()}"))
         for number in range(1, 10_000_000):
-            progress.update(number, message="running")
+            progress.update(number, message="running", ballast=ballast)
             count.value = number
             time.sleep(0.001)
             if number % 50 == 0 and Path(path).exists():
