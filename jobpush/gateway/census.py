@@ -161,7 +161,8 @@ class Census:
         if isinstance(reply, LinkLost):
             return
         if isinstance(reply, Exception):
-            logger.warning("Redis refused a count: %s", reply)
+            if not self._lease.refused(reply):  # else all is said again
+                logger.warning("Redis refused a count: %s", reply)
             return
         result, wait = reply if isinstance(reply, list) else (reply, 0)
         count.is_refused = result == FULL

@@ -87,6 +87,7 @@ class Hub:
             config.redis_url,
             scripts=(*commands.scripts, *Lease.scripts(config), *LostTasks.scripts(config)),
             on_up=self._on_link_up,
+            on_demoted=lambda: self._subscriber.remake("Redis is a replica now"),
         )
         self._subscriber = Subscriber(
             self.loop,
@@ -107,7 +108,7 @@ class Hub:
         self._census = Census(self.loop, self._link, self._lease, config)
         self._rosters = Rosters(self.loop, self._link, self._lease, self._topics)
         self.watchlists = Watchlists(self.loop, self._link, self._lease, self._topics)
-        self._lost_tasks = LostTasks(self.loop, self._link, config)
+        self._lost_tasks = LostTasks(self.loop, self._link, config, lambda: self._lease.is_held)
         self.joins = Joins(
             self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters, config
         )
@@ -137,8 +138,9 @@ class Hub:
 
     @property
     def is_ready(self) -> bool:
-        """Whether Redis is heard and answers, and the gateway is not about to end."""
-        return self._link.is_up and self._subscriber.is_up and self._drain_until is None
+        """Whether Redis is heard and does what it is asked, and this process serves and is not about to end."""
+        hears = self._subscriber.is_up and self._link.is_up and self._lease.is_held
+        return hears and self._thread.is_alive() and self._drain_until is None
 
     @property
     def connection_count(self) -> int:

@@ -182,7 +182,8 @@ class Joins:
         if isinstance(reply, Exception):
             catch_up.ask_again()
             if not isinstance(reply, LinkLost):
-                logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
+                if not self._lease.refused(reply):
+                    logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
                 self._loop.call_later(RETRY_AFTER, lambda: self._ready.append(catch_up))
             return
         self._answers.append((catch_up, attempt, reply))

@@ -11,6 +11,7 @@ from typing import Any
 from ..config import Config
 from ..store.command_link import CommandLink, LinkLost
 from ..store.presence import Presence
+from ..store.refusals import refusal_in
 from ..store.replies import read_renewal
 from ..store.scripts import Script
 from .loop import Loop
@@ -56,6 +57,8 @@ class Lease:
         #: Of the last renewal; empty before the first.
         self._epoch = ""
         self._is_reaping = False
+        #: Whether Redis answers but does not do what it is asked, and whether it is asked again soon.
+        self._is_refused = self._is_retrying = False
 
     @staticmethod
     def scripts(config: Config) -> Sequence[Script]:
@@ -79,6 +82,18 @@ class Lease:
         if presence is self.presence and self.is_held:
             self.is_held = False
             self._renew()
+
+    def refused(self, error: Exception) -> bool:
+        """
+        Redis has answered with an error. If it is full, read-only or loading, nothing is said until it is no longer.
+
+        Returns:
+            Whether it is; else the error is of the command that was answered.
+        """
+        if refusal_in(error) is None:
+            return False
+        self._wait_until_accepted(error)
+        return True
 
     def tick(self) -> None:
         """Take back what dead gateways have said. Call about once a second."""
@@ -108,18 +123,35 @@ class Lease:
         if presence is not self.presence or isinstance(reply, LinkLost):
             return
         if isinstance(reply, Exception):
-            logger.warning("Redis refused the lease of the gateway: %s", reply)
-            self._loop.call_later(RETRY_AFTER, self._renew)
+            self._wait_until_accepted(reply)
             return
         renewal = read_renewal(reply)
         if not renewal.is_held:
             self._begin_anew()
             return
+        if self._is_refused:
+            self._is_refused = False
+            logger.warning("Redis does again what the gateway asks")
         has_lost_data = self._epoch not in ("", renewal.epoch)
         self._epoch, self._has_begun = renewal.epoch, True
         if not self.is_held:
             self.is_held = True
             self._on_held(has_lost_data)
+
+    def _wait_until_accepted(self, error: Exception) -> None:
+        """What has been refused is said again, with all else, once a renewal is accepted."""
+        self.is_held = False
+        if not self._is_refused:
+            self._is_refused = True
+            logger.warning("Redis does not do what the gateway asks, and is asked again: %s", error)
+        if not self._is_retrying:
+            self._is_retrying = True
+            self._loop.call_later(RETRY_AFTER, self._retry)
+
+    def _retry(self) -> None:
+        self._is_retrying = False
+        if self._link.is_up:
+            self._renew()
 
     def _begin_anew(self) -> None:
         """A lease that has ended does not come back: go on under another id."""
@@ -133,7 +165,7 @@ class Lease:
         self._link.run(self.presence.reap(), self._found_dead)
 
     def _found_dead(self, reply: Any) -> None:
-        if isinstance(reply, Exception) or not reply:
+        if isinstance(reply, Exception) or not reply or not self.is_held:
             self._is_reaping = False
             return
         for call in self.presence.retractions(reply):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..config import Config
-from ..store.command_link import CommandLink
+from ..store.command_link import CommandLink, LinkLost
 from ..store.leases import WorkerLeases
-from ..store.scripts import Script
+from ..store.refusals import refusal_in
+from ..store.scripts import Command, Script
 from .loop import Loop
 
 logger = logging.getLogger("jobpush.gateway")
@@ -22,12 +24,16 @@ class LostTasks:
 
     A worker that can't reach Redis is not dead. So a lease that has ended counts only for a gateway that has itself
     been answered by Redis, without a gap, for the whole of ``Config.lost_after``: in that time a living worker has
-    renewed it.
+    renewed it. Nor is it while Redis is full or a replica, which answers a question but lets nobody renew anything.
+
+    Args:
+        is_accepted: Whether Redis takes what this process says.
     """
 
-    def __init__(self, loop: Loop, link: CommandLink, config: Config) -> None:
+    def __init__(self, loop: Loop, link: CommandLink, config: Config, is_accepted: Callable[[], bool]) -> None:
         self._loop = loop
         self._link = link
+        self._is_accepted = is_accepted
         self._leases = WorkerLeases(config)
         self._lost_after = config.lost_after
         #: The longest time between two answers that is no gap: a worker's lease outlives it.
@@ -58,6 +64,9 @@ class LostTasks:
     def _found(self, reply: Any) -> None:
         if isinstance(reply, Exception):
             return
+        if not self._is_accepted():
+            self._answered_at = -math.inf
+            return
         now = self._loop.now
         if now - self._answered_at > self._longest_gap:
             self._reached_since = now
@@ -67,9 +76,30 @@ class LostTasks:
 
     def _lose(self, reply: Sequence[Any]) -> None:
         for calls, forget in self._leases.losses(reply):
-            self.count += len(calls)
-            logger.warning("a worker died; %d tasks that it had are lost", len(calls))
+            told = _Told(len(calls), partial(self._forget, len(calls), forget))
             for call in calls:
-                self._link.run(call)
-            self._link.call(forget)
+                self._link.run(call, told.answered)
+
+    def _forget(self, number: int, forget: Command) -> None:
+        """All of it is told: there may be more."""
+        self.count += number
+        logger.warning("a worker died; %d tasks that it had are lost", number)
+        self._link.call(forget)
         self._ask()
+
+
+class _Told:
+    """Waits for the answers to some calls: of what Redis did not do, nothing is to be forgotten."""
+
+    def __init__(self, number: int, then: Callable[[], None]) -> None:
+        self._left = number
+        self._then = then
+
+    def answered(self, reply: Any) -> None:
+        if isinstance(reply, LinkLost) or refusal_in(reply) is not None:
+            return  # the next look finds it again
+        if isinstance(reply, Exception):
+            logger.warning("Redis refused the end of a task: %s", reply)
+        self._left -= 1
+        if not self._left:
+            self._then()

@@ -158,7 +158,8 @@ class Rosters:
         if isinstance(reply, LinkLost) or roster.version != version:
             return
         if isinstance(reply, Exception):
-            logger.warning("Redis refused the roster of %s: %s", channel.name, reply)
+            if not self._lease.refused(reply):
+                logger.warning("Redis refused the roster of %s: %s", channel.name, reply)
             self._loop.call_later(RETRY_AFTER, lambda: self.ask(channel, roster))
             return
         is_complete = self._lease.is_held and self._lease.is_settled

@@ -142,7 +142,8 @@ class Watchlists:
         if isinstance(reply, LinkLost):
             return  # the next link asks again
         if isinstance(reply, Exception):
-            logger.warning("Redis does not tell who is online: %s", reply)
+            if not self._lease.refused(reply):
+                logger.warning("Redis does not tell who is online: %s", reply)
             self._loop.call_later(RETRY_AFTER, lambda: self._unknown.update(asked))
             return
         online = set(read_online([one.user_id for one in asked], reply))

@@ -26,7 +26,6 @@ class CancelFeed:
             config.redis_url,
             socket_connect_timeout=_TIMEOUT,
             socket_timeout=_TIMEOUT,
-            health_check_interval=_HEALTH_INTERVAL,
             protocol=2,
         )
 
@@ -42,9 +41,15 @@ class CancelFeed:
         """
         with store_errors(), self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(self._keys.cancel)
+            is_asked = False
             while True:
                 message = pubsub.get_message(timeout=_HEALTH_INTERVAL)
                 if message is None:
+                    if is_asked:  # redis-py's own health check of a subscription sends a PING and expects nothing
+                        raise redis.TimeoutError(f"no answer for {_HEALTH_INTERVAL} s")
+                    pubsub.ping()
+                is_asked = message is None
+                if message is None or message["type"] == "pong":
                     continue
                 yield message["data"].decode() if message["type"] == "message" else None
 

@@ -11,6 +11,7 @@ import hiredis
 
 from ..errors import StoreError
 from .link import Link, Loop
+from .refusals import is_demoted, refusal_in
 from .scripts import Call, Command, Script
 
 logger = logging.getLogger("jobpush.redis")
@@ -29,7 +30,7 @@ class LinkLost(StoreError):
 
 
 def _ignore(reply: Any) -> None:
-    if isinstance(reply, hiredis.ReplyError):
+    if isinstance(reply, hiredis.ReplyError) and refusal_in(reply) is None:  # of that, whoever waits for answers tells
         logger.warning("Redis refused a command of the gateway: %s", reply)
 
 
@@ -42,6 +43,7 @@ class CommandLink(Link):
     Args:
         scripts: Taught to Redis at once, so that not each of many first calls has to.
         on_up: Called when the connection stands, each time anew.
+        on_demoted: Called when Redis turns out to be a replica now; this link is made again then.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class CommandLink(Link):
         *,
         scripts: Sequence[Script],
         on_up: Callable[[], None],
+        on_demoted: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(loop, url, "command")
         self._scripts = scripts
         self._on_up = on_up
+        self._on_demoted = on_demoted
         self._callbacks: deque[Callback] = deque()
 
     def call(self, command: Command, callback: Callback = _ignore) -> None:
@@ -92,7 +96,14 @@ class CommandLink(Link):
         self._on_up()
 
     def _received(self, reply: Any) -> None:
-        self._callbacks.popleft()(reply)
+        callback = self._callbacks.popleft()
+        callback(reply)
+        if isinstance(reply, hiredis.ReplyError):
+            if is_demoted(reply):
+                self.remake(str(reply))
+                self._on_demoted()
+        elif not self._is_proven and callback is not _ignore:  # a replica would learn scripts, and answer a PING
+            self._prove()
 
     def _lost(self) -> None:
         callbacks, self._callbacks = self._callbacks, deque()

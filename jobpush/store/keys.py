@@ -93,6 +93,11 @@ class Keys:
         return f"{self.prefix}:queue-leader:{escape_id(queue)}"
 
     @property
+    def probe(self) -> str:
+        """Written to find out whether Redis takes anything."""
+        return f"{self.prefix}:probe"
+
+    @property
     def gateways(self) -> str:
         """Sorted set of gateway ids, by the time at which their lease ends."""
         return f"{self.prefix}:gateways"

@@ -95,7 +95,10 @@ class Link:
         self._heard_at = 0.0
         self._delay = _FIRST_DELAY
         self._is_stopped = False
-        self._was_refused = False
+        #: Whether this connection has been of use; one that has not is no news, and does not shorten the delay.
+        self._is_proven = False
+        #: Whether it was said that Redis is away, and nothing since.
+        self._is_missed = False
         #: How often the connection was made again.
         self.reconnects = -1
 
@@ -115,6 +118,11 @@ class Link:
         self._is_stopped = True
         if self._socket is not None:
             self._close()
+
+    def remake(self, reason: str) -> None:
+        """Give up a connection that leads to the wrong place, and make another."""
+        if self._socket is not None:
+            self._break(reason)
 
     def write(self, command: Command) -> None:
         """Put a command behind those that :meth:`flush` will send."""
@@ -146,6 +154,15 @@ class Link:
             self._ping()
 
     # -- for subclasses ------------------------------------------------------------------------------
+
+    def _prove(self) -> None:
+        """Redis has done what it was asked: the connection is worth something."""
+        self._is_proven, self._delay = True, _FIRST_DELAY
+        if self._is_missed:
+            self._is_missed = False
+            logger.warning("the %s link to Redis is up again", self._name)
+        else:
+            logger.info("the %s link to Redis is up", self._name)
 
     def _opened(self) -> None:
         """The connection stands, for the first time or again; nothing of the former one's state is left."""
@@ -206,7 +223,7 @@ class Link:
 
     def _take_replies(self) -> None:
         gets, received = self._reader.gets, self._received
-        while (reply := gets()) is not False:
+        while self._socket is not None and (reply := gets()) is not False:  # what is received may break the link
             received(reply)
 
     def _watch_writing(self, is_writing: bool) -> None:
@@ -232,26 +249,26 @@ class Link:
         if self._is_stopped:
             taken.close()
             return
-        logger.info("the %s link to Redis is up", self._name)
         taken.setblocking(False)
         self.reconnects += 1
         self._socket = taken
         self._reader = hiredis.Reader()
         self._out, self._is_writing = [], False
         self._heard_at = self._loop.now
-        self._delay, self._was_refused = _FIRST_DELAY, False
+        self._is_proven = False
         self._loop.register(taken.fileno(), self, select.EPOLLIN)
         self._opened()
 
     def _refused(self, reason: str) -> None:
-        if not self._was_refused:
+        if not self._is_missed:
             logger.warning("the %s link can't reach Redis, and keeps trying: %s", self._name, reason)
-        self._was_refused = True
+        self._is_missed = True
         self._try_again()
 
     def _break(self, reason: str) -> None:
-        logger.warning("the %s link to Redis broke, and is made again: %s", self._name, reason)
-        self._was_refused = True  # one line has been said about it
+        if not self._is_missed:  # else one line has been said about it
+            logger.warning("the %s link to Redis broke, and is made again: %s", self._name, reason)
+        self._is_missed = True
         self._close()
         self._lost()
         self._try_again()

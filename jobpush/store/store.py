@@ -32,6 +32,7 @@ from .keys import Keys
 from .leases import Claim, WorkerLeases
 from .live import LiveGateways, ask_live_gateways, read_live_gateways
 from .message import read_task
+from .refusals import is_demoted
 from .scripts import Call, Command, load, load_of_task, run
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
 
@@ -143,6 +144,10 @@ class Store:
         """Give the connections back to Redis."""
         self._client.close()
 
+    def reconnect(self) -> None:
+        """Make new connections from now on: those that are there may lead to a Redis that is no longer the one."""
+        self._client.connection_pool.disconnect(inuse_connections=False)
+
     def ping(self) -> None:
         """
         Ask whether Redis is there.
@@ -152,6 +157,15 @@ class Store:
         """
         with store_errors():
             self._client.ping()
+
+    def probe(self) -> None:
+        """
+        Ask whether Redis takes what is published: one that is full or a replica answers a PING, and nothing else.
+
+        Raises:
+            StoreError: If it does not, within ``Config.publish_timeout`` seconds.
+        """
+        self.run(commands=[("SET", self.keys.probe, "", "PX", 1)])
 
     def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
         """
@@ -164,7 +178,12 @@ class Store:
             StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         with store_errors():
-            return run(self._client, calls, commands)
+            try:
+                return run(self._client, calls, commands)
+            except redis.RedisError as exc:
+                if is_demoted(exc):
+                    self.reconnect()
+                raise
 
     # -- tasks ---------------------------------------------------------------------------------------
 

@@ -62,8 +62,11 @@ class Subscriber(Link):
         names = list(self._wanted)
         for start in range(0, len(names), _NAMES_AT_ONCE):
             self._ask_for(names[start : start + _NAMES_AT_ONCE])
+        self._ping()  # so that it is proven, whether there is anything to hear or not
 
     def _take_replies(self) -> None:
+        if not self._is_proven:
+            self._prove()
         gets, on_message = self._reader.gets, self._on_message  # the hot path of the whole gateway
         received = 0
         while (reply := gets()) is not False:

@@ -12,7 +12,8 @@ class CircuitBreaker:
     """
     Remembers whether Redis answers, and says so in one log line per change.
 
-    Open means: don't ask. Only the publisher's thread, which nobody waits for, tries again.
+    Open means: don't ask. Only the publisher's thread, which nobody waits for, tries again; and goes on publishing,
+    now and then, through a Redis that is too slow for anybody who waits.
     """
 
     def __init__(self, retry_interval: float) -> None:
@@ -26,6 +27,10 @@ class CircuitBreaker:
         if not self.is_open:
             self.is_open = True
             logger.warning("progress can't be published, tasks run on without: %s", reason)
+
+    def still_slow(self) -> None:
+        """Redis did what was asked, but nobody could have waited for it."""
+        self._retry_at = time.monotonic() + self._retry_interval
 
     def succeeded(self) -> None:
         """Redis did what was asked."""

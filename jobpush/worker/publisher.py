@@ -49,6 +49,9 @@ class Publisher:
             on_cancelled: Gets the id of a task when a reply says that its end was asked for.
         """
         self._store = store
+        # For the thread, which can wait longer than a task may: as long as the end of a process would for it.
+        patience = max(config.publish_timeout, config.flush_timeout)
+        self._patient_store = Store(replace(config, publish_timeout=patience))
         self._config = config
         self._on_cancelled = on_cancelled
         self._metrics = _metrics_of(config)
@@ -61,6 +64,9 @@ class Publisher:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._outbox = Outbox()
+        #: What the thread has taken out of the outbox, and has not published yet.
+        self._taken = Batch()
+        self._batch_size = BATCH_SIZE
         self._changed: set[RunningTask] = set()
         #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
         self._untold: dict[tuple[str, str], float] = {}
@@ -130,7 +136,7 @@ class Publisher:
         """
         if not self._breaker.is_open:
             try:
-                return self._send(writes)[-1]
+                return self._send(writes, self._store)[-1]
             except StoreError as exc:
                 self._breaker.failed(exc)
         for write in writes:
@@ -171,7 +177,7 @@ class Publisher:
             self._is_flushing = False
             if not is_done:
                 logger.warning("the process ends before its last progress could be published")
-                self._outbox = Outbox()
+                self._outbox, self._taken = Outbox(), Batch()
                 self._changed.clear()
                 self._untold.clear()
             return is_done
@@ -185,9 +191,16 @@ class Publisher:
             self._condition.notify_all()
 
     def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="jobpush-publisher", daemon=True)
-            self._thread.start()
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._take_back()  # one that has died may have left something
+        thread = threading.Thread(target=self._run, name="jobpush-publisher", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # too many threads, or the interpreter ends: no reason for a task to fail
+            logger.warning("progress can't be published at the moment: %s", exc)
+        else:
+            self._thread = thread
 
     def _is_idle(self) -> bool:
         return not (self._outbox or self._changed or self._untold or self._is_busy)
@@ -196,18 +209,38 @@ class Publisher:
 
     def _run(self) -> None:
         while True:
-            with self._condition:
-                self._is_busy = False
-                self._condition.notify_all()  # for flush()
-                while (pause := self._seconds_to_wait()) is None or pause > 0:
-                    self._condition.wait(pause)
-                self._is_busy = True
-                batch = self._outbox.take(BATCH_SIZE)
-                changed, untold = self._take_due(), self._take_untold()
             try:
-                self._publish(batch, changed, untold)
-            except Exception:  # a bug of ours; whatever it is, the next events have a chance
+                self._publish_next()
+            except BaseException:  # a bug of ours, or an object of a task: whatever it is, all others must go on
                 logger.exception("progress could not be published")
+                with self._condition:
+                    self._isolate()
+
+    def _publish_next(self) -> None:
+        """Wait until something is to be published, and try to."""
+        with self._condition:
+            self._is_busy = False
+            self._condition.notify_all()  # for flush()
+            while (pause := self._seconds_to_wait()) is None or pause > 0:
+                self._condition.wait(pause)
+            self._is_busy = True
+            if not self._outbox:
+                self._batch_size = BATCH_SIZE
+            batch = self._taken = self._outbox.take(self._batch_size)
+            changed, untold = self._take_due(), self._take_untold()
+        self._publish(batch, changed, untold)
+        self._taken = Batch()
+
+    def _isolate(self) -> None:
+        """Find out what it is that can't be published: try all that was taken once more, one after the other."""
+        if self._batch_size == 1:
+            self._taken = Batch()
+        self._batch_size = 1
+        self._take_back()
+
+    def _take_back(self) -> None:
+        taken, self._taken = self._taken, Batch()
+        self._outbox.put_back(taken.writes, taken.endings)
 
     def _seconds_to_wait(self) -> float | None:
         """Seconds until something is to be sent; ``None``: until there is something new."""
@@ -236,13 +269,14 @@ class Publisher:
         return due
 
     def _publish(self, batch: Batch, changed: Sequence[RunningTask], untold: Sequence[tuple[str, str]]) -> None:
-        writes = [*batch.writes, *(task.write(task.snapshot()) for task in changed)]
+        writes = [*batch.writes, *_snapshots(changed)]
         endings: Sequence[Ending] = batch.endings
+        store = self._patient_store
         try:
-            if self._breaker.is_open:
-                self._store.ping()
+            was_open = self._breaker.is_open
+            is_slow = was_open and self._is_slow()
             for start in range(0, len(writes), BATCH_SIZE):
-                self._send(writes[start : start + BATCH_SIZE])
+                self._send(writes[start : start + BATCH_SIZE], store)
             writes = []
             for task in changed:
                 task.is_told = True
@@ -250,13 +284,17 @@ class Publisher:
                 self._end(ending)
             endings = []
             if untold:
-                for user_id, task_id in self._store.tell_workflows(untold, is_urgent=self._is_flushing):
+                for user_id, task_id in store.tell_workflows(untold, is_urgent=self._is_flushing):
                     self.tell_workflow(user_id, task_id, delay=self._config.min_interval)
             for line in batch.lines:
-                self._store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
+                store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
             for lesson in batch.lessons:
-                self._store.learn(lesson.task_name, lesson.seconds)
-            self._breaker.succeeded()
+                store.learn(lesson.task_name, lesson.seconds)
+            if is_slow:
+                self._breaker.still_slow()
+            elif was_open:  # else somebody may have opened it meanwhile, and knows why
+                self._store.reconnect()  # before anybody waits for a connection that died in the meantime
+                self._breaker.succeeded()
             self._tell_what_was_dropped()
         except StoreError as exc:
             self._breaker.failed(exc)
@@ -264,6 +302,12 @@ class Publisher:
                 self._outbox.put_back(writes, endings)
                 for workflow in untold:
                     self._untold.setdefault(workflow, 0.0)
+
+    def _is_slow(self) -> bool:
+        """Whether Redis takes what it is given, but not within the time that anybody waits."""
+        begun = time.monotonic()
+        self._patient_store.probe()
+        return time.monotonic() - begun > self._config.publish_timeout
 
     def _tell_what_was_dropped(self) -> None:
         with self._condition:
@@ -276,20 +320,20 @@ class Publisher:
     def _end(self, ending: Ending) -> None:
         """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            self._store.end(
+            self._patient_store.end(
                 ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
             )
         except TaskNotFound:
             if ending.tracked is not None:
                 event = ending.tracked.event(ending.state, error=ending.error)
-                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)])
+                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)], self._patient_store)
 
-    def _send(self, writes: Sequence[TaskWrite]) -> list[Published]:
+    def _send(self, writes: Sequence[TaskWrite], store: Store) -> list[Published]:
         """Publish in one round trip, and heed what the replies say of each task."""
         if not writes:
             return []
         with self._timing():
-            results = self._store.publish([self._numbered(write) for write in writes])
+            results = store.publish([self._numbered(write) for write in writes])
         for write, result in zip(writes, results, strict=True):
             self._heed(write, result)
         return results
@@ -321,6 +365,15 @@ def _metrics_of(config: Config) -> PublishMetrics | None:
     from .metrics import publish_metrics  # which costs time at the start of a worker that has no use for it
 
     return publish_metrics()
+
+
+def _snapshots(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:
+    """What is new of running tasks; what goes wrong with one of them is no reason to forget the others."""
+    for task in tasks:
+        try:
+            yield task.write(task.snapshot())
+        except BaseException:  # an object of the application may raise anything, and it is not its own thread
+            logger.exception("the progress of task %s could not be published", task.tracked.task_id)
 
 
 def _flush_at_exit(reference: weakref.ref[Publisher]) -> None:

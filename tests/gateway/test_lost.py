@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import hiredis
 import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.lost import LostTasks
 from jobpush.store.command_link import LinkLost
-from jobpush.store.scripts import Call
+from jobpush.store.scripts import Call, load
 
 LOST_AFTER = 12.0
+_FIND_DEAD = load("presence", "reap")
 DEAD = [[b"worker-1", [b"42 task-1 delivery-1"]]]
 
 
@@ -43,13 +45,19 @@ class FakeLink:
 
     is_up: bool = True
     is_answering: bool = True
+    is_accepting: bool = True
+    refusal: Exception | None = None
     dead: list[Any] = field(default_factory=lambda: list(DEAD))
     lost: list[str] = field(default_factory=list)
     waiting: list[Callable[[Any], None]] = field(default_factory=list)
 
     def run(self, call: Call, callback: Callable[[Any], None] | None = None) -> None:
-        if callback is None:
+        if call.script is not _FIND_DEAD:
+            assert callback is not None
             self.lost.append(str(call.arguments[0]))
+            callback(self.refusal or [1, 5, 0, 0])
+        elif callback is None:
+            raise AssertionError("nobody hears who is dead")
         elif self.is_answering:
             callback(self.dead)
         else:
@@ -79,7 +87,7 @@ def link() -> FakeLink:
 
 @pytest.fixture
 def lost_tasks(loop: FakeLoop, link: FakeLink) -> LostTasks:
-    lost_tasks = LostTasks(loop, link, Config(lost_after=LOST_AFTER))  # type: ignore[arg-type]
+    lost_tasks = LostTasks(loop, link, Config(lost_after=LOST_AFTER), lambda: link.is_accepting)  # type: ignore[arg-type]
     lost_tasks.start()
     return lost_tasks
 
@@ -146,3 +154,42 @@ def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: LostT
     loop.advance(LOST_AFTER)
 
     assert link.lost == []
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, link: FakeLink) -> None:
+    link.refusal = hiredis.ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
+    loop.advance(2 * LOST_AFTER)
+    assert link.lost and link.dead
+
+    link.lost.clear()
+    link.refusal = None
+    loop.advance(LOST_AFTER)
+
+    assert link.lost == ["task-1"]
+    assert not link.dead
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: FakeLink) -> None:
+    link.refusal = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+    loop.advance(3 * LOST_AFTER)
+
+    assert link.lost == ["task-1"]
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: FakeLoop, link: FakeLink) -> None:
+    link.dead = []
+    loop.advance(3 * LOST_AFTER)
+
+    link.is_accepting = False
+    loop.advance(LOST_AFTER)
+    link.dead = list(DEAD)
+    link.is_accepting = True
+    loop.advance(LOST_AFTER)
+
+    assert link.lost == []
+    loop.advance(LOST_AFTER)
+    assert link.lost == ["task-1"]

@@ -1,0 +1,23 @@
+"""What the faults share: as many open files as the machine allows, and how long they last."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+pytest.register_assert_rewrite("tests.faults.crowd", "tests.faults.stand")
+
+#: Whether all of it is to be played at full length: ``make faults``.
+IS_FULL = os.environ.get("FAULTS") == "full"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def many_descriptors() -> Iterator[None]:
+    """Let this process and its children open as many files as they may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,41 @@
+"""
+A real worker over the tasks of these tests: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON.
+
+``FAULTS_CLOCK`` names a file of eight bytes, the seconds that this worker's clock is off: changed while it runs, it
+is what happens to a machine whose clock is set. It is put in place before anything else is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import sys
+import time
+
+
+def follow_clock(path: str) -> None:
+    """Let ``time.time`` be off by what stands in a file, in this process and in those that it forks."""
+    real_time = time.time
+    with open(path, "r+b") as file:
+        offset = mmap.mmap(file.fileno(), 8)
+
+    def shifted() -> float:
+        seconds: float = struct.unpack_from("d", offset)[0]
+        return real_time() + seconds
+
+    time.time = shifted
+
+
+def main() -> None:
+    if "FAULTS_CLOCK" in os.environ:
+        follow_clock(os.environ["FAULTS_CLOCK"])
+    from tests.faults.tasks import make_app
+
+    app, _ = make_app(**json.loads(sys.argv[1]))
+    app.worker_main(["worker", "--loglevel=INFO", "--without-gossip", "--without-mingle", *sys.argv[2:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Gateways, workers and Redis as real processes, and a crowd that watches; each of them may break."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import StoreError
+from jobpush.processes import ChildProcess
+from jobpush.store import Store
+from tests.worker.conftest import as_broker
+
+from .crowd import NEWS, PATIENCE, ROOM, Crowd
+from .processes import children, family
+from .proxy import Proxy
+from .tasks import Count, make_app
+
+_ROOT = Path(__file__).parents[2]
+#: Seconds after which a worker counts as dead, and a gateway; both shorter than the pauses that Redis makes here.
+LOST_AFTER = 6.0
+LEASE = 6.0
+#: What a line of a log begins with where Celery writes it: time, level, and name of the process.
+_CELERY = re.compile(r"^\[[^\]]*: (WARNING|ERROR|CRITICAL)/(\S+)\] (.*)")
+#: Lines that Celery and gunicorn write for reasons of their own.
+_OTHERS = re.compile(r"^\[.*(INFO|DEBUG)|^\[.*\] \[\d+\] \[")
+
+
+class Gateway:
+    """A gunicorn with one process, at a port of its own that stays the same when it is started again."""
+
+    def __init__(self, redis_url: str, log: Path, **settings: object) -> None:
+        self.port = _free_port()
+        self.log = log
+        self._environment = {**os.environ, "PYTHONPATH": str(_ROOT), "JOBPUSH_REDIS_URL": redis_url}
+        self._environment.update((f"JOBPUSH_{name.upper()}", str(value)) for name, value in settings.items())
+        self._child: ChildProcess | None = None
+
+    def start(self) -> Gateway:
+        """Start it; soon it answers."""
+        command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "tests.gateway.site:create_app()"]
+        self._child = ChildProcess(command, log=self.log, environment=self._environment)
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Process id of the one that serves."""
+        assert self._child is not None
+        return children(self._child.pid)[0]
+
+    def is_ready(self) -> bool:
+        """What it tells a load balancer."""
+        return self.ask("/jobpush/health/ready")[0] == 200
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and text of an answer; 0 where there is nobody."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code, exc.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait_until_ready(self, is_ready: bool = True) -> None:
+        """Wait until it says so."""
+        wait_until(lambda: self.is_ready() is is_ready, f"gateway {self.port} is ready: {is_ready}")
+
+    def stop(self) -> None:
+        """End it as a process manager does."""
+        if self._child is not None:
+            self._child.stop(signal.SIGTERM, grace=PATIENCE)
+
+    def kill(self) -> None:
+        """End it at once, with all its processes."""
+        if self._child is not None:
+            self._child.kill()
+
+
+class Ticker:
+    """
+    A server that tells numbers to everybody, ten a second, and knows which of them Redis has taken for sure.
+
+    It reaches Redis by a way of its own, so that it goes on where a gateway is cut off.
+    """
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        interval: float,
+        numbers: Iterator[int],
+        *,
+        channel: str = NEWS,
+        padding: int = 0,
+    ) -> None:
+        self.sure: list[int] = []
+        self._url = url
+        self._interval = interval
+        self._numbers = numbers
+        self._channel, self._padding = channel, padding
+        self._is_stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell no more."""
+        self._is_stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        store, url = None, ""
+        for number in self._numbers:
+            if self._is_stopped.wait(self._interval):
+                break
+            if self._url() != url:
+                url = self._url()
+                store = Store(Config(redis_url=url, publish_timeout=1.0))
+            assert store is not None
+            try:
+                store.trigger([self._channel], "number", {"n": number, "padding": "x" * self._padding})
+            except StoreError:
+                continue  # taken or not: nobody knows
+            self.sure.append(number)
+        if store is not None:
+            store.close()
+
+
+class Feed:
+    """A web process that publishes short tasks all the time, for one user after the other."""
+
+    def __init__(self, delay: Callable[[str], None], users: Sequence[str], interval: float) -> None:
+        self._is_stopped = threading.Event()
+        self._delay = delay
+        self._users = itertools.cycle(users)
+        self._interval = interval
+        self.longest = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish no more."""
+        self._is_stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_stopped.wait(self._interval):
+            begun = time.monotonic()
+            self._delay(next(self._users))
+            self.longest = max(self.longest, time.monotonic() - begun)
+
+
+class Stand:
+    """
+    Everything in one: ``with Stand(folder) as stand: …``.
+
+    Args:
+        folder: For logs and the files that tasks wait for.
+        gateways: How many.
+        users: How many there are, each with two pages open.
+        settings: Of jobpush, for all processes.
+    """
+
+    def __init__(self, folder: Path, *, gateways: int = 1, users: int = 10, **settings: object) -> None:
+        self.folder = folder
+        self.users = [f"u{number}" for number in range(users)]
+        self.settings: dict[str, object] = {"lost_after": LOST_AFTER, "lease": LEASE, "grace": 1.0, **settings}
+        self._count_of_gateways = gateways
+        self.tasks: dict[str, set[str]] = {user: set() for user in self.users}
+        self._stack = ExitStack()
+        self._files = (folder / f"file-{number}" for number in itertools.count())
+        self._numbers = itertools.count(1)
+        self._workers: list[ChildProcess] = []
+        self._counts: list[Path] = []
+
+    def __enter__(self) -> Stand:
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _begin(self) -> None:
+        self.broker = self._stack.enter_context(EmbeddedRedis())
+        self.events = self._stack.enter_context(EmbeddedRedis(port=0))
+        self.primary_port = self.port_of(self.events)
+        self.proxy = Proxy(self.primary_port)
+        self._stack.callback(self.proxy.close)
+        self.gateways = [
+            Gateway(self.proxy.url, self.folder / f"gateway-{number}.log", **self.settings)
+            for number in range(self._count_of_gateways)
+        ]
+        for gateway in self.gateways:
+            self._stack.callback(gateway.kill)
+            gateway.start()
+        broker_url = as_broker(self.broker.url)
+        self._app_settings = {"broker_url": broker_url, "redis_url": self.proxy.url, **self.settings}
+        self.app, self.jobpush = make_app(**self._app_settings)
+        self._stack.callback(self._close_app)
+        self.store = Store(Config(redis_url=self.proxy.url, publish_timeout=5.0))
+        self._stack.callback(self.store.close)
+
+    def open_crowd(self, **options: Any) -> Crowd:
+        """Let two pages of each user be open; or as many as ``users`` says."""
+        users, channels = options.pop("users", self.users * 2), options.pop("channels", (NEWS, ROOM))
+        crowd = Crowd([gateway.port for gateway in self.gateways], users, channels=channels, **options)
+        self._stack.callback(crowd.close)
+        crowd.wait_until_all_are_open()
+        return crowd
+
+    def start_worker(
+        self, *options: str, environment: dict[str, str] | None = None, **settings: object
+    ) -> ChildProcess:
+        """Start a worker, with ``settings`` of its own."""
+        settings = {**self._app_settings, **settings}
+        command = [sys.executable, "-m", "tests.faults.run_worker", json.dumps(settings)]
+        command += options or ("-c", "4")
+        worker = ChildProcess(
+            [*command, "-n", f"worker-{len(self._workers)}@localhost"],
+            log=self.folder / f"worker-{len(self._workers)}.log",
+            environment={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},
+        )
+        self._workers.append(worker)
+        self._stack.callback(worker.kill)
+        return worker
+
+    def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
+        """Let numbers be told to everybody."""
+        ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval, self._numbers, **options)
+        self._stack.callback(ticker.stop)
+        return ticker
+
+    def start_feed(self, interval: float = 0.2, steps: int = 10) -> Feed:
+        """Let short tasks be published."""
+        feed = Feed(lambda user: self._feed(user, steps), self.users, interval)
+        self._stack.callback(feed.stop)
+        return feed
+
+    def _feed(self, user: str, steps: int) -> None:
+        self.delay(user, "works", steps, 0.02)
+
+    def path(self) -> Path:
+        """A file that is not there yet."""
+        return next(self._files)
+
+    def delay(self, user: str, name: str, *args: Any, **options: Any) -> str:
+        """Publish a task of a user's; its id."""
+        arguments = [str(argument) if isinstance(argument, Path) else argument for argument in args]
+        task_id = str(self.app.send_task(name, arguments, headers={"jobpush_user": user}, **options).id)
+        self.tasks.setdefault(user, set()).add(task_id)
+        return task_id
+
+    def run_until(self, user: str, stop: Path, ballast: str = "", **options: Any) -> str:
+        """Publish a task that tells progress all the time until there is the file ``stop``; its id."""
+        self._counts.append(stop)
+        return self.delay(user, "runs_until", stop, ballast, **options)
+
+    def updates(self) -> int:
+        """How often the tasks of :meth:`run_until` have told progress."""
+        files = [path for stop in set(self._counts) for path in stop.parent.glob(f"{stop.name}.count-*")]
+        return sum(Count(path).value for path in files)
+
+    def pids(self) -> dict[str, int]:
+        """All processes of ours that live on, by what they are."""
+        found = {}
+        for number, gateway in enumerate(self.gateways):
+            found[f"gateway {number}"] = gateway.pid
+        for number, worker in enumerate(self._workers):
+            if worker.is_running:
+                for place, pid in enumerate(family(worker.pid)):
+                    found[f"worker {number}.{place}"] = pid
+        return found
+
+    def start_replica(self) -> EmbeddedRedis:
+        """Start a replica of the Redis of the events; it has everything when this returns."""
+        replica = self._stack.enter_context(EmbeddedRedis(port=0))
+        with redis.Redis.from_url(replica.url) as client:
+            client.replicaof("127.0.0.1", self.primary_port)
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica is there")
+        return replica
+
+    def take_over(self, replica: EmbeddedRedis) -> None:
+        """Let a replica be what is found, by who connects from now on, where the Redis of the events was."""
+        self.primary_port = self.port_of(replica)
+        self.proxy.point_to(self.primary_port)
+
+    def port_of(self, server: EmbeddedRedis) -> int:
+        """Where a Redis listens."""
+        return int(server.url.rpartition(":")[2].partition("/")[0])
+
+    def lines(self) -> Counter[str]:
+        """How often each line stands in the logs, by process; reasons and numbers are left out."""
+        found: Counter[str] = Counter()
+        for path in sorted(self.folder.glob("*.log")):
+            for line in path.read_text(errors="replace").splitlines():
+                if (celery := _CELERY.match(line)) is not None:
+                    found[f"{path.stem} {celery[2]}: {_without_reason(celery[3])}"] += 1
+                elif path.stem.startswith("gateway") and not _OTHERS.match(line):
+                    found[f"{path.stem}: {_without_reason(line)}"] += 1
+        return found
+
+    def _close_app(self) -> None:
+        gc.collect()
+        self.app.close()
+
+
+def wait_until(is_reached: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait for something that nobody tells."""
+    deadline = time.monotonic() + patience
+    while not is_reached():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.05)
+
+
+def _without_reason(line: str) -> str:
+    return re.sub(r"\d+", "N", line.partition(":")[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,94 @@
+"""The tasks that run while something breaks: the very same in the test's process and in a real worker."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from jobpush import JobPush, progress
+
+
+def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
+    """
+    A Celery app with all of the tasks, and its JobPush.
+
+    Args:
+        broker_url: Carries the tasks, and has no fault.
+        settings: Those of jobpush.
+    """
+    app = Celery("faults", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_transport_options={
+            "visibility_timeout": 5,
+            # kombu looks every 100 seconds for what is to be delivered again, unless it is told otherwise.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        },
+    )
+    jobpush = JobPush(app, **settings)
+    add_tasks(app, jobpush)
+    return app, jobpush
+
+
+class Count:
+    """A number that one process counts up and another reads, in a file; nothing is waited for."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("a+b") as file:
+            if file.tell() < 8:
+                file.truncate(8)
+            self._memory = mmap.mmap(file.fileno(), 8)
+
+    @property
+    def value(self) -> int:
+        """What was counted up to now."""
+        number: int = struct.unpack_from("q", self._memory)[0]
+        return number
+
+    @value.setter
+    def value(self, number: int) -> None:
+        struct.pack_into("q", self._memory, 0, number)
+
+
+def add_tasks(app: Celery, jobpush: JobPush) -> None:
+    """Register them. Whose they are is told by a header of the message."""
+
+    def task(name: str, **options: Any) -> Any:
+        return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))
+
+    @task("works")
+    def works(steps: int, pause: float) -> None:
+        for _ in progress.iter(range(steps), message="working"):
+            time.sleep(pause)
+
+    @task("works_acking_late", acks_late=True, reject_on_worker_lost=True)
+    def works_acking_late(steps: int, pause: float) -> None:
+        for _ in progress.iter(range(steps), message="working"):
+            time.sleep(pause)
+
+    @task("runs_until")
+    def runs_until(path: str, ballast: str = "") -> None:
+        """Tell progress a thousand times a second until there is a file; count how often, beside it."""
+        count = Count(Path(f"{path}.count-{os.getpid()}"))
+        for number in range(1, 10_000_000):
+            progress.update(number, message="running", ballast=ballast)
+            count.value = number
+            time.sleep(0.001)
+            if number % 50 == 0 and Path(path).exists():
+                return
+
+    @task("exits")
+    def exits() -> None:
+        """End the process at once, with nothing flushed and nobody told."""
+        progress.update(1, total=2)
+        os._exit(0)

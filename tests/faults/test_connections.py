@@ -1,0 +1,67 @@
+"""Who only listens must find out too that nobody is there any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import StoreError
+from jobpush.store import CancelFeed, Store, cancels
+
+from .crowd import PATIENCE
+from .proxy import Proxy
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """The way to a Redis of its own."""
+    with EmbeddedRedis(port=0) as server:
+        proxy = Proxy(int(server.url.rpartition(":")[2].partition("/")[0]))
+        yield proxy
+        proxy.close()
+
+
+def test_who_waits_for_cancels_notices_that_the_network_has_forgotten_it(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancels, "_HEALTH_INTERVAL", 1.0)
+    feed = CancelFeed(Config(redis_url=proxy.url))
+    heard: list[Any] = []
+    ended = threading.Event()
+
+    def listen() -> None:
+        try:
+            for task_id in feed.listen():
+                heard.append(task_id)
+        except StoreError as exc:
+            heard.append(exc)
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    assert not ended.wait(2.5), heard
+    proxy.go_silent()
+
+    assert ended.wait(PATIENCE), "it waits for ever"
+    assert isinstance(heard[-1], StoreError)
+    feed.close()
+
+
+def test_store_finds_the_successor_of_a_redis_that_may_only_be_read(proxy: Proxy) -> None:
+    with EmbeddedRedis(port=0) as primary, EmbeddedRedis(port=0) as successor:
+        ports = [int(server.url.rpartition(":")[2].partition("/")[0]) for server in (primary, successor)]
+        proxy.point_to(ports[0])
+        store = Store(Config(redis_url=proxy.url, publish_timeout=PATIENCE))
+        store.probe()
+        Store(Config(redis_url=primary.url)).run(commands=[("REPLICAOF", "127.0.0.1", ports[1])])
+        proxy.point_to(ports[1])
+
+        with pytest.raises(StoreError):
+            store.probe()
+
+        store.probe()
+        store.close()

@@ -1,0 +1,277 @@
+"""
+Redis dies, hangs, is slow, full, empty or another one: tasks run on, and in the end every page is right.
+
+All of these are played at the same time, for each of them mostly waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from .conftest import IS_FULL
+from .crowd import ROOM, Crowd
+from .processes import descriptors, memory, paused, threads
+from .stand import Stand, wait_until
+
+#: Seconds that Redis is away: longer than the 8 s after which a gateway gives a silent connection up.
+PAUSE = 30.0 if IS_FULL else 10.0
+#: Seconds that a fault lasts which is noticed at once.
+SHORT = 30.0 if IS_FULL else 4.0
+#: Bytes that a process may have grown by, a fault later: far less than what it had to say meanwhile.
+GROWTH = 12_000_000
+#: How many of these are played at a time.
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    What happens to Redis.
+
+    Args:
+        play: Breaks it, calls its second argument while it is broken, and repairs it.
+        seconds: How long it is broken.
+        is_noticed: Whether a gateway is to say that it is not ready.
+        is_heard: Whether progress is to arrive nevertheless.
+        loses_history: Whether pages may be told to begin anew.
+        times: How often it happens, and may be told in each log.
+    """
+
+    play: Callable[[Stand, Callable[[], None]], None]
+    seconds: float
+    is_noticed: bool = True
+    loses_history: bool = False
+    is_heard: bool = False
+    times: int = 1
+
+
+def killed_and_restarted_empty(stand: Stand, while_broken: Callable[[], None]) -> None:
+    stand.events.kill()
+    while_broken()
+    stand.events.restart(keep_data=False)
+
+
+def killed_and_restarted_with_data(stand: Stand, while_broken: Callable[[], None]) -> None:
+    with redis.Redis.from_url(stand.events.url) as client:
+        client.save()
+    stand.events.kill()
+    while_broken()
+    stand.events.restart(keep_data=True)
+
+
+def hanging(stand: Stand, while_broken: Callable[[], None]) -> None:
+    with paused([stand.events.pid]):
+        while_broken()
+
+
+def slow(stand: Stand, while_broken: Callable[[], None]) -> None:
+    """Half a second for the way there and back: longer than a task may wait for it."""
+    stand.proxy.delay = 0.25
+    while_broken()
+    stand.proxy.delay = 0.0
+
+
+def full(stand: Stand, while_broken: Callable[[], None]) -> None:
+    """``OOM command not allowed when used memory > 'maxmemory'``."""
+    with redis.Redis.from_url(stand.events.url) as client:
+        client.config_set("maxmemory", 1)
+        while_broken()
+        client.config_set("maxmemory", 0)
+
+
+def half_open(stand: Stand, while_broken: Callable[[], None]) -> None:
+    """A router on the way has lost its memory: nothing comes through, and nobody is told."""
+    stand.proxy.go_silent()
+    while_broken()
+    stand.proxy.heal()
+
+
+def cut_again_and_again(stand: Stand, while_broken: Callable[[], None]) -> None:
+    for _ in range(3):
+        stand.proxy.cut()
+        time.sleep(0.3)
+    while_broken()
+
+
+def failed_over(stand: Stand, while_broken: Callable[[], None]) -> None:
+    """The primary dies, and its replica takes its place under the same address."""
+    replica = stand.start_replica()
+    stand.events.kill()
+    while_broken()
+    with redis.Redis.from_url(replica.url) as client:
+        client.replicaof("NO", "ONE")
+    stand.take_over(replica)
+
+
+def demoted(stand: Stand, while_broken: Callable[[], None]) -> None:
+    """A replica takes the place of a primary that lives on: who is connected to that one may only read now."""
+    replica = stand.start_replica()
+    with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(stand.events.url) as old:
+        client.replicaof("NO", "ONE")
+        old.replicaof("127.0.0.1", stand.port_of(replica))
+    stand.take_over(replica)
+    while_broken()
+
+
+FAULTS = [
+    Fault(hanging, PAUSE),
+    Fault(half_open, PAUSE),
+    Fault(killed_and_restarted_empty, SHORT, loses_history=True),
+    Fault(killed_and_restarted_with_data, SHORT, loses_history=True),
+    Fault(full, PAUSE),
+    Fault(failed_over, SHORT),
+    Fault(demoted, SHORT, is_noticed=False, is_heard=True),
+    Fault(slow, SHORT, is_noticed=False, is_heard=True),
+    Fault(cut_again_and_again, 0.0, is_noticed=False, times=3),
+]
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future]]:
+    """Those of the faults that are asked for, under way."""
+    chosen = [item.callspec.params["fault"] for item in request.session.items if item.path == request.path]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name_of(fault): pool.submit(play, fault, tmp_path_factory.mktemp(name_of(fault))) for fault in chosen}
+
+
+def name_of(fault: Fault) -> str:
+    return fault.play.__name__
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+def test_redis_that_is(fault: Fault, played: Mapping[str, Future]) -> None:
+    played[name_of(fault)].result()
+
+
+def play(fault: Fault, folder: Path) -> None:
+    """Let a fault happen in the middle of work, and make sure of everything."""
+    with Stand(folder) as stand:
+        stand.start_worker("-c", "6")
+        crowd = stand.open_crowd()
+        ticker, feed = stand.start_ticker(), stand.start_feed()
+        stop = stand.path()
+        running = {user: stand.run_until(user, stop) for user in stand.users[:2]}
+        crowd.wait_until(lambda: stand.updates() and all(is_heard(crowd, *pair) for pair in running.items()))
+        before = Figures.of(stand)
+        usual_rate = updates_a_second(stand, 1.0)
+
+        def while_broken() -> None:
+            begun, updates = time.monotonic(), stand.updates()
+            if fault.is_noticed:
+                stand.gateways[0].wait_until_ready(False)
+            time.sleep(max(1.0, begun + fault.seconds - time.monotonic()))
+            if fault.is_heard:
+                wait_until_all_go_on(crowd, running)
+            rate = (stand.updates() - updates) / (time.monotonic() - begun)
+            assert rate > usual_rate / 3, f"tasks are slower: {rate:.0f} updates/s instead of {usual_rate:.0f}"
+            assert stand.gateways[0].ask("/jobpush/health/live")[0] == 200
+            assert crowd.ends() == [], "somebody's socket was closed"
+
+        fault.play(stand, while_broken)
+        stand.gateways[0].wait_until_ready()
+        wait_until_all_go_on(crowd, running)
+        feed.stop()
+        assert_indexes_are_there(stand, running)
+        stop.touch()
+        crowd.wait_for_ends(stand.tasks)
+        ticker.stop()
+        crowd.wait_until(lambda: not crowd.missing_numbers(ticker.sure), lambda: crowd.missing_numbers(ticker.sure)[:9])
+
+        assert crowd.faults() == []
+        assert not crowd.states("LOST"), "the worker has never been dead"
+        assert crowd.ends() == [], "somebody's socket was closed"
+        assert fault.loses_history or not crowd.resyncs()
+        before.assert_unchanged(stand)
+        assert_no_flood(stand, fault.times)
+        report(fault, stand, crowd, usual_rate, feed.longest)
+
+
+def is_heard(crowd: Crowd, user: str, task_id: str, *, beyond: int = 0) -> bool:
+    """Whether all pages of a user show a running task, and newer than that."""
+    pages = [visitor for visitor in crowd.visitors if visitor.user == user]
+    return all(page.tasks.get(task_id, (0, ""))[0] > beyond and page.tasks[task_id][1] == "PROGRESS" for page in pages)
+
+
+def is_listed(stand: Stand, user: str, task_id: str) -> bool:
+    """Whether a page that is opened now would show a task."""
+    return task_id in {task.task_id for task in stand.jobpush.tasks(user)}
+
+
+def wait_until_all_go_on(crowd: Crowd, running: Mapping[str, str]) -> None:
+    """Wait until every page shows newer progress than any shows now."""
+    newest = {
+        task_id: max(page.tasks.get(task_id, (0, ""))[0] for page in crowd.visitors) for task_id in running.values()
+    }
+    crowd.wait_until(
+        lambda: all(is_heard(crowd, user, task_id, beyond=newest[task_id]) for user, task_id in running.items()),
+        lambda: f"progress beyond {newest}",
+    )
+
+
+def updates_a_second(stand: Stand, seconds: float) -> float:
+    begun, updates = time.monotonic(), stand.updates()
+    time.sleep(seconds)
+    return (stand.updates() - updates) / (time.monotonic() - begun)
+
+
+def assert_indexes_are_there(stand: Stand, running: Mapping[str, str]) -> None:
+    """Who is there, who is in the room, and what a page that is opened now would show of a task that runs."""
+    jobpush, users = stand.jobpush, set(stand.users)
+    wait_until(lambda: set(jobpush.online_users()) == users, "all users are online")
+    wait_until(lambda: set(jobpush.users_in(ROOM)) == users, "all users are in the room")
+    for user, task_id in running.items():
+        wait_until(lambda user=user, task_id=task_id: is_listed(stand, user, task_id), "a running task is listed")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of each process: bytes of memory, threads, open files."""
+
+    of_pids: Mapping[int, tuple[str, int, int, int]]
+
+    @classmethod
+    def of(cls, stand: Stand) -> Figures:
+        """As it is now."""
+        return cls({pid: (name, *cls._measure(pid)) for name, pid in stand.pids().items()})
+
+    @staticmethod
+    def _measure(pid: int) -> tuple[int, int, int]:
+        return memory(pid), threads(pid), descriptors(pid)
+
+    def assert_unchanged(self, stand: Stand) -> None:
+        """Make sure that all processes live, that none has grown, and that all threads are there."""
+        for pid, (name, *before) in self.of_pids.items():
+            _wait_until_as_before(pid, name, *before)
+
+
+def _wait_until_as_before(
+    pid: int, name: str, memory_before: int, threads_before: int, descriptors_before: int
+) -> None:
+    grown = memory(pid) - memory_before
+    assert grown < GROWTH, f"{name} has grown by {grown / 1e6:.1f} MB"
+    wait_until(lambda: threads(pid) >= threads_before, f"{name} has its {threads_before} threads")
+    wait_until(lambda: descriptors(pid) <= descriptors_before + 5, f"{name} has {descriptors_before} descriptors")
+
+
+def assert_no_flood(stand: Stand, times: int) -> None:
+    """Make sure that each process says each thing once for each change."""
+    flood = {line: count for line, count in stand.lines().items() if count > times}
+    assert not flood, flood
+
+
+def report(fault: Fault, stand: Stand, crowd: Crowd, usual_rate: float, longest_delay: float) -> None:
+    """The figures, for whoever runs this with ``-s``."""
+    tasks = sum(map(len, stand.tasks.values()))
+    print(
+        f"\n{name_of(fault)}: {tasks} tasks, {crowd.heard()} messages heard, {crowd.resyncs()} resyncs,"
+        f" {usual_rate:.0f} updates/s before, longest delay() {longest_delay:.2f} s"
+    )
+    for line, count in sorted(stand.lines().items()):
+        print(f"  {count} x {line}")
