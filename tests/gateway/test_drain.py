@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobpush.config import Config
+from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
 
 
@@ -27,7 +28,7 @@ class FakeConnection:
 
 @pytest.mark.parametrize(("connections", "seconds"), [(2_000, 5.0), (100, 0.5)])
 def test_closes_are_spread_evenly_over_the_time_of_the_drain(connections: int, seconds: float) -> None:
-    hub: Any = Hub(Config(drain_timeout=5.0))
+    hub: Any = Hub(Config(drain_timeout=5.0), Refusals())
     fakes = [FakeConnection(hub) for _ in range(connections)]
     hub._connections[0] = dict(enumerate(fakes))
     began = hub.loop.now = 100.0
