@@ -7,7 +7,7 @@ ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos fuzz lint types format bench bench-quick clean
+.PHONY: help demo test matrix chaos fuzz lint types format bench bench-quick lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,5 +52,12 @@ bench-quick: ## Take a first look at the same (a minute)
 	@$(PYTHON) tools/prepare.py bench
 	@$(VENV)/python -m tests.benchmarks --quick $(ARGS)
 
+lock: ## Write down today's newest versions for the demo
+	@$(PYTHON) tools/prepare.py lock
+
+audit: ## Ask whether a version of the lock has a known hole (needs the network's advisories; not in CI)
+	@$(PYTHON) tools/prepare.py audit
+	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement tools/demo-constraints.txt
+
 clean: ## Remove .venv and all that tools left behind
-	rm -rf .venv .venv-celery54 .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-celery54 .venv-bench .venv-audit .venv-lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parent.parent
+CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
 
 
 def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
@@ -17,7 +23,7 @@ def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
     extras = "demo" if shutil.which("redis-server") else "embedded,demo"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", f"{ROOT}[{extras}]"], check=True)
+    subprocess.run([*pip, "--editable", f"{ROOT}[{extras}]", "--constraint", CONSTRAINTS], check=True)
 
     command = [python.with_name("jobpush"), "demo", "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}) as demo:
@@ -27,3 +33,35 @@ def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
 
     assert "http://" in line
     assert demo.returncode == 0
+
+
+def test_lock_of_the_demo_has_a_version_of_all_that_it_needs_and_each_is_allowed() -> None:
+    lines = [line for line in CONSTRAINTS.read_text().splitlines() if not line.startswith("#")]
+    locked = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+    needed = list(requirements_of(["jobpush[embedded,demo]"]))
+
+    assert {name for name, _ in needed} <= set(locked)
+    assert not [str(requirement) for _, requirement in needed if not fits(requirement, locked)]
+    assert all("==" in line and "://" not in line and "--hash" not in line for line in lines)
+
+
+def fits(requirement: Requirement, locked: dict[str, str]) -> bool:
+    """Whether the version that is locked is one that is asked for."""
+    return requirement.specifier.contains(locked[canonicalize_name(requirement.name)], prereleases=True)
+
+
+def requirements_of(names: list[str]) -> Iterator[tuple[str, Requirement]]:
+    """What installed packages ask for, and what those ask for in turn."""
+    left, seen = [Requirement(name) for name in names], set()
+    while left:
+        asked = left.pop()
+        if str(asked) in seen:
+            continue
+        seen.add(str(asked))
+        for text in importlib.metadata.requires(asked.name) or ():
+            requirement = Requirement(text)
+            extras = asked.extras or {""}
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+                yield canonicalize_name(requirement.name), requirement
+                left.append(requirement)

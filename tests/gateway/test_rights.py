@@ -14,6 +14,7 @@ import redis
 
 import jobpush
 from jobpush.channels import escape_user_id, user_channel
+from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 
@@ -211,6 +212,37 @@ def assert_no_patterns(commands: list[str]) -> None:
     names = {command.split(" ", 1)[0].strip('"').upper() for command in commands}
     assert {"EVALSHA", "SUBSCRIBE"} <= names  # else nothing was seen
     assert not names & {"PSUBSCRIBE", "PUNSUBSCRIBE", "KEYS", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "CONFIG"}
+
+
+# -- neighbours in Redis ---------------------------------------------------------------------------------
+
+
+def test_neighbours_under_another_prefix_hear_and_see_nothing_of_each_other(
+    site: Site, store: Store, redis_url: str
+) -> None:
+    neighbour = Store(Config(redis_url=redis_url, prefix="other"))
+    client = site.sign_in("42")
+
+    start(neighbour, "42", "theirs")
+    assert neighbour.trigger([user_channel("42")], "theirs", {}).connections == 0
+    start(store, "42", "ours")
+
+    assert data_of(client.receive())["task_id"] == "ours"
+    _, body = request(site, "GET", "/jobpush/tasks", user="42")
+    assert [task["task_id"] for task in body["tasks"]] == ["ours"]
+    neighbour.close()
+
+
+def test_message_of_a_neighbour_that_is_none_is_dropped(site: Site, store: Store, redis_url: str) -> None:
+    client = site.sign_in("42")
+
+    with redis.Redis.from_url(redis_url) as neighbour:
+        for message in (b"", b"x", b"\n", b"a b c d e f\n", b"1-1 one x 0 -\n", b"\xff\xfe", b"{}" * 10_000):
+            assert neighbour.publish("jobpush:{user:42}", message) == 1
+    start(store, "42", "ours")
+
+    assert data_of(client.receive())["task_id"] == "ours"
+    assert scrape(site)["jobpush_redis_reconnects_total"] == 0
 
 
 # -- the code itself -------------------------------------------------------------------------------------
