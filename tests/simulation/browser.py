@@ -104,6 +104,8 @@ class Browser:
                 self._count(json.loads(message["data"])["n"])
             case "pusher:signin_success":
                 pass
+            case "pusher:error":
+                assert message["data"]["code"] == 4201, "the only mistake of a page is to be silent for too long"
             case other:
                 raise AssertionError(f"{other} was not to be expected: {message}")
 

@@ -56,7 +56,7 @@ class RedisUnderTest:
         self.is_there = True
 
     def forget(self) -> None:
-        """Lose all data, as a restart without persistence does; it takes at least a moment."""
+        """Lose all data, and the scripts with it, as a restart without persistence does; it takes at least a moment."""
         before = self.client.time()
         self.client.flushall()
         self.client.script_flush()
@@ -120,7 +120,7 @@ class Wire:
         self._replies.feed(data)
         answers = 0
         while (reply := self._replies.gets()) is not False:
-            answers += not (isinstance(reply, list) and reply[0] == b"message")
+            answers += not (isinstance(reply, list) and reply[:1] == [b"message"])
         return answers
 
 
@@ -131,6 +131,7 @@ class Gateway:
         self._clock, self._server = clock, server
         self.hub = Hub(config, clock=clock)
         self.wires: dict[str, Wire] = {}
+        self._hubs_ends: list[socket.socket] = []
         for name, link in (("commands", self.hub._link), ("subscription", self.hub._subscriber)):
             link.start = partial(self._connect, name, link)  # type: ignore[method-assign]
         self.hub._begin()
@@ -139,6 +140,18 @@ class Gateway:
     def turn(self) -> None:
         """One wake-up of the hub."""
         self.hub.loop.run_once(0.0)
+
+    def carry(self) -> None:
+        """All that the links have to carry."""
+        for wire in list(self.wires.values()):
+            wire.carry_to_redis()
+            wire.carry_to_hub()
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether a history is still to be asked for or answered, or a task's owner."""
+        channels = [channel for topic in self.hub._topics for channel in topic.channels()]
+        return any(one.position is None for channel in channels for one in channel.catch_ups)
 
     def accept(self, user: str, since: str | None, *, send_buffer: int) -> socket.socket:
         """The client's end of a new connection of our own client, whose session names the user."""
@@ -157,23 +170,24 @@ class Gateway:
 
     def die(self) -> None:
         """End without a word."""
+        self.hub.loop.close()
         for connections in self.hub._connections:
             for connection in connections.values():
                 os.close(connection.fd)
-        for link in (self.hub._link, self.hub._subscriber):
-            if link._socket is not None:
-                link._socket.close()
         for name in list(self.wires):
             self.break_wire(name)
-        self.hub.loop.close()
+        for end in self._hubs_ends:
+            end.close()
 
     def _connect(self, name: str, link: Link) -> None:
         """Stands where a thread would make the connection."""
+        self.break_wire(name)
         loop = self.hub.loop
         if not self._server.is_there:
             loop.call_soon(lambda: link._refused("it is away"))
             return
         wire = self.wires[name] = Wire(self._server.path)
+        self._hubs_ends.append(wire.hubs_end)
         loop.call_soon(lambda: link._connected(wire.hubs_end))
 
 
