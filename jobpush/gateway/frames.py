@@ -130,6 +130,7 @@ class FrameReader:
                 yield frame.opcode, _payload(frame)
                 continue
             frame = self._messages.process_frame(frame)
+            self._ensure_text()
             self._keep(_payload(frame))
             if frame.message_finished:
                 parts, self._parts, self._size = self._parts, [], 0
@@ -147,6 +148,14 @@ class FrameReader:
         """Whether it is a part that is announced or one that came: too much is too much."""
         if self._size + announced > self._max_message:
             raise Oversized
+
+    def _ensure_text(self) -> None:
+        """Python's decoder waits for a third byte behind the first two of a surrogate, which UTF-8 has none of."""
+        decoder = self._messages.decoder
+        if decoder is not None:
+            begun = decoder.getstate()[0]
+            if len(begun) == 2 and begun[0] == 0xED and begun[1] > 0x9F:
+                raise ParseFailed("half a surrogate pair in a text", CloseReason.INVALID_FRAME_PAYLOAD_DATA)
 
     def _keep(self, part: str | bytes) -> None:
         """Add a part of a message. Any number of them may be empty or tiny, and must not cost more than their bytes."""

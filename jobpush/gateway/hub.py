@@ -75,11 +75,11 @@ class Hub:
     To be made after the fork; :meth:`start` it once.
     """
 
-    def __init__(self, config: Config, refusals: Refusals) -> None:
+    def __init__(self, config: Config, refusals: Refusals, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         #: Why connections, messages and requests were refused.
         self.refusals = refusals
-        self.loop = Loop(self._after_each)
+        self.loop = Loop(self._after_each, clock)
         commands = HubCommands(config)
         self._commands = commands
         self._link = CommandLink(
@@ -242,15 +242,18 @@ class Hub:
     # -- inside --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._begin()
+        try:
+            self.loop.run()
+        finally:
+            self.loop.close()
+
+    def _begin(self) -> None:
         self._link.start()
         self._subscriber.start()
         self._lease.start()
         self._tick()
         self._lost_tasks.start()
-        try:
-            self.loop.run()
-        finally:
-            self.loop.close()
 
     def _on_link_up(self) -> None:
         self._lease.on_link_up()

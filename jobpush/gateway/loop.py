@@ -77,10 +77,12 @@ class Loop:
     Args:
         after_each: Called after the events of one wake-up, before the next sleep: what they gave rise to is
             sent there, all together.
+        clock: Seconds that never go back.
     """
 
-    def __init__(self, after_each: Callable[[], None]) -> None:
+    def __init__(self, after_each: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._after_each = after_each
+        self._clock = clock
         self._epoll = select.epoll()
         self._pollables: dict[int, Pollable] = {}
         self._calls: deque[Callable[[], None]] = deque()
@@ -90,7 +92,7 @@ class Loop:
         self.register(self._alarm.fd, self._alarm, select.EPOLLIN)
         self._is_stopped = False
         #: Monotonic time of the present wake-up: one look at the clock serves all that it brings.
-        self.now = time.monotonic()
+        self.now = clock()
 
     def call_soon(self, call: Callable[[], None]) -> bool:
         """Call something in the loop's thread, from any thread; ``False`` if the loop has ended."""
@@ -124,19 +126,23 @@ class Loop:
     def run(self) -> None:
         """Serve until :meth:`stop`. What one call or descriptor raises is logged, and the others go on."""
         while not self._is_stopped:
-            events = self._epoll.poll(self._sleep())
-            self.now = time.monotonic()
-            for fd, mask in events:
-                pollable = self._pollables.get(fd)
-                if pollable is None:
-                    continue  # closed by an event before it
-                try:
-                    pollable.on_ready(mask)
-                except Exception as exc:
-                    self._guard(lambda pollable=pollable, exc=exc: pollable.on_failure(exc))  # type: ignore[misc]
-            self._run_calls()
-            self._run_timers()
-            self._guard(self._after_each)
+            self.run_once(self._sleep())
+
+    def run_once(self, timeout: float) -> None:
+        """Sleep, for so many seconds at most, and do what one wake-up brings."""
+        events = self._epoll.poll(timeout)
+        self.now = self._clock()
+        for fd, mask in events:
+            pollable = self._pollables.get(fd)
+            if pollable is None:
+                continue  # closed by an event before it
+            try:
+                pollable.on_ready(mask)
+            except Exception as exc:
+                self._guard(lambda pollable=pollable, exc=exc: pollable.on_failure(exc))  # type: ignore[misc]
+        self._run_calls()
+        self._run_timers()
+        self._guard(self._after_each)
 
     def close(self) -> None:
         """Give the descriptors back, and do the last calls; after :meth:`run` has returned."""
@@ -149,7 +155,7 @@ class Loop:
             return 0.0
         if not self._timers:
             return _LONGEST_SLEEP
-        return min(max(self._timers[0][0] - time.monotonic(), 0.0), _LONGEST_SLEEP)
+        return min(max(self._timers[0][0] - self._clock(), 0.0), _LONGEST_SLEEP)
 
     def _run_calls(self) -> None:
         for _ in range(len(self._calls)):  # what they add waits for the next wake-up

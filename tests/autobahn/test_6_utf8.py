@@ -156,6 +156,7 @@ EARLY = [
         [NOT_UTF8],
     ),
     Case("6.4.3 in half a frame", [frame(TEXT, BEYOND, size=len(BEYOND) + 10)], [NOT_UTF8]),
+    Case("6.4 half a surrogate pair in half a frame", [frame(TEXT, b"\xed\xa0", size=10)], [NOT_UTF8]),
     Case("6.4.4 in half a frame, byte by byte", pieces(frame(TEXT, BEYOND, size=len(BEYOND) + 10)), [NOT_UTF8]),
 ]
 

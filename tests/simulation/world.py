@@ -1,0 +1,258 @@
+"""
+A worker, a gateway and browsers in one thread and in simulated time, over a real Redis.
+
+The publisher, the scripts, the hub and all that it is made of are the real ones. Simulated are the threads (each
+does a step when it is told to), the clock, and what lies between: wires that carry no more bytes than a test lets
+pass, and that break. So any interleaving can be had, and had again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import hiredis
+import redis
+
+from jobpush.config import Config
+from jobpush.errors import StoreError
+from jobpush.gateway.hub import Arrival, Hub
+from jobpush.gateway.websocket import WebSocketConnection
+from jobpush.protocol.actions import UserData
+from jobpush.protocol.handshake import new_socket_id
+from jobpush.protocol.server import ServerProtocol
+from jobpush.protocol.settings import ProtocolSettings
+from jobpush.store import Published, Store
+from jobpush.store.link import Link
+from jobpush.store.scripts import Call, Command
+from jobpush.worker.publisher import BATCH_SIZE, Publisher
+
+#: Seconds that a real Redis has for an answer.
+PATIENCE = 30
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class RedisUnderTest:
+    """A real Redis that, for all who ask, is there or not; and comes back with its data or without."""
+
+    def __init__(self, url: str) -> None:
+        self.path = urlsplit(url).path
+        self.client = redis.Redis.from_url(url, protocol=2)
+        self.is_there = True
+
+    def forget(self) -> None:
+        """Lose all data, and the scripts with it, as a restart without persistence does; it takes at least a moment."""
+        before = self.client.time()
+        self.client.flushall()
+        self.client.script_flush()
+        while self.client.time()[0] * 1000 + self.client.time()[1] // 1000 < before[0] * 1000 + before[1] // 1000 + 3:
+            pass  # no restart is so quick that two of its stream ids could be the same
+
+    def wait_for_pushes(self) -> None:
+        """Whatever was published before is in the sockets of those who hear it: Redis writes before it reads again."""
+        self.client.ping()
+
+
+class Wire:
+    """One of the gateway's connections to Redis; bytes pass when they are told to."""
+
+    def __init__(self, path: str) -> None:
+        self.hubs_end, self._ours = socket.socketpair()
+        self._redis = socket.socket(socket.AF_UNIX)
+        # The kernel's own timeout: with Python's, MSG_DONTWAIT would wait too.
+        self._redis.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
+        self._redis.connect(path)
+        self._commands, self._replies = hiredis.Reader(), hiredis.Reader()
+        self._from_redis = b""
+
+    def carry_to_redis(self) -> None:
+        """Hand over all that the hub has said, and take all the answers."""
+        try:
+            said = self._ours.recv(1 << 20, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not said:
+            return
+        self._redis.sendall(said)
+        self._commands.feed(said)
+        awaited = 0
+        while (command := self._commands.gets()) is not False:
+            awaited += len(command) - 1 if command[0] in (b"SUBSCRIBE", b"UNSUBSCRIBE") else 1
+        while awaited:
+            awaited -= self._receive(self._redis.recv(1 << 20))
+
+    def carry_to_hub(self, size: int | None = None) -> int:
+        """Let so many bytes pass; gives how many have."""
+        try:
+            self._receive(self._redis.recv(1 << 20, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+        try:
+            sent = self._ours.send(self._from_redis[:size], socket.MSG_DONTWAIT) if self._from_redis else 0
+        except (BlockingIOError, BrokenPipeError):
+            sent = 0
+        self._from_redis = self._from_redis[sent:]
+        return sent
+
+    def cut(self) -> None:
+        """Break it, with all that is under way on it."""
+        self._ours.close()
+        self._redis.close()
+
+    def _receive(self, data: bytes) -> int:
+        """Keep what Redis says; gives how many answers are in it."""
+        self._from_redis += data
+        self._replies.feed(data)
+        answers = 0
+        while (reply := self._replies.gets()) is not False:
+            answers += not (isinstance(reply, list) and reply[:1] == [b"message"])
+        return answers
+
+
+class Gateway:
+    """One process: a hub without a thread, whose links are wires."""
+
+    def __init__(self, config: Config, clock: Clock, server: RedisUnderTest) -> None:
+        self._clock, self._server = clock, server
+        self.hub = Hub(config, clock=clock)
+        self.wires: dict[str, Wire] = {}
+        self._hubs_ends: list[socket.socket] = []
+        for name, link in (("commands", self.hub._link), ("subscription", self.hub._subscriber)):
+            link.start = partial(self._connect, name, link)  # type: ignore[method-assign]
+        self.hub._begin()
+        self._settings = ProtocolSettings.from_config(config)
+
+    def turn(self) -> None:
+        """One wake-up of the hub."""
+        self.hub.loop.run_once(0.0)
+
+    def carry(self) -> None:
+        """All that the links have to carry."""
+        for wire in list(self.wires.values()):
+            wire.carry_to_redis()
+            wire.carry_to_hub()
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether a history is still to be asked for or answered, or a task's owner."""
+        channels = [channel for topic in self.hub._topics for channel in topic.channels()]
+        return any(one.position is None for channel in channels for one in channel.catch_ups)
+
+    def accept(self, user: str, since: str | None, *, send_buffer: int) -> socket.socket:
+        """The client's end of a new connection of our own client, whose session names the user."""
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        theirs.setblocking(False)
+        protocol = ServerProtocol(self._settings, new_socket_id())
+        opening = partial(protocol.open, user=UserData(user), announce_user=True, since=since)
+        self.hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, opening))
+        return ours
+
+    def break_wire(self, name: str) -> None:
+        """Cut a link; the hub makes it anew when its time has come."""
+        if wire := self.wires.pop(name, None):
+            wire.cut()
+
+    def die(self) -> None:
+        """End without a word."""
+        self.hub.loop.close()
+        for connections in self.hub._connections:
+            for connection in connections.values():
+                os.close(connection.fd)
+        for name in list(self.wires):
+            self.break_wire(name)
+        for end in self._hubs_ends:
+            end.close()
+
+    def _connect(self, name: str, link: Link) -> None:
+        """Stands where a thread would make the connection."""
+        self.break_wire(name)
+        loop = self.hub.loop
+        if not self._server.is_there:
+            loop.call_soon(lambda: link._refused("it is away"))
+            return
+        wire = self.wires[name] = Wire(self._server.path)
+        self._hubs_ends.append(wire.hubs_end)
+        loop.call_soon(lambda: link._connected(wire.hubs_end))
+
+
+class FaultyStore(Store):
+    """The publisher's way to Redis, which breaks before a command arrives, or before its answer does."""
+
+    def __init__(self, config: Config, server: RedisUnderTest) -> None:
+        super().__init__(config)
+        self._server = server
+        #: What happens to the next command: nothing, or it is lost ``"before"`` or ``"after"`` it was done.
+        self.fault: str | None = None
+        #: Tasks whose end Redis has acknowledged, since it last came back empty.
+        self.acknowledged: set[str] = set()
+
+    def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
+        fault, self.fault = self.fault, None
+        if fault == "before" or not self._server.is_there:
+            raise StoreError("the connection broke")
+        replies = super().run(calls, commands)
+        self._server.wait_for_pushes()
+        if fault == "after":
+            raise StoreError("the connection broke, and the answer is lost")
+        return replies
+
+    def publish(self, writes: Any) -> list[Published]:
+        results = super().publish(writes)
+        self.acknowledged |= {write.event.task_id for write in writes if write.event.state.is_final}
+        return results
+
+    def ping(self) -> None:
+        self.run(commands=[("PING",)])
+
+
+class StepwisePublisher(Publisher):
+    """The publisher, whose thread does a step when it is told to."""
+
+    def _ensure_thread(self) -> None:
+        pass
+
+    @property
+    def is_idle(self) -> bool:
+        return self._is_idle()
+
+    def step(self) -> None:
+        """What its thread does at one wake-up."""
+        batch = self._outbox.take(BATCH_SIZE)
+        self._publish(batch, self._take_due(), self._take_untold())
+
+
+def read_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """The whole frames of a server, as opcode and payload, and what is left of the last."""
+    frames = []
+    while len(data) >= 2:
+        size, start = data[1], 2
+        if size > 125:
+            start = {126: 4, 127: 10}[size]
+            if len(data) < start:
+                break
+            size = int.from_bytes(data[2:start], "big")
+        if len(data) < start + size:
+            break
+        frames.append((data[0] & 0x0F, data[start : start + size]))
+        data = data[start + size :]
+    return frames, data
+
+
+def as_text(message: dict[str, object]) -> bytes:
+    return json.dumps(message).encode()
