@@ -4,8 +4,7 @@ import { connect } from "../jobpush/static/jobpush.js";
 import { listRecent, sendInPlace } from "./recent.js";
 
 /** How often those who type say so, and how long one word of it counts. */
-const SAY_EVERY_MS = 1500;
-const COUNTS_FOR_MS = 3000;
+const [SAY_EVERY_MS, COUNTS_FOR_MS] = [1500, 3000];
 
 const form = document.querySelector("#say");
 const me = form.dataset.user;

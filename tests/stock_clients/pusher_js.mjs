@@ -144,25 +144,41 @@ export async function anEncryptedChannelIsReadByItsMembers(stage) {
   equal(Object.keys(onTheWire).sort(), ["ciphertext", "nonce"]);
 }
 
+const CACHE_CHANNELS = ["cache-score", "private-cache-score", "private-encrypted-cache-score", "presence-cache-score"];
+
 export async function aCacheChannelBeginsWithItsLastEvent(stage) {
-  const name = stage.unique("cache-score");
-  await stage.backend.trigger({ channels: name, event: "goal", data: { score: "0:1" } });
-  await stage.backend.trigger({ channels: name, event: "goal", data: { score: "1:1" } });
+  const client = await stage.connect();
+  for (const name of CACHE_CHANNELS.map((kind) => stage.unique(kind))) {
+    await stage.backend.trigger({ channels: name, event: "goal", data: { score: "0:1" } });
+    await stage.backend.trigger({ channels: name, event: "goal", data: { score: "1:1" } });
 
-  const joined = await subscribed(await stage.connect(), name);
+    const joined = await subscribed(client, name);
 
-  equal(await joined.next("goal"), { score: "1:1" });
+    equal(await joined.next("goal"), { score: "1:1" });
+  }
 }
 
 export async function anEmptyCacheChannelSaysSo(stage) {
   const client = await stage.connect();
-  const name = stage.unique("private-cache-score");
-  const heard = ear(client.subscribe(name));
+  for (const name of CACHE_CHANNELS.map((kind) => stage.unique(kind))) {
+    const heard = ear(client.subscribe(name));
 
-  await heard.next("pusher:cache_miss");
-  await stage.backend.trigger({ channels: name, event: "goal", data: 1 });
+    await heard.next("pusher:cache_miss");
+    await stage.backend.trigger({ channels: name, event: "goal", data: 1 });
 
-  equal(await heard.next("goal"), 1);
+    equal(await heard.next("goal"), 1);
+  }
+}
+
+export async function aCacheChannelKeepsNoClientEvent(stage) {
+  const mine = await subscribed(await stage.connect(), stage.unique("private-cache-chat"));
+  const theirs = await subscribed(await stage.connect({ entrance: 1 }), mine.channel.name);
+  mine.channel.trigger("client-typing", {});
+  await theirs.next("client-typing");
+
+  const late = ear((await stage.connect()).subscribe(mine.channel.name));
+
+  await late.next("pusher:cache_miss");
 }
 
 // -- client events ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Webhooks of every kind on their whole way: what a client does, and what SDKs make of what another server got."""
+"""Webhooks of every kind on their whole way, from what a client does to what Pusher's SDKs make of it."""
 
 from __future__ import annotations
 
