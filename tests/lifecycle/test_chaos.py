@@ -160,7 +160,8 @@ _KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
 @contextmanager
 def chaos(folder: Path) -> Iterator[Chaos]:
     """All that is needed, with no task yet."""
-    kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": LOST_AFTER}
+    # A worker that a busy machine holds up for two seconds is not to be taken for dead here.
+    kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": 2 * LOST_AFTER}
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis())
         settings = {
