@@ -6,12 +6,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser
 
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
+from jobpush.testing import PATIENCE
 from tests.browsers import chromium
+
+# A busy machine may hold up any example for a while.
+settings.register_profile("jobpush", deadline=None)
+settings.load_profile("jobpush")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +43,7 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
 @pytest.fixture
 def store(redis_url: str) -> Iterator[Store]:
     """A store on that Redis."""
-    store = Store(Config(redis_url=redis_url))
+    store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE))
     yield store
     store.close()
 

@@ -1,4 +1,5 @@
--- End a task, or say that it is LOST, on behalf of it; the rest of its event is as it was told last.
+-- End a task, or say that it is LOST or tries again (RETRY), on behalf of it; the rest of its event is as it was told
+-- last.
 -- ARGV: task id (escaped), state, rank, delivery ('': not known), least rank that is ended, at, moment, ttl,
 --       history size, history ttl
 -- Returns {status, seq, cancelled} as publish.lua does, or nil for a task that is not known.

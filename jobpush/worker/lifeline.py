@@ -11,7 +11,6 @@ Run as ``python -m jobpush.worker.lifeline``, with its orders as one line of JSO
 from __future__ import annotations
 
 import json
-import logging
 import os
 import select
 import subprocess
@@ -23,8 +22,6 @@ from ..config import Config
 from ..errors import StoreError
 from ..store import Store
 from ..store.leases import WorkerLeases
-
-logger = logging.getLogger(__name__)
 
 #: The settings that it needs.
 _SETTINGS = ("redis_url", "prefix", "lost_after", "task_ttl")
@@ -43,6 +40,7 @@ class Lifeline:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # however we are installed
             start_new_session=True,  # a Ctrl-C is for the worker, which still has tasks to end
         )
         # By the pipe, for the address of Redis may hold a password, and arguments are for all to see.

@@ -147,7 +147,7 @@ class Publisher:
         """Publish the end of a task that runs elsewhere before going on; later, if Redis does not answer."""
         if not self._breaker.is_open:
             try:
-                self._end(ending)
+                self._end(ending, self._store)
                 return
             except StoreError as exc:
                 self._breaker.failed(exc)
@@ -281,7 +281,7 @@ class Publisher:
             for task in changed:
                 task.is_told = True
             for ending in endings:
-                self._end(ending)
+                self._end(ending, store)
             endings = []
             if untold:
                 for user_id, task_id in store.tell_workflows(untold, is_urgent=self._is_flushing):
@@ -317,16 +317,14 @@ class Publisher:
                 self._metrics.lost(dropped)
             logger.warning("the newest state of %d tasks was lost: too many waited for Redis", dropped)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: Ending, store: Store) -> None:
         """Tell the end of a task that is tracked; of one that the store does not know, as its message describes it."""
         try:
-            self._patient_store.end(
-                ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
-            )
+            store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at)
         except TaskNotFound:
             if ending.tracked is not None:
                 event = ending.tracked.event(ending.state, error=ending.error)
-                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)], self._patient_store)
+                self._send([TaskWrite(ending.tracked.user_id, event, is_pinned=True)], store)
 
     def _send(self, writes: Sequence[TaskWrite], store: Store) -> list[Published]:
         """Publish in one round trip, and heed what the replies say of each task."""

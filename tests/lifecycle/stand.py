@@ -65,6 +65,7 @@ class Stand:
             "redis_url": redis.url,
             "cancel_grace": 0.3,
             "lost_after": LOST_AFTER,
+            "publish_timeout": PATIENCE,  # a task may wait; what it says is not to be skipped
         }
         self._is_on_redis = amqp_url is None
         self.app, self.jobpush = make_app(**self._settings)

@@ -25,6 +25,7 @@ from jobpush.events import TaskEvent, TaskState
 from jobpush.processes import ChildProcess
 from jobpush.store.keys import Keys
 from jobpush.store.message import read_task
+from jobpush.testing import PATIENCE
 from jobpush.worker.workflow import WORKFLOW
 from tests.worker.conftest import as_broker
 
@@ -159,7 +160,8 @@ _KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
 @contextmanager
 def chaos(folder: Path) -> Iterator[Chaos]:
     """All that is needed, with no task yet."""
-    kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": LOST_AFTER}
+    # A worker that a busy machine holds up for two seconds is not to be taken for dead here.
+    kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": 2 * LOST_AFTER}
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis())
         settings = {
@@ -171,7 +173,7 @@ def chaos(folder: Path) -> Iterator[Chaos]:
             "cancel_grace": 0.5,
             **kept,
         }
-        app, jobpush = make_app(**settings)
+        app, jobpush = make_app(**{**settings, "publish_timeout": PATIENCE})  # which also asks for all tasks at once
         stack.callback(app.close)
         # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
         app.backend.result_consumer.cancel_for = lambda task_id: None

@@ -9,6 +9,7 @@ import redis
 
 from jobpush.config import Config
 from jobpush.store import Store
+from jobpush.testing import PATIENCE
 
 from .gateways import Ear
 
@@ -29,6 +30,9 @@ def ear(client: redis.Redis) -> Iterator[Ear]:
 @pytest.fixture
 def telling_store(redis_url: str) -> Iterator[Store]:
     """A store whose settings have webhooks and subscription counts on."""
-    store = Store(Config(redis_url=redis_url, webhook_urls=("https://example.com/",), subscription_count=True))
+    webhook_urls = ("https://example.com/",)
+    store = Store(
+        Config(redis_url=redis_url, publish_timeout=PATIENCE, webhook_urls=webhook_urls, subscription_count=True)
+    )
     yield store
     store.close()

@@ -84,7 +84,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A prefork worker with two children and a Redis for all; shared by a module, so tests have users of their own."""
     with EmbeddedRedis() as server:
-        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2)
+        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, publish_timeout=PATIENCE)
         site.start_worker()
         yield site
         site.close()
@@ -130,7 +130,7 @@ class Eager:
 @pytest.fixture
 def eager(redis_url: str, user: str) -> Iterator[Eager]:
     """An app whose tasks a test runs itself."""
-    app, jobpush = make_app("memory://", redis_url, min_interval=0.0)
+    app, jobpush = make_app("memory://", redis_url, min_interval=0.0, publish_timeout=PATIENCE)
     listener = Listener(redis_url, user)
     client = redis.Redis.from_url(redis_url)
     yield Eager(app, jobpush, listener, user, client)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.processes import ChildProcess
 from jobpush.store import Store
+from jobpush.store.leases import WorkerLeases
+from jobpush.testing import PATIENCE
 from jobpush.worker.leases import LeaseKeeper
 
 from .conftest import Listener, Site
@@ -179,8 +184,11 @@ def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
     site: Site, user: str, wait_for_a_death: Callable[[], None]
 ) -> None:
     listener = site.listen(user)
-    site.start_worker("-c", "1", "-Q", "prefork")
-    site.start_worker("-P", "threads", "-c", "1", "-Q", "threads")
+    workers = [
+        site.start_worker("-c", "1", "-Q", "prefork"),
+        site.start_worker("-P", "threads", "-c", "1", "-Q", "threads"),
+    ]
+    wait_for_a_death()  # so all that belongs to a worker has started
     task_ids = [site.delay("hogs", user, queue=queue) for queue in ("prefork", "threads")]
     for _ in task_ids:
         listener.until_state(TaskState.PROGRESS)
@@ -189,6 +197,42 @@ def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
 
     for task_id in task_ids:
         assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1)]
+    for worker in workers:
+        worker.kill()  # it would not listen
+
+
+#: A worker that renews its lease by its lifeline alone, and has a task that has forked.
+FORKING_WORKER = """
+import os, sys, time
+from jobpush.config import Config
+from jobpush.worker.lifeline import Lifeline
+
+lifeline = Lifeline(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
+os.fork()
+time.sleep(3600)
+"""
+
+
+def test_a_lifeline_ends_with_its_worker_whatever_that_has_forked(store: Store, tmp_path: Path) -> None:
+    short = WorkerLeases(replace(store.config, lost_after=0.3)).hold("worker")
+    worker = ChildProcess([sys.executable, "-c", FORKING_WORKER, store.config.redis_url], log=tmp_path / "log")
+
+    def seconds_left() -> float:
+        (lease_end,) = store.run(commands=[("ZSCORE", store.keys.workers, "worker")])
+        return float(lease_end) - time.time()
+
+    def until(is_reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not is_reached():
+            assert time.monotonic() < deadline, seconds_left()
+            time.sleep(0.01)
+
+    until(lambda: bool(store.run([short])) and seconds_left() > 0.4)  # which only the lifeline can have said
+
+    kill(worker)
+
+    until(lambda: seconds_left() < 0)
+    worker.kill()
 
 
 @pytest.mark.usefixtures("gateways")

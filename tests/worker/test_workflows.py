@@ -15,6 +15,7 @@ from celery.beat import ScheduleEntry, Scheduler
 from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, InvalidUserId
 from jobpush.events import TaskEvent, TaskState
+from jobpush.testing import PATIENCE
 
 from .conftest import Eager, Listener, Site, as_broker
 
@@ -25,7 +26,7 @@ Build = Callable[[Any], Any]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """No result backend."""
     with EmbeddedRedis() as server:
-        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2)
+        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, publish_timeout=PATIENCE)
         site.start_worker("-c", "4")
         yield site
         site.close()
@@ -36,7 +37,8 @@ def backed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Redis as result backend, which chords need."""
     with EmbeddedRedis() as server:
         url = as_broker(server.url)
-        site = Site(server, server, tmp_path_factory.mktemp("backed"), cancel_grace=0.2, backend_url=url)
+        options = {"cancel_grace": 0.2, "publish_timeout": PATIENCE, "backend_url": url}
+        site = Site(server, server, tmp_path_factory.mktemp("backed"), **options)
         # Results that nobody waits for are collected late, and would look for a Redis that is no more.
         site.app.backend.result_consumer.cancel_for = lambda task_id: None
         site.start_worker("-c", "4")
