@@ -34,9 +34,10 @@ def temporary() -> Iterator[Path]:
 
 @contextmanager
 def started(temporary: Path, *options: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo that begins to start; what the test does not end is killed."""
+    """A demo that begins to start; what the test does not end is killed. Without a ``DISPLAY`` it opens no browser."""
+    no_browser = () if "DISPLAY" in settings else ("--no-open",)
     with subprocess.Popen(
-        [sys.executable, "-m", "jobpush", "demo", "--no-open", *(options or ("--port", "0"))],
+        [sys.executable, "-m", "jobpush", "demo", *no_browser, *(options or ("--port", "0"))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,6 +105,28 @@ def test_demo_prints_one_line_and_ends_on_a_signal_without_a_trace(temporary: Pa
 
     assert (demo.returncode, output, errors) == (0, "", "")
     assert_nothing_is_left(temporary)
+
+
+def test_demo_is_redis_a_worker_with_two_children_a_site_and_a_browser_where_there_is_a_display(
+    temporary: Path, tmp_path: Path
+) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
+
+    with running(temporary, DISPLAY=":1", BROWSER=f"{browser} %s") as (demo, url):
+        assert pid_of(temporary, "redis-server")
+        assert len(children_of(pid_of(temporary, "celery"))) == 2
+        assert len(children_of(pid_of(temporary, "gunicorn"))) == 1
+        demo.send_signal(signal.SIGINT)  # heeded after the browser was opened
+        demo.communicate(timeout=60)
+
+    assert opened.read_text() == f"{url}\n"
+    assert_nothing_is_left(temporary)
+
+
+def children_of(pid: int) -> list[str]:
+    return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
 
 
 def test_demo_that_is_killed_takes_everything_along(temporary: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -136,6 +138,32 @@ def test_what_the_image_copies_exists_and_is_not_ignored(dockerfile: list[tuple[
     for source in sources:
         assert (ROOT / source).exists(), source
         assert f"!{source}" in ignored
+
+
+def test_image_is_built_with_every_file_of_the_packages(dockerfile: list[tuple[str, str]], tmp_path: Path) -> None:
+    context, wheels = tmp_path / "context", tmp_path / "wheels"
+    for instruction, arguments in dockerfile:
+        if instruction == "COPY" and not arguments.startswith("--from"):
+            *sources, target = arguments.split()
+            for source in sources:
+                copy(ROOT / source, context / target / (source if target == "./" else ""))
+    assert ("RUN", '/opt/jobpush/bin/pip install ".[demo]"') in dockerfile
+
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", wheels, context], check=True)
+
+    (wheel,) = wheels.iterdir()
+    packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    ours = [path for name in ("jobpush", "demo_app") for path in (ROOT / name).rglob("*.*")]
+    assert packed == {str(path.relative_to(ROOT)) for path in ours if "__pycache__" not in path.parts}
+
+
+def copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
 
 
 def test_compose_names_four_services_that_wait_for_a_healthy_redis(compose: dict[str, Any]) -> None:

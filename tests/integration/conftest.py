@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from demo_app.video import find_ffmpeg
 from jobpush.embedded import EmbeddedRedis
+from tests.markup import record_scripts
 
 #: Milliseconds that a page may take for anything; a busy machine of two cores is slow at times.
 PATIENCE_MS = 60_000
@@ -69,11 +71,13 @@ def fragile_demo(redis_server: EmbeddedRedis) -> Iterator[FragileDemo]:
 class Visitor:
     """Somebody with a browser of their own, signed in to the demo."""
 
-    def __init__(self, browser: Browser, url: str, name: str) -> None:
-        self.url = url
-        self.context: BrowserContext = browser.new_context()
+    def __init__(self, browser: Browser, url: str, name: str, **options: Any) -> None:
+        self.url, self.name = url, name
+        self.context: BrowserContext = browser.new_context(**options)
         self.context.set_default_timeout(PATIENCE_MS)
+        #: What went wrong in the browser: its console, and texts that were run as scripts.
         self.errors: list[str] = []
+        record_scripts(self.context, self.errors)
         self.page = self.open()
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_role("button", name="Start").click()
@@ -96,8 +100,8 @@ def visit(browser: Browser) -> Iterator[type[Visitor]]:
     """Make visitors; each must have caused no error in the browser's console."""
     visitors: list[Visitor] = []
 
-    def visit(url: str, name: str) -> Visitor:
-        visitors.append(Visitor(browser, url, name))
+    def visit(url: str, name: str, **options: Any) -> Visitor:
+        visitors.append(Visitor(browser, url, name, **options))
         return visitors[-1]
 
     yield visit  # type: ignore[misc]
@@ -107,11 +111,14 @@ def visit(browser: Browser) -> Iterator[type[Visitor]]:
 
 @pytest.fixture(scope="session")
 def make_clip(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """Real clips, made by ffmpeg: ``make_clip("cat.mov", seconds=3)``."""
+    """Real clips, made by ffmpeg when they are first asked for: ``make_clip("cat.mov", seconds=3)``."""
     folder = tmp_path_factory.mktemp("clips")
 
     def make(name: str, *, seconds: int, size: str = "320x180") -> Path:
-        path = folder / name
+        path = folder / f"{seconds} s of {size}" / name
+        if path.exists():
+            return path
+        path.parent.mkdir(exist_ok=True)
         source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={seconds}"]
         codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-f", "mov"]
         subprocess.run([find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *source, *codec, path], check=True)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from .conftest import FragileDemo, Visitor
+from .conftest import FragileDemo, Visitor, running_demo
 
 MakeClip = Callable[..., Path]
-Visit = Callable[[str, str], Visitor]
+Visit = Callable[..., Visitor]
 
 #: Notes each value that a bar shows, together with the state it stands in, from before the first is there.
 RECORD_BARS = """() => {
@@ -127,6 +128,78 @@ def test_cancel_ends_the_task_even_before_the_answer_to_its_upload(
     flo.page.get_by_role("button", name="Cancel long.mov").click()
 
     expect_state(flo.page, "long.mov", "REVOKED")
+
+
+def test_a_page_behind_a_closed_lid_is_right_when_it_is_opened(
+    demo_url: str, visit: Visit, make_clip: MakeClip
+) -> None:
+    kim = visit(demo_url, "Kim")
+    kim.upload(make_clip("long.mov", seconds=120, size="1280x720"))
+    expect_encoding(kim.page, "long.mov")
+    lid, other = kim.context.new_cdp_session(kim.page), kim.open()
+
+    lid.send("Page.setWebLifecycleState", {"state": "frozen"})
+    other.get_by_role("button", name="Cancel long.mov").click()
+    expect_state(other, "long.mov", "REVOKED")
+    lid.send("Page.setWebLifecycleState", {"state": "active"})
+
+    expect_state(kim.page, "long.mov", "REVOKED")
+    assert kim.errors == []
+
+
+def test_who_has_no_video_at_hand_can_try_a_sample(demo_url: str, visit: Visit) -> None:
+    liz = visit(demo_url, "Liz")
+
+    liz.page.get_by_role("button", name="Try a sample").click()
+
+    expect_encoding(liz.page, "sample.mp4")
+    liz.page.get_by_role("button", name="Cancel sample.mp4").click()
+    expect_state(liz.page, "sample.mp4", "REVOKED")
+
+
+#: Drops files of these names and sizes on an element.
+DROP = """(target, files) => {
+  const dataTransfer = new DataTransfer();
+  for (const [name, size] of files) dataTransfer.items.add(new File([new Uint8Array(size)], name));
+  target.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+
+
+def drop(page: Page, files: dict[str, int]) -> None:
+    page.locator("#drop").evaluate(DROP, list(files.items()))
+
+
+def test_many_files_are_dropped_at_once_and_what_is_beyond_the_limits_is_told(visit: Visit) -> None:
+    with running_demo(JOBPUSH_DEMO_MAX_BYTES=str(1024**2), JOBPUSH_DEMO_MAX_VIDEOS="3") as url:
+        mo = visit(url, "Mo")
+
+        drop(mo.page, {"large.mov": 1024**2 + 1, "empty.mov": 0, "noise.mov": 5000, "fourth.mov": 5000})
+
+        for name, sentence in {
+            "large.mov": "This file is too large: 1 MB are allowed.",
+            "empty.mov": "This file is empty.",
+            "noise.mov": "This file is not a video that can be read.",
+        }.items():
+            expect(card(mo.page, name).locator("[part=error]")).to_contain_text(sentence)
+        expect(mo.page.locator("#problems")).to_contain_text(
+            "1 of 4 files were not taken: you can have 3 videos. Delete some first."
+        )
+        expect(card(mo.page, "fourth.mov")).to_have_count(0)
+        assert mo.errors == []
+        mo.context.close()
+
+
+@pytest.mark.parametrize("path", ["", "chat", "feed"])
+def test_no_page_is_wider_than_a_phone(demo_url: str, visit: Visit, path: str) -> None:
+    name = "W" * 40
+    ned = visit(demo_url, name, viewport={"width": 320, "height": 640})
+    page = ned.open(path)
+
+    drop(ned.page, {"W" * 100 + ".mov": 0})
+
+    expect(page.get_by_text(name).first).to_be_visible()
+    for shown in (page, ned.page):
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 def test_signing_out_ends_the_other_tabs_too(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
