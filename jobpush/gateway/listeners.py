@@ -103,7 +103,7 @@ class Tally:
 class Channel:
     """A channel and its listeners in this process."""
 
-    __slots__ = ("batch", "catch_ups", "connections", "name", "roster", "task_id", "topic", "wire_name")
+    __slots__ = ("batch", "catch_ups", "connections", "floor", "name", "roster", "task_id", "topic", "wire_name")
 
     def __init__(self, name: str, topic: TopicState) -> None:
         self.name = name
@@ -115,13 +115,24 @@ class Channel:
         self.roster = LiveRoster() if is_presence(name) else None
         #: Those who have everything up to now.
         self.connections: set[Connection] = set()
+        #: Stream id up to which they had everything when they came, beyond what was live then; ``None`` from the first
+        #: live event beyond it on.
+        self.floor: bytes | None = None
         self.catch_ups: list[CatchUp] = []
-        #: What the present wake-up has brought.
-        self.batch = Batch()
+        #: What the present wake-up has brought; ``None``: nothing yet.
+        self.batch: Batch | None = None
 
     def carries(self, message: Message) -> bool:
         """Whether a message of its topic is for it."""
         return self.task_id is None or self.task_id == message.task_id
+
+    def is_beyond_floor(self, message: Message) -> bool:
+        """Whether those who are up to date have yet to hear a message; there is a floor."""
+        if message.stream_id is not None and self.floor is not None:
+            if stream_position(message.stream_id) <= stream_position(self.floor):
+                return False
+            self.floor = None
+        return True
 
     def begin_catch_up(self, connection: Connection, join: Join) -> CatchUp:
         """Let a connection join. Returns its catch-up: a new one, or one for the same history that is not asked yet."""
@@ -136,19 +147,38 @@ class Channel:
         return catch_up
 
     def settle(self, catch_up: CatchUp) -> None:
-        """Those who have the history hear what is live, as soon as the live events have come as far."""
+        """Those who have the history hear what is live: the first at once, others with those who have as much."""
         if catch_up not in self.catch_ups:
             return  # all of them have gone
         self.catch_ups.remove(catch_up)
         live, position = self.topic.position, catch_up.position
-        if position is not None and live is not None and stream_position(live) >= stream_position(position):
-            self.connections.update(catch_up.connections)
-            return
+        if position is not None:
+            is_reached = live is not None and stream_position(live) >= stream_position(position)
+            floor = None if is_reached else position
+            if not self.connections:
+                self.floor = floor
+            if self.floor == floor:
+                self.connections.update(catch_up.connections)
+                return
         for other in self.catch_ups:
             if other.position == position:
                 other.connections.update(catch_up.connections)
                 return
         self.catch_ups.append(catch_up)
+
+    def suspend(self) -> None:
+        """The subscription is gone: from now on everybody lacks something."""
+        for catch_up in self.catch_ups:
+            catch_up.start_over()
+        if self.connections:
+            position = max(filter(None, (self.topic.position, self.floor)), key=stream_position, default=b"")
+            catch_up = CatchUp(self, position.decode(), is_join=False)
+            catch_up.connections = dict.fromkeys(self.connections)
+            self.connections = set()
+            self.catch_ups.append(catch_up)
+        self.floor = None
+        if self.roster is not None:
+            self.roster.suspend()
 
     def discard(self, connection: Connection) -> None:
         """A connection no longer hears the channel."""
@@ -172,19 +202,12 @@ class Channel:
 
     def flush(self, tally: Tally) -> None:
         """Send what the wake-up has brought to all who hear the channel."""
-        has_excluded = self.batch.has_excluded
-        tally.conflated += self.batch.conflated * len(self.connections)
-        broadcasts = self.batch.take()
-        if self.connections:
-            tally.sent += _deliveries(self.connections, broadcasts, has_excluded)
-            _deliver(self.connections, broadcasts, has_excluded)
+        batch, self.batch = self.batch, None
+        if batch is not None and len(batch) and self.connections:
+            _deliver(self.connections, batch, tally)
         for catch_up in list(self.catch_ups):
             if catch_up.position is not None and len(catch_up.batch):
-                has_excluded = catch_up.batch.has_excluded
-                tally.conflated += catch_up.batch.conflated * len(catch_up.connections)
-                broadcasts, connections = catch_up.batch.take(), set(catch_up.connections)
-                tally.sent += _deliveries(connections, broadcasts, has_excluded)
-                _deliver(connections, broadcasts, has_excluded)
+                _deliver(set(catch_up.connections), catch_up.batch, tally)
                 if catch_up.is_live:
                     self.catch_ups.remove(catch_up)
                     self.connections.update(catch_up.connections)
@@ -198,7 +221,11 @@ def _deliveries(connections: set[Connection], broadcasts: list[Broadcast], has_e
     return count
 
 
-def _deliver(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> None:
+def _deliver(connections: set[Connection], batch: Batch, tally: Tally) -> None:
+    has_excluded = batch.has_excluded
+    tally.conflated += batch.conflated * len(connections)
+    broadcasts = batch.take()
+    tally.sent += _deliveries(connections, broadcasts, has_excluded)
     frames = broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])
     for connection in connections:
         try:

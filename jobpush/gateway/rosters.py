@@ -150,7 +150,7 @@ class Rosters:
     def _confirmed(self) -> Iterator[tuple[Channel, LiveRoster]]:
         """The others are asked for when they are confirmed."""
         for topic in self._topics:
-            for channel in topic.whole.values():
+            for channel in topic.whole:
                 if topic.is_confirmed and channel.roster is not None:
                     yield channel, channel.roster
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from ..channels import PRIVATE_TASK, Topic
 from ..store.message import COMMAND, Message, read_message
-from .broadcast import Broadcast
-from .listeners import CatchUp, Channel, Tally
+from .broadcast import Batch, Broadcast
+from .listeners import Channel, Tally
 from .watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
@@ -17,6 +17,7 @@ logger = logging.getLogger("jobpush.gateway")
 class TopicState:
     """A topic that this process hears, or is about to."""
 
+    # Most are one user's, with one channel and one connection: what may stay empty is None.
     __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "watched", "whole")
 
     def __init__(self, name: Topic, key: bytes) -> None:
@@ -31,9 +32,9 @@ class TopicState:
         self.signed_in = 0
         #: The user of whom it tells; such a topic has no channels.
         self.watched: Watched | None = None
-        #: Its channels: those that carry all of it, by name, and those of one task, by the task's id.
-        self.whole: dict[str, Channel] = {}
-        self.tasks: dict[bytes, Channel] = {}
+        #: Its channels: those that carry all of it, which are two at most, and those of one task, by the task's id.
+        self.whole: tuple[Channel, ...] = ()
+        self.tasks: dict[bytes, Channel] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -42,26 +43,25 @@ class TopicState:
 
     def channels(self) -> Iterator[Channel]:
         """All of its channels."""
-        yield from self.whole.values()
-        yield from self.tasks.values()
+        yield from self.whole
+        yield from (self.tasks or {}).values()
 
     def channel(self, name: str) -> Channel:
         """The channel of that name, new if there is none."""
-        channel = self.tasks.get(name[len(PRIVATE_TASK) :].encode()) if name.startswith(PRIVATE_TASK) else None
-        channel = channel or self.whole.get(name)
+        if name.startswith(PRIVATE_TASK):
+            self.tasks = self.tasks or {}
+            task_id = name[len(PRIVATE_TASK) :].encode()
+            return self.tasks.get(task_id) or self.tasks.setdefault(task_id, Channel(name, self))
+        channel = next((one for one in self.whole if one.name == name), None)
         if channel is None:
             channel = Channel(name, self)
-            if channel.task_id is None:
-                self.whole[name] = channel
-            else:
-                self.tasks[channel.task_id] = channel
+            self.whole += (channel,)
         return channel
 
     def drop(self, channel: Channel) -> None:
         """Forget a channel that nobody hears."""
-        if channel.task_id is None:
-            self.whole.pop(channel.name, None)
-        else:
+        self.whole = tuple(one for one in self.whole if one is not channel)
+        if self.tasks is not None and channel.task_id is not None:
             self.tasks.pop(channel.task_id, None)
 
 
@@ -181,7 +181,7 @@ class Topics:
         if message.stream_id is not None:
             topic.position = message.stream_id
         if message.stream_id is not None or not message.is_snapshot:  # else it is of a member of a workflow
-            for channel in topic.whole.values():
+            for channel in topic.whole:
                 if channel.roster is None or not message.seq:
                     self._note(channel, message)
                 elif channel.roster.hear(message):
@@ -194,7 +194,8 @@ class Topics:
     @property
     def first_waiting(self) -> Broadcast | None:
         """The first event that :meth:`flush` would send."""
-        return self._dirty[0].batch.first if self._dirty else None
+        batch = self._dirty[0].batch if self._dirty else None
+        return batch.first if batch is not None else None
 
     def flush(self) -> None:
         """Send what the wake-up has brought."""
@@ -207,33 +208,29 @@ class Topics:
         self.flush()
         for topic in self._topics.values():
             for channel in topic.channels():
-                for catch_up in channel.catch_ups:
-                    catch_up.start_over()
-                if channel.connections:
-                    catch_up = CatchUp(channel, (topic.position or b"").decode(), is_join=False)
-                    catch_up.connections = dict.fromkeys(channel.connections)
-                    channel.connections = set()
-                    channel.catch_ups.append(catch_up)
-                if channel.roster is not None:
-                    channel.roster.suspend()
+                channel.suspend()
             if topic.watched is not None:
                 topic.watched.is_current = False
             topic.is_confirmed = False
             topic.position = None
 
     def _note(self, channel: Channel, message: Message) -> None:
-        broadcast = self._add(channel, message)
+        broadcast, batch = Broadcast(channel, message), self._batch_of(channel)
+        if channel.floor is None or channel.is_beyond_floor(message):
+            batch.add(broadcast)
         for catch_up in channel.catch_ups:
             catch_up.hear(broadcast)
 
     def _note_member(self, channel: Channel, message: Message) -> None:
-        broadcast = self._add(channel, message)
+        broadcast = Broadcast(channel, message)
+        self._batch_of(channel).add(broadcast)
         for catch_up in channel.catch_ups:
             catch_up.hear_of_member(broadcast)
 
-    def _add(self, channel: Channel, message: Message) -> Broadcast:
-        if not len(channel.batch):
+    def _batch_of(self, channel: Channel) -> Batch:
+        """What goes out at the end of the wake-up."""
+        batch = channel.batch
+        if batch is None:
+            batch = channel.batch = Batch()
             self._dirty.append(channel)
-        broadcast = Broadcast(channel, message)
-        channel.batch.add(broadcast)
-        return broadcast
+        return batch

@@ -18,6 +18,9 @@ from .outbox import Outbox
 if TYPE_CHECKING:
     from .hub import Hub
 
+#: Channels of one connection up to which it pays to look whether several of them have something for it.
+_FEW_CHANNELS = 8
+
 
 #: What a client is closed with whose message does not come to its end. Source: RFC 6455, 7.4.1: a policy of ours.
 ENDLESS_MESSAGE = (1008, "the message has no end")
@@ -51,7 +54,7 @@ class WebSocketConnection(Connection):
             self._put(self._waiting(), broadcast)
 
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
-        if self._outbox is not None or len(self.channels) > 1:
+        if self._outbox is not None or (len(self.channels) > 1 and self._hears_more()):
             self.queue(broadcasts)  # what several channels have for one socket goes out in one piece
             return
         try:
@@ -63,6 +66,16 @@ class WebSocketConnection(Connection):
             return
         if sent < len(frames):
             self._keep(broadcasts, sent)
+
+    def _hears_more(self) -> bool:
+        """Whether another of its channels has yet to be flushed in this wake-up, or may have."""
+        channels = self.channels
+        if len(channels) > _FEW_CHANNELS:
+            return True
+        for channel in channels:  # twice as fast as any()
+            if channel.batch is not None:
+                return True
+        return False
 
     def close(self, code: int, reason: str) -> None:
         if self.is_closing:

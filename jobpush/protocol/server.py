@@ -9,7 +9,7 @@ on account of what a client sends.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..channels import SERVER_TO_USER, is_cache, is_private
@@ -97,9 +97,9 @@ class ServerProtocol:
         self._is_closed = False
 
     @property
-    def channels(self) -> Collection[str]:
+    def channels(self) -> frozenset[str]:
         """The channels that the connection has joined."""
-        return self._subscriptions.joined
+        return frozenset(self._subscriptions.joined)
 
     def member_id(self, channel: str) -> str | None:
         """The user id under which the connection is a member of a presence channel that it has joined."""
@@ -276,7 +276,7 @@ class ServerProtocol:
         channel = message.channel
         if not isinstance(channel, str):
             raise InvalidMessage('A client event must have a "channel" that is text')
-        client_events.ensure_allowed(self.channels, channel)
+        client_events.ensure_allowed(self._subscriptions.joined, channel)
         self._ensure_within_rate(channel, now)
         return [
             client_events.read_client_event(

@@ -226,4 +226,6 @@ def _size_of(thing: object, shared: set[int]) -> int:
     inner = [getattr(thing, name) for name in getattr(type(thing), "__slots__", ()) if not name.startswith("__")]
     if isinstance(thing, dict):
         inner += [*thing, *thing.values()]
+    elif isinstance(thing, tuple):
+        inner += thing
     return sys.getsizeof(thing) + sum(_size_of(part, shared) for part in inner)

@@ -324,7 +324,7 @@ def test_a_join_that_was_given_up_meanwhile_is_forgotten(shell) -> None:
 
     assert protocol.joined("a", position=POSITION) == []
     assert protocol.refused("a", "no") == []
-    assert protocol.channels == ()
+    assert protocol.channels == set()
 
 
 # -- what the hub says later -----------------------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""Who hears which live event, when histories and live events come in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+
+from jobpush.channels import Topic
+from jobpush.gateway.broadcast import Broadcast
+from jobpush.gateway.connection import Connection
+from jobpush.gateway.listeners import CatchUp, Channel
+from jobpush.gateway.topics import Topics
+from jobpush.protocol.actions import Join
+
+
+class FakeConnection:
+    """Notes the ids of the events that it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes | None] = []
+
+    def deliver(self, broadcasts: Iterable[Broadcast], frames: bytes) -> None:
+        self.heard += [broadcast.stream_id for broadcast in broadcasts]
+
+
+@pytest.fixture
+def topics() -> Topics:
+    def nothing(*arguments: Any) -> None:
+        pass
+
+    return Topics(
+        key_of=str, subscribe=nothing, unsubscribe=nothing, on_command=nothing, on_watched=nothing, linger=5.0
+    )
+
+
+@pytest.fixture
+def channel(topics: Topics) -> Channel:
+    return topics.hear(Topic("channel:news")).channel("news")
+
+
+def test_first_listener_is_live_at_once_and_hears_nothing_twice(topics: Topics, channel: Channel) -> None:
+    connection = join(channel, position=b"5-0")
+
+    say(topics, b"4-0", b"5-0")
+    say(topics, b"6-0", b"7-0")
+
+    assert not channel.catch_ups
+    assert connection.heard == [b"6-0", b"7-0"]
+
+
+def test_listeners_with_the_same_history_are_live_together(topics: Topics, channel: Channel) -> None:
+    connections = [join(channel, position=b"5-0") for _ in range(2)]
+
+    say(topics, b"5-0", b"6-0")
+
+    assert not channel.catch_ups
+    assert [connection.heard for connection in connections] == [[b"6-0"], [b"6-0"]]
+
+
+def test_history_that_is_ahead_of_the_live_events_waits_for_them(topics: Topics, channel: Channel) -> None:
+    first, second = join(channel, position=b"5-0"), join(channel, position=b"6-0")
+
+    say(topics, b"6-0")
+    third = join(channel, position=b"6-0")
+    say(topics, b"7-0")
+
+    assert not channel.catch_ups
+    assert [one.heard for one in (first, second, third)] == [[b"6-0", b"7-0"], [b"7-0"], [b"7-0"]]
+
+
+def test_event_without_an_id_is_heard_whatever_the_history_held(topics: Topics, channel: Channel) -> None:
+    connection = join(channel, position=b"5-0")
+
+    say(topics, b"-", b"5-0", b"6-0")
+
+    assert connection.heard == [None, b"6-0"]
+
+
+def test_after_everybody_has_left_the_next_one_starts_from_its_own_history(topics: Topics, channel: Channel) -> None:
+    channel.discard(cast(Connection, join(channel, position=b"5-0")))
+
+    connection = join(channel, position=b"9-0")
+    say(topics, b"8-0", b"9-0", b"10-0")
+
+    assert connection.heard == [b"10-0"]
+
+
+@pytest.mark.parametrize(("said", "since"), [((), "5-0"), ((b"4-0",), "5-0"), ((b"6-0",), "6-0")])
+def test_lost_subscription_is_made_good_from_the_last_that_was_had(
+    topics: Topics, channel: Channel, said: tuple[bytes, ...], since: str
+) -> None:
+    join(channel, position=b"5-0")
+    say(topics, *said)
+
+    topics.suspend()
+
+    assert [catch_up.since for catch_up in channel.catch_ups] == [since]
+    assert not channel.connections
+
+
+def join(channel: Channel, *, position: bytes) -> FakeConnection:
+    """A connection that has got the history up to ``position``."""
+    connection = FakeConnection()
+    catch_up: CatchUp = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
+    catch_up.is_asked = True
+    catch_up.has_caught_up(position)
+    channel.settle(catch_up)
+    return connection
+
+
+def say(topics: Topics, *stream_ids: bytes) -> None:
+    """Events of one wake-up."""
+    for stream_id in stream_ids:
+        topics.on_message(b"channel:news", stream_id + b' - 0 1 -\n"event":"news","data":"{}"')
+    topics.flush()
