@@ -50,7 +50,6 @@ class Peer:
         path: What a client asks for; templates as in ``native/load.c``.
         channel: Redis channel on which it hears what is published to stream ``{s}``.
         message: What is published there; ``{m}`` is the payload with its mark.
-        is_thread_per_connection: Whether idle connections are so dear that some thousands are too many.
     """
 
     key: str
@@ -61,7 +60,6 @@ class Peer:
     answer: tuple[str, str] | None = None
     channel: str = "{s}"
     message: str = "{m}"
-    is_thread_per_connection: bool = False
 
     def command(self, stage: Stage) -> list[str]:
         """Program and arguments."""
@@ -236,7 +234,9 @@ _SOCKETIO_EVENT = (
     '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{s}","skip_sid":null,'
     '"callback":null,"host_id":"publisher"}'
 )
-_THREADS = ("--worker-class", "gthread", "--threads", "1100")
+#: gunicorn takes a thousand connections at a time unless it is told otherwise.
+_MANY = ("--worker-connections", "20000")
+_THREADS = ("--worker-class", "gthread", "--threads", "1200", *_MANY)
 
 FLASK_SOCKETIO = Gunicorn(
     "flask-socketio",
@@ -246,14 +246,14 @@ FLASK_SOCKETIO = Gunicorn(
     steps=(("0{", "40"), ("40{", '420["join","{s}"]'), ("430[", "")),
     channel="flask-socketio",
     message=_SOCKETIO_EVENT,
-    arguments=("--worker-class", "gevent"),
+    answer=("2", "3"),
+    arguments=("--worker-class", "gevent", *_MANY),
 )
 FLASK_SOCK_TUTORIAL = Gunicorn(
     "flask-sock",
     "Flask-Sock, the tutorial's way",
     "flask_sock_tutorial.py",
     steps=_READY,
-    is_thread_per_connection=True,
     arguments=_THREADS,
 )
 FLASK_SOCK_SHARED = Gunicorn(
@@ -261,7 +261,6 @@ FLASK_SOCK_SHARED = Gunicorn(
     "Flask-Sock, one shared listener",
     "flask_sock_shared.py",
     steps=_READY,
-    is_thread_per_connection=True,
     arguments=_THREADS,
 )
 CHANNELS = Channels(

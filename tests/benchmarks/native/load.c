@@ -306,7 +306,7 @@ static void take_text(Connection *connection, const char *text, size_t size) {
         return;
     }
     others++;
-    if (options.asked && memmem(text, size, options.asked, strlen(options.asked)))
+    if (options.asked && size == strlen(options.asked) && !memcmp(text, options.asked, size))
         send_frame(connection, 1, options.answer, strlen(options.answer));
     else if (connection->state == STEPPING)
         advance(connection, text, size);
@@ -594,7 +594,7 @@ static void parse(int count, char **arguments) {
             options.expected[options.step_count] = value; /* what a message holds, and what is sent then */
             options.replies[options.step_count++] = arguments[index];
         } else if (!strcmp(name, "--answer") && ++index < count) {
-            options.asked = value; /* whenever a message without a mark holds it, the second is sent */
+            options.asked = value; /* whenever that is a whole message, the second is sent */
             options.answer = arguments[index];
         } else die("what is %s?", name);
     }
