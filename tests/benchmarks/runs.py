@@ -109,7 +109,7 @@ class Run:
             self._stack.enter_context(loads[-1])
             loads[-1].first = first + begin
         self.loads += loads
-        return max(load.wait_until_ready()["seconds"] for load in loads)
+        return max(float(load.wait_until_ready()["seconds"]) for load in loads)
 
     def opening_times(self) -> dict[str, float]:
         """Microseconds from ``connect()`` until each connection was ready, by percentile."""

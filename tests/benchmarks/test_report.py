@@ -45,6 +45,15 @@ def test_table_is_made_from_what_was_kept(results: Results, tmp_path: Path) -> N
     assert "got seq 5 after 3: 1 lost" in text
 
 
+def test_server_that_stands_still_is_shown_so(results: Results, tmp_path: Path) -> None:
+    results.add("slow", "flask-sock-shared", {"ratio_p50": float("inf"), "ratio_p99": float("inf")})
+    results.write(tmp_path / "results.json")
+
+    text = full_report(Results.read(tmp_path / "results.json"))
+
+    assert "| Flask-Sock, one shared listener | stands still | stands still |" in text
+
+
 def test_bar_that_is_missed_is_shown_as_missed(results: Results) -> None:
     lines = {line.split("|")[1].strip(): line for line in full_report(results).splitlines() if line.startswith("|")}
 
