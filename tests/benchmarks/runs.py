@@ -160,8 +160,13 @@ class Run:
         self._next_seq = last + 1
         self.server.ensure_running()
 
-    def watch(self, seconds: float) -> dict[str, Any]:
-        """Count for so many seconds what is published anyway, once it has warmed up."""
+    def watch(self, seconds: float, *, may_be_silent: bool = False) -> dict[str, Any]:
+        """
+        Count for so many seconds what is published anyway, once it has warmed up.
+
+        Raises:
+            BenchmarkError: If nothing came, unless it ``may_be_silent``.
+        """
         time.sleep(WARM_UP)
         for load in self.loads:
             load.say("reset")
@@ -170,13 +175,17 @@ class Run:
         figures = _together([load.ask("report") for load in self.loads])
         figures["server_cpu"] = self.server.cpu_seconds() - before
         figures["load_cpu"] = self._load_cpu() - load_before
+        if not figures["deliveries"] and not may_be_silent:
+            raise BenchmarkError(f"nothing arrived within {seconds} s")
         return figures
 
-    def measure(self, crowd: Crowd, seconds: float, *options: str, is_complete: bool = True) -> dict[str, Any]:
-        """Publish with those options, and count for so many seconds; see :meth:`publishing`."""
+    def measure(
+        self, crowd: Crowd, seconds: float, *options: str, is_complete: bool = True, may_be_silent: bool = False
+    ) -> dict[str, Any]:
+        """Publish with those options, and count for so many seconds; see :meth:`publishing` and :meth:`watch`."""
         total = WARM_UP + seconds + _MARGIN
         with self.publishing(crowd, "--seconds", str(total), *options, is_complete=is_complete):
-            return self.watch(seconds)
+            return self.watch(seconds, may_be_silent=may_be_silent)
 
     def saturate(self, crowd: Crowd, seconds: float, window: int) -> dict[str, Any]:
         """As many events as the server can send, so many of them on their way at a time."""
