@@ -99,7 +99,7 @@ class Run:
         for part in range(parts):
             begin, end = count * part // parts, count * (part + 1) // parts
             command = [compiled("load"), "127.0.0.1", str(self.stage.port), "--connections", str(end - begin)]
-            command += ["--first", str(first + begin), "--streams", str(crowd.group_count)]
+            command += ["--first", str(first + begin), "--groups", str(crowd.group_count)]
             command += ["--per-connection", str(crowd.streams), "--inflight", str(64 // parts)]
             command += ["--sources", str(-(-crowd.connections // _CONNECTIONS_OF_A_SOURCE))]
             command += ["--credit-fd", str(self._credits[1]), "--credit-every", str(max(1, credit // parts))]
@@ -133,7 +133,7 @@ class Run:
             options: Options for ``native/publish.c``.
             is_complete: Whether all of it has to arrive then.
         """
-        arguments = [*self.peer.publisher(self.stage, crowd.size, is_one=crowd.groups == 1)]
+        arguments = [*self.peer.publisher(self.stage, crowd.size), "--per-group", str(crowd.streams)]
         arguments += ["--streams", str(crowd.group_count * crowd.streams), "--fanout", str(crowd.fanout)]
         arguments += ["--size", str(crowd.size), "--from", str(self._next_seq), *options]
         _drain(self._credits[0])
