@@ -48,20 +48,18 @@ class Peer:
         title: Its name in the tables.
         server: Its file in ``servers/``.
         path: What a client asks for; templates as in ``native/load.c``.
-        channel: Redis channel on which it hears what is published to stream ``{s}``.
+        channel: Redis channel on which it hears what is published to group ``{g}``.
         message: What is published there; ``{m}`` is the payload with its mark.
-        is_thread_per_connection: Whether idle connections are so dear that some thousands are too many.
     """
 
     key: str
     title: str
     server: str
-    path: str = "/{s}"
+    path: str = "/{g}"
     steps: Sequence[tuple[str, str]] = ()
     answer: tuple[str, str] | None = None
-    channel: str = "{s}"
+    channel: str = "{g}"
     message: str = "{m}"
-    is_thread_per_connection: bool = False
 
     def command(self, stage: Stage) -> list[str]:
         """Program and arguments."""
@@ -80,15 +78,10 @@ class Peer:
             arguments += ["--answer", *self.answer]
         return arguments
 
-    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
-        """
-        How events of so many bytes get in; see ``native/publish.c``.
-
-        ``is_one``: all go to one channel, whatever their stream.
-        """
+    def publisher(self, stage: Stage, size: int) -> list[str]:
+        """How events of so many bytes get in; see ``native/publish.c``."""
         address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
-        channel = self.channel.replace("{s}", "0") if is_one else self.channel
-        return ["--redis", address, "--channel", channel, "--message", self.message]
+        return ["--redis", address, "--channel", self.channel, "--message", self.message]
 
 
 @dataclass(frozen=True)
@@ -115,8 +108,8 @@ class JobPush(Peer):
         return [*super().client(stage), "--values", str(cookies), "--header", "Cookie: {v}"]
 
 
-#: In the templates {s} is the first stream of a connection, and its user or channel.
-_SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news-{s}"}}'
+#: In the templates {g} is a group of connections that hear the same, {s} a stream, {q} the place in it.
+_SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news-{g}"}}'
 _EVENT = '{d} - 0 1 -\n"event":"bench","data":"{m}"'
 _SNAPSHOT = '{d} task-{s} {q} 0 -\n"event":"jobpush:task","data":"{m}"'
 
@@ -127,7 +120,7 @@ OURS = JobPush(
     "jobpush_site.py",
     path="/app/bench?protocol=7",
     steps=(("pusher:connection_established", _SUBSCRIBE), ("pusher_internal:subscription_succeeded", "")),
-    channel="jobpush:{channel:news-{s}}",
+    channel="jobpush:{channel:news-{g}}",
     message=_EVENT,
 )
 #: Our own client: it hears its user's channel without having asked.
@@ -137,7 +130,7 @@ OURS_PER_USER = JobPush(
     "jobpush_site.py",
     path="/app/bench?protocol=7&client=jobpush",
     steps=(("pusher_internal:subscription_succeeded", ""),),
-    channel="jobpush:{user:{s}}",
+    channel="jobpush:{user:{g}}",
     message=_EVENT,
 )
 #: The same where what is published are snapshots of tasks, of which only the newest counts.
@@ -147,14 +140,14 @@ OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),)
 #: Our own client on a page that also hears a public channel: two channels on one socket.
 OURS_TWO_CHANNELS = JobPush(
     "ours-two-channels",
-    "jobpush, signed-in page with a second channel",
+    "jobpush, two channels a socket",
     "jobpush_site.py",
     path="/app/bench?protocol=7&client=jobpush",
     steps=(
         ("pusher_internal:subscription_succeeded", _SUBSCRIBE),
         ("pusher_internal:subscription_succeeded", ""),
     ),
-    channel="jobpush:{channel:news-{s}}",
+    channel="jobpush:{channel:news-{g}}",
     message=_EVENT,
 )
 
@@ -199,10 +192,10 @@ class Channels(Peer):
         command += ["--port", str(stage.port), "--workers", str(stage.workers), "--app-dir", str(SERVERS)]
         return [*command, f"{self.server.removesuffix('.py')}:application"]
 
-    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
+    def publisher(self, stage: Stage, size: int) -> list[str]:
         # {"type": "event", "text": …} in MessagePack; a text of less than 256 bytes has one byte of length.
         message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text\xd9%c{m}" % size)
-        return [*super().publisher(stage, size, is_one=is_one)[:-1], message]
+        return [*super().publisher(stage, size)[:-1], message]
 
 
 @dataclass(frozen=True)
@@ -215,9 +208,8 @@ class Nchan(Peer):
         (stage.folder / "nginx.conf").write_text(template.safe_substitute(values))
         return ["/usr/sbin/nginx", "-p", str(stage.folder), "-c", "nginx.conf"]
 
-    def publisher(self, stage: Stage, size: int, *, is_one: bool = False) -> list[str]:
-        path = f"/publish/{'0' if is_one else '{s}'}"
-        return ["--http", f"127.0.0.1:{stage.port}", "--path", path, "--message", "{m}"]
+    def publisher(self, stage: Stage, size: int) -> list[str]:
+        return ["--http", f"127.0.0.1:{stage.port}", "--path", "/publish/{g}", "--message", "{m}"]
 
 
 @dataclass(frozen=True)
@@ -233,27 +225,29 @@ class Wall(Peer):
 
 
 _SOCKETIO_EVENT = (
-    '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{s}","skip_sid":null,'
+    '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{g}","skip_sid":null,'
     '"callback":null,"host_id":"publisher"}'
 )
-_THREADS = ("--worker-class", "gthread", "--threads", "1100")
+#: gunicorn takes a thousand connections at a time unless it is told otherwise.
+_MANY = ("--worker-connections", "20000")
+_THREADS = ("--worker-class", "gthread", "--threads", "1200", *_MANY)
 
 FLASK_SOCKETIO = Gunicorn(
     "flask-socketio",
     "Flask-SocketIO (gevent)",
     "flask_socketio_app.py",
     path="/socket.io/?EIO=4&transport=websocket",
-    steps=(("0{", "40"), ("40{", '420["join","{s}"]'), ("430[", "")),
+    steps=(("0{", "40"), ("40{", '420["join","{g}"]'), ("430[", "")),
     channel="flask-socketio",
     message=_SOCKETIO_EVENT,
-    arguments=("--worker-class", "gevent"),
+    answer=("2", "3"),
+    arguments=("--worker-class", "gevent", *_MANY),
 )
 FLASK_SOCK_TUTORIAL = Gunicorn(
     "flask-sock",
     "Flask-Sock, the tutorial's way",
     "flask_sock_tutorial.py",
     steps=_READY,
-    is_thread_per_connection=True,
     arguments=_THREADS,
 )
 FLASK_SOCK_SHARED = Gunicorn(
@@ -261,11 +255,10 @@ FLASK_SOCK_SHARED = Gunicorn(
     "Flask-Sock, one shared listener",
     "flask_sock_shared.py",
     steps=_READY,
-    is_thread_per_connection=True,
     arguments=_THREADS,
 )
 CHANNELS = Channels(
-    "channels", "Django Channels (uvicorn)", "channels_app.py", steps=_READY, channel="asgi__group__{s}"
+    "channels", "Django Channels (uvicorn)", "channels_app.py", steps=_READY, channel="asgi__group__{g}"
 )
 WEBSOCKETS = Python("websockets", "websockets + uvloop", "websockets_app.py", steps=_READY)
 WS = Node("ws", "node ws + ioredis", "ws.mjs", steps=_READY)

@@ -63,11 +63,21 @@ class Results:
     def read(cls, path: Path) -> Results:
         """Those that were kept."""
         content = json.loads(path.read_text())
-        return cls(content["machine"], content["samples"], content["failures"])
+        samples = {
+            scenario: {subject: [_endless(one) for one in rounds] for subject, rounds in subjects.items()}
+            for scenario, subjects in content["samples"].items()
+        }
+        return cls(content["machine"], samples, content["failures"])
+
+
+def _endless(sample: dict[str, float | None]) -> Sample:
+    return {name: math.inf if value is None else value for name, value in sample.items()}
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers with the digits that mean something."""
+    """Numbers with the digits that mean something; JSON knows no infinity."""
+    if value == math.inf:
+        return None
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -99,7 +99,7 @@ class Run:
         for part in range(parts):
             begin, end = count * part // parts, count * (part + 1) // parts
             command = [compiled("load"), "127.0.0.1", str(self.stage.port), "--connections", str(end - begin)]
-            command += ["--first", str(first + begin), "--streams", str(crowd.group_count)]
+            command += ["--first", str(first + begin), "--groups", str(crowd.group_count)]
             command += ["--per-connection", str(crowd.streams), "--inflight", str(64 // parts)]
             command += ["--sources", str(-(-crowd.connections // _CONNECTIONS_OF_A_SOURCE))]
             command += ["--credit-fd", str(self._credits[1]), "--credit-every", str(max(1, credit // parts))]
@@ -109,7 +109,7 @@ class Run:
             self._stack.enter_context(loads[-1])
             loads[-1].first = first + begin
         self.loads += loads
-        return max(load.wait_until_ready()["seconds"] for load in loads)
+        return max(float(load.wait_until_ready()["seconds"]) for load in loads)
 
     def opening_times(self) -> dict[str, float]:
         """Microseconds from ``connect()`` until each connection was ready, by percentile."""
@@ -133,7 +133,7 @@ class Run:
             options: Options for ``native/publish.c``.
             is_complete: Whether all of it has to arrive then.
         """
-        arguments = [*self.peer.publisher(self.stage, crowd.size, is_one=crowd.groups == 1)]
+        arguments = [*self.peer.publisher(self.stage, crowd.size), "--per-group", str(crowd.streams)]
         arguments += ["--streams", str(crowd.group_count * crowd.streams), "--fanout", str(crowd.fanout)]
         arguments += ["--size", str(crowd.size), "--from", str(self._next_seq), *options]
         _drain(self._credits[0])
@@ -160,8 +160,13 @@ class Run:
         self._next_seq = last + 1
         self.server.ensure_running()
 
-    def watch(self, seconds: float) -> dict[str, Any]:
-        """Count for so many seconds what is published anyway, once it has warmed up."""
+    def watch(self, seconds: float, *, may_be_silent: bool = False) -> dict[str, Any]:
+        """
+        Count for so many seconds what is published anyway, once it has warmed up.
+
+        Raises:
+            BenchmarkError: If nothing came, unless it ``may_be_silent``.
+        """
         time.sleep(WARM_UP)
         for load in self.loads:
             load.say("reset")
@@ -170,13 +175,17 @@ class Run:
         figures = _together([load.ask("report") for load in self.loads])
         figures["server_cpu"] = self.server.cpu_seconds() - before
         figures["load_cpu"] = self._load_cpu() - load_before
+        if not figures["deliveries"] and not may_be_silent:
+            raise BenchmarkError(f"nothing arrived within {seconds} s")
         return figures
 
-    def measure(self, crowd: Crowd, seconds: float, *options: str, is_complete: bool = True) -> dict[str, Any]:
-        """Publish with those options, and count for so many seconds; see :meth:`publishing`."""
+    def measure(
+        self, crowd: Crowd, seconds: float, *options: str, is_complete: bool = True, may_be_silent: bool = False
+    ) -> dict[str, Any]:
+        """Publish with those options, and count for so many seconds; see :meth:`publishing` and :meth:`watch`."""
         total = WARM_UP + seconds + _MARGIN
         with self.publishing(crowd, "--seconds", str(total), *options, is_complete=is_complete):
-            return self.watch(seconds)
+            return self.watch(seconds, may_be_silent=may_be_silent)
 
     def saturate(self, crowd: Crowd, seconds: float, window: int) -> dict[str, Any]:
         """As many events as the server can send, so many of them on their way at a time."""

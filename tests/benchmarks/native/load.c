@@ -77,7 +77,7 @@ typedef struct {
 
 static struct {
     struct sockaddr_in address;
-    uint32_t connections, first, sources, inflight, streams, per_connection, receive_buffer;
+    uint32_t connections, first, sources, inflight, groups, per_connection, receive_buffer;
     bool may_skip;
     const char *path, *headers[MAX_HEADERS], *expected[MAX_STEPS], *replies[MAX_STEPS], *asked, *answer;
     int header_count, step_count, credit_fd;
@@ -143,17 +143,17 @@ static void print_histogram(const char *name, const Histogram *histogram) {
 
 /* -- what is sent ---------------------------------------------------------------------------------- */
 
-/* Put {i} (connection), {s} (first stream) and {v} (line of the file of values) into a template. */
+/* Put {i} (connection), {g} (group) and {v} (line of the file of values) into a template. */
 static size_t fill(char *out, size_t size, const char *template, const Connection *connection) {
     size_t length = 0;
-    uint32_t stream = connection->number % options.streams * options.per_connection;
+    uint32_t group = connection->number % options.groups;
     for (const char *from = template; *from && length + 1 < size;) {
-        if (from[0] == '{' && from[1] && from[2] == '}' && strchr("isv", from[1])) {
+        if (from[0] == '{' && from[1] && from[2] == '}' && strchr("igv", from[1])) {
             if (from[1] == 'v' && !options.value_count) die("{v} needs --values FILE");
             int added = from[1] == 'v' ? snprintf(out + length, size - length, "%s",
                                                   options.values[connection->number % options.value_count])
                                        : snprintf(out + length, size - length, "%u",
-                                                  from[1] == 'i' ? connection->number : stream);
+                                                  from[1] == 'i' ? connection->number : group);
             length += (size_t)added;
             from += 3;
         } else {
@@ -280,7 +280,7 @@ static uint64_t read_number(const char **text, const char *end, char terminator,
 static void take_mark(Connection *connection, const char *text, const char *end) {
     uint64_t stream = read_number(&text, end, '.', connection), seq = read_number(&text, end, '.', connection);
     uint64_t at = read_number(&text, end, '~', connection);
-    uint64_t first = (uint64_t)(connection->number % options.streams) * options.per_connection;
+    uint64_t first = (uint64_t)(connection->number % options.groups) * options.per_connection;
     if (stream < first || stream >= first + options.per_connection)
         die("connection %u: got an event of stream %lu, which is not its own", connection->number, stream);
     Place *place = &places[(size_t)(connection - connections) * options.per_connection + (stream - first)];
@@ -306,7 +306,7 @@ static void take_text(Connection *connection, const char *text, size_t size) {
         return;
     }
     others++;
-    if (options.asked && memmem(text, size, options.asked, strlen(options.asked)))
+    if (options.asked && size == strlen(options.asked) && !memcmp(text, options.asked, size))
         send_frame(connection, 1, options.answer, strlen(options.answer));
     else if (connection->state == STEPPING)
         advance(connection, text, size);
@@ -581,7 +581,7 @@ static void parse(int count, char **arguments) {
         else if (!strcmp(name, "--first")) options.first = number; /* number of the first, of several processes */
         else if (!strcmp(name, "--sources")) options.sources = number; /* addresses 127.0.0.1, .2, ... */
         else if (!strcmp(name, "--inflight")) options.inflight = number; /* connections that are opened at a time */
-        else if (!strcmp(name, "--streams")) options.streams = number; /* groups of streams; 0: one a connection */
+        else if (!strcmp(name, "--groups")) options.groups = number; /* that hear the same; 0: each for itself */
         else if (!strcmp(name, "--per-connection")) options.per_connection = number; /* streams of a connection */
         else if (!strcmp(name, "--receive-buffer")) options.receive_buffer = number; /* bytes; 0: the kernel's */
         else if (!strcmp(name, "--credit-fd")) options.credit_fd = (int)number;
@@ -594,12 +594,12 @@ static void parse(int count, char **arguments) {
             options.expected[options.step_count] = value; /* what a message holds, and what is sent then */
             options.replies[options.step_count++] = arguments[index];
         } else if (!strcmp(name, "--answer") && ++index < count) {
-            options.asked = value; /* whenever a message without a mark holds it, the second is sent */
+            options.asked = value; /* whenever that is a whole message, the second is sent */
             options.answer = arguments[index];
         } else die("what is %s?", name);
     }
     if (!options.connections || !options.per_connection) die("nothing to do");
-    if (!options.streams) options.streams = options.first + options.connections;
+    if (!options.groups) options.groups = options.first + options.connections;
 }
 
 static void prepare(void) {

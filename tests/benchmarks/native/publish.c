@@ -5,9 +5,10 @@
  *     cc -O2 -o publish publish.c
  *     publish --redis /run/redis.sock --channel 'news' --message '{m}' --events 10000 --rate 500
  *
- * In the templates of channel, path and message {s} is the stream, {q} the seq, {t} the time (CLOCK_MONOTONIC,
+ * In the templates of channel, path and message {g} is the group, {s} the stream, {q} the seq, {t} the time (CLOCK_MONOTONIC,
  * nanoseconds), {d} an id as Redis gives to the entries of a stream (wall clock), and {m} the mark that load.c
- * checks ("~stream.seq.time~"), filled with dots to --size bytes. Events go round the streams.
+ * checks ("~stream.seq.time~"), filled with dots to --size bytes. Events go round the streams,
+ * of which each group hears --per-group.
  *
  * Without --rate it is as fast as its reader: --window events are on their way, and the reader says on standard input
  * how many deliveries have arrived (64-bit numbers of this machine, as load.c --credit-fd writes them); an event makes
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,9 +40,9 @@
 
 static struct {
     const char *redis, *http, *channel, *path, *message;
-    uint64_t streams, from, events, window, fanout, size, slice;
+    uint64_t streams, per_group, from, events, window, fanout, size, slice;
     double rate, seconds;
-} options = {.channel = "news", .path = "/", .message = "{m}", .streams = 1, .from = 1, .window = 1, .fanout = 1,
+} options = {.channel = "news", .path = "/", .message = "{m}", .streams = 1, .per_group = 1, .from = 1, .window = 1, .fanout = 1,
              .size = 200, .slice = 1000000};
 
 static int server;
@@ -92,6 +94,7 @@ static size_t fill(char *out, const char *template, const Event *event) {
     while (*template) {
         bool is_name = template[0] == '{' && template[1] && template[2] == '}';
         switch (is_name ? template[1] : 0) {
+        case 'g': out += sprintf(out, "%lu", event->stream / options.per_group); break;
         case 's': out += sprintf(out, "%lu", event->stream); break;
         case 'q': out += sprintf(out, "%lu", event->seq); break;
         case 't': out += sprintf(out, "%lu", event->at); break;
@@ -223,9 +226,11 @@ static void publish_at_rate(void) {
     }
 }
 
-/* Read how much has arrived; false: the reader has ended. */
+/* Read how much has arrived, if anything has within a tenth of a second; false: the reader has ended. */
 static bool read_credit(void) {
     uint64_t credits[512];
+    struct pollfd reader = {.fd = 0, .events = POLLIN};
+    if (poll(&reader, 1, 100) == 0) return true;
     ssize_t received = read(0, credits, sizeof credits);
     if (received <= 0) return false;
     for (size_t index = 0; index < (size_t)received / sizeof *credits; index++) delivered += credits[index];
@@ -256,6 +261,7 @@ static void parse(int count, char **arguments) {
         else if (!strcmp(name, "--path")) options.path = value;
         else if (!strcmp(name, "--message")) options.message = value;
         else if (!strcmp(name, "--streams")) options.streams = number;
+        else if (!strcmp(name, "--per-group")) options.per_group = number;
         else if (!strcmp(name, "--from")) options.from = number; /* the first seq of every stream */
         else if (!strcmp(name, "--events")) options.events = number;
         else if (!strcmp(name, "--seconds")) options.seconds = strtod(value, NULL);

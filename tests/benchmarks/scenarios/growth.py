@@ -34,7 +34,7 @@ def measure_growth(count_of: str, pace: Pace) -> Sample:
         "connections": float(count),
         "deliveries": all_of_them["per_second"],
         "cpu": all_of_them["server_cpu"] / all_of_them["deliveries"] * 1e6,
-        "event_cpu": some["server_cpu"] / max(1, some["deliveries"]) * 1e6,
+        "event_cpu": some["server_cpu"] / some["deliveries"] * 1e6,
         "p99": some["latency_us"]["p99"] / 1e3,
     }
     if count > FEW:
@@ -54,7 +54,7 @@ def measure_workers(workers: int, pace: Pace) -> Sample:
         figures = run.saturate(crowd, pace.seconds, window)
     return {
         "deliveries": figures["per_second"],
-        "cpu": figures["server_cpu"] / max(1, figures["deliveries"]) * 1e6,
+        "cpu": figures["server_cpu"] / figures["deliveries"] * 1e6,
         "least": shares[0] / crowd.connections * 100,
         "busy": (figures["server_cpu"] + figures["load_cpu"]) / figures["seconds"] * 100,
     }

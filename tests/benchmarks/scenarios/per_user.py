@@ -29,7 +29,7 @@ def measure(peer: Peer, pace: Pace) -> Sample:
         common = run.measure(crowd, pace.seconds, "--rate", str(COMMON_RATE))
     return {
         "deliveries": most["per_second"],
-        "cpu": most["server_cpu"] / max(1, most["deliveries"]) * 1e6,
+        "cpu": most["server_cpu"] / most["deliveries"] * 1e6,
         "half_p50": half["latency_us"]["p50"] / 1e3,
         "half_p99": half["latency_us"]["p99"] / 1e3,
         "common_p50": common["latency_us"]["p50"] / 1e3,

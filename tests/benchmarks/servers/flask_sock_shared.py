@@ -1,7 +1,7 @@
 """
 Flask-Sock by somebody who has thought about it: one thread of the process listens to Redis and writes to all sockets.
 
-    gunicorn --worker-class gthread --threads 1100 flask_sock_shared:app
+    gunicorn --worker-class gthread --threads 1200 --worker-connections 20000 flask_sock_shared:app
 
 Each connection still has the thread that serves its request, and the one in which simple-websocket reads.
 """

@@ -1,7 +1,7 @@
 """
 Flask-Sock the way tutorials do it: a thread for each connection, in which redis-py listens and the socket is written.
 
-    gunicorn --worker-class gthread --threads 1100 flask_sock_tutorial:app
+    gunicorn --worker-class gthread --threads 1200 --worker-connections 20000 flask_sock_tutorial:app
 """
 
 import os

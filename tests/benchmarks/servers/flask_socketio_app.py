@@ -1,7 +1,7 @@
 """
 Flask-SocketIO, as its chapter on deployment has it: gevent below gunicorn, one worker, Redis as the message queue.
 
-    gunicorn -k gevent -w 1 flask_socketio_app:app
+    gunicorn -k gevent -w 1 --worker-connections 20000 flask_socketio_app:app
 
 Events are published the way its "Emitting from an External Process" does: JSON on the channel of the message queue.
 """

@@ -1,0 +1,138 @@
+"""A frame that is lost or doubled fails the run, however the bytes come; and the publisher says each number once."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobpush.embedded import EmbeddedRedis
+
+from .errors import BenchmarkError
+from .native import compiled
+from .processes import Cores, Load
+
+ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+def frame(text: str) -> bytes:
+    """A text frame of a server."""
+    payload = text.encode()
+    size = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
+    return b"\x81" + size + payload
+
+
+def event(seq: int, stream: int = 0, at: int = 0) -> bytes:
+    """An event, as it comes out of a server."""
+    return frame(f'{{"event":"bench","data":"~{stream}.{seq}.{at or time.monotonic_ns()}~......"}}')
+
+
+@contextmanager
+def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Load]:
+    """A load with one connection, to a server that sends these pieces, each by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.recv(4096)
+                connection.sendall(ANSWER)
+                for piece in pieces:
+                    connection.sendall(piece)
+                while connection.recv(4096):
+                    pass  # until the load has gone
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        command = [compiled("load"), "127.0.0.1", str(listener.getsockname()[1]), *options]
+        with Load(command, cores=Cores.split().load, log=folder / "load.log") as load:
+            yield load
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([event(1), event(3)], "got seq 3 after 1: 1 lost"),
+        ([event(2)], "got seq 2 after 0: 1 lost"),
+        ([event(1), event(2), event(2)], "got seq 2 after 2: doubled or out of order"),
+        ([event(2, stream=1)], "got an event of stream 1, which is not its own"),
+        ([event(1), b"\x88\x02\x03\xe8"], "was closed by the server with code 1000"),
+        ([b"\xc1\x05hello"], "a frame that begins with 0xc1"),
+    ],
+)
+def test_what_should_not_come_fails_the_run(events: list[bytes], complaint: str, tmp_path: Path) -> None:
+    with load_of(events, tmp_path) as load, pytest.raises(BenchmarkError, match=complaint):
+        load.wait_until_ready()
+        load.ask("until 9")
+
+
+def test_frames_are_put_together_however_they_were_cut(tmp_path: Path) -> None:
+    stream = b"".join(event(seq) for seq in range(1, 31)) + b"\x89\x00" + frame("~0.31.1~" + "x" * 500)
+
+    with load_of([stream[index : index + 7] for index in range(0, len(stream), 7)], tmp_path) as load:
+        load.wait_until_ready()
+        load.ask("until 31")
+        report = load.ask("report")
+
+    assert (report["deliveries"], report["lowest"], report["highest"]) == (31, 31, 31)
+
+
+def test_newer_snapshots_may_take_the_place_of_older_ones_where_the_run_says_so(tmp_path: Path) -> None:
+    with load_of([event(1), event(5)], tmp_path, "--may-skip") as load:
+        load.wait_until_ready()
+        load.ask("until 5")
+
+        assert (load.ask("report")["deliveries"], load.ask("report")["skipped"]) == (2, 3)
+
+
+def test_latency_is_the_time_since_the_mark(tmp_path: Path) -> None:
+    a_minute_ago = time.monotonic_ns() - 60_000_000_000
+
+    with load_of([event(1, at=a_minute_ago)], tmp_path) as load:
+        load.wait_until_ready()
+        load.ask("until 1")
+        latency = load.ask("report")["latency_us"]
+
+    assert latency["count"] == 1
+    assert 58e6 < latency["p50"] <= latency["max"] < 120e6
+
+
+def test_publisher_goes_round_the_streams_and_ends_them_together(redis_server: EmbeddedRedis) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.psubscribe("*")
+    pubsub.get_message(timeout=10)
+    socket_path = redis_server.url.removeprefix("unix://").partition("?")[0]
+
+    command = [compiled("publish"), "--redis", socket_path, "--channel", "to-{s}", "--message", '{s} {q} "{m}"']
+    subprocess.run(
+        [*command, "--streams", "3", "--from", "7", "--events", "10", "--rate", "100000", "--size", "64"],
+        check=True,
+        capture_output=True,
+    )
+
+    heard = []
+    while len(heard) < 12:
+        message = pubsub.get_message(timeout=10)
+        assert message is not None
+        heard.append((message["channel"].decode(), message["data"].decode()))
+    assert [channel for channel, _ in heard] == ["to-0", "to-1", "to-2"] * 4
+    assert [text.split()[:2] for _, text in heard] == [[str(n % 3), str(7 + n // 3)] for n in range(12)]
+    assert all(f'"~{text.split()[0]}.{text.split()[1]}.' in text and len(text) > 66 for _, text in heard)
+    client.close()
+
+
+def test_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(BenchmarkError, match="apt-get install gcc"):
+        compiled("load")

@@ -1,0 +1,121 @@
+"""Tables and pictures say what the results say, missed bars included."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from .__main__ import main
+from .errors import BenchmarkError
+from .plots import write_plots
+from .processes import ROOT
+from .report import full_report, replace_between_markers, short_report
+from .results import Results
+
+MACHINE = dict.fromkeys(
+    ("processor", "cores", "system", "python", "node", "nginx", "redis", "commit", "date", "load"), "some"
+)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Two rounds of one question, and a failure."""
+    results = Results(MACHINE)
+    for ours, nchan in ((400_000.0, 200_000.0), (500_000.0, 200_000.0)):
+        results.add("fanout", "ours", {"deliveries": ours, "deliveries_one": 250_000.0})
+        results.add("fanout", "nchan", {"deliveries": nchan, "deliveries_one": 200_000.0})
+    results.add("update", "ours", {"call": 100.0})
+    results.add("update", "tqdm", {"call": 300.0})
+    results.fail("fanout", "ws", "load: connection 3: got seq 5 after 3: 1 lost")
+    return results
+
+
+def test_table_is_made_from_what_was_kept(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path / "results.json")
+
+    text = full_report(Results.read(tmp_path / "results.json"))
+
+    assert text == full_report(results)
+    assert "| jobpush | 450,000 ± 11% | 250,000 ± 0% |" in text
+    assert "| nginx nchan (C) | 200,000 ± 0% | 200,000 ± 0% |" in text
+    assert "got seq 5 after 3: 1 lost" in text
+
+
+def test_server_that_stands_still_is_shown_so(results: Results, tmp_path: Path) -> None:
+    results.add("slow", "flask-sock-shared", {"ratio_p50": float("inf"), "ratio_p99": float("inf")})
+    results.write(tmp_path / "results.json")
+
+    text = full_report(Results.read(tmp_path / "results.json"))
+
+    assert "| Flask-Sock, one shared listener | stands still | stands still |" in text
+
+
+def test_bar_that_is_missed_is_shown_as_missed(results: Results) -> None:
+    lines = {line.split("|")[1].strip(): line for line in full_report(results).splitlines() if line.startswith("|")}
+
+    fanout = lines["fan-out with a backlog, deliveries/s"]
+    assert "450,000 against 200,000 of nchan: 2.2 ×" in fanout and "**missed**" in fanout
+    assert "met" in lines["fan-out one event at a time, deliveries/s"]
+    assert "moonshot" in lines["progress.update that sends nothing"]
+
+
+def test_what_was_not_measured_is_no_row(results: Results) -> None:
+    text = full_report(results)
+
+    assert "idle connection" not in text and "Redis: CPU" not in text
+
+
+def test_short_table_has_ours_first(results: Results) -> None:
+    results.add("connecting", "ours", {"connects": 1_500.0, "memory": 2.6})
+    results.add("connecting", "nchan", {"connects": 20_000.0, "memory": 11.4})
+
+    rows = [line for line in short_report(results).splitlines() if line.startswith("|")]
+
+    assert rows[2] == "| **jobpush** | **450,000** | **2.6** | **1,500** |"
+    assert rows[3] == "| nginx nchan (C) | 200,000 | 11.4 | 20,000 |"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
+def test_tables_take_the_place_of_those_before(name: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    shutil.copy(ROOT / name, page)
+    before = page.read_text()
+
+    replace_between_markers(page, "| one |")
+    replace_between_markers(page, "| another |")
+
+    assert "| another |" in page.read_text() and "| one |" not in page.read_text()
+    assert page.read_text().partition("<!-- made")[0] == before.partition("<!-- made")[0]
+    with pytest.raises(BenchmarkError, match="has no lines"):
+        page.write_text("no markers")
+        replace_between_markers(page, "| one |")
+
+
+def test_pictures_are_well_formed_and_have_a_bar_for_each_server(results: Results, tmp_path: Path) -> None:
+    write_plots(results, tmp_path)
+
+    tree = ElementTree.parse(tmp_path / "performance-fanout-deliveries.svg")  # noqa: S314 - our own
+    bars = tree.findall(".//{http://www.w3.org/2000/svg}rect")
+    assert [bar.get("class") for bar in bars] == ["ours", "other"]
+    assert float(bars[0].get("width", 0)) == pytest.approx(2.25 * float(bars[1].get("width", 0)))
+    assert "prefers-color-scheme: dark" in (tmp_path / "performance-fanout-deliveries.svg").read_text()
+
+
+def test_command_shows_what_was_kept_and_fails_if_a_run_has(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path / "results.json")
+
+    shown = CliRunner().invoke(main, ["--from", str(tmp_path / "results.json")])
+
+    assert shown.exit_code == 1
+    assert "One channel, 1,000 sockets" in shown.output and "missed" in shown.output
+
+
+def test_command_names_the_scenarios_that_there_are() -> None:
+    refused = CliRunner().invoke(main, ["--scenario", "fnaout"])
+
+    assert refused.exit_code == 2 and "fanout" in refused.output
+    assert "per-user" in CliRunner().invoke(main, ["--list"]).output

@@ -1,0 +1,53 @@
+"""Tiny runs against our own gateway: what is measured later works."""
+
+from __future__ import annotations
+
+from .peers import OURS, OURS_PER_USER, OURS_SNAPSHOTS, OURS_TWO_CHANNELS, OURS_WITH_TASKS, WALL, Peer
+from .runs import Crowd, running
+from .scenarios import Pace
+from .scenarios.per_user import measure, measure_connecting
+
+PACE = Pace(seconds=0.1, rounds=1, connections=20)
+
+
+def test_every_event_of_a_channel_reaches_every_socket() -> None:
+    crowd = Crowd(20, groups=1)
+
+    with running(OURS, crowd.connections) as run:
+        run.join(crowd, window=4)
+        with run.publishing(crowd, "--events", "500", "--window", "4"):
+            pass
+        report = run.loads[0].ask("report")
+
+    assert (report["deliveries"], report["lowest"], report["highest"]) == (20 * 500, 500, 500)
+
+
+def test_two_channels_on_a_socket_and_snapshots_of_several_tasks_are_checked_too() -> None:
+    assert _all_arrive(OURS_TWO_CHANNELS, Crowd(5, groups=1), "--window", "2") == 5 * 60
+    assert 5 * 3 <= _all_arrive(OURS_SNAPSHOTS, Crowd(5, groups=1, streams=3), "--rate", "5000") <= 5 * 60
+
+
+def test_users_are_measured_by_throughput_latency_and_what_a_connection_takes() -> None:
+    figures = measure(OURS_PER_USER, PACE) | measure_connecting(OURS_WITH_TASKS, PACE)
+
+    assert all(figures[name] > 0 for name in ("deliveries", "cpu", "half_p50", "half_p99", "connects"))
+    assert figures["half_p50"] <= figures["half_p99"]
+
+
+def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
+    crowd = Crowd(10, groups=1)
+
+    with running(WALL, crowd.connections) as run:
+        run.join(crowd)
+        figures = run.watch(0.1)
+
+    assert figures["deliveries"] > 0
+
+
+def _all_arrive(peer: Peer, crowd: Crowd, *options: str) -> int:
+    """Publish sixty events, wait for the last of them, and give the number of deliveries."""
+    with running(peer, crowd.connections, users=1) as run:
+        run.join(crowd, options=["--may-skip"] if crowd.streams > 1 else [])
+        with run.publishing(crowd, "--events", "60", *options):
+            pass
+        return int(run.loads[0].ask("report")["deliveries"])
