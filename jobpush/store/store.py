@@ -28,6 +28,7 @@ from ..config import Config
 from ..errors import ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import end_call
+from .forks import begin_in_children
 from .keys import Keys
 from .leases import Claim, WorkerLeases
 from .live import LiveGateways, ask_live_gateways, read_live_gateways
@@ -139,6 +140,19 @@ class Store:
         self.config = config
         self.keys = Keys(config.prefix)
         self._client = _connected_later(config)
+        #: The clients of the processes that this one was forked from.
+        self._left_behind: list[redis.Redis] = []
+        begin_in_children(self)
+
+    def begin(self) -> None:
+        """
+        Connect anew, in the child of a fork: a thread of the parent may have held the locks of the client.
+
+        Source: redis-py's ``ConnectionPool._checkpid``, which waits for its lock, then raises ``ChildDeadlockedError``;
+        it would even when it is deleted, so it is kept.
+        """
+        self._left_behind.append(self._client)
+        self._client = _connected_later(self.config)
 
     def close(self) -> None:
         """Give the connections back to Redis."""

@@ -9,7 +9,7 @@ import time
 from ..config import Config
 from ..errors import StoreError
 from ..store import CancelFeed, Store
-from .forks import begin_in_children
+from ..store.forks import begin_in_children
 from .running import RunningTask
 
 logger = logging.getLogger(__name__)

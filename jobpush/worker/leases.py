@@ -17,8 +17,8 @@ from ..config import Config
 from ..errors import StoreError
 from ..lifecycle import TaskState
 from ..store import Store
+from ..store.forks import begin_in_children
 from ..store.leases import Claim, WorkerLeases
-from .forks import begin_in_children
 from .lifeline import Lifeline
 from .tracked import TrackedTask, new_delivery, read_headers
 

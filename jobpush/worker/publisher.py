@@ -17,8 +17,8 @@ from ..config import Config
 from ..errors import StoreError, TaskNotFound
 from ..events import TaskState
 from ..store import Published, Store, TaskWrite
+from ..store.forks import begin_in_children
 from .breaker import CircuitBreaker
-from .forks import begin_in_children
 from .outbox import Batch, Ending, Lesson, Line, Outbox
 from .running import RunningTask
 

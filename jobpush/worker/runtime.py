@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..store import Store
+from ..store.forks import begin_in_children
 from .cancels import RunningTasks
-from .forks import begin_in_children
 from .publisher import Publisher
 
 if TYPE_CHECKING:

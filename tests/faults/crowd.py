@@ -86,6 +86,8 @@ class Visitor:
     faults: list[str] = field(default_factory=list)
     #: Messages heard.
     heard: int = 0
+    #: Task events heard.
+    task_events: int = 0
     #: Task events that came with the seq of the one before: snapshots after a resync.
     repeats: int = 0
 
@@ -466,6 +468,7 @@ class Crowd:
 
 def _take_task(visitor: Visitor, task: dict[str, Any]) -> None:
     task_id, seq = task["task_id"], task["seq"]
+    visitor.task_events += 1
     before = visitor.tasks.get(task_id, (0, ""))
     if seq < before[0]:
         visitor.faults.append(f"{task_id} went back from {before} to {seq} {task['state']}")

@@ -27,6 +27,7 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.processes import ChildProcess
 from jobpush.store import Store
+from tests.gateway.site import METRICS_TOKEN
 from tests.worker.conftest import as_broker
 
 from .crowd import NEWS, PATIENCE, ROOM, Crowd
@@ -73,14 +74,22 @@ class Gateway:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and text of an answer; 0 where there is nobody."""
+        headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as exc:
             with exc:
                 return exc.code, exc.read().decode()
         except OSError:
             return 0, ""
+
+    def figures(self) -> dict[str, float]:
+        """What it tells Prometheus; those with labels are left out."""
+        lines = self.ask("/jobpush/metrics")[1].splitlines()
+        pairs = [line.split() for line in lines if not line.startswith("#") and "{" not in line]
+        return {name: float(value) for name, value in pairs}
 
     def wait_until_ready(self, is_ready: bool = True) -> None:
         """Wait until it says so."""
@@ -148,7 +157,7 @@ class Ticker:
 class Feed:
     """A web process that publishes short tasks all the time, for one user after the other."""
 
-    def __init__(self, delay: Callable[[str], None], users: Sequence[str], interval: float) -> None:
+    def __init__(self, delay: Callable[[str], object], users: Sequence[str], interval: float) -> None:
         self._is_stopped = threading.Event()
         self._delay = delay
         self._users = itertools.cycle(users)
@@ -205,6 +214,7 @@ class Stand:
 
     def _begin(self) -> None:
         self.broker = self._stack.enter_context(EmbeddedRedis())
+        self.broker_client = self._stack.enter_context(redis.Redis.from_url(self.broker.url))
         self.events = self._stack.enter_context(EmbeddedRedis(port=0))
         self.primary_port = self.port_of(self.events)
         self.proxy = Proxy(self.primary_port)
@@ -253,14 +263,11 @@ class Stand:
         self._stack.callback(ticker.stop)
         return ticker
 
-    def start_feed(self, interval: float = 0.2, steps: int = 10) -> Feed:
+    def start_feed(self, interval: float = 0.2, steps: int = 10, name: str = "works") -> Feed:
         """Let short tasks be published."""
-        feed = Feed(lambda user: self._feed(user, steps), self.users, interval)
+        feed = Feed(lambda user: self.delay(user, name, steps, 0.02), self.users, interval)
         self._stack.callback(feed.stop)
         return feed
-
-    def _feed(self, user: str, steps: int) -> None:
-        self.delay(user, "works", steps, 0.02)
 
     def path(self) -> Path:
         """A file that is not there yet."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,19 @@ def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
     jobpush = JobPush(app, **settings)
     add_tasks(app, jobpush)
     return app, jobpush
+
+
+class Grenade:
+    """Raises what no ``except Exception`` holds."""
+
+    def __str__(self) -> str:
+        raise SystemExit("nobody expects this")
+
+
+def end_thread(thread: threading.Thread) -> None:
+    """Raise ``SystemExit`` in a thread, wherever it is: threads are ended by it without a word."""
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
 class Count:
@@ -86,6 +101,27 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             time.sleep(0.001)
             if number % 50 == 0 and Path(path).exists():
                 return
+
+    @task("kills_publisher")
+    def kills_publisher(path: str) -> None:
+        """End the thread that publishes, wherever it is, again and again until there is a file."""
+        for number in range(1, 1_000_000):
+            progress.update(number, message="running")
+            for thread in threading.enumerate():
+                if thread.name == "jobpush-publisher" and number % 20 == 0:
+                    end_thread(thread)
+            time.sleep(0.01)
+            if Path(path).exists():
+                return
+
+    @task("says_what_raises")
+    def says_what_raises() -> None:
+        """Have an object shown that ends whoever asks for its text; then do the rest as others do."""
+        progress.update(1, total=3, message=Grenade())  # type: ignore[arg-type]
+        time.sleep(0.5)
+        for number in range(2, 4):
+            progress.update(number, total=3, message="fine again")
+            time.sleep(0.2)
 
     @task("exits")
     def exits() -> None:

@@ -42,6 +42,7 @@ class Fault:
         is_heard: Whether progress is to arrive nevertheless.
         loses_history: Whether pages may be told to begin anew.
         times: How often it happens, and may be told in each log.
+        reconnects: How many connections of the gateway have to be made again.
     """
 
     play: Callable[[Stand, Callable[[], None]], None]
@@ -50,6 +51,7 @@ class Fault:
     loses_history: bool = False
     is_heard: bool = False
     times: int = 1
+    reconnects: int = 2
 
 
 def killed_and_restarted_empty(stand: Stand, while_broken: Callable[[], None]) -> None:
@@ -125,11 +127,11 @@ FAULTS = [
     Fault(half_open, PAUSE),
     Fault(killed_and_restarted_empty, SHORT, loses_history=True),
     Fault(killed_and_restarted_with_data, SHORT, loses_history=True),
-    Fault(full, PAUSE),
+    Fault(full, PAUSE, reconnects=0),
     Fault(failed_over, SHORT),
     Fault(demoted, SHORT, is_noticed=False, is_heard=True),
-    Fault(slow, SHORT, is_noticed=False, is_heard=True),
-    Fault(cut_again_and_again, 0.0, is_noticed=False, times=3),
+    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0),
+    Fault(cut_again_and_again, 0.0, is_noticed=False, times=3, reconnects=6),
 ]
 
 
@@ -166,6 +168,7 @@ def play(fault: Fault, folder: Path) -> None:
             begun, updates = time.monotonic(), stand.updates()
             if fault.is_noticed:
                 stand.gateways[0].wait_until_ready(False)
+                assert stand.gateways[0].figures()["jobpush_ready"] == 0
             time.sleep(max(1.0, begun + fault.seconds - time.monotonic()))
             if fault.is_heard:
                 wait_until_all_go_on(crowd, running)
@@ -187,6 +190,7 @@ def play(fault: Fault, folder: Path) -> None:
         assert crowd.faults() == []
         assert not crowd.states("LOST"), "the worker has never been dead"
         assert crowd.ends() == [], "somebody's socket was closed"
+        assert_figures(stand.gateways[0].figures(), crowd, fault)
         assert fault.loses_history or not crowd.resyncs()
         before.assert_unchanged(stand)
         assert_no_flood(stand, fault.times)
@@ -258,6 +262,15 @@ def _wait_until_as_before(
     assert grown < GROWTH, f"{name} has grown by {grown / 1e6:.1f} MB"
     wait_until(lambda: threads(pid) >= threads_before, f"{name} has its {threads_before} threads")
     wait_until(lambda: descriptors(pid) <= descriptors_before + 5, f"{name} has {descriptors_before} descriptors")
+
+
+def assert_figures(figures: Mapping[str, float], crowd: Crowd, fault: Fault) -> None:
+    """Make sure that what Prometheus is told is what has happened."""
+    names = ("ready", "connections", "connections_opened_total", "redis_reconnects_total", "tasks_lost_total")
+    pages = len(crowd.visitors)
+    assert [figures[f"jobpush_{name}"] for name in names] == [1, pages, pages, fault.reconnects, 0]
+    assert figures["jobpush_events_sent_total"] <= crowd.heard()
+    assert figures["jobpush_events_dropped_total"] == 0
 
 
 def assert_no_flood(stand: Stand, times: int) -> None:

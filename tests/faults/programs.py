@@ -1,0 +1,75 @@
+"""Programs that use jobpush and end in their own ways: ``python -m tests.faults.programs NAME REDIS_URL USER``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from celery.signals import worker_process_shutdown
+
+from jobpush import progress
+
+from .tasks import make_app
+
+#: Children that are forked, at any moment of what the threads of their parent do.
+CHILDREN = 20
+
+
+def ends(redis_url: str, user: str) -> None:
+    """Run a task, and fall off the end of the program."""
+    app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
+
+    @app.task(name="last")
+    @jobpush.track(user=lambda **_: user)
+    def last() -> None:
+        for number in range(1_000):
+            progress.update(number + 1, total=1_000)
+
+    last.apply(task_id=f"{user}-last")
+    print("told", flush=True)
+
+
+def forks(redis_url: str, user: str) -> None:
+    """Fork while several threads publish, and run a task in each child."""
+    app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
+
+    @app.task(name="short")
+    @jobpush.track(user=lambda **_: user)
+    def short() -> None:
+        for number in range(100):
+            progress.update(number + 1, total=100)
+
+    short.apply(task_id=f"{user}-first")  # Celery makes a task whole at its first use, in one thread only
+    is_over = threading.Event()
+
+    def run_all_the_time(name: str) -> None:
+        for number in range(1_000_000):
+            if is_over.is_set():
+                return
+            short.apply(task_id=f"{user}-{name}-{number % 10}")
+
+    threads = [threading.Thread(target=run_all_the_time, args=(f"thread{n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    children = [_forked(short, f"{user}-child-{number}") for number in range(CHILDREN)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    print(codes, flush=True)
+
+
+def _forked(task: object, task_id: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        task.apply(task_id=task_id)  # type: ignore[attr-defined]
+        worker_process_shutdown.send(sender=None)  # as at the end of a pool's child
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    {"ends": ends, "forks": forks}[sys.argv[1]](*sys.argv[2:])

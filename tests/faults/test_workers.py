@@ -1,0 +1,191 @@
+"""Workers that are killed, paused, get another clock or lose their threads; programs that fork or end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobpush.config import Config
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskState
+from jobpush.store import Store
+
+from .crowd import PATIENCE, Crowd
+from .processes import family, paused
+from .programs import CHILDREN
+from .stand import Stand, wait_until
+
+_ROOT = Path(__file__).parents[2]
+#: Seconds after which a worker counts as dead here.
+LOST_AFTER = 3.0
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """One gateway; each test has users, queues and workers of its own."""
+    with Stand(tmp_path_factory.mktemp("workers"), lost_after=LOST_AFTER) as stand:
+        stand.gateways[0].wait_until_ready()
+        yield stand
+
+
+def open_pages(stand: Stand, user: str) -> Crowd:
+    """Two pages of one user."""
+    return stand.open_crowd(users=[user] * 2, channels=())
+
+
+def assert_all_is_right(crowd: Crowd, stand: Stand) -> None:
+    """Make sure that both pages know all ends, and have heard everything in order."""
+    crowd.wait_for_ends(stand.tasks)
+    assert crowd.faults() == []
+    assert crowd.ends() == []
+
+
+def states(crowd: Crowd, task_id: str) -> list[str]:
+    """What the pages show of a task."""
+    return [page.tasks.get(task_id, (0, ""))[1] for page in crowd.visitors]
+
+
+def wait_for_state(crowd: Crowd, task_id: str, state: str) -> None:
+    crowd.wait_until(lambda: set(states(crowd, task_id)) == {state}, lambda: states(crowd, task_id))
+
+
+def test_tasks_of_a_killed_worker_are_lost_or_done_by_another(stand: Stand) -> None:
+    crowd = open_pages(stand, "killed")
+    worker = stand.start_worker("-c", "4", "-Q", "killed")
+    late = [stand.delay("killed", "works_acking_late", 100, 0.02, queue="killed") for _ in range(2)]
+    early = [stand.delay("killed", "works", 1_000, 0.02, queue="killed") for _ in range(2)]
+    for task_id in (*late, *early):
+        wait_for_state(crowd, task_id, "PROGRESS")
+
+    os.kill(worker.pid, signal.SIGKILL)
+    stand.start_worker("-c", "4", "-Q", "killed")
+
+    for task_id in early:
+        wait_for_state(crowd, task_id, "LOST")
+    for task_id in late:
+        wait_for_state(crowd, task_id, "SUCCESS")
+    assert_all_is_right(crowd, stand)
+
+
+def test_worker_that_is_paused_is_taken_for_dead_until_it_goes_on(stand: Stand) -> None:
+    crowd = open_pages(stand, "paused")
+    worker = stand.start_worker("-c", "2", "-Q", "paused")
+    stop = stand.path()
+    task_id = stand.run_until("paused", stop, queue="paused")
+    wait_for_state(crowd, task_id, "PROGRESS")
+
+    with paused(family(worker.pid)):
+        wait_for_state(crowd, task_id, "LOST")
+
+    wait_for_state(crowd, task_id, "PROGRESS")
+    stop.touch()
+    wait_for_state(crowd, task_id, "SUCCESS")
+    assert_all_is_right(crowd, stand)
+
+
+def test_worker_whose_clock_is_set_goes_on_as_if_nothing_were(stand: Stand, tmp_path: Path) -> None:
+    crowd = open_pages(stand, "clock")
+    clock = tmp_path / "clock"
+    clock.write_bytes(struct.pack("d", 0.0))
+    stand.start_worker("-c", "2", "-Q", "clock", environment={"FAULTS_CLOCK": str(clock)})
+    stop = stand.path()
+    running = stand.run_until("clock", stop, queue="clock")
+    wait_for_state(crowd, running, "PROGRESS")
+    before = stand.store.task(running)
+
+    for hours in (2.0, -2.0):
+        with clock.open("r+b") as file:
+            file.write(struct.pack("d", hours * 3_600))
+        wait_until(lambda hours=hours: is_told_with_clock(stand, running, hours), "the clock is heard")
+        wait_for_state(crowd, stand.delay("clock", "works", 10, 0.02, queue="clock"), "SUCCESS")
+        time.sleep(LOST_AFTER)  # who goes by the clock would have lost its lease
+
+    stop.touch()
+    wait_for_state(crowd, running, "SUCCESS")
+    last = stand.store.task(running)
+    assert (last.attempt, last.current > before.current, last.seq > before.seq) == (1, True, True)
+    assert not crowd.states("LOST")
+    assert_all_is_right(crowd, stand)
+
+
+def is_told_with_clock(stand: Stand, task_id: str, hours: float) -> bool:
+    """Whether the last event of a task was made by a clock that is so far off."""
+    return abs(stand.store.task(task_id).at - time.time() - hours * 3_600) < 600
+
+
+def test_publisher_thread_that_is_ended_comes_back(stand: Stand) -> None:
+    crowd = open_pages(stand, "thread")
+    stand.start_worker("-P", "threads", "-c", "4", "-Q", "thread")
+    stop = stand.path()
+    killer = stand.delay("thread", "kills_publisher", stop, queue="thread")
+    wait_for_state(crowd, killer, "PROGRESS")
+
+    for _ in range(20):
+        stand.delay("thread", "works", 10, 0.02, queue="thread")
+    grenade = stand.delay("thread", "says_what_raises", queue="thread")
+
+    wait_for_state(crowd, grenade, "SUCCESS")
+    stop.touch()
+    wait_for_state(crowd, killer, "SUCCESS")
+    assert_all_is_right(crowd, stand)
+
+
+def test_task_that_ends_its_process_is_known_to_have_failed(stand: Stand) -> None:
+    crowd = open_pages(stand, "exits")
+    stand.start_worker("-c", "2", "-Q", "exits")
+
+    task_id = stand.delay("exits", "exits", queue="exits")
+    other = stand.delay("exits", "works", 10, 0.02, queue="exits")
+
+    wait_for_state(crowd, task_id, "FAILURE")
+    wait_for_state(crowd, other, "SUCCESS")
+    assert_all_is_right(crowd, stand)
+
+
+def start_program(name: str, redis_url: str, user: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.faults.programs", name, redis_url, user]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:
+    program = start_program("ends", redis_server.url, "42")
+
+    out, err = program.communicate(timeout=PATIENCE)
+
+    assert (out, err, program.returncode) == ("told\n", "", 0)
+    task = store.task("42-last")
+    assert (task.state, task.current, task.percent) == (TaskState.SUCCESS, 1_000, 100.0)
+
+
+def test_end_of_a_program_does_not_wait_for_ever_for_a_redis_that_hangs(redis_server: EmbeddedRedis) -> None:
+    with paused([redis_server.pid]):
+        program = start_program("ends", redis_server.url, "42")
+        out, err = program.communicate(timeout=PATIENCE)
+
+    assert (out, program.returncode) == ("told\n", 0)
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "progress can't be published, tasks run on without",
+        "the process ends before its last progress could be published",
+    ]
+
+
+def test_program_may_fork_whatever_its_threads_are_doing(redis_server: EmbeddedRedis) -> None:
+    program = start_program("forks", redis_server.url, "42")
+
+    out, err = program.communicate(timeout=PATIENCE)
+
+    assert (out, err, program.returncode) == (f"{[0] * CHILDREN}\n", "", 0)
+    store = Store(Config(redis_url=redis_server.url, publish_timeout=PATIENCE))
+    tasks = {task.task_id: task for task in store.tasks("42")}
+    store.close()
+    assert {f"42-child-{number}" for number in range(CHILDREN)} <= set(tasks)
+    assert {task.state for task in tasks.values()} == {TaskState.SUCCESS}
