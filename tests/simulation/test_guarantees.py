@@ -282,6 +282,5 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
         ),
     )
