@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from jobpush import signing
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
+from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Arrival, Hub
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.handshake import new_socket_id
@@ -46,7 +47,7 @@ class Place:
         ours.settimeout(PATIENCE)
         theirs.setblocking(False)
         protocol = ServerProtocol(self._settings, new_socket_id())
-        self._hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, protocol.open))
+        self._hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", protocol.open))
         return ours
 
     def ensure_bystander_is_served(self) -> None:
@@ -75,7 +76,8 @@ class Place:
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
     with EmbeddedRedis() as server:
-        hub = Hub(Config(redis_url=server.url, key=KEY, secret=SECRET, max_message=2_000, linger=0, drain_timeout=0))
+        config = Config(redis_url=server.url, key=KEY, secret=SECRET, max_message=2_000, linger=0, drain_timeout=0)
+        hub = Hub(config, Refusals())
         hub.start()
         place = Place(hub)
         with place.bystander:

@@ -123,7 +123,7 @@ def test_message_without_an_end_closes_its_connection(serve: Serve, beginning: b
 
 def test_message_without_an_end_is_closed_though_its_client_lives(serve: Serve) -> None:
     """Fragments and pings keep coming, and none of them is the last."""
-    site = serve(message_timeout=1)
+    site = serve(message_timeout=1, message_rate=0)
 
     with connected(site.port) as peer:
         peer.send(fragments([b"{", b"}"])[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -245,7 +245,10 @@ class GuaranteesMachine(RuleBasedStateMachine):
             quiet = quiet + 1 if is_quiet and are_joined else 0
             if quiet == 3:
                 return
-        raise AssertionError("it never comes to rest")
+        raise AssertionError(
+            f"it never comes to rest: {self.publisher.is_idle=}, {self.gateway.is_catching_up=}, "
+            f"{[browser.joined for browser in self.browsers]=}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +267,7 @@ def machine() -> Iterator[type[GuaranteesMachine]]:
             outbox_size=OUTBOX_SIZE,
         )
         store, plain = FaultyStore(config, server), Store(config)
-        publisher = StepwisePublisher(store, config, on_cancelled=lambda task_id: None)
+        publisher = StepwisePublisher(store, config)
         members = {"config": config, "server": server, "publisher": publisher, "store": store, "plain": plain}
         yield type("Machine", (GuaranteesMachine,), members)
         for client in (store, plain, server.client):
@@ -279,6 +282,5 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
         ),
     )

@@ -22,6 +22,7 @@ import redis
 
 from jobpush.config import Config
 from jobpush.errors import StoreError
+from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Arrival, Hub
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.actions import UserData
@@ -31,7 +32,7 @@ from jobpush.protocol.settings import ProtocolSettings
 from jobpush.store import Published, Store
 from jobpush.store.link import Link
 from jobpush.store.scripts import Call, Command
-from jobpush.worker.publisher import BATCH_SIZE, Publisher
+from jobpush.worker.publisher import Publisher
 
 #: Seconds that a real Redis has for an answer.
 PATIENCE = 30
@@ -129,7 +130,7 @@ class Gateway:
 
     def __init__(self, config: Config, clock: Clock, server: RedisUnderTest) -> None:
         self._clock, self._server = clock, server
-        self.hub = Hub(config, clock=clock)
+        self.hub = Hub(config, Refusals(), clock=clock)
         self.wires: dict[str, Wire] = {}
         self._hubs_ends: list[socket.socket] = []
         for name, link in (("commands", self.hub._link), ("subscription", self.hub._subscriber)):
@@ -160,7 +161,7 @@ class Gateway:
         theirs.setblocking(False)
         protocol = ServerProtocol(self._settings, new_socket_id())
         opening = partial(protocol.open, user=UserData(user), announce_user=True, since=since)
-        self.hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, opening))
+        self.hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", opening))
         return ours
 
     def break_wire(self, name: str) -> None:
@@ -217,24 +218,28 @@ class FaultyStore(Store):
         self.acknowledged |= {write.event.task_id for write in writes if write.event.state.is_final}
         return results
 
-    def ping(self) -> None:
-        self.run(commands=[("PING",)])
-
 
 class StepwisePublisher(Publisher):
     """The publisher, whose thread does a step when it is told to."""
+
+    def __init__(self, store: FaultyStore, config: Config) -> None:
+        super().__init__(store, config, on_cancelled=lambda task_id: None)
+        self._patient_store = store
 
     def _ensure_thread(self) -> None:
         pass
 
     @property
     def is_idle(self) -> bool:
+        """Whether all is published."""
         return self._is_idle()
 
     def step(self) -> None:
-        """What its thread does at one wake-up."""
-        batch = self._outbox.take(BATCH_SIZE)
-        self._publish(batch, self._take_due(), self._take_untold())
+        """What its thread does at one wake-up, if it has a reason for one."""
+        pause = self._seconds_to_wait()
+        if pause is not None and pause <= 0:
+            self._publish_next()
+            self._is_busy = False
 
 
 def read_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
