@@ -8,6 +8,7 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.figures import Refusals
+from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
 
 

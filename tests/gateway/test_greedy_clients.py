@@ -13,7 +13,7 @@ from .test_slow_readers import RECEIVE_BUFFER
 
 
 def test_who_does_not_read_the_answers_is_not_heard_any_more(serve: Serve, store: Store) -> None:
-    site = serve(outbox_size=10_000)
+    site = serve(outbox_size=10_000, message_rate=0)
     greedy, other = site.connect(receive_buffer=RECEIVE_BUFFER), site.connect()
     greedy.receive()
     asking = threading.Thread(target=ask_and_join, args=(greedy, 20_000, "greedy"))
@@ -29,7 +29,7 @@ def test_who_does_not_read_the_answers_is_not_heard_any_more(serve: Serve, store
 
 
 def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serve, store: Store) -> None:
-    site = serve(grace=0)
+    site = serve(grace=0, message_rate=0)  # else it would be closed before it is refused
     greedy, other = site.connect(), site.connect()
     greedy.receive()
     asking = threading.Thread(target=subscribe, args=(greedy, 10_000))

@@ -59,12 +59,12 @@ def play(application: Application, deployment: Deployment) -> Iterator[Play]:
     deployment.repair()
 
 
-def player(application: Application, ports: list[int], *, tls: bool = False) -> Play:
+def player(application: Application, ports: list[int], *, tls: bool = False, path: str = "") -> Play:
     """Play scenarios whose clients come in at these ports."""
     stage: dict[str, Any] = {"appId": APP_ID, "key": KEY, "secret": SECRET, "masterKey": MASTER_KEY}
 
     def play(client: str, scenario: str) -> None:
-        failure = application.play(client, scenario, {**stage, "ports": ports, "tls": tls})
+        failure = application.play(client, scenario, {**stage, "ports": ports, "tls": tls, "path": path})
         assert failure is None, failure
 
     return play

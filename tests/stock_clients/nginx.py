@@ -14,6 +14,8 @@ from jobpush.processes import ChildProcess
 from .clients import find
 from .deployment import free_port, is_listening, wait_until
 
+#: What is served at / is served below this path too.
+PREFIX = "/push"
 #: One process, nothing outside its folder. The lines of ``location`` are those of nginx's own page on WebSockets.
 CONFIGURATION = """
 daemon off;
@@ -34,15 +36,21 @@ http {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate server.pem;
     ssl_certificate_key server.pem;
+    proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $connection_upgrade;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Prefix $prefix;
+    proxy_read_timeout 1h;
     location / {{
+      set $prefix "";
       proxy_pass http://gateways;
-      proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_read_timeout 1h;
+    }}
+    location {prefix}/ {{
+      set $prefix {prefix};
+      proxy_pass http://gateways/;
     }}
   }}
 }}
@@ -65,7 +73,7 @@ def nginx(folder: Path, upstream_ports: Sequence[int]) -> Iterator[Nginx]:
     authority.cert_pem.write_to_path(str(running.authority))
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
     servers = " ".join(f"server 127.0.0.1:{port};" for port in upstream_ports)
-    (folder / "nginx.conf").write_text(CONFIGURATION.format(port=running.port, servers=servers))
+    (folder / "nginx.conf").write_text(CONFIGURATION.format(port=running.port, servers=servers, prefix=PREFIX))
     log = folder / "nginx.log"
     process = ChildProcess([find("nginx", package="nginx"), "-p", str(folder), "-c", "nginx.conf"], log=log)
     wait_until(lambda: is_listening(running.port), process, log)

@@ -32,8 +32,8 @@ export class Stage {
   #clients = [];
   #frames = [];
 
-  constructor({ appId, key, secret, masterKey, ports, tls, origin }) {
-    Object.assign(this, { appId, key, secret, masterKey, ports, tls, origin });
+  constructor({ appId, key, secret, masterKey, ports, tls, path, origin }) {
+    Object.assign(this, { appId, key, secret, masterKey, ports, tls, path, origin });
     /** The application's back end: each method of `Backend` in backend.py. */
     this.backend = new Proxy({}, { get: (_, method) => (args = {}) => this.#ask(method, args) });
   }
@@ -53,6 +53,7 @@ export class Stage {
     return {
       cluster: "",
       wsHost: "127.0.0.1",
+      wsPath: this.path,
       wsPort: port,
       wssPort: port,
       forceTLS: this.tls,

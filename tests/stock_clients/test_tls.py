@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
@@ -14,6 +18,7 @@ from playwright.sync_api import Browser, Page, WebSocket, expect
 from jobpush.config import Config
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
+from jobpush.signing import http_text, sign
 from jobpush.store import Store
 from jobpush.store.store import TaskWrite
 
@@ -21,7 +26,7 @@ from .application import Application
 from .clients import node
 from .conftest import player
 from .deployment import KEY, SECRET, Deployment, Server, environment_of
-from .nginx import Nginx, nginx
+from .nginx import PREFIX, Nginx, nginx
 
 ROOT = Path(__file__).parents[2]
 #: What a browser and a gateway say to each other when a page is opened; nothing is asked for.
@@ -61,6 +66,26 @@ def test_stock_clients_with_force_tls(
 
     with application.backed_by(deployment), node(module, application.url, tmp_path, environment) as client:
         play(client, scenario)
+
+
+def test_clients_below_a_prefix_that_the_proxy_takes_away(
+    application: Application, deployment: Deployment, proxy: Nginx, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(proxy.authority)}
+    play = player(application, [proxy.port, proxy.port], tls=True, path=PREFIX)
+
+    with application.backed_by(deployment), node("pusher_js", application.url, tmp_path, environment) as client:
+        play(client, "membersSeeWhoIsThereAndWhoComesAndGoes")
+
+
+@pytest.mark.parametrize("signed", ["/apps/1/channels", f"{PREFIX}/apps/1/channels"])
+def test_a_server_below_a_prefix_may_sign_it_or_not(proxy: Nginx, signed: str) -> None:
+    query = {"auth_key": KEY, "auth_timestamp": str(int(time.time())), "auth_version": "1.0"}
+    query["auth_signature"] = sign(SECRET, http_text("GET", signed, query))
+    url = f"https://127.0.0.1:{proxy.port}{PREFIX}/apps/1/channels?{urlencode(query)}"
+
+    with urlopen(url, context=ssl.create_default_context(cafile=str(proxy.authority))) as response:
+        assert list(json.load(response)) == ["channels"]
 
 
 @pytest.fixture
