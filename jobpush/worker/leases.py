@@ -44,7 +44,12 @@ class _Held:
     over_since: float | None = None
 
     def is_over(self) -> bool:
-        """Whether the worker is done with it. What waits for its time is not yet among Celery's reserved requests."""
+        """
+        Whether the worker is done with it.
+
+        What waits for its time, or for a rate limit, is not yet among Celery's reserved requests. What has come and
+        gone since the last look is not there either, but has begun, or is acknowledged.
+        """
         request = self.request()
         if request is None:
             return True
@@ -52,7 +57,7 @@ class _Held:
         if request in worker_state.reserved_requests or request in worker_state.active_requests:
             self.was_reserved = True
             return False
-        return self.was_reserved
+        return self.was_reserved or request.time_start is not None or request.acknowledged
 
 
 class LeaseKeeper:

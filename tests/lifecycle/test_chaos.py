@@ -34,6 +34,7 @@ from .stand import (
     USER,
     assert_one_end_of_each_attempt,
     assert_rising_seq,
+    described,
     redis_options,
     start_gateway,
     start_worker,
@@ -227,7 +228,8 @@ def test_every_task_ends_once_whoever_dies(tmp_path: Path) -> None:
     # Celery's Redis transport takes a message out of the queue and then notes that it has it: who is killed between
     # the two, with the one message that Redis has just handed to it, loses it for all. Nobody has it then.
     never_delivered = [event for event in stored.values() if not event.state.is_final]
-    assert all(is_waiting(event) for event in never_delivered), never_delivered
+    stuck = [event for event in never_delivered if not is_waiting(event)]
+    assert not stuck, [described(by_task(history)[event.task_id]) for event in stuck]
     assert len(never_delivered) <= this.killed
     assert {task_id: (event.seq, event.state) for task_id, event in seen.items()} == {
         task_id: (event.seq, event.state) for task_id, event in stored.items()

@@ -68,6 +68,8 @@ class Watcher:
 
     def _take(self, message: dict[str, str]) -> None:
         assert message["event"] != "jobpush:resync", "the history is long enough"
+        if message["event"] == "pusher:ping":
+            self._client.send("pusher:pong")
         self._since = message.get("id", self._since)
         if message["event"] == "jobpush:task":
             with self._changed:
