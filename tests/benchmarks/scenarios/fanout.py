@@ -49,7 +49,7 @@ def measure_slow(peer: Peer, pace: Pace) -> Sample:
     slow = int(pace.connections * SLOW_SHARE)
     with running(peer, crowd.connections) as run:
         run.join(crowd, options=["--receive-buffer", str(RECEIVE_BUFFER)])
-        most = run.saturate(crowd, pace.seconds / 2, 1)["per_second"] / crowd.connections
+        most = run.saturate(crowd, pace.seconds, 1)["per_second"] / crowd.connections
         rate = ("--rate", str(max(1.0, most / 2)))
         before = run.measure(crowd, pace.seconds, *rate)["latency_us"]
         run.say(f"stall {slow}")

@@ -18,7 +18,7 @@ def measure(peer: Peer, pace: Pace) -> Sample:
     crowd = Crowd(pace.connections, groups=1, streams=TASKS)
     with running(peer, crowd.connections, users=1) as run:
         run.join(crowd, window=BACKLOG, options=["--may-skip"])
-        most = run.saturate(crowd, pace.seconds / 2, BACKLOG)["per_second"] / crowd.connections
+        most = run.saturate(crowd, pace.seconds, BACKLOG)["per_second"] / crowd.connections
         run.say("ages 1")
         figures = run.measure(
             crowd, 3 * pace.seconds, "--rate", str(OVERLOAD * most), is_complete=peer is OURS_SNAPSHOTS
