@@ -8,7 +8,6 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.figures import Refusals
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
 
 
