@@ -34,7 +34,8 @@ Words come late, twice, in any order, and from runs that should not be any more,
   unless progress was told, for then the bar goes back.
 - Who begins the next attempt ends the one before, if that has not told its end: it is LOST, or RETRY where the task
   itself asked for another. So each attempt that ran ends exactly once.
-- A task that was cancelled, or whose workflow was, and that is over, begins no further attempt.
+- A task that was cancelled, or whose workflow was, and that is over, begins no further attempt; and is over when it
+  asks for one, or is LOST.
 
 Who is not the task itself may end its attempt: the parent of its process (killed, killed and tried again, timed out,
 revoked), or the gateway that finds its worker dead. That is heard only of the delivery that is stored, or of a task

@@ -24,6 +24,11 @@ local seq = stored and stored.seq or 0
 if not attempt then return {0, seq, cancel and 1 or 0, 0} end
 if cancel and word.state == 'STARTED' then return {-1, seq, 1, 0} end
 
+local moment = ARGV[11]
+if cancel and word.rank == RETRY then  -- there will be no other attempt: the guard keeps it from running again
+  word.state, word.rank, moment = 'REVOKED', TERMINAL, ARGV[19]
+end
+
 local is_same_attempt = is_known and attempt == stored.attempt
 local delivery = word.delivery
 if delivery == '' and is_same_attempt then delivery = stored.delivery end
@@ -37,7 +42,7 @@ end
 if stored and not is_known then redis.call('HDEL', KEYS[1], 'cancel') end
 local untold = tell_task({
   seq = math.max(seq, tonumber(ARGV[10])),  -- the larger, for Redis may have come back empty
-  state = word.state, rank = word.rank, attempt = attempt, at = ARGV[9], moment = ARGV[11], tail = ARGV[12],
+  state = word.state, rank = word.rank, attempt = attempt, at = ARGV[9], moment = moment, tail = ARGV[12],
   cancel = cancel, workflow = workflow, membership = membership,
 }, task_id, ARGV[4], ARGV[15], ARGV[16])
 redis.call('HSET', KEYS[1], 'run', word.run, 'number', word.number, 'delivery', delivery,

@@ -101,5 +101,7 @@ class Model:
         is_same = self.run == word.run and self.attempt == attempt
         self.delivery = word.delivery or (self.delivery if is_same else "")
         self.state, self.run, self.number, self.attempt = word.state, word.run, word.number, attempt
+        if self.is_cancelled and word.state is TaskState.RETRY:
+            self.state = TaskState.REVOKED
         self.is_handed_over = word.is_handed_over
         return True

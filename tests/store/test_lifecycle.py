@@ -167,6 +167,25 @@ def test_a_task_that_was_cancelled_is_not_lost_but_revoked(task: Task) -> None:
     assert not task.tell("STARTED", SECOND)
 
 
+def test_a_task_that_was_cancelled_does_not_wait_for_another_attempt(task: Task) -> None:
+    task.tell("PROGRESS", FIRST)
+    task.cancel()
+
+    task.tell("RETRY", FIRST)
+
+    assert task.now == ("REVOKED", 1)
+    assert (task.event.error, task.event.run_at) == (None, None)
+
+
+def test_a_task_that_was_cancelled_is_not_tried_again_by_others(task: Task) -> None:
+    task.tell("PROGRESS", FIRST)
+    task.cancel()
+
+    task.end("RETRY", FIRST, "killed")
+
+    assert task.now == ("REVOKED", 1)
+
+
 def test_a_waiting_retry_is_not_lost_with_the_worker_that_asked_for_it(task: Task) -> None:
     task.tell("RETRY", FIRST)
 
