@@ -60,7 +60,7 @@ def run_tasks(celery_app: Celery, jobpush: JobPush, user: str, text: str) -> Non
     None that succeeds: the demo hides what has succeeded and has no video.
     """
 
-    @celery_app.task(name=f"leave {text}")
+    @celery_app.task(name=f"leave {text}", shared=False)  # not of the other tests' applications
     @jobpush.track(user="user", title="{title}")
     def leave(user: str, title: str) -> None:
         progress.stage(text)
@@ -68,7 +68,7 @@ def run_tasks(celery_app: Celery, jobpush: JobPush, user: str, text: str) -> Non
         progress.update(1, total=2, message=text, url=text, **{text: [text, {text: text}]})
         raise TaskCancelled(text)
 
-    @celery_app.task(name=text)
+    @celery_app.task(name=text, shared=False)
     @jobpush.track(user="user")
     def fail(user: str) -> None:
         raise RuntimeError(text)
