@@ -133,8 +133,8 @@ OURS_PER_USER = JobPush(
     channel="jobpush:{user:{g}}",
     message=_EVENT,
 )
-#: The same where what is published are snapshots of tasks, of which only the newest counts.
-OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT)
+#: The same where what is published are snapshots of tasks, of which only the newest counts; all watch the same user's.
+OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT, settings={"JOBPUSH_MAX_CONNECTIONS_PER_USER": "0"})
 #: The same where each user has a task already: a connection is ready when the page is right.
 OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),))
 #: Our own client on a page that also hears a public channel: two channels on one socket.
