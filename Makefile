@@ -7,7 +7,7 @@ ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos fuzz lint types format bench bench-quick lock audit clean
+.PHONY: help demo test matrix chaos faults soak fuzz lint types format bench bench-quick lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,14 @@ matrix: ## Try every ending of a task with every Celery, pool and broker (half a
 chaos: ## Run 2,000 tasks of all kinds on workers that are killed meanwhile
 	@$(PYTHON) tools/prepare.py test
 	@LIFECYCLE_CHAOS=2000 $(VENV)/python -m pytest tests/lifecycle/test_chaos.py $(ARGS)
+
+faults: ## Break Redis, gateways and workers for longer, with 10,000 idle pages on one process (ten minutes)
+	@$(PYTHON) tools/prepare.py test
+	@FAULTS=full $(VENV)/python -m pytest tests/faults -s $(ARGS)
+
+soak: ## Run all at once for half an hour, with something broken every few seconds
+	@$(PYTHON) tools/prepare.py test
+	@SOAK_MINUTES=30 $(VENV)/python -m pytest tests/faults/test_soak.py -s $(ARGS)
 
 fuzz: ## Feed all that comes from outside with whatever reaches new code, for an hour (MINUTES=… for less)
 	@$(PYTHON) tools/prepare.py fuzz

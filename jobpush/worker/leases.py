@@ -88,6 +88,8 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._lifeline: Lifeline | None = None
         self._is_stopped = threading.Event()
+        #: Monotonic seconds since when Redis does what it is asked; ``None``: it does not, as far as is known.
+        self._reached_since: float | None = None
         #: How often all claims are still to be said: a gateway that took us for dead may be taking them back.
         self._times_to_assert = 0
 
@@ -167,13 +169,15 @@ class LeaseKeeper:
                 self._assert_claims()
                 self._settle()
             except StoreError:
-                pass  # the publisher says so in the log
+                self._reached_since = None  # the publisher says so in the log
             except Exception:  # a bug of ours; the lease is what counts, and it is renewed first
                 logger.exception("the claims of this worker can't be looked after")
             self._is_stopped.wait(self._leases.pause)
 
     def _renew(self) -> None:
         (was_held,) = self._store.run([self._leases.hold(self.worker_id)])
+        if self._reached_since is None:
+            self._reached_since = time.monotonic()
         if not was_held:
             self._times_to_assert = 2
 
@@ -188,13 +192,18 @@ class LeaseKeeper:
         self._times_to_assert -= 1
 
     def _settle(self) -> None:
-        """Forget what is done, and see that its end was told: what has no word of it still has its claim."""
+        """
+        Forget what is done, and see that its end was told: what has no word of it still has its claim.
+
+        While Redis is away nobody can tell anything: a word has the whole of ``lost_after`` once it is back.
+        """
         now = time.monotonic()
+        reached_since = now if self._reached_since is None else self._reached_since
         done = []
         for held in self._snapshot():
             if held.over_since is None and held.is_over():
                 held.over_since = now
-            if held.over_since is not None and now - held.over_since >= self._config.lost_after:
+            if held.over_since is not None and now - max(held.over_since, reached_since) >= self._config.lost_after:
                 done.append(held.claim)
         for start in range(0, len(done), _AT_ONCE):
             some = done[start : start + _AT_ONCE]

@@ -74,8 +74,8 @@ def hanging(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def slow(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """Half a second for the way there and back: longer than a task may wait for it."""
-    stand.proxy.delay = 0.25
+    """More than a second for the way there and back: longer than a task may wait for it."""
+    stand.proxy.delay = 0.6
     while_broken()
     stand.proxy.delay = 0.0
 
@@ -154,7 +154,8 @@ def test_redis_that_is(fault: Fault, played: Mapping[str, Future]) -> None:
 
 def play(fault: Fault, folder: Path) -> None:
     """Let a fault happen in the middle of work, and make sure of everything."""
-    with Stand(folder) as stand:
+    # On a busy machine a quarter of a second may pass without any fault.
+    with Stand(folder, publish_timeout=1.0) as stand:
         stand.start_worker("-c", "6")
         crowd = stand.open_crowd()
         ticker, feed = stand.start_ticker(), stand.start_feed()
