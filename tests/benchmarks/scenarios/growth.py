@@ -13,8 +13,6 @@ from .base import Metric, Pace, Sample, Scenario, Subject
 FEW = 100
 #: Events a second to the users who are spoken to, whoever else is there.
 RATE = 5_000
-#: Events on their way.
-BACKLOG = 8
 
 
 def measure_growth(count_of: str, pace: Pace) -> Sample:
@@ -22,8 +20,8 @@ def measure_growth(count_of: str, pace: Pace) -> Sample:
     count = {"few": FEW, "some": pace.connections, "many": pace.many}[count_of]
     everybody, spoken_to = Crowd(count, groups=1), Crowd(FEW)
     with running(OURS, count) as run:
-        run.join(everybody, window=BACKLOG)
-        all_of_them = run.saturate(everybody, pace.seconds, BACKLOG)
+        run.join(everybody, window=1)
+        all_of_them = run.saturate(everybody, pace.seconds, 1)
     with running(OURS_PER_USER, count) as run:
         run.join(Crowd(count), count=FEW)
         few = run.memory()
@@ -63,7 +61,7 @@ def measure_workers(workers: int, pace: Pace) -> Sample:
 GROWTH = Scenario(
     "growth",
     "From 100 connections to 18,000 on one process",
-    "Fan-out to all of them, with eight events on their way; then, with all of them connected and signed in, 5,000 "
+    "Fan-out to all of them, event by event, so that there is nothing to join; then, with all of them connected and signed in, 5,000 "
     "events a second to 100 users, which must not cost more when 17,900 others listen and hear nothing.",
     {
         "connections": Metric("connections"),
