@@ -91,4 +91,5 @@ SLOW_READERS = Scenario(
     "they hear of an event than before.",
     {"ratio_p50": Metric("p50, times", "×", 2), "ratio_p99": Metric("p99, times", "×", 2)},
     [of_peer(peer, measure_slow) for peer in (OURS, *PEERS)],
+    is_once=True,
 )

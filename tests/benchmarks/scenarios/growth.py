@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..peers import OURS, OURS_PER_USER
+from ..peers import OURS, OURS_PER_USER, WALL
 from ..processes import connections_of
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, Subject
@@ -17,7 +17,7 @@ RATE = 5_000
 
 def measure_growth(count_of: str, pace: Pace) -> Sample:
     """Fan-out to all of so many; then events to the first hundred of them, while the others listen and hear nothing."""
-    count = {"few": FEW, "some": pace.connections, "many": pace.many}[count_of]
+    count = _count(count_of, pace)
     everybody, spoken_to = Crowd(count, groups=1), Crowd(FEW)
     with running(OURS, count) as run:
         run.join(everybody, window=1)
@@ -41,6 +41,20 @@ def measure_growth(count_of: str, pace: Pace) -> Sample:
     return sample
 
 
+def measure_machine(count_of: str, pace: Pace) -> Sample:
+    """The same fan-out by the loop in C."""
+    count = _count(count_of, pace)
+    with running(WALL, count) as run:
+        run.join(Crowd(count, groups=1))
+        figures = run.watch(pace.seconds)
+    cpu = figures["server_cpu"] / figures["deliveries"] * 1e6
+    return {"connections": float(count), "deliveries": figures["per_second"], "cpu": cpu}
+
+
+def _count(count_of: str, pace: Pace) -> int:
+    return {"few": FEW, "some": pace.connections, "many": pace.many}[count_of]
+
+
 def measure_workers(workers: int, pace: Pace) -> Sample:
     """The per-user work on one process and on two, each with both cores, which the load needs too."""
     crowd = Crowd(pace.connections)
@@ -61,8 +75,10 @@ def measure_workers(workers: int, pace: Pace) -> Sample:
 GROWTH = Scenario(
     "growth",
     "From 100 connections to 18,000 on one process",
-    "Fan-out to all of them, event by event, so that there is nothing to join; then, with all of them connected and signed in, 5,000 "
-    "events a second to 100 users, which must not cost more when 17,900 others listen and hear nothing.",
+    "Fan-out to all of them, event by event, so that there is nothing to join; then, with all of them connected and "
+    "signed in, 5,000 events a second to 100 users, which must not cost more when 17,900 others listen and hear "
+    "nothing. A frame costs the kernel more where there are more sockets than the processor's caches hold: the loop in "
+    "C, which only sends, shows how much.",
     {
         "connections": Metric("connections"),
         "deliveries": Metric("fan-out, deliveries/s", "/s"),
@@ -76,6 +92,8 @@ GROWTH = Scenario(
         Subject("ours-few", "jobpush, 100 connections", partial(measure_growth, "few")),
         Subject("ours-some", "jobpush, 1,000 connections", partial(measure_growth, "some")),
         Subject("ours-many", "jobpush, as many as the descriptors allow", partial(measure_growth, "many")),
+        Subject("wall-some", "the machine, 1,000 connections", partial(measure_machine, "some")),
+        Subject("wall-many", "the machine, as many", partial(measure_machine, "many")),
     ],
     is_once=True,
 )
