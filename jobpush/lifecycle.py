@@ -39,8 +39,8 @@ Words come late, twice, in any order, and from runs that should not be any more,
 
 Who is not the task itself may end its attempt: the parent of its process (killed, killed and tried again, timed out,
 revoked), or the gateway that finds its worker dead. That is heard only of the delivery that is stored, or of a task
-that waits; and LOST is only said of what is RECEIVED, STARTED or PROGRESS. RETRY is not LOST with its worker: the
-message of the next attempt waits unacknowledged, and comes back.
+that waits, as one does that has handed over; and LOST is only said of what is RECEIVED, STARTED or PROGRESS. RETRY is
+not LOST with its worker: the message of the next attempt waits unacknowledged, and comes back.
 
 ``attempt``, which users see, counts from 1 and is given by the store. It is ``number`` plus what was delivered again.
 

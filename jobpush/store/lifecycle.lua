@@ -19,6 +19,11 @@ local function is_waiting(task)
   return task.rank <= RECEIVED or task.rank == RETRY or task.rank == LOST
 end
 
+-- Whether no worker runs it: it waits, or what takes its place does.
+local function is_idle(task)
+  return is_waiting(task) or task.handed_over == '1'
+end
+
 local function task_has_begun(task)
   return task.rank == STARTED or task.rank == PROGRESS
 end
@@ -69,7 +74,7 @@ local function may_end(task, rank, delivery)
   if rank == LOST then
     return task.delivery == delivery and task.handed_over ~= '1' and task.rank >= RECEIVED and task.rank <= PROGRESS
   end
-  return is_waiting(task) or (delivery ~= '' and task.delivery == delivery)
+  return is_idle(task) or (delivery ~= '' and task.delivery == delivery)
 end
 
 -- Give the task its next seq, store what has changed of it, and publish it, in one step. Members of a workflow are many

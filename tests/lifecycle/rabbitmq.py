@@ -22,9 +22,26 @@ _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _START_TIMEOUT = 120.0
 
 
+class PortTakenError(AssertionError):
+    """Another program took a port that was free a moment ago."""
+
+
 @contextlib.contextmanager
 def rabbitmq() -> Iterator[str]:
     """Run a RabbitMQ on the loopback; its URL as Celery takes it."""
+    with contextlib.ExitStack() as stack:
+        yield _started(stack)
+
+
+def _started(stack: contextlib.ExitStack, tries: int = 5) -> str:
+    for _ in range(tries - 1):
+        with contextlib.suppress(PortTakenError):
+            return stack.enter_context(_server())
+    return stack.enter_context(_server())
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="jobpush-rabbitmq-"))
     epmd_port, port, distribution_port = _free_ports(3)
     environment = {
@@ -65,7 +82,10 @@ def _wait_until_ready(server: ChildProcess, port: int, log: Path) -> None:
                 return
         except (OSError, amqp.AMQPError) as exc:
             if not server.is_running or time.monotonic() > deadline:
-                raise AssertionError(f"RabbitMQ did not start: {log.read_text()[-2000:]}") from exc
+                text = log.read_text()
+                is_port_taken = "already_used" in text or "eaddrinuse" in text
+                error = PortTakenError if is_port_taken else AssertionError
+                raise error(f"RabbitMQ did not start: {text[-2000:]}") from exc
             time.sleep(0.1)
 
 

@@ -67,7 +67,7 @@ class Model:
                 return False
             self.before = self.state
             state = TaskState.REVOKED if self.is_cancelled else state
-        elif self.state not in WAITING and not (delivery and is_own):
+        elif self.state not in WAITING and not self.is_handed_over and not (delivery and is_own):
             return False
         self.state = state
         return True
@@ -82,7 +82,7 @@ class Model:
         if self.state in OVER or self.state is None:
             return
         self.is_cancelled = True
-        if self.state in WAITING:
+        if self.state in WAITING or self.is_handed_over:
             self.state = TaskState.REVOKED
 
     def _tell_by_another_delivery(self, word: Word, has_begun: bool) -> bool:

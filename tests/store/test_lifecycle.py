@@ -145,6 +145,23 @@ def test_what_takes_the_place_of_a_task_that_told_progress_is_another_attempt(ta
     assert task.sequence == [("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2)]
 
 
+def test_a_task_that_was_cancelled_before_what_takes_its_place_began_is_over(task: Task) -> None:
+    task.tell("PROGRESS", FIRST, handed=True)
+
+    task.cancel()
+
+    assert task.now == ("REVOKED", 1)
+    assert not task.tell("STARTED", SECOND)
+
+
+def test_what_takes_the_place_of_a_task_may_be_revoked_before_it_begins(task: Task) -> None:
+    task.tell("STARTED", FIRST, handed=True)
+
+    assert task.end("REVOKED", SECOND)  # else it was shown as running for ever
+
+    assert task.now == ("REVOKED", 1)
+
+
 def test_a_lost_task_that_was_alive_goes_on_where_it_was(task: Task) -> None:
     task.tell("PROGRESS", FIRST)
     task.end("LOST", FIRST, "gone")
