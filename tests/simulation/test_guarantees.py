@@ -128,6 +128,17 @@ class GuaranteesMachine(RuleBasedStateMachine):
         for _ in range(rounds):
             self._work(readers)
 
+    @rule(name=WIRES, rounds=st.integers(2, 6), index=BROWSERS)
+    def let_one_link_work(self, name: str, rounds: int, index: int) -> None:
+        """A page comes while one of the links is slower than the other, or away."""
+        self.browsers[index].connect(self.gateway)
+        for _ in range(rounds):
+            if wire := self.gateway.wires.get(name):
+                wire.carry_to_redis()
+                wire.carry_to_hub()
+            self.gateway.turn()
+            self.browsers[index].read()
+
     @rule(rounds=st.sampled_from([5, 30]), readers=st.sets(BROWSERS))
     def let_tasks_run(self, rounds: int, readers: set[int]) -> None:
         """All tasks make progress, as fast as it can be published."""
