@@ -7,7 +7,7 @@ ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos faults soak fuzz lint types format bench bench-quick lock audit clean
+.PHONY: help demo test matrix chaos faults soak simulate fuzz lint types format bench bench-quick lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ faults: ## Break Redis, gateways and workers for longer, with 10,000 idle pages 
 soak: ## Run all at once for half an hour, with something broken every few seconds
 	@$(PYTHON) tools/prepare.py test
 	@SOAK_MINUTES=30 $(VENV)/python -m pytest tests/faults/test_soak.py -s $(ARGS)
+
+simulate: ## Check the guarantees after 5,000 random sequences of faults, in simulated time
+	@$(PYTHON) tools/prepare.py test
+	@SIMULATION_SEQUENCES=5000 $(VENV)/python -m pytest tests/simulation $(ARGS)
 
 fuzz: ## Feed all that comes from outside with whatever reaches new code, for an hour (MINUTES=… for less)
 	@$(PYTHON) tools/prepare.py fuzz

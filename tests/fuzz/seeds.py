@@ -23,6 +23,7 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x02" + cases.frame(cases.BINARY, b"\x00" * 130, fin=False) + cases.close(1000, b"bye"),
         b"\x03" + cases.frame(cases.TEXT, b"*" * 301),
         b"\x04" + cases.frame(cases.TEXT, size=70_000),
+        b"\x05" + cases.frame(cases.TEXT, b"\xed\xa6", size=80),  # half a surrogate pair: found by the fuzzer
     ],
     "protocol": [
         "\n".join(

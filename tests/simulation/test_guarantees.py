@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 
 import pytest
@@ -126,6 +127,17 @@ class GuaranteesMachine(RuleBasedStateMachine):
         """Everybody does a few steps, but for browsers that do not read."""
         for _ in range(rounds):
             self._work(readers)
+
+    @rule(name=WIRES, rounds=st.integers(2, 6), index=BROWSERS)
+    def let_one_link_work(self, name: str, rounds: int, index: int) -> None:
+        """A page comes while one of the links is slower than the other, or away."""
+        self.browsers[index].connect(self.gateway)
+        for _ in range(rounds):
+            if wire := self.gateway.wires.get(name):
+                wire.carry_to_redis()
+                wire.carry_to_hub()
+            self.gateway.turn()
+            self.browsers[index].read()
 
     @rule(rounds=st.sampled_from([5, 30]), readers=st.sets(BROWSERS))
     def let_tasks_run(self, rounds: int, readers: set[int]) -> None:
@@ -278,7 +290,7 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=120,
+            max_examples=int(os.environ.get("SIMULATION_SEQUENCES", "120")),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
