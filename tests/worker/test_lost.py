@@ -23,6 +23,7 @@ from jobpush.store import Store
 from jobpush.store.leases import WorkerLeases
 from jobpush.testing import PATIENCE
 from jobpush.worker.leases import LeaseKeeper
+from jobpush.worker.tracked import TrackedTask
 
 from .conftest import Listener, Site
 
@@ -384,3 +385,47 @@ def test_lease_is_held_before_the_first_message_is_taken(store: Store) -> None:
 
     assert store.run(commands=[("ZSCORE", store.keys.workers, keeper.worker_id)]) != [None]
     keeper.stop()
+
+
+class Request:
+    """Stands for Celery's request, which is gone as soon as the worker is done with it."""
+
+    time_start: float | None = None
+    acknowledged = False
+
+
+def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
+    """While Redis is away nobody can say a word; what is then said too early is that there was none."""
+    lost_after = 3.0
+    store = Store(Config(redis_url=redis_server.url, lost_after=lost_after, publish_timeout=PATIENCE))
+    keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
+    keeper.start()
+    request = Request()
+    tracked = keeper.take(request, TrackedTask("task-1", "42", "encode", "Encode", created_at=time.time()))
+    store.publish([tracked.write(tracked.event(TaskState.STARTED), task_ttl=60)])
+
+    del request
+    wait_until(lambda: all(held.over_since for held in keeper._snapshot()))
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    time.sleep(2 * lost_after)  # nobody tells when the keeper would have lost its patience
+    os.kill(redis_server.pid, signal.SIGCONT)
+    wait_until(lambda: is_held(store, keeper.worker_id))
+    time.sleep(lost_after / 3)
+
+    assert store.task("task-1").state is TaskState.STARTED
+    wait_until(lambda: store.task("task-1").state is TaskState.LOST)
+    keeper.stop()
+    store.close()
+
+
+def is_held(store: Store, worker_id: str) -> bool:
+    """Whether the lease of a worker has not ended."""
+    (score,) = store.run(commands=[("ZSCORE", store.keys.workers, worker_id)])
+    return score is not None and float(score) > time.time()
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_reached():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
