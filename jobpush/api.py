@@ -15,13 +15,13 @@ from .errors import ConfigurationError, EventError, InvalidData
 from .events import TaskEvent, TaskState, encode
 from .signing import channel_auth, user_auth
 from .store import Receipt
-from .store.directory import ChannelInfo, RedisDirectory
 from .worker.broker import redis_url_of
 from .worker.runtime import Runtime
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
+    from .store.directory import ChannelInfo, RedisDirectory
     from .worker.workflow import TrackedWorkflow
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -359,6 +359,8 @@ class JobPush:
 
     @property
     def _directory(self) -> RedisDirectory:
+        from .store.directory import RedisDirectory  # a worker does not ask who is there
+
         return RedisDirectory(self._runtime.store)
 
     def _load_config(self) -> Config:

@@ -78,7 +78,7 @@ def gateway(bind: str, workers: int, log_format: str) -> None:
       jobpush gateway --bind 0.0.0.0:8001 --workers 4 --log json
     """
     from .config import Config
-    from .demo import listen
+    from .listener import listen
 
     Config.load({}, {}).require_credentials()
     host, _, port = bind.rpartition(":")

@@ -213,6 +213,11 @@ def error_text(exc: BaseException) -> str:
     return shortened(line, MAX_ERROR_LENGTH)
 
 
+#: Made once: ``json.dumps`` makes one for each call.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
 def encode(data: object) -> str:
     """
     JSON as it stands on the wire: compact, UTF-8, without NaN.
@@ -221,10 +226,10 @@ def encode(data: object) -> str:
         InvalidData: If ``data`` has no JSON form.
     """
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encoder.encode(data)
         text.encode()  # a lone surrogate has no UTF-8 form
     except UnicodeEncodeError:
-        return json.dumps(data, allow_nan=False, separators=(",", ":"))
+        return _ascii_encoder.encode(data)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidData(f"the data of an event must have a JSON form: {exc}") from exc
     return text

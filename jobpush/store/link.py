@@ -21,6 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .pipe import open_socket
 from .scripts import Command
 
 logger = logging.getLogger("jobpush.redis")
@@ -234,14 +235,11 @@ class Link:
 
     def _connect(self) -> None:
         try:
-            connection: Any = self._pool.make_connection()
-            connection.connect()
+            taken = open_socket(self._pool)
         except Exception as exc:  # whatever it is, the loop must hear of it, for nobody else tries again
             reason = str(exc)
             self._loop.call_soon(lambda: self._refused(reason))
             return
-        # The socket is ours from here on; redis-py has no public way to give it away.
-        taken, connection._sock = connection._sock, None
         if not self._loop.call_soon(lambda: self._connected(taken)):
             taken.close()
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import redis
 
+from .pipe import Pipe
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -50,7 +52,7 @@ class Call:
 Command = Sequence[str | bytes | int | float]
 
 
-def run(client: redis.Redis, calls: Sequence[Call], commands: Sequence[Command] = ()) -> list[Any]:
+def run(pipe: Pipe, calls: Sequence[Call], commands: Sequence[Command] = ()) -> list[Any]:
     """
     Run scripts, then plain commands, in one round trip; in two if Redis does not have a script yet.
 
@@ -60,13 +62,12 @@ def run(client: redis.Redis, calls: Sequence[Call], commands: Sequence[Command] 
     Raises:
         redis.RedisError: If a command fails, or the connection does.
     """
-    replies = _pipeline(client, [*(call.command() for call in calls), *commands])
-    missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+    replies = pipe.ask([*(call.command() for call in calls), *commands])
+    missing = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
     if missing:
-        for script in {calls[i].script for i in missing}:
-            client.script_load(script.source)
-        again = _pipeline(client, [calls[i].command() for i in missing])
-        for i, reply in zip(missing, again, strict=True):
+        scripts = {calls[i].script for i in missing}
+        again = [*(("SCRIPT", "LOAD", script.source) for script in scripts), *(calls[i].command() for i in missing)]
+        for i, reply in zip(missing, pipe.ask(again)[len(scripts) :], strict=True):
             replies[i] = reply
     for reply in replies:
         if isinstance(reply, Exception):
@@ -74,8 +75,5 @@ def run(client: redis.Redis, calls: Sequence[Call], commands: Sequence[Command] 
     return replies
 
 
-def _pipeline(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return list(pipeline.execute(raise_on_error=False))
+def _is_unknown_script(reply: object) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("NOSCRIPT")

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -33,6 +34,7 @@ from .keys import Keys
 from .leases import Claim, WorkerLeases
 from .live import LiveGateways, ask_live_gateways, read_live_gateways
 from .message import read_task
+from .pipe import Pipe
 from .refusals import is_demoted
 from .scripts import Call, Command, load, load_of_task, run
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
@@ -46,6 +48,11 @@ _CANCELS_KEPT = 10_000
 _CHILDREN_AT_ONCE = 500
 #: Seconds that what was learned of a task's stages outlives its last success.
 _STAGES_TTL = 30 * 86_400
+
+
+_NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
+#: Of an attempt that somebody else ends: nothing is known of it.
+_BARE_MOMENT = TaskEvent("", TaskState.LOST).to_moment()
 
 
 class Outcome(IntEnum):
@@ -140,6 +147,7 @@ class Store:
         self.config = config
         self.keys = Keys(config.prefix)
         self._client = _connected_later(config)
+        self._pipe = Pipe(self._client)
         #: The clients of the processes that this one was forked from.
         self._left_behind: list[redis.Redis] = []
         begin_in_children(self)
@@ -153,13 +161,16 @@ class Store:
         """
         self._left_behind.append(self._client)
         self._client = _connected_later(self.config)
+        self._pipe = Pipe(self._client)
 
     def close(self) -> None:
         """Give the connections back to Redis."""
+        self._pipe.close()
         self._client.close()
 
     def reconnect(self) -> None:
         """Make new connections from now on: those that are there may lead to a Redis that is no longer the one."""
+        self._pipe.close()
         self._client.connection_pool.disconnect(inuse_connections=False)
 
     def ping(self) -> None:
@@ -193,7 +204,7 @@ class Store:
         """
         with store_errors():
             try:
-                return run(self._client, calls, commands)
+                return run(self._pipe, calls, commands)
             except redis.RedisError as exc:
                 if is_demoted(exc):
                     self.reconnect()
@@ -201,9 +212,14 @@ class Store:
 
     # -- tasks ---------------------------------------------------------------------------------------
 
-    def publish(self, writes: Sequence[TaskWrite]) -> list[Published]:
+    def publish(self, writes: Sequence[TaskWrite], known: Mapping[str, int] = _NOTHING_KNOWN) -> list[Published]:
         """
         Store snapshots and publish their events, all in one round trip.
+
+        Args:
+            writes: The events.
+            known: The last ``seq`` of each task that the publisher knows of, from which Redis goes on if it has
+                forgotten.
 
         Returns:
             One :class:`Published` for each write, in order.
@@ -212,13 +228,13 @@ class Store:
             InvalidData: If the data of an event has no JSON form; nothing was sent then.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
         """
-        return self._publish(writes)[0]
+        return self._publish(writes, known)[0]
 
     def _publish(
-        self, writes: Sequence[TaskWrite], commands: Sequence[Command] = ()
+        self, writes: Sequence[TaskWrite], known: Mapping[str, int], commands: Sequence[Command] = ()
     ) -> tuple[list[Published], list[Any]]:
         """Publish, and run ``commands`` on the same way; the replies to both."""
-        calls = [self._publish_call(write) for write in writes]
+        calls = [self._publish_call(write, known.get(write.event.task_id, 0)) for write in writes]
         # With every event, for Redis may have come back empty, and it is to live as long as the snapshot.
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
@@ -228,9 +244,9 @@ class Store:
         replies = self.run(calls, [*begins, *owners, *claims, *commands])
         return [_published(reply) for reply in replies[: len(calls)]], replies[len(replies) - len(commands) :]
 
-    def start(self, write: TaskWrite) -> tuple[Published, dict[str, float]]:
+    def start(self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN) -> tuple[Published, dict[str, float]]:
         """
-        Publish that a task starts, and ask how long its stages took before, in one round trip.
+        Publish that a task starts, and ask how long its stages took before, in one round trip; ``known`` as above.
 
         Returns:
             What became of the event, and the seconds that :meth:`learn` was given for the task's name.
@@ -238,7 +254,7 @@ class Store:
         Raises:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        (published,), (stages,) = self._publish([write], [("HGETALL", self.keys.stages(write.event.name))])
+        (published,), (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
         return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
 
     def lead(self, queue: str, worker_id: str, seconds: float) -> bool:
@@ -390,7 +406,7 @@ class Store:
         arguments = (
             escape_id(task_id),
             repr(time.time()),
-            TaskEvent(task_id, TaskState.REVOKED).to_moment(),
+            _BARE_MOMENT,
             config.final_ttl,
             config.history_size,
             config.history_ttl,
@@ -463,15 +479,16 @@ class Store:
         return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
 
     def _claim_commands(self, write: TaskWrite) -> list[Command]:
-        if not write.worker:
+        state = write.event.state
+        if not write.worker or (state is TaskState.PROGRESS and not write.is_handed_over):
             return []
-        state, leases = write.event.state, WorkerLeases(self.config)
+        leases = WorkerLeases(self.config)
         claim = Claim.of(write.user_id, write.event.task_id, write.delivery)
         if state.is_final or state is TaskState.RETRY or write.is_handed_over:
             return [leases.drop(write.worker, claim)]
-        return [] if state is TaskState.PROGRESS else [leases.claim(write.worker, claim)]
+        return [leases.claim(write.worker, claim)]
 
-    def _publish_call(self, write: TaskWrite) -> Call:
+    def _publish_call(self, write: TaskWrite, seq: int) -> Call:
         event, config = write.event, self.config
         arguments = (
             escape_id(event.task_id),
@@ -483,7 +500,7 @@ class Store:
             write.delivery,
             int(write.is_handed_over),
             repr(float(event.at)),
-            event.seq,
+            max(event.seq, seq),
             event.to_moment(),
             event.to_tail(),
             self._ttl(write),
@@ -491,7 +508,7 @@ class Store:
             config.history_size,
             config.history_ttl,
             *_membership_of(write),
-            TaskEvent(event.task_id, TaskState.LOST).to_moment(),
+            _BARE_MOMENT,
         )
         return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 

@@ -15,7 +15,6 @@ from contextlib import closing
 from functools import cache
 from typing import Any
 
-import h11
 from celery.exceptions import Reject
 
 from ..config import Config
@@ -25,7 +24,6 @@ from ..signing import sign
 from ..store.webhooks import Delivery, Event, WebhookStore
 from .addresses import ForbiddenAddress
 from .endpoints import configured_endpoints
-from .post import post
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +65,8 @@ class Courier:
         Raises:
             DeliveryFailed: If the answer is anything but a 2xx, or there is none.
         """
+        import h11  # not above: every worker imports this module, and few ever make an HTTP request
+
         try:
             status = self._post(delivery)
         except ForbiddenAddress as exc:
@@ -77,6 +77,8 @@ class Courier:
             raise DeliveryFailed(delivery.endpoint, f"it answered {status}", is_final=status == _GONE)
 
     def _post(self, delivery: Delivery) -> int:
+        from .post import post
+
         endpoint = self._endpoints.get(delivery.endpoint)
         if endpoint is None:
             # While settings are being rolled out, the next try may meet a worker that knows it.

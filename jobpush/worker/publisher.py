@@ -119,7 +119,7 @@ class Publisher:
         if not self._breaker.is_open:
             try:
                 with self._timing():
-                    result, task.learned = self._store.start(self._numbered(write))
+                    result, task.learned = self._store.start(write, self._seqs)
                 self._heed(write, result)
                 return
             except StoreError as exc:
@@ -331,18 +331,13 @@ class Publisher:
         if not writes:
             return []
         with self._timing():
-            results = store.publish([self._numbered(write) for write in writes])
+            results = store.publish(writes, self._seqs)
         for write, result in zip(writes, results, strict=True):
             self._heed(write, result)
         return results
 
     def _timing(self) -> AbstractContextManager[None]:
         return nullcontext() if self._metrics is None else self._metrics.timing()
-
-    def _numbered(self, write: TaskWrite) -> TaskWrite:
-        """With the last ``seq`` that is known here, from which Redis goes on if it has forgotten."""
-        seq = max(write.event.seq, self._seqs.get(write.event.task_id, 0))
-        return replace(write, event=replace(write.event, seq=seq))
 
     def _heed(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id

@@ -7,7 +7,6 @@ import logging
 import operator
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
@@ -177,8 +176,9 @@ class RunningTask:
         rate = eta = None
         if not state.is_final:
             rate, eta = self._outlook(current, total, time.monotonic())
-        return replace(
-            self.tracked.event(state, error=error),
+        return self.tracked.event(
+            state,
+            error=error,
             current=current,
             total=total,
             percent=percent,
@@ -191,8 +191,7 @@ class RunningTask:
 
     def write(self, event: TaskEvent) -> TaskWrite:
         """What the store is to keep of an event of this task."""
-        write = self.tracked.write(event, task_ttl=self._config.task_ttl)
-        return replace(write, is_handed_over=self.is_handed_over)
+        return self.tracked.write(event, task_ttl=self._config.task_ttl, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
         """What the task said last that makes a bar; a wrong amount is forgotten, so that the next one counts."""

@@ -78,8 +78,8 @@ class TrackedTask:
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
 
-    def event(self, state: TaskState, *, error: str | None = None) -> TaskEvent:
-        """An event of this attempt that happens now, without any progress."""
+    def event(self, state: TaskState, *, error: str | None = None, **progress: Any) -> TaskEvent:
+        """An event of this attempt that happens now; ``progress`` are members that only the running task knows."""
         now = time.time()
         return TaskEvent(
             task_id=self.task_id,
@@ -95,15 +95,17 @@ class TrackedTask:
             root_id=self.root_id,
             parent_id=self.parent_id,
             group_id=self.group_id,
+            **progress,
         )
 
-    def write(self, event: TaskEvent, *, task_ttl: int) -> TaskWrite:
+    def write(self, event: TaskEvent, *, task_ttl: int, is_handed_over: bool = False) -> TaskWrite:
         """
         What the store is to keep of ``event``.
 
         Args:
             event: An event of this task.
             task_ttl: Seconds that an unfinished task is kept; the time until its ``eta`` comes on top.
+            is_handed_over: See :class:`TaskWrite`.
         """
         delay = int(max(0.0, self.eta - time.time())) if self.eta else 0
         ttl = None if event.state.is_final else task_ttl + delay
@@ -115,6 +117,7 @@ class TrackedTask:
             ttl=ttl,
             delivery=self.delivery,
             worker=self.worker,
+            is_handed_over=is_handed_over,
             membership=self.membership,
         )
 

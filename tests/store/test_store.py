@@ -16,6 +16,7 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Published, Store, TaskWrite
+from jobpush.store.pipe import Pipe
 from jobpush.store.scripts import Call, load, run
 from jobpush.store.store import Outcome
 
@@ -257,12 +258,13 @@ def test_a_redis_without_the_scripts_is_given_them(store: Store, client: redis.R
 
 
 def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(store: Store, client: redis.Redis) -> None:
+    pipe = Pipe(client)
     for number in range(200):
         topic = user_topic(f"user-{number}")
         keys = (store.keys.stream(topic), store.keys.floor(topic), store.keys.tasks(topic))
         history = Call(load("history"), keys, ("user", "", store.keys.task_prefix(topic), 60))
 
-        ((position, _, _),) = run(client, [history])
+        ((position, _, _),) = run(pipe, [history])
         publish(store, event("PENDING"), user_id=f"user-{number}")
 
         ((entry, _),) = client.xrange(keys[0])

@@ -230,3 +230,17 @@ def test_password_and_database_are_taken_from_the_url(redis_url: str, client: re
 
     assert b"db=3" in links.call("CLIENT", "INFO")
     links.close()
+
+
+def test_links_come_back_any_number_of_times(redis_url: str, client: redis.Redis) -> None:
+    """redis-py's pool counts the connections that it has ever made, and makes no more than ``max_connections``."""
+    joint = "&" if "?" in redis_url else "?"
+    links = Links(f"{redis_url}{joint}max_connections=2")
+    try:
+        for number in range(1, 5):
+            links.wait_until(lambda number=number: links.ups == number)
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub")
+        links.wait_until(lambda: links.ups == 5)
+    finally:
+        links.close()
