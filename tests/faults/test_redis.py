@@ -18,7 +18,7 @@ import redis
 from .conftest import IS_FULL
 from .crowd import ROOM, Crowd
 from .processes import descriptors, memory, paused, threads
-from .stand import Stand, wait_until
+from .stand import LOST_AFTER, Stand, wait_until
 
 #: Seconds that Redis is away: longer than the 8 s after which a gateway gives a silent connection up.
 PAUSE = 30.0 if IS_FULL else 10.0
@@ -42,6 +42,7 @@ class Fault:
         is_heard: Whether progress is to arrive nevertheless.
         loses_history: Whether pages may be told to begin anew.
         times: How often it happens, and may be told in each log.
+        lost_after: Seconds within which a dead worker is known; a live one must reach Redis several times in them.
         reconnects: How many connections of the gateway have to be made again.
     """
 
@@ -52,6 +53,7 @@ class Fault:
     is_heard: bool = False
     times: int = 1
     reconnects: int = 2
+    lost_after: float = LOST_AFTER
 
 
 def killed_and_restarted_empty(stand: Stand, while_broken: Callable[[], None]) -> None:
@@ -130,7 +132,7 @@ FAULTS = [
     Fault(full, PAUSE, reconnects=0),
     Fault(failed_over, SHORT),
     Fault(demoted, SHORT, is_noticed=False, is_heard=True),
-    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0),
+    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0, lost_after=15.0),
     Fault(cut_again_and_again, 0.0, is_noticed=False, times=3, reconnects=6),
 ]
 
@@ -155,7 +157,7 @@ def test_redis_that_is(fault: Fault, played: Mapping[str, Future]) -> None:
 def play(fault: Fault, folder: Path) -> None:
     """Let a fault happen in the middle of work, and make sure of everything."""
     # On a busy machine a quarter of a second may pass without any fault.
-    with Stand(folder, publish_timeout=1.0) as stand:
+    with Stand(folder, publish_timeout=1.0, lost_after=fault.lost_after) as stand:
         stand.start_worker("-c", "6")
         crowd = stand.open_crowd()
         ticker, feed = stand.start_ticker(), stand.start_feed()
