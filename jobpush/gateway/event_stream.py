@@ -51,7 +51,9 @@ class EventStreamConnection(Connection):
         self._waiting().put(b"data: " + text + b"\n\n")
 
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put_history(self._encoded(broadcast, stream_id))
+        outbox = self._waiting()
+        outbox.discard(broadcast.key)
+        outbox.put_history(self._encoded(broadcast, stream_id))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id

@@ -120,7 +120,9 @@ class Joins:
             return
         ready, self._ready = self._ready, []
         for catch_up in ready:
-            if catch_up.connections and not catch_up.is_asked and catch_up.position is None:
+            # Not if the subscription has broken in the meantime: what is said between would be lost.
+            is_due = catch_up.channel.topic.is_confirmed and not catch_up.is_asked and catch_up.position is None
+            if is_due and catch_up.connections:
                 channel = catch_up.channel
                 catch_up.is_asked = True
                 if channel.roster is not None:

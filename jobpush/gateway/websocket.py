@@ -44,7 +44,9 @@ class WebSocketConnection(Connection):
         self._waiting().put(text_frame(text))
 
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        self._waiting().put_history(text_frame(broadcast.text_with_id(stream_id)))
+        outbox = self._waiting()
+        outbox.discard(broadcast.key)  # else what is live would take its place, in front of the history
+        outbox.put_history(text_frame(broadcast.text_with_id(stream_id)))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         pass  # the protocol has put it into the answer to the join

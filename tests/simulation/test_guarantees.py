@@ -296,3 +296,30 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_history_is_not_asked_for_while_the_subscription_is_gone(machine: type[GuaranteesMachine]) -> None:
+    """What is said between such a history and the subscription that follows would be lost, and nobody would know."""
+    state = machine()
+    state.begin_task(user="anna", fault=None)
+    state.gateway_is_replaced()
+
+    state.let_one_link_work(name="subscription", rounds=2, index=0)
+    state.break_wire(name="subscription")
+    state.let_one_link_work(name="commands", rounds=2, index=0)
+
+    state.teardown()
+
+
+def test_what_is_live_does_not_overtake_the_history_in_the_outbox_of_a_slow_reader(
+    machine: type[GuaranteesMachine],
+) -> None:
+    """A snapshot waits there while the links break; the history that comes then lies between it and what is live."""
+    state = machine()
+    state.begin_task(user="anna", fault=None)
+    state.let_tasks_run(rounds=5, readers=set())
+
+    state.pass_time(seconds=40)  # nothing is carried: the links are given up
+    state.let_tasks_run(rounds=5, readers=set())
+
+    state.teardown()
