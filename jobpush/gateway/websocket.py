@@ -138,8 +138,9 @@ class WebSocketConnection(Connection):
             self._take_frames()
 
     def _go_on_reading(self) -> None:
-        if self._reader is not None:
-            self._reader.since = self.hub.loop.now  # it was not the client that let it wait
+        has_waited = self._inbox is not None or not self._events & select.EPOLLIN
+        if self._reader is not None and has_waited:
+            self._reader.since = self.hub.loop.now  # it was not the client that let us wait
         if self._inbox is not None:
             self._take_frames()
         if not self._must_wait:

@@ -213,8 +213,8 @@ class FaultyStore(Store):
             raise StoreError("the connection broke, and the answer is lost")
         return replies
 
-    def publish(self, writes: Any) -> list[Published]:
-        results = super().publish(writes)
+    def publish(self, writes: Any, *rest: Any) -> list[Published]:
+        results = super().publish(writes, *rest)
         self.acknowledged |= {write.event.task_id for write in writes if write.event.state.is_final}
         return results
 
