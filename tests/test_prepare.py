@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 def checkout(tmp_path: Path) -> Path:
     """What a fresh clone has of what it needs."""
     (tmp_path / "tools").mkdir()
-    shutil.copy(ROOT / "tools" / "prepare.py", tmp_path / "tools")
+    for name in ("prepare.py", "demo-constraints.txt"):
+        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -86,4 +87,4 @@ def test_unknown_target_says_which_there_are(checkout: Path) -> None:
     done = prepare(checkout, "everything")
 
     assert done.returncode == 2
-    assert done.stderr.endswith("prepare.py demo|test|lint\n")
+    assert done.stderr.endswith("prepare.py demo|test|fuzz|lint|bench|lock|audit\n")
