@@ -17,10 +17,10 @@ from .broadcast import Broadcast
 from .outbox import Outbox
 
 if TYPE_CHECKING:
-    from .census import Count
     from .hub import Hub
     from .listeners import Channel
-    from .watchlists import Watched
+    from .presence.census import Count
+    from .presence.watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
 

@@ -20,17 +20,17 @@ from ..protocol.server import ServerProtocol, answer
 from ..store.command_link import CommandLink
 from ..store.commands import HubCommands
 from ..store.subscriber import Subscriber
-from .census import Census
 from .connection import READING, Connection
 from .figures import Histogram, Refusals, Sampler
 from .joins import Joins
-from .lease import Lease
-from .limits import TooManyConnectionsOfUser
 from .loop import Loop
 from .lost import LostTasks
-from .rosters import Rosters
+from .presence.census import Census
+from .presence.lease import Lease
+from .presence.rosters import Rosters
+from .presence.watchlists import Watchlists
 from .topics import Topics
-from .watchlists import Watchlists
+from .web.limits import TooManyConnectionsOfUser
 
 logger = logging.getLogger("jobpush.gateway")
 

@@ -23,15 +23,15 @@ from ..store.commands import NEVER, HubCommands
 from ..store.message import read_message
 from ..store.presence import occupancy_topic
 from .broadcast import Broadcast
-from .lease import RETRY_AFTER, Lease
 from .listeners import CatchUp, Channel
 from .loop import Loop
+from .presence.lease import RETRY_AFTER, Lease
 from .topics import Topics, TopicState
 
 if TYPE_CHECKING:
-    from .census import Census
     from .connection import Connection
-    from .rosters import Rosters
+    from .presence.census import Census
+    from .presence.rosters import Rosters
 
 logger = logging.getLogger("jobpush.gateway")
 

@@ -9,7 +9,7 @@ from ..protocol.actions import Join
 from ..store.commands import stream_position
 from ..store.message import Message
 from .broadcast import Batch, Broadcast
-from .rosters import LiveRoster
+from .presence.rosters import LiveRoster
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -9,7 +9,7 @@ from ..channels import PRIVATE_TASK, Topic
 from ..store.message import COMMAND, Message, read_message
 from .broadcast import Batch, Broadcast
 from .listeners import Channel, Tally
-from .watchlists import Watched
+from .presence.watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
 

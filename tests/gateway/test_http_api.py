@@ -17,7 +17,7 @@ from werkzeug.test import Client, TestResponse
 from jobpush import signing
 from jobpush.config import Config
 from jobpush.errors import StoreError, TaskNotFound
-from jobpush.gateway.http_api import http_api
+from jobpush.gateway.web.http_api import http_api
 from jobpush.store import Notification
 
 # The credentials and the request of Pusher's worked example.

@@ -77,7 +77,7 @@ def test_clients_of_a_stopped_gateway_count_until_they_can_have_come_back(serve:
 
 def test_gevent_is_refused_in_one_sentence(site: Site) -> None:
     from jobpush.errors import ConfigurationError
-    from jobpush.gateway.handover import take_socket
+    from jobpush.gateway.web.handover import take_socket
 
     with pytest.raises(ConfigurationError, match="gthread"):
         take_socket({"gunicorn.socket": object()})

@@ -166,6 +166,7 @@ DROP = """(target, files) => {
 
 
 def drop(page: Page, files: dict[str, int]) -> None:
+    page.wait_for_load_state()  # whose script takes the files
     page.locator("#drop").evaluate(DROP, list(files.items()))
 
 

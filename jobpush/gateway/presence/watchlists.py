@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import messages
-from ..store.command_link import CommandLink, LinkLost
-from ..store.presence import watch_topic
-from ..store.replies import read_online
+from ...protocol import messages
+from ...store.command_link import CommandLink, LinkLost
+from ...store.presence import watch_topic
+from ...store.replies import read_online
+from ..loop import Loop
 from .lease import RETRY_AFTER, Lease
-from .loop import Loop
 
 if TYPE_CHECKING:
-    from .connection import Connection
-    from .topics import Topics, TopicState
+    from ..connection import Connection
+    from ..topics import Topics, TopicState
 
 logger = logging.getLogger("jobpush.gateway")
 

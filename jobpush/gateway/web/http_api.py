@@ -9,11 +9,11 @@ from typing import Protocol
 
 from flask import Blueprint, Response, request
 
-from ..channels import escape_id, escape_user_id, is_cache, is_presence, unescape_id
-from ..config import Config
-from ..errors import EventError, JobPushError, StoreError, TaskNotFound
-from ..events import encode
-from ..protocol.http_request import (
+from ...channels import escape_id, escape_user_id, is_cache, is_presence, unescape_id
+from ...config import Config
+from ...errors import EventError, JobPushError, StoreError, TaskNotFound
+from ...events import encode
+from ...protocol.http_request import (
     COUNTS,
     BadRequest,
     HttpError,
@@ -28,7 +28,7 @@ from ..protocol.http_request import (
     read_info,
     read_trigger,
 )
-from ..store import Notification
+from ...store import Notification
 
 _log = logging.getLogger(__name__)
 

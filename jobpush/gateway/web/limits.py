@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from ..config import Config
-from ..errors import ConfigurationError
-from ..protocol.codes import OverCapacity
+from ...config import Config
+from ...errors import ConfigurationError
+from ...protocol.codes import OverCapacity
 
 logger = logging.getLogger("jobpush.gateway")
 

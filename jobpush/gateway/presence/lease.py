@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..config import Config
-from ..store.command_link import CommandLink, LinkLost
-from ..store.presence import Presence
-from ..store.refusals import refusal_in
-from ..store.replies import read_renewal
-from ..store.scripts import Script
-from .loop import Loop
+from ...config import Config
+from ...store.command_link import CommandLink, LinkLost
+from ...store.presence import Presence
+from ...store.refusals import refusal_in
+from ...store.replies import read_renewal
+from ...store.scripts import Script
+from ..loop import Loop
 
 logger = logging.getLogger("jobpush.gateway")
 

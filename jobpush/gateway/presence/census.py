@@ -6,17 +6,17 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..channels import Topic
-from ..config import Config
-from ..protocol.actions import Member
-from ..store.command_link import CommandLink, LinkLost
-from ..store.presence import FULL, NO_LEASE, Presence
-from ..store.scripts import Call
+from ...channels import Topic
+from ...config import Config
+from ...protocol.actions import Member
+from ...store.command_link import CommandLink, LinkLost
+from ...store.presence import FULL, NO_LEASE, Presence
+from ...store.scripts import Call
+from ..loop import Loop
 from .lease import Lease
-from .loop import Loop
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection
 
 logger = logging.getLogger("jobpush.gateway")
 

@@ -26,11 +26,11 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from ..errors import JobPushError
-from .figures import DELIVERY_BUCKETS, REFUSALS, Figures, open_siblings
+from ...errors import JobPushError
+from ..figures import DELIVERY_BUCKETS, REFUSALS, Figures, open_siblings
 
 if TYPE_CHECKING:
-    from .hub import Hub
+    from ..hub import Hub
 
 #: Seconds between two copies of the figures for the siblings, and that a scrape waits for the hub at most.
 _SHOW_INTERVAL = 0.125

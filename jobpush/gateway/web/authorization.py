@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..channels import PRIVATE_TASK, PRIVATE_USER, is_presence, is_private, unescape_id, validate_channel
-from ..errors import InvalidChannelName, JobPushError, TaskNotFound
-from ..events import encode
-from ..protocol.actions import UserData
-from ..signing import channel_auth, user_auth
+from ...channels import PRIVATE_TASK, PRIVATE_USER, is_presence, is_private, unescape_id, validate_channel
+from ...errors import InvalidChannelName, JobPushError, TaskNotFound
+from ...events import encode
+from ...protocol.actions import UserData
+from ...signing import channel_auth, user_auth
 from .extension import GatewayState
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 #: Bytes that the kernel holds unsent for one connection. More would only be stale when a slow reader gets it.
 _UNSENT = 131_072

@@ -9,21 +9,21 @@ from typing import Any, TypeAlias
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from ..channels import SERVER_TO_USER, is_private, unescape_id
-from ..errors import JobPushError, StoreError, TaskNotFound
-from ..events import encode
-from ..protocol.actions import Action, UserData
-from ..protocol.codes import PusherError
-from ..protocol.handshake import new_socket_id
-from ..protocol.server import ServerProtocol, answer
-from ..store.directory import RedisDirectory
+from ...channels import SERVER_TO_USER, is_private, unescape_id
+from ...errors import JobPushError, StoreError, TaskNotFound
+from ...events import encode
+from ...protocol.actions import Action, UserData
+from ...protocol.codes import PusherError
+from ...protocol.handshake import new_socket_id
+from ...protocol.server import ServerProtocol, answer
+from ...store.directory import RedisDirectory
+from ..event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
+from ..hub import Arrival
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
-from .event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
 from .handshake import FLOODED, ForbiddenOrigin, ensure_allowed_origin, websockets
 from .http_api import http_api
-from .hub import Arrival
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
 
@@ -38,7 +38,7 @@ _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 #: Members of a workflow that are sent at once.
 _CHILDREN = 100
 
-pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../static", static_url_path="/static")
+pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../../static", static_url_path="/static")
 
 
 def register(app: Flask, state: GatewayState) -> None:

@@ -12,16 +12,16 @@ from flask import Blueprint, request
 from werkzeug.exceptions import BadRequest, HTTPException
 from wsproto.utilities import generate_accept_token
 
-from ..config import Config
-from ..protocol.actions import Action
-from ..protocol.codes import NotAuthorized, PusherError, TlsRequired
-from ..protocol.handshake import check_app, check_version, new_socket_id
-from ..protocol.server import ServerProtocol, answer
+from ...config import Config
+from ...protocol.actions import Action
+from ...protocol.codes import NotAuthorized, PusherError, TlsRequired
+from ...protocol.handshake import check_app, check_version, new_socket_id
+from ...protocol.server import ServerProtocol, answer
+from ..hub import Arrival
+from ..websocket import WebSocketConnection
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
-from .hub import Arrival
 from .limits import Place
-from .websocket import WebSocketConnection
 
 #: What our own client calls itself in the query; others must not get messages that they have not asked for.
 OWN_CLIENT = "jobpush"

@@ -12,16 +12,16 @@ from typing import Any, TypeAlias
 from flask import Flask, current_app, request
 from markupsafe import Markup, escape
 
-from ..channels import escape_user_id
-from ..config import Config
-from ..errors import InvalidUserId
-from ..protocol.actions import UserData
-from ..protocol.codes import OverCapacity
-from ..protocol.settings import ProtocolSettings
-from ..store import Store
-from .figures import Refusals
+from ...channels import escape_user_id
+from ...config import Config
+from ...errors import InvalidUserId
+from ...protocol.actions import UserData
+from ...protocol.codes import OverCapacity
+from ...protocol.settings import ProtocolSettings
+from ...store import Store
+from ..figures import Refusals
+from ..hub import Hub
 from .handover import ensure_real_threads
-from .hub import Hub
 from .limits import Limits, TrustedProxies
 from .metrics import Metrics
 

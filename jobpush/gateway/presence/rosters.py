@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..events import encode
-from ..protocol import messages
-from ..protocol.actions import Member
-from ..store.command_link import CommandLink, LinkLost
-from ..store.message import Message
-from ..store.replies import Roster, read_roster
+from ...events import encode
+from ...protocol import messages
+from ...protocol.actions import Member
+from ...store.command_link import CommandLink, LinkLost
+from ...store.message import Message
+from ...store.replies import Roster, read_roster
+from ..loop import Loop
 from .lease import RETRY_AFTER, Lease
-from .loop import Loop
 
 if TYPE_CHECKING:
-    from .listeners import Channel
-    from .topics import Topics
+    from ..listeners import Channel
+    from ..topics import Topics
 
 logger = logging.getLogger("jobpush.gateway")
 

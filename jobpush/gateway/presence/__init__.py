@@ -1,0 +1,1 @@
+"""Who is there, as this process and all others tell it to each other through Redis."""
