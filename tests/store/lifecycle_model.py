@@ -99,9 +99,10 @@ class Model:
 
     def _become(self, word: Word, attempt: int) -> bool:
         is_same = self.run == word.run and self.attempt == attempt
+        is_same_delivery = not word.delivery or not self.delivery or word.delivery == self.delivery
+        self.is_handed_over = word.is_handed_over or (is_same and is_same_delivery and self.is_handed_over)
         self.delivery = word.delivery or (self.delivery if is_same else "")
         self.state, self.run, self.number, self.attempt = word.state, word.run, word.number, attempt
         if self.is_cancelled and word.state is TaskState.RETRY:
             self.state = TaskState.REVOKED
-        self.is_handed_over = word.is_handed_over
         return True
