@@ -67,6 +67,9 @@ class Model:
                 return False
             self.before = self.state
             state = TaskState.REVOKED if self.is_cancelled else state
+        elif state is TaskState.RETRY:
+            if not (delivery and is_own):
+                return False
         elif self.state not in WAITING and not self.is_handed_over and not (delivery and is_own):
             return False
         self.state = state
