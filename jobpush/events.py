@@ -206,9 +206,12 @@ def error_text(exc: BaseException) -> str:
     """
     What a user is told of an exception: its ``user_message``, or the first line of its own text.
 
-    At most 200 characters, never a traceback; the name of its type where it has no text.
+    At most 200 characters, never a traceback; the name of its type where it has no text, or fails to give it.
     """
-    text = str(getattr(exc, "user_message", "") or exc).strip()
+    try:
+        text = str(getattr(exc, "user_message", "") or exc).strip()
+    except Exception:  # of the application's own class, and it must not take the place of what went wrong
+        text = ""
     line = text.splitlines()[0].strip() if text else type(exc).__name__
     return shortened(line, MAX_ERROR_LENGTH)
 

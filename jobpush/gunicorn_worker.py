@@ -8,11 +8,13 @@ as far as the kernel can tell; and what is not read in time is cut off.
 
 from __future__ import annotations
 
+import math
+import os
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,6 +26,8 @@ from .config import Config
 _LOOKED_AT = 65_536
 #: Bytes a second that a body must come with, beside the time that every one has. Source: Apache's mod_reqtimeout.
 _SLOWEST_BODY = 500
+#: Bytes of a body that are read at once: few enough to come in that time at that pace.
+_PART = 4_096
 #: Seconds that a client has to read our last words before what it still sends is refused.
 _LINGER = 2.0
 #: Sockets that linger at once.
@@ -63,7 +67,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
             return _WAIT if time.monotonic() < until else False
         del conn.head_until
         # Within its handshake TLS has the socket under another object, which nobody can reach.
-        taken = conn.sock.dup() if self.cfg.is_ssl else conn.sock
+        taken = socket.socket(fileno=os.dup(conn.sock.fileno())) if self.cfg.is_ssl else conn.sock
         self.expect(conn, taken, time.monotonic() + self._request_timeout)
         try:
             return super().handle(conn)
@@ -103,9 +107,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         Source: RFC 9112, 9.6.
         """
         try:
+            conn.sock.getpeername()  # nobody is at the other end of what the hub has left in its place
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            graceful = False  # the hub has it, or it is broken
+            graceful = False
         if graceful:
             self._lingering.append((conn.sock, time.monotonic() + _LINGER))
         else:
@@ -113,7 +118,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
 
     def _has_head(self, conn: Any) -> bool:
         """Whether a thread is worth while; yes where that can't be seen."""
-        if _WAIT is None or self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX or _has_read_ahead(conn):
+        if _WAIT is None or self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX:
+            return True
+        read_ahead = _read_ahead(conn)
+        if b"\r\n\r\n" in read_ahead:
             return True
         try:
             seen = conn.sock.recv(_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -121,42 +129,61 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
             return False
         except OSError:
             return True
-        is_whole = b"\r\n\r\n" in seen or len(seen) == _LOOKED_AT or _is_at_end(conn.sock)
+        is_whole = b"\r\n\r\n" in read_ahead + seen or len(seen) == _LOOKED_AT or _is_at_end(conn.sock)
         # What has been seen is not to wake anybody again.
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_whole else len(seen) + 1)
         return is_whole
 
 
 class _Body:
-    """The body of a request, which has its time from the first read on."""
+    """The body of a request, which has its time from the first read on, and more of it the more has come."""
 
     def __init__(self, worker: Worker, environ: dict[str, Any], seconds: float) -> None:
         self._worker = worker
         self._body = environ["wsgi.input"]
         self._socket = environ["gunicorn.socket"]
-        length = environ.get("CONTENT_LENGTH") or "0"
-        self._seconds = seconds + (int(length) / _SLOWEST_BODY if length.isdecimal() else 0)
+        self._seconds = seconds
         self._until: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
     def read(self, size: int | None = None) -> bytes:
         """As any file's."""
+        parts: list[bytes] = []
+        left = math.inf if size is None or size < 0 else size
+        while left > 0 and (part := self._in_time(self._body.read, int(min(left, _PART)))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def readline(self, size: int | None = None) -> bytes:
+        """As any file's."""
+        return self._in_time(self._body.readline, size)
+
+    def readlines(self, hint: int | None = None) -> list[bytes]:
+        """As any file's; all of them, whatever the hint."""
+        return list(self)
+
+    def _in_time(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
         if self._until is None:
             self._until = time.monotonic() + self._seconds
         self._worker.expect(self, self._socket, self._until)
         try:
-            data: bytes = self._body.read(size)
+            data = read(size)
         finally:
             self._worker.forget(self)
+        self._until += len(data) / _SLOWEST_BODY
         return data
 
 
-def _has_read_ahead(conn: Any) -> bool:
-    """Whether a part of the next request has been read behind the last one."""
+def _read_ahead(conn: Any) -> bytes:
+    """What of the next request has been read behind the last one."""
     unreader = getattr(conn.parser, "unreader", None)
-    return unreader is not None and bool(unreader.buf.tell())
+    return b"" if unreader is None else bytes(unreader.buf.getvalue())
 
 
 def _is_at_end(taken: socket.socket) -> bool:

@@ -46,7 +46,8 @@ def logging_config(kind: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "root": {"level": "INFO", "handlers": ["standard_error"]},
-        "loggers": {"gunicorn.error": handlers, "gunicorn.access": handlers},
+        # No line for each request: gunicorn would write one as soon as logging is configured for it.
+        "loggers": {"gunicorn.error": handlers, "gunicorn.access": {**handlers, "level": "WARNING"}},
         "handlers": {
             "standard_error": {"class": "logging.StreamHandler", "formatter": kind, "stream": "ext://sys.stderr"}
         },

@@ -145,3 +145,14 @@ def test_an_attempt_has_its_order() -> None:
 
     assert sorted(order, key=lambda name: TaskState(name).rank) == order
     assert [name for name in order if TaskState(name).is_final] == ["LOST", "SUCCESS"]
+
+
+class Silent(Exception):
+    """An exception of an application that fails even to say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_error_that_fails_to_give_its_text_is_told_by_its_type() -> None:
+    assert error_text(Silent()) == "Silent"

@@ -155,8 +155,8 @@ class Channel:
         if position is not None:
             is_reached = live is not None and stream_position(live) >= stream_position(position)
             floor = None if is_reached else position
-            if not self.connections:
-                self.floor = floor
+            if not self.connections and not any(one.position for one in self.catch_ups):
+                self.floor = floor  # nobody below it has yet to become one of them
             if self.floor == floor:
                 self.connections.update(catch_up.connections)
                 return

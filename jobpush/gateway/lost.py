@@ -76,12 +76,12 @@ class LostTasks:
 
     def _lose(self, reply: Sequence[Any]) -> None:
         for calls, forget in self._leases.losses(reply):
-            told = _Told(len(calls), partial(self._forget, len(calls), forget))
+            told = _Told(len(calls), partial(self._forget, forget))
             for call in calls:
                 self._link.run(call, told.answered)
 
-    def _forget(self, number: int, forget: Command) -> None:
-        """All of it is told: there may be more."""
+    def _forget(self, forget: Command, number: int) -> None:
+        """All of it is told, so many tasks by this process: there may be more."""
         self.count += number
         logger.warning("a worker died; %d tasks that it had are lost", number)
         self._link.call(forget)
@@ -91,15 +91,18 @@ class LostTasks:
 class _Told:
     """Waits for the answers to some calls: of what Redis did not do, nothing is to be forgotten."""
 
-    def __init__(self, number: int, then: Callable[[], None]) -> None:
+    def __init__(self, number: int, then: Callable[[int], None]) -> None:
         self._left = number
         self._then = then
+        self._told = 0
 
     def answered(self, reply: Any) -> None:
         if isinstance(reply, LinkLost) or refusal_in(reply) is not None:
             return  # the next look finds it again
         if isinstance(reply, Exception):
             logger.warning("Redis refused the end of a task: %s", reply)
+        else:
+            self._told += reply[0]  # 0: another gateway was faster, or the task itself
         self._left -= 1
         if not self._left:
-            self._then()
+            self._then(self._told)

@@ -45,9 +45,14 @@ _PONG = Send(messages.PONG)
 _PING = Send(messages.PING)
 
 
+def tell(error: PusherError | SubscriptionRefused) -> Send:
+    """The message that tells a client of an error."""
+    return Send(error.frame, error.refusal)
+
+
 def answer(error: PusherError | SubscriptionRefused) -> list[Action]:
     """What tells a client of an error: a message, and by its code a close; for the shell's own errors too."""
-    told = Send(error.frame, error.refusal)
+    told = tell(error)
     if isinstance(error, SubscriptionRefused) or error.close_code is None:
         return [told]
     # From protocol 6 on the close code alone would do; older clients, soketi's and Reverb's get both.
@@ -131,7 +136,7 @@ class ServerProtocol:
         if announce_user:
             actions.append(Send(messages.signin_success(encode({"id": user.id}))))
             if since and not is_stream_id(since):
-                actions.append(Send(InvalidMessage("since must be the id of an event").frame))
+                actions.append(tell(InvalidMessage("since must be the id of an event")))
                 since = None
             actions.append(self._begin_to_join(Join(SERVER_TO_USER + user.id, since or None)))
         return actions
@@ -270,7 +275,7 @@ class ServerProtocol:
         if len(user.watchlist) <= limit:
             return [self._signed_in_as(user), success]
         excess = WatchlistTooLong(f"Watchlist limit exceeded: {limit} users are watched")
-        return [self._signed_in_as(replace(user, watchlist=user.watchlist[:limit])), success, Send(excess.frame)]
+        return [self._signed_in_as(replace(user, watchlist=user.watchlist[:limit])), success, tell(excess)]
 
     def _client_event(self, message: ClientMessage, now: float) -> list[Action]:
         channel = message.channel

@@ -12,7 +12,8 @@ end
 
 redis.call('HSET', KEYS[1], 'before_state', task.state, 'before_rank', task.rank)
 task.state, task.rank, task.at, task.moment = ARGV[2], tonumber(ARGV[3]), ARGV[6], ARGV[7]
-if (task.rank == LOST or task.rank == RETRY) and task.cancel then
+local is_over = task.cancel or (task.workflow and is_workflow_cancelled(ARGV[1], task.workflow))
+if (task.rank == LOST or task.rank == RETRY) and is_over then
   task.state, task.rank = 'REVOKED', TERMINAL  -- its end was asked for, and the guard keeps it from running again
 end
 tell_task_at_once(task, ARGV[1], ARGV[9], ARGV[10])

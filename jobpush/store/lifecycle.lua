@@ -74,6 +74,7 @@ local function may_end(task, rank, delivery)
   if rank == LOST then
     return task.delivery == delivery and task.handed_over ~= '1' and task.rank >= RECEIVED and task.rank <= PROGRESS
   end
+  if rank == RETRY then return delivery ~= '' and task.delivery == delivery end  -- else it is of an earlier attempt
   return is_idle(task) or (delivery ~= '' and task.delivery == delivery)
 end
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes sent to Redis and read from it at once.
 _CHUNK = 65_536
+#: Connections that are kept after a crowd has asked at once.
+_MAX_IDLE = 16
 
 
 def open_socket(pool: redis.ConnectionPool) -> socket.socket:
@@ -69,13 +71,19 @@ class Pipe:
         except BaseException:
             line.close()
             raise
-        self._idle.append(line)
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append(line)
+        else:
+            line.close()
         return [self._read(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
 
     def close(self) -> None:
         """Close what is idle."""
-        while self._idle:
-            self._idle.pop().close()
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # by us, or by another thread
+                return
 
     def _read(self, name: object, reply: Any) -> Any:
         reader = self._readers.get(name)

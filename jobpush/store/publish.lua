@@ -39,6 +39,8 @@ if is_known and not is_same_attempt and task_has_begun(stored) then
   tell_task(stored, task_id, 1, ARGV[15], ARGV[16])
   seq = stored.seq
 end
+-- What the task said before it handed over may come after that.
+local stays_handed_over = is_same_attempt and stored.handed_over == '1' and not is_of_another_delivery(stored, word)
 if stored and not is_known then redis.call('HDEL', KEYS[1], 'cancel') end
 local untold = tell_task({
   seq = math.max(seq, tonumber(ARGV[10])),  -- the larger, for Redis may have come back empty
@@ -46,7 +48,8 @@ local untold = tell_task({
   cancel = cancel, workflow = workflow, membership = membership,
 }, task_id, ARGV[4], ARGV[15], ARGV[16])
 redis.call('HSET', KEYS[1], 'run', word.run, 'number', word.number, 'delivery', delivery,
-  'superseded', is_known and superseded_by(stored, word) or '', 'handed_over', ARGV[8], 'tail', ARGV[12])
+  'superseded', is_known and superseded_by(stored, word) or '', 'handed_over', stays_handed_over and 1 or ARGV[8],
+  'tail', ARGV[12])
 redis.call('EXPIRE', KEYS[1], ttl)
 if workflow then
   redis.call('HSET', KEYS[1], 'workflow', workflow, 'membership', membership)

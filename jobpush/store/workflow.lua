@@ -164,9 +164,10 @@ local function tell_bar(bar, workflow_id, at, how, history_size, history_ttl)
   end
   local state, rank = state_of(bar, stored[4])
   local is_new, now = state ~= stored[3], milliseconds()
+  local since = now - bar.told  -- below 0 where the clock of Redis was set back
   if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
   if not is_new and how ~= COUNTED and bar.untold == 0 then return end
-  if not is_new and how ~= URGENT and now - bar.told < bar.interval then
+  if not is_new and how ~= URGENT and since >= 0 and since < bar.interval then
     bar.untold = 1
     return
   end

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +26,8 @@ from ..store.leases import WorkerLeases
 
 #: The settings that it needs.
 _SETTINGS = ("redis_url", "prefix", "lost_after", "task_ttl")
+#: Seconds that it may take to end.
+_END_TIMEOUT = 2.0
 
 
 class Lifeline:
@@ -49,12 +52,17 @@ class Lifeline:
         pipe.flush()
 
     def close(self) -> None:
-        """End it; wait until it has ended."""
-        self._process.communicate()
+        """End it; wait until it has ended, but not for a Redis that it waits for."""
+        try:
+            self._process.communicate(timeout=_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
 
 def main() -> None:
     """Renew the lease until the worker has closed its end of the pipe, or is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who stops a service may send it to all of its processes
     orders = json.loads(sys.stdin.readline())
     config = Config(**orders["config"])
     leases = WorkerLeases(config)

@@ -99,8 +99,8 @@ class Outbox:
         self._drop_oldest(self._writes)
 
     def add_ending(self, ending: Ending) -> None:
-        """Let the end of a task wait; the first one that is told counts."""
-        self._endings.setdefault(ending.task_id, ending)
+        """Let the end of a task wait; the first final one that is told counts."""
+        self._endings[ending.task_id] = _first_final(self._endings.get(ending.task_id), ending)
         self._drop_oldest(self._endings)
 
     def add_line(self, line: Line) -> None:
@@ -130,7 +130,7 @@ class Outbox:
             del waiting[:-1]
             self._writes.move_to_end(task_id, last=False)
         for ending in endings:
-            self._endings[ending.task_id] = ending
+            self._endings[ending.task_id] = _first_final(ending, self._endings.get(ending.task_id))
         self._drop_oldest(self._writes)
         self._drop_oldest(self._endings)
 
@@ -138,3 +138,11 @@ class Outbox:
         while len(waiting) > MAX_TASKS:
             waiting.popitem(last=False)
             self.dropped += 1
+
+
+def _first_final(earlier: Ending | None, later: Ending | None) -> Ending:
+    """Which of two ends of a task is to be told, at least one of which there is."""
+    if earlier is None or (later is not None and not earlier.state.is_final):
+        assert later is not None  # noqa: S101 - for the type checker
+        return later
+    return earlier

@@ -87,6 +87,19 @@ def test_after_everybody_has_left_the_next_one_starts_from_its_own_history(topic
     assert connection.heard == [b"10-0"]
 
 
+def test_who_waits_for_live_events_below_the_next_ones_history_misses_nothing(topics: Topics, channel: Channel) -> None:
+    first = join(channel, position=b"8-0")
+    second = join(channel, position=b"10-0")
+    channel.discard(cast(Connection, first))
+    third = join(channel, position=b"12-0")
+
+    for stream_id in (b"11-0", b"12-0", b"13-0"):
+        say(topics, stream_id)
+
+    assert second.heard == [b"11-0", b"12-0", b"13-0"]
+    assert third.heard == [b"13-0"]
+
+
 @pytest.mark.parametrize(("said", "since"), [((), "5-0"), ((b"4-0",), "5-0"), ((b"6-0",), "6-0")])
 def test_lost_subscription_is_made_good_from_the_last_that_was_had(
     topics: Topics, channel: Channel, said: tuple[bytes, ...], since: str

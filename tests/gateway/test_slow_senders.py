@@ -21,6 +21,11 @@ BODY = (
     b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     b"Content-Length: 100\r\n\r\nsocket_id=1"
 )
+ENDLESS = (
+    b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    b"Content-Length: 999999999999\r\n\r\n"
+)
+API = b"POST /apps/1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n{"
 POST = b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -41,7 +46,9 @@ def wait_for_the_end(one: socket.socket) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("beginning", [b"", b"G", HEAD], ids=["nothing", "one byte", "half a head"])
+@pytest.mark.parametrize(
+    "beginning", [b"", b"G", HEAD, POST + HEAD], ids=["nothing", "one byte", "half a head", "half a second head"]
+)
 def test_sockets_that_say_nothing_more_hold_no_thread(serve: Serve, beginning: bytes) -> None:
     site = serve(request_timeout=3600)
     request(site, "GET", "/jobpush/health/live")
@@ -67,7 +74,11 @@ def test_head_that_comes_in_pieces_is_served(site: Site) -> None:
     assert answer == b"HTTP/1.1 101"
 
 
-@pytest.mark.parametrize("beginning", [b"", HEAD, BODY, POST + HEAD], ids=["nothing", "head", "body", "second head"])
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", HEAD, BODY, ENDLESS, API, POST + HEAD],
+    ids=["nothing", "head", "body", "body of ages", "body of the API", "second head"],
+)
 def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> None:
     site = serve("--keep-alive", "1", request_timeout=1)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+from contextlib import closing
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 
 from jobpush.store import Store
 
-from .client import data_of
+from .client import TIMEOUT, data_of
 from .conftest import Serve
 from .publishing import publish, start
 
@@ -41,3 +43,21 @@ def test_connections_over_tls_are_served_whole(serve: Serve, store: Store, certi
         *events, _ = client.receive_until(lambda message: message["event"] == "end")
         assert data_of(events[0])["state"] == "STARTED"
         assert data_of(events[-1])["current"] == 50
+
+
+def test_a_connection_over_tls_is_kept_for_the_next_request(serve: Serve, certificate: tuple[str, str]) -> None:
+    key, cert = certificate
+    site = serve("--keyfile", key, "--certfile", cert)
+    context = ssl.create_default_context(cafile=cert)
+    context.check_hostname = False
+    connection = HTTPSConnection("127.0.0.1", site.port, context=context, timeout=TIMEOUT)
+
+    with closing(connection):
+        statuses = []
+        for _ in range(3):
+            connection.request("GET", "/jobpush/health/live")
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+
+    assert statuses == [200, 200, 200]

@@ -67,6 +67,9 @@ class Model:
                 return False
             self.before = self.state
             state = TaskState.REVOKED if self.is_cancelled else state
+        elif state is TaskState.RETRY:
+            if not (delivery and is_own):
+                return False
         elif self.state not in WAITING and not self.is_handed_over and not (delivery and is_own):
             return False
         self.state = state
@@ -99,9 +102,10 @@ class Model:
 
     def _become(self, word: Word, attempt: int) -> bool:
         is_same = self.run == word.run and self.attempt == attempt
+        is_same_delivery = not word.delivery or not self.delivery or word.delivery == self.delivery
+        self.is_handed_over = word.is_handed_over or (is_same and is_same_delivery and self.is_handed_over)
         self.delivery = word.delivery or (self.delivery if is_same else "")
         self.state, self.run, self.number, self.attempt = word.state, word.run, word.number, attempt
         if self.is_cancelled and word.state is TaskState.RETRY:
             self.state = TaskState.REVOKED
-        self.is_handed_over = word.is_handed_over
         return True

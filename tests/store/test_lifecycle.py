@@ -145,6 +145,23 @@ def test_what_takes_the_place_of_a_task_that_told_progress_is_another_attempt(ta
     assert task.sequence == [("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2)]
 
 
+def test_a_retry_that_is_told_late_of_an_earlier_delivery_is_refused(task: Task) -> None:
+    task.tell("STARTED", FIRST)
+    task.tell("RECEIVED", SECOND, 2)
+
+    assert not task.end("RETRY", FIRST)
+    assert task.tell("STARTED", SECOND, 2)
+
+
+def test_what_a_task_said_before_it_handed_over_may_come_after_that(task: Task) -> None:
+    task.tell("PROGRESS", FIRST, handed=True)
+    task.tell("PROGRESS", FIRST)
+
+    task.tell("STARTED", SECOND)
+
+    assert task.sequence == [("PROGRESS", 1), ("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2)]
+
+
 def test_a_task_that_was_cancelled_before_what_takes_its_place_began_is_over(task: Task) -> None:
     task.tell("PROGRESS", FIRST, handed=True)
 

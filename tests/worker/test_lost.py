@@ -228,7 +228,14 @@ def test_a_lifeline_ends_with_its_worker_whatever_that_has_forked(store: Store, 
             assert time.monotonic() < deadline, seconds_left()
             time.sleep(0.01)
 
-    until(lambda: bool(store.run([short])) and seconds_left() > 0.4)  # which only the lifeline can have said
+    def is_renewed() -> bool:
+        if seconds_left() > 0.4:
+            return True  # which only the lifeline can have said
+        store.run([short])
+        return False
+
+    store.run([short])
+    until(is_renewed)
 
     kill(worker)
 

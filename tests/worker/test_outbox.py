@@ -77,6 +77,19 @@ def test_first_end_that_is_told_counts() -> None:
     assert outbox.take(100).endings == [Ending("one", TaskState.REVOKED)]
 
 
+def test_an_end_that_is_none_gives_way_to_the_next() -> None:
+    outbox = Outbox()
+    outbox.add_ending(Ending("one", TaskState.RETRY))
+    outbox.add_ending(Ending("one", TaskState.FAILURE))
+    taken = outbox.take(100).endings
+    outbox.add_ending(Ending("one", TaskState.REVOKED))
+
+    outbox.put_back([], taken)
+
+    assert taken == [Ending("one", TaskState.FAILURE)]
+    assert outbox.take(100).endings == taken
+
+
 def test_take_is_bounded_and_takes_endings_last() -> None:
     outbox = Outbox()
     outbox.add_ending(Ending("four", TaskState.REVOKED))

@@ -6,7 +6,8 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from flask import Flask, current_app, request
@@ -22,7 +23,7 @@ from ...store import Store
 from ..figures import Refusals
 from ..hub import Hub
 from .handover import ensure_real_threads
-from .limits import Limits, TrustedProxies
+from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
 
 logger = logging.getLogger("jobpush.gateway")
@@ -86,16 +87,21 @@ class GatewayState:
             logger.exception("user_loader failed; the request counts as nobody's")
         return None
 
-    def is_flooded(self) -> bool:
-        """Whether one more connection is to be turned away without a word; counted, if so."""
-        if self.limits.is_flooded:
-            self.refusals.count(OverCapacity.refusal)
-            return True
-        return False
+    @contextmanager
+    def entering(self) -> Iterator[Place]:
+        """
+        Give the connection of the present request a place, or say why not; see :meth:`Limits.entering`.
 
-    def client_address(self) -> str | None:
-        """Where the present request comes from, as far as that is known; see :meth:`TrustedProxies.client_of`."""
-        return self._proxies.client_of(request.remote_addr or "", request.headers.get("X-Forwarded-For", ""))
+        Raises:
+            Flooded: If there are too many even to be told why; counted.
+        """
+        address = self._proxies.client_of(request.remote_addr or "", request.headers.get("X-Forwarded-For", ""))
+        try:
+            with self.limits.entering(address) as place:
+                yield place
+        except Flooded:
+            self.refusals.count(OverCapacity.refusal)
+            raise
 
     def _started_hub(self) -> Hub:
         ensure_real_threads()
@@ -146,6 +152,7 @@ class Gateway:
         ``JOBPUSH_HANDSHAKE_RATE``, ``JOBPUSH_MESSAGE_RATE``,
         ``JOBPUSH_ACTIVITY_TIMEOUT``, ``JOBPUSH_PONG_TIMEOUT``, ``JOBPUSH_IDLE_TIMEOUT``, ``JOBPUSH_TLS_ONLY``,
         ``JOBPUSH_SIGNIN_TIMEOUT``,
+        ``JOBPUSH_MAX_MEMBERS``, ``JOBPUSH_MESSAGE_TIMEOUT``,
         ``JOBPUSH_MAX_CHANNELS``, ``JOBPUSH_MAX_MESSAGE``, ``JOBPUSH_MAX_USER_INFO``, ``JOBPUSH_MAX_CLIENT_DATA``,
         ``JOBPUSH_CLIENT_EVENT_RATE``, ``JOBPUSH_OUTBOX_SIZE``, ``JOBPUSH_LEASE``, ``JOBPUSH_LINGER``,
         ``JOBPUSH_STREAM_HEARTBEAT``, ``JOBPUSH_DRAIN_TIMEOUT``, ``JOBPUSH_GRACE``,

@@ -26,9 +26,6 @@ from .limits import Place
 #: What our own client calls itself in the query; others must not get messages that they have not asked for.
 OWN_CLIENT = "jobpush"
 
-#: What is answered when there are too many even to be told why; not counted beyond its reason, not logged.
-FLOODED = ("", 503, {"Retry-After": "1", "Connection": "close"})
-
 #: Source: Fetch Metadata Request Headers, "Sec-Fetch-Site". Pages cannot write it, and all browsers of today send it.
 _FOREIGN = frozenset({"cross-site", "same-site"})
 
@@ -44,12 +41,6 @@ _KEY_SIZE = 24
 _VERSION = "13"
 
 websockets = Blueprint("jobpush_websockets", __name__)
-
-
-@websockets.before_request
-def refuse_flood() -> tuple[str, int, dict[str, str]] | None:
-    """Answer at once where there are too many even to be told why."""
-    return FLOODED if current_gateway().is_flooded() else None
 
 
 class UnsupportedWebSocket(HTTPException):
@@ -91,7 +82,7 @@ def connect(upgrade: _Upgrade, key: str) -> None:
     state = current_gateway()
     head = _switching_head()
     protocol = ServerProtocol(state.settings, new_socket_id())
-    with state.limits.entering(state.client_address()) as place:
+    with state.entering() as place:
         opening = _opening(state, protocol, key, place)
         hub = state.hub
         handover = take_socket(request.environ)

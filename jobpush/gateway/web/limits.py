@@ -16,6 +16,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
 
 from ...config import Config
 from ...errors import ConfigurationError
@@ -51,6 +54,17 @@ class TooManyConnectionsOfUser(OverCapacity):
 
 class TooManyHandshakes(OverCapacity):
     """An address connects too often."""
+
+
+class Flooded(HTTPException):
+    """Too many are refused at this moment even to be told why; not logged."""
+
+    code = 503
+    description = "Over capacity"
+
+    def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
+        """With when to come back."""
+        return [*super().get_headers(*args, **kwargs), ("Retry-After", "1"), ("Connection", "close")]
 
 
 class _Address:
@@ -112,11 +126,6 @@ class Limits:
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._logged_at: dict[type[OverCapacity], float] = {}
 
-    @property
-    def is_flooded(self) -> bool:
-        """Whether there is not even room to tell one more that it is refused."""
-        return self._refused >= _MAX_REFUSED
-
     @contextmanager
     def entering(self, address: str | None) -> Iterator[Place]:
         """Give a connection a place, or say why not; an error on the way gives it back."""
@@ -133,10 +142,15 @@ class Limits:
 
         Args:
             address: As :meth:`TrustedProxies.client_of` gives it; ``None``: it is not known, and not limited.
+
+        Raises:
+            Flooded: If it is refused, and there is not even room to tell it why.
         """
         with self._lock:
             refusal = self._refusal(address)
             if refusal is not None:
+                if self._refused >= _MAX_REFUSED:
+                    raise Flooded
                 self._refused += 1
                 self._log(refusal)
                 return Place(self, None, refusal)

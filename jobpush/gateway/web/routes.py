@@ -22,7 +22,7 @@ from ..hub import Arrival
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
 from .extension import GatewayState, current_gateway
 from .handover import take_socket
-from .handshake import FLOODED, ForbiddenOrigin, ensure_allowed_origin, websockets
+from .handshake import ForbiddenOrigin, ensure_allowed_origin, websockets
 from .http_api import http_api
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
@@ -35,6 +35,8 @@ _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
 #: A header that no form and no link of a foreign page can send.
 _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 
+#: Bytes of a form, which has two fields at most.
+_MAX_FORM = 16_384
 #: Members of a workflow that are sent at once.
 _CHILDREN = 100
 
@@ -47,6 +49,12 @@ def register(app: Flask, state: GatewayState) -> None:
     app.register_blueprint(pages)
     directory = RedisDirectory(state.store)
     app.register_blueprint(http_api(state.config, state.store, directory, on_refused=state.refusals.count))
+
+
+@pages.before_request
+def bound_form() -> None:
+    """Whatever somebody sends, no more of it is read than we need."""
+    request.max_content_length = _MAX_FORM
 
 
 # -- errors ----------------------------------------------------------------------------------------------
@@ -131,17 +139,15 @@ class _Adopted(Response):
 
 
 @pages.get("/events")
-def events() -> Response | tuple[str, int, dict[str, str]]:
+def events() -> Response:
     """
     The events of the page's user and of ``channels`` (comma-separated), as server-sent events.
 
     For browsers whose way to us lets no WebSocket pass: the same messages and rights, one way only.
     """
     state = current_gateway()
-    if state.is_flooded():
-        return FLOODED
     ensure_allowed_origin(state.config)
-    with state.limits.entering(state.client_address()) as place:
+    with state.entering() as place:
         return _open_stream(state, place)
 
 
