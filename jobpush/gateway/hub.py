@@ -15,7 +15,7 @@ from ..channels import Topic
 from ..config import Config
 from ..protocol import messages
 from ..protocol.actions import Action, ClientEvent, UserData
-from ..protocol.codes import NotAuthorized, Reconnect
+from ..protocol.codes import NotAuthorized, Reconnect, TooManyConnectionsOfUser
 from ..protocol.server import ServerProtocol, answer
 from ..store.command_link import CommandLink
 from ..store.commands import HubCommands
@@ -30,7 +30,6 @@ from .presence.lease import Lease
 from .presence.rosters import Rosters
 from .presence.watchlists import Watchlists
 from .topics import Topics
-from .web.limits import TooManyConnectionsOfUser
 
 logger = logging.getLogger("jobpush.gateway")
 

@@ -122,6 +122,22 @@ class OverCapacity(PusherError):
     sentence = "Over capacity"
 
 
+class TooManyConnections(OverCapacity):
+    """The process has as many connections as it may."""
+
+
+class TooManyConnectionsOfAddress(OverCapacity):
+    """An address has as many connections to this process as it may."""
+
+
+class TooManyConnectionsOfUser(OverCapacity):
+    """A user has as many connections to this process as they may."""
+
+
+class TooManyHandshakes(OverCapacity):
+    """An address connects too often."""
+
+
 class TooManyMessages(OverCapacity):
     """A connection sends more than anybody needs to."""
 

@@ -27,6 +27,7 @@ from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
 from jobpush.protocol.settings import ProtocolSettings
 from tests.autobahn.cases import PATIENCE, frame, pieces
+from tests.gateway.client import read_to_the_end
 from tests.gateway.conftest import serving
 from tests.gateway.site import KEY, SECRET
 
@@ -148,16 +149,6 @@ def logged_errors() -> Iterator[list[str]]:
     logging.getLogger("jobpush").addHandler(recorder)
     yield messages
     logging.getLogger("jobpush").removeHandler(recorder)
-
-
-def read_to_the_end(client: socket.socket) -> bytes:
-    data = b""
-    try:
-        while part := client.recv(65_536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
 
 
 def assert_whole_frames(data: bytes) -> None:

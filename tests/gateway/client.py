@@ -172,3 +172,14 @@ def data_of(message: dict[str, Any]) -> dict[str, Any]:
     """The decoded data of an event."""
     data: dict[str, Any] = json.loads(message["data"])
     return data
+
+
+def read_to_the_end(one: socket.socket) -> bytes:
+    """What a server sends before it hangs up, be it with what it has not read."""
+    data = b""
+    try:
+        while part := one.recv(65_536):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data

@@ -11,7 +11,7 @@ import pytest
 
 from tests.autobahn.cases import CONTINUATION, TEXT, connected, fragments, frame, message, ping
 
-from .client import TIMEOUT
+from .client import TIMEOUT, read_to_the_end
 from .conftest import Serve, Site
 from .site import KEY
 from .web import request
@@ -33,17 +33,6 @@ POST = b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n
 def sockets(site: Site, number: int) -> Iterator[list[socket.socket]]:
     with ExitStack() as stack:
         yield [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), TIMEOUT)) for _ in range(number)]
-
-
-def wait_for_the_end(one: socket.socket) -> bytes:
-    """What a server sends before it hangs up, be it with what it has not read."""
-    data = b""
-    try:
-        while part := one.recv(4096):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
 
 
 @pytest.mark.parametrize(
@@ -86,7 +75,7 @@ def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> No
         for one in slow:
             one.sendall(beginning)
         for one in slow:
-            wait_for_the_end(one)
+            read_to_the_end(one)
 
     assert request(site, "GET", "/jobpush/health/live")[0] == 200
 
@@ -101,7 +90,7 @@ def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serv
         for one in finished:
             one.sendall(b"GET /jobpush/health/live HTTP/1.0\r\n\r\n")
         for one in finished:
-            assert wait_for_the_end(one).startswith(b"HTTP/1.0 200")
+            assert read_to_the_end(one).startswith(b"HTTP/1.0 200")
         late = site.connect()
         late.receive()
         late.send("pusher:ping")

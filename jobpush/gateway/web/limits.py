@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from ...config import Config
 from ...errors import ConfigurationError
-from ...protocol.codes import OverCapacity
+from ...protocol.codes import OverCapacity, TooManyConnections, TooManyConnectionsOfAddress, TooManyHandshakes
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -38,22 +38,6 @@ _MAX_ADDRESSES = 10_000
 _IPV6_CUSTOMER = 64
 #: Seconds between two lines of the log about one reason.
 _LOG_INTERVAL = 60.0
-
-
-class TooManyConnections(OverCapacity):
-    """The process has as many connections as it may."""
-
-
-class TooManyConnectionsOfAddress(OverCapacity):
-    """An address has as many connections to this process as it may."""
-
-
-class TooManyConnectionsOfUser(OverCapacity):
-    """A user has as many connections to this process as they may."""
-
-
-class TooManyHandshakes(OverCapacity):
-    """An address connects too often."""
 
 
 class Flooded(HTTPException):
