@@ -31,6 +31,9 @@ WORKER_STOPPED = "The worker of the task was stopped"
 
 #: Claims in one round trip.
 _AT_ONCE = 200
+#: Messages that are done, and of which it is yet to be seen whether their end was told; then the oldest give way, for
+#: Redis has been away for long. Those that left without a word are LOST with the worker then, or never.
+MAX_OVER = 10_000
 
 
 @dataclass(slots=True)
@@ -165,7 +168,10 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._is_stopped.is_set():
             try:
-                self._renew()
+                try:
+                    self._renew()
+                finally:  # Redis may be away for hours, and what is done piles up meanwhile
+                    self._note_what_is_over()
                 self._assert_claims()
                 self._settle()
             except StoreError:
@@ -191,6 +197,19 @@ class LeaseKeeper:
             self._store.run([self._leases.regain(claim) for claim in some], [self._leases.claim(self.worker_id, *some)])
         self._times_to_assert -= 1
 
+    def _note_what_is_over(self) -> None:
+        """Note since when what is done is done; of that, keep the newest :data:`MAX_OVER`."""
+        now = time.monotonic()
+        over = []
+        for held in self._snapshot():
+            if held.over_since is None and held.is_over():
+                held.over_since = now
+            if held.over_since is not None:
+                over.append((held.over_since, held.claim))
+        if len(over) > MAX_OVER:
+            over.sort(key=lambda one: one[0])
+            self._forget([claim for _, claim in over[:-MAX_OVER]])
+
     def _settle(self) -> None:
         """
         Forget what is done, and see that its end was told: what has no word of it still has its claim.
@@ -199,12 +218,11 @@ class LeaseKeeper:
         """
         now = time.monotonic()
         reached_since = now if self._reached_since is None else self._reached_since
-        done = []
-        for held in self._snapshot():
-            if held.over_since is None and held.is_over():
-                held.over_since = now
-            if held.over_since is not None and now - max(held.over_since, reached_since) >= self._config.lost_after:
-                done.append(held.claim)
+        done = [
+            held.claim
+            for held in self._snapshot()
+            if held.over_since is not None and now - max(held.over_since, reached_since) >= self._config.lost_after
+        ]
         for start in range(0, len(done), _AT_ONCE):
             some = done[start : start + _AT_ONCE]
             self._lose(some, NO_WORD)

@@ -22,6 +22,7 @@ from jobpush.processes import ChildProcess
 from jobpush.store import Store
 from jobpush.store.leases import WorkerLeases
 from jobpush.testing import PATIENCE
+from jobpush.worker import leases
 from jobpush.worker.leases import LeaseKeeper
 from jobpush.worker.tracked import TrackedTask
 
@@ -423,6 +424,27 @@ def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) 
     wait_until(lambda: store.task("task-1").state is TaskState.LOST)
     keeper.stop()
     store.close()
+
+
+def test_only_so_much_of_what_is_done_is_remembered_while_redis_is_away(
+    redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MAX_OVER", 10)
+    redis_server.kill()
+    keeper = LeaseKeeper(Config(redis_url=redis_server.url, lost_after=0.1, publish_timeout=0.05))
+    runs = Request()
+    taken = keeper.take(runs, TrackedTask("runs", "42", "encode", "Encode", created_at=1.0))
+    for number in range(100):
+        keeper.take(Request(), TrackedTask(f"task-{number}", "42", "encode", "Encode", created_at=1.0))
+
+    keeper.start()
+
+    wait_until(lambda: len(keeper._snapshot()) == 11)  # it kept every message of an outage, however long that was
+    assert keeper.delivery_of("runs") == taken.delivery
+    assert [bool(keeper.delivery_of(f"task-{number}")) for number in (0, 89, 90, 99)] == [False, False, True, True]
+    redis_server.restart(keep_data=False)
+    wait_until(lambda: len(keeper._snapshot()) == 1)
+    keeper.stop()
 
 
 def is_held(store: Store, worker_id: str) -> bool:
