@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from ..events import TaskState
 from ..store import TaskWrite
 from .tracked import TrackedTask
+
+if TYPE_CHECKING:
+    from .running import RunningTask
 
 #: Tasks of which something may wait; then the oldest gives way.
 MAX_TASKS = 10_000
@@ -61,12 +65,26 @@ class Ending:
 
 @dataclass
 class Batch:
-    """What is sent in one go, in this order."""
+    """What is sent in one go, in this order; who sends it takes out what is sent."""
 
-    lines: list[Line] = field(default_factory=list)
     writes: list[TaskWrite] = field(default_factory=list)
+    #: Running tasks whose newest state is to be told.
+    changed: list[RunningTask] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    #: Workflows (user id, task id) that have something left to tell.
+    untold: list[tuple[str, str]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     lessons: list[Lesson] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, one.name) for one in fields(self))
+
+    def take_one(self) -> Batch:
+        """Take out the first thing alone; nothing if there is nothing."""
+        for name in (one.name for one in fields(self)):
+            if waiting := getattr(self, name):
+                return Batch(**{name: [waiting.pop(0)]})
+        return Batch()
 
 
 class Outbox:

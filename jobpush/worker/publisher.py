@@ -66,7 +66,6 @@ class Publisher:
         self._outbox = Outbox()
         #: What the thread has taken out of the outbox, and has not published yet.
         self._taken = Batch()
-        self._batch_size = BATCH_SIZE
         self._changed: set[RunningTask] = set()
         #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
         self._untold: dict[tuple[str, str], float] = {}
@@ -193,7 +192,6 @@ class Publisher:
     def _ensure_thread(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return
-        self._take_back()  # one that has died may have left something
         thread = threading.Thread(target=self._run, name="jobpush-publisher", daemon=True)
         try:
             thread.start()
@@ -210,11 +208,10 @@ class Publisher:
     def _run(self) -> None:
         while True:
             try:
+                self._publish_left()
                 self._publish_next()
             except BaseException:  # a bug of ours, or an object of a task: whatever it is, all others must go on
                 logger.exception("progress could not be published")
-                with self._condition:
-                    self._isolate()
 
     def _publish_next(self) -> None:
         """Wait until something is to be published, and try to."""
@@ -224,23 +221,22 @@ class Publisher:
             while (pause := self._seconds_to_wait()) is None or pause > 0:
                 self._condition.wait(pause)
             self._is_busy = True
-            if not self._outbox:
-                self._batch_size = BATCH_SIZE
-            batch = self._taken = self._outbox.take(self._batch_size)
-            changed, untold = self._take_due(), self._take_untold()
-        self._publish(batch, changed, untold)
+            batch = self._taken = self._outbox.take(BATCH_SIZE)
+            batch.changed, batch.untold = self._take_due(), self._take_untold()
+        self._publish(batch)
         self._taken = Batch()
 
-    def _isolate(self) -> None:
-        """Find out what it is that can't be published: try all that was taken once more, one after the other."""
-        if self._batch_size == 1:
-            self._taken = Batch()
-        self._batch_size = 1
-        self._take_back()
+    def _publish_left(self) -> None:
+        """
+        Publish what was left of a batch that could not be published, one thing after the other.
 
-    def _take_back(self) -> None:
-        taken, self._taken = self._taken, Batch()
-        self._outbox.put_back(taken.writes, taken.endings)
+        What can't be published then is to blame, and is lost, but nothing else. It may be a thread that has died which
+        left it.
+        """
+        while self._taken:
+            if not self._publish(self._taken.take_one()):
+                self._put_back(self._taken, [*self._taken.writes, *_snapshots(self._taken.changed)])
+                self._taken = Batch()
 
     def _seconds_to_wait(self) -> float | None:
         """Seconds until something is to be sent; ``None``: until there is something new."""
@@ -268,28 +264,38 @@ class Publisher:
             del self._untold[workflow]
         return due
 
-    def _publish(self, batch: Batch, changed: Sequence[RunningTask], untold: Sequence[tuple[str, str]]) -> None:
-        writes = [*batch.writes, *_snapshots(changed)]
-        endings: Sequence[Ending] = batch.endings
+    def _publish(self, batch: Batch) -> bool:
+        """
+        Publish all of a batch, and take out of it what is published.
+
+        Returns:
+            Whether all is; else Redis has failed, and what is worth it waits until it is back.
+        """
+        writes = [*batch.writes, *_snapshots(batch.changed)]
         store = self._patient_store
         try:
             was_open = self._breaker.is_open
             is_slow = was_open and self._is_slow()
-            for start in range(0, len(writes), BATCH_SIZE):
-                self._send(writes[start : start + BATCH_SIZE], store)
-            writes = []
-            for task in changed:
+            while writes:
+                self._send(writes[:BATCH_SIZE], store)
+                del writes[:BATCH_SIZE], batch.writes[:BATCH_SIZE]
+            for task in batch.changed:
                 task.is_told = True
-            for ending in endings:
-                self._end(ending, store)
-            endings = []
-            if untold:
-                for user_id, task_id in store.tell_workflows(untold, is_urgent=self._is_flushing):
+            batch.changed.clear()
+            while batch.endings:
+                self._end(batch.endings[0], store)
+                del batch.endings[0]
+            if batch.untold:
+                for user_id, task_id in store.tell_workflows(batch.untold, is_urgent=self._is_flushing):
                     self.tell_workflow(user_id, task_id, delay=self._config.min_interval)
-            for line in batch.lines:
+                batch.untold.clear()
+            while batch.lines:
+                line = batch.lines[0]
                 store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
-            for lesson in batch.lessons:
-                store.learn(lesson.task_name, lesson.seconds)
+                del batch.lines[0]
+            while batch.lessons:
+                store.learn(batch.lessons[0].task_name, batch.lessons[0].seconds)
+                del batch.lessons[0]
             if is_slow:
                 self._breaker.still_slow()
             elif was_open:  # else somebody may have opened it meanwhile, and knows why
@@ -298,10 +304,16 @@ class Publisher:
             self._tell_what_was_dropped()
         except StoreError as exc:
             self._breaker.failed(exc)
-            with self._condition:
-                self._outbox.put_back(writes, endings)
-                for workflow in untold:
-                    self._untold.setdefault(workflow, 0.0)
+            self._put_back(batch, writes)
+            return False
+        return True
+
+    def _put_back(self, batch: Batch, writes: Sequence[TaskWrite]) -> None:
+        """Let these writes, and what else of a batch is worth it, wait for Redis."""
+        with self._condition:
+            self._outbox.put_back(writes, batch.endings)
+            for workflow in batch.untold:
+                self._untold.setdefault(workflow, 0.0)
 
     def _is_slow(self) -> bool:
         """Whether Redis takes what it is given, but not within the time that anybody waits."""

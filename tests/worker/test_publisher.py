@@ -1,0 +1,137 @@
+"""What can't be published is lost, and nothing else with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobpush.embedded import EmbeddedRedis
+from jobpush.events import TaskState
+from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
+from jobpush.testing import PATIENCE, RecordedEvents
+from jobpush.worker.outbox import Ending, Lesson, Line
+from jobpush.worker.publisher import Publisher
+from jobpush.worker.running import RunningTask
+from jobpush.worker.tracked import TrackedTask
+
+USER = "42"
+#: It has no form on the wire.
+NOTHING: Any = math.nan
+
+
+def tracked(task_id: str, **values: Any) -> TrackedTask:
+    return TrackedTask(task_id, USER, values.pop("name", "encode"), "Encode", created_at=1.0, **values)
+
+
+def write(task_id: str, state: TaskState, *, progress: Any = 0, **values: Any) -> TaskWrite:
+    task = tracked(task_id, **values)
+    return task.write(task.event(state, current=progress), task_ttl=60)
+
+
+def submit_write(publisher: Publisher) -> None:
+    publisher.submit(write("bad", TaskState.PROGRESS, progress=NOTHING))
+
+
+def submit_write_among_others(publisher: Publisher) -> None:
+    publisher.submit(write("one", TaskState.PROGRESS, progress=NOTHING))
+
+
+def submit_snapshot(publisher: Publisher) -> None:
+    RunningTask(tracked("bad", max_attempts=NOTHING), publisher, publisher._config).mark_changed()
+
+
+def submit_ending(publisher: Publisher) -> None:
+    publisher.submit_ending(Ending("two", TaskState.FAILURE, error=NOTHING))
+
+
+def submit_workflow(publisher: Publisher) -> None:
+    publisher.tell_workflow(NOTHING, "workflow")
+
+
+def submit_line(publisher: Publisher) -> None:
+    publisher.submit_line(Line(USER, "one", "text", "info", at=NOTHING))
+
+
+def submit_lesson(publisher: Publisher) -> None:
+    publisher.learn("encode", {"stage": "long"})  # type: ignore[dict-item]
+
+
+GUILTY = [
+    submit_write,
+    submit_write_among_others,
+    submit_snapshot,
+    submit_ending,
+    submit_workflow,
+    submit_line,
+    submit_lesson,
+]
+
+
+@pytest.fixture
+def publisher(store: Store) -> Publisher:
+    config = replace(store.config, flush_timeout=PATIENCE, min_interval=3_600.0)
+    return Publisher(Store(config), config, on_cancelled=lambda task_id: None)
+
+
+def begin_workflow_that_has_more_to_tell(store: Store) -> None:
+    """The first of its members is told of at once, the others in an hour."""
+    patient = Store(replace(store.config, min_interval=3_600.0))
+    patient.publish([replace(write("workflow", TaskState.PENDING), plan=WorkflowPlan(3, 3.0))])
+    membership = Membership("0:3", is_planned=True)
+    for number in range(2):
+        member = write(f"member-{number}", TaskState.SUCCESS, root_id="workflow", membership=membership)
+        patient.publish([member])
+    patient.close()
+
+
+@pytest.mark.parametrize("submit_guilty", GUILTY)
+def test_nothing_is_lost_with_what_cant_be_published(
+    submit_guilty: Callable[[Publisher], None], publisher: Publisher, store: Store
+) -> None:
+    listener = RecordedEvents(store.config.redis_url, USER)
+    begin_workflow_that_has_more_to_tell(store)
+    store.publish([write("two", TaskState.PENDING), write("three", TaskState.PENDING)])
+    running = RunningTask(tracked("running"), publisher, store.config)
+    running.current = 5
+
+    with publisher._condition:  # so its thread takes all of it at once
+        publisher.submit(write("one", TaskState.STARTED))
+        submit_guilty(publisher)
+        publisher.submit(write("one", TaskState.SUCCESS))
+        running.mark_changed()
+        publisher.submit_ending(Ending("three", TaskState.FAILURE))
+        publisher.tell_workflow(USER, "workflow")
+        publisher.submit_line(Line(USER, "one", "a line", "info", at=1.0))
+        publisher.learn("other", {"stage": 2.0})
+        is_done = publisher.flush()
+
+    assert is_done
+    listener.assert_states("STARTED", "SUCCESS", task_id="one")
+    listener.assert_states("PENDING", "FAILURE", task_id="three")
+    listener.assert_states("PROGRESS", task_id="running")
+    assert listener.of("running")[-1].current == 5
+    assert listener.of("workflow")[-1].current == 2
+    assert sum(b"a line" in message for message in listener.messages) == 1
+    assert store.start(write("four", TaskState.STARTED, name="other"))[1] == {"stage": 2.0}
+    listener.close()
+
+
+def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
+    publisher: Publisher, redis_server: EmbeddedRedis, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.kill()
+    publisher._breaker.failed("Redis is away")
+
+    with publisher._condition:
+        submit_write(publisher)
+        for number in range(3):
+            publisher.submit(write(f"task-{number}", TaskState.SUCCESS))
+    redis_server.restart(keep_data=False)
+
+    assert publisher.flush()
+    assert {task.task_id for task in store.tasks(USER)} == {"task-0", "task-1", "task-2"}
+    assert caplog.text.count("progress could not be published") == 2
