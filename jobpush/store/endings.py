@@ -11,6 +11,9 @@ from ..lifecycle import TaskState
 from .keys import Keys
 from .scripts import Call, load_of_task
 
+#: Of an attempt that somebody else ends: nothing is known of it.
+BARE_MOMENT = TaskEvent("", TaskState.LOST).to_moment()
+
 
 def end_call(
     config: Config,
@@ -55,6 +58,8 @@ def end_call(
         ttl,
         config.history_size,
         config.history_ttl,
+        BARE_MOMENT,
+        config.final_ttl,
     )
     return Call(load_of_task("end"), Keys(config.prefix).of_task(topic, task_id), arguments)
 

@@ -2,7 +2,7 @@
 -- ARGV: task id (escaped), state, rank, pinned (1: never conflated), run, number, delivery, handed over (1 or 0), at,
 --       last seq the publisher knows, moment, tail, ttl, tasks to list, history size, history ttl, and of the member of
 --       a workflow the workflow's id (escaped) and its place in it ("<branch> <planned> <weight or -> <name>"), else '',
---       then the moment of an attempt that this one ends
+--       then the moment of an attempt that this one ends, and the ttl of a task that is over
 -- Returns {status, seq, cancelled, untold}: status 1 stored, 0 refused as stale, -1 refused because the task is
 -- cancelled; untold 1 if its workflow has something left to tell.
 local task_id, ttl = ARGV[1], tonumber(ARGV[13])
@@ -26,7 +26,7 @@ if cancel and word.state == 'STARTED' then return {-1, seq, 1, 0} end
 
 local moment = ARGV[11]
 if cancel and word.rank == RETRY then  -- there will be no other attempt: the guard keeps it from running again
-  word.state, word.rank, moment = 'REVOKED', TERMINAL, ARGV[19]
+  word.state, word.rank, moment, ttl = 'REVOKED', TERMINAL, ARGV[19], tonumber(ARGV[20])
 end
 
 local is_same_attempt = is_known and attempt == stored.attempt

@@ -28,7 +28,7 @@ from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_
 from ..config import Config
 from ..errors import ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
-from .endings import end_call
+from .endings import BARE_MOMENT, end_call
 from .forks import begin_in_children
 from .keys import Keys
 from .leases import Claim, WorkerLeases
@@ -51,8 +51,6 @@ _STAGES_TTL = 30 * 86_400
 
 
 _NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
-#: Of an attempt that somebody else ends: nothing is known of it.
-_BARE_MOMENT = TaskEvent("", TaskState.LOST).to_moment()
 
 
 class Outcome(IntEnum):
@@ -406,7 +404,7 @@ class Store:
         arguments = (
             escape_id(task_id),
             repr(time.time()),
-            _BARE_MOMENT,
+            BARE_MOMENT,
             config.final_ttl,
             config.history_size,
             config.history_ttl,
@@ -508,7 +506,8 @@ class Store:
             config.history_size,
             config.history_ttl,
             *_membership_of(write),
-            _BARE_MOMENT,
+            BARE_MOMENT,
+            config.final_ttl,
         )
         return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 

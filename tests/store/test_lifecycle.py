@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -46,6 +47,10 @@ class Task:
             return False
         return published.outcome is Outcome.STORED
 
+    def retry_later(self, delivery: str, run_at: float) -> None:
+        """As the parent of its process says it."""
+        self.store.end(self.task_id, TaskState.RETRY, error="killed", delivery=delivery, run_at=run_at)
+
     def regain(self, delivery: str) -> bool:
         call = regain_call(self.store.config, user_topic(self.user), self.task_id, delivery)
         return self.store.run([call]) == [1]
@@ -62,6 +67,13 @@ class Task:
     def now(self) -> tuple[str, int]:
         """State and attempt."""
         return self.event.state.value, self.event.attempt
+
+    @property
+    def ttl(self) -> int:
+        """Seconds that its snapshot lives."""
+        key = self.store.keys.task(user_topic(self.user), self.task_id)
+        (ttl,) = self.store.run(commands=[("TTL", key)])
+        return int(ttl)
 
     @property
     def told(self) -> list[TaskEvent]:
@@ -218,6 +230,42 @@ def test_a_task_that_was_cancelled_is_not_tried_again_by_others(task: Task) -> N
     task.end("RETRY", FIRST, "killed")
 
     assert task.now == ("REVOKED", 1)
+
+
+def test_a_task_that_others_would_try_again_and_that_was_cancelled_does_not_wait_for_that(task: Task) -> None:
+    task.tell("PROGRESS", FIRST)
+    task.cancel()
+
+    task.retry_later(FIRST, time.time() + 600)
+
+    last = task.event
+    assert (last.state, last.error, last.run_at) == (TaskState.REVOKED, None, None)
+
+
+@pytest.mark.parametrize("how", ["told RETRY", "ended RETRY", "ended LOST"])
+def test_a_task_that_is_revoked_in_place_of_what_was_said_is_kept_as_long_as_any_that_is_over(
+    task: Task, how: str
+) -> None:
+    task.tell("PROGRESS", FIRST)
+    task.cancel()
+
+    if how == "told RETRY":
+        task.tell("RETRY", FIRST)
+    elif how == "ended RETRY":
+        task.retry_later(FIRST, time.time() + 600)
+    else:
+        task.end("LOST", FIRST)
+
+    assert task.now == ("REVOKED", 1)
+    assert 0 < task.ttl <= task.store.config.final_ttl
+
+
+def test_a_task_that_waits_for_another_attempt_is_kept_until_then_and_longer(task: Task) -> None:
+    task.tell("PROGRESS", FIRST)
+
+    task.retry_later(FIRST, time.time() + 1_000)
+
+    assert task.ttl > task.store.config.task_ttl + 900
 
 
 def test_a_waiting_retry_is_not_lost_with_the_worker_that_asked_for_it(task: Task) -> None:
