@@ -37,9 +37,7 @@ class RunningTasks:
         """A task begins."""
         with self._lock:
             self._tasks[task.tracked.task_id] = task
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._listen, name="jobpush-cancels", daemon=True)
-                self._thread.start()
+            self._ensure_thread()
 
     def remove(self, task: RunningTask) -> None:
         """A task has ended. Another attempt of it may have begun here meanwhile."""
@@ -59,6 +57,17 @@ class RunningTasks:
         if task is not None:
             task.notice = UNSTOPPABLE
             task.mark_changed()
+
+    def _ensure_thread(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        thread = threading.Thread(target=self._listen, name="jobpush-cancels", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # too many threads, or the interpreter ends: no reason for a task to fail
+            logger.warning("cancels can't be heard at the moment: %s", exc)
+        else:
+            self._thread = thread
 
     def _listen(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, RecordedEvents
-from jobpush.worker.outbox import Ending, Lesson, Line
+from jobpush.worker.outbox import Ending, Line
 from jobpush.worker.publisher import Publisher
 from jobpush.worker.running import RunningTask
 from jobpush.worker.tracked import TrackedTask

@@ -22,7 +22,7 @@ from jobpush.events import TaskEvent, TaskState
 from .watched_tasks import make_app
 
 if TYPE_CHECKING:
-    from .conftest import Site
+    from .conftest import Eager, Site
 
 PATIENCE = 30.0
 
@@ -205,6 +205,17 @@ def test_a_million_updates_make_few_events_and_the_last_is_exact(own_site: Site,
     assert len(listener.of(task_id)) < 200
     currents = [event.current for event in listener.of(task_id)]
     assert currents == sorted(currents)
+
+
+def test_task_runs_where_no_thread_can_be_started(eager: Eager) -> None:
+    before = threading.stack_size(1 << 47)  # more than there are addresses
+    try:
+        result = eager.app.tasks["encode"].apply((eager.user, "cat.mov"))
+    finally:
+        threading.stack_size(before)
+
+    assert (result.state, result.result) == ("SUCCESS", "cat.mov")
+    eager.listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS")  # the last two now that a thread can be
 
 
 def test_publisher_works_in_the_child_of_a_fork(redis_url: str, user: str) -> None:
