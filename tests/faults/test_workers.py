@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -150,16 +151,25 @@ def test_task_that_ends_its_process_is_known_to_have_failed(stand: Stand) -> Non
     assert_all_is_right(crowd, stand)
 
 
-def start_program(name: str, redis_url: str, user: str) -> subprocess.Popen[str]:
+@contextmanager
+def started_program(name: str, redis_url: str, user: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that leaves nothing behind, also where its test fails: all that it has forked is of one group."""
     command = [sys.executable, "-m", "tests.faults.programs", name, redis_url, user]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with program:
+        try:
+            yield program
+        finally:
+            with suppress(ProcessLookupError):  # as it should be: all of it has ended
+                os.killpg(program.pid, signal.SIGKILL)
 
 
 def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:
-    program = start_program("ends", redis_server.url, "42")
-
-    out, err = program.communicate(timeout=PATIENCE)
+    with started_program("ends", redis_server.url, "42") as program:
+        out, err = program.communicate(timeout=PATIENCE)
 
     assert (out, err, program.returncode) == ("told\n", "", 0)
     task = store.task("42-last")
@@ -167,8 +177,7 @@ def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: Emb
 
 
 def test_end_of_a_program_does_not_wait_for_ever_for_a_redis_that_hangs(redis_server: EmbeddedRedis) -> None:
-    with paused([redis_server.pid]):
-        program = start_program("ends", redis_server.url, "42")
+    with paused([redis_server.pid]), started_program("ends", redis_server.url, "42") as program:
         out, err = program.communicate(timeout=PATIENCE)
 
     assert (out, program.returncode) == ("told\n", 0)
@@ -179,9 +188,8 @@ def test_end_of_a_program_does_not_wait_for_ever_for_a_redis_that_hangs(redis_se
 
 
 def test_program_may_fork_whatever_its_threads_are_doing(redis_server: EmbeddedRedis) -> None:
-    program = start_program("forks", redis_server.url, "42")
-
-    out, err = program.communicate(timeout=PATIENCE)
+    with started_program("forks", redis_server.url, "42") as program:
+        out, err = program.communicate(timeout=PATIENCE)
 
     assert (out, err, program.returncode) == (f"{[0] * CHILDREN}\n", "", 0)
     store = Store(Config(redis_url=redis_server.url, publish_timeout=PATIENCE))
