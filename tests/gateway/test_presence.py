@@ -17,6 +17,8 @@ from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 
+from tests.faults.processes import paused
+
 from .client import Client, data_of, events_of
 from .conftest import Serve, Site
 from .site import KEY, SECRET
@@ -77,9 +79,13 @@ def join(site: Site, user: str, channel: str = ROOM, **user_info: str) -> tuple[
 
 def ask_to_join(client: Client, user: str, channel: str = ROOM, **user_info: str) -> dict[str, Any]:
     """The answer to a connection that wants to join a presence channel as a user."""
+    return client.subscribe(channel, **right_to_join(client, user, channel, **user_info))[-1]
+
+
+def right_to_join(client: Client, user: str, channel: str = ROOM, **user_info: str) -> dict[str, str]:
+    """What a connection has to show if it wants to join a presence channel as a user."""
     channel_data = json.dumps({"user_id": user, "user_info": user_info})
-    auth = channel_auth(KEY, SECRET, client.socket_id, channel, channel_data)
-    return client.subscribe(channel, auth=auth, channel_data=channel_data)[-1]
+    return {"auth": channel_auth(KEY, SECRET, client.socket_id, channel, channel_data), "channel_data": channel_data}
 
 
 def sign_in(site: Site, user: str, watchlist: list[str] | None = None) -> Client:
@@ -205,6 +211,22 @@ def test_full_channel_lets_in_who_is_there_already_and_nobody_else(serve: Serve)
     assert next_news(ada) == (REMOVED, "bob")
     assert data_of(ask_to_join(tabs[0], "carol"))["presence"]["ids"] == ["ada", "carol"]
     assert next_news(ada) == (ADDED, "carol")
+
+
+def test_second_tab_gets_into_a_full_channel_no_more_than_the_first(serve: Serve, redis_server: EmbeddedRedis) -> None:
+    """It asks before Redis has answered the first."""
+    site = serve(max_members=1)
+    join(site, "ada")
+    (first, _), (second, _), (witness, _) = connect(site), connect(site), connect(site)
+
+    with paused([redis_server.pid]):
+        for tab in (first, second):
+            tab.send("pusher:subscribe", {"channel": ROOM, **right_to_join(tab, "carol")})
+            witness.send("pusher:ping")
+            witness.receive()  # so that the hub has told Redis of each in a turn of its own
+    answers = [tab.receive()["event"] for tab in (first, second)]
+
+    assert answers == ["pusher:subscription_error"] * 2
 
 
 def test_lost_socket_leaves_after_the_grace(site: Site) -> None:

@@ -30,7 +30,7 @@ class Count:
         member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
     """
 
-    __slots__ = ("has_been_told", "is_refused", "member", "number", "topic")
+    __slots__ = ("has_been_told", "is_let_in", "is_refused", "member", "number", "topic")
 
     def __init__(self, topic: Topic, member: Member | None) -> None:
         self.topic = topic
@@ -38,6 +38,8 @@ class Count:
         self.number = 0
         #: Whether Redis has been told that there are any.
         self.has_been_told = False
+        #: Whether Redis has answered that the member has a place, which is then not asked for again.
+        self.is_let_in = False
         #: Whether its channel had no place for the member.
         self.is_refused = False
 
@@ -54,7 +56,7 @@ class Count:
         if not number:
             return presence.leave(channel, self.member.user_id)
         user_id, user_info = self.member.user_id, self.member.user_info
-        return presence.join(channel, user_id, user_info, is_quiet=is_quiet, is_new=not self.has_been_told)
+        return presence.join(channel, user_id, user_info, is_quiet=is_quiet, is_new=not self.is_let_in)
 
 
 class Census:
@@ -167,9 +169,11 @@ class Census:
         result, wait = reply if isinstance(reply, list) else (reply, 0)
         count.is_refused = result == FULL
         if count.is_refused:
-            count.has_been_told = False
+            count.has_been_told = count.is_let_in = False
         elif result == NO_LEASE:
             self._lease.doubt(presence)
-        elif wait:
+        else:
+            count.is_let_in = True
+        if wait:
             # Another count may have taken its place until then.
             self._loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))
