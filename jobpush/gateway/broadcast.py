@@ -61,13 +61,14 @@ def _tail(stream_id: bytes | None) -> bytes:
 class Batch:
     """Broadcasts that go out together, in the order of their ids, each task's newest snapshot only."""
 
-    __slots__ = ("_broadcasts", "conflated", "has_excluded")
+    __slots__ = ("_broadcasts", "conflated", "excluded")
 
     def __init__(self) -> None:
         self._broadcasts: dict[object, Broadcast] = {}
         #: How many gave way to newer ones.
         self.conflated = 0
-        self.has_excluded = False
+        #: Socket ids of those who are not to hear all of it; ``None`` where there are none, as with most.
+        self.excluded: set[str] | None = None
 
     def __len__(self) -> int:
         return len(self._broadcasts)
@@ -79,7 +80,8 @@ class Batch:
             self.conflated += 1
         self._broadcasts[broadcast if broadcast.is_pinned else key] = broadcast
         if broadcast.excluded is not None:
-            self.has_excluded = True
+            self.excluded = self.excluded or set()
+            self.excluded.add(broadcast.excluded)
 
     @property
     def first(self) -> Broadcast | None:
@@ -91,5 +93,5 @@ class Batch:
         broadcasts = list(self._broadcasts.values())
         self._broadcasts.clear()
         self.conflated = 0
-        self.has_excluded = False
+        self.excluded = None
         return broadcasts

@@ -213,32 +213,30 @@ class Channel:
                     self.connections.update(catch_up.connections)
 
 
-def _deliveries(connections: set[Connection], broadcasts: list[Broadcast], has_excluded: bool) -> int:
-    """How many there are, without those that go back to who said it."""
-    count = len(connections) * len(broadcasts)
-    if has_excluded:
-        count -= sum(one.excluded == connection.socket_id for connection in connections for one in broadcasts)
-    return count
-
-
 def _deliver(connections: set[Connection], batch: Batch, tally: Tally) -> None:
-    has_excluded = batch.has_excluded
+    excluded = batch.excluded
     tally.conflated += batch.conflated * len(connections)
     broadcasts = batch.take()
-    tally.sent += _deliveries(connections, broadcasts, has_excluded)
-    frames = broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])
+    tally.sent += len(connections) * len(broadcasts)
+    frames = _joined(broadcasts)
     for connection in connections:
         try:
-            if has_excluded:
-                _deliver_others(connection, broadcasts)
+            if excluded is not None and connection.socket_id in excluded:
+                tally.sent -= _deliver_others(connection, broadcasts)
             else:
                 connection.deliver(broadcasts, frames)
         except Exception as exc:  # costs nothing where there is none, and the others must get theirs
             connection.on_failure(exc)
 
 
-def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> None:
-    """Leave out what the connection is not to hear, since it was it that said it."""
+def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> int:
+    """Leave out what the connection is not to hear, since it was it that said it. Returns how many that are."""
     heard = [one for one in broadcasts if one.excluded != connection.socket_id]
     if heard:
-        connection.deliver(heard, b"".join([one.frame for one in heard]))
+        connection.deliver(heard, _joined(heard))
+    return len(broadcasts) - len(heard)
+
+
+def _joined(broadcasts: list[Broadcast]) -> bytes:
+    """Their frames in one piece."""
+    return broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])

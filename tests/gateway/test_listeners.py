@@ -16,10 +16,17 @@ from jobpush.protocol.actions import Join
 
 
 class FakeConnection:
-    """Notes the ids of the events that it hears."""
+    """Notes the ids of the events that it hears, and how often it was asked for its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, socket_id: str = "1.1") -> None:
         self.heard: list[bytes | None] = []
+        self.times_asked = 0
+        self._socket_id = socket_id
+
+    @property
+    def socket_id(self) -> str:
+        self.times_asked += 1
+        return self._socket_id
 
     def deliver(self, broadcasts: Iterable[Broadcast], frames: bytes) -> None:
         self.heard += [broadcast.stream_id for broadcast in broadcasts]
@@ -113,9 +120,29 @@ def test_lost_subscription_is_made_good_from_the_last_that_was_had(
     assert not channel.connections
 
 
-def join(channel: Channel, *, position: bytes) -> FakeConnection:
+def test_client_event_goes_to_all_others_in_one_look_at_each(topics: Topics, channel: Channel) -> None:
+    speaker, *others = (join(channel, position=b"5-0", socket_id=f"1.{number}") for number in range(4))
+
+    say(topics, b"6-0", b"7-0", b"8-0", said_by="1.0")
+
+    assert speaker.heard == [b"6-0", b"8-0"]
+    assert [one.heard for one in others] == [[b"6-0", b"7-0", b"8-0"]] * 3
+    assert [one.times_asked for one in others] == [1] * 3
+    assert topics.tally.sent == 11
+
+
+def test_speaker_of_all_there_is_hears_nothing(topics: Topics, channel: Channel) -> None:
+    speaker, other = (join(channel, position=b"5-0", socket_id=f"1.{number}") for number in range(2))
+
+    say(topics, b"7-0", said_by="1.0")
+
+    assert (speaker.heard, other.heard) == ([], [b"7-0"])
+    assert topics.tally.sent == 1
+
+
+def join(channel: Channel, *, position: bytes, socket_id: str = "1.1") -> FakeConnection:
     """A connection that has got the history up to ``position``."""
-    connection = FakeConnection()
+    connection = FakeConnection(socket_id)
     catch_up: CatchUp = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
     catch_up.is_asked = True
     catch_up.has_caught_up(position)
@@ -123,8 +150,9 @@ def join(channel: Channel, *, position: bytes) -> FakeConnection:
     return connection
 
 
-def say(topics: Topics, *stream_ids: bytes) -> None:
-    """Events of one wake-up."""
+def say(topics: Topics, *stream_ids: bytes, said_by: str = "-") -> None:
+    """Events of one wake-up; the one with the id 7-0 is a client's, where ``said_by`` names its socket."""
     for stream_id in stream_ids:
-        topics.on_message(b"channel:news", stream_id + b' - 0 1 -\n"event":"news","data":"{}"')
+        excluded = said_by.encode() if stream_id == b"7-0" else b"-"
+        topics.on_message(b"channel:news", stream_id + b' - 0 1 %b\n"event":"news","data":"{}"' % excluded)
     topics.flush()
