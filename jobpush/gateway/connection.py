@@ -162,8 +162,7 @@ class Connection(ABC):
             self._watch(self._events & ~select.EPOLLOUT)
             if self.is_closing:
                 self._said_goodbye()
-            if self._actions is None:
-                self._go_on_reading()
+            self._go_on_reading()
         else:
             self._watch(self._events | select.EPOLLOUT)
 
@@ -189,8 +188,8 @@ class Connection(ABC):
 
     @property
     def _must_wait(self) -> bool:
-        """Whether the client is not to be heard: a join is under way, or it does not read what it has asked for."""
-        return self._actions is not None or (self._outbox is not None and self._is_beyond_bound(self._outbox))
+        """Whether the client is not to be heard, since it does not read what it has asked for."""
+        return self._outbox is not None and self._is_beyond_bound(self._outbox)
 
     def on_failure(self, exc: Exception) -> None:
         """An error of ours ends this connection, and no other."""
@@ -217,8 +216,8 @@ class Connection(ABC):
 
     def tick(self, now: float) -> None:
         """What time asks for; about once a second."""
-        if self._actions is None and not self.is_closing:
-            self.perform(self.protocol.tick(now))
+        if not self.is_closing:
+            self.perform(self.protocol.tick(now, is_joining=self._actions is not None))
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Do what the protocol asks for; what stands behind a join waits until :meth:`go_on`."""

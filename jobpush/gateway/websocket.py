@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from wsproto.frame_protocol import Opcode, ParseFailed
 
@@ -20,20 +21,55 @@ if TYPE_CHECKING:
 
 #: Channels of one connection up to which it pays to look whether several of them have something for it.
 _FEW_CHANNELS = 8
-
+#: Bytes of messages that are kept behind a join which is under way. With more the client is not read until it ends.
+_MAX_HELD = 65_536
+#: Bytes that are counted for a message beside its own.
+_HELD_EXTRA = 200
 
 #: What a client is closed with whose message does not come to its end. Source: RFC 6455, 7.4.1: a policy of ours.
 ENDLESS_MESSAGE = (1008, "the message has no end")
 
 
+#: A frame, or why none can be read any more.
+_Item: TypeAlias = tuple[Opcode, str | bytes] | ParseFailed | Oversized
+
+
+class _Held:
+    """What has come behind a join that is under way, in order: frames, and at the end what can't be read."""
+
+    __slots__ = ("_items", "size")
+
+    def __init__(self) -> None:
+        self._items: deque[_Item] = deque()
+        #: Bytes, about.
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: _Item) -> None:
+        self._items.append(item)
+        self.size += self._size_of(item)
+
+    def take(self) -> _Item:
+        item = self._items.popleft()
+        self.size -= self._size_of(item)
+        return item
+
+    def _size_of(self, item: _Item) -> int:
+        return _HELD_EXTRA + (len(item[1]) if isinstance(item, tuple) else 0)
+
+
 class WebSocketConnection(Connection):
     """A WebSocket after its handshake."""
 
-    __slots__ = ("_has_heard_close", "_inbox", "_is_deaf", "_reader")
+    __slots__ = ("_has_heard_close", "_held", "_inbox", "_is_deaf", "_reader")
 
     def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
         super().__init__(hub, fd, protocol, on_gone)
         self._reader: FrameReader | None = None
+        #: What waits for the end of a join; ``None``: nothing.
+        self._held: _Held | None = None
         #: Frames that were received behind the one after which the client has to wait.
         self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
         #: Whether what comes in can't be understood any more.
@@ -116,7 +152,7 @@ class WebSocketConnection(Connection):
     def tick(self, now: float) -> None:
         """What time asks for; a message that never ends must not be kept for ever."""
         reader = self._reader
-        if reader is not None and self._actions is None and now - reader.since > self.hub.config.message_timeout:
+        if reader is not None and self._is_heard and now - reader.since > self.hub.config.message_timeout:
             self._is_deaf = True
             self.close(*ENDLESS_MESSAGE)
         super().tick(now)
@@ -137,14 +173,34 @@ class WebSocketConnection(Connection):
             self._inbox = self._reader.feed(data)
             self._take_frames()
 
+    @property
+    def _must_wait(self) -> bool:
+        return super()._must_wait or (self._held is not None and self._held.size > _MAX_HELD)
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether all that the client sends is looked at as it comes."""
+        return self._inbox is None and bool(self._events & select.EPOLLIN)
+
     def _go_on_reading(self) -> None:
-        has_waited = self._inbox is not None or not self._events & select.EPOLLIN
-        if self._reader is not None and has_waited:
+        if self._reader is not None and not self._is_heard:
             self._reader.since = self.hub.loop.now  # it was not the client that let us wait
-        if self._inbox is not None:
+        self._take_held()
+        if self._inbox is not None and not self._must_wait:
             self._take_frames()
         if not self._must_wait:
             super()._go_on_reading()
+
+    def _take_held(self) -> None:
+        """Act on what a join has kept waiting, up to the next one."""
+        while self._held is not None and self._actions is None and not super()._must_wait:
+            item = self._held.take()
+            if not self._held:
+                self._held = None
+            if isinstance(item, tuple):
+                self._take(*item)
+            else:
+                self._give_up_reading(item)
 
     def _take_frames(self) -> None:
         """Act on what was received, until the client has to wait."""
@@ -152,18 +208,48 @@ class WebSocketConnection(Connection):
             for opcode, payload in self._inbox or ():
                 if self._reader is not None and self._reader.is_between_messages:
                     self._reader.since = self.hub.loop.now
-                self._take(opcode, payload)
+                if self._is_held:
+                    self._take_early(opcode, payload)
+                else:
+                    self._take(opcode, payload)
                 if self._must_wait:
                     return
-        except ParseFailed as exc:
+        except (ParseFailed, Oversized) as exc:
             self._is_deaf = True
-            self.close(exc.code, str(exc))
-        except Oversized:
-            self._is_deaf = True
-            self.perform(self.protocol.receive_oversized(self.hub.loop.now))
+            if self._is_held:
+                self._hold(exc)
+            else:
+                self._give_up_reading(exc)
         self._inbox = None
         if self._reader is not None and (self._is_deaf or self._reader.is_idle):
             self._reader = None
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether what comes in has to wait, since something before it does."""
+        return self._actions is not None or self._held is not None
+
+    def _hold(self, item: _Item) -> None:
+        self._held = self._held or _Held()
+        self._held.put(item)
+
+    def _take_early(self, opcode: Opcode, payload: str | bytes) -> None:
+        """Answer pings, for Redis may keep a join waiting for longer than a client waits for a pong; hold all else."""
+        if opcode in (Opcode.PING, Opcode.PONG):
+            self._take(opcode, payload)
+            return
+        actions = self.protocol.receive_early(payload, self.hub.loop.now) if isinstance(payload, str) else None
+        if actions is None:
+            self._hold((opcode, payload))
+        else:
+            self.hub.client_messages += 1
+            self.perform(actions)
+
+    def _give_up_reading(self, exc: ParseFailed | Oversized) -> None:
+        if isinstance(exc, ParseFailed):
+            self.close(exc.code, str(exc))
+        elif not self.is_closing:
+            self.perform(self.protocol.receive_oversized(self.hub.loop.now))
 
     def _take(self, opcode: Opcode, payload: str | bytes) -> None:
         if opcode is Opcode.CLOSE:

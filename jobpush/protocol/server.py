@@ -2,9 +2,9 @@
 The state of one connection: what a client's messages mean, and what is to be done.
 
 A state machine without I/O, threads or clock: its shell (the gateway's hub) hands in text and the time, and does
-the actions that come back, in order. While a :class:`Join` is under way the shell hands in no further messages of
-that connection; it answers by :meth:`ServerProtocol.joined` or :meth:`ServerProtocol.refused`. Nothing here raises
-on account of what a client sends.
+the actions that come back, in order. While a :class:`Join` is under way the shell hands in further messages of that
+connection to :meth:`ServerProtocol.receive_early` alone; it answers by :meth:`ServerProtocol.joined` or
+:meth:`ServerProtocol.refused`. Nothing here raises on account of what a client sends.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from .users import authenticate
 #: Seconds over which client events are counted, and all messages.
 _RATE_WINDOW = 1.0
 _MESSAGE_WINDOW = 10.0
+#: Messages that may overtake others.
+_OF_NO_ORDER = ("pusher:ping", "pusher:pong")
 _PONG = Send(messages.PONG)
 _PING = Send(messages.PING)
 
@@ -152,6 +154,14 @@ class ServerProtocol:
         except (PusherError, SubscriptionRefused) as error:
             return self._answer(error)
 
+    def receive_early(self, text: str, now: float) -> list[Action] | None:
+        """Take a message while a join is under way; ``None`` if it is no ping or pong, and has to wait for that."""
+        try:
+            event = read_message(text).event
+        except InvalidMessage:
+            return None
+        return self.receive(text, now) if event in _OF_NO_ORDER else None
+
     def receive_binary(self, now: float) -> list[Action]:
         """Take a binary message, whatever is in it: an error and a close (1003)."""
         self.touch(now)
@@ -170,12 +180,20 @@ class ServerProtocol:
             self._message_window_began, self._message_count = now, 0
         self._message_count += 1
 
-    def tick(self, now: float) -> list[Action]:
-        """What time asks for: a ping, or a close. Call about once a second."""
+    def tick(self, now: float, *, is_joining: bool = False) -> list[Action]:
+        """
+        What time asks for: a ping, or a close. Call about once a second.
+
+        Args:
+            now: The time.
+            is_joining: A join is under way: it is the client that waits, and nothing is asked of it.
+        """
         try:
             self._ensure_within_message_rate()  # of what no message follows: control frames
         except TooManyMessages as error:
             return self._answer(error)
+        if is_joining:
+            return []
         if self._signin_until is not None and now >= self._signin_until:
             return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 
+from wsproto.events import Ping
+
+from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.faults.processes import paused
 
 from .client import Client, events_of
 from .conftest import Serve, Site
@@ -49,6 +55,65 @@ def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serv
     assert len(RedisDirectory(store).channels()) == 1_000
     greedy.hang_up()
     wait_until_nobody_is_anywhere(site, store)
+
+
+def test_pings_are_answered_while_a_join_waits_for_redis_and_all_else_keeps_its_order(
+    serve: Serve, redis_server: EmbeddedRedis
+) -> None:
+    client = serve(max_message=1_000).connect()
+    client.receive()
+
+    with paused([redis_server.pid]):
+        client.send("pusher:subscribe", {"channel": "first"})
+        client.send("unknown")
+        client.send("pusher:subscribe", {"channel": "second"})
+        client.send_event(Ping(payload=b"there?"))
+        client.send("pusher:ping")
+        assert client.receive()["event"] == "pusher:pong"
+        assert client.pongs == [b"there?"]
+        client.send_text("x" * 2_000)  # more than is allowed, and nothing is read behind it
+
+    answers = [client.receive() for _ in range(4)]
+    assert [(answer["event"], answer.get("channel")) for answer in answers] == [
+        ("pusher_internal:subscription_succeeded", "first"),
+        ("pusher:error", None),
+        ("pusher_internal:subscription_succeeded", "second"),
+        ("pusher:error", None),
+    ]
+    assert client.wait_for_close() == 1009
+
+
+def test_who_says_much_while_its_join_waits_is_kept_waiting_and_loses_nothing(
+    serve: Serve, redis_server: EmbeddedRedis
+) -> None:
+    site = serve(message_rate=0)
+    greedy, other = site.connect(), site.connect()
+    greedy.receive()
+    greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    messages = [("pusher:subscribe", {"channel": "first"})] + [(f"unknown-{n}", "x" * 50) for n in range(20_000)]
+    speaking = threading.Thread(target=greedy.send_all, args=(messages,))
+
+    with paused([redis_server.pid]):
+        speaking.start()
+        ping(other, times=500)  # each answer is at least one turn of the hub, in which it would read on
+        assert speaking.is_alive()
+    answers = [greedy.receive() for _ in range(20_001)]
+    speaking.join()
+
+    assert events_of(answers) == ["pusher_internal:subscription_succeeded"] + ["pusher:error"] * 20_000
+    assert [json.dumps(answer["data"]).split("'")[1] for answer in answers[1:]] == [event for event, _ in messages[1:]]
+
+
+def test_a_flood_of_pings_is_no_less_one_while_a_join_waits(serve: Serve, redis_server: EmbeddedRedis) -> None:
+    site = serve(message_rate=1, max_channels=5)
+    client = site.connect()
+    client.receive()
+
+    with paused([redis_server.pid]):
+        client.send("pusher:subscribe", {"channel": "first"})
+        for _ in range(20):
+            client.send_event(Ping())
+        assert client.wait_for_close() == 4100
 
 
 def ask_and_join(client: Client, questions: int, channel: str) -> None:

@@ -16,7 +16,6 @@ from jobpush.events import RESYNC_EVENT
 from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
-
 from tests.faults.processes import paused
 
 from .client import Client, data_of, events_of
