@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..store.message import Message
-from .frames import header_size, text_header
+from .frames import header_size, text_frame, text_header
 
 if TYPE_CHECKING:
     from .listeners import Channel
@@ -20,7 +20,7 @@ class Broadcast:
         message: What they hear.
     """
 
-    __slots__ = ("channel", "excluded", "frame", "is_pinned", "key", "stream_id")
+    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "is_pinned", "key", "stream_id")
 
     def __init__(self, channel: Channel, message: Message) -> None:
         stream_id, task_id, _, is_snapshot, is_pinned, excluded, members = message
@@ -34,6 +34,7 @@ class Broadcast:
         text = b'{"channel":"%b",%b%b' % (channel.wire_name, members, _tail(stream_id))
         #: The WebSocket frame.
         self.frame = text_header(len(text)) + text
+        self._frame_without_id: bytes | None = None
 
     @property
     def text(self) -> bytes:
@@ -51,6 +52,14 @@ class Broadcast:
         if stream_id == self.stream_id:
             return text
         return text[: -len(_tail(self.stream_id))] + _tail(stream_id)
+
+    @property
+    def frame_without_id(self) -> bytes:
+        """The frame for those to whom it overtakes others, made once however many they are."""
+        frame = self._frame_without_id
+        if frame is None:
+            frame = self._frame_without_id = text_frame(self.text_with_id(None))
+        return frame
 
 
 def _tail(stream_id: bytes | None) -> bytes:

@@ -88,8 +88,10 @@ class WebSocketConnection(Connection):
         pass  # the protocol has put it into the answer to the join
 
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
+        outbox = self._waiting()
         for broadcast in broadcasts:
-            self._put(self._waiting(), broadcast)
+            self._put(outbox, broadcast)
+        self._ensure_within_bound(outbox)
 
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
         if self._outbox is not None or (len(self.channels) > 1 and self._hears_more()):
@@ -123,8 +125,13 @@ class WebSocketConnection(Connection):
         self.hub.expect_end(self)
 
     def _keep(self, broadcasts: list[Broadcast], sent: int) -> None:
-        """Put what the socket did not take into the outbox: the rest of the frame that was cut, then whole ones."""
-        outbox = self._waiting()
+        """
+        Put what the socket did not take into the outbox: the rest of the frame that was cut, then whole ones.
+
+        Not to be flushed in this wake-up, for it would be refused again: the kernel tells when there is room.
+        """
+        outbox = self._outbox = Outbox()
+        self._watch(self._events | select.EPOLLOUT)
         for broadcast in broadcasts:
             frame = broadcast.frame
             if sent >= len(frame):
@@ -134,6 +141,7 @@ class WebSocketConnection(Connection):
                 sent = 0
             else:
                 self._put(outbox, broadcast)
+        self._ensure_within_bound(outbox)
 
     def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
         key, frame = broadcast.key, broadcast.frame
@@ -144,10 +152,9 @@ class WebSocketConnection(Connection):
             outbox.put(frame)
         elif key in outbox:
             self.hub.conflated += 1
-            outbox.replace(key, text_frame(broadcast.text_with_id(None)))
+            outbox.replace(key, broadcast.frame_without_id)
         else:
             outbox.replace(key, frame)
-        self._ensure_within_bound(outbox)
 
     def tick(self, now: float) -> None:
         """What time asks for; a message that never ends must not be kept for ever."""

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import chain
+from typing import cast
+
+import pytest
+
+from jobpush.channels import Topic
+from jobpush.config import Config
+from jobpush.gateway.broadcast import Broadcast
+from jobpush.gateway.connection import READING
+from jobpush.gateway.hub import Hub
+from jobpush.gateway.listeners import Channel
+from jobpush.gateway.topics import TopicState
+from jobpush.gateway.websocket import WebSocketConnection
+from jobpush.protocol.server import ServerProtocol
 from jobpush.store import Store
+from jobpush.store.message import read_message
 
 from .client import data_of
 from .conftest import Serve
@@ -86,3 +106,96 @@ def test_reader_that_stays_slow_is_closed_with_a_code_that_lets_it_come_back(ser
     assert slow.wait_for_close() == 4100
     numbers = [data_of(message)["n"] for message in slow.received]
     assert numbers == list(range(len(numbers)))
+
+
+# -- what it costs ---------------------------------------------------------------------------------------
+
+
+class Frozen:
+    """Connections whose clients do not read, in as much of a hub as they need, which notes what the kernel is asked."""
+
+    def __init__(self, number: int) -> None:
+        self.pairs = [socket.socketpair() for _ in range(number)]
+        for ours, _ in self.pairs:
+            ours.setblocking(False)
+        hub = cast(Hub, self)
+        protocol = cast(ServerProtocol, None)
+        self.connections = [WebSocketConnection(hub, ours.fileno(), protocol) for ours, _ in self.pairs]
+        self._channel = Channel("news", TopicState(Topic("channel:news"), b"channel:news"))
+        self._unflushed: list[WebSocketConnection] = []
+        self._write = os.write
+        self.writes = self.refused = self.conflated = 0
+        self.watched: list[int] = []
+        self.config = Config()
+        self.loop = self
+
+    def write(self, fd: int, data: bytes) -> int:
+        """As the kernel's, counted."""
+        self.writes += 1
+        try:
+            return self._write(fd, data)
+        except BlockingIOError:
+            self.refused += 1
+            raise
+
+    def modify(self, fd: int, events: int) -> None:
+        self.watched.append(events)
+
+    def flush_later(self, connection: WebSocketConnection) -> None:
+        self._unflushed.append(connection)
+
+    def hear(self, header: bytes) -> None:
+        """One event, in a wake-up of its own."""
+        event = Broadcast(self._channel, read_message(header + b'\n"event":"news","data":"%b"' % (b"x" * 1_000)))
+        for connection in self.connections:
+            connection.deliver([event], event.frame)
+        unflushed, self._unflushed = self._unflushed, []
+        for connection in unflushed:
+            connection.flush()
+
+    def fill(self) -> None:
+        """Send until the kernel takes no more for any of them."""
+        while self.refused < len(self.connections):
+            self.hear(b"1-0 - 0 1 -")
+
+
+@pytest.fixture
+def freeze(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Frozen]]:
+    """Makes as many connections as are asked for; their sockets are closed behind the test."""
+    with ExitStack() as stack:
+
+        def freeze(number: int) -> Frozen:
+            frozen = Frozen(number)
+            for one in chain(*frozen.pairs):
+                stack.enter_context(one)
+            monkeypatch.setattr(os, "write", frozen.write)
+            return frozen
+
+        yield freeze
+
+
+def test_socket_that_takes_no_more_is_not_tried_again(freeze: Callable[[int], Frozen]) -> None:
+    frozen = freeze(1)
+    frozen.fill()
+    writes = frozen.writes
+
+    for _ in range(500):
+        frozen.hear(b"1-0 - 0 1 -")
+
+    assert (frozen.writes, frozen.refused) == (writes, 1)
+    assert frozen.watched == [READING | select.EPOLLOUT]
+
+
+def test_what_overtakes_is_made_once_for_all_who_are_slow(
+    freeze: Callable[[int], Frozen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = freeze(5)
+    frozen.fill()
+    frozen.hear(b"1-0 task 1 0 -")
+    made: list[Broadcast] = []
+    text_with_id = Broadcast.text_with_id
+    monkeypatch.setattr(Broadcast, "text_with_id", lambda one, at: made.append(one) or text_with_id(one, at))
+
+    frozen.hear(b"2-0 task 2 0 -")
+
+    assert (len(made), frozen.conflated) == (1, 5)
