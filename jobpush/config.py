@@ -141,7 +141,8 @@ class Config:
     linger: float = 5.0
     #: Seconds without an event after which an event stream gets a comment, so that no proxy cuts it.
     stream_heartbeat: float = 15.0
-    #: Seconds that a client may take to send the head of a request, and its body beside a second for 500 bytes.
+    #: Seconds that a client may take to send the head of a request, and its body beside a second for 500 bytes; under
+    #: ``jobpush.gunicorn_conf``. Where the application is wrapped in another, the environment's counts.
     request_timeout: float = 10.0
     #: Seconds that a client may take to send a WebSocket message from its first byte to its last.
     message_timeout: float = 30.0

@@ -4,10 +4,15 @@ gunicorn's threads, guarded from those who send their request slowly, or never t
 gunicorn reads a request in one of its few threads, for as long as that takes: four sockets with half a request line
 each would stop a gateway of four threads. So here a thread gets a connection when the head of its request is there,
 as far as the kernel can tell; and what is not read in time is cut off.
+
+Inside TLS that ends in the worker, and on a unix socket, whose reader the kernel wakes for each byte, no head can be
+seen before it is read: a thread gets the connection with the first byte, and a slow sender keeps it until
+``Config.request_timeout``. There a proxy belongs in front, which reads heads by itself, as nginx, Caddy and Traefik do.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
 import select
@@ -16,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -49,9 +55,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Load the application, and watch how bodies come."""
+        """Load the application, take its settings where it is Flask's own object, and watch how bodies come."""
         super().load_wsgi()
         application = self.wsgi
+        if gateway := getattr(application, "extensions", {}).get("jobpush"):
+            self._request_timeout = gateway.config.request_timeout
 
         def watched(environ: dict[str, Any], start_response: Any) -> Any:
             environ["wsgi.input"] = _Body(self, environ, self._request_timeout)
@@ -75,6 +83,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
             self.forget(conn)
             if taken is not conn.sock:
                 taken.close()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """A thread has let go of a connection. Where that waits, it is for its head: longer than an idle one may."""
+        super().finish_request(conn, fs)
+        waiting = getattr(self, "pending_conns", None)
+        if waiting and waiting[-1] is conn and hasattr(conn, "head_until"):
+            waiting.pop()
+            conn.timeout = conn.head_until
+            bisect.insort(waiting, conn, key=attrgetter("timeout"))  # gunicorn looks at the first one only
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head is read: the application may take its time."""
@@ -117,17 +134,20 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
             conn.sock.close()
 
     def _has_head(self, conn: Any) -> bool:
-        """Whether a thread is worth while; yes where that can't be seen."""
-        if _WAIT is None or self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX:
+        """Whether a thread is worth while; yes where that can't be seen, once the first byte has come."""
+        if _WAIT is None:
             return True
+        is_hidden = self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX
         read_ahead = _read_ahead(conn)
-        if b"\r\n\r\n" in read_ahead:
+        if b"\r\n\r\n" in read_ahead or (is_hidden and conn.parser is not None):
             return True
         try:
             seen = conn.sock.recv(_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
+            return True
+        if is_hidden:
             return True
         is_whole = b"\r\n\r\n" in read_ahead + seen or len(seen) == _LOOKED_AT or _is_at_end(conn.sock)
         # What has been seen is not to wake anybody again.

@@ -68,6 +68,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
     def start(
         *arguments: str,
         server: str = "gunicorn",
+        application: str = "create_app()",
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         **settings: object,
@@ -89,7 +90,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
             }
             command = [sys.executable, "-m", *commands[server], *arguments]
             if server == "gunicorn":
-                command.append("tests.gateway.site:create_app()")
+                command.append(f"tests.gateway.site:{application}")
             process = subprocess.Popen(
                 command,
                 cwd=_ROOT,

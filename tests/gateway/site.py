@@ -23,8 +23,8 @@ def load_user() -> str | None:
     return None if user is None else unquote(user)
 
 
-def create_app() -> Flask:
-    """The settings come from the environment; who is signed in, from a cookie."""
+def create_app(**settings: Any) -> Flask:
+    """Who is signed in comes from a cookie; settings that are not given, from the environment."""
     app = Flask(__name__)
     app.config.update(SOCK_SERVER_OPTIONS={"max_message_size": 1000})
     gateway = Gateway(
@@ -33,6 +33,7 @@ def create_app() -> Flask:
         key=KEY,
         secret=SECRET,
         metrics_token=METRICS_TOKEN,
+        **settings,
     )
 
     @gateway.authorize_channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -78,6 +79,23 @@ def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> No
             read_to_the_end(one)
 
     assert request(site, "GET", "/jobpush/health/live")[0] == 200
+
+
+def test_head_has_the_time_that_the_application_sets_whatever_an_idle_connection_has(serve: Serve) -> None:
+    """Counted from its beginning, though it has gone on meanwhile, and so waits behind another that began later."""
+    site = serve("--keep-alive", "1", request_timeout=1, application="create_app(request_timeout=2.5)")
+    begun = time.monotonic()
+
+    with sockets(site, 1) as (first,):
+        first.sendall(HEAD)
+        assert select.select([first], [], [], 2)[0] == []
+        with sockets(site, 1) as (second,):
+            second.sendall(HEAD)
+            first.sendall(b"s")
+            cut_off = select.select([first, second], [], [], TIMEOUT)[0]
+
+    assert cut_off == [first]
+    assert time.monotonic() - begun > 2.5
 
 
 def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serve) -> None:

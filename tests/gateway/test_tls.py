@@ -15,6 +15,7 @@ from jobpush.store import Store
 from .client import TIMEOUT, data_of
 from .conftest import Serve
 from .publishing import publish, start
+from .test_slow_senders import sockets
 
 
 @pytest.fixture
@@ -61,3 +62,17 @@ def test_a_connection_over_tls_is_kept_for_the_next_request(serve: Serve, certif
             statuses.append(answer.status)
 
     assert statuses == [200, 200, 200]
+
+
+def test_sockets_that_say_nothing_hold_no_thread_although_tls_hides_what_they_say(
+    serve: Serve, certificate: tuple[str, str]
+) -> None:
+    key, cert = certificate
+    site = serve("--keyfile", key, "--certfile", cert)
+    context = ssl.create_default_context(cafile=cert)
+    context.check_hostname = False
+
+    with sockets(site, 50):
+        client = site.connect(tls=context)
+
+        assert client.receive()["event"] == "pusher:connection_established"
