@@ -123,6 +123,23 @@ def test_a_ping_is_answered(shell) -> None:
     assert shell.send_text('{"event":"pusher:ping"}') == [{"event": "pusher:pong", "data": {}}]
 
 
+@pytest.mark.parametrize("text", ['{"event":"pusher:subscribe","data":{"channel":"news"}}', '{"event":"x"}', "…"])
+def test_what_is_no_ping_waits_for_the_end_of_a_join(shell, text) -> None:
+    assert shell.protocol.receive_early(text, shell.now) is None
+
+
+def test_pings_and_pongs_need_not_wait_for_the_end_of_a_join(shell) -> None:
+    early = [shell.protocol.receive_early(f'{{"event":"pusher:{name}"}}', shell.now) for name in ("ping", "pong")]
+
+    assert [shell.perform(actions) for actions in early] == [[{"event": "pusher:pong", "data": {}}], []]
+
+
+def test_nothing_is_asked_of_a_client_whose_join_is_under_way(make_shell) -> None:
+    shell = make_shell(signin_timeout=10).open()
+
+    assert [shell.protocol.tick(shell.now + seconds, is_joining=True) for seconds in (11, 500)] == [[], []]
+
+
 def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
     assert shell.pass_time(119) == []
     assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
