@@ -42,6 +42,8 @@ class Scene:
         """Everybody is back."""
         self.pages.wait_until_all_are_open()
         self.people.wait_until_all_are_open()
+        for gateway in self.stand.gateways:
+            gateway.wait_until_ready()  # all may be back by way of the other, before one that was killed has started
         connections = [gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways]
         assert sum(connections) == len(self.pages.open_ones) + len(self.people.open_ones), connections
 
