@@ -15,8 +15,10 @@ from __future__ import annotations
 import bisect
 import math
 import os
+import queue
 import select
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -54,6 +56,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         self._lingering: deque[tuple[socket.socket, float]] = deque()
         super().init_process()
 
+    def get_thread_pool(self) -> Any:
+        """The threads that handle connections."""
+        return _Threads(self.cfg.threads) if _WAIT is not None else super().get_thread_pool()
+
     def load_wsgi(self) -> None:
         """Load the application, take its settings where it is Flask's own object, and watch how bodies come."""
         super().load_wsgi()
@@ -74,6 +80,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         if not self._has_head(conn):
             return _WAIT if time.monotonic() < until else False
         del conn.head_until
+        conn.data_ready = True  # gunicorn would make an epoll for this connection alone, to see what we have seen
         # Within its handshake TLS has the socket under another object, which nobody can reach.
         taken = socket.socket(fileno=os.dup(conn.sock.fileno())) if self.cfg.is_ssl else conn.sock
         self.expect(conn, taken, time.monotonic() + self._request_timeout)
@@ -96,7 +103,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head is read: the application may take its time."""
         self.forget(conn)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except StopIteration:
+            conn.close = partial(_close_at_once, conn)  # somebody else has the socket: there is nobody to wait for
+            raise
 
     def notify(self) -> None:
         """About once a second, in the main thread: cut off who is too slow, which wakes the thread that reads."""
@@ -150,9 +161,90 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         if is_hidden:
             return True
         is_whole = b"\r\n\r\n" in read_ahead + seen or len(seen) == _LOOKED_AT or _is_at_end(conn.sock)
-        # What has been seen is not to wake anybody again.
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_whole else len(seen) + 1)
+        if not is_whole or hasattr(conn, "is_patient"):
+            # What has been seen is not to wake anybody again.
+            conn.is_patient = True
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_whole else len(seen) + 1)
         return is_whole
+
+
+class _Threads:
+    """
+    As much of :class:`concurrent.futures.ThreadPoolExecutor` as gunicorn makes use of: a future with its lock and its
+    condition for each request is a twentieth of what a handshake costs.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> _Job:
+        """Call a function in one of the threads."""
+        job = _Job(function, args)
+        self._jobs.put(job)
+        return job
+
+    def shutdown(self, wait: bool = True) -> None:
+        """End the threads when all is done."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+            del job  # not to be kept until the next comes
+
+
+class _Job:
+    """As much of a future as gunicorn makes use of."""
+
+    __slots__ = ("_args", "_error", "_function", "_is_done", "_listeners", "_value")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function, self._args = function, args
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._listeners: list[Callable[[_Job], None]] = []
+
+    def run(self) -> None:
+        """Call the function, and then whoever wants to know."""
+        try:
+            self._value = self._function(*self._args)
+        except BaseException as exc:  # it is for who asks for the result
+            self._error = exc
+        self._is_done = True
+        self._tell()
+
+    def add_done_callback(self, listener: Callable[[_Job], None]) -> None:
+        """Call somebody once it is done; at once if it is."""
+        self._listeners.append(listener)
+        if self._is_done:
+            self._tell()
+
+    def cancelled(self) -> bool:
+        """Nobody can."""
+        return False
+
+    def result(self) -> Any:
+        """What the function has given, or its error; only when it is done."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _tell(self) -> None:
+        """By whichever thread comes first: taking one out of a list is atomic."""
+        while self._listeners:
+            try:
+                listener = self._listeners.pop()
+            except IndexError:
+                return
+            listener(self)
 
 
 class _Body:
@@ -198,6 +290,10 @@ class _Body:
             self._worker.forget(self)
         self._until += len(data) / _SLOWEST_BODY
         return data
+
+
+def _close_at_once(conn: Any, graceful: bool = False) -> None:
+    conn.sock.close()
 
 
 def _read_ahead(conn: Any) -> bytes:

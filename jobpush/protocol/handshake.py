@@ -19,7 +19,7 @@ def new_socket_id() -> str:
 
     Source: the SDKs let ``\\A\\d+\\.\\d+\\Z`` pass.
     """
-    first, second = divmod(secrets.randbelow(10**20), 10**10)
+    first, second = divmod(int.from_bytes(secrets.token_bytes(8), "big"), 10**10)
     return f"{first}.{second}"
 
 

@@ -19,7 +19,8 @@ PONG = b'{"event":"pusher:pong","data":{}}'
 
 def connection_established(socket_id: str, activity_timeout: int) -> bytes:
     """The first message. ``activity_timeout`` is in seconds; pusher-js gives up without it."""
-    return _message("pusher:connection_established", {"socket_id": socket_id, "activity_timeout": activity_timeout})
+    data = f'{{\\"socket_id\\":\\"{socket_id}\\",\\"activity_timeout\\":{activity_timeout}}}'
+    return f'{{"event":"pusher:connection_established","data":"{data}"}}'.encode()
 
 
 def error(code: int, message: str, channel: str | None = None) -> bytes:
@@ -106,14 +107,12 @@ def event_members(name: str, data: str, user_id: str | None = None) -> str:
 
 
 def _message(name: str, data: object) -> bytes:
-    return encode({"event": name, "data": encode(data)}).encode()
+    return f'{{"event":"{name}","data":{encode(encode(data))}}}'.encode()
 
 
 def _frame(name: str, channel: str, data: str, position: str | None = None) -> bytes:
-    wire = {"event": name, "channel": channel, "data": data}
-    if position is not None:
-        wire["id"] = position
-    return encode(wire).encode()
+    end = "" if position is None else f',"id":"{position}"'
+    return f'{{"event":"{name}","channel":{encode(channel)},"data":{encode(data)}{end}}}'.encode()
 
 
 def _presence(members: Mapping[str, str]) -> str:

@@ -142,7 +142,7 @@ def test_connections_that_failed_before_they_were_taken_over_give_their_place_ba
 def test_an_error_on_the_way_gives_a_place_back() -> None:
     limits = Limits(Config(max_connections=1))
 
-    with pytest.raises(RuntimeError), limits.entering("203.0.113.7"):
+    with pytest.raises(RuntimeError), limits.enter("203.0.113.7"):
         raise RuntimeError
 
     assert limits.enter("203.0.113.7").refusal is None

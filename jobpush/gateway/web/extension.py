@@ -6,8 +6,7 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from flask import Flask, current_app, request
@@ -87,18 +86,19 @@ class GatewayState:
             logger.exception("user_loader failed; the request counts as nobody's")
         return None
 
-    @contextmanager
-    def entering(self) -> Iterator[Place]:
+    def enter(self, environ: Mapping[str, Any]) -> Place:
         """
-        Give the connection of the present request a place, or say why not; see :meth:`Limits.entering`.
+        Give the connection of a request a place, or say why not; see :meth:`Limits.enter`.
+
+        Args:
+            environ: Of the request.
 
         Raises:
             Flooded: If there are too many even to be told why; counted.
         """
-        address = self._proxies.client_of(request.remote_addr or "", request.headers.get("X-Forwarded-For", ""))
+        forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
         try:
-            with self.limits.entering(address) as place:
-                yield place
+            return self.limits.enter(self._proxies.client_of(environ.get("REMOTE_ADDR", ""), forwarded_for))
         except Flooded:
             self.refusals.count(OverCapacity.refusal)
             raise

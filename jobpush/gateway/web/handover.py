@@ -14,9 +14,11 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
+
+from flask import Response
 
 from ...errors import ConfigurationError
 
@@ -45,6 +47,15 @@ class Handover:
         self.fd = fd
         self.hold = hold
         self.on_gone = on_gone
+
+
+class HandedOver(Response):
+    """Stands for a response that the hub writes; each server is left in the way that Flask-Sock leaves it."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        if "gunicorn.socket" in environ:
+            raise StopIteration  # gunicorn: nothing more to do with this connection
+        return super().__call__(environ, start_response)
 
 
 def take_socket(environ: dict[str, Any]) -> Handover:

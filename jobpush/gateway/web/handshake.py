@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -20,7 +20,7 @@ from ...protocol.server import ServerProtocol, answer
 from ..hub import Arrival
 from ..websocket import WebSocketConnection
 from .extension import GatewayState, current_gateway
-from .handover import take_socket
+from .handover import HandedOver, take_socket
 from .limits import Place
 
 #: What our own client calls itself in the query; others must not get messages that they have not asked for.
@@ -61,11 +61,11 @@ class _Upgrade:
     """
 
     def __init__(self, environ: dict[str, Any], **options: Any) -> None:
-        #: How Flask-Sock is to leave the web server.
-        self.mode = "gunicorn" if "gunicorn.socket" in environ else "werkzeug"
+        self.environ = environ
 
-    def close(self) -> None:
-        """Flask-Sock's goodbye, which is not to be said."""
+
+class _Done(Exception):
+    """The hub has the socket. Goes past Flask-Sock's goodbye, which is not to be said and makes a class each time."""
 
 
 #: Flask-Sock's own, with our class. It has no option for that, and the application's other routes keep theirs.
@@ -79,19 +79,27 @@ _route = FunctionType(
 @_route(flask_sock.Sock(), "/app/<key>", bp=websockets)  # type: ignore[untyped-decorator]
 def connect(upgrade: _Upgrade, key: str) -> None:
     """Check what the client says of itself, and give its socket to the hub."""
+    environ = upgrade.environ
     state = current_gateway()
-    head = _switching_head()
+    head = _switching_head(environ)
     protocol = ServerProtocol(state.settings, new_socket_id())
-    with state.entering() as place:
+    with state.enter(environ) as place:
         opening = _opening(state, protocol, key, place)
         hub = state.hub
-        handover = take_socket(request.environ)
+        handover = take_socket(environ)
     on_gone = place.and_then(handover.on_gone)
     hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, head, opening, on_gone=on_gone))
     handover.hold()
+    raise _Done
 
 
-def _switching_head() -> bytes:
+@websockets.errorhandler(_Done)
+def leave(done: _Done) -> HandedOver:
+    """Let the web server go on with its next request."""
+    return HandedOver()
+
+
+def _switching_head(environ: Mapping[str, Any]) -> bytes:
     """
     What accepts the handshake; werkzeug has checked that it is one.
 
@@ -99,10 +107,9 @@ def _switching_head() -> bytes:
         BadRequest: If it has no key.
         UnsupportedWebSocket: If it is of another version. Source: RFC 6455, 4.2.
     """
-    headers = request.environ
-    if headers.get("HTTP_SEC_WEBSOCKET_VERSION") != _VERSION:
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != _VERSION:
         raise UnsupportedWebSocket
-    key = headers.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
     if len(key) != _KEY_SIZE or not key.isascii():
         raise BadRequest("The Sec-WebSocket-Key is missing or wrong.")
     return (
@@ -114,12 +121,13 @@ def _switching_head() -> bytes:
 def _opening(
     state: GatewayState, protocol: ServerProtocol, key: str, place: Place
 ) -> Callable[[float], Iterable[Action]]:
+    query = request.args.to_dict()  # a plain one: a MultiDict makes an HTTPException for each key that is not there
     try:
         if place.refusal is not None:
             raise place.refusal
         ensure_tls(state.config)
         check_app(state.settings, key)
-        check_version(request.args)
+        check_version(query)
         ensure_allowed_origin(state.config)
     except PusherError as exc:
         actions = answer(exc)
@@ -127,8 +135,8 @@ def _opening(
     return partial(
         protocol.open,
         user=state.user(),
-        announce_user=request.args.get("client") == OWN_CLIENT,
-        since=request.args.get("since"),
+        announce_user=query.get("client") == OWN_CLIENT,
+        since=query.get("since"),
     )
 
 
@@ -141,8 +149,9 @@ def ensure_tls(config: Config) -> None:
     Raises:
         TlsRequired: Otherwise.
     """
-    is_secure = request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
-    if config.tls_only and not is_secure:
+    if not config.tls_only or request.is_secure:
+        return
+    if request.environ.get("HTTP_X_FORWARDED_PROTO", "").lower() != "https":
         raise TlsRequired
 
 
@@ -157,13 +166,13 @@ def ensure_allowed_origin(config: Config) -> None:
     Raises:
         ForbiddenOrigin: Otherwise.
     """
-    origin = request.headers.get("Origin")
+    origin = request.environ.get("HTTP_ORIGIN")
     if "*" in config.allowed_origins:
         return
     if origin is None:
         # What a foreign page can have a browser fetch without one: images, scripts, links. No cure for it to read
         # the answer, which it can't; but a session is not to be used behind its user's back.
-        if request.headers.get("Sec-Fetch-Site") in _FOREIGN:
+        if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
             raise ForbiddenOrigin("a page of another origin has sent this request")
         return
     scheme, host = _normalized(origin)

@@ -13,8 +13,8 @@ import resource
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -84,6 +84,13 @@ class Place:
         if self._on_gone is not None:
             self._on_gone()
 
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None:
+            self()
+
     def and_then(self, on_gone: Callable[[], None] | None) -> Place:
         """The same; it also calls something else then."""
         self._on_gone = on_gone
@@ -110,19 +117,9 @@ class Limits:
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._logged_at: dict[type[OverCapacity], float] = {}
 
-    @contextmanager
-    def entering(self, address: str | None) -> Iterator[Place]:
-        """Give a connection a place, or say why not; an error on the way gives it back."""
-        place = self.enter(address)
-        try:
-            yield place
-        except BaseException:
-            place()
-            raise
-
     def enter(self, address: str | None) -> Place:
         """
-        Give a connection a place, or say why not.
+        Give a connection a place, or say why not; in a ``with``, an error on the way gives it back.
 
         Args:
             address: As :meth:`TrustedProxies.client_of` gives it; ``None``: it is not known, and not limited.
@@ -225,12 +222,11 @@ class TrustedProxies:
             ``None`` if it can't be told: a proxy that nobody has named looks like a neighbour (loopback or private),
             and all its clients would be counted as one.
         """
-        hops = [part.strip() for part in forwarded_for.split(",") if part.strip()]
         if not self._trusts(peer):
             address = _address(peer)
             is_limited = address is not None and (bool(self._networks) or not address.is_private)
             return _counted(address) if address is not None and is_limited else None
-        for hop in reversed(hops):
+        for hop in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
             if not self._trusts(hop):
                 address = _address(hop)
                 return None if address is None else _counted(address)
@@ -252,6 +248,7 @@ def _network(name: str) -> IPv4Network | IPv6Network:
         ) from None
 
 
+@lru_cache(maxsize=_MAX_ADDRESSES)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An address, with or without a port behind it: some proxies add it."""
     if text.startswith("["):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
@@ -21,7 +21,7 @@ from ..event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positi
 from ..hub import Arrival
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
 from .extension import GatewayState, current_gateway
-from .handover import take_socket
+from .handover import HandedOver, take_socket
 from .handshake import ForbiddenOrigin, ensure_allowed_origin, websockets
 from .http_api import http_api
 from .limits import Place
@@ -129,15 +129,6 @@ def _socket_id() -> str:
 # -- event streams ---------------------------------------------------------------------------------------
 
 
-class _Adopted(Response):
-    """Stands for a response that the hub writes; each server is left in the way that Flask-Sock leaves it."""
-
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        if "gunicorn.socket" in environ:
-            raise StopIteration  # gunicorn: nothing more to do with this connection
-        return super().__call__(environ, start_response)
-
-
 @pages.get("/events")
 def events() -> Response:
     """
@@ -147,7 +138,7 @@ def events() -> Response:
     """
     state = current_gateway()
     ensure_allowed_origin(state.config)
-    with state.entering() as place:
+    with state.enter(request.environ) as place:
         return _open_stream(state, place)
 
 
@@ -159,7 +150,7 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     on_gone = place.and_then(handover.on_gone)
     hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, EVENT_STREAM_HEAD, opening, requests, on_gone))
     handover.hold()
-    return _Adopted()
+    return HandedOver()
 
 
 def _refusing(error: PusherError) -> tuple[Opening, list[str]]:
