@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..store.message import Message
@@ -31,7 +32,10 @@ class Broadcast:
         self.is_pinned = is_pinned
         #: Socket id of the connection that is not to hear it.
         self.excluded = None if excluded == b"-" else excluded.decode()
-        text = b'{"channel":"%b",%b%b' % (channel.wire_name, members, _tail(stream_id))
+        if stream_id is None:
+            text = b'{"channel":"%b",%b}' % (channel.wire_name, members)
+        else:
+            text = b'{"channel":"%b",%b,"id":"%b"}' % (channel.wire_name, members, stream_id)
         #: The WebSocket frame.
         self.frame = text_header(len(text)) + text
         self._frame_without_id: bytes | None = None
@@ -67,17 +71,23 @@ def _tail(stream_id: bytes | None) -> bytes:
     return b"}" if stream_id is None else b',"id":"%b"}' % stream_id
 
 
+def only_newest(broadcasts: Iterable[Broadcast]) -> list[Broadcast]:
+    """Those of a list, in the order of their ids, that go out: of each task the newest snapshot only."""
+    batch = Batch()
+    for broadcast in broadcasts:
+        batch.add(broadcast)
+    return batch.take()
+
+
 class Batch:
     """Broadcasts that go out together, in the order of their ids, each task's newest snapshot only."""
 
-    __slots__ = ("_broadcasts", "conflated", "excluded")
+    __slots__ = ("_broadcasts", "conflated")
 
     def __init__(self) -> None:
         self._broadcasts: dict[object, Broadcast] = {}
         #: How many gave way to newer ones.
         self.conflated = 0
-        #: Socket ids of those who are not to hear all of it; ``None`` where there are none, as with most.
-        self.excluded: set[str] | None = None
 
     def __len__(self) -> int:
         return len(self._broadcasts)
@@ -88,19 +98,10 @@ class Batch:
         if key is not None and self._broadcasts.pop(key, None) is not None:
             self.conflated += 1
         self._broadcasts[broadcast if broadcast.is_pinned else key] = broadcast
-        if broadcast.excluded is not None:
-            self.excluded = self.excluded or set()
-            self.excluded.add(broadcast.excluded)
-
-    @property
-    def first(self) -> Broadcast | None:
-        """The oldest one."""
-        return next(iter(self._broadcasts.values()), None)
 
     def take(self) -> list[Broadcast]:
         """All of them; none are left."""
         broadcasts = list(self._broadcasts.values())
         self._broadcasts.clear()
         self.conflated = 0
-        self.excluded = None
         return broadcasts

@@ -21,6 +21,8 @@ _MAX_PARTS = 64
 
 #: Headers of the text frames up to 125 bytes, by size.
 _SHORT_HEADERS = tuple(bytes((_TEXT, size)) for size in range(126))
+#: What the headers of longer ones begin with, before the size in two bytes.
+_MEDIUM = bytes((_TEXT, 126))
 
 
 def text_header(size: int) -> bytes:
@@ -28,7 +30,7 @@ def text_header(size: int) -> bytes:
     if size < 126:
         return _SHORT_HEADERS[size]
     if size < 65_536:
-        return struct.pack("!BBH", _TEXT, 126, size)
+        return _MEDIUM + size.to_bytes(2, "big")
     return struct.pack("!BBQ", _TEXT, 127, size)
 
 

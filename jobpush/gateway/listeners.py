@@ -8,7 +8,7 @@ from ..channels import PRIVATE_TASK, is_presence
 from ..protocol.actions import Join
 from ..store.commands import stream_position
 from ..store.message import Message
-from .broadcast import Batch, Broadcast
+from .broadcast import Batch, Broadcast, only_newest
 from .presence.rosters import LiveRoster
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Tally:
 class Channel:
     """A channel and its listeners in this process."""
 
-    __slots__ = ("batch", "catch_ups", "connections", "floor", "name", "roster", "task_id", "topic", "wire_name")
+    __slots__ = ("catch_ups", "connections", "floor", "fresh", "name", "roster", "task_id", "topic", "wire_name")
 
     def __init__(self, name: str, topic: TopicState) -> None:
         self.name = name
@@ -120,7 +120,7 @@ class Channel:
         self.floor: bytes | None = None
         self.catch_ups: list[CatchUp] = []
         #: What the present wake-up has brought; ``None``: nothing yet.
-        self.batch: Batch | None = None
+        self.fresh: list[Broadcast] | None = None
 
     def carries(self, message: Message) -> bool:
         """Whether a message of its topic is for it."""
@@ -202,23 +202,26 @@ class Channel:
 
     def flush(self, tally: Tally) -> None:
         """Send what the wake-up has brought to all who hear the channel."""
-        batch, self.batch = self.batch, None
-        if batch is not None and len(batch) and self.connections:
-            _deliver(self.connections, batch, tally)
-        for catch_up in list(self.catch_ups):
+        fresh, self.fresh = self.fresh, None
+        if fresh and self.connections:
+            if len(fresh) > 1:
+                newest = only_newest(fresh)
+                tally.conflated += (len(fresh) - len(newest)) * len(self.connections)
+                fresh = newest
+            _deliver(self.connections, fresh, tally)
+        for catch_up in tuple(self.catch_ups):
             if catch_up.position is not None and len(catch_up.batch):
-                _deliver(set(catch_up.connections), catch_up.batch, tally)
+                tally.conflated += catch_up.batch.conflated * len(catch_up.connections)
+                _deliver(set(catch_up.connections), catch_up.batch.take(), tally)
                 if catch_up.is_live:
                     self.catch_ups.remove(catch_up)
                     self.connections.update(catch_up.connections)
 
 
-def _deliver(connections: set[Connection], batch: Batch, tally: Tally) -> None:
-    excluded = batch.excluded
-    tally.conflated += batch.conflated * len(connections)
-    broadcasts = batch.take()
+def _deliver(connections: set[Connection], broadcasts: list[Broadcast], tally: Tally) -> None:
     tally.sent += len(connections) * len(broadcasts)
     frames = _joined(broadcasts)
+    excluded = _excluded(broadcasts)
     for connection in connections:
         try:
             if excluded is not None and connection.socket_id in excluded:
@@ -227,6 +230,16 @@ def _deliver(connections: set[Connection], batch: Batch, tally: Tally) -> None:
                 connection.deliver(broadcasts, frames)
         except Exception as exc:  # costs nothing where there is none, and the others must get theirs
             connection.on_failure(exc)
+
+
+def _excluded(broadcasts: list[Broadcast]) -> set[str] | None:
+    """Socket ids of those who are not to hear all of it; ``None`` where there are none, as with most."""
+    excluded: set[str] | None = None
+    for broadcast in broadcasts:
+        if broadcast.excluded is not None:
+            excluded = excluded or set()
+            excluded.add(broadcast.excluded)
+    return excluded
 
 
 def _deliver_others(connection: Connection, broadcasts: list[Broadcast]) -> int:

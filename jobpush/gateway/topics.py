@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ..channels import PRIVATE_TASK, Topic
 from ..store.message import COMMAND, Message, read_message
-from .broadcast import Batch, Broadcast
+from .broadcast import Broadcast
 from .listeners import Channel, Tally
 from .presence.watchlists import Watched
 
@@ -194,8 +194,8 @@ class Topics:
     @property
     def first_waiting(self) -> Broadcast | None:
         """The first event that :meth:`flush` would send."""
-        batch = self._dirty[0].batch if self._dirty else None
-        return batch.first if batch is not None else None
+        fresh = self._dirty[0].fresh if self._dirty else None
+        return fresh[0] if fresh else None
 
     def flush(self) -> None:
         """Send what the wake-up has brought."""
@@ -215,22 +215,25 @@ class Topics:
             topic.position = None
 
     def _note(self, channel: Channel, message: Message) -> None:
-        broadcast, batch = Broadcast(channel, message), self._batch_of(channel)
+        broadcast, fresh = Broadcast(channel, message), channel.fresh
+        if fresh is None:
+            fresh = self._begin(channel)
         if channel.floor is None or channel.is_beyond_floor(message):
-            batch.add(broadcast)
+            fresh.append(broadcast)
         for catch_up in channel.catch_ups:
             catch_up.hear(broadcast)
 
     def _note_member(self, channel: Channel, message: Message) -> None:
-        broadcast = Broadcast(channel, message)
-        self._batch_of(channel).add(broadcast)
+        broadcast, fresh = Broadcast(channel, message), channel.fresh
+        if fresh is None:
+            fresh = self._begin(channel)
+        fresh.append(broadcast)
         for catch_up in channel.catch_ups:
             catch_up.hear_of_member(broadcast)
 
-    def _batch_of(self, channel: Channel) -> Batch:
-        """What goes out at the end of the wake-up."""
-        batch = channel.batch
-        if batch is None:
-            batch = channel.batch = Batch()
-            self._dirty.append(channel)
-        return batch
+    def _begin(self, channel: Channel) -> list[Broadcast]:
+        """Let a channel have something to say at the end of the wake-up."""
+        fresh: list[Broadcast] = []
+        channel.fresh = fresh
+        self._dirty.append(channel)
+        return fresh

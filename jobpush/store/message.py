@@ -39,7 +39,7 @@ def read_message(payload: bytes) -> Message:
     header, _, members = payload.partition(b"\n")
     stream_id, task_id, seq, final, excluded = header.split(b" ")
     is_snapshot = task_id != b"-" and seq != b"0"
-    return Message(
+    fields = (
         None if stream_id == b"-" else stream_id,
         task_id,
         int(seq),
@@ -48,6 +48,7 @@ def read_message(payload: bytes) -> Message:
         excluded,
         members,
     )
+    return tuple.__new__(Message, fields)  # what a NamedTuple's own does by a detour; one for each event there is
 
 
 def read_event(members: bytes) -> tuple[str, Any]:
