@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
+import queue
 import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,7 +63,13 @@ class Publisher:
 
     def begin(self) -> None:
         """Start from nothing: in the child of a fork locks may be held, and what waits is the parent's to send."""
+        #: Guards all that follows, and tells :meth:`flush` that all is published.
         self._condition = threading.Condition()
+        #: Wakes the thread. Not the condition: who waits for one has to get its lock again, which whoever has woken it
+        #: still holds, and that is one more change of threads for each event.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: Until when the thread sleeps, in monotonic seconds: for what is due later nobody needs to wake it.
+        self._sleeps_until = -math.inf
         self._thread: threading.Thread | None = None
         self._outbox = Outbox()
         #: What the thread has taken out of the outbox, and has not published yet.
@@ -78,8 +86,12 @@ class Publisher:
 
     def changed(self, task: RunningTask) -> None:
         """A running task has something new to say."""
-        with self._awake():
+        with self._condition:
+            self._ensure_thread()
             self._changed.add(task)
+            is_asleep = self._is_asleep_at(task.due_at)
+        if is_asleep:
+            self._bell.put(None)
 
     def submit(self, write: TaskWrite) -> None:
         """Publish an event soon."""
@@ -171,7 +183,7 @@ class Publisher:
                 return True
             self._ensure_thread()
             self._is_flushing = True
-            self._condition.notify_all()
+            self._bell.put(None)
             is_done = self._condition.wait_for(self._is_idle, self._config.flush_timeout)
             self._is_flushing = False
             if not is_done:
@@ -187,7 +199,16 @@ class Publisher:
         with self._condition:
             self._ensure_thread()
             yield
-            self._condition.notify_all()
+            is_asleep = self._is_asleep_at(-math.inf)
+        if is_asleep:
+            self._bell.put(None)
+
+    def _is_asleep_at(self, moment: float) -> bool:
+        """Whether the thread is to be woken, since it would sleep beyond a moment; asked once, it counts as woken."""
+        if self._sleeps_until <= moment:
+            return False
+        self._sleeps_until = -math.inf
+        return True
 
     def _ensure_thread(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -215,16 +236,26 @@ class Publisher:
 
     def _publish_next(self) -> None:
         """Wait until something is to be published, and try to."""
-        with self._condition:
-            self._is_busy = False
-            self._condition.notify_all()  # for flush()
-            while (pause := self._seconds_to_wait()) is None or pause > 0:
-                self._condition.wait(pause)
-            self._is_busy = True
-            batch = self._taken = self._outbox.take(BATCH_SIZE)
-            batch.changed, batch.untold = self._take_due(), self._take_untold()
+        batch, pause = self._take_batch()
+        while batch is None:
+            with suppress(queue.Empty):  # nobody has rung, but it is time
+                self._bell.get(timeout=pause)
+            batch, pause = self._take_batch()
         self._publish(batch)
         self._taken = Batch()
+
+    def _take_batch(self) -> tuple[Batch | None, float | None]:
+        """What is to be published now; if that is nothing, for how many seconds to sleep at most."""
+        with self._condition:
+            pause = self._seconds_to_wait()
+            self._is_busy = pause is not None and pause <= 0
+            if not self._is_busy:
+                self._sleeps_until = math.inf if pause is None else time.monotonic() + pause
+                self._condition.notify_all()  # for flush()
+                return None, pause
+            batch = self._taken = self._outbox.take(BATCH_SIZE)
+            batch.changed, batch.untold = self._take_due(), self._take_untold()
+            return batch, None
 
     def _publish_left(self) -> None:
         """

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery
 
 from jobpush import JobPush, progress
+from jobpush.store.pipe import open_socket
 
 from ..processes import Cores, alone, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject
@@ -77,11 +78,19 @@ def _update_our_tqdm() -> None:
 EVENTS = 400
 PAUSE = 0.004
 TASKS = 50
+#: Bytes that one of ours takes on its way to Redis, about.
+COMMAND = 1_000
 
 
 def publish_alone(which: str, redis_url: str) -> Sample:
     """Microseconds of the process's CPU for each event that is published, above the same loop without any."""
-    works = {"ours": _publish_ours, "ours-many": _publish_many, "update-state": _update_state, "publish": _publish_bare}
+    works = {
+        "ours": _publish_ours,
+        "ours-many": _publish_many,
+        "update-state": _update_state,
+        "publish": _publish_bare,
+        "wall": _ask_bare,
+    }
     events, cpu = works[which](redis_url)
     return {"event_cpu": cpu / events * 1e6, "events": float(events)}
 
@@ -118,6 +127,7 @@ def _publish_many(redis_url: str) -> tuple[int, float]:
             thread.join()
 
     with _tracked(redis_url) as track:
+        track(lambda: None)  # Celery makes what it needs at the first run, and not for fifty threads at once
         bare = _cpu(partial(run_all, lambda number: None, track))
         events = sum(seqs)
         seqs.clear()
@@ -146,6 +156,22 @@ def _publish_bare(redis_url: str) -> tuple[int, float]:
     client.ping()
     bare = _cpu(partial(_paced, lambda number: None))
     return EVENTS, _cpu(partial(_paced, lambda number: client.publish("one", "x" * 200))) - bare
+
+
+def _ask_bare(redis_url: str) -> tuple[int, float]:
+    """A command of the size of ours, made beforehand, and its answer: one call of send and one of recv."""
+    import hiredis
+    import redis
+
+    with open_socket(redis.ConnectionPool.from_url(redis_url)) as taken:
+        command = hiredis.pack_command(("PUBLISH", "one", "x" * COMMAND))
+        bare = _cpu(partial(_paced, lambda number: None))
+
+        def ask(number: int) -> None:
+            taken.sendall(command)
+            taken.recv(4096)
+
+        return EVENTS, _cpu(partial(_paced, ask)) - bare
 
 
 def _paced(step: Callable[[int], object]) -> None:
@@ -228,12 +254,14 @@ PUBLISHING = Scenario(
     "publish",
     "An event that is published",
     "CPU of the worker's process, all threads, above the same loop without it: 400 events one by one, 4 ms apart; and "
-    "fifty tasks side by side with ten events a second each.",
+    "fifty tasks side by side with ten events a second each. The machine: a command of that size, made beforehand, is "
+    "sent to Redis, and its answer read, with nothing around it.",
     {"event_cpu": Metric("worker CPU of an event", "µs", 1), "events": Metric("events published")},
     [
         Subject("ours", "jobpush, one task", partial(_in_interpreter, "publish_alone", "ours")),
         Subject("ours-many", "jobpush, fifty tasks", partial(_in_interpreter, "publish_alone", "ours-many")),
         Subject("update-state", "Celery's update_state", partial(_in_interpreter, "publish_alone", "update-state")),
         Subject("publish", "redis-py publish, nothing else", partial(_in_interpreter, "publish_alone", "publish")),
+        Subject("wall", "the machine: one send, one recv", partial(_in_interpreter, "publish_alone", "wall")),
     ],
 )
