@@ -38,7 +38,7 @@ def update_alone(which: str, redis_url: str) -> Sample:
             bare, loop = _seconds(_bare), _seconds(loops[which])
             samples.append((loop - bare) / CALLS * 1e9)
 
-    with _tracked(redis_url) as track:
+    with tracked(redis_url) as track:
         track(run)
     return {"call": statistics.median(samples)}
 
@@ -102,7 +102,7 @@ def _publish_ours(redis_url: str) -> tuple[int, float]:
         bare = _cpu(partial(_paced, lambda number: None))
         costs.append(_cpu(partial(_paced, lambda number: progress.update(number, total=EVENTS))) - bare)
 
-    with _tracked(redis_url, min_interval=PAUSE / 2) as track:
+    with tracked(redis_url, min_interval=PAUSE / 2) as track:
         seq = track(run)
     return seq, costs[0]
 
@@ -126,7 +126,7 @@ def _publish_many(redis_url: str) -> tuple[int, float]:
         for thread in threads:
             thread.join()
 
-    with _tracked(redis_url) as track:
+    with tracked(redis_url) as track:
         track(lambda: None)  # Celery makes what it needs at the first run, and not for fifty threads at once
         bare = _cpu(partial(run_all, lambda number: None, track))
         events = sum(seqs)
@@ -183,7 +183,7 @@ def _paced(step: Callable[[int], object]) -> None:
 # -- shared ------------------------------------------------------------------------------------------
 
 
-class _tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
+class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
     """Runs a function as a tracked task; gives the number of events that it has published."""
 
     def __init__(self, redis_url: str, **settings: Any) -> None:
@@ -196,7 +196,11 @@ class _tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
         def run(user_id: str) -> None:
             self._works[user_id]()
 
-        self._task = run
+        @app.task
+        def run_bare(user_id: str) -> None:
+            self._works[user_id]()
+
+        self._task, self._bare_task = run, run_bare
         self._works: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 
@@ -206,18 +210,26 @@ class _tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def _run(self, work: Callable[[], None]) -> int:
+    def bare(self, work: Callable[[], None]) -> None:
+        """Run a function as a task of the same application that is not tracked."""
+        self._begin(self._bare_task, work)
+
+    def _begin(self, task: Any, work: Callable[[], None]) -> str:
         with self._lock:
             user = str(len(self._works))
             self._works[user] = work
-        result = self._task.delay(user)  # its get() does not like that other tasks run in other threads
+        result = task.delay(user)  # its get() does not like that other tasks run in other threads
         if result.failed():
             raise result.result
+        return user
+
+    def _run(self, work: Callable[[], None]) -> int:
+        user = self._begin(self._task, work)
         while True:
             events = self._jobpush.tasks(user)
             if events and events[0].state.is_final:
                 return events[0].seq
-            time.sleep(0.005)
+            time.sleep(0.001)
 
 
 def _seconds(work: Callable[[], object]) -> float:
