@@ -43,7 +43,7 @@ static struct {
     uint64_t streams, per_group, from, events, window, fanout, size, slice;
     double rate, seconds;
 } options = {.channel = "news", .path = "/", .message = "{m}", .streams = 1, .per_group = 1, .from = 1, .window = 1, .fanout = 1,
-             .size = 200, .slice = 1000000};
+             .size = 200, .slice = 100000};
 
 static int server;
 static uint64_t sent, delivered, began_ns, latest_ns;
