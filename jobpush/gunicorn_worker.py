@@ -55,7 +55,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         #: Sockets on which all is said and whose clients have not hung up, and until when they may; the oldest first.
         self._lingering: deque[tuple[socket.socket, float]] = deque()
         # gunicorn calls a method for each look at a setting, thirty times a request. None of them changes from here on.
-        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
 
     def get_thread_pool(self) -> Any:

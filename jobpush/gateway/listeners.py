@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..channels import PRIVATE_TASK, is_presence
@@ -113,8 +114,9 @@ class Channel:
         self.task_id = name[len(PRIVATE_TASK) :].encode() if name.startswith(PRIVATE_TASK) else None
         #: Its members; of presence channels only.
         self.roster = LiveRoster() if is_presence(name) else None
-        #: Those who have everything up to now.
-        self.connections: set[Connection] = set()
+        #: Those who have everything up to now, in the order in which they came: the kernel has their sockets in that
+        #: order too, and where they are many, the way through its memory is what a delivery costs.
+        self.connections: dict[Connection, None] = {}
         #: Stream id up to which they had everything when they came, beyond what was live then; ``None`` from the first
         #: live event beyond it on.
         self.floor: bytes | None = None
@@ -158,7 +160,7 @@ class Channel:
             if not self.connections and not any(one.position for one in self.catch_ups):
                 self.floor = floor  # nobody below it has yet to become one of them
             if self.floor == floor:
-                self.connections.update(catch_up.connections)
+                self.connections.update(dict.fromkeys(catch_up.connections))
                 return
         for other in self.catch_ups:
             if other.position == position:
@@ -174,7 +176,7 @@ class Channel:
             position = max(filter(None, (self.topic.position, self.floor)), key=stream_position, default=b"")
             catch_up = CatchUp(self, position.decode(), is_join=False)
             catch_up.connections = dict.fromkeys(self.connections)
-            self.connections = set()
+            self.connections = {}
             self.catch_ups.append(catch_up)
         self.floor = None
         if self.roster is not None:
@@ -182,7 +184,7 @@ class Channel:
 
     def discard(self, connection: Connection) -> None:
         """A connection no longer hears the channel."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         for catch_up in self.catch_ups:
             catch_up.connections.pop(connection, None)
         # One that is asked for stays until its answer: the next to come needs a new one anyway.
@@ -190,7 +192,10 @@ class Channel:
 
     def tell(self, text: bytes) -> None:
         """Send a message that is no event of the history to all who have been told that they have joined."""
-        told = [self.connections, *(one.connections for one in self.catch_ups if one.is_told)]
+        told: list[Collection[Connection]] = [
+            self.connections,
+            *(one.connections for one in self.catch_ups if one.is_told),
+        ]
         for connections in told:
             for connection in connections:
                 connection.tell(text)
@@ -212,13 +217,13 @@ class Channel:
         for catch_up in tuple(self.catch_ups):
             if catch_up.position is not None and len(catch_up.batch):
                 tally.conflated += catch_up.batch.conflated * len(catch_up.connections)
-                _deliver(set(catch_up.connections), catch_up.batch.take(), tally)
+                _deliver(tuple(catch_up.connections), catch_up.batch.take(), tally)
                 if catch_up.is_live:
                     self.catch_ups.remove(catch_up)
-                    self.connections.update(catch_up.connections)
+                    self.connections.update(dict.fromkeys(catch_up.connections))
 
 
-def _deliver(connections: set[Connection], broadcasts: list[Broadcast], tally: Tally) -> None:
+def _deliver(connections: Collection[Connection], broadcasts: list[Broadcast], tally: Tally) -> None:
     tally.sent += len(connections) * len(broadcasts)
     frames = _joined(broadcasts)
     excluded = _excluded(broadcasts)
