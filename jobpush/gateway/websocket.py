@@ -204,10 +204,13 @@ class WebSocketConnection(Connection):
             item = self._held.take()
             if not self._held:
                 self._held = None
-            if isinstance(item, tuple):
-                self._take(*item)
-            else:
+            if not isinstance(item, tuple):
                 self._give_up_reading(item)
+                continue
+            try:
+                self._take(*item)
+            except ParseFailed as exc:  # a close frame may; who has let the client wait has others to see to
+                self._give_up_reading(exc)
 
     def _take_frames(self) -> None:
         """Act on what was received, until the client has to wait."""
@@ -222,8 +225,8 @@ class WebSocketConnection(Connection):
                 if self._must_wait:
                     return
         except (ParseFailed, Oversized) as exc:
-            self._is_deaf = True
             if self._is_held:
+                self._is_deaf = True
                 self._hold(exc)
             else:
                 self._give_up_reading(exc)
@@ -253,6 +256,7 @@ class WebSocketConnection(Connection):
             self.perform(actions)
 
     def _give_up_reading(self, exc: ParseFailed | Oversized) -> None:
+        self._is_deaf = True
         if isinstance(exc, ParseFailed):
             self.close(exc.code, str(exc))
         elif not self.is_closing:

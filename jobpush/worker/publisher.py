@@ -11,7 +11,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,10 +63,12 @@ class Publisher:
 
     def begin(self) -> None:
         """Start from nothing: in the child of a fork locks may be held, and what waits is the parent's to send."""
-        #: Guards all that follows, and tells :meth:`flush` that all is published.
-        self._condition = threading.Condition()
-        #: Wakes the thread. Not the condition: who waits for one has to get its lock again, which whoever has woken it
-        #: still holds, and that is one more change of threads for each event.
+        #: Guards all that follows. Taken as it is: within the methods of a condition a time limit may leave it held.
+        self._lock = threading.RLock()
+        #: Tells :meth:`flush` that all is published.
+        self._condition = threading.Condition(self._lock)
+        #: Wakes the thread. Not the condition, which is Python code and makes a lock for each time that it waits. Rung
+        #: under our lock it costs no change of threads, for who hears it needs the interpreter's first.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         #: Until when the thread sleeps, in monotonic seconds: for what is due later nobody needs to wake it.
         self._sleeps_until = -math.inf
@@ -86,39 +88,41 @@ class Publisher:
 
     def changed(self, task: RunningTask) -> None:
         """A running task has something new to say."""
-        with self._condition:
-            self._ensure_thread()
+        with self._lock:
             self._changed.add(task)
-            is_asleep = self._is_asleep_at(task.due_at)
-        if is_asleep:
-            self._bell.put(None)
+            self._wake(task.due_at)
 
     def submit(self, write: TaskWrite) -> None:
         """Publish an event soon."""
-        with self._awake():
+        with self._lock:
             self._outbox.add(write, only_newest=self._breaker.is_open)
+            self._wake()
 
     def tell_workflow(self, user_id: str, task_id: str, *, delay: float = 0.0) -> None:
         """Have a workflow tell what it has left to tell, in so many seconds."""
-        with self._awake():
+        with self._lock:
             self._untold.setdefault((user_id, task_id), time.monotonic() + delay)
+            self._wake()
 
     def submit_ending(self, ending: Ending) -> None:
         """Publish the end of a task that runs elsewhere, with the progress that the store knows of."""
-        with self._awake():
+        with self._lock:
             self._outbox.add_ending(ending)
+            self._wake()
 
     def submit_line(self, line: Line) -> None:
         """Publish a line of text soon; nothing is kept while Redis is away."""
         if not self._breaker.is_open:
-            with self._awake():
+            with self._lock:
                 self._outbox.add_line(line)
+                self._wake()
 
     def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of a task took; not while Redis is away, there will be other runs."""
         if seconds and not self._breaker.is_open:
-            with self._awake():
+            with self._lock:
                 self._outbox.add_lesson(Lesson(task_name, seconds))
+                self._wake()
 
     def start(self, task: RunningTask) -> None:
         """
@@ -166,10 +170,11 @@ class Publisher:
 
     def finish(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
         """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
-        with self._awake():
+        with self._lock:
             self._changed.discard(task)
             for write in writes:
                 self._outbox.add(write, only_newest=self._breaker.is_open)
+            self._wake()
 
     def flush(self) -> bool:
         """
@@ -178,7 +183,7 @@ class Publisher:
         Returns:
             Whether all is.
         """
-        with self._condition:
+        with self._lock:
             if self._is_idle():
                 return True
             self._ensure_thread()
@@ -193,22 +198,13 @@ class Publisher:
                 self._untold.clear()
             return is_done
 
-    @contextmanager
-    def _awake(self) -> Iterator[None]:
-        """Hold the lock while something is handed over; the thread is there and will look."""
-        with self._condition:
-            self._ensure_thread()
-            yield
-            is_asleep = self._is_asleep_at(-math.inf)
-        if is_asleep:
+    def _wake(self, due_at: float = -math.inf) -> None:
+        """Have the thread look at what was handed over, with the lock held: now, or when it is due."""
+        self._ensure_thread()
+        if self._sleeps_until > due_at:
+            # In this order: a signal's handler may raise in between, and then it rings once more, not never again.
             self._bell.put(None)
-
-    def _is_asleep_at(self, moment: float) -> bool:
-        """Whether the thread is to be woken, since it would sleep beyond a moment; asked once, it counts as woken."""
-        if self._sleeps_until <= moment:
-            return False
-        self._sleeps_until = -math.inf
-        return True
+            self._sleeps_until = -math.inf
 
     def _ensure_thread(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -246,7 +242,7 @@ class Publisher:
 
     def _take_batch(self) -> tuple[Batch | None, float | None]:
         """What is to be published now; if that is nothing, for how many seconds to sleep at most."""
-        with self._condition:
+        with self._lock:
             pause = self._seconds_to_wait()
             self._is_busy = pause is not None and pause <= 0
             if not self._is_busy:
@@ -341,7 +337,7 @@ class Publisher:
 
     def _put_back(self, batch: Batch, writes: Sequence[TaskWrite]) -> None:
         """Let these writes, and what else of a batch is worth it, wait for Redis."""
-        with self._condition:
+        with self._lock:
             self._outbox.put_back(writes, batch.endings)
             for workflow in batch.untold:
                 self._untold.setdefault(workflow, 0.0)
@@ -353,7 +349,7 @@ class Publisher:
         return time.monotonic() - begun > self._config.publish_timeout
 
     def _tell_what_was_dropped(self) -> None:
-        with self._condition:
+        with self._lock:
             dropped, self._outbox.dropped = self._outbox.dropped, 0
         if dropped:
             if self._metrics is not None:
@@ -384,7 +380,7 @@ class Publisher:
 
     def _heed(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id
-        with self._condition:
+        with self._lock:
             self._seqs[task_id] = max(result.seq, self._seqs.get(task_id, 0))
             self._seqs.move_to_end(task_id)
             while len(self._seqs) > MAX_SEQS:

@@ -83,6 +83,21 @@ def test_pings_are_answered_while_a_join_waits_for_redis_and_all_else_keeps_its_
     assert client.wait_for_close() == 1009
 
 
+def test_close_that_breaks_the_rules_is_called_so_although_a_join_keeps_it_waiting(
+    serve: Serve, redis_server: EmbeddedRedis
+) -> None:
+    client = serve().connect()
+    client.receive()
+
+    with paused([redis_server.pid]):
+        client.send("pusher:subscribe", {"channel": "first"})
+        client.socket.sendall(bytes((0x88, 0x82, 0, 0, 0, 0)) + (1005).to_bytes(2, "big"))
+    answer = client.receive()
+
+    assert (answer["event"], answer["channel"]) == ("pusher_internal:subscription_succeeded", "first")
+    assert client.wait_for_close() == 1002
+
+
 def test_who_says_much_while_its_join_waits_is_kept_waiting_and_loses_nothing(
     serve: Serve, redis_server: EmbeddedRedis
 ) -> None:

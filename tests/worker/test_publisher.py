@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import count
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -98,7 +103,7 @@ def test_nothing_is_lost_with_what_cant_be_published(
     running = RunningTask(tracked("running"), publisher, store.config)
     running.current = 5
 
-    with publisher._condition:  # so its thread takes all of it at once
+    with publisher._lock:  # so its thread takes all of it at once
         publisher.submit(write("one", TaskState.STARTED))
         submit_guilty(publisher)
         publisher.submit(write("one", TaskState.SUCCESS))
@@ -126,7 +131,7 @@ def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
     redis_server.kill()
     publisher._breaker.failed("Redis is away")
 
-    with publisher._condition:
+    with publisher._lock:
         submit_write(publisher)
         for number in range(3):
             publisher.submit(write(f"task-{number}", TaskState.SUCCESS))
@@ -135,3 +140,63 @@ def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
     assert publisher.flush()
     assert {task.task_id for task in store.tasks(USER)} == {"task-0", "task-1", "task-2"}
     assert caplog.text.count("progress could not be published") == 2
+
+
+class SoftTimeLimit(BaseException):
+    """Raised by a signal's handler, as Celery's is: anywhere in what the task is calling."""
+
+
+def interrupted(call: Callable[[], None], number: int) -> bool:
+    """Raise at the n-th call or return in what is called, which is where Python lets signals in; whether it has n."""
+    left = number
+
+    def count_down(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left
+        if event == "c_call" or frame.f_code.co_filename == __file__:
+            return
+        left -= 1
+        if left < 0:
+            sys.setprofile(None)
+            raise SoftTimeLimit
+
+    try:
+        sys.setprofile(count_down)
+        call()
+    except SoftTimeLimit:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def submitting(publisher: Publisher, task_id: str) -> Callable[[], None]:
+    return partial(publisher.submit, write(task_id, TaskState.STARTED))
+
+
+def changing(publisher: Publisher, task_id: str) -> Callable[[], None]:
+    return RunningTask(tracked(task_id), publisher, publisher._config).mark_changed
+
+
+@pytest.mark.parametrize("call_of", [submitting, changing])
+def test_time_limit_in_the_middle_of_a_call_silences_nobody_else(
+    call_of: Callable[[Publisher, str], Callable[[], None]], publisher: Publisher
+) -> None:
+    """A thread that nobody wakes would sleep through all that the other tasks of the process say."""
+    publisher.submit(write("first", TaskState.STARTED))
+    for number in count():
+        wait_until(lambda: publisher._sleeps_until > time.monotonic())
+
+        was_interrupted = interrupted(call_of(publisher, f"interrupted-{number}"), number)
+
+        publisher.submit(write(f"next-{number}", TaskState.STARTED))
+        wait_until(partial(publisher._seqs.__contains__, f"next-{number}"))
+        if not was_interrupted:
+            break
+    assert number > 3
