@@ -11,6 +11,7 @@ JobPushError
 │   ├── InvalidEventName
 │   └── InvalidData
 ├── StoreError              Redis did not do what was asked
+│   ├── CommandRefused      it answers, but won't do this one thing, now or later
 │   └── TaskNotFound
 ├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
 └── DeliveryFailed          a webhook was not taken (webhooks/delivery.py)
@@ -108,6 +109,12 @@ class StoreError(JobPushError):
     """Redis refused, failed or did not answer in time."""
 
     code = "store"
+
+
+class CommandRefused(StoreError):
+    """Redis refused what was asked on its own account: it would again, and does what else it is asked."""
+
+    code = "command_refused"
 
 
 class TaskNotFound(StoreError):

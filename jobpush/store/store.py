@@ -26,7 +26,7 @@ from redis.retry import Retry
 
 from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_topic
 from ..config import Config
-from ..errors import ConfigurationError, StoreError, TaskNotFound
+from ..errors import CommandRefused, ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import BARE_MOMENT, end_call
 from .forks import begin_in_children
@@ -35,7 +35,7 @@ from .leases import Claim, WorkerLeases
 from .live import LiveGateways, ask_live_gateways, read_live_gateways
 from .message import read_task
 from .pipe import Pipe
-from .refusals import is_demoted
+from .refusals import is_demoted, is_of_its_own
 from .scripts import Call, Command, load, load_of_task, run
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
 
@@ -598,4 +598,5 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as exc:
-        raise StoreError(f"Redis did not do what was asked: {exc}") from exc
+        kind = CommandRefused if is_of_its_own(exc) else StoreError
+        raise kind(f"Redis did not do what was asked: {exc}") from exc

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config import Config
-from ..errors import StoreError, TaskNotFound
+from ..errors import CommandRefused, StoreError, TaskNotFound
 from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from ..store.forks import begin_in_children
@@ -297,6 +297,9 @@ class Publisher:
 
         Returns:
             Whether all is; else Redis has failed, and what is worth it waits until it is back.
+
+        Raises:
+            CommandRefused: If something of it is to blame, and would be refused for ever.
         """
         writes = [*batch.writes, *_snapshots(batch.changed)]
         store = self._patient_store
@@ -329,6 +332,8 @@ class Publisher:
                 self._store.reconnect()  # before anybody waits for a connection that died in the meantime
                 self._breaker.succeeded()
             self._tell_what_was_dropped()
+        except CommandRefused:
+            raise
         except StoreError as exc:
             self._breaker.failed(exc)
             self._put_back(batch, writes)

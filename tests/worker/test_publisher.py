@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from jobpush.channels import user_topic
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
@@ -140,6 +141,26 @@ def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
     assert publisher.flush()
     assert {task.task_id for task in store.tasks(USER)} == {"task-0", "task-1", "task-2"}
     assert caplog.text.count("progress could not be published") == 2
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else(
+    is_waited_for: bool, publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.run(commands=[("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
+
+    if is_waited_for:
+        publisher.publish_now([write("bad", TaskState.STARTED)])
+    with publisher._lock:
+        publisher.submit(write("good", TaskState.STARTED))
+        publisher.submit(write("bad", TaskState.PROGRESS))
+        publisher.submit_line(Line(USER, "good", "a line", "info", at=1.0))
+    is_done = publisher.flush()
+
+    assert is_done  # it was tried again for ever, and nobody else was told of at once meanwhile
+    assert [task.task_id for task in store.tasks(USER)] == ["good"]
+    assert "WRONGTYPE" in caplog.text
+    wait_until(lambda: not publisher._breaker.is_open)
 
 
 class SoftTimeLimit(BaseException):
