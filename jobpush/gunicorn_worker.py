@@ -29,6 +29,7 @@ from typing import Any
 from gunicorn.workers import gthread
 
 from .config import Config
+from .gateway.web.handover import SocketTaken
 
 #: Bytes of a head that are looked at; with a longer one it is for gunicorn to say no.
 _LOOKED_AT = 65_536
@@ -107,8 +108,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         self.forget(conn)
         try:
             return super().handle_request(req, conn)
-        except StopIteration:
-            conn.close = partial(_close_at_once, conn)  # somebody else has the socket: there is nobody to wait for
+        except SocketTaken:
+            conn.close = partial(_close_at_once, conn)  # what is left is nobody's: there is nobody to wait for
             raise
 
     def notify(self) -> None:

@@ -23,6 +23,14 @@ def load_user() -> str | None:
     return None if user is None else unquote(user)
 
 
+class OwnAnswer(Response):
+    """Written by the application itself, which leaves gunicorn as Flask-Sock does."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        environ["gunicorn.socket"].sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+        raise StopIteration
+
+
 def create_app(**settings: Any) -> Flask:
     """Who is signed in comes from a cookie; settings that are not given, from the environment."""
     app = Flask(__name__)
@@ -58,6 +66,10 @@ def create_app(**settings: Any) -> Flask:
     @app.get("/slow")
     def slow() -> Response:
         return Response("slow")
+
+    @app.get("/own")
+    def own() -> Response:
+        return OwnAnswer()
 
     return app
 

@@ -117,6 +117,17 @@ def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serv
     assert [late.receive()["event"], other.receive()["event"]] == ["pusher:pong"] * 2
 
 
+def test_answer_of_a_route_that_uses_the_socket_itself_is_not_dropped_for_what_nobody_has_read(site: Site) -> None:
+    answer = b""
+
+    with sockets(site, 1) as (one,):
+        one.sendall(b"GET /own HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + b"x" * 30_000)
+        while part := one.recv(65_536):  # a connection that is reset raises, if it does not lose the answer as well
+            answer += part
+
+    assert answer == b"HTTP/1.0 200 OK\r\n\r\nall of it"
+
+
 def test_head_is_cut_off_though_a_byte_comes_now_and_then(serve: Serve) -> None:
     site = serve(request_timeout=1)
 

@@ -49,12 +49,16 @@ class Handover:
         self.on_gone = on_gone
 
 
+class SocketTaken(StopIteration):
+    """Tells gunicorn that there is nothing more to do with a connection, and our worker that it is the hub's."""
+
+
 class HandedOver(Response):
     """Stands for a response that the hub writes; each server is left in the way that Flask-Sock leaves it."""
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         if "gunicorn.socket" in environ:
-            raise StopIteration  # gunicorn: nothing more to do with this connection
+            raise SocketTaken
         return super().__call__(environ, start_response)
 
 
