@@ -107,8 +107,7 @@ class Client:
 
     def send_all(self, messages: Iterable[tuple[str, object]]) -> None:
         """Send many short messages, events with their data, in one go; masked with zeros, for it is quick."""
-        texts = (json.dumps({"event": event, "data": data}).encode() for event, data in messages)
-        self.socket.sendall(b"".join(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text for text in texts))
+        self.socket.sendall(frames_of(messages))
 
     def send_fragment(self, text: str, *, is_last: bool) -> None:
         """Send a part of a message as a frame of its own."""
@@ -161,6 +160,12 @@ class Client:
                     self.pongs.append(bytes(event.payload))
                 case CloseConnection():
                     self.close_code = int(event.code)
+
+
+def frames_of(messages: Iterable[tuple[str, object]]) -> bytes:
+    """What :meth:`Client.send_all` sends."""
+    texts = (json.dumps({"event": event, "data": data}).encode() for event, data in messages)
+    return b"".join(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text for text in texts)
 
 
 def events_of(messages: Iterable[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.faults.processes import paused
 
-from .client import Client, events_of
+from .client import TIMEOUT, Client, events_of, frames_of
 from .conftest import Serve, Site
 from .test_slow_readers import RECEIVE_BUFFER
 
@@ -106,12 +106,12 @@ def test_who_says_much_while_its_join_waits_is_kept_waiting_and_loses_nothing(
     greedy.receive()
     greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     messages = [("pusher:subscribe", {"channel": "first"})] + [(f"unknown-{n}", "x" * 50) for n in range(20_000)]
-    speaking = threading.Thread(target=greedy.send_all, args=(messages,))
 
     with paused([redis_server.pid]):
-        speaking.start()
-        ping(other, times=500)  # each answer is at least one turn of the hub, in which it would read on
-        assert speaking.is_alive()
+        unsent = send_until_nobody_reads(greedy, frames_of(messages), other)
+    assert unsent
+    speaking = threading.Thread(target=greedy.socket.sendall, args=(unsent,))
+    speaking.start()
     answers = [greedy.receive() for _ in range(20_001)]
     speaking.join()
 
@@ -148,6 +148,20 @@ def ping(client: Client, *, times: int) -> None:
         client.send("pusher:ping")
         while client.receive()["event"] != "pusher:pong":
             pass
+
+
+def send_until_nobody_reads(client: Client, data: bytes, witness: Client) -> bytes:
+    """What is left when the socket takes no more, in many turns of the hub: each answer is at least one."""
+    turns = 0
+    client.socket.setblocking(False)
+    while data and turns < 200:
+        try:
+            data, turns = data[client.socket.send(data) :], 0
+        except BlockingIOError:
+            ping(witness, times=1)
+            turns += 1
+    client.socket.settimeout(TIMEOUT)
+    return data
 
 
 def wait_until_nobody_is_anywhere(site: Site, store: Store) -> None:
