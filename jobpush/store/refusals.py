@@ -10,6 +10,8 @@ import redis
 _STATE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN) ")
 #: What no command of ours meets but by itself: a key that is somebody else's, or a script that fails on its arguments.
 _ITS_OWN = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
+#: But this is said in a script and is not the script's: rights that it lacks, and somebody who has ended it.
+_OF_OTHERS = re.compile(r"(?:^|[\s-])(NOPERM|NOAUTH) |SCRIPT KILL")
 
 
 def refusal_in(error: object) -> str | None:
@@ -24,7 +26,8 @@ def is_of_its_own(error: object) -> bool:
 
     Only where that is certain: proxies have words of their own for a Redis that is away.
     """
-    return refusal_in(error) is None and _ITS_OWN.search(str(error)) is not None
+    text = str(error)
+    return refusal_in(error) is None and not _OF_OTHERS.search(text) and _ITS_OWN.search(text) is not None
 
 
 def is_demoted(error: object) -> bool:
