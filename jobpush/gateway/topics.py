@@ -193,7 +193,7 @@ class Topics:
 
     @property
     def first_waiting(self) -> Broadcast | None:
-        """The first event that :meth:`flush` would send."""
+        """The oldest event that the wake-up has brought and that :meth:`flush` is to send."""
         fresh = self._dirty[0].fresh if self._dirty else None
         return fresh[0] if fresh else None
 
