@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from tests.browsers import chromium
+
+# Where the run itself was put into the background, its programs would take no Ctrl-C from the tests either.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine may hold up any example for a while.
 settings.register_profile("jobpush", deadline=None)

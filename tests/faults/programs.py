@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -31,8 +32,15 @@ def ends(redis_url: str, user: str) -> None:
 
 
 def forks(redis_url: str, user: str) -> None:
-    """Fork while several threads publish, and run a task in each child."""
+    """
+    Fork while several threads publish, and run a task in each child.
+
+    The threads are within their tasks meanwhile: at the beginning and the end of one Celery holds locks of its own, and
+    a child that is forked then waits for them for ever, with or without us.
+    """
     app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
+    is_over = threading.Event()
+    begun = threading.Semaphore(0)
 
     @app.task(name="short")
     @jobpush.track(user=lambda **_: user)
@@ -40,18 +48,22 @@ def forks(redis_url: str, user: str) -> None:
         for number in range(100):
             progress.update(number + 1, total=100)
 
-    short.apply(task_id=f"{user}-first")  # Celery makes a task whole at its first use, in one thread only
-    is_over = threading.Event()
-
-    def run_all_the_time(name: str) -> None:
-        for number in range(1_000_000):
+    @app.task(name="long")
+    @jobpush.track(user=lambda **_: user)
+    def long() -> None:
+        begun.release()
+        for number in itertools.count():
             if is_over.is_set():
                 return
-            short.apply(task_id=f"{user}-{name}-{number % 10}")
+            progress.update(number, message=f"number {number}")
+            progress.log("a line")
+            jobpush.notify(user, "noted", number)
 
-    threads = [threading.Thread(target=run_all_the_time, args=(f"thread{n}",)) for n in range(3)]
+    short.apply(task_id=f"{user}-first")  # Celery makes a task whole at its first use, in one thread only
+    threads = [threading.Thread(target=long.apply, kwargs={"task_id": f"{user}-thread-{n}"}) for n in range(3)]
     for thread in threads:
         thread.start()
+        begun.acquire()
     children = [_forked(short, f"{user}-child-{number}") for number in range(CHILDREN)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
     is_over.set()
