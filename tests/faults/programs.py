@@ -57,7 +57,8 @@ def forks(redis_url: str, user: str) -> None:
                 return
             progress.update(number, message=f"number {number}")
             progress.log("a line")
-            jobpush.notify(user, "noted", number)
+            if number % 100 == 0:
+                jobpush.notify(user, "noted", number)
 
     short.apply(task_id=f"{user}-first")  # Celery makes a task whole at its first use, in one thread only
     threads = [threading.Thread(target=long.apply, kwargs={"task_id": f"{user}-thread-{n}"}) for n in range(3)]
