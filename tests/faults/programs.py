@@ -6,10 +6,12 @@ import itertools
 import os
 import sys
 import threading
+from contextlib import ExitStack
 
 from celery.signals import worker_process_shutdown
 
 from jobpush import progress
+from jobpush.store.forks import _forkables
 
 from .tasks import make_app
 
@@ -39,7 +41,7 @@ def forks(redis_url: str, user: str) -> None:
     a child that is forked then waits for them for ever, with or without us.
     """
     app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
-    is_over = threading.Event()
+    is_over, has_moved = threading.Event(), threading.Event()
     begun = threading.Semaphore(0)
 
     @app.task(name="short")
@@ -55,6 +57,7 @@ def forks(redis_url: str, user: str) -> None:
         for number in itertools.count():
             if is_over.is_set():
                 return
+            has_moved.set()
             progress.update(number, message=f"number {number}")
             progress.log("a line")
             if number % 100 == 0:
@@ -65,12 +68,29 @@ def forks(redis_url: str, user: str) -> None:
     for thread in threads:
         thread.start()
         begun.acquire()
-    children = [_forked(short, f"{user}-child-{number}") for number in range(CHILDREN)]
+    children = []
+    for number in range(CHILDREN - 1):
+        has_moved.clear()
+        has_moved.wait()  # else the interpreter would fork them all while each thread stays where it is
+        children.append(_forked(short, f"{user}-child-{number}"))
+    threads.append(threading.Thread(target=_hold_locks, args=(begun, is_over)))
+    threads[-1].start()
+    begun.acquire()
+    children.append(_forked(short, f"{user}-child-{CHILDREN - 1}"))
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
     is_over.set()
     for thread in threads:
         thread.join()
     print(codes, flush=True)
+
+
+def _hold_locks(begun: threading.Semaphore, is_over: threading.Event) -> None:
+    """Be where chance brings a thread only now and then: within all locks of ours that a child could wait for."""
+    with ExitStack() as stack:
+        for lock in [one._lock for one in _forkables if hasattr(one, "_lock")]:
+            stack.enter_context(lock)
+        begun.release()
+        is_over.wait()
 
 
 def _forked(task: object, task_id: str) -> int:
