@@ -193,8 +193,9 @@ class Channels(Peer):
         return [*command, f"{self.server.removesuffix('.py')}:application"]
 
     def publisher(self, stage: Stage, size: int) -> list[str]:
-        # {"type": "event", "text": …} in MessagePack; a text of less than 256 bytes has one byte of length.
-        message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text\xd9%c{m}" % size)
+        # {"type": "event", "text": …} in MessagePack; the length of a text takes one byte below 256, and two above.
+        length = b"\xd9%c" % size if size < 256 else b"\xda" + size.to_bytes(2, "big")
+        message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text%b{m}" % length)
         return [*super().publisher(stage, size)[:-1], message]
 
 

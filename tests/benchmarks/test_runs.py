@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from .peers import OURS, OURS_PER_USER, OURS_SNAPSHOTS, OURS_TWO_CHANNELS, OURS_WITH_TASKS, WALL, Peer
+import os
+from pathlib import Path
+
+from jobpush.embedded import EmbeddedRedis
+
+from .peers import CHANNELS, OURS, OURS_PER_USER, OURS_SNAPSHOTS, OURS_TWO_CHANNELS, OURS_WITH_TASKS, WALL, Peer, Stage
+from .processes import Cores
 from .runs import Crowd, running
 from .scenarios import Pace
 from .scenarios.per_user import measure, measure_connecting
@@ -51,3 +57,11 @@ def _all_arrive(peer: Peer, crowd: Crowd, *options: str) -> int:
         with run.publishing(crowd, "--events", "60", *options):
             pass
         return int(run.loads[0].ask("report")["deliveries"])
+
+
+def test_an_event_of_any_size_is_what_channels_reads(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    stage = Stage(0, redis_server, tmp_path, Cores("0", "0"), users=1)
+
+    for size, length in (200, b"\xd9\xc8"), (2_000, b"\xda\x07\xd0"):
+        message = CHANNELS.publisher(stage, size)[-1]
+        assert os.fsencode(message) == b"\x82\xa4type\xa5event\xa4text" + length + b"{m}"
