@@ -138,10 +138,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # it has no types
         Source: RFC 9112, 9.6.
         """
         try:
-            conn.sock.getpeername()  # nobody is at the other end of what the hub has left in its place
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            graceful = False
+            graceful = False  # it is broken
         if graceful:
             self._lingering.append((conn.sock, time.monotonic() + _LINGER))
         else:

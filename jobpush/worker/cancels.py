@@ -11,6 +11,7 @@ from ..errors import StoreError
 from ..store import CancelFeed, Store
 from ..store.forks import begin_in_children
 from .running import RunningTask
+from .threads import kept_alive
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class RunningTasks:
         """A task begins."""
         with self._lock:
             self._tasks[task.tracked.task_id] = task
-            self._ensure_thread()
+            self._thread = kept_alive(self._thread, self._listen, "jobpush-cancels")
 
     def remove(self, task: RunningTask) -> None:
         """A task has ended. Another attempt of it may have begun here meanwhile."""
@@ -57,17 +58,6 @@ class RunningTasks:
         if task is not None:
             task.notice = UNSTOPPABLE
             task.mark_changed()
-
-    def _ensure_thread(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        thread = threading.Thread(target=self._listen, name="jobpush-cancels", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as exc:  # too many threads, or the interpreter ends: no reason for a task to fail
-            logger.warning("cancels can't be heard at the moment: %s", exc)
-        else:
-            self._thread = thread
 
     def _listen(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from ..store.forks import begin_in_children
 from .breaker import CircuitBreaker
 from .outbox import Batch, Ending, Lesson, Line, Outbox
 from .running import RunningTask
+from .threads import kept_alive
 
 if TYPE_CHECKING:
     from .metrics import PublishMetrics
@@ -207,15 +208,7 @@ class Publisher:
             self._sleeps_until = -math.inf
 
     def _ensure_thread(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        thread = threading.Thread(target=self._run, name="jobpush-publisher", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as exc:  # too many threads, or the interpreter ends: no reason for a task to fail
-            logger.warning("progress can't be published at the moment: %s", exc)
-        else:
-            self._thread = thread
+        self._thread = kept_alive(self._thread, self._run, "jobpush-publisher")
 
     def _is_idle(self) -> bool:
         return not (self._outbox or self._changed or self._untold or self._is_busy)
