@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Events in one round trip: few enough to be done well within ``publish_timeout``.
 BATCH_SIZE = 200
+#: Part of ``min_interval`` within which the progress of several tasks goes in one round trip.
+TOGETHER = 0.1
 #: Tasks whose last ``seq`` is remembered.
 MAX_SEQS = 10_000
 
@@ -78,6 +80,8 @@ class Publisher:
         #: What the thread has taken out of the outbox, and has not published yet.
         self._taken = Batch()
         self._changed: set[RunningTask] = set()
+        #: When the next progress may go, in monotonic seconds; what comes until then goes with it.
+        self._next_at = -math.inf
         #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
         self._untold: dict[tuple[str, str], float] = {}
         self._seqs: OrderedDict[str, int] = OrderedDict()
@@ -91,7 +95,7 @@ class Publisher:
         """A running task has something new to say."""
         with self._lock:
             self._changed.add(task)
-            self._wake(task.due_at)
+            self._wake(max(task.due_at, self._next_at))
 
     def submit(self, write: TaskWrite) -> None:
         """Publish an event soon."""
@@ -267,14 +271,16 @@ class Publisher:
         due_at = min((*(task.due_at for task in self._changed), *self._untold.values()), default=None)
         if due_at is None:
             return None
-        return 0 if self._is_flushing else due_at - time.monotonic()
+        return 0 if self._is_flushing else max(due_at, self._next_at) - time.monotonic()
 
     def _take_due(self) -> list[RunningTask]:
         now = time.monotonic()
         due = [task for task in self._changed if self._is_flushing or task.due_at <= now]
-        self._changed.difference_update(due)
-        for task in due:
-            task.due_at = now + self._config.min_interval
+        if due:
+            self._changed.difference_update(due)
+            self._next_at = now + self._config.min_interval * TOGETHER
+            for task in due:
+                task.due_at = now + self._config.min_interval
         return due
 
     def _take_untold(self) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -17,7 +17,7 @@ import pytest
 from jobpush.channels import user_topic
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
-from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
+from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, RecordedEvents
 from jobpush.worker.outbox import Ending, Line
 from jobpush.worker.publisher import Publisher
@@ -124,6 +124,29 @@ def test_nothing_is_lost_with_what_cant_be_published(
     assert sum(b"a line" in message for message in listener.messages) == 1
     assert store.start(write("four", TaskState.STARTED, name="other"))[1] == {"stage": 2.0}
     listener.close()
+
+
+def test_progress_of_several_tasks_goes_in_one_round_trip(
+    publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    publish = publisher._patient_store.publish
+
+    def counted(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
+        sizes.append(len(writes))
+        return publish(writes, *rest)
+
+    monkeypatch.setattr(publisher._patient_store, "publish", counted)
+    for name in ("first", "second", "third"):
+        RunningTask(tracked(name), publisher, publisher._config).mark_changed()
+        wait_until(lambda: publisher._sleeps_until > time.monotonic())
+    assert sizes == [1]
+
+    publisher.submit(write("urgent", TaskState.SUCCESS))
+    wait_until(lambda: publisher._sleeps_until > time.monotonic() and len(sizes) > 1)
+
+    assert sizes == [1, 3]  # what others are to be told at once takes along what waits
+    assert {event.task_id for event in store.tasks(USER)} == {"first", "second", "third", "urgent"}
 
 
 def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
