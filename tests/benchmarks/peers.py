@@ -225,6 +225,15 @@ class Wall(Peer):
         return [*program, str(stage.port), str(stage.connections), str(self.frames), "200"]
 
 
+@dataclass(frozen=True)
+class Relay(Peer):
+    """No server but a loop from Redis to the sockets: what the way through Redis costs in itself."""
+
+    def command(self, stage: Stage) -> list[str]:
+        address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
+        return [compiled("relay"), str(stage.port), address]
+
+
 _SOCKETIO_EVENT = (
     '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{g}","skip_sid":null,'
     '"callback":null,"host_id":"publisher"}'
@@ -279,3 +288,5 @@ PEERS: Sequence[Peer] = (
 WALL = Wall("wall", "the machine: one send a frame, in C", "wall.c")
 WALL_PYTHON = Wall("wall-python", "the machine: one send a frame, in Python", "wall.py")
 WALL_JOINED = Wall("wall-joined", "the machine: eight frames a send, in C", "wall.c", frames=8)
+#: One call for each event that Redis brings, in C.
+RELAY = Relay("relay", "the machine: from Redis to the socket, in C", "relay.c", steps=_READY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -22,6 +23,8 @@ from .processes import Cores, Load, Server, free_port, pinned, running_redis
 
 #: Seconds of load before anything is counted.
 WARM_UP = 0.4
+#: Seconds of which latencies are told.
+WINDOW = 0.2
 #: Seconds beyond those that are counted, so that the publisher does not end before.
 _MARGIN = 0.2
 #: Seconds that a server may take to come to rest once all have connected.
@@ -186,6 +189,24 @@ class Run:
         total = WARM_UP + seconds + _MARGIN
         with self.publishing(crowd, "--seconds", str(total), *options, is_complete=is_complete):
             return self.watch(seconds, may_be_silent=may_be_silent)
+
+    def latency(self, crowd: Crowd, seconds: float, rate: float) -> dict[str, float]:
+        """
+        Microseconds from the publisher to the socket at so many events a second, by percentile.
+
+        Each is the median of what :data:`WINDOW` seconds have shown: pauses of the machine, which are longer than
+        anything that a server does, fall into few of them.
+        """
+        total = WARM_UP + seconds + _MARGIN
+        windows: list[dict[str, float]] = []
+        with self.publishing(crowd, "--seconds", str(total), "--rate", str(rate)):
+            time.sleep(WARM_UP)
+            for _ in range(max(1, round(seconds / WINDOW))):
+                for load in self.loads:
+                    load.say("reset")
+                time.sleep(WINDOW)
+                windows.append(_together([load.ask("report") for load in self.loads])["latency_us"])
+        return {name: statistics.median(one[name] for one in windows) for name in windows[0]}
 
     def saturate(self, crowd: Crowd, seconds: float, window: int) -> dict[str, Any]:
         """As many events as the server can send, so many of them on their way at a time."""

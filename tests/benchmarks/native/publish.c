@@ -215,13 +215,23 @@ static void sleep_until(uint64_t at) {
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR) continue;
 }
 
-/* Publish what is due, then sleep until the next is, but for a slice at least. */
+/*
+ * Publish what is due, then sleep until the next is, but for a slice at least. Whoever was kept from it by the machine
+ * goes on from there, and does not make up for it: that would ask the server for more than the rate.
+ */
 static void publish_at_rate(void) {
+    uint64_t origin = began_ns, due_before = 0;
     while (!is_over()) {
         uint64_t now = read_clock();
-        uint64_t due = (uint64_t)((double)(now - began_ns) / 1e9 * options.rate) + 1;
-        if (due > sent) publish(at_most(due - sent));
-        uint64_t next = began_ns + (uint64_t)((double)sent / options.rate * 1e9);
+        uint64_t due = (uint64_t)((double)(now - origin) / 1e9 * options.rate) + 1;
+        uint64_t most = due_before + 2 + (uint64_t)(options.rate * 3 * (double)options.slice / 1e9);
+        if (due > most) {
+            origin += (uint64_t)((double)(due - most) / options.rate * 1e9);
+            due = most;
+        }
+        if (due > due_before) publish(at_most(due - due_before));
+        due_before = due;
+        uint64_t next = origin + (uint64_t)((double)due / options.rate * 1e9);
         sleep_until(next > now + options.slice || options.rate < 1e9 / (double)options.slice ? next : now + options.slice);
     }
 }

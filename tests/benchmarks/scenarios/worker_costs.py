@@ -227,6 +227,18 @@ class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
         """Run a function as a task of the same application that is not tracked."""
         self._begin(self._bare_task, work)
 
+    def told(self, work: Callable[[], None]) -> str:
+        """Run a function as a tracked task; its user, whose page may not know yet that it has ended."""
+        return self._begin(self._task, work)
+
+    def events_of(self, user: str) -> int:
+        """Wait until the page of a task's user knows that it has ended; the number of events until then."""
+        while True:
+            events = self._jobpush.tasks(user)
+            if events and events[0].state.is_final:
+                return events[0].seq
+            time.sleep(0.001)
+
     def _begin(self, task: Any, work: Callable[[], None]) -> str:
         with self._lock:
             user = str(len(self._works))
@@ -237,12 +249,7 @@ class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
         return user
 
     def _run(self, work: Callable[[], None]) -> int:
-        user = self._begin(self._task, work)
-        while True:
-            events = self._jobpush.tasks(user)
-            if events and events[0].state.is_final:
-                return events[0].seq
-            time.sleep(0.001)
+        return self.events_of(self.told(work))
 
 
 def _seconds(work: Callable[[], object]) -> float:
