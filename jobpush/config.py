@@ -38,7 +38,8 @@ class Config:
     previous_secret: str = field(default="", repr=False)
 
     # -- worker --------------------------------------------------------------------------------------
-    #: Seconds between two events of one task; the eye takes no more than ten a second for movement.
+    #: Seconds between two events of one task; the eye takes no more than ten a second for movement. Where several tasks
+    #: of a process tell something within a tenth of it (and within 0.02 s), it goes to Redis together.
     min_interval: float = 0.1
     #: Seconds that a caller or a task waits for Redis at most, once; then the circuit breaker opens.
     publish_timeout: float = 0.25

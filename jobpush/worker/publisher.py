@@ -32,8 +32,10 @@ logger = logging.getLogger(__name__)
 
 #: Events in one round trip: few enough to be done well within ``publish_timeout``.
 BATCH_SIZE = 200
-#: Part of ``min_interval`` within which the progress of several tasks goes in one round trip.
-TOGETHER = 0.1
+#: Part of ``min_interval`` for which progress waits after other progress, so that it goes in one round trip with what
+#: else comes meanwhile; and the most that this may be, in seconds.
+HOLD = 0.1
+MAX_HOLD = 0.02
 #: Tasks whose last ``seq`` is remembered.
 MAX_SEQS = 10_000
 
@@ -80,7 +82,7 @@ class Publisher:
         #: What the thread has taken out of the outbox, and has not published yet.
         self._taken = Batch()
         self._changed: set[RunningTask] = set()
-        #: When the next progress may go, in monotonic seconds; what comes until then goes with it.
+        #: When the next progress may go by itself, in monotonic seconds; what comes until then goes with it.
         self._next_at = -math.inf
         #: Workflows (user id, task id) that told something a moment ago and have more to tell, and when they may.
         self._untold: dict[tuple[str, str], float] = {}
@@ -240,14 +242,15 @@ class Publisher:
     def _take_batch(self) -> tuple[Batch | None, float | None]:
         """What is to be published now; if that is nothing, for how many seconds to sleep at most."""
         with self._lock:
-            pause = self._seconds_to_wait()
-            self._is_busy = pause is not None and pause <= 0
+            now = time.monotonic()
+            due_at = self._due_at(now)
+            self._is_busy = due_at <= now
             if not self._is_busy:
-                self._sleeps_until = math.inf if pause is None else time.monotonic() + pause
+                self._sleeps_until = due_at
                 self._condition.notify_all()  # for flush()
-                return None, pause
+                return None, None if due_at == math.inf else due_at - now
             batch = self._taken = self._outbox.take(BATCH_SIZE)
-            batch.changed, batch.untold = self._take_due(), self._take_untold()
+            batch.changed, batch.untold = self._take_due(now), self._take_untold(now)
             return batch, None
 
     def _publish_left(self) -> None:
@@ -262,29 +265,25 @@ class Publisher:
                 self._put_back(self._taken, [*self._taken.writes, *_snapshots(self._taken.changed)])
                 self._taken = Batch()
 
-    def _seconds_to_wait(self) -> float | None:
-        """Seconds until something is to be sent; ``None``: until there is something new."""
+    def _due_at(self, now: float) -> float:
+        """When something is to be sent, in monotonic seconds; infinity: when there is something new."""
         if self._breaker.is_open:
-            return self._breaker.seconds_to_wait()
-        if self._outbox:
-            return 0
-        due_at = min((*(task.due_at for task in self._changed), *self._untold.values()), default=None)
-        if due_at is None:
-            return None
-        return 0 if self._is_flushing else max(due_at, self._next_at) - time.monotonic()
+            return now + self._breaker.seconds_to_wait()
+        if self._outbox or (self._is_flushing and (self._changed or self._untold)):
+            return now
+        progress_at = min((task.due_at for task in self._changed), default=math.inf)
+        return min((max(progress_at, self._next_at), *self._untold.values()))
 
-    def _take_due(self) -> list[RunningTask]:
-        now = time.monotonic()
+    def _take_due(self, now: float) -> list[RunningTask]:
         due = [task for task in self._changed if self._is_flushing or task.due_at <= now]
         if due:
             self._changed.difference_update(due)
-            self._next_at = now + self._config.min_interval * TOGETHER
+            self._next_at = now + min(HOLD * self._config.min_interval, MAX_HOLD)
             for task in due:
                 task.due_at = now + self._config.min_interval
         return due
 
-    def _take_untold(self) -> list[tuple[str, str]]:
-        now = time.monotonic()
+    def _take_untold(self, now: float) -> list[tuple[str, str]]:
         due = [workflow for workflow, due_at in self._untold.items() if self._is_flushing or due_at <= now]
         for workflow in due:
             del self._untold[workflow]

@@ -99,7 +99,7 @@ class RunningTask:
     # -- the task's side -----------------------------------------------------------------------------
 
     def mark_changed(self) -> None:
-        """Have the newest state published: at once, or when ``min_interval`` has passed."""
+        """Have the newest state published: at once, or when ``min_interval`` has passed; see ``publisher.HOLD``."""
         self.is_changed = True
         self._publisher.changed(self)
 

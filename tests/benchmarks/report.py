@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .bars import BARS, Bar
 from .errors import BenchmarkError
+from .peers import PEERS
 from .results import Results
 from .scenarios import SCENARIOS, Metric, Scenario
 
@@ -41,7 +42,7 @@ def full_report(results: Results) -> str:
 
 
 def short_report(results: Results) -> str:
-    """The table for the README: ours and the others, in five figures."""
+    """For the README: ours and the others in five figures; and, folded, the bars."""
     columns = [column for column in _SHORT if results.samples.get(column[0])]
     if not columns:
         raise BenchmarkError("the short table needs one of the scenarios " + ", ".join({name for name, _, _ in _SHORT}))
@@ -49,16 +50,14 @@ def short_report(results: Results) -> str:
     titles = {one.key: one.title for name, _, _ in columns for one in SCENARIOS[name].subjects}
     rows = []
     for key in keys:
-        values = [results.median(scenario, key, metric) for scenario, metric, _ in columns]
-        is_peer = sum(value is not None for value in values) > 1
-        if is_peer:
-            texts = [_value(value, _digits(value)) for value in values]
-            rows.append(
-                [titles[key], *texts] if key != "ours" else [f"**{titles[key]}**", *(f"**{t}**" for t in texts)]
-            )
+        if key in ("ours", *(peer.key for peer in PEERS)):
+            values = [results.median(scenario, key, metric) for scenario, metric, _ in columns]
+            texts = [titles[key], *(_value(value, _digits(value)) for value in values)]
+            rows.append([f"**{text}**" for text in texts] if key == "ours" else texts)
     machine = results.machine
     caption = f"{machine['processor']}, one core for the server and another for the load; commit {machine['commit']}."
-    return _table(["", *(head for _, _, head in columns)], rows) + "\n\n" + caption
+    bars = f"<details>\n<summary>What it is to reach, and whether it does</summary>\n\n{_bars(results)}\n\n</details>"
+    return "\n\n".join([_table(["", *(head for _, _, head in columns)], rows), caption, bars])
 
 
 def terminal_report(results: Results) -> list[tuple[str, str, str, str]]:
@@ -145,7 +144,7 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def _digits(value: float | None) -> int:
-    return 0 if value is None or value >= 100 else 1
+    return 0 if value is None or value >= 100 else 1 if value >= 1 else 2
 
 
 def _subjects(results: Results, scenario: Scenario) -> Sequence[str]:

@@ -79,6 +79,21 @@ def test_short_table_has_ours_first(results: Results) -> None:
     assert rows[3] == "| nginx nchan (C) | 200,000 | 11.4 | 20,000 |"
 
 
+def test_short_report_shows_missed_bars_too(results: Results) -> None:
+    assert "3 × nchan" in short_report(results) and "**missed**" in short_report(results)
+
+
+def test_latency_is_held_against_servers_and_not_against_the_machine(results: Results) -> None:
+    for subject, latency in (("ours", 0.07), ("ws", 0.08), ("nchan", 0.09), ("relay", 0.06)):
+        results.add("per-user", subject, {"at_2000_p50": latency, "at_2000_p99": 2 * latency})
+
+    lines = {line.split("|")[1].strip(): line for line in full_report(results).splitlines() if line.startswith("|")}
+
+    line = lines["the same at 2,000 events a second, for those who can"]
+    assert "0.070 / 0.140 ms; the others' best 0.080 (ws) / 0.160 (ws)" in line and "| met |" in line
+    assert "1.2 ×" in lines["the same at 2,000 events a second, beside a loop in C from Redis to the socket"]
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
 def test_tables_take_the_place_of_those_before(name: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"

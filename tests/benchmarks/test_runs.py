@@ -7,7 +7,18 @@ from pathlib import Path
 
 from jobpush.embedded import EmbeddedRedis
 
-from .peers import CHANNELS, OURS, OURS_PER_USER, OURS_SNAPSHOTS, OURS_TWO_CHANNELS, OURS_WITH_TASKS, WALL, Peer, Stage
+from .peers import (
+    CHANNELS,
+    OURS,
+    OURS_PER_USER,
+    OURS_SNAPSHOTS,
+    OURS_TWO_CHANNELS,
+    OURS_WITH_TASKS,
+    RELAY,
+    WALL,
+    Peer,
+    Stage,
+)
 from .processes import Cores
 from .runs import Crowd, running
 from .scenarios import Pace
@@ -48,6 +59,12 @@ def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
         figures = run.watch(0.1)
 
     assert figures["deliveries"] > 0
+
+
+def test_the_way_through_redis_is_measured_by_a_loop_that_passes_on() -> None:
+    figures = measure(RELAY, PACE)
+
+    assert 0 < figures["half_p50"] <= figures["half_p99"]
 
 
 def _all_arrive(peer: Peer, crowd: Crowd, *options: str) -> int:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -236,8 +237,7 @@ class StepwisePublisher(Publisher):
 
     def step(self) -> None:
         """What its thread does at one wake-up, if it has a reason for one."""
-        pause = self._seconds_to_wait()
-        if pause is not None and pause <= 0:
+        if self._due_at(now := time.monotonic()) <= now:
             self._publish_next()
             self._is_busy = False
 
