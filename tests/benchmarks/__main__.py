@@ -28,11 +28,11 @@ DOCS = ROOT / "docs"
 @click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list tells the names.")
 @click.option("--only", default="", metavar="A,B", help="Only these subjects: ours, nchan, ws …")
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 3; quick: 1]")
-@click.option("--seconds", type=float, help="That are counted each time.  [default: 1; quick: 0.5]")
+@click.option("--seconds", type=float, help="That are counted each time.  [default: 0.8; quick: 0.5]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Keep the results here.")
 @click.option("--from", "from_path", type=click.Path(path_type=Path, exists=True), help="Measure nothing: read these.")
 @click.option(
-    "--write", "is_written", is_flag=True, help="Write docs/performance.*, docs/*.svg and the README's table."
+    "--write", "is_written", is_flag=True, help="Write docs/performance.*, docs/*.svg and the README's tables."
 )
 @click.option("--list", "is_listed", is_flag=True, help="List scenarios and subjects.")
 def main(

@@ -46,6 +46,11 @@ class Results:
         values = self.values(scenario, subject, metric)
         return statistics.median(values) if values else None
 
+    def steady(self, scenario: str, subject: str, metric: str) -> float | None:
+        """The median of what every round has given; ``None`` if one has not."""
+        rounds = len(self.samples.get(scenario, {}).get(subject, []))
+        return self.median(scenario, subject, metric) if len(self.values(scenario, subject, metric)) == rounds else None
+
     def spread(self, scenario: str, subject: str, metric: str) -> float | None:
         """Half of the way from the smallest to the largest, as a share of the median; ``None`` for a single one."""
         values = self.values(scenario, subject, metric)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
@@ -22,9 +21,10 @@ from .peers import Peer, Stage
 from .processes import Cores, Load, Server, free_port, pinned, running_redis
 
 #: Seconds of load before anything is counted.
-WARM_UP = 0.4
-#: Seconds of which latencies are told.
+WARM_UP = 0.3
+#: Seconds of which latencies are told; and the part of a rate below which it was another one.
 WINDOW = 0.2
+STEADY = 0.95
 #: Seconds beyond those that are counted, so that the publisher does not end before.
 _MARGIN = 0.2
 #: Seconds that a server may take to come to rest once all have connected.
@@ -127,9 +127,11 @@ class Run:
     # -- what is published ---------------------------------------------------------------------------
 
     @contextmanager
-    def publishing(self, crowd: Crowd, *options: str, is_complete: bool = True) -> Iterator[None]:
+    def publishing(self, crowd: Crowd, *options: str, is_complete: bool = True) -> Iterator[dict[str, float]]:
         """
         Publish to a crowd until the end of the block and of what was asked for.
+
+        Gives what the publisher says of it, which is there after the block.
 
         Args:
             crowd: Who hears it: those who have joined, or those who joined first.
@@ -146,8 +148,9 @@ class Run:
             stdout=subprocess.PIPE,
             text=True,
         )
+        told: dict[str, float] = {}
         try:
-            yield
+            yield told
         except BaseException:
             process.kill()
             process.communicate()
@@ -155,7 +158,8 @@ class Run:
         words, _ = process.communicate()
         if process.returncode:
             raise BenchmarkError(f"the publisher has ended with status {process.returncode}")
-        last = json.loads(words)["last"]
+        told |= json.loads(words)
+        last = int(told["last"])
         if is_complete:
             for load in self.loads:
                 if load.first < crowd.connections:
@@ -190,23 +194,29 @@ class Run:
         with self.publishing(crowd, "--seconds", str(total), *options, is_complete=is_complete):
             return self.watch(seconds, may_be_silent=may_be_silent)
 
-    def latency(self, crowd: Crowd, seconds: float, rate: float) -> dict[str, float]:
+    def latency(self, crowd: Crowd, seconds: float, rate: float) -> list[dict[str, float]] | None:
         """
-        Microseconds from the publisher to the socket at so many events a second, by percentile.
+        Microseconds from the publisher to the socket at so many events a second, by percentile: of each :data:`WINDOW`.
 
-        Each is the median of what :data:`WINDOW` seconds have shown: pauses of the machine, which are longer than
-        anything that a server does, fall into few of them.
+        Returns:
+            ``None`` if the rate could not be had.
+
+        Raises:
+            BenchmarkError: If nothing came for a whole window.
         """
-        total = WARM_UP + seconds + _MARGIN
+        count = max(1, int(seconds / WINDOW))
+        total = WARM_UP + count * WINDOW + _MARGIN
         windows: list[dict[str, float]] = []
-        with self.publishing(crowd, "--seconds", str(total), "--rate", str(rate)):
+        with self.publishing(crowd, "--seconds", str(total), "--rate", str(rate), "--steady", "1") as published:
             time.sleep(WARM_UP)
-            for _ in range(max(1, round(seconds / WINDOW))):
+            for _ in range(count):
                 for load in self.loads:
                     load.say("reset")
                 time.sleep(WINDOW)
                 windows.append(_together([load.ask("report") for load in self.loads])["latency_us"])
-        return {name: statistics.median(one[name] for one in windows) for name in windows[0]}
+        if not all(window["count"] for window in windows):
+            raise BenchmarkError(f"nothing arrived within {WINDOW} s")
+        return windows if published["events"] / published["seconds"] > STEADY * rate else None
 
     def saturate(self, crowd: Crowd, seconds: float, window: int) -> dict[str, Any]:
         """As many events as the server can send, so many of them on their way at a time."""

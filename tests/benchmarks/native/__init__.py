@@ -1,4 +1,4 @@
-"""The programs in C that load the servers, and how they are compiled: once, by the system's compiler."""
+"""The programs in C: the load, the publisher, what the machine can do. Compiled once, by the system's compiler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def compiled(name: str) -> str:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise BenchmarkError("no C compiler found; install one (on Debian: apt-get install gcc libc6-dev)")
-    program = _BUILD / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    contents = b"".join(path.read_bytes() for path in (source, *sorted(_SOURCES.glob("*.h"))))
+    program = _BUILD / f"{name}-{hashlib.sha256(contents).hexdigest()[:12]}"
     if not program.exists():
         _BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = program.with_suffix(".new")

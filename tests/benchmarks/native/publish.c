@@ -40,7 +40,7 @@
 
 static struct {
     const char *redis, *http, *channel, *path, *message;
-    uint64_t streams, per_group, from, events, window, fanout, size, slice;
+    uint64_t streams, per_group, from, events, window, fanout, size, slice, steady;
     double rate, seconds;
 } options = {.channel = "news", .path = "/", .message = "{m}", .streams = 1, .per_group = 1, .from = 1, .window = 1, .fanout = 1,
              .size = 200, .slice = 100000};
@@ -216,8 +216,9 @@ static void sleep_until(uint64_t at) {
 }
 
 /*
- * Publish what is due, then sleep until the next is, but for a slice at least. Whoever was kept from it by the machine
- * goes on from there, and does not make up for it: that would ask the server for more than the rate.
+ * Publish what is due, then sleep until the next is, but for a slice at least. With --steady nothing is made up for that
+ * could not be published in time, beyond three slices: else a pause of the machine, or of a server that is waited for, is
+ * followed by more than the rate.
  */
 static void publish_at_rate(void) {
     uint64_t origin = began_ns, due_before = 0;
@@ -225,7 +226,7 @@ static void publish_at_rate(void) {
         uint64_t now = read_clock();
         uint64_t due = (uint64_t)((double)(now - origin) / 1e9 * options.rate) + 1;
         uint64_t most = due_before + 2 + (uint64_t)(options.rate * 3 * (double)options.slice / 1e9);
-        if (due > most) {
+        if (options.steady && due > most) {
             origin += (uint64_t)((double)(due - most) / options.rate * 1e9);
             due = most;
         }
@@ -276,6 +277,7 @@ static void parse(int count, char **arguments) {
         else if (!strcmp(name, "--events")) options.events = number;
         else if (!strcmp(name, "--seconds")) options.seconds = strtod(value, NULL);
         else if (!strcmp(name, "--rate")) options.rate = strtod(value, NULL); /* events a second, of all streams */
+        else if (!strcmp(name, "--steady")) options.steady = number; /* 1: what is late is not made up for */
         else if (!strcmp(name, "--window")) options.window = number;
         else if (!strcmp(name, "--fanout")) options.fanout = number;
         else if (!strcmp(name, "--size")) options.size = number; /* bytes of {m} */

@@ -34,7 +34,7 @@ class Pace:
 
 #: A first look, and what the tables are made from.
 QUICK = Pace(0.5, 1, many=2_000, is_quick=True)
-FULL = Pace(1.0, 3)
+FULL = Pace(0.8, 3)
 
 
 @dataclass(frozen=True, slots=True)

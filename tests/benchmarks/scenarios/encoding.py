@@ -20,8 +20,8 @@ from ..processes import Cores, alone, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject
 from .worker_costs import tracked
 
-#: Pairs of runs; which comes first changes from pair to pair.
-PAIRS = 7
+#: Pairs of runs, and of the short ones of a task that does nothing; which comes first changes from pair to pair.
+PAIRS, PAIRS_OF_NOTHING = 7, 70
 #: Frames of the loop, and bytes of one, which take zlib some 0.1 to 0.2 ms: a job of a second.
 FRAMES = 8_000
 FRAME_SIZE = 50_000
@@ -33,27 +33,26 @@ def pairs_alone(which: str, pairs: int, redis_url: str) -> Sample:
     """How much longer the job takes with jobpush: the median of the pairs, and in per cent their middle half."""
     with tempfile.TemporaryDirectory() as folder:
         job = {"film": _film, "loop": lambda _: _loop, "nothing": lambda _: _nothing}[which](Path(folder))
-        seconds, walls, cpus = zip(*_differences(job, tracked(redis_url), pairs), strict=True)
-    more = statistics.median(bare * wall * 10 for bare, wall in zip(seconds, walls, strict=True))
+        seconds, more, walls, cpus = zip(*_differences(job, tracked(redis_url), pairs), strict=True)
+    times = {"seconds": statistics.median(seconds), "more": statistics.median(more) * 1e3}
     if which == "nothing":
-        return {"seconds": statistics.median(seconds), "more": more}
+        return times
     quartiles = statistics.quantiles(walls, n=4)
     return {
-        "more": more,
+        **times,
         "wall": statistics.median(walls),
         "wall_low": quartiles[0],
         "wall_high": quartiles[2],
         "cpu": statistics.median(cpus),
-        "seconds": statistics.median(seconds),
     }
 
 
-def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Iterator[tuple[float, float, float]]:
-    """Of each pair the seconds of the bare run, and by how many per cent the other took longer and more CPU."""
+def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Iterator[tuple[float, ...]]:
+    """Of each pair the seconds of the bare run, how many more the other took, and in per cent that and its CPU."""
     for number in range(pairs + 1):
         costs: dict[bool, tuple[float, float]] = {}
         for is_told in (True, False) if number % 2 else (False, True):
-            gc.collect()  # what the imports have left to collect is no part of either
+            gc.collect()  # what was left to collect before is no part of either
             begun, cpu = time.perf_counter(), _cpu()
             user = (tasks.told if is_told else tasks.bare)(partial(job, is_told))
             seconds = time.perf_counter() - begun
@@ -63,6 +62,7 @@ def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Ite
         if number:  # the first pair warms up
             yield (
                 costs[False][0],
+                costs[True][0] - costs[False][0],
                 (costs[True][0] / costs[False][0] - 1) * 100,
                 (costs[True][1] / costs[False][1] - 1) * 100,
             )
@@ -105,7 +105,7 @@ def _cpu() -> float:
 
 
 def _measure(which: str, pace: Pace) -> Sample:
-    pairs = 3 if pace.is_quick else 10 * PAIRS if which == "nothing" else PAIRS
+    pairs = 3 if pace.is_quick else PAIRS_OF_NOTHING if which == "nothing" else PAIRS
     with running_redis(Cores.split().load) as redis:
         return alone(f"{__name__}:pairs_alone", which, pairs, redis.url)
 
@@ -113,10 +113,10 @@ def _measure(which: str, pace: Pace) -> Sample:
 ENCODING = Scenario(
     "job",
     "A whole job, with and without jobpush",
-    "The same Celery task in pairs of runs, one tracked and one bare. How much longer it takes from the call until "
-    "Celery has its result: the median of the pairs, and between what their middle half lies; and how much more CPU "
-    "the worker and ffmpeg use, until the end of the task is known in Redis. A task that does nothing tells what start "
-    "and end take, which does not grow with the job.",
+    "The same Celery task, eager, in pairs of runs, one tracked and one bare, with ffmpeg on the core of the worker. "
+    "How much longer it takes until its result is there: the median of the pairs, and between what their middle half "
+    "lies; and how much more CPU the worker and ffmpeg use, until the end of the task is known in Redis. A task that "
+    "does nothing tells what start and end take, which does not grow with the job.",
     {
         "seconds": Metric("bare", "s", 3),
         "more": Metric("longer by", "ms", 1),

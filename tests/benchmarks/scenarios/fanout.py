@@ -106,4 +106,5 @@ SLOW_READERS = Scenario(
         "ratio_cpu": Metric("server CPU of an event, times", "×", 2),
     },
     [of_peer(peer, measure_slow) for peer in (OURS, *PEERS)],
+    is_once=True,
 )

@@ -45,4 +45,5 @@ OVERLOADED = Scenario(
         "age_max": Metric("age, worst", "ms"),
     },
     [of_peer(peer, measure) for peer in (OURS_SNAPSHOTS, *PEERS)],
+    is_once=True,
 )

@@ -78,6 +78,10 @@ def _update_our_tqdm() -> None:
 EVENTS = 400
 PAUSE = 0.004
 TASKS = 50
+#: Steps of each of those.
+STEPS = 20
+#: PENDING, RECEIVED, STARTED and SUCCESS.
+EVENTS_OF_AN_EMPTY_TASK = 4
 #: Bytes that one of ours takes on its way to Redis, about.
 COMMAND = 1_000
 
@@ -88,6 +92,7 @@ def publish_alone(which: str, redis_url: str) -> Sample:
         "ours": _publish_ours,
         "ours-many": _publish_many,
         "update-state": _update_state,
+        "update-state-many": _update_state_many,
         "publish": _publish_bare,
         "wall": _ask_bare,
     }
@@ -104,55 +109,68 @@ def _publish_ours(redis_url: str) -> tuple[int, float]:
 
     with tracked(redis_url, min_interval=PAUSE / 2) as track:
         seq = track(run)
-    return seq, costs[0]
+    return seq - EVENTS_OF_AN_EMPTY_TASK, costs[0]
 
 
 def _publish_many(redis_url: str) -> tuple[int, float]:
-    """
-    Fifty tasks in the threads of one process, ten events a second each, evenly spread: what comes together is sent
-    together. How they start and end is no part of it, see "A whole job".
-    """
-    seqs: list[int] = []
-
-    def run_all(step: Callable[[int], object], track: Callable[[Callable[[], None]], int]) -> float:
-        phases = iter(range(TASKS))
-        begun, ended = threading.Barrier(TASKS + 1), threading.Barrier(TASKS + 1)
-
-        def run() -> None:
-            phase = next(phases) / TASKS
-            begun.wait()
-            time.sleep(phase * 0.1)
-            for number in range(1, EVENTS // 20 + 1):
-                step(number)
-                time.sleep(0.1)
-            ended.wait()
-
-        def begin() -> None:
-            seqs.append(track(run))
-
-        threads = [threading.Thread(target=begin) for _ in range(TASKS)]
-        for thread in threads:
-            thread.start()
-        begun.wait()
-        cpu = _cpu(ended.wait)
-        for thread in threads:
-            thread.join()
-        return cpu
-
+    """What comes together is sent together. How the tasks start and end is no part of it, see "A whole job"."""
     with tracked(redis_url) as track:
         track(lambda: None)  # Celery makes what it needs at the first run, and not for fifty threads at once
-        bare = run_all(lambda number: None, track)
-        events = sum(seqs)
-        seqs.clear()
-        cpu = run_all(lambda number: progress.update(number, total=EVENTS), track) - bare
-    return sum(seqs) - events, cpu
+        bare, _ = _run_many(lambda task, number: None, track)
+        cpu, seqs = _run_many(lambda task, number: progress.update(number, total=EVENTS), track)
+    return seqs - TASKS * EVENTS_OF_AN_EMPTY_TASK, cpu - bare
+
+
+def _update_state_many(redis_url: str) -> tuple[int, float]:
+    task = _task_with_results(redis_url)
+
+    def step(task_number: int, number: int) -> None:
+        meta = {"current": number, "total": EVENTS}
+        task.update_state(task_id=f"task-{task_number}", state="PROGRESS", meta=meta)
+
+    def run(work: Callable[[], None]) -> int:
+        work()
+        return STEPS
+
+    for number in range(TASKS):
+        step(number, 0)
+    bare, _ = _run_many(lambda task, number: None, run)
+    cpu, events = _run_many(step, run)
+    return events, cpu - bare
+
+
+def _run_many(step: Callable[[int, int], object], run: Callable[[Callable[[], None]], int]) -> tuple[float, int]:
+    """
+    Fifty tasks in the threads of one process, ten steps a second each, evenly spread.
+
+    Returns:
+        CPU seconds from their first step to the last, and the sum of what ``run`` has given.
+    """
+    clock: list[float] = []
+    counts: list[int] = []
+    begun, ended = (threading.Barrier(TASKS, lambda: clock.append(time.process_time()), 60) for _ in range(2))
+
+    def work(task: int) -> None:
+        begun.wait()
+        time.sleep(task / TASKS * 0.1)
+        for number in range(1, STEPS + 1):
+            step(task, number)
+            time.sleep(0.1)
+        ended.wait()
+
+    threads = [
+        threading.Thread(target=lambda task=task: counts.append(run(partial(work, task))))  # type: ignore[misc]
+        for task in range(TASKS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return clock[1] - clock[0], sum(counts)
 
 
 def _update_state(redis_url: str) -> tuple[int, float]:
-    app = Celery("bench", broker="memory://", backend=redis_url)
-
-    @app.task(bind=True)
-    def task(self: Any) -> None: ...
+    task = _task_with_results(redis_url)
 
     def step(number: int) -> None:
         task.update_state(task_id="one", state="PROGRESS", meta={"current": number, "total": EVENTS})
@@ -160,6 +178,15 @@ def _update_state(redis_url: str) -> tuple[int, float]:
     step(0)
     bare = _cpu(partial(_paced, lambda number: None))
     return EVENTS, _cpu(partial(_paced, step)) - bare
+
+
+def _task_with_results(redis_url: str) -> Any:
+    app = Celery("bench", broker="memory://", backend=redis_url)
+
+    @app.task(bind=True)
+    def task(self: Any) -> None: ...
+
+    return task
 
 
 def _publish_bare(redis_url: str) -> tuple[int, float]:
@@ -197,7 +224,7 @@ def _paced(step: Callable[[int], object]) -> None:
 
 
 class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
-    """Runs a function as a tracked task; gives the number of events that it has published."""
+    """Runs functions as tasks of an eager app in this process; in a ``with``, tracked, and tells their events."""
 
     def __init__(self, redis_url: str, **settings: Any) -> None:
         app = Celery("bench", broker="memory://")
@@ -293,6 +320,11 @@ PUBLISHING = Scenario(
         Subject("ours", "jobpush, one task", partial(_in_interpreter, "publish_alone", "ours")),
         Subject("ours-many", "jobpush, fifty tasks", partial(_in_interpreter, "publish_alone", "ours-many")),
         Subject("update-state", "Celery's update_state", partial(_in_interpreter, "publish_alone", "update-state")),
+        Subject(
+            "update-state-many",
+            "Celery's update_state, fifty tasks",
+            partial(_in_interpreter, "publish_alone", "update-state-many"),
+        ),
         Subject("publish", "redis-py publish, nothing else", partial(_in_interpreter, "publish_alone", "publish")),
         Subject("wall", "the machine: one send, one recv", partial(_in_interpreter, "publish_alone", "wall")),
     ],
