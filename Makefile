@@ -56,7 +56,7 @@ format: ## Write the code the way the style wants it
 	@$(PYTHON) tools/prepare.py lint
 	@$(VENV)/ruff check --fix . ; $(VENV)/ruff format .
 
-bench: ## Measure jobpush beside its peers, and write docs/performance.md (a quarter of an hour)
+bench: ## Measure jobpush beside its peers, and write docs/performance.md (twelve minutes)
 	@$(PYTHON) tools/prepare.py bench
 	@$(VENV)/python -m tests.benchmarks --write $(ARGS)
 

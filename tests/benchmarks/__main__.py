@@ -53,7 +53,7 @@ def main(
     at: one that is lost or doubled fails the run.
 
     \b
-    All of it, in a quarter of an hour:
+    All of it, in twelve minutes:
       python -m tests.benchmarks --write
     One question, to two servers:
       python -m tests.benchmarks --scenario fanout --only ours,nchan --rounds 5

@@ -289,4 +289,4 @@ WALL = Wall("wall", "the machine: one send a frame, in C", "wall.c")
 WALL_PYTHON = Wall("wall-python", "the machine: one send a frame, in Python", "wall.py")
 WALL_JOINED = Wall("wall-joined", "the machine: eight frames a send, in C", "wall.c", frames=8)
 #: One call for each event that Redis brings, in C.
-RELAY = Relay("relay", "the machine: from Redis to the socket, in C", "relay.c", steps=_READY)
+RELAY = Relay("relay", "the machine: Redis to socket, in C", "relay.c", steps=_READY)

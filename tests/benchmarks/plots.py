@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from .report import PLOTS
+from .report import PLOTS, digits_of
 from .results import Results
 from .scenarios import SCENARIOS
 
 #: Pixels.
-_WIDTH, _ROW, _LABELS, _VALUES, _TOP = 760, 30, 250, 90, 48
+_WIDTH, _ROW, _LABELS, _VALUES, _TOP = 810, 30, 300, 90, 48
 _STYLE = """
   text { font: 14px system-ui, sans-serif; fill: #1f2328 }
   .title { font-weight: 600; font-size: 15px }
@@ -59,11 +59,10 @@ def plot(results: Results, scenario: str, metric: str, title: str) -> str:
 def _bar(top: int, kind: str, name: str, median: float, low: float, high: float, scale: float) -> list[str]:
     middle = top + 9
     begin, end, right = (_LABELS + value * scale for value in (low, high, median))
-    digits = 0 if median >= 100 else 1
     parts = [
         f'<text class="{kind}" x="{_LABELS - 10}" y="{top + 14}" text-anchor="end">{escape(name)}</text>',
         f'<rect class="{kind}" x="{_LABELS}" y="{top}" width="{max(1.0, right - _LABELS):.1f}" height="18" rx="2"/>',
-        f'<text class="{kind}" x="{max(end, right) + 8:.1f}" y="{top + 14}">{median:,.{digits}f}</text>',
+        f'<text class="{kind}" x="{max(end, right) + 8:.1f}" y="{top + 14}">{median:,.{digits_of(median)}f}</text>',
     ]
     if high > low:
         parts.append(f'<path d="M{begin:.1f} {middle}H{end:.1f}" stroke="#d4a72c" stroke-width="2"/>')

@@ -52,7 +52,7 @@ def short_report(results: Results) -> str:
     for key in keys:
         if key in ("ours", *(peer.key for peer in PEERS)):
             values = [results.median(scenario, key, metric) for scenario, metric, _ in columns]
-            texts = [titles[key], *(_value(value, _digits(value)) for value in values)]
+            texts = [titles[key], *(_value(value, digits_of(value)) for value in values)]
             rows.append([f"**{text}**" for text in texts] if key == "ours" else texts)
     machine = results.machine
     caption = f"{machine['processor']}, one core for the server and another for the load; commit {machine['commit']}."
@@ -143,7 +143,8 @@ def _value(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "stands still"
 
 
-def _digits(value: float | None) -> int:
+def digits_of(value: float | None) -> int:
+    """How many digits after the point tell something."""
     return 0 if value is None or value >= 100 else 1 if value >= 1 else 2
 
 
