@@ -62,9 +62,8 @@ end
 -- The deliveries that are superseded once a word is heard that belongs to the run of the stored one.
 local function superseded_by(task, word)
   if word.number > task.number then return '' end
-  if word.rank < STARTED or task.rank < STARTED or not is_of_another_delivery(task, word) then
-    return task.superseded
-  end
+  local is_newest = task.rank == RETRY or (word.rank >= STARTED and task.rank >= STARTED)
+  if not is_newest or not is_of_another_delivery(task, word) then return task.superseded end
   return string.sub(task.superseded .. ' ' .. task.delivery, -SUPERSEDED_KEPT)
 end
 

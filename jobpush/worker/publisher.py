@@ -183,6 +183,12 @@ class Publisher:
                 self._outbox.add(write, only_newest=self._breaker.is_open)
             self._wake()
 
+    def finish_now(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
+        """The same before going on; later, if Redis does not answer."""
+        with self._lock:
+            self._changed.discard(task)
+        self.publish_now(writes)
+
     def flush(self) -> bool:
         """
         Wait until all is published, for ``flush_timeout`` seconds at most; what is not then is given up.

@@ -150,7 +150,7 @@ class RunningTask:
 
     def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
         """Publish the end of the attempt before going on, for then it may be too late."""
-        self._publisher.publish_now(self.last_words(state, error=error))
+        self._publisher.finish_now(self, self.last_words(state, error=error))
 
     def hand_over(self) -> None:
         """Let another task that takes the place of this one go on with its bar. Twice does no harm."""

@@ -94,6 +94,8 @@ class Model:
             return False
         if self.state in (TaskState.PENDING, TaskState.RECEIVED):
             return self._become(word, self.attempt)
+        if self.state is TaskState.RETRY:
+            self.superseded.add(self.delivery)
         if not has_begun:
             return self.state in WAITING and self._become(word, self.attempt + 1)
         is_continued = self.state is TaskState.STARTED and self.is_handed_over

@@ -104,6 +104,19 @@ def test_a_task_that_is_delivered_again_goes_on_as_the_next_attempt(task: Task) 
     assert task.now == ("STARTED", 2)
 
 
+def test_a_run_that_has_asked_for_another_says_nothing_more(task: Task) -> None:
+    for state in ("STARTED", "PROGRESS", "RETRY"):
+        task.tell(state, FIRST)
+
+    assert task.tell("RECEIVED", SECOND)
+    assert not task.tell("PROGRESS", FIRST)
+    for state in ("STARTED", "SUCCESS"):
+        assert task.tell(state, SECOND)
+    assert not task.tell("PROGRESS", FIRST)
+
+    assert task.now == ("SUCCESS", 2)
+
+
 def test_of_two_runs_at_once_the_newest_is_shown(task: Task) -> None:
     task.tell("PROGRESS", FIRST)
 

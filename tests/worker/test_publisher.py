@@ -130,30 +130,52 @@ def sleeps(publisher: Publisher) -> bool:
     return publisher._sleeps_until > time.monotonic()
 
 
-def test_progress_of_several_tasks_goes_in_one_round_trip(
-    publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
+@pytest.fixture
+def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The tasks of each round trip of the publisher's thread; progress waits for others for as long as it may."""
+    sent: list[set[str]] = []
     publish = publisher._patient_store.publish
 
-    def counted(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
-        sizes.append(len(writes))
+    def noted(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
+        sent.append({write.event.task_id for write in writes})
         return publish(writes, *rest)
 
-    monkeypatch.setattr(publisher._patient_store, "publish", counted)
+    monkeypatch.setattr(publisher._patient_store, "publish", noted)
     monkeypatch.setattr("jobpush.worker.publisher.MAX_HOLD", math.inf)
+    return sent
+
+
+def test_progress_of_several_tasks_goes_in_one_round_trip(
+    publisher: Publisher, store: Store, sent: list[set[str]]
+) -> None:
     for name in ("first", "second", "third"):
         RunningTask(tracked(name), publisher, publisher._config).mark_changed()
         if name == "third":  # the thread wakes anyway when it may go, and is not woken before
             assert publisher._sleeps_until == publisher._next_at
         wait_until(partial(sleeps, publisher))
-    assert sizes == [1]
+    assert sent == [{"first"}]
 
     publisher.submit(write("urgent", TaskState.SUCCESS))  # it takes along what waits
-    wait_until(lambda: sleeps(publisher) and len(sizes) > 1)
+    wait_until(lambda: sleeps(publisher) and len(sent) > 1)
 
-    assert sizes == [1, 3]
+    assert sent == [{"first"}, {"second", "third", "urgent"}]
     assert {event.task_id for event in store.tasks(USER)} == {"first", "second", "third", "urgent"}
+
+
+def test_an_attempt_that_has_told_its_end_says_nothing_more(
+    publisher: Publisher, store: Store, sent: list[set[str]]
+) -> None:
+    """Another worker may have the message by then."""
+    running = RunningTask(tracked("rejected"), publisher, publisher._config)
+    RunningTask(tracked("first"), publisher, publisher._config).mark_changed()
+    wait_until(partial(sleeps, publisher))
+    running.mark_changed()  # which waits for others
+
+    running.finish_now(TaskState.RETRY)
+    assert publisher.flush()
+
+    assert sent == [{"first"}]
+    assert store.task("rejected").state is TaskState.RETRY
 
 
 def test_progress_that_waits_for_others_goes_in_the_end(publisher: Publisher, store: Store) -> None:
