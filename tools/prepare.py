@@ -32,6 +32,8 @@ BENCH_VENV = ROOT / ".venv-bench"
 DEMO = "demo" if shutil.which("redis-server") else "embedded,demo"
 #: The versions that the demo gets, whatever is released meanwhile; see :func:`lock`.
 CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
+#: What it needs beside on Python 3.10, and the lock is to name wherever it is written.
+ONLY_ON_OLDEST_PYTHON = ["async-timeout", "exceptiongroup"]
 LOCK_VENV = ROOT / ".venv-lock"
 AUDIT_VENV = ROOT / ".venv-audit"
 #: What pip is asked for, by target; each brings the one before it.
@@ -123,7 +125,7 @@ def ensure_packages(venv: Path, what: str, packages: list[str], target: str) -> 
 def lock() -> None:
     """Install the demo in an environment of its own, with the newest of all, and write down the versions."""
     shutil.rmtree(LOCK_VENV, ignore_errors=True)
-    newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", ".[embedded,demo]"]
+    newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", ".[embedded,demo]", *ONLY_ON_OLDEST_PYTHON]
     ensure_packages(LOCK_VENV, "the newest of all that the demo needs", newest, "lock")
     # With --all, for setuptools is left out else, which one of them needs; pip itself is none of their business.
     command = [str(LOCK_VENV / "bin" / "python"), "-m", "pip", "freeze", "--all", "--exclude-editable"]
