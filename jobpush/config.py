@@ -39,7 +39,7 @@ class Config:
 
     # -- worker --------------------------------------------------------------------------------------
     #: Seconds between two events of one task; the eye takes no more than ten a second for movement. Where several tasks
-    #: of a process tell something within a tenth of it (and within 0.02 s), it goes to Redis together.
+    #: of a process tell something within a tenth of it (0.02 s at most), it goes to Redis together.
     min_interval: float = 0.1
     #: Seconds that a caller or a task waits for Redis at most, once; then the circuit breaker opens.
     publish_timeout: float = 0.25

@@ -28,9 +28,9 @@ Words come late, twice, in any order, and from runs that should not be any more,
     RECEIVED                     same attempt         refused: it runs     next attempt     refused: it is over
     STARTED or more              same attempt         next attempt         next attempt     next attempt, it runs again
 
-  The newest delivery wins: once it has begun, the one before is superseded, and what that still says is refused; and
-  once it is received, where the one before has ended with RETRY. So two workers that run the same task at the same
-  time never make its bar jump to and fro.
+  The newest delivery wins. The one before is superseded once the newest has begun or, where it has ended with RETRY,
+  once the newest is received; what it still says is refused. So two workers that run the same task at the same time
+  never make its bar jump to and fro.
   A task that replaced itself (Celery's ``replace``) has handed over: what takes its place goes on in the same attempt,
   unless progress was told, for then the bar goes back.
 - Who begins the next attempt ends the one before, if that has not told its end: it is LOST, or RETRY where the task

@@ -175,19 +175,17 @@ class Publisher:
                 self._breaker.failed(exc)
         self.submit_ending(ending)
 
-    def finish(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
-        """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
+    def forget(self, task: RunningTask) -> None:
+        """A running task has nothing more to say but what others publish of it."""
         with self._lock:
             self._changed.discard(task)
+
+    def finish(self, writes: Sequence[TaskWrite]) -> None:
+        """Publish the last events of an attempt soon; they tell all that the task had not published yet."""
+        with self._lock:
             for write in writes:
                 self._outbox.add(write, only_newest=self._breaker.is_open)
             self._wake()
-
-    def finish_now(self, task: RunningTask, writes: Sequence[TaskWrite]) -> None:
-        """The same before going on; later, if Redis does not answer."""
-        with self._lock:
-            self._changed.discard(task)
-        self.publish_now(writes)
 
     def flush(self) -> bool:
         """

@@ -48,6 +48,7 @@ class RunningTask:
         "notice",
         "due_at",
         "is_told",
+        "has_ended",
         "tries_again",
         "failure",
         "tracked",
@@ -79,6 +80,8 @@ class RunningTask:
         self.due_at = 0.0
         #: Whether some progress has been published; it may be on its way when the attempt ends.
         self.is_told = False
+        #: Whether the end of the attempt is told, after which it says nothing more.
+        self.has_ended = False
         #: Whether its next attempt is published.
         self.tries_again = False
         #: What the user reads of the exception that its code has raised; ``None``: it has raised none.
@@ -101,7 +104,8 @@ class RunningTask:
     def mark_changed(self) -> None:
         """Have the newest state published: at once, or when ``min_interval`` has passed; see ``publisher.HOLD``."""
         self.is_changed = True
-        self._publisher.changed(self)
+        if not self.has_ended:
+            self._publisher.changed(self)
 
     def add_data(self, data: Mapping[str, Any]) -> None:
         """Merge into the data, which is replaced as a whole, so that a reader never meets half of it."""
@@ -146,11 +150,11 @@ class RunningTask:
         """Have the end of the attempt published, with all that the task has said, and what is learned from it."""
         if self._stages is not None and state is TaskState.SUCCESS:
             self._publisher.learn(self.tracked.name, self._stages.lesson(time.monotonic()))
-        self._publisher.finish(self, self.last_words(state, error=error))
+        self._publisher.finish(self.last_words(state, error=error))
 
     def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
         """Publish the end of the attempt before going on, for then it may be too late."""
-        self._publisher.finish_now(self, self.last_words(state, error=error))
+        self._publisher.publish_now(self.last_words(state, error=error))
 
     def hand_over(self) -> None:
         """Let another task that takes the place of this one go on with its bar. Twice does no harm."""
@@ -160,7 +164,14 @@ class RunningTask:
             self._publisher.publish_now([self.write(self.snapshot(state))])
 
     def last_words(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
-        """What is to be published at the end of the attempt. A task that told its progress is seen to make some."""
+        """
+        What is to be published at the end of the attempt. A task that told its progress is seen to make some.
+
+        From here on nothing else is: progress that waited for others, or for Redis, would come behind the end, with the
+        broker's next delivery perhaps on its way.
+        """
+        self.has_ended = True
+        self._publisher.forget(self)
         has_progress = self.is_changed or self.due_at > 0
         writes = [self.write(self.snapshot())] if has_progress and not self.is_told else []
         return [*writes, self.write(self.snapshot(state, error=error))]

@@ -147,7 +147,7 @@ def _scenario_table(results: Results, scenario: Scenario) -> Table:
         if subject.key in results.samples[scenario.key]:
             cells = []
             for name, metric in scenario.metrics.items():
-                value = results.median(scenario.key, subject.key, name)
+                value = results.steady(scenario.key, subject.key, name)
                 cells.append("" if value is None else f"{value:,.{metric.digits}f}{metric.unit.replace('/s', '')}")
             table.add_row(subject.title, *cells)
     return table

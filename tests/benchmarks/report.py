@@ -129,12 +129,12 @@ def _scenario(results: Results, scenario: Scenario) -> str:
 
 
 def _cell(results: Results, scenario: str, subject: str, name: str, metric: Metric) -> str:
-    value = results.median(scenario, subject, name)
+    value = results.steady(scenario, subject, name)
     spread = results.spread(scenario, subject, name)
     text = _value(value, metric.digits)
     if value is not None and math.isfinite(value) and metric.unit not in ("/s", ""):
         text += f" {metric.unit}"
-    return text if spread is None else f"{text} ± {spread:.0%}"
+    return text if value is None or spread is None else f"{text} ± {spread:.0%}"
 
 
 def _value(value: float | None, digits: int) -> str:

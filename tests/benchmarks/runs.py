@@ -204,7 +204,7 @@ class Run:
         Raises:
             BenchmarkError: If nothing came for a whole window.
         """
-        count = max(1, int(seconds / WINDOW))
+        count = max(1, int(seconds / WINDOW + 0.01))
         total = WARM_UP + count * WINDOW + _MARGIN
         windows: list[dict[str, float]] = []
         with self.publishing(crowd, "--seconds", str(total), "--rate", str(rate), "--steady", "1") as published:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from jobpush.embedded import EmbeddedRedis
 
+from . import runs
 from .peers import (
     CHANNELS,
     OURS,
@@ -44,6 +47,13 @@ def test_two_channels_on_a_socket_and_snapshots_of_several_tasks_are_checked_too
     assert 5 * 3 <= _all_arrive(OURS_SNAPSHOTS, Crowd(5, groups=1, streams=3), "--rate", "5000") <= 5 * 60
 
 
+@pytest.fixture
+def any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine makes of a rate is taken for it."""
+    monkeypatch.setattr(runs, "STEADY", 0.0)
+
+
+@pytest.mark.usefixtures("any_rate")
 def test_users_are_measured_by_throughput_latency_and_what_a_connection_takes() -> None:
     figures = measure(OURS_PER_USER, PACE) | measure_connecting(OURS_WITH_TASKS, PACE)
 
@@ -61,6 +71,16 @@ def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
     assert figures["deliveries"] > 0
 
 
+def test_no_latency_is_told_of_a_rate_that_could_not_be_had() -> None:
+    crowd = Crowd(20)
+
+    with running(OURS_PER_USER, crowd.connections) as run:
+        run.join(crowd, window=1)
+
+        assert run.latency(crowd, 0.2, 1e9) is None
+
+
+@pytest.mark.usefixtures("any_rate")
 def test_the_way_through_redis_is_measured_by_a_loop_that_passes_on() -> None:
     figures = measure(RELAY, PACE)
 

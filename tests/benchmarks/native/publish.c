@@ -287,11 +287,12 @@ static void parse(int count, char **arguments) {
     if (options.size > MAX_MESSAGE / 2) die("--size is too large");
 }
 
-static void report(void) {
+/* What was asked for; what completes the streams is not counted, for it comes all at once. */
+static void report(uint64_t asked, uint64_t asked_until) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"events\": %lu, \"seconds\": %.6f, \"last\": %lu, \"cpu\": %.6f}\n", sent,
-           (double)(latest_ns - began_ns) / 1e9, options.from + sent / options.streams - 1,
+    printf("{\"events\": %lu, \"seconds\": %.6f, \"last\": %lu, \"cpu\": %.6f}\n", asked,
+           (double)(asked_until - began_ns) / 1e9, options.from + sent / options.streams - 1,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
 }
@@ -309,6 +310,7 @@ int main(int count, char **arguments) {
     began_ns = latest_ns = read_clock();
     if (options.rate > 0) publish_at_rate();
     else publish_in_window();
+    uint64_t asked = sent, asked_until = latest_ns;
     complete_streams();
-    report();
+    report(asked, asked_until);
 }

@@ -22,7 +22,7 @@ from .worker_costs import tracked
 
 #: Pairs of runs, and of the short ones of a task that does nothing; which comes first changes from pair to pair.
 PAIRS, PAIRS_OF_NOTHING = 7, 70
-#: Frames of the loop, and bytes of one, which take zlib some 0.1 to 0.2 ms: a job of a second.
+#: Frames of the loop, and bytes of one, which take zlib some 0.1 to 0.2 ms: a job of about a second.
 FRAMES = 8_000
 FRAME_SIZE = 50_000
 #: Seconds of the film, which take ffmpeg one or two.

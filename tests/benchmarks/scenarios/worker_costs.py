@@ -132,16 +132,18 @@ def _update_state_many(redis_url: str) -> tuple[int, float]:
         work()
         return STEPS
 
-    for number in range(TASKS):
-        step(number, 0)
     bare, _ = _run_many(lambda task, number: None, run)
-    cpu, events = _run_many(step, run)
+    cpu, events = _run_many(step, run, lambda task_number: step(task_number, 0))  # each thread has a backend of its own
     return events, cpu - bare
 
 
-def _run_many(step: Callable[[int, int], object], run: Callable[[Callable[[], None]], int]) -> tuple[float, int]:
+def _run_many(
+    step: Callable[[int, int], object],
+    run: Callable[[Callable[[], None]], int],
+    prepare: Callable[[int], object] = lambda task: None,
+) -> tuple[float, int]:
     """
-    Fifty tasks in the threads of one process, ten steps a second each, evenly spread.
+    Fifty tasks in the threads of one process, ten steps a second each, evenly spread; each is prepared by itself first.
 
     Returns:
         CPU seconds from their first step to the last, and the sum of what ``run`` has given.
@@ -151,6 +153,7 @@ def _run_many(step: Callable[[int, int], object], run: Callable[[Callable[[], No
     begun, ended = (threading.Barrier(TASKS, lambda: clock.append(time.process_time()), 60) for _ in range(2))
 
     def work(task: int) -> None:
+        prepare(task)
         begun.wait()
         time.sleep(task / TASKS * 0.1)
         for number in range(1, STEPS + 1):
