@@ -86,8 +86,8 @@ PER_USER = Scenario(
     "the time from the publisher to the socket at half of that, and at rates that are the same for all who can, in "
     "every round. p50 and p99 are those of a fifth of a second, of which the median counts, and at half load the worst "
     "stands beside them: a virtual machine lets nobody run for some milliseconds now and then, and of a whole second "
-    "that is all that a p99 tells. nchan is spoken to without Redis. What the way through Redis takes in itself is told "
-    "by a loop in C, which does nothing but to pass events on.",
+    "that is all that a p99 tells. nchan is spoken to without Redis. What the way through Redis takes in itself is "
+    "told by a loop in C, which does nothing but to pass events on.",
     {
         "deliveries": Metric("deliveries/s", "/s"),
         "cpu": Metric("server CPU each", "µs", 2),
