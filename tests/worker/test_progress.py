@@ -289,7 +289,7 @@ def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_progress_that_is_on_its_way_when_the_attempt_ends_is_seen_before_the_end() -> None:
-    publisher: Any = SimpleNamespace(changed=lambda task: None)
+    publisher: Any = SimpleNamespace(changed=lambda task: None, forget=lambda task: None)
     task = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
     task.current, task.total = 1, 2
     task.mark_changed()
