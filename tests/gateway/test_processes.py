@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 
 import pytest
 
+from jobpush.gateway.web import handover
+from jobpush.gateway.web.handover import take_socket
 from jobpush.store import Store
 
 from .client import data_of
@@ -21,6 +24,19 @@ def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve
 
     assert {data_of(client.receive())["task_id"] for client in clients} == {"one"}
     assert status(site, "/jobpush/health/live") == 200
+
+
+def test_two_threads_may_be_the_first_to_take_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then one of them gets a placeholder that nobody else holds."""
+    monkeypatch.setattr(handover, "_placeholder", lambda: socket.socket(socket.AF_UNIX))
+    taken, client = socket.socketpair()
+
+    with taken, client:
+        hubs = socket.socket(fileno=take_socket({"gunicorn.socket": taken}).fd)
+        with hubs:
+            hubs.send(b"hello")
+
+            assert client.recv(5) == b"hello"
 
 
 def test_connections_of_two_workers_hear_the_same(serve: Serve, store: Store) -> None:

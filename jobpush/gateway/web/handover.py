@@ -121,7 +121,8 @@ def _detach(taken: socket.socket) -> Handover:
     """
     fd = os.dup(taken.fileno())
     os.set_blocking(fd, False)
-    os.dup2(_placeholder().fileno(), taken.fileno(), inheritable=False)
+    placeholder = _placeholder()  # held, for of two threads that are the first to ask one gets a socket of its own
+    os.dup2(placeholder.fileno(), taken.fileno(), inheritable=False)
     return Handover(fd, _do_nothing, None)
 
 
