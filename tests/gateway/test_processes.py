@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 
 import pytest
@@ -26,9 +27,22 @@ def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve
     assert status(site, "/jobpush/health/live") == 200
 
 
+class Placeholder:
+    """A socket that is closed with its last reference."""
+
+    def __init__(self) -> None:
+        self._fd = socket.socket(socket.AF_UNIX).detach()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
 def test_two_threads_may_be_the_first_to_take_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then one of them gets a placeholder that nobody else holds."""
-    monkeypatch.setattr(handover, "_placeholder", lambda: socket.socket(socket.AF_UNIX))
+    monkeypatch.setattr(handover, "_placeholder", Placeholder)
     taken, client = socket.socketpair()
 
     with taken, client:
