@@ -200,6 +200,7 @@ class Stand:
         self._numbers = itertools.count(1)
         self._workers: list[ChildProcess] = []
         self._counts: list[Path] = []
+        self._tellers: list[Ticker | Feed] = []
 
     def __enter__(self) -> Stand:
         try:
@@ -232,6 +233,7 @@ class Stand:
         self._stack.callback(self._close_app)
         self.store = Store(Config(redis_url=self.proxy.url, publish_timeout=5.0))
         self._stack.callback(self.store.close)
+        self._stack.callback(self.fall_silent)
 
     def open_crowd(self, **options: Any) -> Crowd:
         """Let two pages of each user be open; or as many as ``users`` says."""
@@ -260,14 +262,19 @@ class Stand:
     def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
         """Let numbers be told to everybody."""
         ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval, self._numbers, **options)
-        self._stack.callback(ticker.stop)
+        self._tellers.append(ticker)
         return ticker
 
     def start_feed(self, interval: float = 0.2, steps: int = 10, name: str = "works") -> Feed:
         """Let short tasks be published."""
         feed = Feed(lambda user: self.delay(user, name, steps, 0.02), self.users, interval)
-        self._stack.callback(feed.stop)
+        self._tellers.append(feed)
         return feed
+
+    def fall_silent(self) -> None:
+        """Stop all tickers and feeds that still run."""
+        while self._tellers:
+            self._tellers.pop().stop()
 
     def path(self) -> Path:
         """A file that is not there yet."""

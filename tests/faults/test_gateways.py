@@ -44,8 +44,11 @@ class Scene:
         self.people.wait_until_all_are_open()
         for gateway in self.stand.gateways:
             gateway.wait_until_ready()  # all may be back by way of the other, before one that was killed has started
-        connections = [gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways]
-        assert sum(connections) == len(self.pages.open_ones) + len(self.people.open_ones), connections
+        wait_until(lambda: self._count() == len(self.on_gateway(0)) + len(self.on_gateway(1)), "no ghost is connected")
+
+    def _count(self) -> float:
+        """How many there are, as the gateways tell it."""
+        return sum(gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways)
 
     def assert_nobody_has_missed_anything(self, told: Sequence[int]) -> None:
         """Make sure that all have heard the news and the ends of their tasks, in order, and nothing twice."""
@@ -68,6 +71,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         pages = stand.open_crowd(users=users, channels=(NEWS,), spreads=False)
         people = stand.open_crowd(users=[f"person-{number}" for number in range(PEOPLE)], channels=(ROOM,))
         yield Scene(stand, pages, people)
+
+
+@pytest.fixture(autouse=True)
+def silence(scene: Scene) -> Iterator[None]:
+    """Let nothing be told behind the end of a test, which the next would hear."""
+    yield
+    scene.stand.fall_silent()
 
 
 def test_pages_of_a_gateway_that_is_rolled_leave_one_by_one_and_miss_nothing(scene: Scene) -> None:
@@ -101,6 +111,7 @@ def test_pages_of_a_gateway_that_is_killed_come_back_and_leave_no_ghost(scene: S
 
     stand.gateways[0].kill()
     scene.people.hang_up(gone, for_good=True)  # their laptops were closed in the same moment
+    wait_until(lambda: not scene.on_gateway(0), "all pages have noticed")
     stand.gateways[0].start()
 
     scene.wait_until_all_are_open()
