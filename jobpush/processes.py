@@ -52,6 +52,8 @@ class ChildProcess:
             descriptors: Open files and sockets of ours that the child inherits under the same numbers.
             leftovers: Folders and files that the guard removes if we vanish.
         """
+        # Always a copy: another thread may change our own while the child reads it, which then fails as a bad address.
+        ours = dict(os.environ)
         output = log.open("ab") if log else None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - a list of ours, and no shell sees it
@@ -59,7 +61,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output or sys.stderr,
                 stderr=output,
-                env=environment,
+                env=ours if environment is None else environment,
                 pass_fds=descriptors,
                 start_new_session=True,
             )
@@ -69,6 +71,7 @@ class ChildProcess:
         self._guard = subprocess.Popen(  # noqa: S603 - as above; the paths are arguments, not part of the script
             ["/bin/sh", "-c", _GUARD, str(self.pid), *map(str, leftovers)],
             stdin=subprocess.PIPE,
+            env=ours,
             start_new_session=True,
         )
 

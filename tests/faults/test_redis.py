@@ -117,11 +117,19 @@ def failed_over(stand: Stand, while_broken: Callable[[], None]) -> None:
 def demoted(stand: Stand, while_broken: Callable[[], None]) -> None:
     """A replica takes the place of a primary that lives on: who is connected to that one may only read now."""
     replica = stand.start_replica()
-    with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(stand.events.url) as old:
-        client.replicaof("NO", "ONE")
+    with redis.Redis.from_url(replica.url) as new, redis.Redis.from_url(stand.events.url) as old:
+        old.client_pause(60_000, all=False)  # what it took from here on would be lost
+        wait_until(lambda: _offset(new) == _offset(old), "the replica has everything")
+        new.replicaof("NO", "ONE")
         old.replicaof("127.0.0.1", stand.port_of(replica))
+        old.client_unpause()
     stand.take_over(replica)
     while_broken()
+
+
+def _offset(server: redis.Redis) -> int:
+    """How much a primary has told its replicas, or a replica has heard."""
+    return int(server.info("replication")["master_repl_offset"])
 
 
 FAULTS = [
