@@ -101,7 +101,7 @@ class _Told:
             return  # the next look finds it again
         if isinstance(reply, Exception):
             logger.warning("Redis refused the end of a task: %s", reply)
-        else:
+        elif reply is not None:  # else Redis has forgotten the task before its worker
             self._told += reply[0]  # 0: another gateway was faster, or the task itself
         self._left -= 1
         if not self._left:

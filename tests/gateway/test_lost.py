@@ -47,6 +47,7 @@ class FakeLink:
     is_answering: bool = True
     is_accepting: bool = True
     refusal: Exception | None = None
+    has_forgotten: bool = False
     dead: list[Any] = field(default_factory=lambda: list(DEAD))
     lost: list[str] = field(default_factory=list)
     waiting: list[Callable[[Any], None]] = field(default_factory=list)
@@ -55,7 +56,7 @@ class FakeLink:
         if call.script is not _FIND_DEAD:
             assert callback is not None
             self.lost.append(str(call.arguments[0]))
-            callback(self.refusal or [1, 5, 0, 0])
+            callback(self.refusal or (None if self.has_forgotten else [1, 5, 0, 0]))
         elif callback is None:
             raise AssertionError("nobody hears who is dead")
         elif self.is_answering:
@@ -193,3 +194,15 @@ def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: Fa
     assert link.lost == []
     loop.advance(LOST_AFTER)
     assert link.lost == ["task-1"]
+
+
+def test_a_task_that_redis_has_forgotten_is_forgotten_by_its_worker(
+    loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks
+) -> None:
+    link.has_forgotten = True
+
+    loop.advance(2 * LOST_AFTER)
+
+    assert link.lost == ["task-1"]
+    assert not link.dead
+    assert lost_tasks.count == 0
