@@ -116,14 +116,14 @@ class Progress:
 
         Args:
             iterable: Anything to iterate over.
-            total: Number of items; ``None``: ``len(iterable)``, and not known where that doesn't exist.
+            total: Number of items; ``None``: ``len(iterable)``, and not known where that doesn't exist or fails.
             message: As in :meth:`update`.
 
         Raises:
             TaskCancelled: Between two items, if the task has been cancelled.
         """
-        if total is None and isinstance(iterable, Sized):
-            total = len(iterable)
+        if total is None:
+            total = _length_of(iterable)
         self.update(0, total=total, message=message)
         for done, item in enumerate(iterable, 1):
             yield item
@@ -179,6 +179,14 @@ class Progress:
         task = _current.get()
         if task is not None and task.is_cancelled:
             raise TaskCancelled(task.tracked.task_id)
+
+
+def _length_of(iterable: Iterable[object]) -> int | None:
+    """How many items there are, as far as it tells: an object of the application may have a length that raises."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else None
+    except Exception:
+        return None
 
 
 progress = Progress()

@@ -94,10 +94,11 @@ class Publisher:
     # -- the tasks' side -----------------------------------------------------------------------------
 
     def changed(self, task: RunningTask) -> None:
-        """A running task has something new to say."""
+        """A running task has something new to say; one that has ended says nothing more."""
         with self._lock:
-            self._changed.add(task)
-            self._wake(max(task.due_at, self._next_at))
+            if not task.has_ended:
+                self._changed.add(task)
+                self._wake(max(task.due_at, self._next_at))
 
     def submit(self, write: TaskWrite) -> None:
         """Publish an event soon."""
@@ -240,7 +241,8 @@ class Publisher:
             with suppress(queue.Empty):  # nobody has rung, but it is time
                 self._bell.get(timeout=pause)
             batch, pause = self._take_batch()
-        self._publish(batch)
+        if not self._publish(batch):
+            self._put_back(batch)
         self._taken = Batch()
 
     def _take_batch(self) -> tuple[Batch | None, float | None]:
@@ -265,8 +267,9 @@ class Publisher:
         left it.
         """
         while self._taken:
-            if not self._publish(self._taken.take_one()):
-                self._put_back(self._taken, [*self._taken.writes, *_snapshots(self._taken.changed)])
+            one = self._taken.take_one()
+            if not self._publish(one):
+                self._put_back(one, self._taken)
                 self._taken = Batch()
 
     def _due_at(self, now: float) -> float:
@@ -298,7 +301,7 @@ class Publisher:
         Publish all of a batch, and take out of it what is published.
 
         Returns:
-            Whether all is; else Redis has failed, and what is worth it waits until it is back.
+            Whether all is; else Redis has failed, and the batch holds what is to wait until it is back.
 
         Raises:
             CommandRefused: If something of it is to blame, and would be refused for ever.
@@ -338,15 +341,15 @@ class Publisher:
             raise
         except StoreError as exc:
             self._breaker.failed(exc)
-            self._put_back(batch, writes)
             return False
         return True
 
-    def _put_back(self, batch: Batch, writes: Sequence[TaskWrite]) -> None:
-        """Let these writes, and what else of a batch is worth it, wait for Redis."""
+    def _put_back(self, *batches: Batch) -> None:
+        """Let what was not published, and is worth it, wait for Redis; in this order, for of a task the last counts."""
+        writes = [write for batch in batches for write in (*batch.writes, *_snapshots(batch.changed))]
         with self._lock:
-            self._outbox.put_back(writes, batch.endings)
-            for workflow in batch.untold:
+            self._outbox.put_back(writes, [ending for batch in batches for ending in batch.endings])
+            for workflow in (one for batch in batches for one in batch.untold):
                 self._untold.setdefault(workflow, 0.0)
 
     def _is_slow(self) -> bool:
@@ -410,7 +413,8 @@ def _snapshots(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:
     """What is new of running tasks; what goes wrong with one of them is no reason to forget the others."""
     for task in tasks:
         try:
-            yield task.write(task.snapshot())
+            if not task.has_ended:  # else its last words are said, or about to be
+                yield task.write(task.snapshot())
         except BaseException:  # an object of the application may raise anything, and it is not its own thread
             logger.exception("the progress of task %s could not be published", task.tracked.task_id)
 

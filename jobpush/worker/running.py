@@ -104,8 +104,7 @@ class RunningTask:
     def mark_changed(self) -> None:
         """Have the newest state published: at once, or when ``min_interval`` has passed; see ``publisher.HOLD``."""
         self.is_changed = True
-        if not self.has_ended:
-            self._publisher.changed(self)
+        self._publisher.changed(self)
 
     def add_data(self, data: Mapping[str, Any]) -> None:
         """Merge into the data, which is replaced as a whole, so that a reader never meets half of it."""
@@ -114,6 +113,7 @@ class RunningTask:
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
         """End the stage before and begin another; ``weight`` is in percent, ``None`` for what was learned of it."""
         stages = self._stages or Stages(self.learned)
+        name, weight = self._text_of(name), self._weight_of(weight)
         # In this order a reader in between sees less, which the guard in _overall_percent evens out.
         self.current, self.total, self.message = 0, total, name
         stages.begin(name, weight, time.monotonic())
@@ -135,13 +135,13 @@ class RunningTask:
         """Have a line of text published, as far as it is no longer than a message."""
         tracked = self.tracked
         text = self._text_of(message)
-        self._publisher.submit_line(Line(tracked.user_id, tracked.task_id, text, str(level), at))
+        self._publisher.submit_line(Line(tracked.user_id, tracked.task_id, text, self._text_of(level), at))
 
     def add_result(self, result: object) -> None:
-        """Show what the task returned, if it has a JSON form."""
+        """Show what the task returned, if it has a JSON form, and room beside what else is shown."""
         try:
-            encode(result)
-        except InvalidData as exc:
+            self._encoded({**self.data, "result": result})
+        except Exception as exc:
             self.complain("result", exc)
         else:
             self.add_data({"result": result})
@@ -254,6 +254,13 @@ class RunningTask:
             return eta
         return max(eta - (now - pace.at), pace.seconds_left(100.0 - max(span.end, done)) or 0.0)
 
+    def _weight_of(self, weight: Any) -> float | None:
+        try:
+            return None if weight is None else float(_number(weight))
+        except Exception as exc:
+            self.complain("weight", exc)
+            return None
+
     def _text_of(self, message: object) -> str:
         try:
             return shortened(str(message), MAX_MESSAGE_LENGTH)
@@ -267,15 +274,18 @@ class RunningTask:
         if not data:
             return {}
         try:
-            text = encode(data)
-            size = len(text.encode())
-            if size > self._config.max_data:
-                raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
+            copy: dict[str, Any] = json.loads(self._encoded(data))
         except Exception as exc:  # InvalidData, or a RuntimeError because the task changed a value meanwhile
             self.complain("data", exc)
             return {}
-        copy: dict[str, Any] = json.loads(text)
         return copy
+
+    def _encoded(self, data: Mapping[str, Any]) -> str:
+        text = encode(data)
+        size = len(text.encode())
+        if size > self._config.max_data:
+            raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
+        return text
 
     def complain(self, what: str, exc: Exception) -> None:
         """Log, once for each part, that the task goes on without it."""

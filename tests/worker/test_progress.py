@@ -6,7 +6,10 @@ import contextvars
 import logging
 import math
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from fractions import Fraction
+from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +148,18 @@ def test_data_that_cannot_be_sent_is_left_out_with_one_line(
     assert len(caplog.records) == 1
 
 
+def test_a_result_that_has_no_room_takes_nothing_else_along(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+    def body() -> str:
+        progress.update(1, total=2, url="/media/1.mp4")
+        return "y" * 20_000
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = eager.run(eager.task(result=True)(body))[-1]
+
+    assert dict(last.data) == {"url": "/media/1.mp4"}
+    assert "without its result" in caplog.text
+
+
 @pytest.mark.parametrize(("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\ud800 <b>")])
 def test_any_message_is_sent_as_text(eager: Eager, message: Any, shown: str) -> None:
     assert last_of(eager, lambda: progress.update(message=message)).message == shown
@@ -219,6 +234,63 @@ def test_weight_that_is_none_takes_what_is_left(eager: Eager) -> None:
         raise ValueError
 
     assert last_of(eager, body).percent == 70.0
+
+
+class Unruly:
+    """An object of the application that raises whatever is asked of it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __len__(self) -> int:
+        raise TypeError("no length")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2))
+
+
+def test_whatever_counts_as_a_number_is_a_weight(eager: Eager) -> None:
+    def body() -> None:
+        progress.stage("first", weight=Decimal(40))  # type: ignore[arg-type]
+        progress.stage("second", weight=Fraction(20))  # type: ignore[arg-type]
+        progress.update(1, total=2)
+        raise ValueError
+
+    assert last_of(eager, body).percent == 50.0
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda: progress.stage("one", weight="5"),  # type: ignore[arg-type]
+        lambda: progress.stage("one", weight=Unruly()),  # type: ignore[arg-type]
+        lambda: progress.stage(Unruly(), weight=5),  # type: ignore[arg-type]
+        lambda: progress.log("a line", Unruly()),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_said_wrongly_ends_no_task(
+    eager: Eager, caplog: pytest.LogCaptureFixture, say: Callable[[], object]
+) -> None:
+    def body() -> None:
+        for _ in range(2):
+            say()
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = last_of(eager, body)
+
+    assert last.state is TaskState.SUCCESS
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("items", "count"), [(Unruly(), 2), (range(10**20), 3)])
+def test_what_has_no_usable_length_is_counted_without_a_total(eager: Eager, items: Iterable[int], count: int) -> None:
+    def body() -> None:
+        for _ in islice(progress.iter(items), count):
+            pass
+
+    last = last_of(eager, body)
+
+    assert (last.state, last.total) == (TaskState.SUCCESS, None)
 
 
 def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from jobpush.channels import user_topic
 from jobpush.embedded import EmbeddedRedis
+from jobpush.errors import StoreError
 from jobpush.events import TaskState
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, RecordedEvents
@@ -222,6 +223,46 @@ def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else
     assert [task.task_id for task in store.tasks(USER)] == ["good"]
     assert "WRONGTYPE" in caplog.text
     wait_until(lambda: not publisher._breaker.is_open)
+
+
+def test_the_last_of_a_task_waits_when_redis_goes_away_while_a_refusal_is_sorted_out(
+    publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.run(commands=[("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
+    publish, failures = publisher._patient_store.publish, iter([StoreError("gone")])
+
+    def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
+        if [write.event.task_id for write in writes] == ["good"] and (failure := next(failures, None)):
+            raise failure
+        return publish(writes, *rest)
+
+    monkeypatch.setattr(publisher._patient_store, "publish", once_gone)
+    with publisher._lock:
+        publisher.submit(write("good", TaskState.STARTED))
+        publisher.submit(write("good", TaskState.SUCCESS))
+        publisher.submit(write("bad", TaskState.PROGRESS))
+
+    assert publisher.flush()
+    assert next(failures, None) is None
+    assert store.task("good").state is TaskState.SUCCESS
+
+
+def test_a_change_that_is_told_while_the_attempt_ends_does_not_come_behind_its_end(
+    publisher: Publisher, store: Store, sent: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = RunningTask(tracked("task"), publisher, publisher._config)
+    changed = publisher.changed
+
+    def late(task: RunningTask) -> None:  # as a thread of the task that was held up on its way
+        running.finish(TaskState.SUCCESS)
+        changed(task)
+
+    monkeypatch.setattr(publisher, "changed", late)
+    running.mark_changed()
+    assert publisher.flush()
+
+    assert sent == [{"task"}]
+    assert not publisher._changed
 
 
 class SoftTimeLimit(BaseException):
