@@ -21,12 +21,13 @@ class Broadcast:
         message: What they hear.
     """
 
-    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "is_pinned", "key", "stream_id")
+    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "is_pinned", "key", "seq", "stream_id")
 
     def __init__(self, channel: Channel, message: Message) -> None:
-        stream_id, task_id, _, is_snapshot, is_pinned, excluded, members = message
+        stream_id, task_id, seq, is_snapshot, is_pinned, excluded, members = message
         self.channel = channel
         self.stream_id = stream_id
+        self.seq = seq
         #: What of older events it makes needless: those of the same key that are not pinned and still wait.
         self.key = (channel, task_id) if is_snapshot else None
         self.is_pinned = is_pinned

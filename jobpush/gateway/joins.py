@@ -195,10 +195,10 @@ class Joins:
         if not catch_up.connections:
             return
         self._admit(catch_up)
-        catch_up.has_caught_up(position)  # not before this: what is live must not overtake the history
         channel = catch_up.channel
         messages_of_channel = [message for message in map(read_message, payloads) if channel.carries(message)]
         broadcasts = [Broadcast(channel, message) for message in messages_of_channel]
+        catch_up.has_caught_up(position, broadcasts)  # not before this: what is live must not overtake the history
         history = _resumed(catch_up, broadcasts) if resumed else _snapshots(catch_up, broadcasts, position)
         for connection, join in list(catch_up.connections.items()):
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..channels import PRIVATE_TASK, is_presence
@@ -22,7 +22,8 @@ class CatchUp:
     Connections of one channel that lack something: what was said before they came, or while Redis was away.
 
     What is said meanwhile is kept for them. Once they have the history up to ``position``, the live events
-    up to there are to be dropped; with the first event beyond it they are like all others.
+    up to there are to be dropped; with the first event beyond it they are like all others. The snapshots of a
+    workflow's member are in no history: there its ``seq`` tells which are older than the one they got.
 
     Args:
         channel: What they hear.
@@ -30,7 +31,18 @@ class CatchUp:
         is_join: Whether they have just come, and are to be told that they have joined.
     """
 
-    __slots__ = ("attempt", "batch", "channel", "connections", "is_asked", "is_join", "is_live", "position", "since")
+    __slots__ = (
+        "attempt",
+        "batch",
+        "channel",
+        "connections",
+        "is_asked",
+        "is_join",
+        "is_live",
+        "position",
+        "seq",
+        "since",
+    )
 
     def __init__(self, channel: Channel, since: str, *, is_join: bool) -> None:
         self.channel = channel
@@ -44,6 +56,8 @@ class CatchUp:
         self.attempt = 0
         #: Once they have the history: up to which id.
         self.position: bytes | None = None
+        #: Of the snapshot of a workflow's member that they have; 0: none.
+        self.seq = 0
         #: Whether the live events have come beyond that.
         self.is_live = False
 
@@ -54,10 +68,15 @@ class CatchUp:
 
     def hear(self, broadcast: Broadcast) -> None:
         """Keep what is said while they catch up, unless the history held it."""
-        if self.position is not None and broadcast.stream_id is not None:
-            if stream_position(broadcast.stream_id) <= stream_position(self.position):
-                return
-            self.is_live = True
+        if self.position is not None:
+            if broadcast.stream_id is not None:
+                if stream_position(broadcast.stream_id) <= stream_position(self.position):
+                    return
+                self.is_live = True
+            elif self.seq and broadcast.key is not None:
+                if broadcast.seq <= self.seq:
+                    return
+                self.is_live = True
         self.batch.add(broadcast)
 
     def hear_of_member(self, broadcast: Broadcast) -> None:
@@ -68,9 +87,10 @@ class CatchUp:
             for connection in self.connections:
                 connection.queue((broadcast,))
 
-    def has_caught_up(self, position: bytes) -> None:
-        """They have the history; drop of what was kept what that held."""
+    def has_caught_up(self, position: bytes, history: Iterable[Broadcast] = ()) -> None:
+        """They have the history up to a position; drop of what was kept what that held."""
         self.position = position
+        self.seq = max((one.seq for one in history if one.stream_id is None and one.key is not None), default=0)
         for broadcast in self.batch.take():
             self.hear(broadcast)
 
@@ -79,7 +99,7 @@ class CatchUp:
         if self.position is not None:
             self.since, self.is_join = self.position.decode(), False
             self.connections = dict.fromkeys(self.connections)
-        self.position = None
+        self.position, self.seq = None, 0
         self.batch.take()
         self.ask_again()
 
@@ -154,7 +174,7 @@ class Channel:
             return  # all of them have gone
         self.catch_ups.remove(catch_up)
         live, position = self.topic.position, catch_up.position
-        if position is not None:
+        if position is not None and not catch_up.seq:
             is_reached = live is not None and stream_position(live) >= stream_position(position)
             floor = None if is_reached else position
             if not self.connections and not any(one.position for one in self.catch_ups):
@@ -163,7 +183,7 @@ class Channel:
                 self.connections.update(dict.fromkeys(catch_up.connections))
                 return
         for other in self.catch_ups:
-            if other.position == position:
+            if other.position == position and other.seq == catch_up.seq:
                 other.connections.update(catch_up.connections)
                 return
         self.catch_ups.append(catch_up)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -13,13 +13,15 @@ from jobpush.gateway.connection import Connection
 from jobpush.gateway.listeners import CatchUp, Channel
 from jobpush.gateway.topics import Topics
 from jobpush.protocol.actions import Join
+from jobpush.store.message import read_message
 
 
 class FakeConnection:
-    """Notes the ids of the events that it hears, and how often it was asked for its own."""
+    """Notes the ids and the seqs of the events that it hears, and how often it was asked for its own id."""
 
     def __init__(self, socket_id: str = "1.1") -> None:
         self.heard: list[bytes | None] = []
+        self.seqs: list[int] = []
         self.times_asked = 0
         self._socket_id = socket_id
 
@@ -30,6 +32,7 @@ class FakeConnection:
 
     def deliver(self, broadcasts: Iterable[Broadcast], frames: bytes) -> None:
         self.heard += [broadcast.stream_id for broadcast in broadcasts]
+        self.seqs += [broadcast.seq for broadcast in broadcasts]
 
 
 @pytest.fixture
@@ -140,12 +143,55 @@ def test_speaker_of_all_there_is_hears_nothing(topics: Topics, channel: Channel)
     assert topics.tally.sent == 1
 
 
-def join(channel: Channel, *, position: bytes, socket_id: str = "1.1") -> FakeConnection:
+def test_snapshots_of_a_member_that_are_older_than_the_one_in_the_history_are_not_heard(topics: Topics) -> None:
+    """They are in no history, so that they have no id; and the history comes by another connection."""
+    channel = topics.hear(Topic("channel:news")).channel("private-task-member")
+    early = join(channel, position=b"5-0", history=[member(channel, 2)])
+    say_of_member(topics, 3)
+    late = join(channel, position=b"6-0", history=[member(channel, 5)])
+
+    for seq in (4, 5, 6, 7):
+        say_of_member(topics, seq)
+
+    assert early.seqs == [3, 4, 5, 6, 7]
+    assert late.seqs == [6, 7]
+    assert not channel.catch_ups
+
+
+def test_a_snapshot_of_a_member_that_came_before_the_history_is_heard_once(topics: Topics) -> None:
+    channel = topics.hear(Topic("channel:news")).channel("private-task-member")
+    connection = FakeConnection()
+    catch_up = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
+    say_of_member(topics, 2)
+    say_of_member(topics, 4)
+
+    catch_up.has_caught_up(b"5-0", [member(channel, 3)])
+
+    assert [one.seq for one in catch_up.batch.take()] == [4]
+
+
+def member(channel: Channel, seq: int) -> Broadcast:
+    """A snapshot of a workflow's member, as a history has it."""
+    return Broadcast(channel, read_message(member_message(seq)))
+
+
+def member_message(seq: int) -> bytes:
+    return b'- member %d 1 -\n"event":"jobpush:task","data":"{}"' % seq
+
+
+def say_of_member(topics: Topics, seq: int) -> None:
+    topics.on_message(b"channel:news", member_message(seq))
+    topics.flush()
+
+
+def join(
+    channel: Channel, *, position: bytes, socket_id: str = "1.1", history: Sequence[Broadcast] = ()
+) -> FakeConnection:
     """A connection that has got the history up to ``position``."""
     connection = FakeConnection(socket_id)
     catch_up: CatchUp = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
     catch_up.is_asked = True
-    catch_up.has_caught_up(position)
+    catch_up.has_caught_up(position, history)
     channel.settle(catch_up)
     return connection
 
