@@ -200,4 +200,5 @@ def _tell(this: Sending, runtime: Runtime, writes: Sequence[TaskWrite]) -> None:
 def withdrawn(told: TaskWrite) -> TaskWrite:
     """What its user is told of a task that the broker did not take."""
     event = replace(told.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
-    return TaskWrite(told.user_id, event, is_pinned=True)
+    # It may be the first that Redis hears of the task, so it tells its place too.
+    return TaskWrite(told.user_id, event, is_pinned=True, membership=told.membership, plan=told.plan)

@@ -8,15 +8,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import group
 from celery.signals import worker_process_shutdown
 
+from jobpush import JobPush
 from jobpush.embedded import EmbeddedRedis
-from jobpush.errors import StoreError, TaskNotFound
+from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 
 from .watched_tasks import make_app
@@ -192,6 +194,32 @@ def test_task_that_the_broker_refuses_is_withdrawn(redis_url: str, user: str) ->
     wait_until(lambda: jobpush.tasks(user)[0].state is TaskState.REVOKED)
     assert jobpush.tasks(user)[0].error == "The task could not be queued"
     app.close()
+
+
+def test_members_that_are_withdrawn_while_redis_is_away_stay_with_their_workflow(
+    redis_server: EmbeddedRedis, user: str
+) -> None:
+    app, jobpush = make_app("redis://127.0.0.1:1/0", redis_server.url, retry_interval=0.05)
+    app.conf.broker_transport_options = {"max_retries": 0}
+    workflow = jobpush.track_workflow(group(app.tasks["part"].si(), app.tasks["part"].si()), user)
+    redis_server.kill()
+
+    with pytest.raises(app.connection().connection_errors + (app.tasks["part"].OperationalError,)):
+        workflow.apply_async(retry=False)
+    redis_server.restart(keep_data=False)
+
+    wait_until(lambda: bool(children_of(jobpush, workflow.task_id)))
+    assert {task.task_id for task in jobpush.tasks(user)} == {workflow.task_id}
+    assert {child.error for child in children_of(jobpush, workflow.task_id)} == {"The task could not be queued"}
+    app.close()
+
+
+def children_of(jobpush: JobPush, task_id: str) -> Sequence[TaskEvent]:
+    """The members of a workflow, as far as Redis is there and knows it."""
+    try:
+        return jobpush.children(task_id)
+    except JobPushError:
+        return []
 
 
 def test_a_million_updates_make_few_events_and_the_last_is_exact(own_site: Site, user: str) -> None:
