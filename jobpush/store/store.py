@@ -233,6 +233,7 @@ class Store:
     ) -> tuple[list[Published], list[Any]]:
         """Publish, and run ``commands`` on the same way; the replies to both."""
         calls = [self._publish_call(write, known.get(write.event.task_id, 0)) for write in writes]
+        calls += self._workflow_owner_calls(writes)
         # With every event, for Redis may have come back empty, and it is to live as long as the snapshot.
         owners = [
             ("SET", self.keys.owner(w.event.task_id), escape_id(str(w.user_id)), "EX", self._ttl(w)) for w in writes
@@ -240,7 +241,7 @@ class Store:
         claims = [command for write in writes for command in self._claim_commands(write)]
         begins = [command for write in writes for command in self._begin_commands(write)]
         replies = self.run(calls, [*begins, *owners, *claims, *commands])
-        return [_published(reply) for reply in replies[: len(calls)]], replies[len(replies) - len(commands) :]
+        return [_published(reply) for reply in replies[: len(writes)]], replies[len(replies) - len(commands) :]
 
     def start(self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN) -> tuple[Published, dict[str, float]]:
         """
@@ -475,6 +476,18 @@ class Store:
         if write.plan is None:
             return []
         return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
+
+    def _workflow_owner_calls(self, writes: Sequence[TaskWrite]) -> list[Call]:
+        """A workflow is found as long as its members speak, which renew all else that there is of it."""
+        ttls: dict[tuple[str, str], int] = {}
+        for write in writes:
+            if write.event.root_id is not None:
+                workflow = (write.event.root_id, write.user_id)
+                ttls[workflow] = max(self._ttl(write), ttls.get(workflow, 0))
+        return [
+            Call(load("own"), [self.keys.owner(task_id)], (escape_id(str(user_id)), ttl))
+            for (task_id, user_id), ttl in ttls.items()
+        ]
 
     def _claim_commands(self, write: TaskWrite) -> list[Command]:
         state = write.event.state

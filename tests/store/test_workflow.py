@@ -198,6 +198,20 @@ def test_members_may_speak_before_their_workflow_is_known(workflow: Workflow) ->
 # -- how it ends -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0, 86_400), (5, 86_400), (500_000, 500_000)])
+def test_a_workflow_is_found_as_long_as_its_members_speak(
+    workflow: Workflow, client: redis.Redis, seconds: int, expected: int
+) -> None:
+    owner = workflow.store.keys.owner(workflow.task_id)
+    workflow.begin(2)
+    client.expire(owner, seconds)
+
+    workflow.say("one", "PROGRESS", "0:2")
+
+    assert client.ttl(owner) == pytest.approx(expected, abs=60)
+    assert workflow.store.task(workflow.task_id).state is TaskState.STARTED
+
+
 def test_a_failing_link_ends_a_chain(workflow: Workflow) -> None:
     workflow.begin(3)
     workflow.say("a", "SUCCESS", "0:3")
