@@ -316,17 +316,21 @@ class JobPush:
 
         Args:
             socket_id: What the client sent.
-            user_data: Its user, with an ``id``; what else it holds the client gets too.
+            user_data: Its user, with an ``id``; ids of users in ``watchlist`` are watched for it; what else it holds
+                the client gets too.
 
         Raises:
-            InvalidUserId: If there is no id, or none that can be one.
+            InvalidUserId: If there is no id, or none that can be one; also of those to be watched.
             EventError: If the ``socket_id`` is none.
 
         Source: Pusher Channels, "Auth signatures", users.
         """
         _ensure_socket_id(socket_id)
         config = self._signing_config()
-        text = encode({**user_data, "id": escape_user_id(user_data.get("id"))})
+        ids: dict[str, Any] = {"id": escape_user_id(user_data.get("id"))}
+        if (watchlist := user_data.get("watchlist")) is not None:
+            ids["watchlist"] = [escape_user_id(user) for user in watchlist]
+        text = encode({**user_data, **ids})
         return {"auth": user_auth(config.key, config.secret, socket_id, text), "user_data": text}
 
     def authorize_channel(

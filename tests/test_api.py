@@ -137,6 +137,12 @@ def test_user_is_authenticated_under_the_id_that_channels_know(jobpush: JobPush)
     assert answer["auth"].startswith(f"{KEY}:")
 
 
+def test_users_to_be_watched_are_known_by_the_ids_that_channels_know(jobpush: JobPush) -> None:
+    answer = jobpush.authenticate_user("1.2", {"id": 42, "watchlist": [7, "a:b"]})
+
+    assert json.loads(answer["user_data"]) == {"id": "42", "watchlist": ["7", "=u=a=3Ab"]}
+
+
 @pytest.mark.parametrize("socket_id", ["", "1", "1.2.3", "a.b", "1.2\n", "1.2:private-x", "١.٢", None, 1.2])
 def test_socket_id_that_is_none_is_never_signed(jobpush: JobPush, socket_id: Any) -> None:
     with pytest.raises(EventError, match="socket_id looks like"):
@@ -145,7 +151,9 @@ def test_socket_id_that_is_none_is_never_signed(jobpush: JobPush, socket_id: Any
         jobpush.authenticate_user(socket_id, {"id": "42"})
 
 
-@pytest.mark.parametrize("user_data", [{}, {"id": None}, {"id": ""}, {"id": True}, {"id": "x" * 129}])
+@pytest.mark.parametrize(
+    "user_data", [{}, {"id": None}, {"id": ""}, {"id": True}, {"id": "x" * 129}, {"id": "1", "watchlist": [""]}]
+)
 def test_user_without_an_id_is_never_signed(jobpush: JobPush, user_data: dict[str, Any]) -> None:
     with pytest.raises(InvalidUserId):
         jobpush.authenticate_user("1.2", user_data)
