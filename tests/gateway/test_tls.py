@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPSConnection
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from jobpush.gateway.web.handover import _wait
 from jobpush.store import Store
 
 from .client import TIMEOUT, data_of
@@ -44,6 +47,32 @@ def test_connections_over_tls_are_served_whole(serve: Serve, store: Store, certi
         *events, _ = client.receive_until(lambda message: message["event"] == "end")
         assert data_of(events[0])["state"] == "STARTED"
         assert data_of(events[-1])["current"] == 50
+
+
+@pytest.mark.parametrize("who_has_gone", ["hub", "browser"])
+def test_an_end_that_has_gone_wakes_nobody_who_waits_for_the_other(who_has_gone: str) -> None:
+    """Else a thread would look for it all the time until the slow one has taken what is left for it."""
+    (browser, browsers_end), (hub, hubs_end) = socket.socketpair(), socket.socketpair()
+    gone, slow, slow_end = (hubs_end, browser, browsers_end) if who_has_gone == "hub" else (browsers_end, hub, hubs_end)
+    with browser, browsers_end, hub, hubs_end:
+        fill(slow)
+        gone.close()
+        left = {"to_browser" if slow is browser else "to_hub": b"what is left"}
+        waiting = Thread(target=_wait, args=(browser, hub), kwargs={"to_hub": b"", "to_browser": b"", **left})
+        waiting.start()
+
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        while waiting.is_alive():
+            slow_end.recv(65_536)
+
+
+def fill(end: socket.socket) -> None:
+    """Send until there is no more room."""
+    end.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            end.send(b"x" * 65_536)
 
 
 def test_a_connection_over_tls_is_kept_for_the_next_request(serve: Serve, certificate: tuple[str, str]) -> None:

@@ -179,8 +179,10 @@ def _carry(browser: ssl.SSLSocket, hub: socket.socket) -> None:
 
 def _wait(browser: ssl.SSLSocket, hub: socket.socket, *, to_hub: bytes, to_browser: bytes) -> None:
     poll = select.poll()
-    poll.register(browser, (select.POLLIN if not to_hub else 0) | (select.POLLOUT if to_browser else 0))
-    poll.register(hub, (select.POLLIN if not to_browser else 0) | (select.POLLOUT if to_hub else 0))
+    for end, waits_for_it, goes_to_it in ((browser, to_hub, to_browser), (hub, to_browser, to_hub)):
+        # An end of which nothing is wanted is left out: one that has closed would be ready all the time.
+        if events := (select.POLLIN if not waits_for_it else 0) | (select.POLLOUT if goes_to_it else 0):
+            poll.register(end, events)
     poll.poll()
 
 
