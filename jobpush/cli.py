@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import webbrowser
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 #: Characters of a bar in the terminal.
 _BAR_WIDTH = 20
 _LOG_FORMATS = click.Choice(["text", "json"])
+#: What a terminal takes as a command, or the beginning of one.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS = {"SUCCESS": "green", "FAILURE": "red", "LOST": "red", "REVOKED": "dim", "RETRY": "yellow"}
 
 
@@ -171,7 +174,7 @@ def tail(user: str, is_json: bool) -> None:
     with suppress(KeyboardInterrupt):  # the one way to end it
         for heard in listen(Config.load({}, {}), user):
             if is_json:
-                click.echo(json.dumps({"event": heard.event, "data": heard.data}, ensure_ascii=False))
+                click.echo(_json({"event": heard.event, "data": heard.data}))
             else:
                 console.print(_line(heard))
 
@@ -199,7 +202,7 @@ def webhooks(is_json: bool, is_retry: bool) -> None:
         given_up = store.given_up()
     if is_json:
         for one in given_up:
-            click.echo(json.dumps(asdict(one), ensure_ascii=False))
+            click.echo(_json(asdict(one)))
     elif given_up:
         Console(highlight=False).print(_table(given_up))
     else:
@@ -211,15 +214,25 @@ def _has_display() -> bool:
 
 
 def _line(heard: Heard) -> Text:
-    """One event as a line; everything that came from outside is text, never markup."""
+    """One event as a line; everything that came from outside is text, never markup or a terminal's command."""
     if heard.task is None:
         clock = time.strftime("%H:%M:%S")
-        return Text.assemble((f"{clock}  ", "dim"), heard.event, "  ", json.dumps(heard.data, ensure_ascii=False))
+        return Text.assemble((f"{clock}  ", "dim"), _printable(heard.event), "  ", _json(heard.data))
     task = heard.task
     clock = time.strftime("%H:%M:%S", time.localtime(task.at))
     state = (f"{task.state.value:<9}", _COLOURS.get(task.state.value, "cyan"))
     what = "  ".join(part for part in (task.title or task.name, task.error or task.message, _pace(task)) if part)
-    return Text.assemble((f"{clock}  ", "dim"), state, f"  {_bar(task)}  {what}")
+    return Text.assemble((f"{clock}  ", "dim"), state, f"  {_bar(task)}  {_printable(what)}")
+
+
+def _printable(text: str) -> str:
+    """A text without what a terminal would take as a command."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _json(value: object) -> str:
+    """JSON in one line; what a terminal would take as a command is escaped in it."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _bar(task: TaskEvent) -> str:
@@ -243,5 +256,6 @@ def _table(given_up: Iterable[GivenUp]) -> Table:
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
         kinds = Counter(str(event.get("name")) for event in delivery.events)
         events = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        table.add_row(*map(Text, (clock, delivery.endpoint, events, str(one.tries), one.reason)))
+        row = (clock, delivery.endpoint, events, str(one.tries), one.reason)
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     return table

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
-from jobpush.store import Store, TaskWrite
+from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import RedisDirectory
 
 
@@ -156,6 +156,33 @@ def test_tail_as_json_is_one_object_a_line_and_hears_notifications(
     assert task["event"] == "jobpush:task"
     assert task["data"]["task_id"] == "t1"
     assert notification == {"event": "greeting", "data": "héllo"}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_tail_gives_the_terminal_no_commands_of_others(options: tuple[str, ...], redis_url: str, store: Store) -> None:
+    for state in (TaskState.STARTED, TaskState.FAILURE):
+        event = TaskEvent("t1", state, title="x\x1b]0;owned\x07\x9b2J.mov", error="\x1b[2J", at=1.0)
+        store.publish([TaskWrite("ada", event)])
+
+    with tailing("ada", *options, redis_url=redis_url) as tail:
+        line = read_line(tail)
+
+    assert "owned" in line
+    assert not set(line) & {"\x1b", "\x07", "\x9b"}
+    if options:
+        assert json.loads(line)["data"]["title"] == "x\x1b]0;owned\x07\x9b2J.mov"
+
+
+def test_tail_hears_of_a_workflow_and_not_of_its_members_as_a_browser_does(redis_url: str, store: Store) -> None:
+    workflow = TaskEvent("w1", TaskState.PENDING, at=1.0, created_at=1.0)
+    store.publish([TaskWrite("ada", workflow, plan=WorkflowPlan(2, 2.0))])
+
+    with tailing("ada", "--json", redis_url=redis_url) as tail:
+        read_line(tail)
+        event = TaskEvent("m1", TaskState.STARTED, at=1.0, created_at=1.0, root_id="w1")
+        store.publish([TaskWrite("ada", event, membership=Membership("0:2", is_planned=True))])
+
+        assert json.loads(read_line(tail))["data"]["task_id"] == "w1"
 
 
 def test_tail_outlives_the_end_of_its_users_connections(
