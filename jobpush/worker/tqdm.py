@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -16,6 +17,7 @@ except ImportError as exc:
     raise ConfigurationError("jobpush.tqdm needs tqdm: pip install 'jobpush[tqdm]'") from exc
 
 
+_SIGNATURE = inspect.signature(_Tqdm.__init__)
 #: The bar that was made last, and the task that made it.
 _innermost: ContextVar[tuple[RunningTask | None, tqdm | None]] = ContextVar("jobpush_tqdm", default=(None, None))
 
@@ -37,8 +39,9 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # tqdm's own `n` stands still where the bar is disabled, and so does its `desc`.
-        self._done: float = kwargs.get("initial", 0)
-        self._message: str | None = kwargs.get("desc")
+        given = _SIGNATURE.bind(self, *args, **kwargs).arguments
+        self._done: float = given.get("initial", 0)
+        self._message: str | None = given.get("desc")
         self._is_open = True
         #: How much of the next unit is done, as bars within this one tell.
         self._part: float = 0
@@ -61,6 +64,12 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
         self._report()
         shown: bool | None = super().update(n)
         return shown
+
+    def reset(self, total: float | None = None) -> None:
+        """Count from nothing again, to another total if one is given."""
+        super().reset(total)
+        self._done = self._part = 0
+        self._report()
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
         """Say what is being done; in the browser it is the message."""

@@ -42,6 +42,18 @@ def test_update_by_hand_counts_once(eager: Eager) -> None:
     assert (last.current, last.total, last.message) == (6, 10, "later")
 
 
+def test_arguments_by_their_places_and_a_reset_are_those_of_tqdm(eager: Eager) -> None:
+    def body() -> None:
+        bar = tqdm(range(4), "encoding", 4, file=io.StringIO())
+        bar.update(3)
+        bar.reset(total=10)
+        bar.update(1)
+
+    last = eager.run(eager.task()(body))[-1]
+
+    assert (last.current, last.total, last.message) == (1, 10, "encoding")
+
+
 def test_bars_within_each_other_make_one_that_never_goes_back(eager: Eager) -> None:
     def body() -> None:
         for name in tqdm("ab", file=io.StringIO()):
