@@ -91,6 +91,13 @@ def task(task_id: str = "a", **fields: Any) -> dict[str, Any]:
     return {"task_id": task_id, **fields}
 
 
+def stop_the_clock(page: Page) -> int:
+    """Make the page's time move by ``run_for`` alone, whatever holds up the test; the unix seconds that it is then."""
+    page.clock.install(time=NOW)  # it goes on from there, and can only be stopped at a time that is still to come
+    page.clock.pause_at(NOW + 3600)
+    return NOW + 3600
+
+
 def until(page: Page, condition: str) -> None:
     """Wait until a condition holds. Playwright's own way evaluates text in the page, which its policy may forbid."""
     deadline = time.monotonic() + 30
@@ -182,12 +189,11 @@ def test_each_state_has_its_words_and_its_bar(
 
 
 def test_what_waits_ticks_and_says_nothing_to_a_screen_reader(page: Page) -> None:
-    page.clock.install(time=NOW)
-    page.clock.pause_at(NOW + 1)
+    now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     listen_to_announcements(page)
-    retrying = task("a", state="RETRY", run_at=NOW + 10, created_at=NOW + 2)
-    send(page, retrying, task("b", state="PENDING", created_at=NOW - 10))
+    retrying = task("a", state="RETRY", run_at=now + 9, created_at=now + 1)
+    send(page, retrying, task("b", state="PENDING", created_at=now - 11))
     details = []
 
     for _ in range(3):
@@ -610,9 +616,9 @@ def test_the_live_region_is_polite_and_heard_but_not_seen(page: Page) -> None:
 
 
 def test_a_lost_connection_shows_after_a_while_and_goes_when_it_is_back(page: Page) -> None:
-    page.clock.install()
+    stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
-    page.clock.run_for(10)
+    page.clock.run_for(20)  # a frame
     host = page.locator("jobpush-tasks")
     expect(host).to_have_attribute("data-connection", "connected")
 
@@ -623,7 +629,7 @@ def test_a_lost_connection_shows_after_a_while_and_goes_when_it_is_back(page: Pa
     expect(part(page, "connection")).to_have_text("Reconnecting…")
     expect(host).to_have_attribute("data-connection", "reconnecting")
     page.evaluate("gateway.welcome()")
-    page.clock.run_for(10)
+    page.clock.run_for(20)
 
     expect(part(page, "connection")).to_be_hidden()
     expect(host).to_have_attribute("data-connection", "connected")
