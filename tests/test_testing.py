@@ -11,7 +11,7 @@ from celery import Celery
 
 from jobpush import JobPush, progress
 from jobpush.events import TaskState
-from jobpush.testing import FakeClock, RecordedEvents
+from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def app(redis_url: str) -> Any:
     """An application that is configured for another Redis than its tests are to use."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.update(task_always_eager=True, task_store_eager_result=False)
-    jobpush = JobPush(app, redis_url=redis_url, min_interval=0.0)
+    jobpush = JobPush(app, redis_url=redis_url, min_interval=0.0, publish_timeout=PATIENCE, flush_timeout=PATIENCE)
 
     @app.task(name="encode", shared=False, bind=True, max_retries=2)
     @jobpush.track(user="user_id", title="Encode {filename}")

@@ -26,6 +26,9 @@ from jobpush.testing import RecordedEvents as Listener
 
 from .watched_tasks import make_app
 
+#: Settings with which no event is left out and none given up because the machine, and not Redis, held something up.
+PATIENT: dict[str, Any] = {"publish_timeout": PATIENCE, "flush_timeout": PATIENCE}
+
 
 def as_broker(url: str) -> str:
     """The address of a Redis on a unix socket as Celery takes it."""
@@ -84,7 +87,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A prefork worker with two children and a Redis for all; shared by a module, so tests have users of their own."""
     with EmbeddedRedis() as server:
-        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, publish_timeout=PATIENCE)
+        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, **PATIENT)
         site.start_worker()
         yield site
         site.close()
@@ -93,6 +96,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def own_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
     """A site whose Redis for events a test may kill, for Celery has another; no worker is started."""
+    with EmbeddedRedis() as broker:
+        site = Site(broker, redis_server, tmp_path, **PATIENT)
+        yield site
+        site.close()
+
+
+@pytest.fixture
+def hasty_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
+    """The same with the default timeouts, where a test is about a Redis that takes longer."""
     with EmbeddedRedis() as broker:
         site = Site(broker, redis_server, tmp_path)
         yield site
@@ -130,7 +142,7 @@ class Eager:
 @pytest.fixture
 def eager(redis_url: str, user: str) -> Iterator[Eager]:
     """An app whose tasks a test runs itself."""
-    app, jobpush = make_app("memory://", redis_url, min_interval=0.0, publish_timeout=PATIENCE)
+    app, jobpush = make_app("memory://", redis_url, min_interval=0.0, **PATIENT)
     listener = Listener(redis_url, user)
     client = redis.Redis.from_url(redis_url)
     yield Eager(app, jobpush, listener, user, client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ from celery.exceptions import TaskRevokedError
 
 from jobpush.events import TaskState
 
-from .conftest import Site, as_broker
+from .conftest import PATIENT, Site, as_broker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,14 +43,14 @@ def test_every_state_is_told_and_a_cancel_heard(own_site: Site, user: str, pool:
 def test_who_waits_for_the_result_of_a_cancelled_task_is_told(
     redis_server: EmbeddedRedis, user: str, tmp_path: Path
 ) -> None:
-    site = Site(redis_server, redis_server, tmp_path, backend_url=as_broker(redis_server.url))
-    site.start_worker("-c", "1")
-    listener = site.listen(user)
-    task_id = site.delay("waits", user)
-    listener.until_state(TaskState.PROGRESS, task_id)
+    backend = as_broker(redis_server.url)
+    with closing(Site(redis_server, redis_server, tmp_path, backend_url=backend, **PATIENT)) as site:
+        site.start_worker("-c", "1")
+        listener = site.listen(user)
+        task_id = site.delay("waits", user)
+        listener.until_state(TaskState.PROGRESS, task_id)
 
-    site.jobpush.cancel(task_id)
+        site.jobpush.cancel(task_id)
 
-    with pytest.raises(TaskRevokedError):
-        site.app.AsyncResult(task_id).get(timeout=30)
-    site.close()
+        with pytest.raises(TaskRevokedError):
+            site.app.AsyncResult(task_id).get(timeout=30)

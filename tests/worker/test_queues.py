@@ -13,14 +13,14 @@ from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Store
 
-from .conftest import Site
+from .conftest import PATIENT, Site
 
 
 @pytest.fixture
 def busy_site(tmp_path: Path) -> Iterator[Site]:
     """A worker that runs one task at a time, and looks at its queue often."""
     with EmbeddedRedis() as server:
-        site = Site(server, server, tmp_path, place_interval=0.05)
+        site = Site(server, server, tmp_path, place_interval=0.05, **PATIENT)
         site.start_worker("-c", "1")
         yield site
         site.close()

@@ -20,13 +20,13 @@ from jobpush import JobPush
 from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
+from jobpush.testing import PATIENCE
 
+from .conftest import PATIENT
 from .watched_tasks import make_app
 
 if TYPE_CHECKING:
     from .conftest import Eager, Site
-
-PATIENCE = 30.0
 
 
 class SilentServer:
@@ -136,16 +136,16 @@ def test_cancel_is_heard_after_an_outage(own_site: Site, user: str) -> None:
     wait_until_stored(own_site, user, task_id, TaskState.REVOKED)
 
 
-def test_redis_that_hangs_does_not_hold_a_task_up(own_site: Site, user: str, tmp_path: Path) -> None:
-    own_site.start_worker()
-    listener = own_site.listen(user)
-    task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
+def test_redis_that_hangs_does_not_hold_a_task_up(hasty_site: Site, user: str, tmp_path: Path) -> None:
+    hasty_site.start_worker()
+    listener = hasty_site.listen(user)
+    task_id = hasty_site.delay("reports_until", user, str(tmp_path / "stop"))
     listener.until_state(TaskState.PROGRESS, task_id)
 
-    os.kill(own_site.redis.pid, signal.SIGSTOP)
+    os.kill(hasty_site.redis.pid, signal.SIGSTOP)
     (tmp_path / "stop").touch()
-    wait_until(lambda: f"[{task_id}] succeeded" in own_site.log)
-    os.kill(own_site.redis.pid, signal.SIGCONT)
+    wait_until(lambda: f"[{task_id}] succeeded" in hasty_site.log)
+    os.kill(hasty_site.redis.pid, signal.SIGCONT)
 
     assert listener.until_final(task_id).state is TaskState.SUCCESS
 
@@ -167,7 +167,7 @@ def test_delay_waits_for_a_silent_redis_once_only(
 
 
 def test_what_delay_could_not_publish_comes_when_redis_is_back(redis_server: EmbeddedRedis, user: str) -> None:
-    app, jobpush = make_app("memory://", redis_server.url, retry_interval=0.05)
+    app, jobpush = make_app("memory://", redis_server.url, retry_interval=0.05, **PATIENT)
     redis_server.kill()
     task_ids = {app.tasks["encode"].delay(user, "cat.mov").id for _ in range(3)}
 
@@ -185,7 +185,7 @@ def test_what_delay_could_not_publish_comes_when_redis_is_back(redis_server: Emb
 
 
 def test_task_that_the_broker_refuses_is_withdrawn(redis_url: str, user: str) -> None:
-    app, jobpush = make_app("redis://127.0.0.1:1/0", redis_url)
+    app, jobpush = make_app("redis://127.0.0.1:1/0", redis_url, **PATIENT)
     app.conf.broker_transport_options = {"max_retries": 0}
 
     with pytest.raises(app.connection().connection_errors + (app.tasks["encode"].OperationalError,)):
@@ -247,7 +247,7 @@ def test_task_runs_where_no_thread_can_be_started(eager: Eager) -> None:
 
 
 def test_publisher_works_in_the_child_of_a_fork(redis_url: str, user: str) -> None:
-    app, jobpush = make_app("memory://", redis_url)
+    app, jobpush = make_app("memory://", redis_url, **PATIENT)
     app.tasks["encode"].delay(user, "parent.mov")  # connected, and the thread runs
 
     pid = os.fork()
