@@ -70,12 +70,14 @@ def test_child_of_a_fork_has_connections_of_its_own(pipe: Pipe) -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        os.write(writing, str(pipe.ask([("CLIENT", "ID")])[0]).encode())
-        os._exit(0)
+        try:
+            os.write(writing, str(pipe.ask([("CLIENT", "ID")])[0]).encode())
+        finally:
+            os._exit(0)  # or an error would have a second run of the tests go on from here
+    os.close(writing)
     os.waitpid(child, 0)
     theirs = int(os.read(reading, 100))
     os.close(reading)
-    os.close(writing)
 
     assert theirs != ours
     assert pipe.ask([("CLIENT", "ID")]) == [ours]
