@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from jobpush.embedded import EmbeddedRedis
 
 from . import runs
+from .errors import BenchmarkError
 from .peers import (
     CHANNELS,
     OURS,
@@ -27,7 +30,11 @@ from .runs import Crowd, running
 from .scenarios import Pace
 from .scenarios.per_user import measure, measure_connecting
 
+Figures = TypeVar("Figures")
+
 PACE = Pace(seconds=0.1, rounds=1, connections=20)
+#: How often a measurement is taken at most.
+ATTEMPTS = 10
 
 
 def test_every_event_of_a_channel_reaches_every_socket() -> None:
@@ -55,7 +62,7 @@ def any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("any_rate")
 def test_users_are_measured_by_throughput_latency_and_what_a_connection_takes() -> None:
-    figures = measure(OURS_PER_USER, PACE) | measure_connecting(OURS_WITH_TASKS, PACE)
+    figures = taken(lambda: measure(OURS_PER_USER, PACE)) | measure_connecting(OURS_WITH_TASKS, PACE)
 
     assert all(figures[name] > 0 for name in ("deliveries", "cpu", "half_p50", "half_p99", "connects"))
     assert figures["half_p50"] <= figures["half_p99"]
@@ -66,7 +73,7 @@ def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
 
     with running(WALL, crowd.connections) as run:
         run.join(crowd)
-        figures = run.watch(0.1)
+        figures = taken(lambda: run.watch(0.1))
 
     assert figures["deliveries"] > 0
 
@@ -78,14 +85,25 @@ def test_no_latency_is_told_of_a_rate_that_could_not_be_had(monkeypatch: pytest.
     with running(OURS_PER_USER, crowd.connections) as run:
         run.join(crowd, window=1)
 
-        assert run.latency(crowd, 0.2, 1_000) is None
+        assert taken(lambda: run.latency(crowd, 0.2, 1_000)) is None
 
 
 @pytest.mark.usefixtures("any_rate")
 def test_the_way_through_redis_is_measured_by_a_loop_that_passes_on() -> None:
-    figures = measure(RELAY, PACE)
+    figures = taken(lambda: measure(RELAY, PACE))
 
     assert 0 < figures["half_p50"] <= figures["half_p99"]
+
+
+def taken(measurement: Callable[[], Figures]) -> Figures:
+    """What a measurement gives; taken again where the machine has stalled for the moment that it lasts."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return measurement()
+        except BenchmarkError as exc:
+            if not str(exc).startswith("nothing arrived"):
+                raise
+    return measurement()
 
 
 def _all_arrive(peer: Peer, crowd: Crowd, *options: str) -> int:
