@@ -24,6 +24,7 @@ from jobpush import (
 from jobpush.channels import user_topic
 from jobpush.store import Store
 from jobpush.store.directory import ChannelInfo
+from jobpush.testing import PATIENCE
 from tests.store.gateways import Gateway
 
 #: The example of Pusher's documentation, "Auth signatures".
@@ -32,7 +33,7 @@ KEY, SECRET = "278d425bdf160c739803", "7ad3773142a6692b25b8"
 
 @pytest.fixture
 def jobpush(redis_url: str) -> JobPush:
-    return JobPush(redis_url=redis_url, key=KEY, secret=SECRET)
+    return JobPush(redis_url=redis_url, key=KEY, secret=SECRET, publish_timeout=PATIENCE)
 
 
 def test_notify_reaches_each_user_once(jobpush: JobPush, redis_url: str) -> None:

@@ -14,6 +14,7 @@ from celery import Celery
 from playwright.sync_api import Browser, Page, expect
 
 from jobpush.embedded import EmbeddedRedis
+from jobpush.testing import PATIENCE
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor
 
@@ -59,6 +60,7 @@ def run_command(redis_url: str, folder: Path, text: str) -> subprocess.Completed
             "JOBPUSH_REDIS_URL": redis_url,
             "JOBPUSH_PREFIX": FragileDemo.prefix,
             "JOBPUSH_DEMO_DIR": str(folder),
+            "JOBPUSH_PUBLISH_TIMEOUT": str(PATIENCE),
         },
         capture_output=True,
         text=True,

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from jobpush import JobPush, TaskCancelled, progress
 from jobpush.embedded import EmbeddedRedis
+from jobpush.testing import PATIENCE
 from tests.markup import CARELESS_PAGE, SHORT_TEXTS, TEXTS, injected, record_scripts
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor, running_demo
@@ -108,7 +109,7 @@ def test_each_of_the_texts_would_do_harm_as_markup(browser: Browser) -> None:
 
 def test_what_a_task_says_is_text(demo: FragileDemo, visit_with: Visit, celery_app: Celery) -> None:
     visitor = visit_with(SHORT_TEXTS[1])
-    jobpush = JobPush(celery_app, redis_url=demo.redis.url, prefix=demo.prefix)
+    jobpush = JobPush(celery_app, redis_url=demo.redis.url, prefix=demo.prefix, publish_timeout=PATIENCE)
     cards = visitor.page.locator("jobpush-tasks")
 
     for text in TEXTS:

@@ -24,7 +24,7 @@ from .balancer import LoadBalancer
 KEY = "stock-key"
 SECRET = "stock-secret"
 APP_ID = "1"
-#: Seconds that a gateway may take to answer its first request, or to end when it is told to.
+#: Seconds that a gateway may take to answer its first request, or to end when it is told to; and Redis to answer.
 PATIENCE = 20.0
 
 
@@ -125,7 +125,7 @@ class Deployment:
 def deploy(folder: Path, *, gateways: int, workers: int) -> Iterator[Deployment]:
     """A deployment until the end of the block; its logs are written to ``folder``."""
     with EmbeddedRedis() as redis, ExitStack() as stack:
-        config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID)
+        config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID, publish_timeout=PATIENCE)
         servers = []
         for _ in range(gateways):
             servers.append(gateway(folder, config, workers=workers))
@@ -144,6 +144,7 @@ def environment_of(config: Config) -> dict[str, str]:
         "JOBPUSH_APP_ID": config.app_id,
         "JOBPUSH_KEY": config.key,
         "JOBPUSH_SECRET": config.secret,
+        "JOBPUSH_PUBLISH_TIMEOUT": str(config.publish_timeout),
     }
     return {**{name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}, **ours}
 

@@ -25,7 +25,7 @@ from jobpush.store.store import TaskWrite
 from .application import Application
 from .clients import node
 from .conftest import player
-from .deployment import KEY, SECRET, Deployment, Server, environment_of
+from .deployment import KEY, PATIENCE, SECRET, Deployment, Server, environment_of
 from .nginx import PREFIX, Nginx, nginx
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_server_below_a_prefix_may_sign_it_or_not(proxy: Nginx, signed: str) -
 def site_config() -> Iterator[Config]:
     """The settings of a site with a Redis of its own."""
     with EmbeddedRedis() as redis:
-        yield Config(redis_url=redis.url, key=KEY, secret=SECRET)
+        yield Config(redis_url=redis.url, key=KEY, secret=SECRET, publish_timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.webhooks.conftest import broker_of
 from tests.webhooks.receiver import Received, Receiver
 
 from .clients import find
-from .deployment import APP_ID, KEY, SECRET, Server, environment_of
+from .deployment import APP_ID, KEY, PATIENCE, SECRET, Server, environment_of
 
 HERE = Path(__file__).parent
 ROOM = "presence-room"
@@ -41,8 +41,9 @@ def receiver() -> Iterator[Receiver]:
 def port(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
     """The port of a gateway that, with a worker, tells the other server of everything."""
     with EmbeddedRedis() as redis:
+        config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID, publish_timeout=PATIENCE)
         environment = {
-            **environment_of(Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID)),
+            **environment_of(config),
             "BROKER_URL": broker_of(redis.url),
             "JOBPUSH_WEBHOOK_URLS": receiver.url,
             "JOBPUSH_WEBHOOK_ALLOW_PRIVATE": "yes",

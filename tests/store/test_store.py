@@ -19,6 +19,7 @@ from jobpush.store import Published, Store, TaskWrite
 from jobpush.store.pipe import Pipe
 from jobpush.store.scripts import Call, load, run
 from jobpush.store.store import Outcome
+from jobpush.testing import PATIENCE
 
 CREATED = 1_700_000_000.123456
 
@@ -192,7 +193,7 @@ def test_any_user_id_stays_inside_its_box(store: Store, client: redis.Redis, use
 
 
 def test_all_is_bounded_and_expires(redis_url: str, client: redis.Redis) -> None:
-    store = Store(Config(redis_url=redis_url, max_tasks=5, history_size=100))
+    store = Store(Config(redis_url=redis_url, max_tasks=5, history_size=100, publish_timeout=PATIENCE))
     for number in range(400):
         publish(store, replace(event("PENDING"), task_id=f"t{number}", created_at=CREATED + number))
 
