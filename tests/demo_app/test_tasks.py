@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_cancel_stops_ffmpeg_and_removes_what_it_wrote(demo_with_worker: Demo, c
     events = demo_with_worker.events("Carl")
     while next(events).message != "encoding":
         pass
-    assert ffmpegs_on(video.folder)
+    wait_for_ffmpegs_on(video.folder)
 
     demo_with_worker.tasks.jobpush.cancel(video.video_id)
     *_, last = events
@@ -81,6 +82,15 @@ def ffmpegs_on(folder: Path) -> list[int]:
                 found.append(int(process.name))
         except OSError:
             continue  # it ended while we looked
+    return found
+
+
+def wait_for_ffmpegs_on(folder: Path) -> list[int]:
+    """The same once there are some: that a film is being encoded is told before its program has begun."""
+    deadline = time.monotonic() + 30
+    while not (found := ffmpegs_on(folder)):
+        assert time.monotonic() < deadline, "ffmpeg did not start"
+        time.sleep(0.01)
     return found
 
 
@@ -105,9 +115,9 @@ def test_film_whose_process_is_killed_fails_with_a_sentence_and_takes_ffmpeg_alo
 ) -> None:
     video = demo_with_worker.upload(clips / "long.mp4", "Kim")
     events = demo_with_worker.events("Kim")
-    while next(events).message != "encoding":
-        pass
-    (ffmpeg,) = ffmpegs_on(video.folder)
+    while (event := next(events)).message != "encoding" or not event.current:
+        pass  # a frame is told when there is somebody who sees to it that ffmpeg ends too
+    (ffmpeg,) = wait_for_ffmpegs_on(video.folder)
 
     with end_of(ffmpeg) as has_ended:
         os.kill(ffmpeg, signal.SIGSTOP)  # it won't end of itself
