@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from demo_app.video import find_ffmpeg
 from jobpush.embedded import EmbeddedRedis
+from jobpush.testing import PATIENCE
 from tests.markup import record_scripts
 
 #: Milliseconds that a page may take for anything; a busy machine of two cores is slow at times.
@@ -28,6 +29,7 @@ expect.set_options(timeout=PATIENCE_MS)
 def running_demo(**settings: str) -> Iterator[str]:
     """``jobpush demo`` on a free port until the end of the block; gives its URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}
+    environment["JOBPUSH_PUBLISH_TIMEOUT"] = str(PATIENCE)  # what the machine holds up is not to be left out or refused
     demo = subprocess.Popen(
         [sys.executable, "-m", "jobpush", "demo", "--port", "0", "--no-open"],
         stdout=subprocess.PIPE,
@@ -82,6 +84,7 @@ class Visitor:
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_role("button", name="Start").click()
         expect(self.page.get_by_role("heading", name="Uploads")).to_be_visible()
+        self.page.wait_for_load_state()  # by then its script, which takes the files, has run
 
     def open(self, path: str = "") -> Page:
         """Another tab of the same browser."""
