@@ -19,7 +19,7 @@ from jobpush.testing import PATIENCE
 from tests.markup import CARELESS_PAGE, SHORT_TEXTS, TEXTS, injected, record_scripts
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor, running_demo
-from .test_chat import enter_chat, field, person
+from .test_chat import RECORD_TYPING, enter_chat, expect_typing, field, person
 from .test_demo import MakeClip, expect_state, video
 
 Visit = Callable[..., Visitor]
@@ -161,8 +161,9 @@ def test_what_users_say_and_are_called_is_text(demo: FragileDemo, visit_with: Vi
         for visitor in visitors:
             expect(person(page, visitor.name)).to_be_visible()
         expect_texts(page.locator("#messages p"), set(TEXTS))
+    pages[1].evaluate(RECORD_TYPING)
     field(pages[0]).press_sequentially("x")
-    expect(pages[1].locator("#typing")).to_contain_text("is typing…")
+    expect_typing(pages[1], f"{visitors[0].name} is typing…")
     feed = visitors[1].open("feed")
     expect_texts(feed.locator("#headlines p"), set(TEXTS))
     assert_unharmed(*pages, feed)
