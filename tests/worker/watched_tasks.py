@@ -238,7 +238,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         time.sleep(0.3)  # so that it is published
         ctypes.PyDLL(None).sleep(3600)
 
-    @task("soft_limited", soft_time_limit=1)
+    @task("soft_limited", soft_time_limit=3)
     @jobpush.track(user="user_id")
     def soft_limited(user_id: str) -> None:
         time.sleep(60)
@@ -249,7 +249,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         for step in steps:
             progress.update(**step)
 
-    @task("hard_limited", time_limit=1)
+    @task("hard_limited", time_limit=3)
     @jobpush.track(user="user_id", errors={TimeLimitExceeded: "It took too long"})
     def hard_limited(user_id: str) -> None:
         progress.update(1, total=2)
