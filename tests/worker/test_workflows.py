@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ from celery.beat import ScheduleEntry, Scheduler
 from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, InvalidUserId
 from jobpush.events import TaskEvent, TaskState
-from jobpush.testing import PATIENCE
 
-from .conftest import Eager, Listener, Site, as_broker
+from .conftest import PATIENT, Eager, Listener, Site, as_broker
 
 Build = Callable[[Any], Any]
 
@@ -26,7 +26,7 @@ Build = Callable[[Any], Any]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """No result backend."""
     with EmbeddedRedis() as server:
-        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, publish_timeout=PATIENCE)
+        site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, **PATIENT)
         site.start_worker("-c", "4")
         yield site
         site.close()
@@ -37,7 +37,7 @@ def backed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Redis as result backend, which chords need."""
     with EmbeddedRedis() as server:
         url = as_broker(server.url)
-        options = {"cancel_grace": 0.2, "publish_timeout": PATIENCE, "backend_url": url}
+        options = {"cancel_grace": 0.2, "backend_url": url, **PATIENT}
         site = Site(server, server, tmp_path_factory.mktemp("backed"), **options)
         # Results that nobody waits for are collected late, and would look for a Redis that is no more.
         site.app.backend.result_consumer.cancel_for = lambda task_id: None
@@ -181,11 +181,11 @@ def test_a_chord_whose_end_celery_polls_for_counts_its_body_once(
     redis_server: EmbeddedRedis, user: str, tmp_path: Path
 ) -> None:
     (tmp_path / "results").mkdir()
-    site = Site(redis_server, redis_server, tmp_path, backend_url=f"file://{tmp_path}/results")
-    site.start_worker("-c", "4")
+    backend = f"file://{tmp_path}/results"
+    with closing(Site(redis_server, redis_server, tmp_path, backend_url=backend, **PATIENT)) as site:
+        site.start_worker("-c", "4")
 
-    assert_succeeds(Album(site, user, SUCCEED_WITH_BACKEND["chord"][0]), 4)
-    site.close()
+        assert_succeeds(Album(site, user, SUCCEED_WITH_BACKEND["chord"][0]), 4)
 
 
 def test_tasks_take_of_the_bar_what_they_weigh(site: Site, user: str) -> None:
@@ -254,9 +254,10 @@ def test_a_task_for_another_user_has_a_bar_of_its_own(site: Site, user: str) -> 
 
 def test_a_cancelled_workflow_ends_what_runs_and_starts_nothing_more(site: Site, user: str, tmp_path: Path) -> None:
     def build(tasks: Any) -> Any:
-        later = tasks["part"].si(path=f"{tmp_path}/ran").set(countdown=1)
+        later = tasks["part"].si(path=f"{tmp_path}/ran").set(countdown=3)
         return group(chain(tasks["part_waits"].si(), tasks["part"].si(path=f"{tmp_path}/ran")), later)
 
+    site.listen(user).until_final(site.delay("encode", user, "first.mov"))  # by then the worker is up
     album = Album(site, user, build)
     album.listener.until(lambda event: event.name == "part_waits" and event.state is TaskState.PROGRESS)
 
