@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +27,18 @@ from jobpush.worker import leases
 from jobpush.worker.leases import LeaseKeeper
 from jobpush.worker.tracked import TrackedTask
 
-from .conftest import Listener, Site
+from .conftest import PATIENT, Listener, Site
 
-LOST_AFTER = 1.5
+#: Seconds: so many that a machine which stalls for one or two of them does not take a living worker for dead.
+LOST_AFTER = 4.0
 
 
 @pytest.fixture
 def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
     with EmbeddedRedis() as broker:
-        site = Site(broker, redis_server, tmp_path, lost_after=LOST_AFTER, visibility_timeout=2)
+        # As patient as can be with what is told, and no more so with the lease than by default: a third of it.
+        settings = {"lost_after": LOST_AFTER, "visibility_timeout": 2, "publish_timeout": LOST_AFTER / 3}
+        site = Site(broker, redis_server, tmp_path, **settings)
         yield site
         site.close()
 
@@ -282,8 +286,8 @@ def test_nothing_is_lost_because_the_broker_was_away(
 def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it_is_delivered_again(
     redis_server: EmbeddedRedis, user: str, stop_file: Path, tmp_path: Path
 ) -> None:
-    with EmbeddedRedis() as broker:
-        site = Site(broker, redis_server, tmp_path, visibility_timeout=2, stops_without_broker=True)
+    settings = {"visibility_timeout": 2, "stops_without_broker": True, **PATIENT}
+    with EmbeddedRedis() as broker, closing(Site(broker, redis_server, tmp_path, **settings)) as site:
         listener = site.listen(user)
         site.start_worker("-c", "1")
         task_id = site.delay("late", user, str(stop_file))
@@ -296,7 +300,6 @@ def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it
         listener.until(is_running(2, task_id))
         stop_file.touch()
         listener.until_state(TaskState.SUCCESS, task_id)
-        site.close()
 
 
 @pytest.mark.usefixtures("gateways")
@@ -365,6 +368,7 @@ def test_what_goes_back_in_its_queue_when_its_worker_is_stopped_at_once_is_lost(
 def test_what_waits_when_its_worker_ends_in_good_order_waits_on(site: Site, user: str) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
+    listener.until_final(site.delay("encode", user, "first.mov"))  # else the time would begin before the worker
     task_id = site.delay("encode", user, "cat.mov", countdown=4)
     listener.until_state(TaskState.RECEIVED, task_id)
 
@@ -404,8 +408,7 @@ class Request:
 
 def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
     """While Redis is away nobody can say a word; what is then said too early is that there was none."""
-    lost_after = 3.0
-    store = Store(Config(redis_url=redis_server.url, lost_after=lost_after, publish_timeout=PATIENCE))
+    store = Store(Config(redis_url=redis_server.url, lost_after=LOST_AFTER, publish_timeout=PATIENCE))
     keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
     keeper.start()
     request = Request()
@@ -415,10 +418,10 @@ def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) 
     del request
     wait_until(lambda: all(held.over_since for held in keeper._snapshot()))
     os.kill(redis_server.pid, signal.SIGSTOP)
-    time.sleep(2 * lost_after)  # nobody tells when the keeper would have lost its patience
+    time.sleep(2 * LOST_AFTER)  # nobody tells when the keeper would have lost its patience
     os.kill(redis_server.pid, signal.SIGCONT)
     wait_until(lambda: is_held(store, keeper.worker_id))
-    time.sleep(lost_after / 3)
+    time.sleep(LOST_AFTER / 3)
 
     assert store.task("task-1").state is TaskState.STARTED
     wait_until(lambda: store.task("task-1").state is TaskState.LOST)
