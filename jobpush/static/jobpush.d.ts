@@ -216,8 +216,8 @@ export class JobpushTasks extends TaskElement {
 }
 
 /**
- * `<jobpush-progress task-id="…">`: one task, also one of another user if `authorize_channel` lets this user have its
- * channel (and its id has only characters that Pusher allows in names). The attribute `data-state` tells its state.
+ * `<jobpush-progress task-id="…">`: one task of the user, also one that is a part of a workflow (if its id has only
+ * characters that Pusher allows in names). The attribute `data-state` tells its state.
  */
 export class JobpushProgress extends TaskElement {
   /** The attribute `task-id`. */

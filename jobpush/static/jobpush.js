@@ -78,6 +78,7 @@ class Connection {
   #users = 0;
   #userChannel;
   #transport;
+  #isStale;
   #socketId;
   #timer;
   #signInTimer;
@@ -111,7 +112,7 @@ class Connection {
   }
 
   subscribe(name) {
-    const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map(), isSigned: false };
+    const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map() };
     const offs = [];
     this.#subscriptions.set(name, subscription);
     subscription.users += 1;
@@ -163,6 +164,7 @@ class Connection {
 
   #wake = ({ type }) => {
     if (document.hidden || this.state === "failed") return;
+    if (type === "online") this.#blocked = 0;
     if (this.#socketId && this.#transport.send) this.#ping();
     else if (!this.#transport || type === "online") this.#connect();
   };
@@ -175,8 +177,10 @@ class Connection {
   }
 
   async #configure() {
-    this.#key = (await this.#getJson("config"))?.key;
-    if (this.state === "closed") return;
+    this.#after(PATIENCE_MS, () => this.#retry());
+    const { data } = await this.#fetch("config");
+    if (this.state === "closed" || this.#key) return;
+    this.#key = data?.key;
     if (this.#key) this.#connect();
     else this.#retry();
   }
@@ -191,7 +195,8 @@ class Connection {
 
   #openEvents() {
     this.#discard();
-    this.#blocked = 0;
+    this.#blocked = BLOCKED_AFTER - 1; // one more tells enough
+    this.#isStale = false;
     const channels = [...this.#subscriptions.keys()];
     const since = [...this.#lastIds].flat().join("|");
     const stream = new EventSource(this.#url("/jobpush/events", { channels, since }));
@@ -213,15 +218,13 @@ class Connection {
     const worked = this.#socketId;
     this.#discard();
     this.#retry();
-    const snapshots = worked ? null : await this.#getJson("tasks");
-    if (!snapshots || this.#transport || this.state === "closed") return;
-    this.#after(SOCKET_RETRY_MS, () => this.#connect());
-    this.#setTasks(snapshots.tasks.reduce(fold, this.tasks), true);
+    const { data } = worked ? {} : await this.#fetch("tasks");
+    if (!data || this.#transport || this.state === "closed") return;
+    this.#setTasks(data.tasks.reduce(fold, this.tasks), true);
   }
 
   #lose(code = 0) {
     if (!this.#socketId) this.#blocked += 1;
-    else if (performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
     this.#discard();
     const band = Math.floor(code / 100);
     if (band === 40) this.#setState("failed");
@@ -236,9 +239,10 @@ class Connection {
   }
 
   #discard() {
+    if (this.#socketId && performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
+    clearTimeout(this.#timer);
     const transport = this.#transport;
     this.#transport = this.#socketId = undefined;
-    clearTimeout(this.#timer);
     if (!transport) return;
     transport.onmessage = transport.onclose = transport.onerror = null;
     transport.close();
@@ -252,6 +256,7 @@ class Connection {
 
   #awaitActivity() {
     if (this.#transport.send) this.#after(this.#activityTimeoutMs, () => this.#ping());
+    else if (this.#isStale) this.#after(0, () => this.#openEvents());
     else this.#after(SOCKET_RETRY_MS, () => this.#connect());
   }
 
@@ -289,9 +294,6 @@ class Connection {
         return this.#socketId || this.#lose(data.code);
       case "pusher:signin_success":
         return this.#signIn("#server-to-user-" + parse(data.user_data).id);
-      case "pusher:subscription_error":
-        // Perhaps another user's task.
-        return subscription?.isSigned === false && this.#joinSigned(channel, subscription);
       case "pusher_internal:subscription_succeeded":
         members?.clear();
         if (isOwn) this.#setTasks(this.tasks, true);
@@ -316,7 +318,7 @@ class Connection {
     if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), NOTE_DELAY_MS);
     this.#awaitActivity();
     if (!this.#transport.send) return;
-    this.#blocked = -Infinity;
+    this.#blocked = -20; // rather an outage
     for (const name of this.#subscriptions.keys()) this.#join(name);
   }
 
@@ -333,22 +335,23 @@ class Connection {
 
   #join(name) {
     // A stream has its channels in its address.
-    if (this.#transport && !this.#transport.send) return this.#after(0, () => this.#openEvents());
-    const subscription = this.#subscriptions.get(name);
-    const isClosed = /^(private-(?!user-|task-)|presence-)/.test(name);
-    if (isClosed || subscription.isSigned) this.#joinSigned(name, subscription);
+    if (this.#transport && !this.#transport.send) {
+      this.#isStale = true;
+      return this.#awaitActivity();
+    }
+    if (/^(private-(?!user-|task-)|presence-)/.test(name)) this.#joinSigned(name);
     else this.#subscribe(name);
   }
 
-  async #joinSigned(name, subscription) {
+  async #joinSigned(name) {
+    const subscription = this.#subscriptions.get(name);
     const socketId = this.#socketId;
     if (!socketId) return;
-    subscription.isSigned = true;
     const body = new URLSearchParams({ socket_id: socketId, channel_name: name });
-    const response = await this.#fetch("auth", { method: "POST", body });
+    const { status, data } = await this.#fetch("auth", { method: "POST", body });
     if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return;
-    if (response.ok) this.#subscribe(name, await response.json());
-    else this.#emit("pusher:subscription_error", { status: response.status }, { channel: name });
+    if (data) this.#subscribe(name, data);
+    else this.#emit("pusher:subscription_error", { status }, { channel: name });
   }
 
   #subscribe(name, auth) {
@@ -367,14 +370,11 @@ class Connection {
     return url.href;
   }
 
-  #fetch(path, options) {
+  async #fetch(path, options) {
     const headers = { "X-Requested-With": "jobpush" };
-    return fetch(this.#url("/jobpush/" + path), { headers, ...options }).catch(() => Response.error());
-  }
-
-  async #getJson(path) {
-    const response = await this.#fetch(path);
-    return response.ok ? response.json() : null;
+    const response = await fetch(this.#url("/jobpush/" + path), { headers, ...options }).catch(() => Response.error());
+    const { ok, status } = response;
+    return { ok, status, data: ok && (await response.json().catch(() => null)) };
   }
 
   #setState(state) {
@@ -724,7 +724,7 @@ export class JobpushProgress extends TaskElement {
     if (this.connection) this.connection = this.connection;
   }
 
-  /** Others' tasks are not in `connection.tasks`. */
+  /** Workflows' members are not in `connection.tasks`. */
   _listen() {
     if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
     const channel = this.connection.subscribe("private-task-" + this.taskId);

@@ -7,6 +7,8 @@ import { FakePage } from "./fakes.mjs";
 const OWN = "#server-to-user-42";
 /** Below this a connection was too short to end the back-off. */
 const STABLE_MS = 10_000;
+const PATIENCE_MS = 10_000;
+const SOCKET_RETRY_MS = 300_000;
 
 /** @type {FakePage} */
 let page;
@@ -76,6 +78,23 @@ describe("handshake", () => {
     page.clock.pass(500);
     await page.settle();
 
+    assert.equal(page.socket.url.pathname, "/app/asked");
+  });
+
+  test("an answer that is no key, or never comes, is asked for again", async () => {
+    page.answers.config = { json: () => new Promise(() => {}) };
+    const connection = connect({ root: "" });
+    await page.settle();
+    page.answers.config = { json: () => Promise.reject(new SyntaxError("a page that asks to sign in")) };
+    page.clock.pass(PATIENCE_MS + 500);
+    await page.settle();
+    assert.equal(connection.state, "reconnecting");
+
+    page.answers.config = { key: "asked" };
+    page.clock.pass(1000);
+    await page.settle();
+
+    assert.equal(page.requests.length, 3);
     assert.equal(page.socket.url.pathname, "/app/asked");
   });
 
@@ -328,17 +347,12 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), []);
   });
 
-  test("a task of another user is joined with a signature once the gateway wants one, and only once", async () => {
-    page.answers.auth = { auth: "k3y:signature" };
-    opened().subscribe("private-task-a");
-
-    page.socket.receive("pusher:subscription_error", { status: 401 }, { channel: "private-task-a" });
-    await page.settle();
-    page.socket.receive("pusher:subscription_error", { status: 401 }, { channel: "private-task-a" });
+  test("an answer that is no signature is told to the channel", async () => {
+    page.answers.auth = { status: 200, ok: true, json: () => Promise.reject(new SyntaxError("no JSON")) };
+    const heard = record(opened().subscribe("private-room"), "pusher:subscription_error");
     await page.settle();
 
-    const sent = page.socket.sentEvents("pusher:subscribe");
-    assert.deepEqual(sent, [{ channel: "private-task-a" }, { channel: "private-task-a", auth: "k3y:signature" }]);
+    assert.deepEqual(heard, [["pusher:subscription_error", { status: 200 }, { channel: "private-room" }]]);
   });
 
   test("a signature for a socket that is gone is not used on the next", async () => {
@@ -736,6 +750,28 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.streams.length, 0);
   });
 
+  test("one that was there once is taken for a blocked one after many tries, or on another network", () => {
+    const failUntilItTurns = () => {
+      const before = page.sockets.length;
+      while (!page.streams.length) {
+        page.socket.end();
+        page.clock.pass(page.clock.nextMs);
+      }
+      return page.sockets.length - before;
+    };
+
+    opened();
+    page.socket.end();
+    page.clock.pass(500);
+    assert.equal(failUntilItTurns(), 21);
+
+    page = new FakePage();
+    opened();
+    page.goOnline();
+    page.clock.pass(PATIENCE_MS + 500); // no pong comes from the network before
+    assert.equal(failUntilItTurns(), 1);
+  });
+
   test("the stream brings the same events, and signs nothing", async () => {
     const connection = open();
     const room = connection.subscribe("private-room");
@@ -770,6 +806,20 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.stream.url.searchParams.get("since"), `${OWN}|17-0`);
   });
 
+  test("a channel that is joined while the stream opens is asked for in the next", () => {
+    const connection = open();
+    blockSockets();
+
+    connection.subscribe("news");
+    page.stream.welcome();
+    page.clock.pass(0);
+
+    assert.equal(page.stream.url.searchParams.get("channels"), "news");
+    page.stream.welcome();
+    page.clock.pass(0);
+    assert.equal(page.streams.length, 2);
+  });
+
   test("a stream that breaks is left to the browser, which resumes it", () => {
     const connection = open();
     blockSockets();
@@ -800,12 +850,27 @@ describe("where WebSockets are blocked", () => {
     blockSockets();
     page.stream.welcome();
 
-    page.clock.pass(300_000);
+    page.clock.pass(SOCKET_RETRY_MS);
     page.socket.welcome();
 
     assert.equal(page.sockets.length, 3);
     assert.ok(page.stream.isClosed);
     assert.equal(connection.state, "connected");
+  });
+
+  test("each try for a socket costs the stream a moment, the tenth no more than the first", () => {
+    open();
+    blockSockets();
+    for (let tries = 1; tries <= 10; tries += 1) {
+      page.stream.welcome();
+      page.clock.pass(SOCKET_RETRY_MS);
+      assert.equal(page.sockets.length, 2 + tries);
+
+      page.socket.end();
+      page.clock.pass(500);
+
+      assert.equal(page.streams.length, 1 + tries);
+    }
   });
 
   test("on another network it starts anew at once", () => {
@@ -818,20 +883,21 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.sockets.length, 3);
   });
 
-  test("without a stream either, the tasks are fetched once", async () => {
+  test("without a stream either, the tasks are fetched, and all is tried again soon", async () => {
     const connection = open();
     page.answers.tasks = { tasks: [task("b", 1, { created_at: 2 }), task("a", 1)] };
     blockSockets();
 
     page.stream.fail();
     await page.settle();
-    page.clock.pass(299_999);
 
     assert.deepEqual([...connection.tasks.keys()], ["b", "a"]);
     assert.deepEqual(page.requests.map(({ path }) => path), ["/jobpush/tasks"]);
-    assert.equal(page.sockets.length, 2);
-    page.clock.pass(1);
+    page.clock.pass(page.clock.nextMs);
     assert.equal(page.sockets.length, 3);
+    page.socket.end();
+    page.clock.pass(page.clock.nextMs);
+    assert.equal(page.streams.length, 2);
   });
 
   test("a stream that a proxy holds back is given up too", async () => {

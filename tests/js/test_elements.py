@@ -426,17 +426,17 @@ def test_an_element_that_comes_late_shows_what_is_known(page: Page) -> None:
     assert page.evaluate("gateway.sockets.length") == 1
 
 
-def test_another_users_task_is_heard_on_its_own_channel_and_stays_out_of_the_list(page: Page) -> None:
-    put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="other"></jobpush-progress>')
+def test_a_workflows_member_is_heard_on_its_own_channel_and_stays_out_of_the_list(page: Page) -> None:
+    put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="member"></jobpush-progress>')
     subscribed = page.evaluate("gateway.socket.sent.map(({ data }) => data.channel)")
-    assert subscribed == ["private-task-other"]
+    assert subscribed == ["private-task-member"]
 
     page.evaluate(
-        "task => gateway.send('jobpush:task', task, 'private-task-other')",
-        task("other", state="PROGRESS", title="Of another", seq=1),
+        "task => gateway.send('jobpush:task', task, 'private-task-member')",
+        task("member", state="PROGRESS", title="Of an album", seq=1),
     )
 
-    expect(part(page.locator("jobpush-progress"), "title")).to_have_text("Of another")
+    expect(part(page.locator("jobpush-progress"), "title")).to_have_text("Of an album")
     assert part(page.locator("jobpush-tasks"), "task").count() == 0
 
 
