@@ -413,8 +413,7 @@ def _snapshots(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:
     """What is new of running tasks; what goes wrong with one of them is no reason to forget the others."""
     for task in tasks:
         try:
-            if not task.has_ended:  # else its last words are said, or about to be
-                yield task.write(task.snapshot())
+            yield task.write(task.snapshot())
         except BaseException:  # an object of the application may raise anything, and it is not its own thread
             logger.exception("the progress of task %s could not be published", task.tracked.task_id)
 
