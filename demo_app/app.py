@@ -348,9 +348,11 @@ def _remove_abandoned(user_id: str) -> None:
     except StoreError:
         return  # tidying can wait, watching videos should not
     for video in unfinished:
-        is_over = states.get(video.video_id) in ("SUCCESS", "FAILURE", "REVOKED")
+        state = states.get(video.video_id)
+        is_over = state in ("SUCCESS", "FAILURE", "REVOKED")
+        is_alone = state is None or state == "LOST"  # else its task may wait for its turn for hours
         # Looked at again: it may have been finished while we asked.
-        if (is_over or _is_untouched(video)) and not video.is_finished:
+        if (is_over or (is_alone and _is_untouched(video))) and not video.is_finished:
             video.remove()
 
 

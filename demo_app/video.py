@@ -130,14 +130,23 @@ def encode(source: Path, target: Path) -> Generator[int, None, None]:
 
 def take_poster(film: Path, target: Path, *, at: float) -> None:
     """
-    Save the picture at ``at`` seconds as a JPEG.
+    Save the picture at ``at`` seconds as a JPEG; the first one where there is none, for the sound may be longer.
 
     Raises:
         VideoError: If ffmpeg gives up.
     """
+    try:
+        _take_picture(film, target, at)
+    except VideoError:
+        _take_picture(film, target, 0)
+
+
+def _take_picture(film: Path, target: Path, at: float) -> None:
     command = [*_ffmpeg(film, "-ss", f"{at:.3f}"), "-frames:v", "1", "-vf", _fit(_POSTER_SIZE)]
     with _running([*command, "-q:v", "4", "-f", "mjpeg", str(target)]):
         pass  # nothing to read: it is done in a moment
+    if not target.exists() or not target.stat().st_size:  # some versions say nothing
+        raise VideoError(f"There is no picture at {at:.3f} seconds.")
 
 
 def _ffmpeg(source: Path, *options: str) -> list[str]:

@@ -43,6 +43,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_ffmpeg(*picture("320x240", 2), "-pix_fmt", "yuv420p", folder / "silent.mp4")
     run_ffmpeg(*picture("1920x1080", 60), "-preset", "ultrafast", "-pix_fmt", "yuv420p", folder / "long.mp4")
     run_ffmpeg(*sound, "-f", "matroska", folder / "sound.mkv")
+    run_ffmpeg(*picture("320x240", 0.2), *sound, "-pix_fmt", "yuv420p", folder / "early.mp4")
     run_ffmpeg(*picture("320x240", 1), "-frames:v", "1", folder / "picture.png")
     with (folder / "endless.webm").open("wb") as stream:  # to a pipe: nobody can go back and write the duration
         command = [find_ffmpeg(), "-loglevel", "error", *picture("320x240", 1), "-c:v", "libvpx", "-f", "webm", "-"]

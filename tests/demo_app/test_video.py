@@ -84,6 +84,22 @@ def test_large_film_is_made_smaller_and_has_a_poster(clips: Path, tmp_path: Path
     assert "640x360" in report_on(poster)
 
 
+def test_a_film_whose_sound_goes_on_without_pictures_has_the_first_one_as_its_poster(
+    clips: Path, tmp_path: Path
+) -> None:
+    film, poster = tmp_path / "film.mp4", tmp_path / "poster.jpg"
+    assert list(video.encode(clips / "early.mp4", film))[-1] == 5
+
+    video.take_poster(film, poster, at=1.5)
+
+    assert "320x240" in report_on(poster)
+
+
+def test_a_film_without_any_picture_has_no_poster(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(VideoError):
+        video.take_poster(clips / "noise.mp4", tmp_path / "poster.jpg", at=1.5)
+
+
 def test_who_leaves_early_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
     with closing(video.encode(clips / "long.mp4", tmp_path / "film.mp4")) as frames:
         next(frames)
