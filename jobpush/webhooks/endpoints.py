@@ -130,8 +130,11 @@ def _filters(fragment: str) -> tuple[list[str], list[str]]:
 
 
 def _name(url: SplitResult, authority: str) -> str:
+    """What tells it from others and may be shown: of credentials and query, which may be secret, a part of the hash."""
     name = f"{url.scheme}://{authority}{url.path}"
-    return f"{name}?{hashlib.sha256(url.query.encode()).hexdigest()[:8]}" if url.query else name
+    credentials = url.netloc.rpartition("@")[0]
+    secret = f"{credentials}@{url.query}" if credentials else url.query
+    return f"{name}?{hashlib.sha256(secret.encode()).hexdigest()[:8]}" if secret else name
 
 
 def _authorization(url: SplitResult) -> str | None:

@@ -63,8 +63,11 @@ def test_nothing_secret_of_a_url_is_seen() -> None:
         assert "t0ken" not in shown
 
 
-def test_urls_that_differ_in_their_query_have_different_names() -> None:
-    assert endpoint("https://a.example/?t=1").name != endpoint("https://a.example/?t=2").name
+@pytest.mark.parametrize(
+    "other", ["https://a:1@a.example/?t=2", "https://a:2@a.example/?t=1", "https://a.example/?t=1"]
+)
+def test_urls_that_differ_in_their_query_or_credentials_have_different_names(other: str) -> None:
+    assert endpoint("https://a:1@a.example/?t=1").name != endpoint(other).name
 
 
 @pytest.mark.parametrize(
