@@ -243,9 +243,9 @@ def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture
 def jobpush_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """A clock that only the test moves: ``jobpush_clock.advance(10)``."""
-    from .worker import publishing, running, tracked, tracking
+    from .worker import progress, publishing, running, tracked, tracking, workflow
 
     clock = FakeClock()
-    for module in (publishing, running, tracked, tracking):
+    for module in (progress, publishing, running, tracked, tracking, workflow):
         monkeypatch.setattr(module, "time", clock)
     return clock

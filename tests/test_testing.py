@@ -102,10 +102,12 @@ def test_the_clock_stands_still_until_it_is_moved(
     @jobpush.track(user=lambda: "42")
     def slow() -> None:
         jobpush_clock.advance(90)
+        progress.log("a line")
 
     slow.delay()
 
     last = recorded_events.last
+    assert any(b'\\"at\\":1700000090.0' in line for line in recorded_events.messages if b"a line" in line)
     assert last.started_at is not None
     assert (last.created_at, last.started_at - last.created_at, last.at - last.started_at) == (1_700_000_000, 0, 90)
 

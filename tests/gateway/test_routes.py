@@ -97,20 +97,21 @@ def test_tasks_are_their_owners_newest_first(site: Site, store: Store) -> None:
     assert request(site, "GET", "/jobpush/tasks")[0] == 401
 
 
-def test_cancel_is_for_the_owners_own_script_alone(site: Site, store: Store) -> None:
-    start(store, "42", "one")
-    path = "/jobpush/tasks/one/cancel"
+@pytest.mark.parametrize("task_id", ["one", "a/b"])
+def test_cancel_is_for_the_owners_own_script_alone(task_id: str, site: Site, store: Store) -> None:
+    start(store, "42", task_id)
+    path = f"/jobpush/tasks/{quote(task_id, safe='')}/cancel"
 
     assert request(site, "POST", path, user="42")[0] == 403
     assert request(site, "POST", path, user="42", headers={**OURS, "Origin": "http://evil.example"})[0] == 403
     assert request(site, "POST", path, headers=OURS)[0] == 401
     assert request(site, "POST", path, user="43", headers=OURS)[0] == 404
-    assert not store.task("one").cancelling
+    assert not store.task(task_id).cancelling
 
     status, body = request(site, "POST", path, user="42", headers=OURS)
 
-    assert (status, body) == (202, {"task_id": "one", "state": "STARTED", "cancelling": True})
-    assert store.task("one").cancelling
+    assert (status, body) == (202, {"task_id": task_id, "state": "STARTED", "cancelling": True})
+    assert store.task(task_id).cancelling
 
 
 def test_children_of_a_workflow_are_its_owners_page_by_page(site: Site, store: Store) -> None:

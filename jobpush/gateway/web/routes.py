@@ -194,7 +194,7 @@ def tasks() -> Response:
     return jsonify(tasks=[event.to_wire() for event in state.store.tasks(unescape_id(user.id))])
 
 
-@pages.get("/tasks/<task_id>")
+@pages.get("/tasks/<path:task_id>")
 def task(task_id: str) -> Response:
     """The snapshot of one of them."""
     state = current_gateway()
@@ -202,7 +202,7 @@ def task(task_id: str) -> Response:
     return jsonify(state.store.task(task_id).to_wire())
 
 
-@pages.get("/tasks/<task_id>/children")
+@pages.get("/tasks/<path:task_id>/children")
 def children(task_id: str) -> Response:
     """Snapshots of the members of one that is a workflow, ``?start=&limit=``: a page of them, in order."""
     state = current_gateway()
@@ -212,7 +212,7 @@ def children(task_id: str) -> Response:
     return jsonify(children=[event.to_wire() for event in events])
 
 
-@pages.post("/tasks/<task_id>/cancel")
+@pages.post("/tasks/<path:task_id>/cancel")
 def cancel(task_id: str) -> tuple[Response, int]:
     """Ask for the end of one of them. Only our own script can send what this asks for."""
     state = current_gateway()
