@@ -147,7 +147,8 @@ class Config:
     request_timeout: float = 10.0
     #: Seconds that a client may take to send a WebSocket message from its first byte to its last.
     message_timeout: float = 30.0
-    #: Seconds over which a gateway that stops spreads the closing of many connections.
+    #: Seconds over which a gateway that stops spreads the closing of many connections. Give more in the environment:
+    #: under ``jobpush.gunicorn_conf`` gunicorn waits as long as that says.
     drain_timeout: float = 5.0
     #: Who may read /jobpush/metrics: who sends it as ``Authorization: Bearer …``. Nobody, where it is not set.
     metrics_token: str = field(default="", repr=False)
