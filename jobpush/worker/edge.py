@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import current_task
 from celery.exceptions import Ignore
 
@@ -83,6 +84,8 @@ def _begin(tracking: Tracking, task: Any) -> RunningTask | None:
     try:
         tracked = _identify(tracking, task)
         return _start(tracking.runtime, task.request, tracked) if tracked is not None else None
+    except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
+        raise
     except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
         logger.exception("task %s runs without its progress being told", task.name)
         return None

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which the thread looks whether it is to stop.
 _MAX_PAUSE = 2.0
+#: Seconds between two terminations of one task, at least.
+_LEAST_GRACE = 2.0
 
 
 class CancelFollower:
@@ -39,7 +41,11 @@ class CancelFollower:
         self._hostname = consumer.hostname
         # Threads, solo, and gevent of Celery 5.4 have the base's, which only raises; prefork's stands on the instance.
         terminate_job = getattr(consumer.pool.terminate_job, "__func__", None)
+        has_remote_control = self._app.conf.worker_enable_remote_control
         self._can_terminate = terminate_job is not BasePool.terminate_job
+        if self._can_terminate and not has_remote_control:
+            self._can_terminate = False
+            logger.warning("worker_enable_remote_control is off: cancelled tasks that run on can't be terminated")
         self._config = runtime.config
         self._running = runtime.running
         self._is_stopped = threading.Event()
@@ -62,8 +68,10 @@ class CancelFollower:
                 if is_deaf:
                     is_deaf = False
                     logger.warning("cancelled tasks can be revoked again")
+                deadline = time.monotonic() + self._config.cancel_grace
+                self._deadlines.update(dict.fromkeys(task_ids, deadline))  # first, for the broker may be away
                 for task_id in task_ids:
-                    self._revoke(task_id)
+                    self._app.control.revoke(task_id, destination=[self._hostname])
                 self._end_overdue()
             except Exception as exc:  # of Redis or of the broker; the guard at a task's start is still there
                 if not is_deaf:  # one line for each change
@@ -76,19 +84,16 @@ class CancelFollower:
         next_deadline = min(self._deadlines.values(), default=time.monotonic() + _MAX_PAUSE)
         return max(0.0, min(_MAX_PAUSE, next_deadline - time.monotonic()))
 
-    def _revoke(self, task_id: str) -> None:
-        self._deadlines[task_id] = time.monotonic() + self._config.cancel_grace
-        self._app.control.revoke(task_id, destination=[self._hostname])
-
     def _end_overdue(self) -> None:
         now = time.monotonic()
         overdue = {task_id for task_id, deadline in self._deadlines.items() if deadline <= now}
         for task_id in overdue:
             del self._deadlines[task_id]
         for request in list(worker_state.active_requests) if overdue else ():
-            if request.id not in overdue and request.request_dict.get(ROOT_HEADER) not in overdue:
-                continue
-            if self._can_terminate:
-                self._app.control.revoke(request.id, terminate=True, destination=[self._hostname])
-            else:
-                self._running.say_unstoppable(request.id)
+            for task_id in overdue.intersection((request.id, request.request_dict.get(ROOT_HEADER))):
+                if self._can_terminate:
+                    # Again and again, for a worker that has just found its broker again may not hear of it.
+                    self._deadlines[task_id] = now + max(self._config.cancel_grace, _LEAST_GRACE)
+                    self._app.control.revoke(request.id, terminate=True, destination=[self._hostname])
+                else:
+                    self._running.say_unstoppable(request.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..events import TaskState
 from ..store import TaskWrite
@@ -92,10 +92,12 @@ class Outbox:
     Events by task, in order.
 
     Progress gives way to newer progress of its task; the other states don't, until :meth:`put_back` says that
-    they could not be sent: then only the newest state of each task is worth keeping.
+    they could not be sent: then only the newest state of each task is worth keeping. But first of all it is told
+    which workflows and members there are: one whose members have all ended would have ended before it knew of others.
     """
 
     def __init__(self) -> None:
+        self._beginnings: OrderedDict[str, TaskWrite] = OrderedDict()
         self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._lines: deque[Line] = deque(maxlen=MAX_LINES)
@@ -104,10 +106,14 @@ class Outbox:
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._writes or self._endings or self._lines or self._lessons)
+        return bool(self._beginnings or self._writes or self._endings or self._lines or self._lessons)
 
     def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
         """Let ``write`` wait behind what waits of its task, or with ``only_newest`` instead of that."""
+        if _is_beginning(write):
+            self._beginnings[write.event.task_id] = write
+            self._drop_oldest(self._beginnings)
+            return
         waiting = self._writes.setdefault(write.event.task_id, [])
         if only_newest:
             waiting.clear()
@@ -134,7 +140,9 @@ class Outbox:
         batch = Batch(lines=list(self._lines), lessons=list(self._lessons))
         self._lines.clear()
         self._lessons.clear()
-        while self._writes and len(batch.writes) < size:
+        while self._beginnings and len(batch.writes) < size:
+            batch.writes.append(self._beginnings.popitem(last=False)[1])
+        while self._writes and not self._beginnings and len(batch.writes) < size:
             batch.writes += self._writes.popitem(last=False)[1]
         while self._endings and not self._writes and len(batch.endings) < size:
             batch.endings.append(self._endings.popitem(last=False)[1])
@@ -142,20 +150,30 @@ class Outbox:
 
     def put_back(self, writes: Sequence[TaskWrite], endings: Sequence[Ending]) -> None:
         """Take back what could not be sent, as far as nothing newer waits."""
-        newest = {write.event.task_id: write for write in writes}
-        for task_id, write in newest.items():
-            waiting = self._writes.setdefault(task_id, [write])
-            del waiting[:-1]
-            self._writes.move_to_end(task_id, last=False)
+        for write in filter(_is_beginning, writes):
+            self._beginnings.setdefault(write.event.task_id, write)
+        newest = {write.event.task_id: write for write in writes if not _is_beginning(write)}
+        for task_id, write in reversed(newest.items()):
+            if newer := self._writes.get(task_id):
+                del newer[:-1]
+            else:
+                self._writes[task_id] = [write]
+                self._writes.move_to_end(task_id, last=False)
         for ending in endings:
             self._endings[ending.task_id] = _first_final(ending, self._endings.get(ending.task_id))
-        self._drop_oldest(self._writes)
-        self._drop_oldest(self._endings)
+        for waiting in (self._beginnings, self._writes, self._endings):
+            self._drop_oldest(waiting)
 
-    def _drop_oldest(self, waiting: OrderedDict[str, list[TaskWrite]] | OrderedDict[str, Ending]) -> None:
+    def _drop_oldest(self, waiting: OrderedDict[str, Any]) -> None:
         while len(waiting) > MAX_TASKS:
             waiting.popitem(last=False)
             self.dropped += 1
+
+
+def _is_beginning(write: TaskWrite) -> bool:
+    """Whether it tells of a workflow or of one of its members for the first time."""
+    is_of_workflow = write.plan is not None or write.membership is not None
+    return is_of_workflow and write.event.state is TaskState.PENDING
 
 
 def _first_final(earlier: Ending | None, later: Ending | None) -> Ending:

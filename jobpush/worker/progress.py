@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
 from ..errors import TaskCancelled
 from .running import RunningTask
 
@@ -185,6 +187,8 @@ def _length_of(iterable: Iterable[object]) -> int | None:
     """How many items there are, as far as it tells: an object of the application may have a length that raises."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
+    except SoftTimeLimitExceeded:  # which came while it was counted
+        raise
     except Exception:
         return None
 

@@ -68,6 +68,8 @@ class Publisher:
 
     def begin(self) -> None:
         """Start from nothing: in the child of a fork locks may be held, and what waits is the parent's to send."""
+        for task in (*getattr(self, "_changed", ()), *getattr(self, "_taken", Batch()).changed):
+            task.is_changed = False  # else it would not say that it has changed again
         #: Guards all that follows. Taken as it is: within the methods of a condition a time limit may leave it held.
         self._lock = threading.RLock()
         #: Tells :meth:`flush` that all is published.
@@ -313,6 +315,9 @@ class Publisher:
             is_slow = was_open and self._is_slow()
             while writes:
                 self._send(writes[:BATCH_SIZE], store)
+                for write in writes[:BATCH_SIZE]:
+                    if write.plan is not None:  # its members may have ended before anybody knew of it
+                        self.tell_workflow(write.user_id, write.event.task_id)
                 del writes[:BATCH_SIZE], batch.writes[:BATCH_SIZE]
             for task in batch.changed:
                 task.is_told = True

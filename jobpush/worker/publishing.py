@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
 from celery import current_task
 from celery.app.task import Context
 
@@ -43,11 +43,14 @@ def wrap_send_task(app: Any) -> None:
     def send_task(*args: Any, **kwargs: Any) -> Any:
         with sending(app) as this:
             try:
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
             except Exception:
                 if this.withdraw is not None:
                     this.withdraw()
                 raise
+            if this.time_limit is not None:
+                raise this.time_limit
+            return result
 
     app.send_task = send_task
 
@@ -57,6 +60,13 @@ def before_task_publish(
 ) -> None:
     """Signal: find out whose task it is, stamp the message, and tell the user."""
     this = current_sending()
+    try:
+        _before_publish(this, headers, body)
+    except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it comes once
+        this.time_limit = exc
+
+
+def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, body: Any) -> None:
     app_runtime = runtime_of(this.app)
     if app_runtime is None or not headers or "id" not in headers:
         return  # no app of ours, or Celery's protocol 1, which has no headers

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import current_app
 
 from .runtime import Runtime
@@ -37,10 +38,18 @@ def runtimes() -> list[Runtime]:
 
 @dataclass
 class Sending:
-    """A message that an app is about to send, and how to take back what its user has been told of it."""
+    """
+    A message that an app is about to send.
+
+    Args:
+        app: Celery's.
+        withdraw: How to take back what its user has been told of it.
+        time_limit: The soft one of the task that sends it, if that came within a receiver of Celery's signals.
+    """
 
     app: Any
     withdraw: Callable[[], None] | None = None
+    time_limit: SoftTimeLimitExceeded | None = None
 
 
 _sending: ContextVar[Sending | None] = ContextVar("jobpush_sending", default=None)

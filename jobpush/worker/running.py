@@ -185,7 +185,7 @@ class RunningTask:
         current, total = self._bounded_amounts()
         percent = self._overall_percent(current, total, state)
         rate = eta = None
-        if not state.is_final:
+        if not state.is_final and state is not TaskState.STARTED:  # it may begin with what is done already
             rate, eta = self._outlook(current, total, time.monotonic())
         return self.tracked.event(
             state,

@@ -175,8 +175,14 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
     if running is not None and running.tracked.task_id == task_id:
         running.finish(TaskState.FAILURE, error=error)
     else:
-        delivery = tracking.runtime.leases.delivery_of(task_id)
+        delivery = _failed_delivery(tracking, sender.request, task_id)
         tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
+
+
+def _failed_delivery(tracking: Tracking, request: Any, task_id: str) -> str:
+    """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
+    delivery = delivery_of(request) if request.id == task_id else ""
+    return delivery or tracking.runtime.leases.delivery_of(task_id)
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:

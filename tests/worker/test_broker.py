@@ -14,6 +14,8 @@ from jobpush.worker.broker import redis_url_of
     [
         ("redis://:secret@host:6380/3", "redis://:secret@host:6380/3"),
         ("rediss://host/0?ssl_cert_reqs=required", "rediss://host/0?ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_cert_reqs=CERT_REQUIRED", "rediss://host/0?ssl_cert_reqs=required"),
+        ("rediss://host/0?a=b&ssl_cert_reqs=CERT_NONE&c=d", "rediss://host/0?a=b&ssl_cert_reqs=none&c=d"),
         ("redis+socket:///run/redis.sock", "unix:///run/redis.sock?db=0"),
         ("redis+socket:///run/redis.sock?virtual_host=2", "unix:///run/redis.sock?db=2"),
         ("redis://one;redis://two", "redis://one"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobpush.events import TaskState
-from jobpush.store import TaskWrite
+from jobpush.store import Membership, TaskWrite
 from jobpush.worker import outbox as outbox_module
 from jobpush.worker.outbox import Ending, Line, Outbox
 from jobpush.worker.tracked import TrackedTask
 
 
-def write(state: TaskState, task_id: str = "one") -> TaskWrite:
-    task = TrackedTask(task_id, "42", "encode", "Encode", created_at=1.0)
+def write(state: TaskState, task_id: str = "one", **values: Any) -> TaskWrite:
+    task = TrackedTask(task_id, "42", "encode", "Encode", created_at=1.0, **values)
     return task.write(task.event(state), task_ttl=60)
 
 
@@ -52,6 +54,36 @@ def test_what_comes_back_gives_way_to_what_is_newer() -> None:
     )
 
     assert sorted(states(outbox.take(100).writes)) == ["one SUCCESS", "three STARTED", "two PROGRESS"]
+
+
+def test_members_of_a_workflow_are_known_before_any_of_them_ends() -> None:
+    outbox = Outbox()
+    for state, task_id in (
+        *((TaskState.STARTED, "parent"), (TaskState.PENDING, "child"), (TaskState.SUCCESS, "parent")),
+        *((TaskState.STARTED, "child"), (TaskState.PENDING, "grandchild"), (TaskState.FAILURE, "child")),
+    ):
+        outbox.add(write(state, task_id, membership=Membership("0:1")), only_newest=True)
+
+    for _ in range(3):  # Redis is tried, and is still away
+        outbox.put_back(outbox.take(100).writes, [])
+
+    assert states(outbox.take(100).writes) == [
+        *("child PENDING", "grandchild PENDING"),
+        *("parent SUCCESS", "child FAILURE"),
+    ]
+
+
+def test_what_comes_back_does_not_take_along_what_came_meanwhile() -> None:
+    outbox = Outbox()
+    for task_id in ("one", "two"):
+        outbox.add(write(TaskState.STARTED, task_id))
+    taken = outbox.take(100).writes
+    for task_id in ("three", "one"):
+        outbox.add(write(TaskState.SUCCESS, task_id))
+
+    outbox.put_back(taken, [])
+
+    assert states(outbox.take(100).writes) == ["two STARTED", "three SUCCESS", "one SUCCESS"]
 
 
 def test_oldest_gives_way_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:

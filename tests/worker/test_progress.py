@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from jobpush import TaskCancelled, progress
 from jobpush.config import Config
@@ -291,6 +292,49 @@ def test_what_has_no_usable_length_is_counted_without_a_total(eager: Eager, item
     last = last_of(eager, body)
 
     assert (last.state, last.total) == (TaskState.SUCCESS, None)
+
+
+def test_a_time_limit_that_comes_while_something_is_counted_is_the_tasks() -> None:
+    class Endless(Unruly):
+        def __len__(self) -> int:
+            raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        next(iter(progress.iter(Endless())))
+
+
+@pytest.mark.parametrize("call", ["start", "publish_now"])
+def test_a_time_limit_that_comes_while_redis_is_waited_for_is_the_tasks(
+    eager: Eager, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def interrupted(*args: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    child = eager.task()(lambda: None)
+    monkeypatch.setattr(eager.jobpush._runtime.publisher, call, interrupted)
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        if call == "start":
+            child.apply(throw=True)
+        else:
+            child.apply_async()
+    assert eager.jobpush._runtime.publisher.flush()
+
+
+def test_what_was_done_before_the_task_began_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
+    publisher: Any = SimpleNamespace(changed=lambda task: None)
+    this = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    this.snapshot(TaskState.STARTED)
+
+    for done in range(5000, 5100, 20):
+        this.current, this.total = done, 9_000
+        last = this.snapshot()
+        now += 1.0
+
+    assert last.rate == pytest.approx(20)
+    assert last.eta == pytest.approx((9_000 - 5080) / 20)
 
 
 def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:

@@ -265,6 +265,35 @@ def test_a_change_that_is_told_while_the_attempt_ends_does_not_come_behind_its_e
     assert not publisher._changed
 
 
+def test_a_workflow_that_is_told_after_its_members_have_ended_tells_their_end(
+    publisher: Publisher, store: Store
+) -> None:
+    membership = Membership("0:1", is_planned=True)
+    store.publish([write("member", TaskState.SUCCESS, root_id="workflow", membership=membership)])
+
+    publisher.submit(replace(write("workflow", TaskState.PENDING), plan=WorkflowPlan(1, 1.0)))
+    assert publisher.flush()
+
+    assert store.task("workflow").state is TaskState.SUCCESS
+
+
+def test_in_the_child_of_a_fork_a_task_that_had_something_to_say_says_what_is_new(
+    publisher: Publisher, store: Store
+) -> None:
+    running = RunningTask(tracked("task"), publisher, publisher._config)
+    with publisher._lock:
+        running.mark_changed()
+        publisher._changed.discard(running)
+        publisher._taken.changed.append(running)
+        waiting = RunningTask(tracked("other"), publisher, publisher._config)
+        waiting.mark_changed()
+
+        publisher.begin()
+
+    assert not running.is_changed
+    assert not waiting.is_changed
+
+
 class SoftTimeLimit(BaseException):
     """Raised by a signal's handler, as Celery's is: anywhere in what the task is calling."""
 

@@ -1,0 +1,119 @@
+"""How a worker's parent ends tasks that don't heed, whatever becomes of the command by which it does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.concurrency.base import BasePool
+from celery.worker import state as worker_state
+
+from jobpush.config import Config
+from jobpush.worker import follower as follower_module
+from jobpush.worker.follower import _LEAST_GRACE, CancelFollower
+
+
+class FakeControl:
+    """Notes what workers are told."""
+
+    def __init__(self) -> None:
+        self.terminated: list[str] = []
+
+    def revoke(self, task_id: str, *, terminate: bool = False, destination: list[str]) -> None:
+        assert destination == ["worker@host"]
+        if terminate:
+            self.terminated.append(task_id)
+
+
+class FakeTime:
+    """A clock that the test moves."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Pool(BasePool):
+    """One that can terminate, as prefork can."""
+
+    def __init__(self) -> None:
+        pass
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Never called here."""
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    time = FakeTime()
+    monkeypatch.setattr(follower_module, "time", time)
+    return time
+
+
+@pytest.fixture
+def unstoppable() -> list[str]:
+    return []
+
+
+def make_follower(
+    control: FakeControl, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch, *, has_remote_control: bool = True
+) -> CancelFollower:
+    """One without its thread."""
+    conf = SimpleNamespace(worker_enable_remote_control=has_remote_control)
+    consumer = SimpleNamespace(app=SimpleNamespace(control=control, conf=conf), hostname="worker@host", pool=Pool())
+    runtime: Any = SimpleNamespace(
+        config=Config(cancel_grace=1.0), running=SimpleNamespace(say_unstoppable=unstoppable.append)
+    )
+    monkeypatch.setattr(CancelFollower, "_run", lambda self: None)
+    return CancelFollower(consumer, runtime)
+
+
+def running(monkeypatch: pytest.MonkeyPatch, *requests: tuple[str, str | None]) -> None:
+    """Let these tasks run, each with the workflow that it is a member of."""
+    active = [SimpleNamespace(id=task_id, request_dict={"jobpush_root": root}) for task_id, root in requests]
+    monkeypatch.setattr(worker_state, "active_requests", active)
+
+
+def test_a_task_is_terminated_until_it_has_ended(
+    control: FakeControl, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = make_follower(control, unstoppable, monkeypatch)
+    running(monkeypatch, ("cancelled", None), ("member", "album"), ("other", None))
+    follower._deadlines = {"cancelled": time.now, "album": time.now}
+
+    follower._end_overdue()
+    follower._end_overdue()
+    assert sorted(control.terminated) == ["cancelled", "member"]
+
+    time.now += _LEAST_GRACE
+    running(monkeypatch, ("member", "album"))
+    follower._end_overdue()
+    assert sorted(control.terminated) == ["cancelled", "member", "member"]
+
+    time.now += _LEAST_GRACE
+    running(monkeypatch)
+    follower._end_overdue()
+    assert len(control.terminated) == 3
+    assert not follower._deadlines
+
+
+def test_where_the_worker_hears_no_commands_the_user_is_told_so(
+    control: FakeControl, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = make_follower(control, unstoppable, monkeypatch, has_remote_control=False)
+    running(monkeypatch, ("cancelled", None))
+    follower._deadlines = {"cancelled": time.now}
+
+    follower._end_overdue()
+    time.now += _LEAST_GRACE
+    follower._end_overdue()
+
+    assert unstoppable == ["cancelled"]
+    assert not control.terminated
