@@ -5,12 +5,13 @@ from __future__ import annotations
 from traceback import walk_tb
 from typing import Any
 
+from celery.canvas import Signature, _chain, maybe_signature
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 
 from ..events import error_text
 from ..lifecycle import TaskState
 from .running import RunningTask
-from .tracking import Tracking
+from .tracking import Tracking, tracking_of
 
 #: What a user reads of a task that has its result ignored, and gives no reason.
 IGNORED = "The task ended without a result"
@@ -21,7 +22,8 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
     Tell the user how a task ended, if Celery will not; before Celery handles what it has raised.
 
     - ``Ignore`` is over, as the task has stored by itself, else without success or failure: REVOKED. Celery's own
-      means that another task takes the place of this one.
+      means that another task takes the place of this one, or a whole canvas: then the bar goes on with the one of its
+      tasks that gets the id, and if that is none of which the user hears, this one has done what it had to: SUCCESS.
     - ``Reject`` gives the message back, which is RETRY, or refuses it, which is FAILURE: as it always is where the
       message was acknowledged before the task began.
     - ``SystemExit`` and other exceptions that are no ``Exception`` are FAILURE, unless they are how the worker ends a
@@ -29,7 +31,10 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
     """
     if isinstance(exc, Ignore):
         if _modules(exc)[-1] == "celery.app.task":  # replace() raises it
-            this.hand_over()
+            if this.is_handed_over or this.tracked.root_id is not None or _is_heard_of(_heir(exc), task):
+                this.hand_over()
+            else:
+                this.finish(TaskState.SUCCESS)
         else:
             this.finish(_stored_state(task), error=error_text(exc) if str(exc) else IGNORED)
     elif isinstance(exc, Reject):
@@ -39,6 +44,28 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
         this.failure = tracking.error_text(exc)  # for the case that Celery comes to say nothing
     elif not _is_of_the_worker(exc):
         this.finish_now(TaskState.FAILURE, error=_error_of(tracking, exc))  # the process may be about to end
+
+
+def _heir(exc: BaseException) -> Any:
+    """The signature that gets the id of a task that was replaced, in what Celery's ``replace()`` has made of it."""
+    signature = next(
+        (frame.f_locals["sig"] for frame, _ in walk_tb(exc.__traceback__) if "sig" in frame.f_locals), None
+    )
+    while isinstance(signature, Signature) and (inner := signature.get("kwargs", {}).get("body") or _last(signature)):
+        signature = maybe_signature(inner)
+    return signature
+
+
+def _last(signature: Signature) -> Any:
+    """The last task of a chain; ``None`` of anything else."""
+    return signature.tasks[-1] if isinstance(signature, _chain) else None
+
+
+def _is_heard_of(signature: Any, task: Any) -> bool:
+    """Whether a user hears of the task of a signature, for its own sake."""
+    published = task.app.tasks.get(signature.task) if isinstance(signature, Signature) else None
+    tracking = tracking_of(published) if published is not None else None
+    return tracking is not None and not tracking.is_for_members
 
 
 def _is_of_the_worker(exc: BaseException) -> bool:

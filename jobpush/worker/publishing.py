@@ -186,6 +186,9 @@ def _stamp_again(
     """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
     headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
     tracked = tracking.identify(task, body[0], body[1], headers)
+    if tracked is None and tracking.is_for_members and before.root_id is None:
+        # It is tracked for the sake of the one that it replaces.
+        tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
     if tracked is not None:
         replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
     return tracked

@@ -9,12 +9,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery import Celery, states
 
 from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
+from jobpush.worker.outbox import Ending
+from jobpush.worker.signals import on_failure
 
 from .conftest import PATIENT, Listener, Site
+from .watched_tasks import make_app
 
 
 @pytest.fixture
@@ -148,6 +152,47 @@ def test_task_that_exits_is_a_failure(
 
     listener.assert_states("PENDING", "STARTED", "FAILURE", task_id=task_id)
     assert last.error == error
+
+
+def test_of_two_deliveries_of_a_task_the_end_of_the_one_is_not_told_of_the_other(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the parent of a worker, where the broker has delivered again what one of its processes still runs."""
+    app, jobpush = make_app("memory://", redis_url)
+    task, runtime = app.tasks["encode"], jobpush._runtime
+    runtime.leases._newest["twice"] = "second"
+    endings: list[Ending] = []
+    monkeypatch.setattr(runtime.publisher, "submit_ending", endings.append)
+
+    for headers in ({"jobpush_delivery": "first"}, {}):
+        task.push_request(id="twice", **headers)
+        on_failure(sender=task, task_id="twice", exception=WorkerLostError())
+        task.pop_request()
+
+    assert [ending.delivery for ending in endings] == ["first", "second"]
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "name"),
+    [
+        ("task", "SUCCESS", "part"),
+        ("failing", "FAILURE", "part"),
+        ("retrying", "SUCCESS", "part"),
+        ("chain", "SUCCESS", "replaced_by"),  # of its tasks nobody hears
+        ("owned chain", "SUCCESS", "owned_by_header"),
+    ],
+)
+def test_a_task_comes_to_an_end_whatever_replaces_it(
+    site: Site, listener: Listener, user: str, kind: str, last: str, name: str
+) -> None:
+    task_id = site.delay("replaced_by", user, kind)
+
+    event = listener.until_final(task_id)
+
+    assert (event.state.value, event.name) == (last, name)
+    assert len(set(listener.states(task_id)) & {"SUCCESS", "FAILURE", "REVOKED", "LOST"}) == 1
+    assert event.attempt == (2 if kind == "retrying" else 1)
 
 
 def test_replaced_task_goes_on_in_the_same_attempt(site: Site, listener: Listener, user: str) -> None:

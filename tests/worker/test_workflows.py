@@ -321,6 +321,16 @@ def test_the_user_travels_with_links_errbacks_and_later_links(site: Site, user: 
     assert_told(lambda: fails.apply_async((user,), link_error=site.app.tasks["errback"].s()))
 
 
+def test_a_task_that_a_group_replaces_has_ended_and_the_tasks_of_the_group_go_on(backed_site: Site, user: str) -> None:
+    listener = backed_site.listen(user)
+
+    task_id = backed_site.delay("replaced_by", user, "group")
+
+    assert listener.until_final(task_id).state is TaskState.SUCCESS
+    for _ in range(2):
+        assert listener.until(lambda event: event.name == "owned_by_header" and event.state.is_final)
+
+
 @pytest.mark.parametrize("name", ["owned_by_header", "errback"])
 def test_the_errback_of_a_killed_task_has_its_user(site: Site, user: str, name: str) -> None:
     listener = site.listen(user)

@@ -287,6 +287,20 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def replaced_by_owned(self: Any, user_id: str) -> None:
         raise self.replace(app.tasks["owned_by_header"].si())
 
+    @task("replaced_by", bind=True)
+    @jobpush.track(user="user_id")
+    def replaced_by(self: Any, user_id: str, kind: str) -> None:
+        untracked, owned = app.tasks["part"].si, app.tasks["owned_by_header"].si
+        canvases = {
+            "task": untracked(),
+            "failing": untracked(error="broke"),
+            "retrying": untracked(failures=1),
+            "group": group(owned(), owned()),
+            "chain": chain(untracked(), untracked()),
+            "owned chain": chain(owned(), owned()),
+        }
+        raise self.replace(canvases[kind])
+
     @task("part_replaced", bind=True)
     def part_replaced(self: Any, kind: str) -> None:
         new = app.tasks["part"].si
