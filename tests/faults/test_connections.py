@@ -57,7 +57,9 @@ def test_store_finds_the_successor_of_a_redis_that_may_only_be_read(proxy: Proxy
         proxy.point_to(ports[0])
         store = Store(Config(redis_url=proxy.url, publish_timeout=PATIENCE))
         store.probe()
-        Store(Config(redis_url=primary.url)).run(commands=[("REPLICAOF", "127.0.0.1", ports[1])])
+        direct = Store(Config(redis_url=primary.url, publish_timeout=PATIENCE))
+        direct.run(commands=[("REPLICAOF", "127.0.0.1", ports[1])])
+        direct.close()
         proxy.point_to(ports[1])
 
         with pytest.raises(StoreError):

@@ -18,7 +18,7 @@ from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 
-from .client import Client, data_of
+from .client import TIMEOUT, Client, data_of
 from .conftest import Site
 from .publishing import start
 from .test_routes import OURS, SOCKET_ID, authorize
@@ -220,7 +220,7 @@ def assert_no_patterns(commands: list[str]) -> None:
 def test_neighbours_under_another_prefix_hear_and_see_nothing_of_each_other(
     site: Site, store: Store, redis_url: str
 ) -> None:
-    neighbour = Store(Config(redis_url=redis_url, prefix="other"))
+    neighbour = Store(Config(redis_url=redis_url, prefix="other", publish_timeout=TIMEOUT))
     client = site.sign_in("42")
 
     start(neighbour, "42", "theirs")
