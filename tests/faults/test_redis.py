@@ -43,6 +43,8 @@ class Fault:
         loses_history: Whether pages may be told to begin anew.
         times: How often it happens, and may be told in each log.
         lost_after: Seconds within which a dead worker is known; a live one must reach Redis several times in them.
+        publish_timeout: Seconds that a task may wait for Redis. A busy machine may let a second pass without any fault,
+            which every process would tell too; but a live worker's lease waits no shorter than a task.
         reconnects: How many connections of the gateway have to be made again.
     """
 
@@ -54,6 +56,7 @@ class Fault:
     times: int = 1
     reconnects: int = 2
     lost_after: float = LOST_AFTER
+    publish_timeout: float = 2.0
 
 
 def killed_and_restarted_empty(stand: Stand, while_broken: Callable[[], None]) -> None:
@@ -121,9 +124,9 @@ def demoted(stand: Stand, while_broken: Callable[[], None]) -> None:
         old.client_pause(60_000, all=False)  # what it took from here on would be lost
         wait_until(lambda: _offset(new) == _offset(old), "the replica has everything")
         new.replicaof("NO", "ONE")
+        stand.take_over(replica)  # before anybody is sent away, who would else find the old one again
         old.replicaof("127.0.0.1", stand.port_of(replica))
         old.client_unpause()
-    stand.take_over(replica)
     while_broken()
 
 
@@ -140,7 +143,7 @@ FAULTS = [
     Fault(full, PAUSE, reconnects=0),
     Fault(failed_over, SHORT),
     Fault(demoted, SHORT, is_noticed=False, is_heard=True),
-    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0, lost_after=15.0),
+    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0, lost_after=15.0, publish_timeout=1.0),
     Fault(cut_again_and_again, 0.0, is_noticed=False, times=3, reconnects=6),
 ]
 
@@ -164,9 +167,9 @@ def test_redis_that_is(fault: Fault, played: Mapping[str, Future]) -> None:
 
 def play(fault: Fault, folder: Path) -> None:
     """Let a fault happen in the middle of work, and make sure of everything."""
-    # On a busy machine a quarter of a second may pass without any fault.
-    with Stand(folder, publish_timeout=1.0, lost_after=fault.lost_after) as stand:
+    with Stand(folder, publish_timeout=fault.publish_timeout, lost_after=fault.lost_after) as stand:
         stand.start_worker("-c", "6")
+        stand.gateways[0].wait_until_ready()  # who came before would have to come again, and be counted twice
         crowd = stand.open_crowd()
         ticker, feed = stand.start_ticker(), stand.start_feed()
         stop = stand.path()
@@ -184,7 +187,9 @@ def play(fault: Fault, folder: Path) -> None:
             if fault.is_heard:
                 wait_until_all_go_on(crowd, running)
             rate = (stand.updates() - updates) / (time.monotonic() - begun)
-            assert rate > usual_rate / 3, f"tasks are slower: {rate:.0f} updates/s instead of {usual_rate:.0f}"
+            # Tasks that waited for Redis would make a few updates a second instead of 1,700; on a busy machine those
+            # that don't wait make fewer too.
+            assert rate > usual_rate / 20, f"tasks are slower: {rate:.0f} updates/s instead of {usual_rate:.0f}"
             assert stand.gateways[0].ask("/jobpush/health/live")[0] == 200
             assert crowd.ends() == [], "somebody's socket was closed"
 
