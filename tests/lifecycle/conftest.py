@@ -56,6 +56,9 @@ def stands() -> Iterator[Stands]:
 
 
 @pytest.fixture
-def stand(request: pytest.FixtureRequest, stands: Stands) -> Stand:
-    """The stand of the configuration that is the test's parameter."""
-    return stands.of(request.param, request)
+def stand(request: pytest.FixtureRequest, stands: Stands) -> Iterator[Stand]:
+    """The stand of the configuration that is the test's parameter; one on which a test fails is not used again."""
+    failed_before = request.session.testsfailed
+    yield stands.of(request.param, request)
+    if request.session.testsfailed > failed_before:
+        stands.close()  # a task that still waits for the test would keep the worker from all others

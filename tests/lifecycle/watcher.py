@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from jobpush.events import TaskEvent
 from tests.gateway.client import Client
@@ -45,7 +46,8 @@ class Watcher:
     def stop(self) -> None:
         """Watch no longer."""
         self._is_stopped = True
-        self._client.socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread
+        with suppress(OSError):  # the gateway has closed it already
+            self._client.socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread
         self._thread.join()
         self._client.hang_up()
 
