@@ -33,6 +33,8 @@ _ROOT = Path(__file__).parents[2]
 USER = "42"
 #: Seconds without a sign of life after which a worker counts as dead; a busy machine may hold one up for a second.
 LOST_AFTER = 3.0
+#: Seconds within which a task can be cancelled for sure before its time has come.
+_SOME_TIME = 6
 #: Options of a worker by its pool: as many tasks at once as the rows need.
 _POOLS = {
     "prefork": ["-P", "prefork", "-c", "2"],
@@ -74,14 +76,17 @@ class Stand:
             self.app.backend.result_consumer.cancel_for = lambda task_id: None
         self.recorded = RecordedEvents(redis.url, USER)
         self._children: list[ChildProcess] = []
+        self._watcher: Watcher | None = None
         #: Files that only a task makes which must not run.
         self.forbidden: list[Path] = []
+        #: When all has come that :meth:`some_time` was given for, in monotonic seconds.
+        self._quiet_after = 0.0
         self._paths = (folder / f"file-{number}" for number in range(10_000))
-        self.start_worker()
-        self._until_worker_listens()
-        gateway, port = start_gateway(redis.url, folder / "gateway.log", lost_after=LOST_AFTER)
-        self._children.append(gateway)
-        self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
+        try:
+            self._begin()
+        except BaseException:
+            self.close()  # nobody else can
+            raise
 
     def start_worker(self, queue: str = "", *, restores: bool = False) -> ChildProcess:
         """
@@ -116,6 +121,11 @@ class Stand:
         """A file that there must never be, made by a task that must not run."""
         self.forbidden.append(self.path())
         return self.forbidden[-1]
+
+    def some_time(self) -> int:
+        """Seconds until a task would run that is cancelled before; what comes of it then is looked at in the end."""
+        self._quiet_after = time.monotonic() + _SOME_TIME + 1.0  # it waits from a moment later on
+        return _SOME_TIME
 
     def delay(self, name: str, *args: Any, queue: str | None = None, **options: Any) -> str:
         """Publish a task of the user's, to a queue that is not read yet if one is named; its id."""
@@ -172,6 +182,7 @@ class Stand:
 
     def assert_nothing_strange_was_seen(self) -> None:
         """Make sure of what is true of all tasks that the user has seen, whatever became of them."""
+        time.sleep(max(0.0, self._quiet_after - time.monotonic()))
         self.assert_story(self.delay("succeeds"), "PENDING STARTED PROGRESS SUCCESS")
         by_task: dict[str, list[TaskEvent]] = {}
         for event in self.recorded.events:
@@ -180,16 +191,25 @@ class Stand:
             assert_rising_seq(events)
             assert_one_end_of_each_attempt(events)
         assert not any(path.exists() for path in self.forbidden)
-        assert self._watcher.error is None
+        assert self._watcher is not None and self._watcher.error is None
 
     def close(self) -> None:
         """End all that was started."""
         self.recorded.close()
-        self._watcher.stop()
+        if self._watcher is not None:
+            self._watcher.stop()
         for child in reversed(self._children):
             child.stop(signal.SIGTERM, grace=3)
         gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
         self.app.close()
+
+    def _begin(self) -> None:
+        """Start a worker and a gateway, and watch."""
+        self.start_worker()
+        self._until_worker_listens()
+        gateway, port = start_gateway(self.redis.url, self.folder / "gateway.log", lost_after=LOST_AFTER)
+        self._children.append(gateway)
+        self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
 
     def _until_worker_listens(self) -> None:
         """Wait until the worker hears commands: what is said before is lost."""
