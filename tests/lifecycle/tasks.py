@@ -14,6 +14,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 
 from jobpush import JobPush, progress
+from jobpush.worker.registry import runtimes
 
 
 def make_app(
@@ -109,15 +110,16 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         progress.update(1, total=2)
         raise MemoryError("too large")
 
-    @task("soft_limited", soft_time_limit=0.5)
+    # The limits leave a busy machine the time to publish the progress before them, and to heed them before the end.
+    @task("soft_limited", soft_time_limit=2.0)
     def soft_limited() -> None:
         progress.update(1, total=2)
-        time.sleep(1.5)
+        time.sleep(3.5)
 
-    @task("hard_limited", time_limit=0.5)
+    @task("hard_limited", time_limit=2.0)
     def hard_limited() -> None:
         progress.update(1, total=2)
-        time.sleep(1.5)
+        time.sleep(3.5)
 
     @task("dies")
     def dies() -> None:
@@ -179,7 +181,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def hogs(seconds: int) -> None:
         """Let nothing else run in this process, as a long call of C code does that keeps Python's lock."""
         progress.update(1, total=2)
-        time.sleep(0.3)  # so that what it said before is published
+        _publish_what_was_said()
         ctypes.PyDLL(None).sleep(seconds)
 
     @task("touches")
@@ -199,8 +201,14 @@ def _work(seconds: float) -> None:
         time.sleep(0.02)
 
 
+def _publish_what_was_said() -> None:
+    for runtime in runtimes():
+        runtime.flush()
+
+
 def _die() -> None:
-    time.sleep(0.2)  # so that what it said before is published
+    _publish_what_was_said()
+    time.sleep(0.2)  # Celery finds out at once whose task a dead process ran, if that has told it before
     os.kill(os.getpid(), signal.SIGKILL)
 
 
