@@ -9,7 +9,8 @@ local task_id, ttl = ARGV[1], tonumber(ARGV[13])
 local word = {state = ARGV[2], rank = tonumber(ARGV[3]), run = tonumber(ARGV[5]), number = tonumber(ARGV[6]),
   delivery = ARGV[7]}
 local stored = read_task()
-if stored and word.run == 0 then word.run = stored.run end  -- published by somebody who does not stamp the time
+-- Published by somebody who does not stamp the time; below 0 it is when the message was received, not for the first time.
+if word.run <= 0 then word.run = stored and stored.run or -word.run end
 local is_known = stored and stored.run == word.run  -- else the same task id is published anew
 local cancel = is_known and stored.cancel
 local workflow, membership = stored and stored.workflow, stored and stored.membership

@@ -77,6 +77,7 @@ class TaskWrite:
         is_handed_over: Whether the task has put another in its place, which goes on with its bar.
         membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
         plan: What is known of the workflow that begins with the event; ``None``: it is an event like any other.
+        is_again: Whether it belongs to the run that is stored, if one is, whatever its ``created_at`` says.
     """
 
     user_id: str
@@ -88,6 +89,7 @@ class TaskWrite:
     is_handed_over: bool = False
     membership: Membership | None = None
     plan: WorkflowPlan | None = None
+    is_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,7 +508,7 @@ class Store:
             event.state.value,
             event.state.rank,
             int(write.is_pinned or event.state.is_final),
-            repr(float(event.created_at)),
+            repr(float(-event.created_at if write.is_again else event.created_at)),
             event.attempt,
             write.delivery,
             int(write.is_handed_over),

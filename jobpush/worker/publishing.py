@@ -190,7 +190,7 @@ def _stamp_again(
         # It is tracked for the sake of the one that it replaces.
         tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
     if tracked is not None:
-        replace(tracked, title=before.title, created_at=before.created_at).stamp(headers)
+        replace(tracked, title=before.title, created_at=before.created_at, is_again=before.is_again).stamp(headers)
     return tracked
 
 

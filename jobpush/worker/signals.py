@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from celery import signals
@@ -133,6 +134,7 @@ def _received_task(tracking: Tracking, request: Any) -> TrackedTask | None:
     if tracked is None:  # its publisher has no jobpush
         tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:
+            tracked = replace(tracked, is_again=bool(request.delivery_info.get("redelivered")))
             tracked.stamp(headers)
     return tracked
 

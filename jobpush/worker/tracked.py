@@ -21,6 +21,7 @@ MAX_TITLE_LENGTH = 200
 #: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
 USER_HEADER = "jobpush_user"
 TITLE_HEADER = "jobpush_title"
+#: Unix seconds; below 0 if the task ``is_again``.
 CREATED_HEADER = "jobpush_created"
 #: Set by the worker that receives the message, for its own processes.
 DELIVERY_HEADER = "jobpush_delivery"
@@ -58,6 +59,8 @@ class TrackedTask:
         group_id: Celery's id of the group it is in; ``None``: it is in none.
         root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
         membership: Its place there.
+        is_again: Whether its publisher did not say when, and the broker delivers it again: ``created_at`` is when that
+            was then, and the task is the one that the store knows, if it does.
     """
 
     task_id: str
@@ -74,6 +77,7 @@ class TrackedTask:
     group_id: str | None = None
     root_id: str | None = None
     membership: Membership | None = None
+    is_again: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
@@ -119,6 +123,7 @@ class TrackedTask:
             worker=self.worker,
             is_handed_over=is_handed_over,
             membership=self.membership,
+            is_again=self.is_again,
         )
 
     def to_headers(self) -> dict[str, Any]:
@@ -131,7 +136,7 @@ class TrackedTask:
         """Write into the headers of a message what the worker has to know."""
         headers[USER_HEADER] = self.user_id
         headers[TITLE_HEADER] = self.title
-        headers[CREATED_HEADER] = self.created_at
+        headers[CREATED_HEADER] = -self.created_at if self.is_again else self.created_at
         if self.root_id is None:
             headers.pop(ROOT_HEADER, None)
         else:
@@ -164,12 +169,13 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TrackedTask | 
         user_id=str(headers[USER_HEADER]),
         name=str(headers["task"]),
         title=str(headers.get(TITLE_HEADER) or headers["task"]),
-        created_at=float(headers[CREATED_HEADER]),
+        created_at=abs(float(headers[CREATED_HEADER])),
         attempt=int(headers.get("retries") or 0) + 1,
         eta=eta_of(headers),
         max_attempts=max_attempts_of(task),
         delivery=str(headers.get(DELIVERY_HEADER) or ""),
         worker=str(headers.get(WORKER_HEADER) or ""),
+        is_again=float(headers[CREATED_HEADER]) < 0,
         **relations_of(headers),
     )
 

@@ -151,6 +151,24 @@ def test_a_running_task_is_cancelling_until_it_is_revoked(store: Store) -> None:
     assert not store.task("t1").cancelling
 
 
+def test_what_is_delivered_again_and_not_stamped_belongs_to_the_run_that_is_known(store: Store) -> None:
+    publish(store, event("STARTED"), event("PROGRESS", current=40, total=100))
+    again = replace(event("RECEIVED"), created_at=CREATED + 60)
+
+    (received,) = store.publish([TaskWrite("42", again, is_again=True)])
+    (succeeded,) = publish(store, event("SUCCESS"))
+
+    assert (received.outcome, succeeded.outcome) == (Outcome.STALE, Outcome.STORED)
+    assert store.task("t1").state is TaskState.SUCCESS
+
+
+def test_what_is_delivered_again_and_not_known_any_more_begins(store: Store) -> None:
+    for state in ("RECEIVED", "STARTED", "SUCCESS"):
+        store.publish([TaskWrite("42", event(state), is_again=True)])
+
+    assert store.task("t1") == event("SUCCESS", seq=3)
+
+
 def test_a_cancel_that_comes_too_late_changes_nothing(store: Store) -> None:
     publish(store, event("STARTED"), event("SUCCESS"))
 

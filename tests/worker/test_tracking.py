@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,9 @@ from celery import Celery, shared_task
 
 from jobpush import ConfigurationError, JobPush, UnknownArgument
 from jobpush.events import TaskEvent, TaskState
+from jobpush.worker.signals import _received_task
+from jobpush.worker.tracked import read_headers
+from jobpush.worker.tracking import tracking_of
 
 if TYPE_CHECKING:
     from .conftest import Eager
@@ -186,6 +190,28 @@ def test_long_title_is_cut(eager: Eager) -> None:
     title = only_task(eager).title
     assert len(title) == 200
     assert title.endswith("…")
+
+
+@pytest.mark.parametrize("is_again", [False, True])
+def test_a_message_that_nobody_has_stamped_says_whether_it_comes_again(eager: Eager, is_again: bool) -> None:
+    task = eager.app.tasks["encode"]
+    headers: dict[str, Any] = {"id": "one", "task": "encode"}
+    request = SimpleNamespace(
+        request_dict=headers,
+        task=task,
+        args=(eager.user, "cat.mov"),
+        kwargs={},
+        delivery_info={"redelivered": is_again},
+    )
+    tracking = tracking_of(task)
+    assert tracking is not None
+
+    received = _received_task(tracking, request)
+
+    assert received is not None
+    assert received.is_again is is_again
+    assert received == read_headers(headers, task)  # as the process that runs it knows it
+    assert received.created_at > 0
 
 
 def test_scheduled_task_is_kept_until_its_time_and_longer(eager: Eager) -> None:
