@@ -180,7 +180,8 @@ class Topics:
             return
         if message.stream_id is not None:
             topic.position = message.stream_id
-        if message.stream_id is not None or not message.is_snapshot:  # else it is of a member of a workflow
+        # Of a task and in no history: what clients say in its channel, and workflows' members. That is for it alone.
+        if message.stream_id is not None or message.task_id == b"-":
             for channel in topic.whole:
                 if channel.roster is None or not message.seq:
                     self._note(channel, message)

@@ -120,8 +120,12 @@ class RedisDirectory:
 
     def users_in(self, channel: str) -> list[str]:
         """Ids of the members of a presence channel; other channels have none."""
+        return [unescape_id(member_id) for member_id in self.member_ids(channel)]
+
+    def member_ids(self, channel: str) -> list[str]:
+        """The same as the channel itself tells them; who signs for it may have given any text."""
         live, (members,) = self._ask_with_live(("HGETALL", self._keys.members(occupancy_topic(channel))))
-        return [unescape_id(read_member_id(field)) for field, stored in members.items() if live.hold(stored)]
+        return [read_member_id(field) for field, stored in members.items() if live.hold(stored)]
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
         """

@@ -73,8 +73,8 @@ class Backend:
     def channel(self, name: str) -> Info:
         return self.known.get(name, Info())
 
-    def users_in(self, channel: str) -> Iterable[str]:
-        return ["1", "2"] if channel == "presence-a" else []
+    def member_ids(self, channel: str) -> Iterable[str]:
+        return ["1", "jane+test@x.com"] if channel == "presence-a" else []
 
     def online_users(self, cursor: str | None) -> tuple[Iterable[str], str | None]:
         return (self.online[1:], None) if cursor else (self.online[:1], "more")
@@ -502,7 +502,9 @@ def test_the_name_of_a_channel_is_checked(client) -> None:
 
 
 def test_users_of_a_presence_channel_are_listed(client) -> None:
-    assert_success(get(client, "/apps/3/channels/presence-a/users"), {"users": [{"id": "1"}, {"id": "2"}]})
+    assert_success(
+        get(client, "/apps/3/channels/presence-a/users"), {"users": [{"id": "1"}, {"id": "jane+test@x.com"}]}
+    )
     assert_refused(get(client, "/apps/3/channels/news/users"), 400, "only presence channels")
 
 

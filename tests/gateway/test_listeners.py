@@ -170,6 +170,19 @@ def test_a_snapshot_of_a_member_that_came_before_the_history_is_heard_once(topic
     assert [one.seq for one in catch_up.batch.take()] == [4]
 
 
+def test_what_clients_say_of_a_task_is_for_its_own_channel_alone(topics: Topics) -> None:
+    topic = topics.hear(Topic("channel:news"))
+    whole, of_task = topic.channel("news"), topic.channel("private-task-shared")
+    everything, one_task = join(whole, position=b"5-0"), join(of_task, position=b"5-0")
+
+    topics.on_message(b"channel:news", b'- shared 0 1 -\n"event":"client-hello","data":"{}"')
+    topics.on_message(b"channel:news", b'6-0 shared 0 1 -\n"event":"jobpush:log","data":"{}"')
+    topics.flush()
+
+    assert everything.heard == [b"6-0"]
+    assert one_task.heard == [None, b"6-0"]
+
+
 def member(channel: Channel, seq: int) -> Broadcast:
     """A snapshot of a workflow's member, as a history has it."""
     return Broadcast(channel, read_message(member_message(seq)))

@@ -30,14 +30,16 @@ class Count:
         member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
     """
 
-    __slots__ = ("has_been_told", "is_let_in", "is_refused", "member", "number", "topic")
+    __slots__ = ("has_been_told", "is_let_in", "is_refused", "may_be_known", "member", "number", "topic")
 
     def __init__(self, topic: Topic, member: Member | None) -> None:
         self.topic = topic
         self.member = member
         self.number = 0
-        #: Whether Redis has been told that there are any.
+        #: Whether Redis has answered that it was told that there are any.
         self.has_been_told = False
+        #: Whether it was told so, and has perhaps not answered.
+        self.may_be_known = False
         #: Whether Redis has answered that the member has a place, which is then not asked for again.
         self.is_let_in = False
         #: Whether its channel had no place for the member.
@@ -126,11 +128,13 @@ class Census:
         presence = self._lease.presence
         for count, is_quiet in changed.items():
             number = count.number or int(count in self._vacant)  # during the grace nobody has gone
+            if not number and not count.may_be_known:
+                self._forget(count)
+                continue
             call = count.call(presence, number, is_quiet=is_quiet)
-            count.has_been_told = number > 0
-            self._link.run(call, partial(self._told, presence, count))
-            if not number:
-                self._counts.pop(count.key, None)
+            count.may_be_known |= self._link.is_up
+            count.is_let_in &= number > 0
+            self._link.run(call, partial(self._told, presence, count, number))
 
     def tick(self) -> None:
         """Tell who has not come back. Call about once a second."""
@@ -144,6 +148,10 @@ class Census:
 
     def _enter(self, connection: Connection, new: Count) -> None:
         count = self._counts.setdefault(new.key, new)
+        if not count.number and count.member != new.member:  # who comes back is not as before
+            if self._vacant.pop(count, None) is not None:
+                self._note(count)
+            count = self._counts[new.key] = new
         if count not in connection.counts:
             connection.counts += (count,)
             count.number += 1
@@ -159,9 +167,15 @@ class Census:
         """Tell of a count behind all others: members are gone before the channel is vacated."""
         self._changed[count] = self._changed.pop(count, False)
 
-    def _told(self, presence: Presence, count: Count, reply: Any) -> None:
+    def _forget(self, count: Count) -> None:
+        """Nobody counts, and Redis knows; unless somebody has come again, or another count has taken its place."""
+        is_over = not count.number and count not in self._vacant and count not in self._changed
+        if is_over and self._counts.get(count.key) is count:
+            del self._counts[count.key]
+
+    def _told(self, presence: Presence, count: Count, number: int, reply: Any) -> None:
         if isinstance(reply, LinkLost):
-            return
+            return  # all is said again
         if isinstance(reply, Exception):
             if not self._lease.refused(reply):  # else all is said again
                 logger.warning("Redis refused a count: %s", reply)
@@ -173,7 +187,10 @@ class Census:
         elif result == NO_LEASE:
             self._lease.doubt(presence)
         else:
-            count.is_let_in = True
+            count.is_let_in = count.has_been_told = number > 0
+            if not number:
+                count.may_be_known = False
+                self._forget(count)
         if wait:
             # Another count may have taken its place until then.
             self._loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flask import Blueprint, Response, request
 
-from ...channels import escape_id, escape_user_id, is_cache, is_presence, unescape_id
+from ...channels import escape_user_id, is_cache, is_presence, unescape_id
 from ...config import Config
 from ...errors import EventError, JobPushError, StoreError, TaskNotFound
 from ...events import encode
@@ -69,8 +69,8 @@ class Directory(Protocol):
     def channel(self, name: str) -> ChannelInfo:
         """One channel, whether somebody has joined it or not."""
 
-    def users_in(self, channel: str) -> Iterable[str]:
-        """Ids of the members of a presence channel."""
+    def member_ids(self, channel: str) -> Iterable[str]:
+        """Ids of the members of a presence channel, as the channel tells them."""
 
     def online_users(self, cursor: str | None) -> tuple[Iterable[str], str | None]:
         """Ids of all who are signed in, a page of them, and the cursor of the next; ``None``: the first, no more."""
@@ -194,7 +194,7 @@ class _HttpApi:
         """The users of a presence channel."""
         if not is_presence(read_channel_name(channel)):
             raise BadRequest("only presence channels have users")
-        return _json({"users": [{"id": escape_id(user_id)} for user_id in self._directory.users_in(channel)]})
+        return _json({"users": [{"id": member_id} for member_id in self._directory.member_ids(channel)]})
 
     def users(self) -> Response:
         """A page of the users who are signed in; ours, not Pusher's. ``next`` is the cursor of the next page."""
