@@ -189,7 +189,6 @@ class Census:
         else:
             count.is_let_in = count.has_been_told = number > 0
             if not number:
-                count.may_be_known = False
                 self._forget(count)
         if wait:
             # Another count may have taken its place until then.
