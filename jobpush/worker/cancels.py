@@ -31,33 +31,33 @@ class RunningTasks:
     def begin(self) -> None:
         """Start from nothing: the tasks and the thread are the parent's."""
         self._lock = threading.Lock()
-        self._tasks: dict[str, RunningTask] = {}
+        #: Two of them may have one id, where the broker delivers again what runs here already.
+        self._tasks: set[RunningTask] = set()
         self._thread: threading.Thread | None = None
 
     def add(self, task: RunningTask) -> None:
         """A task begins."""
         with self._lock:
-            self._tasks[task.tracked.task_id] = task
+            self._tasks.add(task)
             self._thread = kept_alive(self._thread, self._listen, "jobpush-cancels")
 
     def remove(self, task: RunningTask) -> None:
-        """A task has ended. Another attempt of it may have begun here meanwhile."""
+        """A task has ended."""
         with self._lock:
-            if self._tasks.get(task.tracked.task_id) is task:
-                del self._tasks[task.tracked.task_id]
+            self._tasks.discard(task)
 
     def cancel(self, task_id: str) -> None:
         """Somebody asked for the end of a task, or of the workflow it is in; whether it runs here or elsewhere."""
-        for task in list(self._tasks.values()):
+        for task in list(self._tasks):
             if task_id in (task.tracked.task_id, task.tracked.root_id):
                 task.is_cancelled = True
 
     def say_unstoppable(self, task_id: str) -> None:
         """A cancelled task runs on, here, where only the task itself can end it: its user is to know."""
-        task = self._tasks.get(task_id)
-        if task is not None:
-            task.notice = UNSTOPPABLE
-            task.mark_changed()
+        for task in list(self._tasks):
+            if task.tracked.task_id == task_id:
+                task.notice = UNSTOPPABLE
+                task.mark_changed()
 
     def _listen(self) -> None:
         while True:
@@ -77,7 +77,7 @@ class RunningTasks:
 
     def _catch_up(self) -> None:
         with self._lock:
-            tracked = [task.tracked for task in self._tasks.values()]
+            tracked = [task.tracked for task in self._tasks]
         tasks = {(task.user_id, task_id) for task in tracked for task_id in (task.task_id, task.root_id) if task_id}
         for task_id in self._store.cancelled(tasks):
             self.cancel(task_id)

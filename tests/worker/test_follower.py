@@ -1,4 +1,4 @@
-"""How a worker's parent ends tasks that don't heed, whatever becomes of the command by which it does."""
+"""How running tasks hear of a cancel, and how a worker's parent ends those that don't heed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
 from jobpush.config import Config
+from jobpush.store import Store
 from jobpush.worker import follower as follower_module
+from jobpush.worker.cancels import RunningTasks
 from jobpush.worker.follower import _LEAST_GRACE, CancelFollower
+from jobpush.worker.running import RunningTask
+from jobpush.worker.tracked import TrackedTask
 
 
 class FakeControl:
@@ -117,3 +121,22 @@ def test_where_the_worker_hears_no_commands_the_user_is_told_so(
 
     assert unstoppable == ["cancelled"]
     assert not control.terminated
+
+
+def test_of_two_deliveries_that_run_in_one_process_both_hear_of_a_cancel(redis_url: str) -> None:
+    config = Config(redis_url=redis_url)
+    store = Store(config)
+    tasks = RunningTasks(store, config)
+    publisher: Any = SimpleNamespace(changed=lambda task: None)
+    tracked = TrackedTask("twice", "42", "encode", "Encode", created_at=1.0)
+    first, second, ended = (RunningTask(tracked, publisher, config) for _ in range(3))
+    for task in (first, second, ended):
+        tasks.add(task)
+    tasks.remove(ended)
+
+    tasks.say_unstoppable("twice")
+    tasks.cancel("twice")
+
+    assert [task.is_cancelled for task in (first, second, ended)] == [True, True, False]
+    assert [bool(task.notice) for task in (first, second, ended)] == [True, True, False]
+    store.close()
