@@ -48,9 +48,8 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
 
 def _heir(exc: BaseException) -> Any:
     """The signature that gets the id of a task that was replaced, in what Celery's ``replace()`` has made of it."""
-    signature = next(
-        (frame.f_locals["sig"] for frame, _ in walk_tb(exc.__traceback__) if "sig" in frame.f_locals), None
-    )
+    frames = [frame for frame, _ in walk_tb(exc.__traceback__) if frame.f_globals.get("__name__") == "celery.app.task"]
+    signature = next((frame.f_locals["sig"] for frame in frames if "sig" in frame.f_locals), None)
     while isinstance(signature, Signature) and (inner := signature.get("kwargs", {}).get("body") or _last(signature)):
         signature = maybe_signature(inner)
     return signature

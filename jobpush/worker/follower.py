@@ -89,11 +89,14 @@ class CancelFollower:
         overdue = {task_id for task_id, deadline in self._deadlines.items() if deadline <= now}
         for task_id in overdue:
             del self._deadlines[task_id]
+        running: dict[str, None] = {}
         for request in list(worker_state.active_requests) if overdue else ():
             for task_id in overdue.intersection((request.id, request.request_dict.get(ROOT_HEADER))):
-                if self._can_terminate:
-                    # Again and again, for a worker that has just found its broker again may not hear of it.
+                running[request.id] = None
+                if self._can_terminate:  # again and again: a worker that has just found its broker may not hear of it
                     self._deadlines[task_id] = now + max(self._config.cancel_grace, _LEAST_GRACE)
-                    self._app.control.revoke(request.id, terminate=True, destination=[self._hostname])
-                else:
-                    self._running.say_unstoppable(request.id)
+        for running_id in running:
+            if self._can_terminate:
+                self._app.control.revoke(running_id, terminate=True, destination=[self._hostname])
+            else:
+                self._running.say_unstoppable(running_id)

@@ -23,9 +23,12 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.terminated: list[str] = []
+        self.is_away = False
 
     def revoke(self, task_id: str, *, terminate: bool = False, destination: list[str]) -> None:
         assert destination == ["worker@host"]
+        if self.is_away:
+            raise OSError("no broker")
         if terminate:
             self.terminated.append(task_id)
 
@@ -106,6 +109,23 @@ def test_a_task_is_terminated_until_it_has_ended(
     follower._end_overdue()
     assert len(control.terminated) == 3
     assert not follower._deadlines
+
+
+def test_a_broker_that_is_away_keeps_no_task_from_its_end(
+    control: FakeControl, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = make_follower(control, unstoppable, monkeypatch)
+    running(monkeypatch, ("one", None), ("two", None))
+    follower._deadlines = {"one": time.now, "two": time.now}
+    monkeypatch.setattr(control, "is_away", True)
+    with pytest.raises(OSError, match="no broker"):
+        follower._end_overdue()
+
+    monkeypatch.setattr(control, "is_away", False)
+    time.now += _LEAST_GRACE
+    follower._end_overdue()
+
+    assert sorted(control.terminated) == ["one", "two"]
 
 
 def test_where_the_worker_hears_no_commands_the_user_is_told_so(

@@ -299,7 +299,8 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             "chain": chain(untracked(), untracked()),
             "owned chain": chain(owned(), owned()),
         }
-        raise self.replace(canvases[kind])
+        sig = owned()  # is none of what Celery looks for
+        raise self.replace(canvases.get(kind, sig))
 
     @task("part_replaced", bind=True)
     def part_replaced(self: Any, kind: str) -> None:
