@@ -255,8 +255,10 @@ class Connection {
   }
 
   #awaitActivity() {
-    if (this.#transport.send) this.#after(this.#activityTimeoutMs, () => this.#ping());
-    else if (this.#isStale) this.#after(0, () => this.#openEvents());
+    if (this.#transport.send) {
+      this.#blocked = -20; // else an outage
+      this.#after(this.#activityTimeoutMs, () => this.#ping());
+    } else if (this.#isStale) this.#after(0, () => this.#openEvents());
     else this.#after(SOCKET_RETRY_MS, () => this.#connect());
   }
 
@@ -318,7 +320,6 @@ class Connection {
     if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), NOTE_DELAY_MS);
     this.#awaitActivity();
     if (!this.#transport.send) return;
-    this.#blocked = -20; // rather an outage
     for (const name of this.#subscriptions.keys()) this.#join(name);
   }
 

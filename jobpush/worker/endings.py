@@ -5,7 +5,7 @@ from __future__ import annotations
 from traceback import walk_tb
 from typing import Any
 
-from celery.canvas import Signature, _chain, maybe_signature
+from celery.canvas import Signature, _chain, _chord, maybe_signature
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 
 from ..events import error_text
@@ -31,7 +31,7 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
     """
     if isinstance(exc, Ignore):
         if _modules(exc)[-1] == "celery.app.task":  # replace() raises it
-            if this.is_handed_over or this.tracked.root_id is not None or _is_heard_of(_heir(exc), task):
+            if this.is_handed_over or this.tracked.root_id is not None or _has_heir(exc, task):
                 this.hand_over()
             else:
                 this.finish(TaskState.SUCCESS)
@@ -46,22 +46,16 @@ def tell_unusual_end(this: RunningTask, tracking: Tracking, task: Any, exc: Base
         this.finish_now(TaskState.FAILURE, error=_error_of(tracking, exc))  # the process may be about to end
 
 
-def _heir(exc: BaseException) -> Any:
-    """The signature that gets the id of a task that was replaced, in what Celery's ``replace()`` has made of it."""
+def _has_heir(exc: BaseException, task: Any) -> bool:
+    """
+    Whether a user hears, for its own sake, of the task that gets the id of one that was replaced.
+
+    That is in what Celery's ``replace()`` has made of the new one: it, the last of a chain, the body of a chord.
+    """
     frames = [frame for frame, _ in walk_tb(exc.__traceback__) if frame.f_globals.get("__name__") == "celery.app.task"]
     signature = next((frame.f_locals["sig"] for frame in frames if "sig" in frame.f_locals), None)
-    while isinstance(signature, Signature) and (inner := signature.get("kwargs", {}).get("body") or _last(signature)):
-        signature = maybe_signature(inner)
-    return signature
-
-
-def _last(signature: Signature) -> Any:
-    """The last task of a chain; ``None`` of anything else."""
-    return signature.tasks[-1] if isinstance(signature, _chain) else None
-
-
-def _is_heard_of(signature: Any, task: Any) -> bool:
-    """Whether a user hears of the task of a signature, for its own sake."""
+    while isinstance(signature, (_chain, _chord)):
+        signature = maybe_signature(signature.tasks[-1] if isinstance(signature, _chain) else signature.body)
     published = task.app.tasks.get(signature.task) if isinstance(signature, Signature) else None
     tracking = tracking_of(published) if published is not None else None
     return tracking is not None and not tracking.is_for_members

@@ -27,8 +27,9 @@ class CancelFollower:
     The thread of a worker's parent that keeps cancelled tasks from running on.
 
     It has Celery revoke a task in this worker, so that it does not start; and terminate it after ``cancel_grace``
-    if it runs on. Where the pool can't do that the user is told so: the task then ends as it ends. Celery's own
-    command is used, addressed to this worker alone, since every worker hears of every cancel.
+    if it runs on. Where the pool can't do that, and runs its tasks in this process, the user is told so: the task then
+    ends as it ends. Celery's own command is used, addressed to this worker alone, since every worker hears of every
+    cancel.
     """
 
     def __init__(self, consumer: Any, runtime: Runtime) -> None:

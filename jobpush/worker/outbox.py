@@ -144,7 +144,7 @@ class Outbox:
             batch.writes.append(self._beginnings.popitem(last=False)[1])
         while self._writes and not self._beginnings and len(batch.writes) < size:
             batch.writes += self._writes.popitem(last=False)[1]
-        while self._endings and not self._writes and len(batch.endings) < size:
+        while self._endings and not (self._beginnings or self._writes) and len(batch.endings) < size:
             batch.endings.append(self._endings.popitem(last=False)[1])
         return batch
 

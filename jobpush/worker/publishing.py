@@ -48,7 +48,7 @@ def wrap_send_task(app: Any) -> None:
                 if this.withdraw is not None:
                     this.withdraw()
                 raise
-            if this.time_limit is not None:
+            if this.time_limit is not None and not this.is_own:  # else it would end although it goes on
                 raise this.time_limit
             return result
 
@@ -71,6 +71,7 @@ def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, bod
     if app_runtime is None or not headers or "id" not in headers:
         return  # no app of ours, or Celery's protocol 1, which has no headers
     request = current_task.request if current_task else None
+    this.is_own = request is not None and request.id == headers["id"]
     is_named = headers.get(USER_HEADER) is not None
     inherit(headers, _headers_of_publisher(this.app))
     if headers["task"] != CHORD_UNLOCK:

@@ -44,11 +44,13 @@ class Sending:
     Args:
         app: Celery's.
         withdraw: How to take back what its user has been told of it.
+        is_own: Whether it is the next attempt of the task that sends it, or takes its place.
         time_limit: The soft one of the task that sends it, if that came within a receiver of Celery's signals.
     """
 
     app: Any
     withdraw: Callable[[], None] | None = None
+    is_own: bool = False
     time_limit: SoftTimeLimitExceeded | None = None
 
 

@@ -154,6 +154,8 @@ class Tracking:
         except InvalidUserId as exc:
             logger.warning("task %s is not shown to anybody: %s", task.name, exc)
             return None
+        except SoftTimeLimitExceeded:  # of the task that publishes this one
+            raise
         except Exception:  # the application's own callable
             logger.exception("task %s is not shown to anybody: its user can't be told", task.name)
             return None
@@ -162,6 +164,8 @@ class Tracking:
     def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
         try:
             title = (self.title or task.name).format(**arguments)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as exc:  # of a __format__ or an attribute of the application's own objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
             title = task.name

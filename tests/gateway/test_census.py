@@ -156,3 +156,38 @@ def test_while_another_page_is_open_the_first_ones_info_stays(census: Census, li
     census.enter(second, ROOM, alice("Alice Liddell"))
 
     assert not [call for call in told(census, link) if "Alice Liddell" in call or call[0] == "leave"]
+
+
+def test_who_came_back_as_another_while_the_link_broke_has_left_first(census: Census, link: FakeLink) -> None:
+    before, after = connection(), connection()
+    census.enter(before, ROOM, alice("Alice"))
+    census.flush()
+    census.leave_all(before)
+    census.enter(after, ROOM, alice("Alice Liddell"))
+
+    link.breaks = True
+    census.flush()
+    link.breaks = False
+    census.say_again(has_lost_data=False)
+
+    assert [call[:3] for call in told(census, link) if call[0] != "occupy"] == [
+        ("leave", "alice"),
+        ("join", "alice", "Alice Liddell"),
+    ]
+
+
+def test_an_old_answer_lets_nobody_in_who_has_left_since(census: Census, link: FakeLink) -> None:
+    page, later = connection(), connection()
+    answers: list[Callable[[Any], None]] = []
+    run, link.run = link.run, lambda call, callback: answers.append(callback)  # type: ignore[method-assign, assignment]
+    census.enter(page, ROOM, alice("Alice"))
+    census.flush()
+    census.leave(page, ROOM)
+    census.flush()
+    for answer in answers[:2]:
+        answer(1)
+
+    link.run = run  # type: ignore[method-assign]
+    census.enter(later, ROOM, alice("Alice"))
+
+    assert [call for call in told(census, link) if call[0] == "join"] == [("join", "alice", "Alice", "new")]

@@ -770,6 +770,14 @@ describe("where WebSockets are blocked", () => {
     page.goOnline();
     page.clock.pass(PATIENCE_MS + 500); // no pong comes from the network before
     assert.equal(failUntilItTurns(), 1);
+
+    page = new FakePage();
+    opened();
+    page.goOnline();
+    page.socket.receive("pusher:pong"); // it is the same network
+    page.socket.end();
+    page.clock.pass(500);
+    assert.equal(failUntilItTurns(), 21);
   });
 
   test("the stream brings the same events, and signs nothing", async () => {

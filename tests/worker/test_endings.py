@@ -181,6 +181,7 @@ def test_of_two_deliveries_of_a_task_the_end_of_the_one_is_not_told_of_the_other
         ("retrying", "SUCCESS", "part"),
         ("chain", "SUCCESS", "replaced_by"),  # of its tasks nobody hears
         ("owned chain", "SUCCESS", "owned_by_header"),
+        ("chain with a body", "SUCCESS", "sends"),
     ],
 )
 def test_a_task_comes_to_an_end_whatever_replaces_it(

@@ -73,6 +73,16 @@ def test_members_of_a_workflow_are_known_before_any_of_them_ends() -> None:
     ]
 
 
+def test_ends_come_behind_all_beginnings() -> None:
+    outbox = Outbox()
+    for number in range(3):
+        outbox.add(write(TaskState.PENDING, f"member-{number}", membership=Membership("0:3")))
+    outbox.add_ending(Ending("member-2", TaskState.REVOKED))
+
+    assert not outbox.take(2).endings
+    assert [ending.task_id for ending in outbox.take(2).endings] == ["member-2"]
+
+
 def test_what_comes_back_does_not_take_along_what_came_meanwhile() -> None:
     outbox = Outbox()
     for task_id in ("one", "two"):

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
+from celery._state import _task_stack
 
 from jobpush import TaskCancelled, progress
 from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.store.keys import Keys
 from jobpush.store.message import read_event
-from jobpush.worker import rate, running
+from jobpush.worker import publishing, rate, running
 from jobpush.worker.running import RunningTask
 from jobpush.worker.tracked import TrackedTask
 
@@ -319,6 +320,35 @@ def test_a_time_limit_that_comes_while_redis_is_waited_for_is_the_tasks(
         else:
             child.apply_async()
     assert eager.jobpush._runtime.publisher.flush()
+
+
+def test_a_time_limit_that_comes_while_a_retry_is_told_ends_nothing(
+    eager: Eager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt is in the queue by then, and the task that was limited would have ended for its user."""
+
+    def interrupted(*args: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    task = eager.app.tasks["encode"]
+    monkeypatch.setattr(publishing, "_tell_published", lambda *args, **kwargs: interrupted())
+    _task_stack.push(task)
+    task.push_request(id="one")
+    try:
+        assert task.apply_async((eager.user, "cat.mov"), task_id="one").id == "one"
+        with pytest.raises(SoftTimeLimitExceeded):
+            task.apply_async((eager.user, "cat.mov"), task_id="another")
+    finally:
+        task.pop_request()
+        _task_stack.pop()
+
+
+def test_a_time_limit_that_comes_while_it_is_asked_whose_a_task_is_is_the_tasks(eager: Eager) -> None:
+    def slow(**arguments: Any) -> str:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        eager.task(user=slow)(lambda: None).apply_async()
 
 
 def test_what_was_done_before_the_task_began_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:

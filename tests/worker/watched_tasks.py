@@ -287,6 +287,11 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def replaced_by_owned(self: Any, user_id: str) -> None:
         raise self.replace(app.tasks["owned_by_header"].si())
 
+    @task("sends")
+    @jobpush.track()
+    def sends(body: str) -> None:
+        """What it takes has the name of what a chord ends with."""
+
     @task("replaced_by", bind=True)
     @jobpush.track(user="user_id")
     def replaced_by(self: Any, user_id: str, kind: str) -> None:
@@ -298,6 +303,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             "group": group(owned(), owned()),
             "chain": chain(untracked(), untracked()),
             "owned chain": chain(owned(), owned()),
+            "chain with a body": chain(owned(), app.tasks["sends"].si(body="a letter")),
         }
         sig = owned()  # is none of what Celery looks for
         raise self.replace(canvases.get(kind, sig))

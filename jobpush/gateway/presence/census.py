@@ -30,12 +30,14 @@ class Count:
         member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
     """
 
-    __slots__ = ("has_been_told", "is_let_in", "is_refused", "may_be_known", "member", "number", "topic")
+    __slots__ = ("has_been_told", "is_let_in", "is_refused", "may_be_known", "member", "number", "times", "topic")
 
     def __init__(self, topic: Topic, member: Member | None) -> None:
         self.topic = topic
         self.member = member
         self.number = 0
+        #: How often Redis has been told of it; only the answer to the last time counts.
+        self.times = 0
         #: Whether Redis has answered that it was told that there are any.
         self.has_been_told = False
         #: Whether it was told so, and has perhaps not answered.
@@ -134,7 +136,8 @@ class Census:
             call = count.call(presence, number, is_quiet=is_quiet)
             count.may_be_known |= self._link.is_up
             count.is_let_in &= number > 0
-            self._link.run(call, partial(self._told, presence, count, number))
+            count.times += 1
+            self._link.run(call, partial(self._told, presence, count, number, count.times))
 
     def tick(self) -> None:
         """Tell who has not come back. Call about once a second."""
@@ -173,12 +176,13 @@ class Census:
         if is_over and self._counts.get(count.key) is count:
             del self._counts[count.key]
 
-    def _told(self, presence: Presence, count: Count, number: int, reply: Any) -> None:
-        if isinstance(reply, LinkLost):
-            return  # all is said again
+    def _told(self, presence: Presence, count: Count, number: int, times: int, reply: Any) -> None:
         if isinstance(reply, Exception):
-            if not self._lease.refused(reply):  # else all is said again
+            is_said_again = isinstance(reply, LinkLost) or self._lease.refused(reply)
+            if not is_said_again:
                 logger.warning("Redis refused a count: %s", reply)
+            elif not number and self._counts.get(count.key) is not count:
+                self._changed = {count: False, **self._changed}  # this too, and before what has taken its place
             return
         result, wait = reply if isinstance(reply, list) else (reply, 0)
         count.is_refused = result == FULL
@@ -186,7 +190,7 @@ class Census:
             count.has_been_told = count.is_let_in = False
         elif result == NO_LEASE:
             self._lease.doubt(presence)
-        else:
+        elif times == count.times:
             count.is_let_in = count.has_been_told = number > 0
             if not number:
                 self._forget(count)
