@@ -34,7 +34,7 @@ USER = "42"
 #: Seconds without a sign of life after which a worker counts as dead; a busy machine may hold one up for a second.
 LOST_AFTER = 3.0
 #: Seconds within which a task can be cancelled for sure before its time has come.
-_SOME_TIME = 6
+_SOME_TIME = 4
 #: Options of a worker by its pool: as many tasks at once as the rows need.
 _POOLS = {
     "prefork": ["-P", "prefork", "-c", "2"],
