@@ -180,8 +180,7 @@ class Topics:
             return
         if message.stream_id is not None:
             topic.position = message.stream_id
-        # Of a task and in no history: what clients say in its channel, and workflows' members. That is for it alone.
-        if message.stream_id is not None or message.task_id == b"-":
+        if not message.is_for_task_alone:
             for channel in topic.whole:
                 if channel.roster is None or not message.seq:
                     self._note(channel, message)

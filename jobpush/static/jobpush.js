@@ -195,7 +195,7 @@ class Connection {
 
   #openEvents() {
     this.#discard();
-    this.#blocked = BLOCKED_AFTER - 1; // one more tells enough
+    this.#blocked = BLOCKED_AFTER - 1; // one more is enough
     this.#isStale = false;
     const channels = [...this.#subscriptions.keys()];
     const since = [...this.#lastIds].flat().join("|");
@@ -256,7 +256,7 @@ class Connection {
 
   #awaitActivity() {
     if (this.#transport.send) {
-      this.#blocked = -20; // else an outage
+      this.#blocked = -20; // rather an outage
       this.#after(this.#activityTimeoutMs, () => this.#ping());
     } else if (this.#isStale) this.#after(0, () => this.#openEvents());
     else this.#after(SOCKET_RETRY_MS, () => this.#connect());

@@ -44,8 +44,8 @@ def listen(config: Config, user_id: str) -> Iterator[Heard]:
             seen = {task.task_id: task.seq for task in tasks}
             for received in subscription.listen():
                 message = read_message(received["data"])
-                if message.task_id == COMMAND or (message.is_snapshot and message.stream_id is None):
-                    continue  # not for browsers; or of a workflow's member, which its own channel has
+                if message.task_id == COMMAND or message.is_for_task_alone:
+                    continue  # not for browsers, or not for the user's own channel
                 heard = _read(message)
                 if heard.task is None or heard.task.seq > seen.get(heard.task.task_id, 0):
                     yield heard

@@ -28,6 +28,11 @@ class Message(NamedTuple):
     excluded: bytes
     members: bytes
 
+    @property
+    def is_for_task_alone(self) -> bool:
+        """Whether only its task's own channel carries it: of a workflow's member, or said there by a client."""
+        return self.stream_id is None and self.task_id != b"-"
+
 
 def read_message(payload: bytes) -> Message:
     """

@@ -17,6 +17,7 @@ except ImportError as exc:
     raise ConfigurationError("jobpush.tqdm needs tqdm: pip install 'jobpush[tqdm]'") from exc
 
 
+#: By which a bar finds what it was given, by place or by name.
 _SIGNATURE = inspect.signature(_Tqdm.__init__)
 #: The bar that was made last, and the task that made it.
 _innermost: ContextVar[tuple[RunningTask | None, tqdm | None]] = ContextVar("jobpush_tqdm", default=(None, None))

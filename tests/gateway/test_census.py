@@ -70,6 +70,14 @@ def alice(name: str) -> Member:
     return Member("alice", name)
 
 
+def let_alice_be_away(census: Census) -> None:
+    """She was in the room, and her page was closed a moment ago."""
+    page = connection()
+    census.enter(page, ROOM, alice("Alice"))
+    census.flush()
+    census.leave_all(page)
+
+
 def told(census: Census, link: FakeLink) -> list[Any]:
     """What Redis is told by the next flush."""
     link.told.clear()
@@ -124,12 +132,9 @@ def test_what_redis_has_never_answered_is_news_after_it_has_lost_its_data(census
 
 
 def test_a_member_that_comes_back_within_the_grace_as_another_is_told_anew(census: Census, link: FakeLink) -> None:
-    before, after = connection(), connection()
-    census.enter(before, ROOM, alice("Alice"))
-    census.flush()
+    let_alice_be_away(census)
 
-    census.leave_all(before)
-    census.enter(after, ROOM, alice("Alice Liddell"))
+    census.enter(connection(), ROOM, alice("Alice Liddell"))
 
     assert [call for call in told(census, link) if call[0] != "occupy"] == [
         ("leave", "alice"),
@@ -138,12 +143,9 @@ def test_a_member_that_comes_back_within_the_grace_as_another_is_told_anew(censu
 
 
 def test_a_member_that_comes_back_as_before_is_no_news(census: Census, link: FakeLink) -> None:
-    before, after = connection(), connection()
-    census.enter(before, ROOM, alice("Alice"))
-    census.flush()
+    let_alice_be_away(census)
 
-    census.leave_all(before)
-    census.enter(after, ROOM, alice("Alice"))
+    census.enter(connection(), ROOM, alice("Alice"))
 
     assert [call for call in told(census, link) if call[0] == "leave"] == []
 
@@ -159,11 +161,8 @@ def test_while_another_page_is_open_the_first_ones_info_stays(census: Census, li
 
 
 def test_who_came_back_as_another_while_the_link_broke_has_left_first(census: Census, link: FakeLink) -> None:
-    before, after = connection(), connection()
-    census.enter(before, ROOM, alice("Alice"))
-    census.flush()
-    census.leave_all(before)
-    census.enter(after, ROOM, alice("Alice Liddell"))
+    let_alice_be_away(census)
+    census.enter(connection(), ROOM, alice("Alice Liddell"))
 
     link.breaks = True
     census.flush()
