@@ -28,8 +28,8 @@ from .errors import (
 if TYPE_CHECKING:
     from .api import JobPush
     from .gateway import Gateway
-    from .worker.progress import progress
-    from .worker.tqdm import tqdm
+    from .reporting.progress import progress
+    from .reporting.tqdm import tqdm
 
 __all__ = [
     # the application and its tasks
@@ -56,8 +56,8 @@ __all__ = [
 
 _MODULES = {
     "JobPush": ".api",
-    "progress": ".worker.progress",
-    "tqdm": ".worker.tqdm",
+    "progress": ".reporting.progress",
+    "tqdm": ".reporting.tqdm",
     "Gateway": ".gateway",
 }
 

@@ -1,5 +1,5 @@
 """``python -m jobpush`` is the ``jobpush`` command."""
 
-from .cli import main
+from .cli.commands import main
 
 main(prog_name="jobpush")

@@ -13,16 +13,16 @@ from .channels import escape_user_id, is_presence, user_channel, validate_channe
 from .config import Config
 from .errors import ConfigurationError, EventError, InvalidData
 from .events import TaskEvent, TaskState, encode
+from .queues.celery.broker import redis_url_of
+from .reporting.services import Services
 from .signing import channel_auth, user_auth
 from .store import Receipt
-from .worker.broker import redis_url_of
-from .worker.runtime import Runtime
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
+    from .queues.celery.workflow import TrackedWorkflow
     from .store.directory import ChannelInfo, RedisDirectory
-    from .worker.workflow import TrackedWorkflow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,14 +64,14 @@ class JobPush:
         Config.load(settings, {})  # a typing error is to fail here, not at the first task
         self._settings = settings
         self._celery_app: Any = None
-        self._runtime = Runtime(self._load_config)
+        self._runtime = Services(self._load_config)
         if celery_app is not None:
             self.init_celery(celery_app)
 
     def init_celery(self, app: Any) -> None:
         """Follow the tasks of a Celery app. Connects to nothing."""
+        from .queues.celery import publishing, registry, signals
         from .webhooks import register_delivery
-        from .worker import publishing, registry, signals
 
         self._celery_app = app
         registry.register(app, self._runtime)
@@ -109,12 +109,12 @@ class JobPush:
             UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
             ConfigurationError: If an argument of ``track()`` can't be what it is for.
         """
-        from .worker.decorator import track
-        from .worker.tracking import Tracking
+        from .queues.celery.decorator import track
+        from .queues.celery.track_options import TrackOptions
 
         if hasattr(user, "apply_async") or not isinstance(errors or {}, Mapping):
             raise ConfigurationError("write @jobpush.track(user=…, errors={Type: 'sentence'}), with parentheses")
-        tracking = Tracking(self._runtime, user, title, result=result, errors=dict(errors or {}))
+        tracking = TrackOptions(self._runtime, user, title, result=result, errors=dict(errors or {}))
         return lambda target: track(tracking, target)
 
     def track_workflow(
@@ -148,7 +148,7 @@ class JobPush:
             album = group(encode.s(name) for name in names) | publish.s()
             jobpush.track_workflow(album, user="42", title="Album", weights={"video.publish": 0.1}).delay()
         """
-        from .worker.workflow import TrackedWorkflow
+        from .queues.celery.workflow import TrackedWorkflow
 
         if self._celery_app is None:
             raise ConfigurationError("init_celery() comes before track_workflow()")

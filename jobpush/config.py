@@ -53,7 +53,7 @@ class Config:
     cancel_grace: float = 10.0
     #: Seconds within which it is known that a worker died: its tasks are LOST then.
     lost_after: float = 15.0
-    #: Whether publishing is timed in prometheus-client's own registry; see :mod:`jobpush.worker.metrics`.
+    #: Whether publishing is timed in prometheus-client's own registry; see :mod:`jobpush.reporting.metrics`.
     worker_metrics: bool = False
 
     # -- store ---------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from jobpush.config import METRICS_FOLDER, Config
-from jobpush.logs import logging_config
+from jobpush.web.gunicorn.logs import logging_config
 
 #: gthread, which lets the hub take its sockets over, guarded from slow senders (sync answers one request at a time).
-worker_class = "jobpush.gunicorn_worker.Worker"
+worker_class = "jobpush.web.gunicorn.worker.Worker"
 #: Threads answer handshakes and plain requests; open connections need none.
 threads = 4
 #: Seconds without a sign of life after which a worker process is replaced.

@@ -160,7 +160,7 @@ class RecordedEvents:
 
     def _catch_up(self) -> None:
         """Read all that has been published; first of all have it published."""
-        from .worker.registry import runtimes
+        from .queues.celery.registry import runtimes
 
         for runtime in runtimes():
             runtime.flush()
@@ -170,7 +170,7 @@ class RecordedEvents:
             assert time.monotonic() < deadline, "Redis does not answer"
 
     def _receive(self, timeout: float) -> bytes | None:
-        from .store.message import read_task
+        from .store.messages import read_task
 
         message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout)
         if message is None:
@@ -212,7 +212,7 @@ class FakeClock:
 @pytest.fixture(scope="session")
 def jobpush_redis() -> Iterator[str]:
     """The URL of a Redis that only this run of the tests has."""
-    from .embedded import EmbeddedRedis
+    from .cli.embedded import EmbeddedRedis
 
     with EmbeddedRedis() as server:
         yield server.url
@@ -227,7 +227,7 @@ def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     """
     import redis
 
-    from .worker.registry import runtimes
+    from .queues.celery.registry import runtimes
 
     with redis.Redis.from_url(jobpush_redis) as client:
         client.flushall()
@@ -243,7 +243,11 @@ def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture
 def jobpush_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """A clock that only the test moves: ``jobpush_clock.advance(10)``."""
-    from .worker import progress, publishing, running, tracked, tracking, workflow
+    from .queues.celery import publishing, workflow
+    from .queues.celery import track_options as tracking
+    from .reporting import identity as tracked
+    from .reporting import progress
+    from .reporting import running_task as running
 
     clock = FakeClock()
     for module in (progress, publishing, running, tracked, tracking, workflow):

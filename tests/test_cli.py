@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner, Result
+from jobpush.cli.commands import main
 
-from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import RedisDirectory
@@ -69,7 +69,7 @@ def test_help_of_each_command_teaches_by_an_example(command: str) -> None:
 
 def test_help_and_version_import_nothing_heavy() -> None:
     script = (
-        "import sys; from jobpush.cli import main\n"
+        "import sys; from jobpush.cli.commands import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print([name for name in ('celery', 'flask', 'redis') if name in sys.modules])"
     )

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import pytest
 from redis import Redis
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 
 
 @pytest.fixture

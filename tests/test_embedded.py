@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobpush import embedded
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.commands import embedded
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError
 
 
@@ -144,7 +144,7 @@ def test_without_any_redis_the_error_says_what_to_install(monkeypatch: pytest.Mo
 def test_server_does_not_outlive_a_parent_that_was_killed() -> None:
     script = (
         "import sys\n"
-        "from jobpush.embedded import EmbeddedRedis\n"
+        "from jobpush.cli.embedded import EmbeddedRedis\n"
         "server = EmbeddedRedis().start()\n"
         "print(server.url, flush=True)\n"
         "sys.stdin.read()\n"

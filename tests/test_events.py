@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobpush.errors import EventError, InvalidData
-from jobpush.events import (
-    TaskEvent,
-    TaskState,
-    bounded_amounts,
-    encode_twice,
-    error_text,
-    percent_of,
-)
+from jobpush.events import TaskEvent, TaskState, bounded_amounts, encode_twice, error_text, percent_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobpush.processes import ChildProcess
+from jobpush.cli.processes import ChildProcess
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_worker_runs_without_flask() -> None:
         "from celery import Celery\nfrom jobpush import JobPush, progress\n"
         "app = Celery(broker='memory://'); jobpush = JobPush(app)\n"
         "app.task(jobpush.track(user='user')(lambda user: None), name='t', lazy=True)\n"
-        "import jobpush.worker.signals, jobpush.worker.follower"
+        "import jobpush.queues.celery.signals, jobpush.queues.celery.revoker"
     )
 
     assert loaded_after(code).isdisjoint({"flask", "flask_sock", "gunicorn", "simple_websocket", "wsproto"})

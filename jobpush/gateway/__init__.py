@@ -1,5 +1,5 @@
 """The Flask side: browsers' connections, and what is served around them. Never imports Celery."""
 
-from .web.extension import Gateway, create_app
+from ..web.flask.extension import Gateway, create_app
 
 __all__ = ["Gateway", "create_app"]

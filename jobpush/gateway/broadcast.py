@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..store.message import Message
+from ..store.messages import Message
 from .frames import header_size, text_frame, text_header
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ class Broadcast:
         message: What they hear.
     """
 
-    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "is_pinned", "key", "seq", "stream_id")
+    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "pinned", "key", "seq", "stream_id")
 
     def __init__(self, channel: Channel, message: Message) -> None:
-        stream_id, task_id, seq, is_snapshot, is_pinned, excluded, members = message
+        stream_id, task_id, seq, is_snapshot, pinned, excluded, members = message
         self.channel = channel
         self.stream_id = stream_id
         self.seq = seq
         #: What of older events it makes needless: those of the same key that are not pinned and still wait.
         self.key = (channel, task_id) if is_snapshot else None
-        self.is_pinned = is_pinned
+        self.pinned = pinned
         #: Socket id of the connection that is not to hear it.
         self.excluded = None if excluded == b"-" else excluded.decode()
         if stream_id is None:
@@ -98,7 +98,7 @@ class Batch:
         key = broadcast.key
         if key is not None and self._broadcasts.pop(key, None) is not None:
             self.conflated += 1
-        self._broadcasts[broadcast if broadcast.is_pinned else key] = broadcast
+        self._broadcasts[broadcast if broadcast.pinned else key] = broadcast
 
     def take(self) -> list[Broadcast]:
         """All of them; none are left."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn
+from ..protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe
 from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
@@ -19,7 +19,7 @@ from .outbox import Outbox
 if TYPE_CHECKING:
     from .hub import Hub
     from .listeners import Channel
-    from .presence.census import Count
+    from .presence.occupancy_reporter import Occupancy
     from .presence.watchlists import Watched
 
 logger = logging.getLogger("jobpush.gateway")
@@ -67,10 +67,10 @@ class Connection(ABC):
         self.fd = fd
         self.protocol = protocol
         self._on_gone = on_gone
-        #: The channels it hears or is about to; see :meth:`Joins.begin`.
+        #: The channels it hears or is about to; see :meth:`Subscribing.begin`.
         self.channels: tuple[Channel, ...] = ()
-        #: What it counts for; see :class:`Census`.
-        self.counts: tuple[Count, ...] = ()
+        #: What it counts for; see :class:`OccupancyReporter`.
+        self.counts: tuple[Occupancy, ...] = ()
         #: The users on its watchlist; see :class:`Watchlists`.
         self.watched: tuple[Watched, ...] = ()
         #: Whether it hears and says nothing any more but its last words.
@@ -228,10 +228,10 @@ class Connection(ABC):
                     if refusal is not None:
                         self.hub.refusals.count(refusal)
                     self.send(text)
-                case Join():
+                case Subscribe():
                     self._actions = deque(left)
                     self.hub.joins.begin(self, action)
-                case Leave(channel):
+                case Unsubscribe(channel):
                     self.hub.joins.leave(self, channel)
                 case ClientEvent():
                     self.hub.publish(self, action)

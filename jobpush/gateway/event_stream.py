@@ -63,12 +63,12 @@ class EventStreamConnection(Connection):
         outbox = self._waiting()
         for broadcast in broadcasts:
             key = broadcast.key
-            if key is not None and not broadcast.is_pinned and key in outbox:
+            if key is not None and not broadcast.pinned and key in outbox:
                 self.hub.conflated += 1
                 outbox.replace(key, self._encoded(broadcast, None))
                 continue
             event = self._encoded(broadcast, broadcast.stream_id)
-            if key is None or broadcast.is_pinned:
+            if key is None or broadcast.pinned:
                 outbox.discard(key)
                 outbox.put(event)
             else:

@@ -17,18 +17,18 @@ from ..protocol import messages
 from ..protocol.actions import Action, ClientEvent, UserData
 from ..protocol.codes import NotAuthorized, Reconnect, TooManyConnectionsOfUser
 from ..protocol.server import ServerProtocol, answer
-from ..store.command_link import CommandLink
-from ..store.commands import HubCommands
-from ..store.subscriber import Subscriber
+from ..store.hub_commands import HubCommands
+from ..store.redis.command_connection import CommandConnection
+from ..store.redis.pubsub_connection import PubSubConnection
 from .connection import READING, Connection
-from .figures import Histogram, Refusals, Sampler
-from .joins import Joins
+from .dead_workers import DeadWorkerReaper
 from .loop import Loop
-from .lost import LostTasks
-from .presence.census import Census
+from .metrics import Histogram, Refusals, Sampler
 from .presence.lease import Lease
+from .presence.occupancy_reporter import OccupancyReporter
 from .presence.rosters import Rosters
 from .presence.watchlists import Watchlists
+from .subscribing import Subscribing
 from .topics import Topics
 
 logger = logging.getLogger("jobpush.gateway")
@@ -81,14 +81,14 @@ class Hub:
         self.loop = Loop(self._after_each, clock)
         commands = HubCommands(config)
         self._commands = commands
-        self._link = CommandLink(
+        self._link = CommandConnection(
             self.loop,
             config.redis_url,
-            scripts=(*commands.scripts, *Lease.scripts(config), *LostTasks.scripts(config)),
+            scripts=(*commands.scripts, *Lease.scripts(config), *DeadWorkerReaper.scripts(config)),
             on_up=self._on_link_up,
             on_demoted=lambda: self._subscriber.remake("Redis is a replica now"),
         )
-        self._subscriber = Subscriber(
+        self._subscriber = PubSubConnection(
             self.loop,
             config.redis_url,
             on_message=lambda key, payload: self._topics.on_message(key, payload),
@@ -104,11 +104,11 @@ class Hub:
             linger=config.linger,
         )
         self._lease = Lease(self.loop, self._link, config, on_held=self._on_held, on_settled=self._on_settled)
-        self._census = Census(self.loop, self._link, self._lease, config)
+        self._census = OccupancyReporter(self.loop, self._link, self._lease, config)
         self._rosters = Rosters(self.loop, self._link, self._lease, self._topics)
         self.watchlists = Watchlists(self.loop, self._link, self._lease, self._topics)
-        self._lost_tasks = LostTasks(self.loop, self._link, config, lambda: self._lease.is_held)
-        self.joins = Joins(
+        self._lost_tasks = DeadWorkerReaper(self.loop, self._link, config, lambda: self._lease.is_held)
+        self.joins = Subscribing(
             self.loop, self._link, commands, self._topics, self._lease, self._census, self._rosters, config
         )
         #: By descriptor, in slices for the tick.
@@ -152,7 +152,7 @@ class Hub:
         return len(self._topics)
 
     def counts(self) -> tuple[int, ...]:
-        """In the order of :data:`~jobpush.gateway.figures.COUNTERS`; exact in the hub's own thread."""
+        """In the order of :data:`~jobpush.gateway.metrics.COUNTERS`; exact in the hub's own thread."""
         tally = self._topics.tally
         return (
             self._opened,

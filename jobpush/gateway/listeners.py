@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..channels import PRIVATE_TASK, is_presence
-from ..protocol.actions import Join
-from ..store.commands import stream_position
-from ..store.message import Message
+from ..protocol.actions import Subscribe
+from ..store.hub_commands import stream_position
+from ..store.messages import Message
 from .broadcast import Batch, Broadcast, only_newest
 from .presence.rosters import LiveRoster
 
@@ -49,7 +49,7 @@ class CatchUp:
         self.since = since
         self.is_join = is_join
         #: Each with what it asked for; ``None`` where it had joined before.
-        self.connections: dict[Connection, Join | None] = {}
+        self.connections: dict[Connection, Subscribe | None] = {}
         self.batch = Batch()
         self.is_asked = False
         #: An answer to an earlier attempt than this is of no use.
@@ -62,7 +62,7 @@ class CatchUp:
         self.is_live = False
 
     @property
-    def is_told(self) -> bool:
+    def has_published(self) -> bool:
         """Whether they know that they have joined."""
         return self.position is not None or not self.is_join
 
@@ -156,7 +156,7 @@ class Channel:
             self.floor = None
         return True
 
-    def begin_catch_up(self, connection: Connection, join: Join) -> CatchUp:
+    def begin_catch_up(self, connection: Connection, join: Subscribe) -> CatchUp:
         """Let a connection join. Returns its catch-up: a new one, or one for the same history that is not asked yet."""
         since = join.since or ""
         for waiting in self.catch_ups:
@@ -214,7 +214,7 @@ class Channel:
         """Send a message that is no event of the history to all who have been told that they have joined."""
         told: list[Collection[Connection]] = [
             self.connections,
-            *(one.connections for one in self.catch_ups if one.is_told),
+            *(one.connections for one in self.catch_ups if one.has_published),
         ]
         for connections in told:
             for connection in connections:

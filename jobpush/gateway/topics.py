@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ..channels import PRIVATE_TASK, Topic
-from ..store.message import COMMAND, Message, read_message
+from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
 from .listeners import Channel, Tally
 from .presence.watchlists import Watched

@@ -147,7 +147,7 @@ class WebSocketConnection(Connection):
         key, frame = broadcast.key, broadcast.frame
         if key is None:
             outbox.put(frame)
-        elif broadcast.is_pinned:
+        elif broadcast.pinned:
             outbox.discard(key)
             outbox.put(frame)
         elif key in outbox:

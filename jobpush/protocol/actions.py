@@ -39,7 +39,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class Subscribe:
     """
     Begin to hear a channel, then call :meth:`ServerProtocol.joined` or :meth:`ServerProtocol.refused`.
 
@@ -57,7 +57,7 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Unsubscribe:
     """No longer hear a channel, as the client asked; ``user_id`` is its member's on presence channels."""
 
     channel: str
@@ -97,4 +97,4 @@ class Close:
     reason: str
 
 
-Action: TypeAlias = Send | Join | Leave | SignIn | ClientEvent | Close
+Action: TypeAlias = Send | Subscribe | Unsubscribe | SignIn | ClientEvent | Close

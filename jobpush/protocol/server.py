@@ -2,8 +2,8 @@
 The state of one connection: what a client's messages mean, and what is to be done.
 
 A state machine without I/O, threads or clock: its shell (the gateway's hub) hands in text and the time, and does
-the actions that come back, in order. While a :class:`Join` is under way the shell hands in further messages of that
-connection to :meth:`ServerProtocol.receive_early` alone; it answers by :meth:`ServerProtocol.joined` or
+the actions that come back, in order. While a :class:`Subscribe` is under way the shell hands in further messages of
+that connection to :meth:`ServerProtocol.receive_early` alone; it answers by :meth:`ServerProtocol.joined` or
 :meth:`ServerProtocol.refused`. Nothing here raises on account of what a client sends.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..channels import SERVER_TO_USER, is_cache, is_private
 from ..events import encode
 from . import client_events, messages
-from .actions import Action, Close, Join, Leave, Send, SignIn, UserData
+from .actions import Action, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
 from .codes import (
     BinaryMessage,
     ClientEventRejected,
@@ -140,7 +140,7 @@ class ServerProtocol:
             if since and not is_stream_id(since):
                 actions.append(tell(InvalidMessage("since must be the id of an event")))
                 since = None
-            actions.append(self._begin_to_join(Join(SERVER_TO_USER + user.id, since or None)))
+            actions.append(self._begin_to_join(Subscribe(SERVER_TO_USER + user.id, since or None)))
         return actions
 
     def receive(self, text: str, now: float) -> list[Action]:
@@ -217,7 +217,7 @@ class ServerProtocol:
         The shell has joined a channel. It sends what is missed, snapshots or the cached event after these actions.
 
         Args:
-            channel: Name of the channel, as in :class:`Join`.
+            channel: Name of the channel, as in :class:`Subscribe`.
             position: Stream id up to which the client then has everything.
             members: ``user_info`` (JSON text) by user id, this connection's member included; of presence channels.
             has_cached: Whether a cached event follows; of cache channels.
@@ -280,7 +280,7 @@ class ServerProtocol:
         channel = read_channel(read_object(data))
         if channel not in self._subscriptions:
             return []
-        return [Leave(channel, self._subscriptions.remove(channel))]
+        return [Unsubscribe(channel, self._subscriptions.remove(channel))]
 
     def _sign_in(self, data: object) -> list[Action]:
         request = read_object(data)
@@ -336,7 +336,7 @@ class ServerProtocol:
         self._signin_until = None
         return SignIn(user)
 
-    def _begin_to_join(self, join: Join) -> Action:
+    def _begin_to_join(self, join: Subscribe) -> Action:
         self._subscriptions.begin(join.channel, join.member.user_id if join.member else None)
         return join
 

@@ -1,4 +1,4 @@
-"""Who may join what: a ``pusher:subscribe`` becomes a :class:`Join`, or is refused."""
+"""Who may join what: a ``pusher:subscribe`` becomes a :class:`Subscribe`, or is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .. import signing
 from ..channels import PRIVATE_TASK, PRIVATE_USER, SERVER_TO_USER, is_presence, is_private, validate_channel
 from ..errors import EventError
-from .actions import Join, Member, UserData
+from .actions import Member, Subscribe, UserData
 from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
 from .reading import read_text
 from .settings import ProtocolSettings
@@ -37,7 +37,7 @@ def is_stream_id(text: str) -> bool:
 
 def authorize(
     settings: ProtocolSettings, socket_id: str, user: UserData | None, channel: str, request: dict[str, Any]
-) -> Join:
+) -> Subscribe:
     """
     Check all that can be checked of a subscription without asking anybody.
 
@@ -58,7 +58,7 @@ def authorize(
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
         owner_only = True
     member = _member(settings, user, channel, channel_data) if is_presence(channel) else None
-    return Join(channel, _since(channel, request), member, owner_only)
+    return Subscribe(channel, _since(channel, request), member, owner_only)
 
 
 def _ensure_signed(

@@ -14,7 +14,7 @@ from typing import Any
 from ..channels import Topic, escape_user_id, is_cache, unescape_id, user_topic
 from ..events import encode
 from .keys import Keys
-from .live import LiveGateways, ask_live_gateways, read_live_gateways
+from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
 from .presence import occupancy_topic
 from .replies import read_member_id
 from .scripts import Command

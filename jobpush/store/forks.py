@@ -17,7 +17,7 @@ class Forkable(Protocol):
 _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
-def begin_in_children(forkable: Forkable) -> None:
+def register_after_fork(forkable: Forkable) -> None:
     """Have ``forkable.begin()`` called in each child process from now on."""
     _forkables.add(forkable)
 

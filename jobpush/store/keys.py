@@ -108,7 +108,7 @@ class Keys:
         return f"{self.prefix}:workers"
 
     def worker_claims(self, worker_id: str) -> str:
-        """Set of the deliveries that a worker has, as :class:`~jobpush.store.leases.Claim` writes them."""
+        """Set of the deliveries that a worker has, as :class:`~jobpush.store.worker_leases.Claim` writes them."""
         return self.worker_claims_prefix + worker_id
 
     @property

@@ -66,7 +66,7 @@ class Presence:
     @property
     def scripts(self) -> Sequence[Script]:
         """The scripts that are called."""
-        return tuple(map(_script, ("renew", "occupy", "online", "join", "leave", "roster", "reap", "tell_webhooks")))
+        return tuple(map(_script, ("renew", "occupy", "online", "join", "leave", "roster", "reap", "publish_webhook_events")))
 
     # -- the lease -----------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Presence:
         return self._webhook(encode({"name": "cache_miss", "channel": channel}))
 
     def _webhook(self, event: str) -> Call | None:
-        return Call(_script("tell_webhooks"), (self._webhooks,), (event,)) if self._webhooks else None
+        return Call(_script("publish_webhook_events"), (self._webhooks,), (event,)) if self._webhooks else None
 
 
 def _script(name: str) -> Script:

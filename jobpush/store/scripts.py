@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from .pipe import Pipe
+from .redis.pipeline import Pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Script:
 @cache
 def load(*names: str) -> Script:
     """Read ``<name>.lua``, with the functions that all scripts share, then those of the names before it, in front."""
-    folder = resources.files(__package__)
+    folder = resources.files(__package__) / "lua"
     source = b"".join(folder.joinpath(f"{name}.lua").read_bytes() for name in ("lib", *names))
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 

@@ -7,7 +7,7 @@ What jobpush keeps in Redis, and what it promises about it.
 - Within one attempt of a task nothing overwrites SUCCESS, FAILURE or REVOKED: see :mod:`jobpush.lifecycle`.
 - All is bounded and expires: see :class:`jobpush.config.Config`.
 
-This client blocks; the gateway's hub speaks to the same keys through :mod:`jobpush.store.subscriber`.
+This client blocks; the gateway's hub speaks to the same keys through :mod:`jobpush.store.redis.pubsub_connection`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ..config import Config
 from ..errors import CommandRefused, ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import BARE_MOMENT, end_call
-from .forks import begin_in_children
+from .forks import register_after_fork
 from .keys import Keys
-from .leases import Claim, WorkerLeases
-from .live import LiveGateways, ask_live_gateways, read_live_gateways
-from .message import read_task
-from .pipe import Pipe
-from .refusals import is_demoted, is_of_its_own
+from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
+from .messages import read_task
+from .redis.errors import is_demoted, is_of_its_own
+from .redis.pipeline import Pipe
 from .scripts import Call, Command, load, load_of_task, run
+from .worker_leases import Claim, WorkerLeases
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TaskWrite:
     Args:
         user_id: Owner of the task.
         event: What happened; its ``seq`` is the last one that the publisher knows of (0: none).
-        is_pinned: Whether readers must not skip it: the first and the last of an attempt.
+        pinned: Whether readers must not skip it: the first and the last of an attempt.
         ttl: Seconds that the snapshot lives; ``None``: as configured.
         delivery: Which stay of the message with a worker says it, see :mod:`jobpush.lifecycle`; empty: not known.
         worker: Who has the message: it is claimed for it with RECEIVED and STARTED, and no longer with the end of the
@@ -82,7 +82,7 @@ class TaskWrite:
 
     user_id: str
     event: TaskEvent
-    is_pinned: bool = False
+    pinned: bool = False
     ttl: int | None = None
     delivery: str = ""
     worker: str = ""
@@ -150,7 +150,7 @@ class Store:
         self._pipe = Pipe(self._client)
         #: The clients of the processes that this one was forked from.
         self._left_behind: list[redis.Redis] = []
-        begin_in_children(self)
+        register_after_fork(self)
 
     def begin(self) -> None:
         """
@@ -507,7 +507,7 @@ class Store:
             escape_id(event.task_id),
             event.state.value,
             event.state.rank,
-            int(write.is_pinned or event.state.is_final),
+            int(write.pinned or event.state.is_final),
             repr(float(-event.created_at if write.is_again else event.created_at)),
             event.attempt,
             write.delivery,

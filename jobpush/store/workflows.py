@@ -86,4 +86,4 @@ def tell_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = F
         A call that gives 1 if it is still to be told.
     """
     arguments = (escape_id(task_id), repr(time.time()), config.history_size, config.history_ttl, int(is_urgent))
-    return Call(load_of_task("tell_workflow"), Keys(config.prefix).of_task(topic, task_id), arguments)
+    return Call(load_of_task("publish_workflow"), Keys(config.prefix).of_task(topic, task_id), arguments)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobpush.embedded import EmbeddedRedis
-from jobpush.processes import ChildProcess
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 
 from .errors import BenchmarkError
 
@@ -79,7 +79,7 @@ class Server:
                 return time.monotonic() - self._begun
             except ConnectionRefusedError:
                 time.sleep(0.002)
-        raise BenchmarkError(f"the server did not listen within {START_TIMEOUT:.0f} s: {self.last_words()}")
+        raise BenchmarkError(f"the server did not listen within {START_TIMEOUT:.0f} s: {self.final_writes()}")
 
     def ensure_running(self) -> None:
         """
@@ -87,9 +87,9 @@ class Server:
             BenchmarkError: If it has ended.
         """
         if not self._child.is_running:
-            raise BenchmarkError(f"the server has ended: {self.last_words()}")
+            raise BenchmarkError(f"the server has ended: {self.final_writes()}")
 
-    def last_words(self) -> str:
+    def final_writes(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace").strip()[-1500:] or "it said nothing"
 

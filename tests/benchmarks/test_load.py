@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 
 from .errors import BenchmarkError
 from .native import compiled

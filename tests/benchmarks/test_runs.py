@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 
 from . import runs
 from .errors import BenchmarkError
@@ -30,7 +30,7 @@ from .runs import Crowd, running
 from .scenarios import Pace
 from .scenarios.per_user import measure, measure_connecting
 
-Figures = TypeVar("Figures")
+MetricValues = TypeVar("Figures")
 
 PACE = Pace(seconds=0.1, rounds=1, connections=20)
 #: How often a measurement is taken at most.
@@ -95,7 +95,7 @@ def test_the_way_through_redis_is_measured_by_a_loop_that_passes_on() -> None:
     assert 0 < figures["half_p50"] <= figures["half_p99"]
 
 
-def taken(measurement: Callable[[], Figures]) -> Figures:
+def taken(measurement: Callable[[], MetricValues]) -> MetricValues:
     """What a measurement gives; taken again where the machine has stalled for the moment that it lasts."""
     for _ in range(ATTEMPTS - 1):
         try:

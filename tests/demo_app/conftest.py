@@ -17,11 +17,11 @@ import pytest
 
 from demo_app.files import Video
 from demo_app.video import find_ffmpeg
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent
-from jobpush.processes import ChildProcess
-from jobpush.store.listening import listen
+from jobpush.store.user_events import listen
 
 
 def run_ffmpeg(*arguments: str | Path) -> None:

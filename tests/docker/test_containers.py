@@ -24,8 +24,8 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from jobpush.embedded import EmbeddedRedis
-from jobpush.processes import ChildProcess
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 
 ROOT = Path(__file__).parents[2]
 #: Where the virtual environment keeps its commands; the image has them on its PATH too.

@@ -22,10 +22,10 @@ from typing import Any
 
 import redis
 
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
-from jobpush.processes import ChildProcess
 from jobpush.store import Store
 from tests.gateway.site import METRICS_TOKEN
 from tests.worker.conftest import as_broker
@@ -33,7 +33,7 @@ from tests.worker.conftest import as_broker
 from .crowd import NEWS, PATIENCE, ROOM, Crowd
 from .processes import children, family
 from .proxy import Proxy
-from .tasks import Count, make_app
+from .tasks import Occupancy, make_app
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds after which a worker counts as dead, and a gateway; both shorter than the pauses that Redis makes here.
@@ -295,7 +295,7 @@ class Stand:
     def updates(self) -> int:
         """How often the tasks of :meth:`run_until` have told progress."""
         files = [path for stop in set(self._counts) for path in stop.parent.glob(f"{stop.name}.count-*")]
-        return sum(Count(path).value for path in files)
+        return sum(Occupancy(path).value for path in files)
 
     def pids(self) -> dict[str, int]:
         """All processes of ours that live on, by what they are."""

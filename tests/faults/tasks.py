@@ -55,7 +55,7 @@ def end_thread(thread: threading.Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
-class Count:
+class Occupancy:
     """A number that one process counts up and another reads, in a file; nothing is waited for."""
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +94,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("runs_until")
     def runs_until(path: str, ballast: str = "") -> None:
         """Tell progress a thousand times a second until there is a file; count how often, beside it."""
-        count = Count(Path(f"{path}.count-{os.getpid()}"))
+        count = Occupancy(Path(f"{path}.count-{os.getpid()}"))
         for number in range(1, 10_000_000):
             progress.update(number, message="running", ballast=ballast)
             count.value = number

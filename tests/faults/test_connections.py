@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.store import CancelFeed, Store, cancels
 

@@ -175,7 +175,7 @@ def play(fault: Fault, folder: Path) -> None:
         stop = stand.path()
         running = {user: stand.run_until(user, stop) for user in stand.users[:2]}
         crowd.wait_until(lambda: stand.updates() and all(is_heard(crowd, *pair) for pair in running.items()))
-        before = Figures.of(stand)
+        before = MetricValues.of(stand)
         usual_rate = updates_a_second(stand, 1.0)
 
         def while_broken() -> None:
@@ -251,13 +251,13 @@ def assert_indexes_are_there(stand: Stand, running: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True)
-class Figures:
+class MetricValues:
     """Of each process: bytes of memory, threads, open files."""
 
     of_pids: Mapping[int, tuple[str, int, int, int]]
 
     @classmethod
-    def of(cls, stand: Stand) -> Figures:
+    def of(cls, stand: Stand) -> MetricValues:
         """As it is now."""
         return cls({pid: (name, *cls._measure(pid)) for name, pid in stand.pids().items()})
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Store
 

@@ -34,7 +34,7 @@ from jobpush.protocol.http_request import (
     read_info,
     read_trigger,
 )
-from jobpush.store.message import read_event, read_message, read_task
+from jobpush.store.messages import read_event, read_message, read_task
 from tests.protocol.conftest import KEY, SECRET, SOCKET_ID, Shell
 
 from .reference import Broken, TooLong, read_all

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobpush import signing
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Arrival, Hub
+from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
 
 from .client import TIMEOUT, Client

@@ -8,7 +8,7 @@ from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 
 def start(store: Store, user_id: str, task_id: str) -> None:
     """The first event of a task, which is never left out."""
-    _write(store, user_id, TaskEvent(task_id, TaskState.STARTED, created_at=1.0), is_pinned=True)
+    _write(store, user_id, TaskEvent(task_id, TaskState.STARTED, created_at=1.0), pinned=True)
 
 
 def publish(store: Store, user_id: str, task_id: str, current: int, *, message: str = "") -> None:
@@ -19,13 +19,13 @@ def publish(store: Store, user_id: str, task_id: str, current: int, *, message: 
 
 def finish(store: Store, user_id: str, task_id: str, *, seq: int = 0) -> None:
     """The last event of a task, by a publisher that knows of ``seq``."""
-    _write(store, user_id, TaskEvent(task_id, TaskState.SUCCESS, created_at=1.0, seq=seq), is_pinned=True)
+    _write(store, user_id, TaskEvent(task_id, TaskState.SUCCESS, created_at=1.0, seq=seq), pinned=True)
 
 
 def begin_workflow(store: Store, user_id: str, task_id: str, *, members: int) -> None:
     """The first event of a workflow."""
     event = TaskEvent(task_id, TaskState.PENDING, created_at=1.0)
-    store.publish([TaskWrite(user_id, event, is_pinned=True, plan=WorkflowPlan(members, members))])
+    store.publish([TaskWrite(user_id, event, pinned=True, plan=WorkflowPlan(members, members))])
 
 
 def start_member(store: Store, user_id: str, task_id: str, workflow_id: str, *, percent: float | None = None) -> None:
@@ -34,5 +34,5 @@ def start_member(store: Store, user_id: str, task_id: str, workflow_id: str, *, 
     store.publish([TaskWrite(user_id, event, membership=Membership("0:3", is_planned=True))])
 
 
-def _write(store: Store, user_id: str, event: TaskEvent, *, is_pinned: bool = False) -> None:
-    store.publish([TaskWrite(user_id, event, is_pinned=is_pinned)])
+def _write(store: Store, user_id: str, event: TaskEvent, *, pinned: bool = False) -> None:
+    store.publish([TaskWrite(user_id, event, pinned=pinned)])

@@ -11,7 +11,7 @@ from typing import Any
 
 from wsproto.events import Ping
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.store import Store
 
 from .client import data_of, events_of

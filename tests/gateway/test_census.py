@@ -11,9 +11,9 @@ import pytest
 from jobpush.channels import Topic
 from jobpush.config import Config
 from jobpush.gateway.connection import Connection
-from jobpush.gateway.presence.census import Census
+from jobpush.gateway.presence.occupancy_reporter import OccupancyReporter
 from jobpush.protocol.actions import Member
-from jobpush.store.command_link import LinkLost
+from jobpush.store.redis.command_connection import ConnectionLost
 
 ROOM = Topic("channel:presence-room")
 USER = Topic("user:42")
@@ -43,7 +43,7 @@ class FakeLink:
     def run(self, call: Any, callback: Callable[[Any], None]) -> None:
         if self.is_up:
             self.told.append(call)
-        callback(1 if self.is_up and not self.breaks else LinkLost())
+        callback(1 if self.is_up and not self.breaks else ConnectionLost())
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def loop() -> Any:
 
 
 @pytest.fixture
-def census(link: FakeLink, loop: Any) -> Census:
+def census(link: FakeLink, loop: Any) -> OccupancyReporter:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
-    return Census(loop, cast(Any, link), lease, Config(grace=5.0))
+    return OccupancyReporter(loop, cast(Any, link), lease, Config(grace=5.0))
 
 
 def connection() -> Connection:
@@ -70,7 +70,7 @@ def alice(name: str) -> Member:
     return Member("alice", name)
 
 
-def let_alice_be_away(census: Census) -> None:
+def let_alice_be_away(census: OccupancyReporter) -> None:
     """She was in the room, and her page was closed a moment ago."""
     page = connection()
     census.enter(page, ROOM, alice("Alice"))
@@ -78,7 +78,7 @@ def let_alice_be_away(census: Census) -> None:
     census.leave_all(page)
 
 
-def told(census: Census, link: FakeLink) -> list[Any]:
+def told(census: OccupancyReporter, link: FakeLink) -> list[Any]:
     """What Redis is told by the next flush."""
     link.told.clear()
     census.flush()
@@ -87,7 +87,7 @@ def told(census: Census, link: FakeLink) -> list[Any]:
 
 @pytest.mark.parametrize("is_on_the_wire", [False, True])
 def test_who_leaves_while_the_link_is_broken_has_left_once_it_is_back(
-    census: Census, link: FakeLink, is_on_the_wire: bool
+    census: OccupancyReporter, link: FakeLink, is_on_the_wire: bool
 ) -> None:
     page = connection()
     census.enter(page, ROOM, alice("Alice"))
@@ -104,7 +104,7 @@ def test_who_leaves_while_the_link_is_broken_has_left_once_it_is_back(
     assert told(census, link) == []
 
 
-def test_who_comes_and_goes_while_the_link_is_broken_is_not_kept(census: Census, link: FakeLink) -> None:
+def test_who_comes_and_goes_while_the_link_is_broken_is_not_kept(census: OccupancyReporter, link: FakeLink) -> None:
     link.is_up = False
     page = connection()
     census.enter(page, USER)
@@ -117,7 +117,9 @@ def test_who_comes_and_goes_while_the_link_is_broken_is_not_kept(census: Census,
     assert told(census, link) == []
 
 
-def test_what_redis_has_never_answered_is_news_after_it_has_lost_its_data(census: Census, link: FakeLink) -> None:
+def test_what_redis_has_never_answered_is_news_after_it_has_lost_its_data(
+    census: OccupancyReporter, link: FakeLink
+) -> None:
     early, late = connection(), connection()
     census.enter(early, USER)
     census.flush()
@@ -131,7 +133,9 @@ def test_what_redis_has_never_answered_is_news_after_it_has_lost_its_data(census
     assert told(census, link) == [("occupy", USER, 1, "quietly"), ("occupy", "user:43", 1)]
 
 
-def test_a_member_that_comes_back_within_the_grace_as_another_is_told_anew(census: Census, link: FakeLink) -> None:
+def test_a_member_that_comes_back_within_the_grace_as_another_is_told_anew(
+    census: OccupancyReporter, link: FakeLink
+) -> None:
     let_alice_be_away(census)
 
     census.enter(connection(), ROOM, alice("Alice Liddell"))
@@ -142,7 +146,7 @@ def test_a_member_that_comes_back_within_the_grace_as_another_is_told_anew(censu
     ]
 
 
-def test_a_member_that_comes_back_as_before_is_no_news(census: Census, link: FakeLink) -> None:
+def test_a_member_that_comes_back_as_before_is_no_news(census: OccupancyReporter, link: FakeLink) -> None:
     let_alice_be_away(census)
 
     census.enter(connection(), ROOM, alice("Alice"))
@@ -150,7 +154,7 @@ def test_a_member_that_comes_back_as_before_is_no_news(census: Census, link: Fak
     assert [call for call in told(census, link) if call[0] == "leave"] == []
 
 
-def test_while_another_page_is_open_the_first_ones_info_stays(census: Census, link: FakeLink) -> None:
+def test_while_another_page_is_open_the_first_ones_info_stays(census: OccupancyReporter, link: FakeLink) -> None:
     first, second = connection(), connection()
     census.enter(first, ROOM, alice("Alice"))
     census.flush()
@@ -160,7 +164,9 @@ def test_while_another_page_is_open_the_first_ones_info_stays(census: Census, li
     assert not [call for call in told(census, link) if "Alice Liddell" in call or call[0] == "leave"]
 
 
-def test_who_came_back_as_another_while_the_link_broke_has_left_first(census: Census, link: FakeLink) -> None:
+def test_who_came_back_as_another_while_the_link_broke_has_left_first(
+    census: OccupancyReporter, link: FakeLink
+) -> None:
     let_alice_be_away(census)
     census.enter(connection(), ROOM, alice("Alice Liddell"))
 
@@ -175,7 +181,7 @@ def test_who_came_back_as_another_while_the_link_broke_has_left_first(census: Ce
     ]
 
 
-def test_an_old_answer_lets_nobody_in_who_has_left_since(census: Census, link: FakeLink) -> None:
+def test_an_old_answer_lets_nobody_in_who_has_left_since(census: OccupancyReporter, link: FakeLink) -> None:
     page, later = connection(), connection()
     answers: list[Callable[[Any], None]] = []
     run, link.run = link.run, lambda call, callback: answers.append(callback)  # type: ignore[method-assign, assignment]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jobpush.config import Config
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
+from jobpush.gateway.metrics import Refusals
 
 
 class FakeConnection:

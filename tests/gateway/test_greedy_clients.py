@@ -8,7 +8,7 @@ import threading
 
 from wsproto.events import Ping
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.faults.processes import paused

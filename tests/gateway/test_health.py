@@ -15,9 +15,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.gateway import Gateway
-from jobpush.logs import logging_config
+from jobpush.web.gunicorn.logs import logging_config
 
 from .client import TIMEOUT, Client
 from .conftest import Serve

@@ -17,8 +17,8 @@ from werkzeug.test import Client, TestResponse
 from jobpush import signing
 from jobpush.config import Config
 from jobpush.errors import StoreError, TaskNotFound
-from jobpush.gateway.web.http_api import http_api
 from jobpush.store import Notification
+from jobpush.web.flask.http_api import http_api
 
 # The credentials and the request of Pusher's worked example.
 KEY, SECRET, NOW = "278d425bdf160c739803", "7ad3773142a6692b25b8", 1353088179

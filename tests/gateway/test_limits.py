@@ -10,8 +10,8 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.errors import ConfigurationError
-from jobpush.gateway.web.limits import Limits, TooManyHandshakes, TrustedProxies, descriptors_left
 from jobpush.signing import user_auth
+from jobpush.web.flask.limits import Limits, TooManyHandshakes, TrustedProxies, descriptors_left
 
 from .client import TIMEOUT, Client, data_of
 from .conftest import Serve, Site
@@ -214,7 +214,7 @@ def test_rate_of_an_address_comes_back_with_time() -> None:
 
 
 def test_memory_of_rates_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobpush.gateway.web.limits._MAX_ADDRESSES", 10)
+    monkeypatch.setattr("jobpush.web.flask.limits._MAX_ADDRESSES", 10)
     limits = Limits(Config())
 
     for number in range(50):

@@ -12,8 +12,8 @@ from jobpush.gateway.broadcast import Broadcast
 from jobpush.gateway.connection import Connection
 from jobpush.gateway.listeners import CatchUp, Channel
 from jobpush.gateway.topics import Topics
-from jobpush.protocol.actions import Join
-from jobpush.store.message import read_message
+from jobpush.protocol.actions import Subscribe
+from jobpush.store.messages import read_message
 
 
 class FakeConnection:
@@ -161,7 +161,7 @@ def test_snapshots_of_a_member_that_are_older_than_the_one_in_the_history_are_no
 def test_a_snapshot_of_a_member_that_came_before_the_history_is_heard_once(topics: Topics) -> None:
     channel = topics.hear(Topic("channel:news")).channel("private-task-member")
     connection = FakeConnection()
-    catch_up = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
+    catch_up = channel.begin_catch_up(cast(Connection, connection), Subscribe(channel.name))
     say_of_member(topics, 2)
     say_of_member(topics, 4)
 
@@ -202,7 +202,7 @@ def join(
 ) -> FakeConnection:
     """A connection that has got the history up to ``position``."""
     connection = FakeConnection(socket_id)
-    catch_up: CatchUp = channel.begin_catch_up(cast(Connection, connection), Join(channel.name))
+    catch_up: CatchUp = channel.begin_catch_up(cast(Connection, connection), Subscribe(channel.name))
     catch_up.is_asked = True
     catch_up.has_caught_up(position, history)
     channel.settle(catch_up)

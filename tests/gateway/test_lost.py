@@ -10,8 +10,8 @@ import hiredis
 import pytest
 
 from jobpush.config import Config
-from jobpush.gateway.lost import LostTasks
-from jobpush.store.command_link import LinkLost
+from jobpush.gateway.dead_workers import DeadWorkerReaper
+from jobpush.store.redis.command_connection import ConnectionLost
 from jobpush.store.scripts import Call, load
 
 LOST_AFTER = 12.0
@@ -87,8 +87,8 @@ def link() -> FakeLink:
 
 
 @pytest.fixture
-def lost_tasks(loop: FakeLoop, link: FakeLink) -> LostTasks:
-    lost_tasks = LostTasks(loop, link, Config(lost_after=LOST_AFTER), lambda: link.is_accepting)  # type: ignore[arg-type]
+def lost_tasks(loop: FakeLoop, link: FakeLink) -> DeadWorkerReaper:
+    lost_tasks = DeadWorkerReaper(loop, link, Config(lost_after=LOST_AFTER), lambda: link.is_accepting)  # type: ignore[arg-type]
     lost_tasks.start()
     return lost_tasks
 
@@ -107,7 +107,9 @@ def test_after_one_lease_the_dead_are_known_and_told_once(loop: FakeLoop, link: 
     assert link.lost == ["task-1"]
 
 
-def test_a_link_that_was_lost_means_to_wait_once_more(loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks) -> None:
+def test_a_link_that_was_lost_means_to_wait_once_more(
+    loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper
+) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
     link.dead = list(DEAD)
@@ -144,11 +146,11 @@ def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeLink) -> None:
     assert link.lost == []
 
 
-def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks) -> None:
+def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper) -> None:
     link.is_answering = False
     loop.advance(3 * LOST_AFTER)
     for callback in link.waiting:
-        callback(LinkLost())
+        callback(ConnectionLost())
     link.waiting.clear()
 
     link.is_answering = True
@@ -197,7 +199,7 @@ def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: Fa
 
 
 def test_a_task_that_redis_has_forgotten_is_forgotten_by_its_worker(
-    loop: FakeLoop, link: FakeLink, lost_tasks: LostTasks
+    loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper
 ) -> None:
     link.has_forgotten = True
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
-from jobpush.gateway.figures import COUNTERS, GAUGES, REFUSALS, Figures, Refusals, Siblings
+from jobpush.gateway.metrics import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
 from jobpush.store import Store
 
@@ -194,10 +194,10 @@ def test_folder_of_the_figures_goes_with_the_server(serve: Serve) -> None:
 
 
 def test_figures_of_one_that_ended_are_kept_once_and_its_gauges_are_not(tmp_path: Path) -> None:
-    reader = Siblings(tmp_path)
+    reader = SharedMetrics(tmp_path)
     pid = os.fork()
     if not pid:
-        Siblings(tmp_path).write(Figures([1.0] * len(Figures().values)))
+        SharedMetrics(tmp_path).write(MetricValues([1.0] * len(MetricValues().values)))
         os._exit(0)
     os.waitpid(pid, 0)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import RESYNC_EVENT
 from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from jobpush.gateway.web import handover
-from jobpush.gateway.web.handover import take_socket
 from jobpush.store import Store
+from jobpush.web.gunicorn import handover
+from jobpush.web.gunicorn.handover import take_socket
 
 from .client import data_of
 from .conftest import Serve, Site
@@ -107,7 +107,7 @@ def test_clients_of_a_stopped_gateway_count_until_they_can_have_come_back(serve:
 
 def test_gevent_is_refused_in_one_sentence(site: Site) -> None:
     from jobpush.errors import ConfigurationError
-    from jobpush.gateway.web.handover import take_socket
+    from jobpush.web.gunicorn.handover import take_socket
 
     with pytest.raises(ConfigurationError, match="gthread"):
         take_socket({"gunicorn.socket": object()})

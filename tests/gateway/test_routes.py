@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.signing import verify_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory

@@ -22,7 +22,7 @@ from jobpush.gateway.topics import TopicState
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.server import ServerProtocol
 from jobpush.store import Store
-from jobpush.store.message import read_message
+from jobpush.store.messages import read_message
 
 from .client import data_of
 from .conftest import Serve

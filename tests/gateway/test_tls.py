@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
-from jobpush.gateway.web.handover import _wait
 from jobpush.store import Store
+from jobpush.web.gunicorn.handover import _wait
 
 from .client import TIMEOUT, data_of
 from .conftest import Serve

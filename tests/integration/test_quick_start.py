@@ -15,8 +15,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from jobpush.embedded import EmbeddedRedis
-from jobpush.processes import ChildProcess
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: What an application has already: a page, and a session that names its user.

@@ -15,12 +15,12 @@ import redis
 from flask import Flask
 
 from jobpush import JobPush
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
+from jobpush.gateway.metrics import Refusals
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from jobpush.webhooks.delivery import Courier

@@ -17,11 +17,11 @@ from typing import Any
 from celery import Celery, Signature
 
 from jobpush import JobPush
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent, TaskState
-from jobpush.processes import ChildProcess
+from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.testing import PATIENCE, RecordedEvents
-from jobpush.worker.workflow import WORKFLOW
 from tests.worker.conftest import as_broker
 
 from .configurations import Configuration

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 
 from jobpush import JobPush, progress
-from jobpush.worker.registry import runtimes
+from jobpush.queues.celery.registry import runtimes
 
 
 def make_app(

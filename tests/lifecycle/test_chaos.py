@@ -20,13 +20,13 @@ from celery import Celery, Signature, chain, chord, group
 
 from jobpush import JobPush
 from jobpush.channels import user_topic
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent, TaskState
-from jobpush.processes import ChildProcess
+from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.store.keys import Keys
-from jobpush.store.message import read_task
+from jobpush.store.messages import read_task
 from jobpush.testing import PATIENCE
-from jobpush.worker.workflow import WORKFLOW
 from tests.worker.conftest import as_broker
 
 from .stand import (

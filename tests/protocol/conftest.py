@@ -10,7 +10,7 @@ import pytest
 
 from jobpush import signing
 from jobpush.config import Config
-from jobpush.protocol.actions import Action, ClientEvent, Close, Join, Leave, Send, SignIn, UserData
+from jobpush.protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
 from jobpush.protocol.server import ServerProtocol
 from jobpush.protocol.settings import ProtocolSettings
 
@@ -31,8 +31,8 @@ class Shell:
         self.protocol = ServerProtocol(ProtocolSettings.from_config(config), SOCKET_ID)
         self.now = 1000.0
         self.messages: list[dict[str, Any]] = []
-        self.joins: list[Join] = []
-        self.leaves: list[Leave] = []
+        self.joins: list[Subscribe] = []
+        self.leaves: list[Unsubscribe] = []
         self.channels: set[str] = set()
         self.client_events: list[ClientEvent] = []
         self.users: list[UserData] = []
@@ -79,10 +79,10 @@ class Shell:
         match action:
             case Send(text):
                 self.messages.append(json.loads(text))
-            case Join():
+            case Subscribe():
                 self.joins.append(action)
                 self._join(action)
-            case Leave(channel):
+            case Unsubscribe(channel):
                 self.leaves.append(action)
                 self.channels.remove(channel)
             case SignIn(user):
@@ -92,7 +92,7 @@ class Shell:
             case Close():
                 self.close = action
 
-    def _join(self, join: Join) -> None:
+    def _join(self, join: Subscribe) -> None:
         channel = join.channel
         assert channel not in self.channels, "nothing is joined twice"
         if join.owner_only and channel not in self.tasks:

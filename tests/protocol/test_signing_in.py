@@ -8,7 +8,7 @@ import pytest
 
 from jobpush import signing
 from jobpush.protocol import messages
-from jobpush.protocol.actions import Close, Join, UserData
+from jobpush.protocol.actions import Close, Subscribe, UserData
 
 from .conftest import KEY, POSITION, SECRET, SOCKET_ID
 
@@ -44,14 +44,14 @@ def test_our_own_client_is_told_and_joined_at_once(make_shell) -> None:
             "id": POSITION,
         },
     ]
-    assert shell.joins == [Join("#server-to-user-42", since="5-0")]
+    assert shell.joins == [Subscribe("#server-to-user-42", since="5-0")]
 
 
 @pytest.mark.parametrize("since", [None, ""])
 def test_our_own_client_may_come_for_the_first_time(make_shell, since) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True, since=since)
 
-    assert shell.joins == [Join("#server-to-user-42")]
+    assert shell.joins == [Subscribe("#server-to-user-42")]
 
 
 def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_shell) -> None:
@@ -63,7 +63,7 @@ def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_sh
         "pusher:error",
         "pusher_internal:subscription_succeeded",
     ]
-    assert shell.joins == [Join("#server-to-user-42")]
+    assert shell.joins == [Subscribe("#server-to-user-42")]
 
 
 def test_nobody_is_announced_without_a_user(make_shell) -> None:

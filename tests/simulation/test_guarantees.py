@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskState
+from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Store
-from jobpush.worker.running import RunningTask
-from jobpush.worker.tracked import TrackedTask
 
 from .browser import NEWS, Browser
 from .world import Clock, FaultyStore, Gateway, RedisUnderTest, StepwisePublisher
@@ -61,7 +61,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS), fault=FAULTS)
     def begin_task(self, user: str, fault: str | None) -> None:
         self.tasks += 1
-        tracked = TrackedTask(f"{user}-{self.tasks}", user, "work", "Work", created_at=float(self.tasks))
+        tracked = TaskIdentity(f"{user}-{self.tasks}", user, "work", "Work", created_at=float(self.tasks))
         task = RunningTask(tracked, self.publisher, self.config)
         task.total = 100
         self.store.fault = fault

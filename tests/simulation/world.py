@@ -23,17 +23,17 @@ import redis
 
 from jobpush.config import Config
 from jobpush.errors import StoreError
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Arrival, Hub
+from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.actions import UserData
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
 from jobpush.protocol.settings import ProtocolSettings
+from jobpush.reporting.publisher import Publisher
 from jobpush.store import Published, Store
-from jobpush.store.link import Link
+from jobpush.store.redis.async_connection import AsyncConnection
 from jobpush.store.scripts import Call, Command
-from jobpush.worker.publisher import Publisher
 
 #: Seconds that a real Redis has for an answer.
 PATIENCE = 30
@@ -181,7 +181,7 @@ class Gateway:
         for end in self._hubs_ends:
             end.close()
 
-    def _connect(self, name: str, link: Link) -> None:
+    def _connect(self, name: str, link: AsyncConnection) -> None:
         """Stands where a thread would make the connection."""
         self.break_wire(name)
         loop = self.hub.loop

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
-from jobpush.processes import ChildProcess
 
 from .balancer import LoadBalancer
 

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from jobpush.channels import user_channel
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import InvalidUserId, StoreError
 from jobpush.store import Store
 from jobpush.store.directory import CachedEvent, ChannelInfo, RedisDirectory

@@ -7,8 +7,8 @@ from collections import Counter
 
 import redis
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.presence import NO_LEASE
 

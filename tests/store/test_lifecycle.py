@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobpush.channels import user_topic
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
 from jobpush.store import Store, TaskWrite
 from jobpush.store.endings import regain_call
-from jobpush.store.message import read_task
+from jobpush.store.messages import read_task
 from jobpush.store.store import Outcome
 
 from .lifecycle_model import OVER, RUNNING, Model, Word

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from jobpush.embedded import EmbeddedRedis
-from jobpush.store.pipe import Pipe
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.store.redis.pipeline import Pipe
 
 
 @pytest.fixture

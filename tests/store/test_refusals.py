@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import ResponseError
 
-from jobpush.store.refusals import is_of_its_own
+from jobpush.store.redis.errors import is_of_its_own
 
 #: How Redis up to 6.2 and Redis 7 tell what has gone wrong in a script.
 _OLD = "Error running script (call to f_1): @user_script:7: @user_script: 7: -{}"

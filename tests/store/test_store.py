@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from jobpush.channels import user_topic
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Published, Store, TaskWrite
-from jobpush.store.pipe import Pipe
+from jobpush.store.redis.pipeline import Pipe
 from jobpush.store.scripts import Call, load, run
 from jobpush.store.store import Outcome
 from jobpush.testing import PATIENCE

@@ -13,12 +13,12 @@ import hiredis
 import pytest
 import redis
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.gateway.loop import Loop
-from jobpush.store import link as link_module
-from jobpush.store.command_link import CommandLink, LinkLost
+from jobpush.store.redis import async_connection as link_module
+from jobpush.store.redis.command_connection import CommandConnection, ConnectionLost
+from jobpush.store.redis.pubsub_connection import PubSubConnection
 from jobpush.store.scripts import Call, Script, load
-from jobpush.store.subscriber import Subscriber
 
 #: Seconds after which a test gives up.
 TIMEOUT = 10.0
@@ -34,8 +34,8 @@ class Links:
         self.ups = 0
         self.downs = 0
         self._changed = threading.Condition()
-        self.commands = CommandLink(self.loop, url, scripts=[load("history")], on_up=self._up)
-        self.subscriber = Subscriber(
+        self.commands = CommandConnection(self.loop, url, scripts=[load("history")], on_up=self._up)
+        self.subscriber = PubSubConnection(
             self.loop,
             url,
             on_message=lambda name, payload: self._note(self.messages, (name, payload)),
@@ -192,7 +192,7 @@ def test_killed_redis_ends_what_is_under_way_and_is_found_again(links: Links, re
     redis_server.restart(keep_data=False)
 
     links.wait_until(lambda: set(links.subscribed[1:]) == {b"first", b"news"} and links.ups == 2)
-    assert isinstance(lost[0], LinkLost)
+    assert isinstance(lost[0], ConnectionLost)
     assert links.call("PING") == b"PONG"
 
 

@@ -14,7 +14,7 @@ from jobpush.config import Config
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
 from jobpush.store import Store, TaskWrite
-from jobpush.store.leases import WORKER_DIED, WorkerLeases
+from jobpush.store.worker_leases import WORKER_DIED, WorkerLeases
 
 
 class Worker:

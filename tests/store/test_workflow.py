@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobpush.channels import user_topic
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
@@ -47,7 +47,7 @@ class Workflow:
             self.task_id, TaskState.PENDING, name="jobpush.workflow", title='The "Album"', created_at=1.0, at=1.0
         )
         plan = WorkflowPlan(members, float(members) if weight is None else weight, weights)
-        self.store.publish([TaskWrite(USER, first, is_pinned=True, plan=plan)])
+        self.store.publish([TaskWrite(USER, first, pinned=True, plan=plan)])
 
     def write(
         self,

@@ -18,9 +18,9 @@ import redis
 from celery import Celery
 
 from jobpush import JobPush
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent
-from jobpush.processes import ChildProcess
 from jobpush.testing import PATIENCE
 from jobpush.testing import RecordedEvents as Listener
 

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from jobpush import JobPush
-from jobpush.worker.broker import redis_url_of
+from jobpush.queues.celery.broker import redis_url_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.canvas import Signature, _chain, _chord
 
-from jobpush.worker.canvas import PlannedCanvas
+from jobpush.queues.celery.canvas import PlannedCanvas
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from celery import Celery, states
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
-from jobpush.worker.outbox import Ending
-from jobpush.worker.signals import on_failure
+from jobpush.queues.celery.signals import on_failure
+from jobpush.reporting.outbox import Ending
 
 from .conftest import PATIENT, Listener, Site
 from .watched_tasks import make_app

@@ -10,12 +10,12 @@ from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
 from jobpush.config import Config
+from jobpush.queues.celery import revoker as follower_module
+from jobpush.queues.celery.revoker import _LEAST_GRACE, Revoker
+from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.running_task import RunningTask
+from jobpush.reporting.running_tasks import RunningTasks
 from jobpush.store import Store
-from jobpush.worker import follower as follower_module
-from jobpush.worker.cancels import RunningTasks
-from jobpush.worker.follower import _LEAST_GRACE, CancelFollower
-from jobpush.worker.running import RunningTask
-from jobpush.worker.tracked import TrackedTask
 
 
 class FakeControl:
@@ -71,15 +71,15 @@ def unstoppable() -> list[str]:
 
 def make_follower(
     control: FakeControl, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch, *, has_remote_control: bool = True
-) -> CancelFollower:
+) -> Revoker:
     """One without its thread."""
     conf = SimpleNamespace(worker_enable_remote_control=has_remote_control)
     consumer = SimpleNamespace(app=SimpleNamespace(control=control, conf=conf), hostname="worker@host", pool=Pool())
     runtime: Any = SimpleNamespace(
         config=Config(cancel_grace=1.0), running=SimpleNamespace(say_unstoppable=unstoppable.append)
     )
-    monkeypatch.setattr(CancelFollower, "_run", lambda self: None)
-    return CancelFollower(consumer, runtime)
+    monkeypatch.setattr(Revoker, "_run", lambda self: None)
+    return Revoker(consumer, runtime)
 
 
 def running(monkeypatch: pytest.MonkeyPatch, *requests: tuple[str, str | None]) -> None:
@@ -148,7 +148,7 @@ def test_of_two_deliveries_that_run_in_one_process_both_hear_of_a_cancel(redis_u
     store = Store(config)
     tasks = RunningTasks(store, config)
     publisher: Any = SimpleNamespace(changed=lambda task: None)
-    tracked = TrackedTask("twice", "42", "encode", "Encode", created_at=1.0)
+    tracked = TaskIdentity("twice", "42", "encode", "Encode", created_at=1.0)
     first, second, ended = (RunningTask(tracked, publisher, config) for _ in range(3))
     for task in (first, second, ended):
         tasks.add(task)

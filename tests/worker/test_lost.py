@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
-from jobpush.gateway.figures import Refusals
 from jobpush.gateway.hub import Hub
-from jobpush.processes import ChildProcess
+from jobpush.gateway.metrics import Refusals
+from jobpush.queues.celery import worker_leases as leases
+from jobpush.queues.celery.worker_leases import LeaseKeeper
+from jobpush.reporting.identity import TaskIdentity
 from jobpush.store import Store
-from jobpush.store.leases import WorkerLeases
+from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
-from jobpush.worker import leases
-from jobpush.worker.leases import LeaseKeeper
-from jobpush.worker.tracked import TrackedTask
 
 from .conftest import PATIENT, Listener, Site
 
@@ -211,7 +211,7 @@ def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
 FORKING_WORKER = """
 import os, sys, time
 from jobpush.config import Config
-from jobpush.worker.lifeline import Lifeline
+from jobpush.queues.celery.lease_sidecar import Lifeline
 
 lifeline = Lifeline(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
 os.fork()
@@ -412,7 +412,7 @@ def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) 
     keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
     keeper.start()
     request = Request()
-    tracked = keeper.take(request, TrackedTask("task-1", "42", "encode", "Encode", created_at=time.time()))
+    tracked = keeper.take(request, TaskIdentity("task-1", "42", "encode", "Encode", created_at=time.time()))
     store.publish([tracked.write(tracked.event(TaskState.STARTED), task_ttl=60)])
 
     del request
@@ -436,9 +436,9 @@ def test_only_so_much_of_what_is_done_is_remembered_while_redis_is_away(
     redis_server.kill()
     keeper = LeaseKeeper(Config(redis_url=redis_server.url, lost_after=0.1, publish_timeout=0.05))
     runs = Request()
-    taken = keeper.take(runs, TrackedTask("runs", "42", "encode", "Encode", created_at=1.0))
+    taken = keeper.take(runs, TaskIdentity("runs", "42", "encode", "Encode", created_at=1.0))
     for number in range(100):
-        keeper.take(Request(), TrackedTask(f"task-{number}", "42", "encode", "Encode", created_at=1.0))
+        keeper.take(Request(), TaskIdentity(f"task-{number}", "42", "encode", "Encode", created_at=1.0))
 
     keeper.start()
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from jobpush.events import TaskState
+from jobpush.reporting import outbox as outbox_module
+from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.outbox import Ending, LogLine, Outbox
 from jobpush.store import Membership, TaskWrite
-from jobpush.worker import outbox as outbox_module
-from jobpush.worker.outbox import Ending, Line, Outbox
-from jobpush.worker.tracked import TrackedTask
 
 
 def write(state: TaskState, task_id: str = "one", **values: Any) -> TaskWrite:
-    task = TrackedTask(task_id, "42", "encode", "Encode", created_at=1.0, **values)
+    task = TaskIdentity(task_id, "42", "encode", "Encode", created_at=1.0, **values)
     return task.write(task.event(state), task_ttl=60)
 
 
@@ -137,7 +137,7 @@ def test_take_is_bounded_and_takes_endings_last() -> None:
     outbox.add_ending(Ending("four", TaskState.REVOKED))
     for task_id in ("one", "two", "three"):
         outbox.add(write(TaskState.STARTED, task_id))
-    outbox.add_line(Line("42", "one", "text", "info", 1.0))
+    outbox.add_line(LogLine("42", "one", "text", "info", 1.0))
 
     first, second = outbox.take(2), outbox.take(2)
 

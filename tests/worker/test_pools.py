@@ -15,7 +15,7 @@ from .conftest import PATIENT, Site, as_broker
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobpush.embedded import EmbeddedRedis
+    from jobpush.cli.embedded import EmbeddedRedis
 
 
 @pytest.mark.parametrize("pool", [("-P", "solo"), ("-P", "threads", "-c", "2"), ("-c", "1", "--max-tasks-per-child=1")])

@@ -20,11 +20,13 @@ from celery._state import _task_stack
 from jobpush import TaskCancelled, progress
 from jobpush.config import Config
 from jobpush.events import TaskState
+from jobpush.queues.celery import publishing
+from jobpush.reporting import rate
+from jobpush.reporting import running_task as running
+from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.running_task import RunningTask
 from jobpush.store.keys import Keys
-from jobpush.store.message import read_event
-from jobpush.worker import publishing, rate, running
-from jobpush.worker.running import RunningTask
-from jobpush.worker.tracked import TrackedTask
+from jobpush.store.messages import read_event
 
 from .watched_tasks import make_app
 
@@ -355,7 +357,7 @@ def test_what_was_done_before_the_task_began_is_no_speed(monkeypatch: pytest.Mon
     now = 0.0
     monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
     publisher: Any = SimpleNamespace(changed=lambda task: None)
-    this = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    this = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
     this.snapshot(TaskState.STARTED)
 
     for done in range(5000, 5100, 20):
@@ -419,7 +421,7 @@ def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) ->
     now = 1_000.0
     monkeypatch.setattr(running, "time", SimpleNamespace(time=lambda: now, monotonic=lambda: now))
     publisher: Any = SimpleNamespace(changed=lambda task: None)  # nobody else is to look at it
-    task = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
     task.learned = {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
     left = []
 
@@ -436,13 +438,13 @@ def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_progress_that_is_on_its_way_when_the_attempt_ends_is_seen_before_the_end() -> None:
     publisher: Any = SimpleNamespace(changed=lambda task: None, forget=lambda task: None)
-    task = RunningTask(TrackedTask("t", "u", "n", "n", 1.0), publisher, Config())
+    task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
     task.current, task.total = 1, 2
     task.mark_changed()
 
     task.due_at = 1.0  # the publisher's thread has taken it
     task.snapshot()
-    words = task.last_words(TaskState.RETRY)
+    words = task.final_writes(TaskState.RETRY)
 
     assert [write.event.state.value for write in words] == ["PROGRESS", "RETRY"]
 

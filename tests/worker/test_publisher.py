@@ -15,23 +15,23 @@ from typing import Any
 import pytest
 
 from jobpush.channels import user_topic
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.events import TaskState
+from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.outbox import Ending, LogLine
+from jobpush.reporting.publisher import Publisher
+from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, RecordedEvents
-from jobpush.worker.outbox import Ending, Line
-from jobpush.worker.publisher import Publisher
-from jobpush.worker.running import RunningTask
-from jobpush.worker.tracked import TrackedTask
 
 USER = "42"
 #: It has no form on the wire.
 NOTHING: Any = math.nan
 
 
-def tracked(task_id: str, **values: Any) -> TrackedTask:
-    return TrackedTask(task_id, USER, values.pop("name", "encode"), "Encode", created_at=1.0, **values)
+def tracked(task_id: str, **values: Any) -> TaskIdentity:
+    return TaskIdentity(task_id, USER, values.pop("name", "encode"), "Encode", created_at=1.0, **values)
 
 
 def write(task_id: str, state: TaskState, *, progress: Any = 0, **values: Any) -> TaskWrite:
@@ -60,7 +60,7 @@ def submit_workflow(publisher: Publisher) -> None:
 
 
 def submit_line(publisher: Publisher) -> None:
-    publisher.submit_line(Line(USER, "one", "text", "info", at=NOTHING))
+    publisher.submit_line(LogLine(USER, "one", "text", "info", at=NOTHING))
 
 
 def submit_lesson(publisher: Publisher) -> None:
@@ -112,7 +112,7 @@ def test_nothing_is_lost_with_what_cant_be_published(
         running.mark_changed()
         publisher.submit_ending(Ending("three", TaskState.FAILURE))
         publisher.tell_workflow(USER, "workflow")
-        publisher.submit_line(Line(USER, "one", "a line", "info", at=1.0))
+        publisher.submit_line(LogLine(USER, "one", "a line", "info", at=1.0))
         publisher.learn("other", {"stage": 2.0})
         is_done = publisher.flush()
 
@@ -142,7 +142,7 @@ def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]
         return publish(writes, *rest)
 
     monkeypatch.setattr(publisher._patient_store, "publish", noted)
-    monkeypatch.setattr("jobpush.worker.publisher.MAX_HOLD", math.inf)
+    monkeypatch.setattr("jobpush.reporting.publisher.MAX_HOLD", math.inf)
     return sent
 
 
@@ -172,7 +172,7 @@ def test_an_attempt_that_has_told_its_end_says_nothing_more(
     wait_until(partial(sleeps, publisher))
     running.mark_changed()  # which waits for others
 
-    publisher.publish_now(running.last_words(TaskState.RETRY))
+    publisher.publish_now(running.final_writes(TaskState.RETRY))
     running.mark_changed()  # as a ``finally`` may
     assert publisher.flush()
 
@@ -216,7 +216,7 @@ def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else
     with publisher._lock:
         publisher.submit(write("good", TaskState.STARTED))
         publisher.submit(write("bad", TaskState.PROGRESS))
-        publisher.submit_line(Line(USER, "good", "a line", "info", at=1.0))
+        publisher.submit_line(LogLine(USER, "good", "a line", "info", at=1.0))
     is_done = publisher.flush()
 
     assert is_done  # it was tried again for ever, and nobody else was told of at once meanwhile

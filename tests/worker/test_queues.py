@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Store
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobpush.worker.rate import RateEstimator
+from jobpush.reporting.rate import RateEstimator
 
 
 def test_it_is_silent_until_it_knows() -> None:

@@ -17,7 +17,7 @@ from celery import group
 from celery.signals import worker_process_shutdown
 
 from jobpush import JobPush
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.testing import PATIENCE

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobpush.worker.stages import MAX_STAGES, Stages
+from jobpush.reporting.stages import MAX_STAGES, Stages
 
 ENCODE = {"probing": 2.0, "encoding": 90.0, "thumbnail": 8.0}
 

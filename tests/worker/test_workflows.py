@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.beat import ScheduleEntry, Scheduler
 
-from jobpush.embedded import EmbeddedRedis
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, InvalidUserId
 from jobpush.events import TaskEvent, TaskState
 

@@ -16,7 +16,7 @@ from celery import Celery, chain, group
 from celery.exceptions import Ignore, Reject
 
 from jobpush import JobPush, progress
-from jobpush.worker.progress import current_progress
+from jobpush.reporting.progress import current_progress
 
 
 class Impolite(Exception):

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from ...config import Config
-from ...store.command_link import CommandLink, LinkLost
 from ...store.presence import Presence
-from ...store.refusals import refusal_in
+from ...store.redis.command_connection import CommandConnection, ConnectionLost
+from ...store.redis.errors import refusal_in
 from ...store.replies import read_renewal
 from ...store.scripts import Script
 from ..loop import Loop
@@ -35,7 +35,7 @@ class Lease:
     def __init__(
         self,
         loop: Loop,
-        link: CommandLink,
+        link: CommandConnection,
         config: Config,
         *,
         on_held: Callable[[bool], None],
@@ -120,7 +120,7 @@ class Lease:
         self._link.run(self.presence.renew(self._known_epoch), partial(self._renewed, self.presence))
 
     def _renewed(self, presence: Presence, reply: Any) -> None:
-        if presence is not self.presence or isinstance(reply, LinkLost):
+        if presence is not self.presence or isinstance(reply, ConnectionLost):
             return
         if isinstance(reply, Exception):
             self._wait_until_accepted(reply)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...events import encode
 from ...protocol import messages
 from ...protocol.actions import Member
-from ...store.command_link import CommandLink, LinkLost
-from ...store.message import Message
+from ...store.messages import Message
+from ...store.redis.command_connection import CommandConnection, ConnectionLost
 from ...store.replies import Roster, read_roster
 from ..loop import Loop
 from .lease import RETRY_AFTER, Lease
@@ -124,7 +124,7 @@ class LiveRoster:
 class Rosters:
     """Reads the rosters of this process's presence channels, and tells what they bring."""
 
-    def __init__(self, loop: Loop, link: CommandLink, lease: Lease, topics: Topics) -> None:
+    def __init__(self, loop: Loop, link: CommandConnection, lease: Lease, topics: Topics) -> None:
         self._loop = loop
         self._link = link
         self._lease = lease
@@ -155,7 +155,7 @@ class Rosters:
                     yield channel, channel.roster
 
     def _answered(self, channel: Channel, roster: LiveRoster, version: int, reply: Any) -> None:
-        if isinstance(reply, LinkLost) or roster.version != version:
+        if isinstance(reply, ConnectionLost) or roster.version != version:
             return
         if isinstance(reply, Exception):
             if not self._lease.refused(reply):

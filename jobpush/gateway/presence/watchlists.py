@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...protocol import messages
-from ...store.command_link import CommandLink, LinkLost
 from ...store.presence import watch_topic
+from ...store.redis.command_connection import CommandConnection, ConnectionLost
 from ...store.replies import read_online
 from ..loop import Loop
 from .lease import RETRY_AFTER, Lease
@@ -61,7 +61,7 @@ class _Newcomer:
 class Watchlists:
     """All watchlists of this process."""
 
-    def __init__(self, loop: Loop, link: CommandLink, lease: Lease, topics: Topics) -> None:
+    def __init__(self, loop: Loop, link: CommandConnection, lease: Lease, topics: Topics) -> None:
         self._loop = loop
         self._link = link
         self._lease = lease
@@ -139,7 +139,7 @@ class Watchlists:
                 yield topic.watched
 
     def _answered(self, asked: Sequence[Watched], reply: Any) -> None:
-        if isinstance(reply, LinkLost):
+        if isinstance(reply, ConnectionLost):
             return  # the next link asks again
         if isinstance(reply, Exception):
             if not self._lease.refused(reply):

@@ -51,14 +51,14 @@ def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Ite
     """Of each pair the seconds of the bare run, how many more the other took, and in per cent that and its CPU."""
     for number in range(pairs + 1):
         costs: dict[bool, tuple[float, float]] = {}
-        for is_told in (True, False) if number % 2 else (False, True):
+        for has_published in (True, False) if number % 2 else (False, True):
             gc.collect()  # what was left to collect before is no part of either
             begun, cpu = time.perf_counter(), _cpu()
-            user = (tasks.told if is_told else tasks.bare)(partial(job, is_told))
+            user = (tasks.told if has_published else tasks.bare)(partial(job, has_published))
             seconds = time.perf_counter() - begun
             if user is not None:
                 tasks.events_of(user)  # the last of them cost CPU, but no task waits for that
-            costs[is_told] = (seconds, _cpu() - cpu)
+            costs[has_published] = (seconds, _cpu() - cpu)
         if number:  # the first pair warms up
             yield (
                 costs[False][0],
@@ -68,15 +68,15 @@ def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Ite
             )
 
 
-def _nothing(is_told: bool) -> None:
+def _nothing(has_published: bool) -> None:
     """What is left are a task's start and its end."""
 
 
-def _loop(is_told: bool) -> None:
+def _loop(has_published: bool) -> None:
     """8,000 frames, each of which does something."""
     data = bytes(range(250)) * (FRAME_SIZE // 250)
     frames = range(FRAMES)
-    for _ in progress.iter(frames, total=FRAMES, message="encoding") if is_told else frames:
+    for _ in progress.iter(frames, total=FRAMES, message="encoding") if has_published else frames:
         zlib.compress(data, 9)
 
 
@@ -89,10 +89,10 @@ def _film(folder: Path) -> Callable[[bool], None]:
     command = [video.find_ffmpeg(), "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture]
     subprocess.run([*command, "-c:v", "libx264", "-preset", "ultrafast", str(source)], check=True)
 
-    def encode(is_told: bool) -> None:
+    def encode(has_published: bool) -> None:
         with closing(video.encode(source, target)) as frames:
             for frame in frames:
-                if is_told:
+                if has_published:
                     progress.update(frame, total=DURATION * 30, message="encoding")
 
     return encode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import redis
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
 

@@ -1,0 +1,5 @@
+"""The ``jobpush`` command."""
+
+from .commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,269 @@
+"""
+What a gateway counts, and how several processes of one server add it up.
+
+prometheus-client has a way of its own for many processes, but one environment variable turns it on for the whole
+application that we are guests in, and it writes to its files with each event. Here each process counts in plain
+integers. Eight times a second it copies them, all at once, into a file that its siblings can read; whoever is asked
+for the figures adds up the files. A file is locked as long as its process lives. The counters of a process that has
+ended are kept, for a sum that goes down would look like a restart; its gauges go with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import METRICS_FOLDER
+
+if TYPE_CHECKING:
+    from .broadcast import Broadcast
+
+logger = logging.getLogger("jobpush.gateway")
+
+#: What is true of this moment; it ends with its process.
+GAUGES = ("connections", "topics", "ready", "processes")
+#: What only grows.
+COUNTERS = (
+    "connections_opened",
+    "client_messages_received",
+    "events_received",
+    "events_sent",
+    "events_conflated",
+    "events_dropped",
+    "redis_reconnects",
+    "tasks_lost",
+)
+#: Why something was refused: an error of the protocol or of HTTP, by its class's name. A label must not be free text.
+REFUSALS = (
+    "bad_request",
+    "binary_message",
+    "client_event_rejected",
+    "forbidden",
+    "forbidden_origin",
+    "inactive",
+    "invalid_message",
+    "invalid_subscription",
+    "invalid_version",
+    "message_too_big",
+    "missing_version",
+    "not_authorized",
+    "over_capacity",
+    "pong_missing",
+    "signin_timeout",
+    "slow_reader",
+    "subscription_limit_reached",
+    "subscription_unauthorized",
+    "tls_required",
+    "too_many_connections",
+    "too_many_connections_of_address",
+    "too_many_connections_of_user",
+    "too_many_handshakes",
+    "too_many_messages",
+    "unauthorized_request",
+    "unknown_app",
+    "unsupported_version",
+    "watchlist_too_long",
+    "other",
+)
+#: Seconds from the worker to the socket: upper bounds of the histogram's buckets.
+DELIVERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Seconds between two deliveries whose time is taken. Twenty a second tell as much as all of them, and cost nothing.
+_SAMPLE_INTERVAL = 0.05
+
+_SIZE = len(GAUGES) + len(COUNTERS) + len(REFUSALS) + len(DELIVERY_BUCKETS) + 2
+_FORM = struct.Struct(f"={_SIZE}d")
+_ENDED = "ended"
+
+
+class Refusals:
+    """How often something was refused, by reason; from any thread."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(REFUSALS, 0)
+        self._lock = threading.Lock()
+
+    def count(self, reason: str) -> None:
+        """One more."""
+        with self._lock:
+            self._counts[reason if reason in self._counts else "other"] += 1
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """In the order of :data:`REFUSALS`."""
+        return list(self._counts.values())
+
+
+class Histogram:
+    """Seconds, counted by bucket; written by one thread."""
+
+    def __init__(self) -> None:
+        #: Of each of :data:`DELIVERY_BUCKETS` alone, and of what is beyond.
+        self.counts = [0] * (len(DELIVERY_BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        index = next((i for i, bound in enumerate(DELIVERY_BUCKETS) if seconds <= bound), len(DELIVERY_BUCKETS))
+        self.counts[index] += 1
+        self.sum += seconds
+
+
+class Sampler:
+    """Takes the time of some deliveries."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._next_at = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Whether the time of this wake-up's first delivery is to be taken; ``now`` is monotonic."""
+        if now < self._next_at:
+            return False
+        self._next_at = now + _SAMPLE_INTERVAL
+        return True
+
+    def observe(self, broadcast: Broadcast) -> None:
+        """It has just been written to its sockets. Clocks that disagree make it look as if no time had passed."""
+        made_at = _made_at(broadcast)
+        if made_at is not None:
+            self._histogram.observe(max(0.0, time.time() - made_at))
+
+
+class MetricValues:
+    """All figures of a process, or of several, as numbers in a row."""
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self.values = list(values) or [0.0] * _SIZE
+        if len(self.values) != _SIZE:
+            raise ValueError(f"{len(self.values)} figures are given; there are {_SIZE}")
+
+    def __add__(self, other: MetricValues) -> MetricValues:
+        return MetricValues(a + b for a, b in zip(self.values, other.values, strict=True))
+
+    def without_gauges(self) -> MetricValues:
+        """What is left of a process when it has ended."""
+        return MetricValues([0.0] * len(GAUGES) + self.values[len(GAUGES) :])
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """By name."""
+        return dict(zip(GAUGES, self.values, strict=False))
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """By name."""
+        return dict(zip(COUNTERS, self.values[len(GAUGES) :], strict=False))
+
+    @property
+    def refusals(self) -> dict[str, float]:
+        """By reason."""
+        return dict(zip(REFUSALS, self.values[len(GAUGES) + len(COUNTERS) :], strict=False))
+
+    @property
+    def delivery(self) -> tuple[list[float], float]:
+        """How many deliveries each bucket alone has, and the seconds of all together."""
+        *counts, total = self.values[-len(DELIVERY_BUCKETS) - 2 :]
+        return counts, total
+
+
+class SharedMetrics:
+    """
+    The figures of all processes that share a folder.
+
+    Args:
+        folder: The folder; one server's alone.
+
+    Raises:
+        OSError: If it can't be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with self._locked(_ENDED):  # nobody is to find the file while it looks like one that is left alone
+            fd, path = tempfile.mkstemp(prefix=f"{os.getpid()}-", suffix=".figures", dir=folder)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # held until this process ends, however it ends
+        self._path = Path(path)
+        os.ftruncate(fd, _FORM.size)
+        self._memory = mmap.mmap(fd, _FORM.size)
+
+    def write(self, figures: MetricValues) -> None:
+        """Show the others what this process has counted."""
+        _FORM.pack_into(self._memory, 0, *figures.values)
+
+    def others(self) -> MetricValues:
+        """What all others have counted, those included that have ended."""
+        with self._locked(_ENDED) as ended:
+            total = _read(ended)
+            for path in self._folder.glob("*.figures"):
+                if path == self._path:
+                    continue
+                with suppress(FileNotFoundError), path.open("rb") as file:
+                    figures = _read(file.fileno())
+                    if _is_left_alone(file.fileno()):
+                        figures = figures.without_gauges()
+                        os.pwrite(ended, _FORM.pack(*(_read(ended) + figures).values), 0)
+                        path.unlink()
+                    total += figures
+            return total
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[int]:
+        """A file that one process at a time has."""
+        fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def open_siblings() -> SharedMetrics | None:
+    """The siblings of this process; ``None`` if it stands alone, or as if it did where the folder can't be used."""
+    folder = os.environ.get(METRICS_FOLDER)
+    if not folder:
+        return None
+    try:
+        return SharedMetrics(Path(folder))
+    except OSError as exc:
+        logger.warning("metrics tell of one process each, for the folder that they share can't be used: %s", exc)
+        return None
+
+
+def _made_at(broadcast: Broadcast) -> float | None:
+    """
+    Unix seconds: when a task said it, else when Redis passed it on.
+
+    Source: Redis manual, "Streams": an id is the server's time in milliseconds, and a number.
+    """
+    if broadcast.stream_id is None:
+        return None
+    if broadcast.key is not None:
+        at = json.loads(json.loads(broadcast.text)["data"]).get("at")
+        if at and isinstance(at, (int, float)):
+            return float(at)
+    return int(broadcast.stream_id.partition(b"-")[0]) / 1000
+
+
+def _read(fd: int) -> MetricValues:
+    data = os.pread(fd, _FORM.size, 0)
+    return MetricValues(_FORM.unpack(data)) if len(data) == _FORM.size else MetricValues()
+
+
+def _is_left_alone(fd: int) -> bool:
+    """Whether the process whose file it is has ended."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Celery: its signals, the decorator, workflows, cancelling, and the leases of workers."""

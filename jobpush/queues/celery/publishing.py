@@ -1,0 +1,218 @@
+"""What happens when a task is published: it is on its user's screen before it is in the broker's queue."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
+from celery import current_task
+from celery.app.task import Context
+
+from ...events import TaskState
+from ...reporting.identity import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TaskIdentity, eta_of, inherit, read_headers
+from ...reporting.outbox import Ending
+from ...reporting.progress import current_progress
+from ...reporting.services import Services
+from ...store import TaskWrite
+from .registry import Sending, current_sending, runtime_of, sending
+from .track_options import TrackOptions, tracking_of
+from .wrapper import headers_of, running_of
+
+#: What a user reads of a task that the broker did not take.
+NOT_QUEUED = "The task could not be queued"
+#: Celery's own, which polls until the header of a chord has ended and publishes its body: nobody's work, so it is no
+#: member of a workflow, but what it publishes is.
+CHORD_UNLOCK = "celery.chord_unlock"
+
+
+def wrap_send_task(app: Any) -> None:
+    """
+    Have ``app.send_task`` withdraw a task that the broker refused.
+
+    Celery has a signal before a message is sent and one after, but none for a failure; and all that publishes
+    a task (``delay``, canvas, ``retry``, beat) goes through this method of the app.
+    """
+    original = app.send_task
+
+    @functools.wraps(original)
+    def send_task(*args: Any, **kwargs: Any) -> Any:
+        with sending(app) as this:
+            try:
+                result = original(*args, **kwargs)
+            except Exception:
+                if this.withdraw is not None:
+                    this.withdraw()
+                raise
+            if this.time_limit is not None and not this.is_own:  # else it would end although it goes on
+                raise this.time_limit
+            return result
+
+    app.send_task = send_task
+
+
+def before_task_publish(
+    sender: str | None = None, headers: MutableMapping[str, Any] | None = None, body: Any = None, **kwargs: Any
+) -> None:
+    """Signal: find out whose task it is, stamp the message, and tell the user."""
+    this = current_sending()
+    try:
+        _before_publish(this, headers, body)
+    except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it comes once
+        this.time_limit = exc
+
+
+def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, body: Any) -> None:
+    app_runtime = runtime_of(this.app)
+    if app_runtime is None or not headers or "id" not in headers:
+        return  # no app of ours, or Celery's protocol 1, which has no headers
+    request = current_task.request if current_task else None
+    this.is_own = request is not None and request.id == headers["id"]
+    is_named = headers.get(USER_HEADER) is not None
+    inherit(headers, _headers_of_publisher(this.app))
+    if headers["task"] != CHORD_UNLOCK:
+        _tell_published(this, app_runtime, request, headers, body, is_named=is_named)
+    _address_errbacks(headers, body)
+
+
+def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
+    """
+    The headers of the task whose code publishes one; empty where it is no task's.
+
+    A task that is called as a function has none, and stands for the one that calls it. Of a thread with a copy of its
+    task's context, only that context tells the task; and of an errback that the parent of a worker calls as a
+    function, only its first argument.
+    """
+    task, progress = app.current_worker_task, current_progress()
+    if task is not None:
+        return headers_of(task.request)
+    if progress is not None:
+        return progress.tracked.to_headers()
+    arguments = (current_task.request.args if current_task else None) or [None]
+    return headers_of(arguments[0]) if isinstance(arguments[0], Context) else {}
+
+
+def _tell_published(
+    this: Sending, runtime: Services, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
+) -> None:
+    """Tell the user of the task, if it has one; ``is_named``: whether the caller said who."""
+    task = this.app.tasks.get(headers["task"])
+    is_member = bool(headers.get(ROOT_HEADER))
+    if task is None:
+        if is_named or is_member:
+            _publish_unknown(this, runtime, headers)
+        return
+    tracking = tracking_of(task)
+    if tracking is None and is_member:
+        tracking = TrackOptions(runtime, is_for_members=True)
+    if tracking is None:
+        return
+    if request is not None and request.id == headers["id"]:
+        _publish_again(this, tracking, task, request, headers, body)
+    elif request is None and headers.get("retries") and (before := runtime.leases.tracked_of(headers["id"])):
+        _publish_for_dead_process(tracking, task, before, headers, body)
+    else:
+        _publish(this, tracking, task, headers, body)
+
+
+def _address_errbacks(headers: MutableMapping[str, Any], body: Any) -> None:
+    """
+    Have the errbacks of a task know its user. Where its process dies, the worker's parent publishes them, which runs
+    no task that they could inherit from.
+    """
+    embedded = body[2]
+    if embedded.get("errbacks") and headers.get(USER_HEADER):
+        embedded["errbacks"] = [_addressed(signature, headers) for signature in embedded["errbacks"]]
+
+
+def _addressed(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, Any]:
+    options = signature.get("options") or {}
+    own = dict(options.get("headers") or {})
+    inherit(own, headers)
+    return {**signature, "options": {**options, "headers": own}}  # a copy: the caller may use it for other users
+
+
+def _publish(this: Sending, tracking: TrackOptions, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
+    """A task is published for the first time."""
+    tracked = tracking.identify(task, body[0], body[1], headers)
+    if tracked is not None:
+        _tell_pending(this, tracking.runtime, tracked, headers)
+
+
+def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
+    """A task whose code is not here: only the caller of ``send_task``, or who publishes it, can say whose it is."""
+    tracked = read_headers({**headers, CREATED_HEADER: time.time()})
+    if tracked is not None:
+        _tell_pending(this, runtime, tracked, headers)
+
+
+def _publish_again(
+    this: Sending, tracking: TrackOptions, task: Any, request: Any, headers: MutableMapping[str, Any], body: Any
+) -> None:
+    """A running task publishes itself: it is a retry, or it is replaced by another of the same id."""
+    running = running_of(request)
+    if running is None:
+        return
+    before = running.tracked
+    tracked = _stamp_again(tracking, task, before, headers, body)
+    if tracked is None:
+        return
+    if tracked.attempt > before.attempt:
+        # Told here, for the task_retry signal comes when the next attempt may have been received already.
+        running.will_retry = True
+        running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
+        reason = retry_reason(tracking, sys.exc_info()[1])
+        _tell(this, tracking.runtime, running.final_writes(TaskState.RETRY, error=reason))
+    else:
+        running.hand_over()  # told here, for what takes its place may start before this one has ended
+
+
+def _publish_for_dead_process(
+    tracking: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
+) -> None:
+    """The parent of a worker publishes the next attempt of a task whose process died (``retry_on_worker_lost``)."""
+    if _stamp_again(tracking, task, before, headers, body) is not None:
+        reason, run_at = tracking.error_text(WorkerLostError()), eta_of(headers)
+        ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
+        tracking.runtime.publisher.end_now(ending)
+
+
+def _stamp_again(
+    tracking: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
+) -> TaskIdentity | None:
+    """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
+    headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
+    tracked = tracking.identify(task, body[0], body[1], headers)
+    if tracked is None and tracking.is_for_members and before.root_id is None:
+        # It is tracked for the sake of the one that it replaces.
+        tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
+    if tracked is not None:
+        replace(tracked, title=before.title, created_at=before.created_at, is_again=before.is_again).stamp(headers)
+    return tracked
+
+
+def retry_reason(tracking: TrackOptions, exc: BaseException | None) -> str | None:
+    """What the user is told of the exception that made a task try again."""
+    return tracking.error_text(exc) if exc is not None else None
+
+
+def _tell_pending(this: Sending, runtime: Services, tracked: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
+    tracked = replace(tracked, eta=eta_of(headers))
+    tracked.stamp(headers)
+    _tell(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
+
+
+def _tell(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:
+    runtime.publisher.publish_now(writes)
+    this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
+
+
+def withdrawn(told: TaskWrite) -> TaskWrite:
+    """What its user is told of a task that the broker did not take."""
+    event = replace(told.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
+    # It may be the first that Redis hears of the task, so it tells its place too.
+    return TaskWrite(told.user_id, event, pinned=True, membership=told.membership, plan=told.plan)

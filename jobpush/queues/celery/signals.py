@@ -1,0 +1,227 @@
+"""
+What Celery says of a task, turned into events.
+
+The receivers run inline, in a worker's parent inside its event loop: they hand over to the publisher and return.
+What each ending of a task really emits, and in which process, differs between Celery's versions and pools;
+the store's terminal guard lets the first end of a task count.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+from celery import signals
+
+from ...events import TaskState
+from ...reporting.identity import TaskIdentity, delivery_of, read_headers
+from ...reporting.outbox import Ending
+from ...reporting.running_task import RunningTask
+from ...webhooks import WebhookRelay
+from . import publishing
+from .queue_positions import QueueWatcher
+from .registry import runtime_of, runtimes
+from .revoker import Revoker
+from .track_options import TrackOptions, tracking_of
+from .worker_leases import LeaseKeeper
+from .workflow import follow_all_tasks
+from .wrapper import running_of
+
+#: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
+TASK_STOPPED = "The worker stopped the task before its end"
+#: What a user reads of a task whose own code has ended well, and what Celery does after that has not.
+NOT_COMPLETED = "The task ran, but its result could not be kept"
+
+
+def connect() -> None:
+    """Listen to Celery. Twice does no harm."""
+    receivers = {
+        signals.before_task_publish: publishing.before_task_publish,
+        signals.task_received: on_received,
+        signals.task_success: on_success,
+        signals.task_failure: on_failure,
+        signals.task_retry: on_retry,
+        signals.task_revoked: on_revoked,
+        signals.task_unknown: on_unknown,
+        signals.task_rejected: on_rejected,
+        signals.task_postrun: on_postrun,
+        signals.task_internal_error: on_internal_error,
+        signals.worker_init: on_worker_init,
+        signals.worker_ready: on_worker_ready,
+        signals.worker_shutdown: on_worker_shutdown,
+        signals.worker_process_shutdown: on_process_shutdown,
+    }
+    for signal, receiver in receivers.items():
+        signal.connect(receiver, dispatch_uid=f"jobpush.{receiver.__name__}")
+
+
+# -- in the parent of a worker -----------------------------------------------------------------------
+
+_followers: list[Revoker | QueueWatcher | WebhookRelay] = []
+_keepers: list[LeaseKeeper] = []
+
+
+def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
+    """The worker knows its tasks, and has not made anything of them yet."""
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        follow_all_tasks(sender.app, runtime)
+
+
+def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
+    """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
+    from celery.concurrency.prefork import TaskPool as PreforkPool  # which who only publishes need not have
+
+    runtime = runtime_of(sender.app)
+    if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
+        runtime.leases.start(runs_tasks=not isinstance(sender.pool, PreforkPool))
+        _keepers.append(runtime.leases)
+        _followers.append(Revoker(sender, runtime))
+        _followers.append(QueueWatcher(sender, runtime))
+        relay = WebhookRelay(sender.app, runtime.config)
+        relay.start()
+        _followers.append(relay)
+
+
+def on_worker_shutdown(**kwargs: Any) -> None:
+    """The worker has ended."""
+    while _followers:
+        _followers.pop().stop()
+    on_process_shutdown()
+    while _keepers:  # last, for what they say of a task is the last word
+        _keepers.pop().stop()
+
+
+def on_received(request: Any = None, **kwargs: Any) -> None:
+    """The worker has the message; it may run at once, or wait for its time."""
+    tracking = tracking_of(request.task) if request.task is not None else None
+    tracked = _received_task(tracking, request) if tracking is not None else None
+    if tracking is None or tracked is None:
+        return
+    runtime = tracking.runtime
+    tracked = runtime.leases.take(request, tracked)
+    tracked.stamp_delivery(request.request_dict)  # which goes on to the process that runs it
+    if _is_waiting_retry(tracked):
+        return
+    runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
+
+
+def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
+    """Revoked before it ran, terminated while it ran, or not started in time."""
+    error = "The task was not started in time" if expired else None
+    _end(sender.app, Ending(request.id, TaskState.REVOKED, error, delivery=delivery_of(request)))
+
+
+def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
+    """The worker has no code for it."""
+    tracked = read_headers(message.headers or {})
+    if tracked is not None:
+        _end(sender.app, Ending(id, TaskState.FAILURE, f"No worker knows the task {name}", tracked))
+
+
+def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
+    """The worker can't read the message."""
+    tracked = read_headers(message.headers or {})
+    if tracked is not None:
+        _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
+
+
+def _received_task(tracking: TrackOptions, request: Any) -> TaskIdentity | None:
+    headers = request.request_dict
+    tracked = read_headers(headers, request.task)
+    if tracked is None:  # its publisher has no jobpush
+        tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
+        if tracked is not None:
+            tracked = replace(tracked, is_again=bool(request.delivery_info.get("redelivered")))
+            tracked.stamp(headers)
+    return tracked
+
+
+def _is_waiting_retry(tracked: TaskIdentity) -> bool:
+    """Whether it is to try again later: until then its user is to see RETRY, and why."""
+    return tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time()
+
+
+def _end(app: Any, ending: Ending) -> None:
+    runtime = runtime_of(app)
+    if runtime is not None:
+        runtime.publisher.submit_ending(ending)
+
+
+# -- in the process that runs the task ---------------------------------------------------------------
+
+#: The task that ended last here, for a signal that comes when Celery has forgotten it.
+_ended: ContextVar[RunningTask | None] = ContextVar("jobpush_ended", default=None)
+
+
+def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
+    """The task returned, and its result is stored."""
+    running = running_of(sender.request)
+    if running is None:
+        return
+    tracking = tracking_of(sender)
+    if tracking is not None and tracking.result:
+        running.add_result(result)
+    running.finish(TaskState.SUCCESS)
+
+
+def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
+    """The task raised; or, in the parent, its process died or took too long."""
+    tracking = tracking_of(sender)
+    if tracking is None:
+        return
+    error = tracking.error_text(exception)
+    running = running_of(sender.request)
+    if running is not None and running.tracked.task_id == task_id:
+        running.finish(TaskState.FAILURE, error=error)
+    else:
+        delivery = _failed_delivery(tracking, sender.request, task_id)
+        tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
+
+
+def _failed_delivery(tracking: TrackOptions, request: Any, task_id: str) -> str:
+    """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
+    delivery = delivery_of(request) if request.id == task_id else ""
+    return delivery or tracking.runtime.leases.delivery_of(task_id)
+
+
+def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
+    """The next attempt is published, and RETRY with it; here the reason is known for sure."""
+    running, tracking = running_of(request), tracking_of(sender)
+    if tracking is None:
+        return
+    if running is None:
+        # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
+        # ends or has lost its broker: that may deliver it again, or not.
+        if reason is None:
+            ending = Ending(request.id, TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
+            tracking.runtime.publisher.submit_ending(ending)
+        return
+    error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
+    if error != running.error or request.is_eager:  # nobody has published an eager one
+        # Before going on, for an eager task begins its next attempt at once.
+        tracking.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
+
+
+def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
+    """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
+    ended = _ended.get()
+    if ended is None or ended.tracked.task_id != task_id or ended.will_retry or ended.is_handed_over:
+        return  # else it has ended, and what goes wrong is what Celery keeps of that
+    ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
+
+
+def on_postrun(task: Any = None, **kwargs: Any) -> None:
+    """The task's process is free again. Whether the task has ended is for the other signals to say."""
+    running, tracking = running_of(task.request), tracking_of(task)
+    if running is not None and tracking is not None:
+        tracking.runtime.running.remove(running)
+        _ended.set(running)
+
+
+def on_process_shutdown(**kwargs: Any) -> None:
+    """The process ends: what is not published yet goes out now."""
+    for runtime in runtimes():
+        runtime.flush()

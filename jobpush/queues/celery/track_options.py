@@ -1,0 +1,198 @@
+"""What ``track()`` was told about a task: whose it is, what it is called, what its errors are called."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject
+
+from ...channels import escape_user_id
+from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
+from ...events import error_text
+from ...reporting.identity import ROOT_HEADER, TITLE_HEADER, USER_HEADER, TaskIdentity, max_attempts_of, relations_of
+
+if TYPE_CHECKING:
+    from ...reporting.services import Services
+
+logger = logging.getLogger(__name__)
+
+#: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
+User = str | Callable[..., object] | None
+
+#: What a user reads of a task that was rejected without a reason.
+REJECTED = "The task was rejected"
+
+#: What a user reads instead of Celery's own words, which are for operators.
+_SENTENCES: Mapping[type[BaseException], str] = {
+    WorkerLostError: "The process that ran the task died",
+    TimeLimitExceeded: "The task took too long and was stopped",
+    SoftTimeLimitExceeded: "The task took too long and was stopped",
+}
+
+#: Attribute of a task's function that holds its :class:`TrackOptions`.
+_ATTRIBUTE = "__jobpush_tracking__"
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How one task is shown. Made by ``track()``, found by :func:`tracking_of`."""
+
+    runtime: Services
+    user: User = None
+    title: str | None = None
+    result: bool = False
+    errors: Mapping[type[BaseException], str] = field(default_factory=dict)
+    #: Whether the task itself is not tracked, and only seen as a member of a workflow.
+    is_for_members: bool = False
+
+    def check(self, function: Callable[..., Any]) -> None:
+        """
+        Make sure that the task takes all arguments that are named.
+
+        Raises:
+            UnknownArgument: For the first one that it does not take.
+            ConfigurationError: If ``user`` is neither a name nor callable, or the title can't be filled in.
+        """
+        self._ensure_kinds()
+        named = self._named_arguments()
+        parameters = inspect.signature(function).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        known = [name for name in parameters if name != "self"]
+        for name in named:
+            if name not in known:
+                raise UnknownArgument(function.__name__, name, known)
+
+    def identify(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], headers: Mapping[str, Any]
+    ) -> TaskIdentity | None:
+        """
+        Find out whose task a message is about.
+
+        Args:
+            task: The Celery task.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user, and where the task was
+                planned as a member of a workflow. One that a member publishes is a member too, unless ``track()``
+                finds that it is another user's.
+
+        Returns:
+            ``None`` if nobody is to see it: no user, or none that can be one (which is logged).
+        """
+        if self.is_for_members and not headers.get(ROOT_HEADER):
+            return None
+        arguments = _bound_arguments(task, args, kwargs)
+        relations = relations_of(headers)
+        owner = headers.get(USER_HEADER)
+        membership = relations.get("membership")
+        if membership is not None and membership.is_planned:
+            user_id: str | None = str(owner)
+        else:
+            user_id = self._user_id(task, arguments, headers)
+            if membership is not None and user_id != str(owner):
+                del relations["root_id"], relations["membership"]
+        if user_id is None or (self.is_for_members and "root_id" not in relations):
+            return None
+        return TaskIdentity(
+            task_id=str(headers["id"]),
+            user_id=user_id,
+            name=task.name,
+            title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
+            created_at=time.time(),
+            attempt=int(headers.get("retries") or 0) + 1,
+            max_attempts=max_attempts_of(task),
+            **relations,
+        )
+
+    def error_text(self, exc: BaseException) -> str:
+        """What the user is told of an exception: the sentence for its nearest type, or its own first line."""
+        sentences = {**_SENTENCES, **self.errors}
+        if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
+            exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
+        for kind in type(exc).__mro__:
+            if kind in sentences:
+                return sentences[kind]
+        return error_text(exc)
+
+    def _ensure_kinds(self) -> None:
+        if not (self.user is None or isinstance(self.user, str) or callable(self.user)):
+            raise ConfigurationError(f"user must be the name of an argument or callable, not {self.user!r}")
+        if not (self.title is None or isinstance(self.title, str)):
+            raise ConfigurationError(f"the title must be text, not {self.title!r}")
+
+    def _named_arguments(self) -> list[str]:
+        formatter = Formatter()
+        try:
+            parts = list(formatter.parse(self.title or ""))
+            for _, _, _, conversion in parts:
+                formatter.convert_field("", conversion)
+        except ValueError as exc:
+            raise ConfigurationError(f"the title {self.title!r} can't be filled in: {exc}") from exc
+        fields = [name for _, name, _, _ in parts if name is not None]
+        names = [name.partition(".")[0].partition("[")[0] for name in fields]
+        return [self.user, *names] if isinstance(self.user, str) else names
+
+    def _user_id(self, task: Any, arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
+        try:
+            if self.user is None:
+                user = headers.get(USER_HEADER)
+            elif isinstance(self.user, str):
+                user = arguments.get(self.user)
+            else:
+                user = self.user(**arguments)
+            if user is None:
+                return None
+            escape_user_id(user)
+        except InvalidUserId as exc:
+            logger.warning("task %s is not shown to anybody: %s", task.name, exc)
+            return None
+        except SoftTimeLimitExceeded:  # of the task that publishes this one
+            raise
+        except Exception:  # the application's own callable
+            logger.exception("task %s is not shown to anybody: its user can't be told", task.name)
+            return None
+        return str(user)
+
+    def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
+        try:
+            title = (self.title or task.name).format(**arguments)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as exc:  # of a __format__ or an attribute of the application's own objects
+            logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
+            title = task.name
+        return title
+
+
+def attach(tracking: TrackOptions, function: Callable[..., Any]) -> None:
+    """Leave ``tracking`` where :func:`tracking_of` finds it. ``functools.wraps`` carries it to wrappers."""
+    setattr(function, _ATTRIBUTE, tracking)
+
+
+def tracking_of(task: Any) -> TrackOptions | None:
+    """What ``track()`` was told about a Celery task; ``None`` if it is not tracked."""
+    return getattr(task.run, _ATTRIBUTE, None)
+
+
+def _bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, defaults included, without ``self``; those given as ``**kwargs`` too."""
+    # Celery's own reference to the function, bound like the task: autoretry_for replaces `run`.
+    signature = inspect.signature(getattr(task, "__wrapped__", task.run))
+    try:
+        bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:
+        return dict(kwargs)  # a call that can't run; Celery will say so in the worker
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(parameter.name))
+    return arguments

@@ -1,0 +1,246 @@
+"""How the world learns that a worker died: its parent holds a lease, and a claim for each message that it has."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery.worker import state as worker_state
+
+from ...config import Config
+from ...errors import StoreError
+from ...lifecycle import TaskState
+from ...reporting.identity import TaskIdentity, new_delivery, read_headers
+from ...store import Store
+from ...store.forks import register_after_fork
+from ...store.worker_leases import Claim, WorkerLeases
+from .lease_sidecar import LeaseSidecar
+
+logger = logging.getLogger(__name__)
+
+#: What a user reads of a task that left its worker without a word.
+NO_WORD = "The task ended without a word"
+#: What a user reads of a task that was running when its worker was stopped.
+WORKER_STOPPED = "The worker of the task was stopped"
+
+#: Claims in one round trip.
+_AT_ONCE = 200
+#: Messages that are done, and of which it is yet to be seen whether their end was told; then the oldest give way, for
+#: Redis has been away for long. Those that left without a word are LOST with the worker then, or never.
+MAX_OVER = 10_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """A message that this worker has, as long as Celery's request for it is there and not done."""
+
+    claim: Claim
+    request: weakref.ref[Any]
+    was_reserved: bool = False
+    #: Monotonic seconds at which it was found to be done; ``None``: it is not.
+    over_since: float | None = None
+
+    def is_over(self) -> bool:
+        """
+        Whether the worker is done with it.
+
+        What waits for its time, or for a rate limit, is not yet among Celery's reserved requests. What has come and
+        gone since the last look is not there either, but has begun, or is acknowledged.
+        """
+        request = self.request()
+        if request is None:
+            return True
+        # One that runs stays active when the broker is lost; what Celery has reserved is forgotten then.
+        if request in worker_state.reserved_requests or request in worker_state.active_requests:
+            self.was_reserved = True
+            return False
+        return self.was_reserved or request.time_start is not None or request.acknowledged
+
+
+class LeaseKeeper:
+    """
+    The thread in a worker's parent that keeps its lease alive, whatever its children do.
+
+    It also sees to it that no task stays as it was when its process left without a word: of whatever Celery says
+    nothing, it says LOST, ``lost_after`` seconds later, which gives way to a word that was only late.
+
+    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there may let no other thread (with gevent:
+    no other greenlet) run for a while. So there a
+    :class:`~jobpush.queues.celery.lease_sidecar.LeaseSidecar` keeps the lease too.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._leases = WorkerLeases(config)
+        # A connection of its own: the thread can wait longer than a task may, and a slow Redis is no dead worker.
+        self._store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
+        self.begin()
+        register_after_fork(self)
+
+    def begin(self) -> None:
+        """Start from nothing: in the child of a fork, the lease and its thread are the parent's."""
+        self.worker_id = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+        self._newest: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        self._lifeline: LeaseSidecar | None = None
+        self._is_stopped = threading.Event()
+        #: Monotonic seconds since when Redis does what it is asked; ``None``: it does not, as far as is known.
+        self._reached_since: float | None = None
+        #: How often all claims are still to be said: a gateway that took us for dead may be taking them back.
+        self._times_to_assert = 0
+
+    # -- the worker's side ---------------------------------------------------------------------------
+
+    def start(self, *, runs_tasks: bool = False) -> None:
+        """
+        Begin the lease, before the first message is taken: without it, nobody would find out that we died right
+        after that. Twice does no harm.
+
+        Args:
+            runs_tasks: Whether the tasks run in this very process.
+        """
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="jobpush-leases", daemon=True)
+        try:
+            self._renew()
+        except StoreError:
+            pass  # Redis is away; the thread goes on
+        self._thread.start()
+        if runs_tasks:
+            self._hold_lifeline()
+
+    def take(self, request: Any, tracked: TaskIdentity) -> TaskIdentity:
+        """
+        A message was received: it is this worker's until Celery is done with ``request``.
+
+        Returns:
+            The task with the delivery that this is, for all that will be said of it. What is published of it with
+            RECEIVED or STARTED claims it, what ends it gives it back.
+        """
+        tracked = replace(tracked, delivery=new_delivery(), worker=self.worker_id)
+        claim = Claim.of(tracked.user_id, tracked.task_id, tracked.delivery)
+        with self._lock:
+            self._held[tracked.delivery] = _Held(claim, weakref.ref(request))
+            self._newest[tracked.task_id] = tracked.delivery
+        return tracked
+
+    def tracked_of(self, task_id: str) -> TaskIdentity | None:
+        """A task that this worker has, as its message describes it; ``None`` if it has none of that id."""
+        held = self._held.get(self.delivery_of(task_id))
+        request = held.request() if held is not None else None
+        return read_headers(request.request_dict, request.task) if request is not None else None
+
+    def delivery_of(self, task_id: str) -> str:
+        """The newest delivery of a task that this worker has or had a moment ago; empty if there is none."""
+        return self._newest.get(task_id, "")
+
+    def stop(self) -> None:
+        """The worker ends. What it has not begun goes back to its queue; what it has is lost, and that is said."""
+        self._is_stopped.set()
+        if self._lifeline is not None:
+            self._lifeline.close()
+        claims = [held.claim for held in self._snapshot()]
+        try:
+            for start in range(0, len(claims), _AT_ONCE):
+                self._lose(claims[start : start + _AT_ONCE], WORKER_STOPPED, least=TaskState.STARTED)
+            self._store.run(commands=self._leases.leave(self.worker_id))
+        except StoreError as exc:
+            logger.warning("the end of this worker will be found out by its lease: %s", exc)
+        self._store.close()
+
+    def _hold_lifeline(self) -> None:
+        try:
+            self._lifeline = LeaseSidecar(self._config, self.worker_id)
+        except OSError as exc:
+            logger.warning("a task that lets nothing else run may be taken for lost: %s", exc)
+
+    # -- the thread's side ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_stopped.is_set():
+            try:
+                try:
+                    self._renew()
+                finally:  # Redis may be away for hours, and what is done piles up meanwhile
+                    self._note_what_is_over()
+                self._assert_claims()
+                self._settle()
+            except StoreError:
+                self._reached_since = None  # the publisher says so in the log
+            except Exception:  # a bug of ours; the lease is what counts, and it is renewed first
+                logger.exception("the claims of this worker can't be looked after")
+            self._is_stopped.wait(self._leases.pause)
+
+    def _renew(self) -> None:
+        (was_held,) = self._store.run([self._leases.hold(self.worker_id)])
+        if self._reached_since is None:
+            self._reached_since = time.monotonic()
+        if not was_held:
+            self._times_to_assert = 2
+
+    def _assert_claims(self) -> None:
+        """Say all that is true anew: Redis was away or came back empty, or somebody took us for dead."""
+        if not self._times_to_assert:
+            return
+        claims = [held.claim for held in self._snapshot() if not held.is_over()]
+        for start in range(0, len(claims), _AT_ONCE):
+            some = claims[start : start + _AT_ONCE]
+            self._store.run([self._leases.regain(claim) for claim in some], [self._leases.claim(self.worker_id, *some)])
+        self._times_to_assert -= 1
+
+    def _note_what_is_over(self) -> None:
+        """Note since when what is done is done; of that, keep the newest :data:`MAX_OVER`."""
+        now = time.monotonic()
+        over = []
+        for held in self._snapshot():
+            if held.over_since is None and held.is_over():
+                held.over_since = now
+            if held.over_since is not None:
+                over.append((held.over_since, held.claim))
+        if len(over) > MAX_OVER:
+            over.sort(key=lambda one: one[0])
+            self._forget([claim for _, claim in over[:-MAX_OVER]])
+
+    def _settle(self) -> None:
+        """
+        Forget what is done, and see that its end was told: what has no word of it still has its claim.
+
+        While Redis is away nobody can tell anything: a word has the whole of ``lost_after`` once it is back.
+        """
+        now = time.monotonic()
+        reached_since = now if self._reached_since is None else self._reached_since
+        done = [
+            held.claim
+            for held in self._snapshot()
+            if held.over_since is not None and now - max(held.over_since, reached_since) >= self._config.lost_after
+        ]
+        for start in range(0, len(done), _AT_ONCE):
+            some = done[start : start + _AT_ONCE]
+            self._lose(some, NO_WORD)
+            self._store.run(commands=[self._leases.drop(self.worker_id, *some)])
+            self._forget(some)
+
+    def _lose(self, claims: Sequence[Claim], error: str, *, least: TaskState = TaskState.PENDING) -> None:
+        (are_claimed,) = self._store.run(commands=[self._leases.are_claimed(self.worker_id, claims)])
+        left = [claim for claim, is_claimed in zip(claims, are_claimed, strict=True) if is_claimed]
+        self._store.run([self._leases.lose(claim, error, least=least) for claim in left])
+
+    def _forget(self, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            for claim in claims:
+                self._held.pop(claim.delivery, None)
+            self._newest = {task: delivery for task, delivery in self._newest.items() if delivery in self._held}
+
+    def _snapshot(self) -> list[_Held]:
+        with self._lock:
+            return list(self._held.values())

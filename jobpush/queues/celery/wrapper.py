@@ -1,0 +1,138 @@
+"""The edge of a tracked task: what happens right before and right after its own code, in its own process."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_task
+from celery.exceptions import Ignore
+
+from ...errors import TaskCancelled
+from ...events import TaskState
+from ...reporting.identity import TaskIdentity, inherit, new_delivery, read_headers
+from ...reporting.progress import current_progress, progress, running
+from ...reporting.running_task import RunningTask
+from ...reporting.services import Services
+from .endings import tell_unusual_end
+from .track_options import TrackOptions, attach
+
+logger = logging.getLogger(__name__)
+
+#: Attribute of a task's request that holds its RunningTask, for the signals that come after the edge.
+_ATTRIBUTE = "jobpush_running"
+
+
+def tracked_function(tracking: TrackOptions, function: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Put the edge around the function of a task.
+
+    Returns:
+        A function with the name and the signature of ``function``. Called otherwise than by Celery it is the same.
+    """
+
+    @functools.wraps(function)
+    def edge(*args: Any, **kwargs: Any) -> Any:
+        task = current_task._get_current_object() if current_task else None
+        if task is None or task.request.called_directly or _is_inside(task.request):
+            return function(*args, **kwargs)
+        this = _begin(tracking, task)
+        if this is None:
+            return function(*args, **kwargs)
+        with running(this):
+            try:
+                progress.raise_if_cancelled()
+                return function(*args, **kwargs)
+            except TaskCancelled:
+                this.finish(TaskState.REVOKED)
+                _tell_backend(task)
+                # A pool child does not outlive a foreign BaseException, but knows Ignore.
+                raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
+            except BaseException as exc:
+                tell_unusual_end(this, tracking, task, exc)
+                raise
+
+    # Celery checks calls by getfullargspec, which does not follow __wrapped__.
+    edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    attach(tracking, edge)
+    return edge
+
+
+def running_of(request: Any) -> RunningTask | None:
+    """The tracked task that a request of Celery's has run; ``None`` for any other."""
+    return getattr(request, _ATTRIBUTE, None)
+
+
+def headers_of(request: Any) -> dict[str, Any]:
+    """The headers of the message that a running task came with. An eager task has them in one place only."""
+    return {**(request.headers or {}), **vars(request)}
+
+
+def _is_inside(request: Any) -> bool:
+    """Whether this very task runs already: it calls itself as a function."""
+    current = current_progress()
+    return current is not None and current is running_of(request)
+
+
+def _begin(tracking: TrackOptions, task: Any) -> RunningTask | None:
+    """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
+    try:
+        tracked = _identify(tracking, task)
+        return _start(tracking.runtime, task.request, tracked) if tracked is not None else None
+    except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
+        raise
+    except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
+        logger.exception("task %s runs without its progress being told", task.name)
+        return None
+
+
+def _identify(tracking: TrackOptions, task: Any) -> TaskIdentity | None:
+    request = task.request
+    headers = headers_of(request)
+    tracked = read_headers(headers, task)
+    if tracked is None:  # it runs eagerly: nobody has published it
+        parent = current_progress()
+        if parent is not None:
+            inherit(headers, parent.tracked.to_headers())
+        tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
+        if tracked is not None:
+            request.headers = dict(request.headers or {})
+            tracked.stamp(request.headers)  # so that a retry goes on with the same bar
+    return tracked
+
+
+def _start(runtime: Services, request: Any, tracked: TaskIdentity) -> RunningTask:
+    if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
+        tracked = replace(tracked, delivery=new_delivery())
+    this = RunningTask(tracked, runtime.publisher, runtime.config)
+    setattr(request, _ATTRIBUTE, this)
+    runtime.running.add(this)
+    if request.is_eager:
+        _tell_ahead(runtime, tracked)
+    # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
+    # so none falls in between.
+    runtime.publisher.start(this)
+    return this
+
+
+def _tell_ahead(runtime: Services, tracked: TaskIdentity) -> None:
+    """Tell what an eager task skips: nobody publishes it, and no worker receives it."""
+    skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
+    task_ttl = runtime.config.task_ttl
+    runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
+
+
+def _tell_backend(task: Any) -> None:
+    """Let who waits for the result, or for the whole chord, know. Celery itself stores nothing after Ignore."""
+    request = task.request
+    try:
+        task.backend.mark_as_revoked(
+            request.id, "cancelled", request=request, store_result=not (request.ignore_result or request.is_eager)
+        )
+    except Exception:  # the result backend may be away; the task has ended all the same
+        logger.exception("the result backend could not be told that task %s was cancelled", request.id)

@@ -1,0 +1,1 @@
+"""What a running task reports, and how it is published. Knows no queue."""

@@ -1,0 +1,196 @@
+"""``progress``: what task code calls. Outside a tracked task all of it does nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, TypeVar
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from ..errors import TaskCancelled
+from .running_task import RunningTask
+
+T = TypeVar("T")
+
+#: Tells "not given" from ``None``, which is an unknown total.
+_UNCHANGED: Any = object()
+
+_current: ContextVar[RunningTask | None] = ContextVar("jobpush_task", default=None)
+
+
+def current_progress() -> RunningTask | None:
+    """The tracked task that this context runs; ``None`` outside."""
+    return _current.get()
+
+
+@contextmanager
+def running(task: RunningTask) -> Iterator[None]:
+    """Make ``task`` the current one; afterwards the one before is current again."""
+    token = _current.set(task)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Stage:
+    """A part of a task's bar that has begun; as a context manager it also ends."""
+
+    def __init__(self, task: RunningTask | None) -> None:
+        self._task = task
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._task is not None and exc is None:
+            self._task.end_stage()
+
+
+class Progress:
+    """
+    The progress of the task that runs here: in its thread, and in threads that got a copy of its context.
+
+    Example::
+
+        from jobpush import progress
+
+        def encode(frames):
+            for frame in progress.iter(frames, message="encoding"):
+                ...
+            progress.update(message="done", url="/media/1.mp4")
+    """
+
+    def update(
+        self, current: float | None = None, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
+    ) -> None:
+        """
+        Say how far the task is. Stores the numbers and returns; a thread publishes the newest ones.
+
+        Args:
+            current: Units done; ``None``: as before.
+            total: Units in all; ``None``: not known; not given: as before.
+            message: What is being done; ``None``: as before.
+            data: Anything with a JSON form. It merges into what was given before, to the end of the attempt.
+
+        Raises:
+            TaskCancelled: If the task has been cancelled.
+        """
+        task = _current.get()
+        if task is None:
+            return
+        if task.is_cancelled:
+            raise TaskCancelled(task.tracked.task_id)
+        if current is not None:
+            task.current = current
+        if total is not _UNCHANGED:
+            task.total = total
+        if message is not None:
+            task.message = message
+        if data:
+            task.add_data(data)
+        if not task.is_changed:
+            task.mark_changed()
+
+    def advance(
+        self, n: float = 1, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
+    ) -> None:
+        """Say that ``n`` more units are done; the rest as in :meth:`update`. One thread at a time."""
+        task = _current.get()
+        if task is None:
+            return
+        current: float | None = None
+        try:
+            current = task.current + n
+        except Exception as exc:  # no numbers: progress may be wrong, the task goes on
+            task.warn_once("amount", exc)
+        self.update(current, total=total, message=message, **data)
+
+    def iter(self, iterable: Iterable[T], *, total: float | None = None, message: str | None = None) -> Iterator[T]:
+        """
+        Go through ``iterable`` and count; an item counts when the next one is asked for.
+
+        Args:
+            iterable: Anything to iterate over.
+            total: Number of items; ``None``: ``len(iterable)``, and not known where that doesn't exist or fails.
+            message: As in :meth:`update`.
+
+        Raises:
+            TaskCancelled: Between two items, if the task has been cancelled.
+        """
+        if total is None:
+            total = _length_of(iterable)
+        self.update(0, total=total, message=message)
+        for done, item in enumerate(iterable, 1):
+            yield item
+            self.update(done)
+
+    def stage(self, name: str, *, weight: float | None = None, total: float | None = None) -> Stage:
+        """
+        Begin a part of the bar. From here ``current`` and ``total`` count within it; the bar never goes back.
+
+        Args:
+            name: Shown as the message until another is given, and as ``data["stage"]``.
+            weight: Percent of the whole bar that the stage takes. The weights of all should make 100; what is more
+                is cut. ``None``: its part of the time that earlier runs of the same task took, so that the bar goes
+                evenly; all that is left, as long as no run has succeeded.
+            total: Units of the stage, as in :meth:`update`.
+
+        Returns:
+            A context manager that ends the stage. It may be left out: the next stage ends this one.
+
+        Example::
+
+            with progress.stage("probing", weight=5):
+                probe(path)
+            with progress.stage("encoding", weight=90):
+                for frame in progress.iter(frames): ...
+            progress.stage("thumbnail")
+        """
+        task = _current.get()
+        self.raise_if_cancelled()
+        if task is not None:
+            task.begin_stage(name, weight=weight, total=total)
+        return Stage(task)
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Send a line of text to the readers of the task: ``jobpush:log``. Lines are dropped while Redis is away."""
+        task = _current.get()
+        if task is not None:
+            task.log(message, level=level, at=time.time())
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked for the end of the task."""
+        task = _current.get()
+        return task is not None and task.is_cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """
+        Leave the task if somebody asked for its end.
+
+        Raises:
+            TaskCancelled: If so. No ``except Exception`` catches it; ``finally`` runs.
+        """
+        task = _current.get()
+        if task is not None and task.is_cancelled:
+            raise TaskCancelled(task.tracked.task_id)
+
+
+def _length_of(iterable: Iterable[object]) -> int | None:
+    """How many items there are, as far as it tells: an object of the application may have a length that raises."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else None
+    except SoftTimeLimitExceeded:  # which came while it was counted
+        raise
+    except Exception:
+        return None
+
+
+progress = Progress()

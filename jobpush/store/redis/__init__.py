@@ -1,0 +1,1 @@
+"""How Redis is reached: connections, pipelines, pub/sub, and what its errors mean."""

@@ -1,0 +1,1 @@
+"""The web side: frameworks and servers around the gateway."""

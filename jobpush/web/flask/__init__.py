@@ -1,0 +1,1 @@
+"""The Flask extension and its routes."""

@@ -1,0 +1,1 @@
+"""The gunicorn worker, and how a socket leaves the server for the hub."""

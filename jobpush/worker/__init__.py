@@ -1,1 +1,0 @@
-"""What runs inside Celery: in the processes that publish tasks, that run them, and in the workers' parents."""
