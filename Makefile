@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT   ?= 8000
 VENV   := .venv/bin
-# More words for pytest, or for the benchmark: make test ARGS="tests/worker -k retry"
+# More words for pytest, or for the benchmark: make test ARGS="tests/reporting -k retry"
 ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner, Result
-from jobpush.cli.commands import main
 
+from jobpush.cli.commands import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import RedisDirectory

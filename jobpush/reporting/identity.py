@@ -1,12 +1,10 @@
-"""Whose task it is and what it is called: told by the publisher, carried by the headers of Celery's message."""
+"""The identity of one attempt of a task: its user, title and place among other tasks. Knows no queue."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from ..events import TaskEvent, TaskState, shortened
@@ -17,21 +15,6 @@ _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
 
 #: Characters of a title; it travels with every event.
 MAX_TITLE_LENGTH = 200
-
-#: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
-USER_HEADER = "jobpush_user"
-TITLE_HEADER = "jobpush_title"
-#: Unix seconds; below 0 if the task ``is_again``.
-CREATED_HEADER = "jobpush_created"
-#: Set by the worker that receives the message, for its own processes.
-DELIVERY_HEADER = "jobpush_delivery"
-WORKER_HEADER = "jobpush_worker"
-#: Of a member of a workflow: the workflow's id, its branch there, whether it was counted when the workflow began, and
-#: what it weighs.
-ROOT_HEADER = "jobpush_root"
-BRANCH_HEADER = "jobpush_branch"
-PLANNED_HEADER = "jobpush_planned"
-WEIGHT_HEADER = "jobpush_weight"
 
 
 def new_delivery() -> str:
@@ -125,107 +108,3 @@ class TaskIdentity:
             membership=self.membership,
             is_again=self.is_again,
         )
-
-    def to_headers(self) -> dict[str, Any]:
-        """What it hands on to the tasks that it publishes, and more."""
-        headers: dict[str, Any] = {}
-        self.stamp(headers)
-        return headers
-
-    def stamp(self, headers: MutableMapping[str, Any]) -> None:
-        """Write into the headers of a message what the worker has to know."""
-        headers[USER_HEADER] = self.user_id
-        headers[TITLE_HEADER] = self.title
-        headers[CREATED_HEADER] = -self.created_at if self.is_again else self.created_at
-        if self.root_id is None:
-            headers.pop(ROOT_HEADER, None)
-        else:
-            headers[ROOT_HEADER] = self.root_id
-            headers[BRANCH_HEADER] = self.membership.branch if self.membership is not None else ""
-
-    def stamp_delivery(self, headers: MutableMapping[str, Any]) -> None:
-        """Write into a received message what the process that runs the task has to know besides."""
-        headers[DELIVERY_HEADER] = self.delivery
-        headers[WORKER_HEADER] = self.worker
-
-
-def delivery_of(request: Any) -> str:
-    """The delivery that a request of Celery's belongs to, in any process of its worker; empty if it is not known."""
-    return str(vars(request).get(DELIVERY_HEADER) or "")
-
-
-def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity | None:
-    """
-    The task that a message is about, as its publisher stamped it; ``None`` if the message is not stamped.
-
-    Args:
-        headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
-        task: The Celery task, where its code is here.
-    """
-    if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER):
-        return None
-    return TaskIdentity(
-        task_id=str(headers["id"]),
-        user_id=str(headers[USER_HEADER]),
-        name=str(headers["task"]),
-        title=str(headers.get(TITLE_HEADER) or headers["task"]),
-        created_at=abs(float(headers[CREATED_HEADER])),
-        attempt=int(headers.get("retries") or 0) + 1,
-        eta=eta_of(headers),
-        max_attempts=max_attempts_of(task),
-        delivery=str(headers.get(DELIVERY_HEADER) or ""),
-        worker=str(headers.get(WORKER_HEADER) or ""),
-        is_again=float(headers[CREATED_HEADER]) < 0,
-        **relations_of(headers),
-    )
-
-
-def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """What a message tells of a task's place among others, by the names of :class:`TaskIdentity`."""
-    parent, group, root = headers.get("parent_id"), headers.get("group"), headers.get(ROOT_HEADER)
-    relations: dict[str, Any] = {
-        # Celery has a retry, and what a task is replaced by, published by the task itself.
-        "parent_id": str(parent) if parent and parent != headers["id"] else None,
-        "group_id": str(group) if group else None,
-    }
-    if root:
-        weight = headers.get(WEIGHT_HEADER)
-        branch, is_planned = str(headers.get(BRANCH_HEADER) or ""), bool(headers.get(PLANNED_HEADER))
-        membership = Membership(branch, is_planned, None if weight is None else float(weight))
-        relations.update(root_id=str(root), membership=membership)
-    return relations
-
-
-def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> None:
-    """
-    Give what a task publishes its user, and its place in a workflow; Celery hands on neither.
-
-    Args:
-        headers: Of the message to be published. What they say themselves stays.
-        parent: The headers of the task that publishes it.
-    """
-    user = parent.get(USER_HEADER)
-    if not user:
-        return
-    if headers.get(USER_HEADER) is None:
-        headers[USER_HEADER] = user
-    if parent.get(ROOT_HEADER) and headers.get(ROOT_HEADER) is None and headers[USER_HEADER] == user:
-        headers[ROOT_HEADER], headers[BRANCH_HEADER] = parent[ROOT_HEADER], parent.get(BRANCH_HEADER)
-
-
-def max_attempts_of(task: Any) -> int | None:
-    """How often a task may be tried, as it is declared; ``None``: no limit, or its code is not here."""
-    if task is None:
-        return None
-    max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
-    return None if max_retries is None else max_retries + 1
-
-
-def eta_of(headers: Mapping[str, Any]) -> float | None:
-    """Unix seconds before which a published task does not run; ``None``: it runs at once."""
-    # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
-    try:
-        eta = headers.get("eta")
-        return datetime.fromisoformat(str(eta)).timestamp() if eta else None
-    except ValueError:
-        return None

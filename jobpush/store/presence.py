@@ -66,7 +66,9 @@ class Presence:
     @property
     def scripts(self) -> Sequence[Script]:
         """The scripts that are called."""
-        return tuple(map(_script, ("renew", "occupy", "online", "join", "leave", "roster", "reap", "publish_webhook_events")))
+        return tuple(
+            map(_script, ("renew", "occupy", "online", "join", "leave", "roster", "reap", "publish_webhook_events"))
+        )
 
     # -- the lease -----------------------------------------------------------------------------------
 

@@ -27,8 +27,8 @@ from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.store import Store
+from tests.celery_site.site import as_broker
 from tests.gateway.site import METRICS_TOKEN
-from tests.worker.conftest import as_broker
 
 from .crowd import NEWS, PATIENCE, ROOM, Crowd
 from .processes import children, family

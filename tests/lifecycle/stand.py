@@ -22,7 +22,7 @@ from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent, TaskState
 from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.testing import PATIENCE, RecordedEvents
-from tests.worker.conftest import as_broker
+from tests.celery_site.site import as_broker
 
 from .configurations import Configuration
 from .tasks import make_app

@@ -27,7 +27,7 @@ from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.store.keys import Keys
 from jobpush.store.messages import read_task
 from jobpush.testing import PATIENCE
-from tests.worker.conftest import as_broker
+from tests.celery_site.site import as_broker
 
 from .stand import (
     LOST_AFTER,

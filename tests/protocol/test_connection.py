@@ -31,7 +31,11 @@ def test_the_core_needs_no_sockets_threads_or_frameworks() -> None:
     assert "jobpush.protocol.server" in modules
     forbidden = "socket _socket select selectors threading asyncio flask werkzeug redis celery wsproto".split()
     assert not set(forbidden).intersection(modules)
-    assert not [name for name in modules if name.startswith(("jobpush.gateway", "jobpush.reporting", "jobpush.queues", "jobpush.web", "jobpush.store"))]
+    assert not [
+        name
+        for name in modules
+        if name.startswith(("jobpush.gateway", "jobpush.reporting", "jobpush.queues", "jobpush.web", "jobpush.store"))
+    ]
 
 
 def test_the_first_message_is_encoded_twice(shell) -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 import redis
 from click.testing import CliRunner
-from jobpush.cli.commands import main
 
+from jobpush.cli.commands import main
 from jobpush.store.webhooks import Delivery, WebhookStore
 
 EVENTS = [{"name": "member_added", "channel": "presence-room", "user_id": "[red]42"}] * 2

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery.canvas import Signature, _basemap, _chain, _chord, chunks, group, maybe_signature
 
-from ...reporting.identity import BRANCH_HEADER, PLANNED_HEADER, WEIGHT_HEADER
 from ...store import WorkflowPlan
+from .headers import BRANCH_HEADER, PLANNED_HEADER, WEIGHT_HEADER
 
 
 class PlannedCanvas:

@@ -14,11 +14,12 @@ from celery import current_task
 from celery.app.task import Context
 
 from ...events import TaskState
-from ...reporting.identity import CREATED_HEADER, ROOT_HEADER, USER_HEADER, TaskIdentity, eta_of, inherit, read_headers
+from ...reporting.identity import TaskIdentity
 from ...reporting.outbox import Ending
 from ...reporting.progress import current_progress
 from ...reporting.services import Services
 from ...store import TaskWrite
+from .headers import CREATED_HEADER, ROOT_HEADER, USER_HEADER, eta_of, inherit, read_headers, stamp, to_headers
 from .registry import Sending, current_sending, runtime_of, sending
 from .track_options import TrackOptions, tracking_of
 from .wrapper import headers_of, running_of
@@ -91,7 +92,7 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
     if task is not None:
         return headers_of(task.request)
     if progress is not None:
-        return progress.tracked.to_headers()
+        return to_headers(progress.tracked)
     arguments = (current_task.request.args if current_task else None) or [None]
     return headers_of(arguments[0]) if isinstance(arguments[0], Context) else {}
 
@@ -191,7 +192,8 @@ def _stamp_again(
         # It is tracked for the sake of the one that it replaces.
         tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
     if tracked is not None:
-        replace(tracked, title=before.title, created_at=before.created_at, is_again=before.is_again).stamp(headers)
+        again = replace(tracked, title=before.title, created_at=before.created_at, is_again=before.is_again)
+        stamp(again, headers)
     return tracked
 
 
@@ -202,7 +204,7 @@ def retry_reason(tracking: TrackOptions, exc: BaseException | None) -> str | Non
 
 def _tell_pending(this: Sending, runtime: Services, tracked: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
     tracked = replace(tracked, eta=eta_of(headers))
-    tracked.stamp(headers)
+    stamp(tracked, headers)
     _tell(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ...events import TaskState
-from ...reporting.identity import TaskIdentity, read_headers
+from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
 from ...store import TaskWrite
+from .headers import read_headers
 
 logger = logging.getLogger(__name__)
 

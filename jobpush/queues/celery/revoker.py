@@ -10,9 +10,9 @@ from typing import Any
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
-from ...reporting.identity import ROOT_HEADER
 from ...reporting.services import Services
 from ...store import CancelFeed
+from .headers import ROOT_HEADER
 
 logger = logging.getLogger(__name__)
 

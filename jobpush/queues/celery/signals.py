@@ -16,11 +16,12 @@ from typing import Any
 from celery import signals
 
 from ...events import TaskState
-from ...reporting.identity import TaskIdentity, delivery_of, read_headers
+from ...reporting.identity import TaskIdentity
 from ...reporting.outbox import Ending
 from ...reporting.running_task import RunningTask
 from ...webhooks import WebhookRelay
 from . import publishing
+from .headers import delivery_of, read_headers, stamp, stamp_delivery
 from .queue_positions import QueueWatcher
 from .registry import runtime_of, runtimes
 from .revoker import Revoker
@@ -102,7 +103,7 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
         return
     runtime = tracking.runtime
     tracked = runtime.leases.take(request, tracked)
-    tracked.stamp_delivery(request.request_dict)  # which goes on to the process that runs it
+    stamp_delivery(tracked, request.request_dict)  # which goes on to the process that runs it
     if _is_waiting_retry(tracked):
         return
     runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
@@ -135,7 +136,7 @@ def _received_task(tracking: TrackOptions, request: Any) -> TaskIdentity | None:
         tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:
             tracked = replace(tracked, is_again=bool(request.delivery_info.get("redelivered")))
-            tracked.stamp(headers)
+            stamp(tracked, headers)
     return tracked
 
 

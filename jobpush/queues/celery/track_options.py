@@ -16,7 +16,8 @@ from celery.exceptions import Reject
 from ...channels import escape_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ...events import error_text
-from ...reporting.identity import ROOT_HEADER, TITLE_HEADER, USER_HEADER, TaskIdentity, max_attempts_of, relations_of
+from ...reporting.identity import TaskIdentity
+from .headers import ROOT_HEADER, TITLE_HEADER, USER_HEADER, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
     from ...reporting.services import Services

@@ -16,10 +16,11 @@ from celery.worker import state as worker_state
 from ...config import Config
 from ...errors import StoreError
 from ...lifecycle import TaskState
-from ...reporting.identity import TaskIdentity, new_delivery, read_headers
+from ...reporting.identity import TaskIdentity, new_delivery
 from ...store import Store
 from ...store.forks import register_after_fork
 from ...store.worker_leases import Claim, WorkerLeases
+from .headers import read_headers
 from .lease_sidecar import LeaseSidecar
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,12 @@ from typing import Any
 from celery.canvas import Signature
 
 from ...events import TaskState
-from ...reporting.identity import ROOT_HEADER, USER_HEADER, TaskIdentity
+from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
 from ...store import TaskWrite, WorkflowPlan
 from .canvas import PlannedCanvas
 from .decorator import track_task
+from .headers import ROOT_HEADER, USER_HEADER
 from .publishing import CHORD_UNLOCK, withdrawn
 from .track_options import TrackOptions, tracking_of
 

@@ -15,11 +15,12 @@ from celery.exceptions import Ignore
 
 from ...errors import TaskCancelled
 from ...events import TaskState
-from ...reporting.identity import TaskIdentity, inherit, new_delivery, read_headers
+from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
 from ...reporting.running_task import RunningTask
 from ...reporting.services import Services
 from .endings import tell_unusual_end
+from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,11 @@ def _identify(tracking: TrackOptions, task: Any) -> TaskIdentity | None:
     if tracked is None:  # it runs eagerly: nobody has published it
         parent = current_progress()
         if parent is not None:
-            inherit(headers, parent.tracked.to_headers())
+            inherit(headers, to_headers(parent.tracked))
         tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:
             request.headers = dict(request.headers or {})
-            tracked.stamp(request.headers)  # so that a retry goes on with the same bar
+            stamp(tracked, request.headers)  # so that a retry goes on with the same bar
     return tracked
 
 

@@ -16,8 +16,7 @@ from celery.beat import ScheduleEntry, Scheduler
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, InvalidUserId
 from jobpush.events import TaskEvent, TaskState
-
-from .conftest import PATIENT, Eager, Listener, Site, as_broker
+from tests.celery_site.site import PATIENT, Eager, Listener, Site, as_broker
 
 Build = Callable[[Any], Any]
 

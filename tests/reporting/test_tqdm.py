@@ -13,7 +13,7 @@ from jobpush import tqdm
 from jobpush.events import TaskState
 
 if TYPE_CHECKING:
-    from .conftest import Eager
+    from tests.celery_site.site import Eager
 
 
 @pytest.mark.parametrize("disable", [True, False])

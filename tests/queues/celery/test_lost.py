@@ -26,8 +26,7 @@ from jobpush.reporting.identity import TaskIdentity
 from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
-
-from .conftest import PATIENT, Listener, Site
+from tests.celery_site.site import PATIENT, Listener, Site
 
 #: Seconds: so many that a machine which stalls for one or two of them does not take a living worker for dead.
 LOST_AFTER = 4.0
@@ -211,9 +210,9 @@ def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
 FORKING_WORKER = """
 import os, sys, time
 from jobpush.config import Config
-from jobpush.queues.celery.lease_sidecar import Lifeline
+from jobpush.queues.celery.lease_sidecar import LeaseSidecar
 
-lifeline = Lifeline(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
+lifeline = LeaseSidecar(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
 os.fork()
 time.sleep(3600)
 """

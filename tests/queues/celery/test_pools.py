@@ -9,8 +9,7 @@ import pytest
 from celery.exceptions import TaskRevokedError
 
 from jobpush.events import TaskState
-
-from .conftest import PATIENT, Site, as_broker
+from tests.celery_site.site import PATIENT, Site, as_broker
 
 if TYPE_CHECKING:
     from pathlib import Path

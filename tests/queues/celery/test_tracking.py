@@ -12,12 +12,12 @@ from celery import Celery, shared_task
 
 from jobpush import ConfigurationError, JobPush, UnknownArgument
 from jobpush.events import TaskEvent, TaskState
+from jobpush.queues.celery.headers import read_headers
 from jobpush.queues.celery.signals import _received_task
 from jobpush.queues.celery.track_options import tracking_of
-from jobpush.reporting.identity import read_headers
 
 if TYPE_CHECKING:
-    from .conftest import Eager
+    from tests.celery_site.site import Eager
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from jobpush.testing import PATIENCE
-
-from .conftest import Site
+from tests.celery_site.site import Site
 
 #: A process that forks whatever its threads are counting; each child counts too, and is ended if it can't.
 FORKING_PROGRAM = """

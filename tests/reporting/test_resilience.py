@@ -21,12 +21,11 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.testing import PATIENCE
-
-from .conftest import PATIENT
-from .watched_tasks import make_app
+from tests.celery_site.site import PATIENT
+from tests.celery_site.watched_tasks import make_app
 
 if TYPE_CHECKING:
-    from .conftest import Eager, Site
+    from tests.celery_site.site import Eager, Site
 
 
 class SilentServer:

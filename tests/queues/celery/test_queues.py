@@ -12,8 +12,7 @@ import redis
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskState
 from jobpush.store import Store
-
-from .conftest import PATIENT, Site
+from tests.celery_site.site import PATIENT, Site
 
 
 @pytest.fixture

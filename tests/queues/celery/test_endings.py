@@ -16,9 +16,8 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.queues.celery.signals import on_failure
 from jobpush.reporting.outbox import Ending
-
-from .conftest import PATIENT, Listener, Site
-from .watched_tasks import make_app
+from tests.celery_site.site import PATIENT, Listener, Site
+from tests.celery_site.watched_tasks import make_app
 
 
 @pytest.fixture

@@ -27,11 +27,10 @@ from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store.keys import Keys
 from jobpush.store.messages import read_event
-
-from .watched_tasks import make_app
+from tests.celery_site.watched_tasks import make_app
 
 if TYPE_CHECKING:
-    from .conftest import Eager
+    from tests.celery_site.site import Eager
 
 
 def last_of(eager: Eager, body: Any) -> Any:

@@ -1,0 +1,132 @@
+"""The headers by which Celery's messages carry the identity of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from typing import Any
+
+from ...reporting.identity import TaskIdentity
+from ...store import Membership
+
+#: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
+USER_HEADER = "jobpush_user"
+TITLE_HEADER = "jobpush_title"
+#: Unix seconds; below 0 if the task ``is_again``.
+CREATED_HEADER = "jobpush_created"
+#: Set by the worker that receives the message, for its own processes.
+DELIVERY_HEADER = "jobpush_delivery"
+WORKER_HEADER = "jobpush_worker"
+#: Of a member of a workflow: the workflow's id, its branch there, whether it was counted when the workflow began, and
+#: what it weighs.
+ROOT_HEADER = "jobpush_root"
+BRANCH_HEADER = "jobpush_branch"
+PLANNED_HEADER = "jobpush_planned"
+WEIGHT_HEADER = "jobpush_weight"
+
+
+def stamp(identity: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
+    """Write into the headers of a message what the worker needs to know of its task."""
+    headers[USER_HEADER] = identity.user_id
+    headers[TITLE_HEADER] = identity.title
+    headers[CREATED_HEADER] = -identity.created_at if identity.is_again else identity.created_at
+    if identity.root_id is None:
+        headers.pop(ROOT_HEADER, None)
+    else:
+        headers[ROOT_HEADER] = identity.root_id
+        headers[BRANCH_HEADER] = identity.membership.branch if identity.membership is not None else ""
+
+
+def to_headers(identity: TaskIdentity) -> dict[str, Any]:
+    """Return the headers that a task passes on to the tasks that it publishes."""
+    headers: dict[str, Any] = {}
+    stamp(identity, headers)
+    return headers
+
+
+def stamp_delivery(identity: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
+    """Write the delivery into a received message, for the process that runs the task."""
+    headers[DELIVERY_HEADER] = identity.delivery
+    headers[WORKER_HEADER] = identity.worker
+
+
+def delivery_of(request: Any) -> str:
+    """The delivery that a request of Celery's belongs to, in any process of its worker; empty if it is not known."""
+    return str(vars(request).get(DELIVERY_HEADER) or "")
+
+
+def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity | None:
+    """
+    The task that a message is about, as its publisher stamped it; ``None`` if the message is not stamped.
+
+    Args:
+        headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
+        task: The Celery task, where its code is here.
+    """
+    if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER):
+        return None
+    return TaskIdentity(
+        task_id=str(headers["id"]),
+        user_id=str(headers[USER_HEADER]),
+        name=str(headers["task"]),
+        title=str(headers.get(TITLE_HEADER) or headers["task"]),
+        created_at=abs(float(headers[CREATED_HEADER])),
+        attempt=int(headers.get("retries") or 0) + 1,
+        eta=eta_of(headers),
+        max_attempts=max_attempts_of(task),
+        delivery=str(headers.get(DELIVERY_HEADER) or ""),
+        worker=str(headers.get(WORKER_HEADER) or ""),
+        is_again=float(headers[CREATED_HEADER]) < 0,
+        **relations_of(headers),
+    )
+
+
+def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message tells of a task's place among others, by the names of :class:`TaskIdentity`."""
+    parent, group, root = headers.get("parent_id"), headers.get("group"), headers.get(ROOT_HEADER)
+    relations: dict[str, Any] = {
+        # Celery has a retry, and what a task is replaced by, published by the task itself.
+        "parent_id": str(parent) if parent and parent != headers["id"] else None,
+        "group_id": str(group) if group else None,
+    }
+    if root:
+        weight = headers.get(WEIGHT_HEADER)
+        branch, is_planned = str(headers.get(BRANCH_HEADER) or ""), bool(headers.get(PLANNED_HEADER))
+        membership = Membership(branch, is_planned, None if weight is None else float(weight))
+        relations.update(root_id=str(root), membership=membership)
+    return relations
+
+
+def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> None:
+    """
+    Give what a task publishes its user, and its place in a workflow; Celery hands on neither.
+
+    Args:
+        headers: Of the message to be published. What they say themselves stays.
+        parent: The headers of the task that publishes it.
+    """
+    user = parent.get(USER_HEADER)
+    if not user:
+        return
+    if headers.get(USER_HEADER) is None:
+        headers[USER_HEADER] = user
+    if parent.get(ROOT_HEADER) and headers.get(ROOT_HEADER) is None and headers[USER_HEADER] == user:
+        headers[ROOT_HEADER], headers[BRANCH_HEADER] = parent[ROOT_HEADER], parent.get(BRANCH_HEADER)
+
+
+def max_attempts_of(task: Any) -> int | None:
+    """How often a task may be tried, as it is declared; ``None``: no limit, or its code is not here."""
+    if task is None:
+        return None
+    max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
+    return None if max_retries is None else max_retries + 1
+
+
+def eta_of(headers: Mapping[str, Any]) -> float | None:
+    """Unix seconds before which a published task does not run; ``None``: it runs at once."""
+    # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
+    try:
+        eta = headers.get("eta")
+        return datetime.fromisoformat(str(eta)).timestamp() if eta else None
+    except ValueError:
+        return None

@@ -1,0 +1,5 @@
+"""A real Celery worker for these tests, see :mod:`tests.celery_site.site`."""
+
+from tests.celery_site.site import eager, hasty_site, own_site, site, user
+
+__all__ = ["eager", "hasty_site", "own_site", "site", "user"]
