@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobpush.cli.commands import embedded
+from jobpush.cli import embedded
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError
 
