@@ -17,6 +17,7 @@ from .queues.celery.broker import redis_url_of
 from .reporting.services import Services
 from .signing import channel_auth, user_auth
 from .store import Receipt
+from .tokens import make_token
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -358,6 +359,34 @@ class JobPush:
             text = encode({**member, "user_id": escape_user_id(member.get("user_id"))})
         answer = {"auth": channel_auth(config.key, config.secret, socket_id, channel, text)}
         return answer if text is None else {**answer, "channel_data": text}
+
+    def token(
+        self,
+        user: str | int,
+        ttl: float = 900,
+        channels: Iterable[str] = (),
+        tasks: Iterable[str] = (),
+        user_info: Mapping[str, Any] | None = None,
+        watch: Iterable[str | int] = (),
+    ) -> str:
+        """
+        Make a connection token: a JWT with which a browser signs in at the gateway as a user.
+
+        Args:
+            user: The user's id.
+            ttl: Seconds that the token is valid, at most 86,400.
+            channels: Private and presence channels that the user may join: names, or prefixes that end in ``*``.
+            tasks: Ids of tasks of other users that the user may watch.
+            user_info: What other members of presence channels see of the user.
+            watch: Ids of users whose coming and going the connection is informed of.
+
+        Raises:
+            ConfigurationError: If ``ttl`` is out of range.
+            EventError: If an id, a channel or ``user_info`` is invalid, or the token gets too long.
+        """
+        return make_token(
+            self._signing_config(), user, ttl=ttl, channels=channels, tasks=tasks, user_info=user_info, watch=watch
+        )
 
     # -- inside --------------------------------------------------------------------------------------
 

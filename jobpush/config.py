@@ -36,6 +36,10 @@ class Config:
     secret: str = field(default="", repr=False)
     #: What signed them before: still good, and nothing is signed by it any more. See SECURITY.md on how to rotate.
     previous_secret: str = field(default="", repr=False)
+    #: Algorithms of connection tokens, comma-separated. Empty: HS256, and with a public key RS256, ES256 and EdDSA too.
+    jwt_algorithms: tuple[str, ...] = ()
+    #: PEM text or file of the public key with which an identity provider's tokens are checked.
+    jwt_public_key: str = ""
 
     # -- worker --------------------------------------------------------------------------------------
     #: Seconds between two events of one task; the eye takes no more than ten a second for movement. Where several tasks

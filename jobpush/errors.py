@@ -14,6 +14,7 @@ JobPushError
 │   ├── CommandRefused      it answers, but won't do this one thing, now or later
 │   └── TaskNotFound
 ├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
+├── TokenError              a connection token is refused (leaves in tokens.py)
 └── DeliveryFailed          a webhook was not taken (webhooks/delivery.py)
 
 TaskCancelled               raised in a task that is cancelled; not an Exception, see there

@@ -21,6 +21,7 @@ from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
 from ...protocol.settings import ProtocolSettings
 from ...store import Store
+from ...tokens import ensure_token_settings
 from ..gunicorn.handover import ensure_real_threads
 from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
@@ -167,6 +168,7 @@ class Gateway:
         values = {name[len(prefix) :].lower(): value for name, value in app.config.items() if name.startswith(prefix)}
         config = Config.load(self._settings, values)
         config.require_credentials()
+        ensure_token_settings(config)
         state = app.extensions["jobpush"] = GatewayState(config, self)
         routes.register(app, state)
         app.jinja_env.globals["jobpush_tags"] = jobpush_tags
