@@ -91,7 +91,7 @@ class LeaseKeeper:
         self._held: dict[str, _Held] = {}
         self._newest: dict[str, str] = {}
         self._thread: threading.Thread | None = None
-        self._lifeline: LeaseSidecar | None = None
+        self._sidecar: LeaseSidecar | None = None
         self._is_stopped = threading.Event()
         #: Monotonic seconds since when Redis does what it is asked; ``None``: it does not, as far as is known.
         self._reached_since: float | None = None
@@ -118,7 +118,7 @@ class LeaseKeeper:
             pass  # Redis is away; the thread goes on
         self._thread.start()
         if runs_tasks:
-            self._hold_lifeline()
+            self._start_sidecar()
 
     def take(self, request: Any, tracked: TaskIdentity) -> TaskIdentity:
         """
@@ -148,8 +148,8 @@ class LeaseKeeper:
     def stop(self) -> None:
         """The worker ends. What it has not begun goes back to its queue; what it has is lost, and that is said."""
         self._is_stopped.set()
-        if self._lifeline is not None:
-            self._lifeline.close()
+        if self._sidecar is not None:
+            self._sidecar.close()
         claims = [held.claim for held in self._snapshot()]
         try:
             for start in range(0, len(claims), _AT_ONCE):
@@ -159,9 +159,9 @@ class LeaseKeeper:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
         self._store.close()
 
-    def _hold_lifeline(self) -> None:
+    def _start_sidecar(self) -> None:
         try:
-            self._lifeline = LeaseSidecar(self._config, self.worker_id)
+            self._sidecar = LeaseSidecar(self._config, self.worker_id)
         except OSError as exc:
             logger.warning("a task that lets nothing else run may be taken for lost: %s", exc)
 

@@ -206,19 +206,19 @@ def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
         worker.kill()  # it would not listen
 
 
-#: A worker that renews its lease by its lifeline alone, and has a task that has forked.
+#: A worker that renews its lease by its sidecar alone, and has a task that has forked.
 FORKING_WORKER = """
 import os, sys, time
 from jobpush.config import Config
 from jobpush.queues.celery.lease_sidecar import LeaseSidecar
 
-lifeline = LeaseSidecar(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
+sidecar = LeaseSidecar(Config(redis_url=sys.argv[1], lost_after=1.2), "worker")
 os.fork()
 time.sleep(3600)
 """
 
 
-def test_a_lifeline_ends_with_its_worker_whatever_that_has_forked(store: Store, tmp_path: Path) -> None:
+def test_lease_sidecar_ends_with_its_worker_whatever_that_has_forked(store: Store, tmp_path: Path) -> None:
     short = WorkerLeases(replace(store.config, lost_after=0.3)).hold("worker")
     worker = ChildProcess([sys.executable, "-c", FORKING_WORKER, store.config.redis_url], log=tmp_path / "log")
 
@@ -234,7 +234,7 @@ def test_a_lifeline_ends_with_its_worker_whatever_that_has_forked(store: Store, 
 
     def is_renewed() -> bool:
         if seconds_left() > 0.4:
-            return True  # which only the lifeline can have said
+            return True  # which only the sidecar can have stored
         store.run([short])
         return False
 
