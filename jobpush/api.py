@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .channels import escape_user_id, is_presence, user_channel, validate_channel, validate_event
+from .channels import escape_user_id, parse_channel, user_channel, validate_channel, validate_event
 from .config import Config
 from .errors import ConfigurationError, EventError, InvalidData
 from .events import TaskEvent, TaskState, encode
@@ -354,7 +354,7 @@ class JobPush:
         validate_channel(channel)
         config = self._signing_config()
         text = None
-        if is_presence(channel):
+        if parse_channel(channel).is_presence:
             member = dict(user_data or {})
             text = encode({**member, "user_id": escape_user_id(member.get("user_id"))})
         answer = {"auth": channel_auth(config.key, config.secret, socket_id, channel, text)}

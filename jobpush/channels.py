@@ -1,14 +1,16 @@
 """
-Names of channels (which browsers see) and of topics (which Redis sees); all pure.
+Channel names (visible to browsers) and topics (Redis only). All functions are pure.
 
-A user's own channel goes by two names, ``#server-to-user-<id>`` for who signs in and ``private-user-<id>``
-for who can't; both are fed by one topic, ``user:<id>``. A task's channel, ``private-task-<id>``, is fed by the
-topic of its owner. Each other channel has a topic of its own, ``channel:<name>``.
+A user's own channel has two names: ``#server-to-user-<id>`` for clients that sign in and ``private-user-<id>`` for
+clients that cannot. The topic ``user:<id>`` feeds both. The topic of a task's owner feeds the task's channel,
+``private-task-<id>``. Every other channel has its own topic, ``channel:<name>``.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from .errors import InvalidChannelName, InvalidEventName, InvalidUserId
@@ -26,7 +28,7 @@ SERVER_TO_USER = "#server-to-user-"
 PRIVATE_USER = "private-user-"
 PRIVATE_TASK = "private-task-"
 
-#: What an escaped id begins with. An id that begins so by itself is escaped too, so no two ids meet.
+#: Prefix of an escaped id. An id that has this prefix itself is escaped too, so escaped ids never collide.
 _ESCAPED = "=u="
 #: Pusher Channels, "Channel naming conventions".
 _PLAIN = re.compile(r"[-A-Za-z0-9_=@,.;]+", re.ASCII)
@@ -35,10 +37,10 @@ _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 def escape_id(text: str) -> str:
     """
-    Write any user or task id with the characters that Pusher allows in channel names.
+    Write a user or task id with the characters that Pusher allows in channel names.
 
-    Ids of those characters stay as they are, so stock clients and SDKs meet the same names; others become
-    ``=u=`` and their UTF-8 bytes, with ``=XX`` (hexadecimal) for each byte outside the alphabet.
+    An id of those characters is returned unchanged, so stock clients and SDKs use the same names. Any other id becomes
+    ``=u=`` and its UTF-8 bytes, with ``=XX`` (hexadecimal) for each byte outside the alphabet.
     """
     if _PLAIN.fullmatch(text) and not text.startswith(_ESCAPED):
         return text
@@ -47,7 +49,7 @@ def escape_id(text: str) -> str:
 
 
 def unescape_id(escaped: str) -> str:
-    """The id that :func:`escape_id` was given; what it never wrote is an id of its own, and stays as it is."""
+    """Reverse :func:`escape_id`. Text that it cannot have written is returned unchanged."""
     if not escaped.startswith(_ESCAPED):
         return escaped
     first, *rest = escaped[len(_ESCAPED) :].split("=")
@@ -61,10 +63,10 @@ def unescape_id(escaped: str) -> str:
 
 def escape_user_id(user_id: object) -> str:
     """
-    Check a user id and escape it. Integers are taken as their decimal text.
+    Validate a user id and escape it. An integer counts as its decimal text.
 
     Raises:
-        InvalidUserId: If it is empty, no text, or longer than 128 characters once escaped.
+        InvalidUserId: If it is empty, neither text nor an integer, or longer than 128 characters once escaped.
     """
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int)):
         raise InvalidUserId(user_id, "must be text or an integer")
@@ -78,39 +80,93 @@ def escape_user_id(user_id: object) -> str:
 
 
 def user_channel(user_id: str | int) -> str:
-    """The channel of a user who signs in: ``user_channel("42") == "#server-to-user-42"``."""
+    """Return the channel of a signed-in user: ``user_channel("42") == "#server-to-user-42"``."""
     return SERVER_TO_USER + escape_user_id(user_id)
 
 
 def private_user_channel(user_id: str | int) -> str:
-    """The same for clients that cannot sign in: ``private_user_channel("42") == "private-user-42"``."""
+    """Return the user channel for clients that cannot sign in: ``private_user_channel("42") == "private-user-42"``."""
     return PRIVATE_USER + escape_user_id(user_id)
 
 
 def task_channel(task_id: str) -> str:
-    """The channel of one task: ``task_channel("d1c2") == "private-task-d1c2"``."""
+    """Return the channel of one task: ``task_channel("d1c2") == "private-task-d1c2"``."""
     return PRIVATE_TASK + escape_id(task_id)
 
 
 def user_topic(user_id: str | int) -> Topic:
-    """The topic of a user: ``user_topic("42") == "user:42"``."""
+    """Return the topic of a user: ``user_topic("42") == "user:42"``."""
     return Topic(f"user:{escape_user_id(user_id)}")
 
 
-def topic_for(channel: str) -> Topic | None:
-    """The topic that feeds a channel; ``None`` for a task's, whose owner has to be asked for."""
-    for prefix in (SERVER_TO_USER, PRIVATE_USER):
-        if channel.startswith(prefix):
-            return Topic(f"user:{channel[len(prefix) :]}")
-    return None if channel.startswith(PRIVATE_TASK) else Topic(f"channel:{channel}")
+def watch_topic(user_id: str) -> Topic:
+    """Return the topic that announces when a user (escaped id) comes online or goes offline."""
+    return Topic(f"watch:{user_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKind:
+    """
+    A parsed channel name.
+
+    Args:
+        name: The name.
+        topic: The topic that feeds the channel; ``None`` for a task's channel, whose owner must be looked up.
+        occupancy_topic: The topic under which its connections are counted. A task's channel has its own.
+        user_id: Escaped id of the user, for a user's own channel.
+        task_id: Escaped id of the task, for a task's channel.
+        needs_sign_in: Whether only the signed-in user may subscribe: ``#server-to-user-…``.
+        is_private: Whether a subscription must be authorised: private and presence channels.
+        is_presence: Whether the channel lists its members.
+        is_encrypted: Whether its data is end-to-end encrypted, so that only its sender may write it.
+        is_cache: Whether Redis keeps its last event for later subscribers. Source: Pusher Channels, "Cache channels".
+    """
+
+    name: str
+    topic: Topic | None
+    occupancy_topic: Topic
+    user_id: str | None
+    task_id: str | None
+    needs_sign_in: bool
+    is_private: bool
+    is_presence: bool
+    is_encrypted: bool
+    is_cache: bool
+
+
+def parse_channel(name: str) -> ChannelKind:
+    """Parse a channel name. An invalid name has a kind too: validate names that clients send."""
+    return _parse_cached(name) if len(name) <= MAX_CHANNEL_LENGTH else _parse(name)
+
+
+def _parse(name: str) -> ChannelKind:
+    own = next((prefix for prefix in (SERVER_TO_USER, PRIVATE_USER) if name.startswith(prefix)), None)
+    user_id = None if own is None else name[len(own) :]
+    task_id = name[len(PRIVATE_TASK) :] if name.startswith(PRIVATE_TASK) else None
+    topic = Topic(f"channel:{name}" if user_id is None else f"user:{user_id}")
+    return ChannelKind(
+        name=name,
+        topic=topic if task_id is None else None,
+        occupancy_topic=topic,
+        user_id=user_id,
+        task_id=task_id,
+        needs_sign_in=own == SERVER_TO_USER,
+        is_private=name.startswith(("private-", "presence-")),
+        is_presence=name.startswith("presence-"),
+        is_encrypted=name.startswith("private-encrypted-"),
+        is_cache=name.startswith(("cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-")),
+    )
+
+
+_parse_cached = lru_cache(maxsize=4096)(_parse)
 
 
 def validate_channel(channel: object) -> str:
     """
-    Let a channel name pass that Pusher would let pass, and ``#server-to-user-<id>``.
+    Return a channel name that Pusher accepts, or ``#server-to-user-<id>``.
 
     Raises:
-        InvalidChannelName: Otherwise.
+        InvalidChannelName: If it is neither.
 
     Source: Pusher Channels, "Channel naming conventions"; ``#`` as in pusher-js ``user.ts``.
     """
@@ -126,10 +182,10 @@ def validate_channel(channel: object) -> str:
 
 def validate_event(event: object) -> str:
     """
-    Let an event name pass that an application may use.
+    Return an event name that an application may use.
 
     Raises:
-        InvalidEventName: If it is no text, empty, too long, or one of Pusher's own (``pusher:…``).
+        InvalidEventName: If it is not text, empty, too long, or reserved by Pusher (``pusher:…``).
 
     Source: Pusher Channels, "Publishing events".
     """
@@ -140,27 +196,3 @@ def validate_event(event: object) -> str:
     if event.startswith(("pusher:", "pusher_internal:")):
         raise InvalidEventName(event, "begins with a prefix that belongs to the protocol")
     return event
-
-
-def is_private(channel: str) -> bool:
-    """Whether a subscription must be authorised: private, presence and all that derive from them."""
-    return channel.startswith(("private-", "presence-"))
-
-
-def is_presence(channel: str) -> bool:
-    """Whether the channel lists its members."""
-    return channel.startswith("presence-")
-
-
-def is_encrypted(channel: str) -> bool:
-    """Whether the data of the channel is encrypted from end to end, so that only its sender may write it."""
-    return channel.startswith("private-encrypted-")
-
-
-def is_cache(channel: str) -> bool:
-    """
-    Whether the last event of the channel is kept for those who come later.
-
-    Source: Pusher Channels, "Cache channels": four forms.
-    """
-    return channel.startswith(("cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-"))

@@ -65,7 +65,7 @@ def test_channels_of_users_and_tasks() -> None:
     ],
 )
 def test_both_channels_of_a_user_are_fed_by_one_topic(channel, topic) -> None:
-    assert channels.topic_for(channel) == topic
+    assert channels.parse_channel(channel).topic == topic
 
 
 @pytest.mark.parametrize("channel", ["a", "presence-chat", "a" * 200, "-_=@,.;", "#server-to-user-42"])
@@ -123,9 +123,10 @@ def test_other_event_names_are_refused(event) -> None:
     ],
 )
 def test_kinds_of_channels(channel, private, presence, encrypted, cache) -> None:
-    kinds = [channels.is_private, channels.is_presence, channels.is_encrypted, channels.is_cache]
+    kind = channels.parse_channel(channel)
 
-    assert [is_kind(channel) for is_kind in kinds] == [private, presence, encrypted, cache]
+    found = (kind.is_private, kind.is_presence, kind.is_encrypted, kind.is_cache)
+    assert found == (private, presence, encrypted, cache)
 
 
 @pytest.mark.parametrize("name", ["=u=a=4", "=u=42", "=u==zz", "=u==c3=a9", "=u==FF"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from ..channels import PRIVATE_TASK, is_presence
+from ..channels import parse_channel
 from ..protocol.actions import Subscribe
 from ..store.hub_commands import stream_position
 from ..store.messages import Message
@@ -127,13 +127,14 @@ class Channel:
     __slots__ = ("catch_ups", "connections", "floor", "fresh", "name", "roster", "task_id", "topic", "wire_name")
 
     def __init__(self, name: str, topic: TopicState) -> None:
+        kind = parse_channel(name)
         self.name = name
         self.wire_name = name.encode()
         self.topic = topic
         #: Of the task whose events alone it carries; ``None``: everything that its topic says.
-        self.task_id = name[len(PRIVATE_TASK) :].encode() if name.startswith(PRIVATE_TASK) else None
+        self.task_id = None if kind.task_id is None else kind.task_id.encode()
         #: Its members; of presence channels only.
-        self.roster = LiveRoster() if is_presence(name) else None
+        self.roster = LiveRoster() if kind.is_presence else None
         #: Those who have everything up to now, in the order in which they came: the kernel has their sockets in that
         #: order too, and where they are many, the way through its memory is what a delivery costs.
         self.connections: dict[Connection, None] = {}

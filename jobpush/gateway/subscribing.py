@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..channels import PRIVATE_TASK, Topic, is_cache, topic_for
+from ..channels import Topic, parse_channel
 from ..config import Config
 from ..protocol import messages
 from ..protocol.actions import Subscribe
 from ..protocol.codes import SubscriptionLimitReached
 from ..store.hub_commands import NEVER, HubCommands
 from ..store.messages import read_message
-from ..store.presence import occupancy_topic
 from ..store.redis.command_connection import CommandConnection, ConnectionLost
 from .broadcast import Broadcast
 from .listeners import CatchUp, Channel
@@ -68,12 +67,11 @@ class Subscribing:
 
     def begin(self, connection: Connection, join: Subscribe) -> None:
         """Let a connection join; it is told later."""
-        topic = topic_for(join.channel)
-        if topic is None:
-            task_id = join.channel[len(PRIVATE_TASK) :]
-            self._link.call(self._commands.owner(task_id), partial(self._owner_known, connection, join))
+        kind = parse_channel(join.channel)
+        if kind.task_id is not None:
+            self._link.call(self._commands.owner(kind.task_id), partial(self._owner_known, connection, join))
         else:
-            self._begin(connection, join, topic)
+            self._begin(connection, join, kind.occupancy_topic)
 
     def on_confirmed(self, topic: TopicState) -> None:
         """Nothing of a topic is missed from now on."""
@@ -102,8 +100,8 @@ class Subscribing:
         connection.channels = tuple(one for one in connection.channels if one is not channel)
         self._discard(connection, channel)
         user = connection.protocol.user
-        topic = occupancy_topic(channel.name)
-        still_counts = any(occupancy_topic(one.name) == topic for one in connection.channels)
+        topic = parse_channel(channel.name).occupancy_topic
+        still_counts = any(parse_channel(one.name).occupancy_topic == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
             self._census.leave(connection, topic)
 
@@ -172,7 +170,7 @@ class Subscribing:
     def _enter(self, connection: Connection, channel: Channel, join: Subscribe | None) -> None:
         """Who joins counts as soon as it hears what the others are told of it."""
         if join is not None:
-            self._census.enter(connection, occupancy_topic(channel.name), join.member)
+            self._census.enter(connection, parse_channel(channel.name).occupancy_topic, join.member)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)
@@ -205,13 +203,13 @@ class Subscribing:
                 _send(connection, join, history)
             except Exception as exc:
                 connection.on_failure(exc)
-        if is_cache(channel.name) and not history.has_cached:
+        if parse_channel(channel.name).is_cache and not history.has_cached:
             self._report_cache_miss(catch_up)
 
     def _refuse_excess(self, catch_up: CatchUp) -> None:
         """Send away those for whom a presence channel had no place; Redis has told it before it tells the history."""
         channel = catch_up.channel
-        topic = occupancy_topic(channel.name)
+        topic = parse_channel(channel.name).occupancy_topic
         for connection, join in list(catch_up.connections.items()):
             if join and join.member and self._census.is_refused(connection, topic):
                 self._leave(connection, channel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from ..channels import PRIVATE_TASK, Topic
+from ..channels import Topic, parse_channel
 from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
 from .listeners import Channel, Tally
@@ -48,9 +48,10 @@ class TopicState:
 
     def channel(self, name: str) -> Channel:
         """The channel of that name, new if there is none."""
-        if name.startswith(PRIVATE_TASK):
+        kind = parse_channel(name)
+        if kind.task_id is not None:
             self.tasks = self.tasks or {}
-            task_id = name[len(PRIVATE_TASK) :].encode()
+            task_id = kind.task_id.encode()
             return self.tasks.get(task_id) or self.tasks.setdefault(task_id, Channel(name, self))
         channel = next((one for one in self.whole if one.name == name), None)
         if channel is None:

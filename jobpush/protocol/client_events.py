@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..channels import is_encrypted, is_private, validate_event
+from ..channels import parse_channel, validate_event
 from ..errors import EventError
 from ..events import encode
 from .actions import ClientEvent
@@ -30,9 +30,10 @@ def ensure_allowed(channels: Collection[str], channel: str) -> None:
     """
     if channel not in channels:
         raise _rejected(channel, "the channel is not subscribed")
-    if not is_private(channel):
+    kind = parse_channel(channel)
+    if not kind.is_private:
         raise _rejected(channel, "only private and presence channels take them")
-    if is_encrypted(channel):
+    if kind.is_encrypted:
         raise _rejected(channel, "an encrypted channel takes none")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import signing
-from ..channels import is_encrypted, validate_channel, validate_event
+from ..channels import parse_channel, validate_channel, validate_event
 from ..config import Config
 from ..errors import EventError, ProtocolError
 from ..events import encode
@@ -195,7 +195,7 @@ def _read_object(body: bytes) -> dict[str, Any]:
 
 def _trigger(members: dict[str, Any], channels: list[object], config: Config) -> Trigger:
     names = tuple(read_channel_name(channel) for channel in channels)
-    if len(names) > 1 and any(is_encrypted(name) for name in names):
+    if len(names) > 1 and any(parse_channel(name).is_encrypted for name in names):
         raise BadRequest("an event for an encrypted channel may have no other channel: each has its own key")
     try:
         event = validate_event(members.get("name"))

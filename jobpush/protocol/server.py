@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..channels import SERVER_TO_USER, is_cache, is_private
+from ..channels import SERVER_TO_USER, parse_channel
 from ..events import encode
 from . import client_events, messages
 from .actions import Action, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
@@ -225,10 +225,11 @@ class ServerProtocol:
         if self._is_closed or not self._subscriptions.is_joining(channel):
             return []  # the shell was told meanwhile to leave or to close
         self._subscriptions.succeed(channel)
-        if is_private(channel):
+        kind = parse_channel(channel)
+        if kind.is_private:
             self._signin_until = None
         actions: list[Action] = [Send(messages.subscription_succeeded(channel, position, members))]
-        if is_cache(channel) and not has_cached:
+        if kind.is_cache and not has_cached:
             actions.append(Send(messages.cache_miss(channel)))
         return actions
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from .. import signing
-from ..channels import PRIVATE_TASK, PRIVATE_USER, SERVER_TO_USER, is_presence, is_private, validate_channel
+from ..channels import ChannelKind, parse_channel, validate_channel
 from ..errors import EventError
 from .actions import Member, Subscribe, UserData
 from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
@@ -49,15 +49,16 @@ def authorize(
         validate_channel(channel)
     except EventError as exc:
         raise InvalidSubscription(channel, str(exc)) from exc
+    kind = parse_channel(channel)
     auth, channel_data = read_text(request, "auth"), read_text(request, "channel_data")
     owner_only = False
-    if auth is not None and is_private(channel):
+    if auth is not None and kind.is_private:
         _ensure_signed(settings, socket_id, channel, channel_data, auth)
-    elif not _is_open_to(user, channel):
-        if user is None or not channel.startswith(PRIVATE_TASK):
+    elif not _is_open_to(user, kind):
+        if user is None or kind.task_id is None:
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
         owner_only = True
-    member = _member(settings, user, channel, channel_data) if is_presence(channel) else None
+    member = _member(settings, user, channel, channel_data) if kind.is_presence else None
     return Subscribe(channel, _since(channel, request), member, owner_only)
 
 
@@ -70,12 +71,11 @@ def _ensure_signed(
         raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")
 
 
-def _is_open_to(user: UserData | None, channel: str) -> bool:
+def _is_open_to(user: UserData | None, kind: ChannelKind) -> bool:
     """Whether a channel needs no signature: public ones, and a signed-in user's own."""
-    if channel.startswith(SERVER_TO_USER):
-        # pusher-js subscribes it with an empty auth once it is signed in; nobody else may hear it.
-        return user is not None and channel == SERVER_TO_USER + user.id
-    return not is_private(channel) or (user is not None and channel == PRIVATE_USER + user.id)
+    if kind.user_id is not None:  # after signing in, pusher-js subscribes to it with an empty auth
+        return user is not None and kind.user_id == user.id
+    return not kind.is_private
 
 
 def _member(settings: ProtocolSettings, user: UserData | None, channel: str, channel_data: str | None) -> Member:

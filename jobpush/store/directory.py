@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..channels import Topic, escape_user_id, is_cache, unescape_id, user_topic
+from ..channels import Topic, escape_user_id, parse_channel, unescape_id, user_topic
 from ..events import encode
 from .keys import Keys
 from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
-from .presence import occupancy_topic
 from .replies import read_member_id
 from .scripts import Command
 from .store import Store
@@ -124,7 +123,7 @@ class RedisDirectory:
 
     def member_ids(self, channel: str) -> list[str]:
         """The same as the channel itself tells them; who signs for it may have given any text."""
-        live, (members,) = self._ask_with_live(("HGETALL", self._keys.members(occupancy_topic(channel))))
+        live, (members,) = self._ask_with_live(("HGETALL", self._keys.members(parse_channel(channel).occupancy_topic)))
         return [read_member_id(field) for field, stored in members.items() if live.hold(stored)]
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
@@ -145,12 +144,12 @@ class RedisDirectory:
     def channel(self, name: str) -> ChannelInfo:
         """One channel, whether somebody has joined it or not."""
         (info,) = self._infos([name])
-        if not is_cache(name):
+        if not parse_channel(name).is_cache:
             return info
         return ChannelInfo(info.subscription_count, info.user_count, self._cached(name))
 
     def _infos(self, names: Sequence[str]) -> list[ChannelInfo]:
-        keys, topics = self._keys, [occupancy_topic(name) for name in names]
+        keys, topics = self._keys, [parse_channel(name).occupancy_topic for name in names]
         live, connections = self._ask_with_live(*(("HGETALL", keys.connections(topic)) for topic in topics))
         users = self._count_members(topics, live)
         return [ChannelInfo(live.count(one), count) for one, count in zip(connections, users, strict=True)]
@@ -163,7 +162,7 @@ class RedisDirectory:
         return [sum(map(live.hold, stored)) for stored in members]
 
     def _cached(self, name: str) -> CachedEvent | None:
-        key = self._keys.cache(occupancy_topic(name))
+        key = self._keys.cache(parse_channel(name).occupancy_topic)
         message, ttl = self._store.run(commands=[("GET", key), ("TTL", key)])
         if message is None or ttl < 0:
             return None

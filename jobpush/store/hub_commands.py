@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..channels import PRIVATE_TASK, Topic, unescape_id
+from ..channels import Topic, parse_channel, unescape_id
 from ..config import Config
 from .keys import Keys
 from .scripts import Call, Command, Script, load
@@ -41,8 +41,9 @@ class HubCommands:
             since: Stream id of the last event that the reader has; empty for none.
         """
         keys = self.keys
-        if channel.startswith(PRIVATE_TASK):
-            kind, source = "task", keys.task(topic, unescape_id(channel[len(PRIVATE_TASK) :]))
+        task_id = parse_channel(channel).task_id
+        if task_id is not None:
+            kind, source = "task", keys.task(topic, unescape_id(task_id))
         elif topic.startswith("user:"):
             kind, source = "user", keys.tasks(topic)
         else:

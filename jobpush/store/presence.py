@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..channels import Topic, is_presence, topic_for
+from ..channels import Topic, parse_channel, watch_topic
 from ..config import Config
 from ..events import encode
 from .keys import Keys
@@ -36,16 +36,6 @@ FULL = -2
 #: Claims of a dead gateway that one :meth:`Presence.reap` finds: a few milliseconds of Redis's time to take back.
 _CLAIMS_AT_ONCE = 200
 _CHANNEL = "channel:"
-
-
-def occupancy_topic(channel: str) -> Topic:
-    """The topic under which a channel's connections are counted: the one that feeds it, but a task's has its own."""
-    return topic_for(channel) or Topic(_CHANNEL + channel)
-
-
-def watch_topic(user_id: str) -> Topic:
-    """The topic on which it is told that a user (escaped id) comes or goes."""
-    return Topic(f"watch:{user_id}")
 
 
 class Presence:
@@ -114,7 +104,8 @@ class Presence:
         Say how many connections of this gateway a topic has; 0 if none is left.
 
         Args:
-            topic: As :func:`occupancy_topic` gives it. Those of a user are the connections that are his.
+            topic: As :attr:`jobpush.channels.ChannelKind.occupancy_topic` gives it. A user's topic counts the
+                connections of that user.
             connections: All of them, not the difference.
             is_quiet: Tell nobody: Redis has lost data, and this is no news.
 
@@ -132,7 +123,7 @@ class Presence:
         names = [keys.connections(topic), keys.claims(gateway_id), keys.gateways, self._webhooks]
         if kind == "user":
             return Call(_script("online"), [*names, keys.users, keys.topic(watch_topic(name))], arguments)
-        is_counted = self._config.subscription_count and not is_presence(name)
+        is_counted = self._config.subscription_count and not parse_channel(name).is_presence
         names += keys.channels, keys.topic(topic), keys.count_told(topic) if is_counted else ""
         return Call(_script("occupy"), names, arguments)
 
@@ -163,7 +154,7 @@ class Presence:
             A call that gives 1 if he is new to the channel, 0 if not, :data:`NO_LEASE` if the lease has ended,
             :data:`FULL` if there is no place.
         """
-        topic = occupancy_topic(channel)
+        topic = parse_channel(channel).occupancy_topic
         names = (*self._member_keys(self.gateway_id, topic), self._keys.gateways)
         limit = self._config.max_members if is_new else 0
         told = (int(is_quiet), socket_id)
@@ -177,7 +168,7 @@ class Presence:
         Returns:
             A call that gives 1 if he is no member by any gateway now, else 0.
         """
-        return self._leave(self.gateway_id, occupancy_topic(channel), _inside_json(user_id))
+        return self._leave(self.gateway_id, parse_channel(channel).occupancy_topic, _inside_json(user_id))
 
     def _leave(self, gateway_id: str, topic: Topic, member: str) -> Call:
         arguments = (gateway_id, topic, topic.removeprefix(_CHANNEL), member)
@@ -190,7 +181,7 @@ class Presence:
 
     def roster(self, channel: str) -> Call:
         """Ask for all members of a presence channel: a call for :func:`~jobpush.store.replies.read_roster`."""
-        topic = occupancy_topic(channel)
+        topic = parse_channel(channel).occupancy_topic
         return Call(_script("roster"), (self._keys.members(topic), self._keys.members_seq(topic)), ())
 
     # -- watchlists and webhooks ---------------------------------------------------------------------

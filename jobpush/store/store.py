@@ -24,7 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..channels import Topic, escape_id, is_cache, topic_for, unescape_id, user_topic
+from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
 from ..config import Config
 from ..errors import CommandRefused, ConfigurationError, StoreError, TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
@@ -527,13 +527,10 @@ class Store:
         return Call(load_of_task("publish"), self.keys.of_task(user_topic(write.user_id), event.task_id), arguments)
 
     def _channel_call(self, channel: str, event: str, data: object, exclude: str | None) -> Call:
-        topic = topic_for(channel)
-        task_id = "-"
-        if topic is None:  # a task's channel is fed by its owner's topic
-            task_id = channel[len("private-task-") :]
-            topic = user_topic(self.owner(unescape_id(task_id)))
-        cache_ttl = self.config.cache_ttl if is_cache(channel) else 0
-        return self._trigger_call(topic, event, data, task_id=task_id, exclude=exclude, cache_ttl=cache_ttl)
+        kind = parse_channel(channel)
+        topic = kind.topic or user_topic(self.owner(unescape_id(kind.task_id or "")))
+        cache_ttl = self.config.cache_ttl if kind.is_cache else 0
+        return self._trigger_call(topic, event, data, task_id=kind.task_id or "-", exclude=exclude, cache_ttl=cache_ttl)
 
     def _trigger_call(
         self,

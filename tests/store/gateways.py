@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import redis
 
+from jobpush.channels import parse_channel
 from jobpush.store import Store
-from jobpush.store.presence import Presence, occupancy_topic
+from jobpush.store.presence import Presence
 from jobpush.store.replies import Renewal, Roster, read_renewal, read_roster
 from jobpush.store.scripts import Call
 
@@ -26,7 +27,7 @@ class Gateway:
         return read_renewal(self.run(self.presence.renew(epoch, seconds=seconds)))
 
     def occupy(self, channel: str, connections: int, *, is_quiet: bool = False) -> list[int]:
-        return self.run(self.presence.occupy(occupancy_topic(channel), connections, is_quiet=is_quiet))
+        return self.run(self.presence.occupy(parse_channel(channel).occupancy_topic, connections, is_quiet=is_quiet))
 
     def join(self, channel: str, user_id: str, user_info: str = "{}", **options: Any) -> int:
         return self.run(self.presence.join(channel, user_id, user_info, **options))

@@ -26,7 +26,7 @@ class Occupancy:
     How many connections of this process count for something that the others are told of.
 
     Args:
-        topic: As :func:`~jobpush.store.presence.occupancy_topic` gives it.
+        topic: As :attr:`jobpush.channels.ChannelKind.occupancy_topic` gives it.
         member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
     """
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...channels import watch_topic
 from ...protocol import messages
-from ...store.presence import watch_topic
 from ...store.redis.command_connection import CommandConnection, ConnectionLost
 from ...store.replies import read_online
 from ..loop import Loop

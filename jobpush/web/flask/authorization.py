@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...channels import PRIVATE_TASK, PRIVATE_USER, is_presence, is_private, unescape_id, validate_channel
+from ...channels import parse_channel, unescape_id, validate_channel
 from ...errors import InvalidChannelName, JobPushError, TaskNotFound
 from ...events import encode
 from ...protocol.actions import UserData
@@ -50,7 +50,7 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
     if not granted and not isinstance(granted, Mapping):
         raise Forbidden(f"you may not join {channel}")
     channel_data = None
-    if is_presence(channel):
+    if parse_channel(channel).is_presence:
         if user is None:
             raise Forbidden("nobody is signed in")
         channel_data = encode({"user_id": user.id, "user_info": granted if isinstance(granted, Mapping) else {}})
@@ -61,12 +61,13 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
 
 def _ask(state: GatewayState, user: UserData | None, channel: str) -> bool | Mapping[str, object]:
     """What is a user's or a task's own is never the application's to give to somebody else."""
-    if not is_private(channel):
+    kind = parse_channel(channel)
+    if not kind.is_private:
         return False
-    if channel.startswith(PRIVATE_USER):
-        return user is not None and channel == PRIVATE_USER + user.id
-    if channel.startswith(PRIVATE_TASK):
-        return user is not None and owns_task(state, user, unescape_id(channel[len(PRIVATE_TASK) :]))
+    if kind.user_id is not None:
+        return user is not None and kind.user_id == user.id
+    if kind.task_id is not None:
+        return user is not None and owns_task(state, user, unescape_id(kind.task_id))
     authorizer = state.gateway.channel_authorizer
     if authorizer is None:
         return False

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flask import Blueprint, Response, request
 
-from ...channels import escape_user_id, is_cache, is_presence, unescape_id
+from ...channels import escape_user_id, parse_channel, unescape_id
 from ...config import Config
 from ...errors import EventError, JobPushError, StoreError, TaskNotFound
 from ...events import encode
@@ -178,7 +178,7 @@ class _HttpApi:
         """The channels that somebody has joined."""
         prefix = request.args.get("filter_by_prefix", "")
         wanted = read_info(request.args.get("info"), COUNTS)
-        if "user_count" in wanted and not is_presence(prefix):
+        if "user_count" in wanted and not parse_channel(prefix).is_presence:
             raise BadRequest("user_count needs filter_by_prefix=presence-: other channels have no users")
         found = self._directory.channels(prefix)
         return _json({"channels": {name: _attributes(name, info, wanted) for name, info in found.items()}})
@@ -192,7 +192,7 @@ class _HttpApi:
 
     def members(self, channel: str) -> Response:
         """The users of a presence channel."""
-        if not is_presence(read_channel_name(channel)):
+        if not parse_channel(read_channel_name(channel)).is_presence:
             raise BadRequest("only presence channels have users")
         return _json({"users": [{"id": member_id} for member_id in self._directory.member_ids(channel)]})
 
@@ -232,10 +232,10 @@ def _notification(event: Trigger) -> Notification:
 
 def _applicable(channel: str) -> set[str]:
     """The attributes that a channel of this kind has."""
-    wanted = {"subscription_count"}
-    if is_presence(channel):
+    wanted, kind = {"subscription_count"}, parse_channel(channel)
+    if kind.is_presence:
         wanted.add("user_count")
-    if is_cache(channel):
+    if kind.is_cache:
         wanted.add("cache")
     return wanted
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from ...channels import SERVER_TO_USER, is_private, unescape_id
+from ...channels import SERVER_TO_USER, parse_channel, unescape_id
 from ...errors import JobPushError, StoreError, TaskNotFound
 from ...events import encode
 from ...gateway.event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
@@ -175,7 +175,7 @@ def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since:
     data: dict[str, str] = {"channel": channel}
     if since:
         data["since"] = since
-    if is_private(channel):
+    if parse_channel(channel).is_private:
         try:
             data.update(authorize_channel(state, socket_id, channel))
         except Forbidden:
