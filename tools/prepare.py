@@ -58,6 +58,7 @@ PROGRAMS = [
 ]
 #: The stock clients, with the lock file that says which; and the servers for node that jobpush is measured against.
 NODE_PROJECT = ROOT / "tests" / "stock_clients"
+CLIENT_PROJECT = ROOT / "client"
 BENCH_NODE_PROJECT = ROOT / "tests" / "benchmarks" / "servers"
 #: The module for nginx that jobpush is measured against: unpacked, for installed it would be in every nginx here.
 NCHAN = BENCH_VENV / "nchan"
@@ -85,6 +86,7 @@ def main() -> int:
             ensure_packages(OLDEST_VENV, "the oldest Celery", OLDEST, target)
             ensure_programs()
             ensure_node_packages(NODE_PROJECT, "the stock Pusher clients")
+            ensure_node_packages(CLIENT_PROJECT, "what builds and checks the client")
         if target == "bench":
             ensure_packages(BENCH_VENV, "what jobpush is measured against", ["--group", "bench"], target)
             ensure_programs()

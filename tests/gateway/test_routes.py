@@ -15,6 +15,7 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.signing import verify_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from jobpush.web.flask.assets import script_name
 
 from .client import TIMEOUT, data_of
 from .conftest import Serve, Site
@@ -244,7 +245,7 @@ def test_page_is_told_where_the_gateway_is(site: Site) -> None:
     _, text = request(site, "GET", "/page", is_json=False)
 
     assert f'data-key="{KEY}"' in text
-    assert 'src="/jobpush/static/jobpush.js"' in text
+    assert f'src="/jobpush/static/{script_name()}"' in text
     assert request(site, "GET", "/jobpush/config")[1] == {"key": KEY, "path": "/app"}
     assert request(site, "GET", "/jobpush/static/jobpush.js", is_json=False)[0] == 200
 

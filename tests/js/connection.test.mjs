@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 
-import { connect } from "../../jobpush/static/jobpush.js";
+import { connect } from "../../client/src/client.js";
 import { FakePage } from "./fakes.mjs";
 
 const OWN = "#server-to-user-42";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fold } from "../../jobpush/static/jobpush.js";
+import { fold } from "../../client/src/fold.js";
 
 const task = (task_id, seq, more = {}) => ({ task_id, seq, state: "PROGRESS", created_at: 1, attempt: 1, ...more });
 const foldAll = (events) => events.reduce(fold, new Map());

@@ -33,12 +33,12 @@ class PageHandler(SimpleHTTPRequestHandler):
     paths = {
         "/": HERE / "page.html",
         "/page.css": HERE / "page.css",
-        "/jobpush.js": STATIC / "jobpush.js",
     }
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
 
     def translate_path(self, path: str) -> str:
-        return str(self.paths.get(path.split("?")[0], HERE / "missing"))
+        name = path.split("?")[0]
+        return str(self.paths.get(name) or STATIC / name.removeprefix("/jobpush/static/"))
 
     def end_headers(self) -> None:
         self.send_header("Content-Security-Policy", "default-src 'self'")
@@ -292,7 +292,7 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
 def test_all_words_can_be_replaced(page: Page) -> None:
     page.evaluate(
         """async () => {
-            const { strings } = await import("/jobpush.js");
+            const { strings } = await import("/jobpush/static/jobpush.js");
             Object.assign(strings, { SUCCESS: "Fertig", percent: (percent) => `${percent} vom Hundert` });
         }"""
     )
@@ -703,7 +703,7 @@ def test_a_script_that_is_loaded_twice_does_no_harm(page: Page) -> None:
 
     shares = page.evaluate(
         """async () => {
-            const { connect } = await import("/jobpush.js?again");
+            const { connect } = await import("/jobpush/static/jobpush.js?again");
             return connect() === document.querySelector("jobpush-tasks").connection;
         }"""
     )

@@ -15,7 +15,7 @@ TIMEOUT = 120
 
 
 def find_node() -> str:
-    """The system's Node, else the one that Playwright's wheel carries."""
+    """Return the system's Node, else the one that Playwright's wheel carries."""
     return shutil.which("node") or compute_driver_executable()[0]
 
 

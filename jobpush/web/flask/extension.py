@@ -23,6 +23,7 @@ from ...protocol.settings import ProtocolSettings
 from ...store import Store
 from ...tokens import ensure_token_settings
 from ..gunicorn.handover import ensure_real_threads
+from .assets import script_name
 from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
 
@@ -203,5 +204,5 @@ def jobpush_tags() -> Markup:
     key, root = escape(current_gateway().config.key), escape(request.script_root)
     return Markup(  # noqa: S704 - both are escaped
         f'<meta name="jobpush" data-key="{key}" data-root="{root}">\n'
-        f'<script type="module" src="{root}/jobpush/static/jobpush.js"></script>'
+        f'<script type="module" src="{root}/jobpush/static/{script_name()}"></script>'
     )

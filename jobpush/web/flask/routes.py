@@ -20,6 +20,7 @@ from ...protocol.handshake import new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...store.directory import RedisDirectory
 from ..gunicorn.handover import HandedOver, take_socket
+from .assets import send_asset
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
 from .extension import GatewayState, current_gateway
 from .handshake import ForbiddenOrigin, ensure_allowed_origin, websockets
@@ -40,7 +41,7 @@ _MAX_FORM = 16_384
 #: Members of a workflow that are sent at once.
 _CHILDREN = 100
 
-pages = Blueprint("jobpush", __name__, url_prefix="/jobpush", static_folder="../../static", static_url_path="/static")
+pages = Blueprint("jobpush", __name__, url_prefix="/jobpush")
 
 
 def register(app: Flask, state: GatewayState) -> None:
@@ -238,6 +239,15 @@ def _ensure_own_task(state: GatewayState, task_id: str) -> None:
     """Another's task is as unknown as one that never was."""
     if not owns_task(state, _user(state), task_id):
         raise TaskNotFound(task_id)
+
+
+# -- the widget ------------------------------------------------------------------------------------------
+
+
+@pages.get("/static/<path:filename>", endpoint="static")
+def static_file(filename: str) -> Response:
+    """Return a built file of the widget."""
+    return send_asset(filename)
 
 
 # -- around it -------------------------------------------------------------------------------------------

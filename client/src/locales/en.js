@@ -1,0 +1,35 @@
+/** The English texts of the elements. */
+export const strings = {
+  PENDING: "Waiting",
+  RECEIVED: "Waiting",
+  STARTED: "Running",
+  PROGRESS: "Running",
+  RETRY: "Trying again",
+  SUCCESS: "Done",
+  FAILURE: "Failed",
+  REVOKED: "Cancelled",
+  LOST: "The worker was lost",
+  cancelling: "Cancelling…",
+  cancel: "Cancel",
+  cancelFailed: "Could not be cancelled; try again",
+  empty: "No tasks yet",
+  connecting: "Connecting…",
+  reconnecting: "Reconnecting…",
+  failed: "Not connected: reload the page",
+  signedOut: "Signed out: reload the page",
+  cancelTask: (title) => `Cancel ${title}`,
+  percent: (percent) => `${Math.floor(percent)} %`,
+  number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
+  amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
+  rate: (rate) => `${strings.number(rate)}/s`,
+  duration: (seconds) => {
+    if (seconds < 60) return `${Math.ceil(seconds)} s`;
+    return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${strings.number(seconds / 3600)} h`;
+  },
+  left: (seconds) => `${strings.duration(seconds)} left`,
+  waited: (seconds) => `for ${strings.duration(seconds)}`,
+  ahead: (count) => `${count} before it`,
+  startsIn: (seconds) => `starts in ${strings.duration(seconds)}`,
+  startsAt: (date) => `starts at ${date.toLocaleString()}`,
+  attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
+};

@@ -1,0 +1,48 @@
+"""The built files of the widget: compressed, and kept by browsers where the name carries a hash."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from flask import Response, request, send_from_directory
+
+STATIC = Path(__file__).parents[2] / "static"
+
+#: The hash that the build puts into the name of each module.
+_HASHED = re.compile(r"-[0-9A-Z]{8}\.js")
+#: Seconds.
+_YEAR = 31_536_000
+#: Bytes below which compression saves nothing.
+_MIN_COMPRESSED = 1024
+
+
+@cache
+def script_name() -> str:
+    """Return the hashed name of the module that pages load."""
+    manifest: dict[str, str] = json.loads((STATIC / "manifest.json").read_text())
+    return manifest["jobpush.js"]
+
+
+def send_asset(name: str) -> Response:
+    """Return one of the built files."""
+    is_hashed = _HASHED.search(name) is not None
+    response = send_from_directory(STATIC, name, max_age=_YEAR if is_hashed else 0)
+    response.cache_control.immutable = is_hashed or None
+    response.vary.add("Accept-Encoding")
+    is_large = (response.content_length or 0) >= _MIN_COMPRESSED
+    if response.status_code == 200 and is_large and "gzip" in request.accept_encodings:
+        response.close()  # the open file
+        response.direct_passthrough = False
+        response.data = _compressed(name)
+        response.content_encoding = "gzip"
+        response.set_etag(response.get_etag()[0] or name, weak=True)
+    return response
+
+
+@cache
+def _compressed(name: str) -> bytes:
+    return gzip.compress((STATIC / name).read_bytes(), mtime=0)
