@@ -42,11 +42,12 @@ def test_client_without_compression_gets_the_plain_module(client: FlaskClient) -
 def test_plain_name_is_checked_again_on_each_load_and_leads_to_the_hashed_one(client: FlaskClient) -> None:
     with client.get("/jobpush/static/jobpush.js", headers={"Accept-Encoding": "gzip"}) as first:
         text = first.text
-    second = client.get("/jobpush/static/jobpush.js", headers={"If-None-Match": first.headers["ETag"]})
+    with client.get("/jobpush/static/jobpush.js", headers={"If-None-Match": first.headers["ETag"]}) as second:
+        status = second.status_code
 
     assert "max-age=31536000" not in first.headers["Cache-Control"]
     assert script_name() in text
-    assert second.status_code == 304
+    assert status == 304
 
 
 @pytest.mark.parametrize("name", ["none.js", "../config.py", "%2e%2e/config.py", "jobpush-00000000.js"])
