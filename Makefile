@@ -1,13 +1,21 @@
-# make demo   the video uploader with everything embedded      make test   all tests
+# make demo   the video uploader with everything embedded      make test   the tests
 PYTHON ?= python3
 PORT   ?= 8000
 VENV   := .venv/bin
-# More words for pytest, or for the benchmark: make test ARGS="tests/reporting -k retry"
+# More arguments for pytest, or for the benchmark: make test ARGS="tests/reporting -k retry"
 ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-.PHONY: help demo test matrix chaos faults soak simulate fuzz lint types format bench bench-quick lock audit clean
+# Processes that run tests at the same time. Most tests wait for programs, so more than there are cores.
+JOBS   ?= 4
+PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
+# The tests that need no worker, browser or web server.
+FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py tests/test_channels.py \
+          tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py tests/test_public_names.py
+export FAST_TESTS := $(FAST)
+
+.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,15 +24,27 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 	@$(PYTHON) tools/prepare.py demo
 	@exec $(VENV)/jobpush demo --port $(PORT)
 
-test: ## Run all tests: units, Redis, Celery, a real browser
-	@$(PYTHON) tools/prepare.py test
-	@$(VENV)/python -m pytest $(ARGS)
+check: lint types ## Check style and types, and run the fast tests (under a minute)
+	@$(VENV)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-matrix: ## Try every ending of a task with every Celery, pool and broker (half an hour)
+test: ## Run the tests: one member of each matrix (eight minutes on two cores)
+	@$(PYTHON) tools/prepare.py test
+	@$(PYTEST) $(ARGS)
+
+test-all: ## Run every server, topology, pool, broker, Python and set of versions (hours)
+	@$(PYTHON) tools/prepare.py test
+	@JOBPUSH_TEST_SERVERS=all LIFECYCLE_MATRIX=full FAULTS=full TEST_ALL=1 $(PYTEST) $(ARGS)
+	@$(MAKE) --no-print-directory versions
+
+versions: ## Run the fast tests on each Python of this machine, and on the lowest and newest dependencies
+	@$(PYTHON) tools/prepare.py check
+	@$(PYTHON) tools/versions.py
+
+matrix: ## Try every end of a task with every Celery, pool and broker (half an hour)
 	@$(PYTHON) tools/prepare.py test
 	@LIFECYCLE_MATRIX=full $(VENV)/python -m pytest tests/lifecycle/test_endings.py $(ARGS)
 
-chaos: ## Run 2,000 tasks of all kinds on workers that are killed meanwhile
+chaos: ## Run 2,000 tasks of all kinds on workers that are killed
 	@$(PYTHON) tools/prepare.py test
 	@LIFECYCLE_CHAOS=2000 $(VENV)/python -m pytest tests/lifecycle/test_chaos.py $(ARGS)
 
@@ -32,7 +52,7 @@ faults: ## Break Redis, gateways and workers for longer, with 10,000 idle pages 
 	@$(PYTHON) tools/prepare.py test
 	@FAULTS=full $(VENV)/python -m pytest tests/faults -s $(ARGS)
 
-soak: ## Run all at once for half an hour, with something broken every few seconds
+soak: ## Run everything at once for half an hour, and break something every few seconds
 	@$(PYTHON) tools/prepare.py test
 	@SOAK_MINUTES=30 $(VENV)/python -m pytest tests/faults/test_soak.py -s $(ARGS)
 
@@ -40,20 +60,20 @@ simulate: ## Check the guarantees after 5,000 random sequences of faults, in sim
 	@$(PYTHON) tools/prepare.py test
 	@SIMULATION_SEQUENCES=5000 $(VENV)/python -m pytest tests/simulation $(ARGS)
 
-fuzz: ## Feed all that comes from outside with whatever reaches new code, for an hour (MINUTES=… for less)
+fuzz: ## Fuzz every parser of untrusted input, guided by coverage, for an hour (MINUTES=… for less)
 	@$(PYTHON) tools/prepare.py fuzz
 	@nice $(VENV)/python -m tests.fuzz $(MINUTES)
 
 lint: ## Check the style
-	@$(PYTHON) tools/prepare.py lint
+	@$(PYTHON) tools/prepare.py check
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
 
 types: ## Check the types
-	@$(PYTHON) tools/prepare.py lint
+	@$(PYTHON) tools/prepare.py check
 	@$(VENV)/mypy
 
-format: ## Write the code the way the style wants it
-	@$(PYTHON) tools/prepare.py lint
+format: ## Format the code and fix what ruff can fix
+	@$(PYTHON) tools/prepare.py check
 	@$(VENV)/ruff check --fix . ; $(VENV)/ruff format .
 
 bench: ## Measure jobpush beside its peers, and write docs/performance.md (twelve minutes)
@@ -67,9 +87,9 @@ bench-quick: ## Take a first look at the same (a minute)
 lock: ## Write down today's newest versions for the demo
 	@$(PYTHON) tools/prepare.py lock
 
-audit: ## Ask whether a version of the lock has a known hole (needs the network's advisories; not in CI)
+audit: ## Check the locked versions for known vulnerabilities (needs the advisory database; not in CI)
 	@$(PYTHON) tools/prepare.py audit
 	@.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement tools/demo-constraints.txt
 
-clean: ## Remove .venv and all that tools left behind
-	rm -rf .venv .venv-celery54 .venv-bench .venv-audit .venv-lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove the environments and all build output
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
