@@ -1,5 +1,5 @@
-"""``python -m jobpush`` is the ``jobpush`` command."""
+"""``python -m jobpush`` runs the ``jobpush`` command."""
 
-from .cli.commands import main
+from .cli import main
 
 main(prog_name="jobpush")

@@ -1,5 +1,5 @@
-"""The ``jobpush`` command."""
+"""The ``jobpush`` command: one file per family of commands, each a few lines over the public names."""
 
-from .commands import main
+from .main import main
 
 __all__ = ["main"]

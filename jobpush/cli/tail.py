@@ -1,0 +1,58 @@
+"""``jobpush tail``: follow the events of a user."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import json_option, load_config, redis_option
+from .terminal import COLOURS, bar, clock, json_line, pace, printable, readable_json
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ..store.user_events import Heard
+
+
+@click.command()
+@click.argument("user")
+@json_option
+@redis_option
+def tail(user: str, is_json: bool) -> None:
+    """
+    Show what the browsers of USER receive: a snapshot of each task, then every event.
+
+    \b
+    For people:
+      jobpush tail alice
+    For programs:
+      jobpush tail alice --json | jq 'select(.data.state == "FAILURE")'
+    """
+    from ..store.user_events import listen
+
+    if not is_json:
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        for event in listen(load_config(), user):
+            if is_json:
+                click.echo(json_line({"event": event.event, "data": event.data}))
+            else:
+                console.print(_line(event))
+
+
+def _line(received: Heard) -> Text:
+    """One event as one line. Text from outside is shown as text, never as markup."""
+    from rich.text import Text
+
+    task = received.task
+    if task is None:
+        parts = (f"{clock(time.time())}  ", "dim"), printable(received.event), "  ", readable_json(received.data)
+        return Text.assemble(*parts)
+    state = (f"{task.state.value:<9}", COLOURS.get(task.state.value, "cyan"))
+    what = "  ".join(part for part in (task.title or task.name, task.error or task.message, pace(task)) if part)
+    return Text.assemble((f"{clock(task.at)}  ", "dim"), state, f"  {bar(task)}  {printable(what)}")

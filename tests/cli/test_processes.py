@@ -1,0 +1,75 @@
+"""Child processes: start, output, and the end of their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jobpush.cli.processes import ChildProcess
+
+
+@pytest.fixture
+def changing_environment() -> Iterator[None]:
+    """A thread that keeps changing the environment."""
+    is_over = threading.Event()
+
+    def change() -> None:
+        while not is_over.is_set():
+            os.environ["JOBPUSH_CHANGING"] = "1"
+            del os.environ["JOBPUSH_CHANGING"]
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    yield
+    is_over.set()
+    thread.join()
+
+
+def test_a_child_starts_while_another_thread_changes_the_environment(changing_environment: None) -> None:
+    for _ in range(50):
+        ChildProcess(["true"]).kill()
+
+
+def test_piped_child_gives_its_output() -> None:
+    child = ChildProcess(["echo", "hello"], is_piped=True)
+
+    assert child.stdout.read() == b"hello\n"
+    assert child.wait(30) == 0
+    child.kill()
+
+
+def test_program_that_does_not_exist_leaves_no_guard() -> None:
+    script = (
+        "import os\n"
+        "from jobpush.cli.processes import ChildProcess\n"
+        "try: ChildProcess(['/nowhere/program'])\n"
+        "except FileNotFoundError: print(os.popen(f'ps -o args= --ppid {os.getpid()}').read())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "read -r group" not in done.stdout
+
+
+def test_child_and_its_own_children_end_with_a_parent_that_is_killed() -> None:
+    script = (
+        "import sys\n"
+        "from jobpush.cli.processes import ChildProcess\n"
+        "child = ChildProcess(['sh', '-c', 'sleep 600 & echo started; wait'], is_piped=True)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent:
+        group = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+
+    ended = 'while ps -o stat= -g "$0" | grep -qv Z; do sleep 0.01; done'
+    subprocess.run(["sh", "-c", ended, str(group)], check=True, timeout=30)
