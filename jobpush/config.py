@@ -1,12 +1,16 @@
 """
-Every setting, with its default, its unit and its reason.
+The settings of jobpush.
 
-A setting is looked for in this order: keyword argument, ``app.config["JOBPUSH_X"]`` (Flask) or
+Each setting is looked up in this order: keyword argument, ``app.config["JOBPUSH_X"]`` (Flask) or
 ``celery_app.conf.jobpush_x`` (Celery), environment variable ``JOBPUSH_X``, default.
+
+The reference page of the documentation is generated from the comments. A number's comment begins with its unit.
 """
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,216 +18,247 @@ from typing import Any
 
 from .errors import ConfigurationError, MissingSetting
 
-#: Environment variable, set by :mod:`jobpush.gunicorn_conf` and not for people: the folder, theirs alone, in which the
-#: processes of one server add up their metrics.
+logger = logging.getLogger("jobpush")
+
+#: Environment variable set by :mod:`jobpush.gunicorn_conf`: the private folder in which the processes of one server
+#: share their metrics.
 METRICS_FOLDER = "JOBPUSH_METRICS_DIR"
+#: Variables that are no settings of :class:`Config`.
+_OTHER_VARIABLES = (METRICS_FOLDER, "JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER")
+#: Variables of the demo site begin with this.
+_DEMO_VARIABLES = "JOBPUSH_DEMO_"
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of one jobpush; ``JOBPUSH_`` and the upper-case name is the name elsewhere."""
+    """The settings of one jobpush. Outside Python, the name is ``JOBPUSH_`` and the name in upper case."""
 
     # -- Redis and the application -------------------------------------------------------------------
-    #: redis://, rediss:// or unix://. Celery's broker is taken where it is a Redis and nothing is set.
+    #: Redis server: redis://, rediss:// or unix://. In a Celery application, the broker's URL is used if it is a Redis.
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
-    #: Begins every key, so that several applications can share one Redis.
+    #: First part of every Redis key and channel. Applications with different prefixes can share a Redis server.
     prefix: str = "jobpush"
-    #: Digits only, for some of Pusher's SDKs insist.
+    #: Id of the application in the Pusher HTTP API. Digits only, as some Pusher SDKs require.
     app_id: str = "1"
-    #: Public name of the application; browsers connect to /app/<key>. No default.
+    #: Public name of the application. Browsers connect to /app/<key>. Required by gateways.
     key: str = ""
-    #: Signs channels, users and HTTP requests. No default.
+    #: Secret that signs channels, users, tokens and HTTP requests. Required by gateways.
     secret: str = field(default="", repr=False)
-    #: What signed them before: still good, and nothing is signed by it any more. See SECURITY.md on how to rotate.
+    #: Secret used before the current one: its signatures stay valid. See SECURITY.md on rotation.
     previous_secret: str = field(default="", repr=False)
-    #: Algorithms of connection tokens, comma-separated. Empty: HS256, and with a public key RS256, ES256 and EdDSA too.
+    #: Algorithms of connection tokens, comma-separated. Empty: HS256; with a public key also RS256, ES256, EdDSA.
     jwt_algorithms: tuple[str, ...] = ()
-    #: PEM text or file of the public key with which an identity provider's tokens are checked.
+    #: Public key of an identity provider that issues connection tokens: PEM text, or the path of a file.
     jwt_public_key: str = ""
 
     # -- worker --------------------------------------------------------------------------------------
-    #: Seconds between two events of one task; the eye takes no more than ten a second for movement. Where several tasks
-    #: of a process tell something within a tenth of it (0.02 s at most), it goes to Redis together.
+    #: Seconds between two progress events of one task. Tasks of one process that change within a tenth of this (0.02 s
+    #: at most) are sent to Redis together.
     min_interval: float = 0.1
-    #: Seconds that a caller or a task waits for Redis at most, once; then the circuit breaker opens.
+    #: Seconds that a caller or a task waits for Redis, once. Then the circuit breaker opens and calls fail fast.
     publish_timeout: float = 0.25
-    #: Seconds after which a Redis that failed is tried again.
+    #: Seconds between two attempts to reach Redis after a failure.
     retry_interval: float = 1.0
-    #: Seconds that the end of a process waits for the last events to be published.
+    #: Seconds that an ending process waits until its last events are published.
     flush_timeout: float = 2.0
-    #: Seconds between two looks at the head of each queue, whose tasks are told their places; 0: none. Redis only.
+    #: Seconds between two updates of the queue positions of waiting tasks; 0: no positions. Redis brokers only.
     place_interval: float = 2.0
-    #: Seconds from a cancel request to the termination of a task that has not heeded it.
+    #: Seconds between a cancel request and the termination of a task that still runs.
     cancel_grace: float = 10.0
-    #: Seconds within which it is known that a worker died: its tasks are LOST then.
+    #: Seconds until a dead worker is noticed. Its tasks become LOST then.
     lost_after: float = 15.0
-    #: Whether publishing is timed in prometheus-client's own registry; see :mod:`jobpush.reporting.metrics`.
+    #: Whether publishing is measured in prometheus-client's default registry; see :mod:`jobpush.reporting.metrics`.
     worker_metrics: bool = False
 
     # -- store ---------------------------------------------------------------------------------------
-    #: Seconds that the snapshot of an unfinished task outlives its last event.
+    #: Seconds that the snapshot of an unfinished task is kept after its last event.
     task_ttl: int = 86_400
-    #: Seconds that a finished task stays visible.
+    #: Seconds that a finished task is kept.
     final_ttl: int = 3_600
-    #: Tasks that the index of a user holds; older ones are no longer listed.
+    #: Tasks listed per user. Older ones are dropped from the list.
     max_tasks: int = 100
-    #: Events that the history of a topic holds (about: Redis trims whole nodes).
+    #: Events kept in the history of a topic. Approximate: Redis trims whole nodes.
     history_size: int = 1_000
-    #: Seconds that the history of a topic outlives its last event.
+    #: Seconds that the history of a topic is kept after its last event.
     history_ttl: int = 3_600
-    #: Seconds that the last event of a cache channel is kept. Pusher keeps it up to 30 minutes.
+    #: Seconds that the last event of a cache channel is kept. Pusher keeps it for up to 30 minutes.
     cache_ttl: int = 1_800
-    #: Bytes of an event's data on the wire. Pusher's own limit is 10 KB.
+    #: Bytes of the data of one event. Pusher's limit is 10 KB.
     max_data: int = 10_240
 
     # -- Pusher protocol -----------------------------------------------------------------------------
-    #: Seconds of silence after which either end pings. Pusher's value.
+    #: Seconds of silence after which either end sends a ping. Pusher's value.
     activity_timeout: int = 120
-    #: Seconds that the answer to a ping may take. Pusher's value.
+    #: Seconds until a ping must be answered. Pusher's value.
     pong_timeout: float = 30.0
-    #: Seconds after which a connection without a channel and a user is closed if it says nothing but pings; 0: never.
-    #: Pusher's value.
+    #: Seconds until a connection without channel and user is closed if it sends only pings; 0: never. Pusher's value.
     idle_timeout: int = 86_400
-    #: Seconds within which a connection must sign in or join an authorised channel; 0: any time, for stock clients may
-    #: use public channels only. Pusher's is 30.
+    #: Seconds until a connection must sign in or subscribe to an authorised channel; 0: no limit, since stock clients
+    #: may use public channels only. Pusher's value is 30.
     signin_timeout: float = 0.0
-    #: Channels of one connection; each costs memory here and in Redis.
+    #: Channels per connection. Each costs memory in the gateway and in Redis.
     max_channels: int = 1_000
     #: Bytes of the user_info of one user. Pusher's value.
     max_user_info: int = 1_024
-    #: Users in one presence channel; 0: any number. Pusher's value.
+    #: Users in one presence channel; 0: no limit. Pusher's value.
     max_members: int = 100
-    #: Users whom one connection may watch. Pusher's value.
+    #: Users on the watchlist of one connection. Pusher's value.
     max_watchlist: int = 100
-    #: Bytes of one message of a client: a full watchlist, or twice-encoded client data, has room.
+    #: Bytes of one message from a client. Leaves room for a full watchlist and for client data that is encoded twice.
     max_message: int = 65_536
     #: Bytes of the data of a client event. Pusher's value.
     max_client_data: int = 10_240
-    #: Client events of one connection per second. Pusher's value.
+    #: Client events per connection and second. Pusher's value.
     client_event_rate: int = 10
-    #: Messages of one connection per second, over ten seconds; and ``max_channels`` more, for some begin with as many
-    #: subscriptions. Pings count. 0: any number. Who sends more is closed with 4100.
+    #: Messages per connection and second, averaged over ten seconds, plus ``max_channels`` for the subscriptions at the
+    #: start; pings count. 0: no limit. A connection that exceeds it is closed with code 4100.
     message_rate: int = 100
 
     # -- presence ------------------------------------------------------------------------------------
-    #: Seconds that a lost connection still counts: browsing from page to page makes no sound. Leaving counts at once.
+    #: Seconds that a lost connection still counts as present, to hide page changes. Leaving takes effect at once.
     grace: float = 5.0
-    #: Whether those who hear a channel are told how many they are. Off, as with Pusher: it costs a message per join.
+    #: Whether subscribers of a channel receive its subscription count. Costs a message per subscription. Off at Pusher.
     subscription_count: bool = False
 
     # -- Pusher HTTP API -----------------------------------------------------------------------------
-    #: Channels of one HTTP request; Pusher's value. ``jobpush.trigger()`` in Python has no limit.
+    #: Channels per HTTP request. Pusher's value. ``jobpush.trigger()`` in Python has no limit.
     max_channels_per_trigger: int = 100
-    #: Events of one batch. Pusher's value.
+    #: Events per batch. Pusher's value.
     max_batch: int = 10
-    #: Bytes of a request's body: a full batch has room, even if each character of its data is escaped.
+    #: Bytes of a request body. Leaves room for a full batch with every character of its data escaped.
     max_body: int = 1_048_576
-    #: Seconds that a request's clock may be off, either way. Pusher's value.
+    #: Seconds that the clock of a request may differ from ours. Pusher's value.
     max_clock_skew: int = 600
 
     # -- gateway -------------------------------------------------------------------------------------
-    #: Origins that may connect beside the host's own, comma-separated; ``*`` is any.
+    #: Origins that may connect in addition to the gateway's own host, comma-separated; ``*`` allows any origin.
     allowed_origins: tuple[str, ...] = ()
-    #: Connections of one process; 0: as many as its limit of open files leaves room for. Here and in all that follows,
-    #: who is too many is told 4100, on which stock clients come back after a second.
+    #: Connections per process; 0: as many as its limit of open files allows. A connection above this or one of the
+    #: following limits is closed with code 4100; stock clients retry after a second.
     max_connections: int = 0
-    #: Connections that one user may have to one process: as many tabs, and ghosts of phones in tunnels. 0: any number.
+    #: Connections per user and process: open tabs, and connections that are lost but not yet noticed. 0: no limit.
     max_connections_per_user: int = 100
-    #: Connections that one address may have to one process; a whole office can stand behind one. 0: any number.
+    #: Connections per address and process. A whole office can share one address. 0: no limit.
     max_connections_per_address: int = 1_000
-    #: Handshakes a second of one address with one process, twice as many at once. 0: any number.
+    #: Handshakes per second, address and process, with bursts of twice as many. 0: no limit.
     handshake_rate: float = 100.0
-    #: Proxies that say by ``X-Forwarded-For`` who their client is, comma-separated: addresses, networks, or ``unix``.
-    #: Nobody is believed by default; then loopback and private addresses, which a proxy has, are not limited.
+    #: Proxies whose ``X-Forwarded-For`` is trusted, comma-separated: addresses, networks, or ``unix``. Without it, the
+    #: per-address limits do not apply to loopback and private addresses, which are usually proxies.
     trusted_proxies: tuple[str, ...] = ()
-    #: Whether WebSockets without TLS, here or at the proxy, are told to come back with it. Off, as with Pusher.
+    #: Whether WebSocket connections without TLS, here or at the proxy, are refused with code 4000. Off, as at Pusher.
     tls_only: bool = False
-    #: Bytes that wait for one slow reader at most, beside what the kernel holds; then it is closed.
+    #: Bytes that wait for one slow reader, in addition to the kernel's buffer. Then the connection is closed.
     outbox_size: int = 1_048_576
-    #: Seconds after which a gateway that was killed is no longer counted. Refreshed three times as often.
+    #: Seconds until a gateway that was killed no longer counts. It renews its lease three times as often.
     lease: float = 15.0
-    #: Seconds that a topic stays subscribed after its last reader; browsing from page to page costs nothing.
+    #: Seconds that a gateway stays subscribed to a topic after its last reader has left, for the next page.
     linger: float = 5.0
-    #: Seconds without an event after which an event stream gets a comment, so that no proxy cuts it.
+    #: Seconds without an event after which an event stream sends a comment, so that no proxy closes it.
     stream_heartbeat: float = 15.0
-    #: Seconds that a client may take to send the head of a request, and its body beside a second for 500 bytes; under
-    #: ``jobpush.gunicorn_conf``. Where the application is wrapped in another, the environment's counts.
+    #: Seconds that a client may take to send the head of a request; for the body, a second per 500 bytes is added.
+    #: Needs ``jobpush.gunicorn_conf``. If a WSGI application wraps yours, set it in the environment.
     request_timeout: float = 10.0
-    #: Seconds that a client may take to send a WebSocket message from its first byte to its last.
+    #: Seconds that a client may take to send one WebSocket message, from its first byte to its last.
     message_timeout: float = 30.0
-    #: Seconds over which a gateway that stops spreads the closing of many connections. Give more in the environment:
-    #: under ``jobpush.gunicorn_conf`` gunicorn waits as long as that says.
+    #: Seconds over which a stopping gateway spreads the closing of its connections. Set it in the environment:
+    #: ``jobpush.gunicorn_conf`` derives gunicorn's graceful_timeout from it.
     drain_timeout: float = 5.0
-    #: Who may read /jobpush/metrics: who sends it as ``Authorization: Bearer …``. Nobody, where it is not set.
+    #: Token that gives access to /jobpush/metrics, as ``Authorization: Bearer …``. Empty: no access.
     metrics_token: str = field(default="", repr=False)
 
     # -- webhooks ------------------------------------------------------------------------------------
-    #: Where events are told, comma-separated. Which ones: ``https://host/#kinds=member_added+client_event&prefix=chat-``.
+    #: Endpoints that receive webhooks, comma-separated. A fragment selects events:
+    #: ``https://host/#kinds=member_added+client_event&prefix=chat-``.
     webhook_urls: tuple[str, ...] = field(default=(), repr=False)
-    #: Whether addresses inside may be called. Off, so that a slip in a URL opens nothing that only we can reach.
+    #: Whether webhooks may be sent to private addresses. Off, so that a mistake in a URL exposes no internal service.
     webhook_allow_private: bool = False
-    #: Seconds that events are gathered for one request, of 20 at most. Both are Pusher's own numbers.
+    #: Seconds that events are collected for one request of at most 20 events. Pusher's values.
     webhook_batch_interval: float = 0.25
-    #: Seconds that a connection may take.
+    #: Seconds until a connection to an endpoint must be established.
     webhook_connect_timeout: float = 5.0
-    #: Seconds that a whole try may take, the connection included; then the next one follows.
+    #: Seconds for a whole attempt, including the connection. Then the next attempt is scheduled.
     webhook_timeout: float = 10.0
-    #: Seconds from the first try to the second, about; doubled with each further one.
+    #: Seconds between the first and the second attempt, approximately. Doubles with every further attempt.
     webhook_retry_delay: float = 5.0
-    #: Seconds between two tries at most. A Redis broker delivers twice what waits past its visibility timeout (1 h).
+    #: Seconds between two attempts, at most. A Redis broker redelivers messages after its visibility timeout (1 h).
     webhook_max_countdown: float = 1_800.0
-    #: Seconds after an event at which its delivery is given up.
+    #: Seconds after an event until its delivery is given up.
     webhook_give_up_after: float = 86_400.0
-    #: Seconds after which the events of a worker that vanished are taken over by another.
+    #: Seconds until another worker takes over the webhook events of a worker that vanished.
     webhook_claim_after: float = 60.0
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
         """
-        Gather the settings from keywords, from an application and from the environment.
+        Collect the settings from keywords, the application's configuration and the environment.
 
         Args:
             overrides: Keyword arguments, by the names of this class; ``None`` counts as not given.
-            settings: What the application's configuration says, by the same names.
+            settings: The application's configuration, by the same names.
 
         Raises:
-            ConfigurationError: If a keyword is unknown, or a value is not of its setting's kind.
+            ConfigurationError: If a keyword is unknown, or a value has the wrong type.
         """
         known = {item.name: item for item in fields(cls)}
         unknown = sorted(set(overrides) - set(known))
         if unknown:
-            raise ConfigurationError(f"unknown setting {unknown[0]!r}; known are: {', '.join(sorted(known))}")
+            raise ConfigurationError(f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}")
         values = {}
         for name, item in known.items():
-            variable = f"JOBPUSH_{name.upper()}"
-            for value in (overrides.get(name), settings.get(name), os.environ.get(variable)):
+            for value in (overrides.get(name), settings.get(name), os.environ.get(variable_of(name))):
                 if value is not None:
-                    values[name] = _converted(variable, value, item.default)
+                    values[name] = _converted(variable_of(name), value, item.default)
                     break
         return cls(**values)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All whose signatures are good; the first one signs."""
+        """The secrets whose signatures are valid. The first one signs."""
         return (self.secret, self.previous_secret) if self.previous_secret else (self.secret,)
 
     def require_credentials(self) -> None:
         """
-        Make sure that key and secret are there, and fit for Pusher's SDKs.
+        Check that key and secret are set, and that the app id fits Pusher's SDKs.
 
         Raises:
             MissingSetting: If one is not set.
-            ConfigurationError: If the app id is no number.
+            ConfigurationError: If the app id is not a number.
         """
         for name, value in (("JOBPUSH_KEY", self.key), ("JOBPUSH_SECRET", self.secret)):
             if not value:
                 raise MissingSetting(name, "make one with: python -c 'import secrets; print(secrets.token_hex(16))'")
         if not self.app_id.isdecimal():
-            raise ConfigurationError(f"JOBPUSH_APP_ID must be digits only, not {self.app_id!r}: Pusher's SDKs insist")
+            raise ConfigurationError(f"JOBPUSH_APP_ID must be digits only, as Pusher SDKs require; not {self.app_id!r}")
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"JOBPUSH_{name.upper()}"
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Return the ``JOBPUSH_…`` variables of the environment that are no settings, each with the nearest setting."""
+    known = [variable_of(item.name) for item in fields(Config)]
+    unknown = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("JOBPUSH_")
+        and not name.startswith(_DEMO_VARIABLES)
+        and name not in known
+        and name not in _OTHER_VARIABLES
+    ]
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), None) for name in unknown}
+
+
+def warn_about_unknown_variables() -> None:
+    """Log a warning for each ``JOBPUSH_…`` variable that is no setting. Called once when a process starts."""
+    for name, nearest in unknown_variables().items():
+        hint = f"did you mean {nearest}?" if nearest else "run 'jobpush config' for a list of the settings"
+        logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)
 
 
 def _converted(variable: str, value: Any, default: Any) -> Any:
-    """``value`` as the type of its setting's default; text comes from the environment."""
+    """Convert a value, text if it comes from the environment, to the type of its setting's default."""
     try:
         if isinstance(default, bool):
             return _to_bool(value)
@@ -236,23 +271,13 @@ def _converted(variable: str, value: Any, default: Any) -> Any:
             return tuple(str(item).strip() for item in items if str(item).strip())
         return str(value)
     except (TypeError, ValueError) as exc:
-        kind = type(default).__name__
-        raise ConfigurationError(f"{variable} must be of the kind {kind}, not {value!r}") from exc
+        raise ConfigurationError(f"{variable} must be of type {type(default).__name__}, not {value!r}") from exc
 
 
 def _to_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    if str(value).lower() not in words:
-        raise ValueError(value)
-    return words[str(value).lower()]
+    text = str(value).lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(value)

@@ -1,14 +1,14 @@
-"""Where settings come from, and how wrong ones are told."""
+"""Where settings come from, and how wrong ones are reported."""
 
 from __future__ import annotations
 
 import pytest
 
-from jobpush.config import Config
+from jobpush.config import Config, unknown_variables, warn_about_unknown_variables
 from jobpush.errors import ConfigurationError, MissingSetting
 
 
-def test_a_keyword_goes_before_the_application_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyword_overrides_the_application_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_PREFIX", "from-environment")
 
     assert Config.load({"prefix": "keyword"}, {"prefix": "application"}).prefix == "keyword"
@@ -16,7 +16,7 @@ def test_a_keyword_goes_before_the_application_and_the_environment(monkeypatch: 
     assert Config.load({}, {}).prefix == "from-environment"
 
 
-def test_text_from_the_environment_takes_the_kind_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_from_the_environment_gets_the_type_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_MIN_INTERVAL", "0.5")
     monkeypatch.setenv("JOBPUSH_MAX_TASKS", "7")
     monkeypatch.setenv("JOBPUSH_ALLOWED_ORIGINS", "https://a.example, https://b.example,")
@@ -28,15 +28,15 @@ def test_text_from_the_environment_takes_the_kind_of_its_setting(monkeypatch: py
     assert config.allowed_origins == ("https://a.example", "https://b.example")
 
 
-def test_an_unknown_keyword_is_told_with_those_that_exist() -> None:
+def test_the_error_of_an_unknown_keyword_lists_the_settings() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting 'redis'.*redis_url"):
         Config.load({"redis": "redis://"}, {})
 
 
-def test_a_value_of_another_kind_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_MAX_TASKS", "many")
 
-    with pytest.raises(ConfigurationError, match="JOBPUSH_MAX_TASKS must be of the kind int, not 'many'"):
+    with pytest.raises(ConfigurationError, match="JOBPUSH_MAX_TASKS must be of type int, not 'many'"):
         Config.load({}, {})
 
 
@@ -47,7 +47,7 @@ def test_no_secret_has_a_default() -> None:
         Config(key="k").require_credentials()
 
 
-def test_an_app_id_that_is_no_number_is_refused() -> None:
+def test_an_app_id_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="digits only"):
         Config(key="k", secret="s", app_id="main").require_credentials()
 
@@ -57,3 +57,20 @@ def test_secrets_stay_out_of_the_repr() -> None:
 
     assert "hunter2" not in shown
     assert "s3cret" not in shown
+
+
+def test_unknown_variables_are_reported_with_the_nearest_setting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("REDISURL", "ALLOWED_ORIGIN", "XYZZY", "REDIS_URL", "LOG_FORMAT", "METRICS_DIR", "DEMO_DIR"):
+        monkeypatch.setenv(f"JOBPUSH_{name}", "1")
+
+    warn_about_unknown_variables()
+
+    assert unknown_variables() == {
+        "JOBPUSH_ALLOWED_ORIGIN": "JOBPUSH_ALLOWED_ORIGINS",
+        "JOBPUSH_REDISURL": "JOBPUSH_REDIS_URL",
+        "JOBPUSH_XYZZY": None,
+    }
+    assert "JOBPUSH_REDISURL is ignored: there is no such setting; did you mean JOBPUSH_REDIS_URL?" in caplog.text
+    assert "JOBPUSH_XYZZY is ignored: there is no such setting; run 'jobpush config'" in caplog.text
