@@ -10,7 +10,7 @@ JobPushError
 │   ├── InvalidChannelName
 │   ├── InvalidEventName
 │   └── InvalidData
-├── StoreError              Redis did not do what was asked
+├── StoreError              Redis refused a command or is unreachable
 │   ├── CommandRefused      it answers, but won't do this one thing, now or later
 │   └── TaskNotFound
 ├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..store.redis.command_connection import CommandConnection, ConnectionLost
-from ..store.redis.errors import refusal_in
+from ..store.redis.errors import state_in
 from ..store.scripts import Command, Script
 from ..store.worker_leases import WorkerLeases
 from .loop import Loop
@@ -97,7 +97,7 @@ class _Told:
         self._told = 0
 
     def answered(self, reply: Any) -> None:
-        if isinstance(reply, ConnectionLost) or refusal_in(reply) is not None:
+        if isinstance(reply, ConnectionLost) or state_in(reply) is not None:
             return  # the next look finds it again
         if isinstance(reply, Exception):
             logger.warning("Redis refused the end of a task: %s", reply)

@@ -339,7 +339,7 @@ class Publisher:
             if is_slow:
                 self._breaker.still_slow()
             elif was_open:  # else somebody may have opened it meanwhile, and knows why
-                self._store.reconnect()  # before anybody waits for a connection that died in the meantime
+                self._store.client.reconnect()  # before anybody waits for a connection that died in the meantime
                 self._breaker.succeeded()
             self._tell_what_was_dropped()
         except CommandRefused:

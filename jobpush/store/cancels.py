@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import redis
-
 from ..config import Config
 from .keys import Keys
-from .store import store_errors
+from .redis.client import RedisClient
 
-#: Seconds without a word after which the connection is tested; a broken network says nothing by itself.
-_HEALTH_INTERVAL = 10
-#: Seconds that a test may take.
+#: Seconds to wait for Redis.
 _TIMEOUT = 5.0
 
 
@@ -22,12 +18,7 @@ class CancelFeed:
 
     def __init__(self, config: Config) -> None:
         self._keys = Keys(config.prefix)
-        self._client: redis.Redis = redis.Redis.from_url(
-            config.redis_url,
-            socket_connect_timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
-            protocol=2,
-        )
+        self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
 
     def listen(self) -> Iterator[str | None]:
         """
@@ -39,19 +30,8 @@ class CancelFeed:
         Raises:
             StoreError: When the connection is lost.
         """
-        with store_errors(), self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(self._keys.cancel)
-            is_asked = False
-            while True:
-                message = pubsub.get_message(timeout=_HEALTH_INTERVAL)
-                if message is None:
-                    if is_asked:  # redis-py's own health check of a subscription sends a PING and expects nothing
-                        raise redis.TimeoutError(f"no answer for {_HEALTH_INTERVAL} s")
-                    pubsub.ping()
-                is_asked = message is None
-                if message is None or message["type"] == "pong":
-                    continue
-                yield message["data"].decode() if message["type"] == "message" else None
+        for task_id in self._client.subscribe(self._keys.cancel):
+            yield None if task_id is None else task_id.decode()
 
     def newest(self) -> str:
         """
@@ -60,8 +40,7 @@ class CancelFeed:
         Raises:
             StoreError: If Redis does not answer.
         """
-        with store_errors():
-            entries: Any = self._client.xrevrange(self._keys.cancels, count=1)
+        (entries,) = self._client.run(commands=[("XREVRANGE", self._keys.cancels, "+", "-", "COUNT", 1)])
         return entries[0][0].decode() if entries else "0-0"
 
     def read(self, after: str, *, timeout: float) -> tuple[str, list[str]]:
@@ -79,8 +58,8 @@ class CancelFeed:
             StoreError: If Redis does not answer.
         """
         milliseconds = max(1, int(min(timeout, _TIMEOUT / 2) * 1000))
-        with store_errors():
-            replies: Any = self._client.xread({self._keys.cancels: after}, block=milliseconds)
+        with self._client.errors():
+            replies: Any = self._client.at(self._keys.cancels).xread({self._keys.cancels: after}, block=milliseconds)
         entries = replies[0][1] if replies else []
         task_ids = [fields[b"task_id"].decode() for _, fields in entries]
         return (entries[-1][0].decode() if entries else after), task_ids

@@ -1,4 +1,4 @@
-"""The Lua scripts that run inside Redis, and how to call many of them in one round trip."""
+"""The Lua scripts that run inside Redis, and calls of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
-
-import redis
-
-from .redis.pipeline import Pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +45,3 @@ class Call:
 
 #: The words of one Redis command.
 Command = Sequence[str | bytes | int | float]
-
-
-def run(pipe: Pipe, calls: Sequence[Call], commands: Sequence[Command] = ()) -> list[Any]:
-    """
-    Run scripts, then plain commands, in one round trip; in two if Redis does not have a script yet.
-
-    Returns:
-        The replies to ``calls`` and to ``commands``, in order.
-
-    Raises:
-        redis.RedisError: If a command fails, or the connection does.
-    """
-    replies = pipe.ask([*(call.command() for call in calls), *commands])
-    missing = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
-    if missing:
-        scripts = {calls[i].script for i in missing}
-        again = [*(("SCRIPT", "LOAD", script.source) for script in scripts), *(calls[i].command() for i in missing)]
-        for i, reply in zip(missing, pipe.ask(again)[len(scripts) :], strict=True):
-            replies[i] = reply
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
-
-
-def _is_unknown_script(reply: object) -> bool:
-    return isinstance(reply, redis.ResponseError) and str(reply).startswith("NOSCRIPT")

@@ -14,33 +14,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import Any, NamedTuple
 
 from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
 from ..config import Config
-from ..errors import CommandRefused, ConfigurationError, StoreError, TaskNotFound
+from ..errors import TaskNotFound
 from ..events import LOG_EVENT, TaskEvent, TaskState, encode, encode_twice
 from .endings import BARE_MOMENT, end_call
-from .forks import register_after_fork
 from .keys import Keys
 from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
 from .messages import read_task
-from .redis.errors import is_demoted, is_of_its_own
-from .redis.pipeline import Pipe
-from .scripts import Call, Command, load, load_of_task, run
+from .redis.client import RedisClient
+from .scripts import Call, Command, load, load_of_task
 from .worker_leases import Claim, WorkerLeases
 from .workflows import Membership, WorkflowPlan, begin_commands, tell_call
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Entries of the stream of cancel requests that are kept; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
@@ -146,32 +136,11 @@ class Store:
         """
         self.config = config
         self.keys = Keys(config.prefix)
-        self._client = _connected_later(config)
-        self._pipe = Pipe(self._client)
-        #: The clients of the processes that this one was forked from.
-        self._left_behind: list[redis.Redis] = []
-        register_after_fork(self)
-
-    def begin(self) -> None:
-        """
-        Connect anew, in the child of a fork: a thread of the parent may have held the locks of the client.
-
-        Source: redis-py's ``ConnectionPool._checkpid``, which waits for its lock, then raises ``ChildDeadlockedError``;
-        it would even when it is deleted, so it is kept.
-        """
-        self._left_behind.append(self._client)
-        self._client = _connected_later(self.config)
-        self._pipe = Pipe(self._client)
+        self.client = RedisClient(config.redis_url, timeout=config.publish_timeout)
 
     def close(self) -> None:
-        """Give the connections back to Redis."""
-        self._pipe.close()
-        self._client.close()
-
-    def reconnect(self) -> None:
-        """Make new connections from now on: those that are there may lead to a Redis that is no longer the one."""
-        self._pipe.close()
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        """Close all connections."""
+        self.client.close()
 
     def ping(self) -> None:
         """
@@ -180,8 +149,7 @@ class Store:
         Raises:
             StoreError: If it does not answer within ``Config.publish_timeout`` seconds.
         """
-        with store_errors():
-            self._client.ping()
+        self.run(commands=[("PING",)])
 
     def probe(self) -> None:
         """
@@ -194,21 +162,12 @@ class Store:
 
     def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
         """
-        Run scripts, then plain commands, in one round trip.
-
-        Returns:
-            The replies to ``calls`` and to ``commands``, in order.
+        Run scripts, then plain commands, in one round trip; see :meth:`RedisClient.run`.
 
         Raises:
             StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        with store_errors():
-            try:
-                return run(self._pipe, calls, commands)
-            except redis.RedisError as exc:
-                if is_demoted(exc):
-                    self.reconnect()
-                raise
+        return self.client.run(calls, commands)
 
     # -- tasks ---------------------------------------------------------------------------------------
 
@@ -266,20 +225,16 @@ class Store:
             Whether it is this worker; another one keeps it until it stops asking.
         """
         key, milliseconds = self.keys.queue_leader(queue), int(seconds * 1000)
-        with store_errors():
-            if self._client.set(key, worker_id, nx=True, px=milliseconds):
-                return True
-            is_leader = self._client.get(key) == worker_id.encode()
-            return is_leader and bool(self._client.pexpire(key, milliseconds))
+        is_new, leader = self.run(commands=[("SET", key, worker_id, "NX", "PX", milliseconds), ("GET", key)])
+        if is_new:
+            return True
+        return leader == worker_id.encode() and bool(self.run(commands=[("PEXPIRE", key, milliseconds)])[0])
 
     def learn(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of a task took, in place of what was kept of it."""
         key = self.keys.stages(task_name)
-        with store_errors(), self._client.pipeline() as pipeline:
-            pipeline.delete(key)
-            pipeline.hset(key, mapping={name: f"{value:.3f}" for name, value in seconds.items()})
-            pipeline.expire(key, _STAGES_TTL)
-            pipeline.execute()
+        pairs = [item for name, value in seconds.items() for item in (name, f"{value:.3f}")]
+        self.client.transact(key, ("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, _STAGES_TTL))
 
     def end(
         self,
@@ -385,8 +340,7 @@ class Store:
         Raises:
             TaskNotFound: If nothing is stored of it.
         """
-        with store_errors():
-            owner: bytes | None = self._client.get(self.keys.owner(task_id))  # type: ignore[assignment, unused-ignore]
+        (owner,) = self.run(commands=[("GET", self.keys.owner(task_id))])
         if owner is None:
             raise TaskNotFound(task_id)
         return unescape_id(owner.decode())
@@ -418,10 +372,8 @@ class Store:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
         if after is TaskState.REVOKED or not after.is_final:
-            with store_errors(), self._client.pipeline(transaction=False) as pipeline:
-                pipeline.xadd(self.keys.cancels, {"task_id": task_id}, maxlen=_CANCELS_KEPT)
-                pipeline.publish(self.keys.cancel, task_id)
-                pipeline.execute()
+            add = ("XADD", self.keys.cancels, "MAXLEN", "~", _CANCELS_KEPT, "*", "task_id", task_id)
+            self.run(commands=[add, ("PUBLISH", self.keys.cancel, task_id)])
         return after
 
     def cancelled(self, tasks: Iterable[tuple[str, str]]) -> set[str]:
@@ -561,26 +513,6 @@ class Store:
         return [read_task(message) for _, _, messages in replies for message in messages]
 
 
-def _connected_later(config: Config) -> redis.Redis:
-    """
-    A client that connects on first use.
-
-    Raises:
-        ConfigurationError: If the URL is none; it is not shown, for it may hold a password.
-    """
-    try:
-        return redis.Redis.from_url(
-            config.redis_url,
-            socket_timeout=config.publish_timeout,
-            socket_connect_timeout=config.publish_timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-    except ValueError:
-        forms = "redis://host:6379/0, rediss://… or unix:///path/redis.sock"
-        raise ConfigurationError(f"JOBPUSH_REDIS_URL is no address of a Redis; give {forms}") from None
-
-
 def _membership_of(write: TaskWrite) -> tuple[str, str]:
     """The id of its workflow, and its place in it; empty where it is in none, or stored already."""
     event, membership = write.event, write.membership
@@ -602,13 +534,3 @@ def _receipt(gateways: LiveGateways, replies: Mapping[str, Sequence[Any]]) -> Re
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     """A hash as a script returns it."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn what redis-py raises into a :class:`StoreError`."""
-    try:
-        yield
-    except redis.RedisError as exc:
-        kind = CommandRefused if is_of_its_own(exc) else StoreError
-        raise kind(f"Redis did not do what was asked: {exc}") from exc

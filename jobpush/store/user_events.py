@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from ..channels import user_topic
 from ..config import Config
-from ..errors import StoreError
 from ..events import TASK_EVENT, TaskEvent
 from .messages import COMMAND, Message, read_event, read_message
 from .store import Store
@@ -36,21 +33,18 @@ def listen(config: Config, user_id: str) -> Iterator[Heard]:
     """
     store = Store(config)
     try:
-        with redis.Redis.from_url(config.redis_url) as client, client.pubsub() as subscription:
-            subscription.subscribe(store.keys.topic(user_topic(user_id)))
-            subscription.get_message(timeout=None)  # the confirmation
-            tasks = sorted(store.tasks(user_id), key=lambda task: task.at)
-            yield from (Heard(TASK_EVENT, task.to_wire(), task) for task in tasks)
-            seen = {task.task_id: task.seq for task in tasks}
-            for received in subscription.listen():
-                message = read_message(received["data"])
-                if message.task_id == COMMAND or message.is_for_task_alone:
-                    continue  # not for browsers, or not for the user's own channel
-                heard = _read(message)
-                if heard.task is None or heard.task.seq > seen.get(heard.task.task_id, 0):
-                    yield heard
-    except redis.RedisError as exc:
-        raise StoreError(f"Redis does not answer: {exc}") from exc
+        messages = store.client.subscribe(store.keys.topic(user_topic(user_id)))
+        next(messages)  # the confirmation
+        tasks = sorted(store.tasks(user_id), key=lambda task: task.at)
+        yield from (Heard(TASK_EVENT, task.to_wire(), task) for task in tasks)
+        seen = {task.task_id: task.seq for task in tasks}
+        for payload in messages:
+            message = read_message(payload or b"")
+            if message.task_id == COMMAND or message.is_for_task_alone:
+                continue  # not for browsers, or not for the user's own channel
+            heard = _read(message)
+            if heard.task is None or heard.task.seq > seen.get(heard.task.task_id, 0):
+                yield heard
     finally:
         store.close()
 

@@ -15,12 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..config import Config
 from .keys import Keys
-from .store import store_errors
+from .redis.client import RedisClient
 
 #: The consumer group; all workers of a prefix are in it.
 _GROUP = "relay"
@@ -79,17 +77,15 @@ class WebhookStore:
     def __init__(self, config: Config) -> None:
         self._stream = Keys(config.prefix).webhooks
         self._given_up = f"{self._stream}:given-up"
-        self._client: redis.Redis = redis.Redis.from_url(
-            config.redis_url,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
 
     def close(self) -> None:
-        """Give the connections back to Redis."""
+        """Close all connections."""
         self._client.close()
+
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._client.at(self._stream)
 
     # -- the stream ----------------------------------------------------------------------------------
 
@@ -99,9 +95,9 @@ class WebhookStore:
 
         A new group begins with the oldest event, so what happened before the first worker came is told as well.
         """
-        with store_errors():
+        with self._client.errors():
             try:
-                self._client.xgroup_create(self._stream, _GROUP, id="0", mkstream=True)
+                self._redis.xgroup_create(self._stream, _GROUP, id="0", mkstream=True)
             except redis.ResponseError as exc:
                 if not str(exc).startswith("BUSYGROUP"):
                     raise
@@ -109,34 +105,31 @@ class WebhookStore:
     def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
         """Take up to ``count`` new entries, waiting up to ``wait`` seconds (less than 5) for the first."""
         milliseconds = max(1, int(wait * 1000))  # 0 would wait for ever
-        with store_errors():
-            reply: Any = self._client.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
+        with self._client.errors():
+            reply: Any = self._redis.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
         return [_entry(*item) for _, items in reply or () for item in items]
 
     def claim(self, consumer: str, *, count: int, idle: float) -> list[Entry]:
         """Take over up to ``count`` entries that somebody took ``idle`` seconds ago and has not acknowledged."""
-        with store_errors():
-            reply: Any = self._client.xautoclaim(
+        with self._client.errors():
+            reply: Any = self._redis.xautoclaim(
                 self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count
             )
         return [_entry(*item) for item in reply[1] if item[0] is not None]  # Redis 6.2 gives None for trimmed ones
 
     def acknowledge(self, ids: Sequence[str]) -> None:
         """Take entries out of the stream; they are dealt with."""
-        with store_errors(), self._client.pipeline() as pipeline:
-            pipeline.xack(self._stream, _GROUP, *ids)
-            pipeline.xdel(self._stream, *ids)
-            pipeline.execute()
+        self._client.transact(self._stream, ("XACK", self._stream, _GROUP, *ids), ("XDEL", self._stream, *ids))
 
     def forget(self, consumer: str) -> None:
         """Remove a consumer that has nothing pending: what it has pending would be lost with it."""
-        with store_errors():
-            self._client.xgroup_delconsumer(self._stream, _GROUP, consumer)
+        with self._client.errors():
+            self._redis.xgroup_delconsumer(self._stream, _GROUP, consumer)
 
     def forget_vanished(self, *, silence: float) -> None:
         """Remove the consumers of which nothing was heard for some seconds and whose entries have all been claimed."""
-        with store_errors():
-            consumers: Any = self._client.xinfo_consumers(self._stream, _GROUP)
+        with self._client.errors():
+            consumers: Any = self._redis.xinfo_consumers(self._stream, _GROUP)
         for consumer in consumers:
             if not consumer["pending"] and consumer["idle"] >= silence * 1000:
                 self.forget(consumer["name"].decode())
@@ -146,11 +139,9 @@ class WebhookStore:
     def give_up(self, delivery: Delivery, *, reason: str, tries: int) -> None:
         """Keep a delivery for people to look at, in place of the oldest if there are too many."""
         entry = json.dumps(asdict(GivenUp(delivery, reason, tries, time.time())))
-        with store_errors(), self._client.pipeline() as pipeline:
-            pipeline.lpush(self._given_up, entry)
-            pipeline.ltrim(self._given_up, 0, GIVEN_UP_KEPT - 1)
-            pipeline.expire(self._given_up, _GIVEN_UP_TTL)
-            pipeline.execute()
+        key = self._given_up
+        commands = ("LPUSH", key, entry), ("LTRIM", key, 0, GIVEN_UP_KEPT - 1), ("EXPIRE", key, _GIVEN_UP_TTL)
+        self._client.transact(key, *commands)
 
     def given_up(self) -> list[GivenUp]:
         """What was given up, newest first."""
@@ -166,16 +157,12 @@ class WebhookStore:
         entries = self._raw_given_up()
         for raw in reversed(entries):
             again = asdict(_given_up(raw).delivery) | {"since": time.time()}
-            with store_errors(), self._client.pipeline() as pipeline:
-                pipeline.lrem(self._given_up, 1, raw)  # type: ignore[arg-type, unused-ignore]  # bytes are fine
-                pipeline.xadd(self._stream, {"again": json.dumps(again)})
-                pipeline.execute()
+            put_back = ("XADD", self._stream, "*", "again", json.dumps(again))
+            self._client.transact(self._stream, ("LREM", self._given_up, 1, raw), put_back)
         return len(entries)
 
     def _raw_given_up(self) -> list[bytes]:
-        with store_errors():
-            entries: Any = self._client.lrange(self._given_up, 0, -1)
-        return list(entries)
+        return list(self._client.run(commands=[("LRANGE", self._given_up, 0, -1)])[0])
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:

@@ -140,7 +140,7 @@ def test_notification_with_wrong_json_shows_how_to_quote_it() -> None:
 def test_notification_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "unix:///nowhere/redis.sock")
 
-    assert_fails_with(run("notify", "ada", "greeting", "{}"), "Error: Redis did not do what was asked")
+    assert_fails_with(run("notify", "ada", "greeting", "{}"), "Error: Redis refused a command or is unreachable")
 
 
 def test_tail_shows_snapshots_and_then_events(redis_url: str, store: Store) -> None:

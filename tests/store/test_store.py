@@ -16,8 +16,7 @@ from jobpush.config import Config
 from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Published, Store, TaskWrite
-from jobpush.store.redis.pipeline import Pipe
-from jobpush.store.scripts import Call, load, run
+from jobpush.store.scripts import Call, load
 from jobpush.store.store import Outcome
 from jobpush.testing import PATIENCE
 
@@ -277,13 +276,12 @@ def test_a_redis_without_the_scripts_is_given_them(store: Store, client: redis.R
 
 
 def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(store: Store, client: redis.Redis) -> None:
-    pipe = Pipe(client)
     for number in range(200):
         topic = user_topic(f"user-{number}")
         keys = (store.keys.stream(topic), store.keys.floor(topic), store.keys.tasks(topic))
         history = Call(load("history"), keys, ("user", "", store.keys.task_prefix(topic), 60))
 
-        ((position, _, _),) = run(pipe, [history])
+        ((position, _, _),) = store.run([history])
         publish(store, event("PENDING"), user_id=f"user-{number}")
 
         ((entry, _),) = client.xrange(keys[0])
@@ -292,7 +290,7 @@ def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(stor
 
 @pytest.mark.parametrize("url", ["bogus", "http://:hunter2@host", "redis://host:port", ""])
 def test_an_address_that_is_none_is_told_without_its_password(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="JOBPUSH_REDIS_URL is no address") as raised:
+    with pytest.raises(ConfigurationError, match="JOBPUSH_REDIS_URL is not the URL") as raised:
         Store(Config(redis_url=url))
 
     assert "hunter2" not in str(raised.value)

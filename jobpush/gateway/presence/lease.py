@@ -11,7 +11,7 @@ from typing import Any
 from ...config import Config
 from ...store.presence import Presence
 from ...store.redis.command_connection import CommandConnection, ConnectionLost
-from ...store.redis.errors import refusal_in
+from ...store.redis.errors import state_in
 from ...store.replies import read_renewal
 from ...store.scripts import Script
 from ..loop import Loop
@@ -90,7 +90,7 @@ class Lease:
         Returns:
             Whether it is; else the error is of the command that was answered.
         """
-        if refusal_in(error) is None:
+        if state_in(error) is None:
             return False
         self._wait_until_accepted(error)
         return True

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..scripts import Command
-from .pipeline import open_socket
+from .compat import open_socket
+from .errors import explain
+from .topology import Topology
 
 logger = logging.getLogger("jobpush.redis")
 
@@ -81,13 +80,7 @@ class AsyncConnection:
     def __init__(self, loop: Loop, url: str, name: str) -> None:
         self._loop = loop
         self._name = name
-        self._pool = redis.ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=_CONNECT_TIMEOUT,
-            socket_connect_timeout=_CONNECT_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._pool = Topology.parse(url).make_pool(_CONNECT_TIMEOUT)
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_CHUNK)
@@ -237,7 +230,7 @@ class AsyncConnection:
         try:
             taken = open_socket(self._pool)
         except Exception as exc:  # whatever it is, the loop must hear of it, for nobody else tries again
-            reason = str(exc)
+            reason = explain(exc)
             self._loop.call_soon(lambda: self._refused(reason))
             return
         if not self._loop.call_soon(lambda: self._connected(taken)):

@@ -12,7 +12,7 @@ import hiredis
 from ...errors import StoreError
 from ..scripts import Call, Command, Script
 from .async_connection import AsyncConnection, Loop
-from .errors import is_demoted, refusal_in
+from .errors import explain, is_wrong_server, state_in
 
 logger = logging.getLogger("jobpush.redis")
 
@@ -30,7 +30,7 @@ class ConnectionLost(StoreError):
 
 
 def _ignore(reply: Any) -> None:
-    if isinstance(reply, hiredis.ReplyError) and refusal_in(reply) is None:  # of that, whoever waits for answers tells
+    if isinstance(reply, hiredis.ReplyError) and state_in(reply) is None:  # of that, whoever waits for answers tells
         logger.warning("Redis refused a command of the gateway: %s", reply)
 
 
@@ -99,8 +99,8 @@ class CommandConnection(AsyncConnection):
         callback = self._callbacks.popleft()
         callback(reply)
         if isinstance(reply, hiredis.ReplyError):
-            if is_demoted(reply):
-                self.remake(str(reply))
+            if is_wrong_server(reply):
+                self.remake(explain(reply))
                 self._on_demoted()
         elif not self._is_proven and callback is not _ignore:  # a replica would learn scripts, and answer a PING
             self._prove()

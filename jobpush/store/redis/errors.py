@@ -1,35 +1,90 @@
-"""Errors that tell how Redis is: the very same command will be done later; and such as tell what is wrong with it."""
+"""Classification of the errors of Redis."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
+from redis.exceptions import AskError, MovedError, ReadOnlyError
 
-#: Source: Redis's own error codes. Up to 6.2 an error inside a script stands in the middle of another's text.
+from ...errors import CommandRefused, StoreError
+
+#: Source: the error codes of Redis. Up to 6.2 an error inside a script is in the middle of another error's text.
 _STATE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN) ")
-#: What no command of ours meets but by itself: a key that is somebody else's, or a script that fails on its arguments.
-_ITS_OWN = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
-#: But this is said in a script and is not the script's: rights that it lacks, and somebody who has ended it.
-_OF_OTHERS = re.compile(r"(?:^|[\s-])(NOPERM|NOAUTH) |SCRIPT KILL")
+#: Errors caused by the command itself: a key of another type, or a script that fails on its arguments.
+_OF_COMMAND = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
+#: Errors inside a script that the script does not cause: missing rights (7.0 has a text of its own for them), and an
+#: operator that ended it.
+_RIGHTS = re.compile(
+    r"(?:^|[\s-])NOPERM |ACL failure in script|The user executing the script can't|has no permissions|No permissions to"
+)
+_KILLED = re.compile(r"SCRIPT KILL")
+_SIGN_IN = re.compile(r"(?:^|[\s-])(NOAUTH|WRONGPASS) |invalid username-password pair|Authentication required")
+_WRONG_SERVER = re.compile(r"(?:^|[\s-])(READONLY|MOVED|ASK) ")
+
+_HINTS = (
+    (
+        re.compile(r"(?:^|[\s-])READONLY |is a replica|against a read only replica"),
+        "this server is a replica; JOBPUSH_REDIS_URL must name the primary, or Sentinels (redis+sentinel://…)",
+    ),
+    (
+        re.compile(r"^(MOVED|ASK) |Script attempted to access .* non local key"),
+        "this server is part of a cluster; use redis+cluster://…",
+    ),
+    (_SIGN_IN, "check user and password in JOBPUSH_REDIS_URL"),
+    (re.compile(r"(?:^|[\s-])OOM |used memory > 'maxmemory'"), "Redis is full: raise maxmemory"),
+)
+_HINT_CHANNELS = "the Redis user has no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:*"
+_HINT_RIGHTS = "the Redis user lacks a right; it needs ~<JOBPUSH_PREFIX>:* and &<JOBPUSH_PREFIX>:*"
 
 
-def refusal_in(error: object) -> str | None:
-    """The code of the state that an error tells of: ``"OOM"`` if Redis is full; ``None`` for all other errors."""
+def state_in(error: object) -> str | None:
+    """Return the code of a state of Redis in which the same command works later: ``"OOM"`` if it is full."""
     found = _STATE.search(str(error)) if isinstance(error, Exception) else None
     return found and found[1]
 
 
-def is_of_its_own(error: object) -> bool:
+def is_command_error(error: object) -> bool:
     """
-    Whether it is the command that is wrong, such as its key's type: it would be refused again, and others are not.
+    Return whether the command itself is wrong: Redis would refuse it again, and does not refuse others.
 
-    Only where that is certain: proxies have words of their own for a Redis that is away.
+    Only where that is certain: proxies have texts of their own for a Redis that is unreachable.
     """
     text = str(error)
-    return refusal_in(error) is None and not _OF_OTHERS.search(text) and _ITS_OWN.search(text) is not None
+    others = (_STATE, _RIGHTS, _SIGN_IN, _KILLED)
+    return bool(_OF_COMMAND.search(text)) and not any(other.search(text) for other in others)
 
 
-def is_demoted(error: object) -> bool:
-    """Whether Redis is a replica now: its successor is to be found under the same address, by another connection."""
-    return isinstance(error, redis.ReadOnlyError) or refusal_in(error) == "READONLY"
+def is_missing_right(error: object) -> bool:
+    """Return whether the Redis user may not do this; also for errors inside a script."""
+    return isinstance(error, Exception) and bool(_RIGHTS.search(str(error)))
+
+
+def is_wrong_server(error: object) -> bool:
+    """Return whether the server is a replica now, or holds other slots: another connection finds the right one."""
+    if isinstance(error, (ReadOnlyError, MovedError, AskError)):
+        return True
+    return isinstance(error, Exception) and bool(_WRONG_SERVER.search(str(error)))
+
+
+def explain(error: object) -> str:
+    """Return the text of an error, and what to do about it where that is known."""
+    text = str(error) or type(error).__name__
+    if is_missing_right(error):
+        return f"{text} ({_HINT_CHANNELS if 'channel' in text else _HINT_RIGHTS})"
+    if isinstance(error, (MovedError, AskError)):
+        text = f"{'MOVED' if isinstance(error, MovedError) else 'ASK'} {text}"
+    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+    return f"{text} ({hint})" if hint else text
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what redis-py raises into a :class:`StoreError`."""
+    try:
+        yield
+    except redis.RedisError as exc:
+        kind = CommandRefused if is_command_error(exc) else StoreError
+        raise kind(f"Redis refused a command or is unreachable: {explain(exc)}") from exc

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 
 from jobpush import JobPush, progress
-from jobpush.store.redis.pipeline import open_socket
+from jobpush.store.redis.compat import open_socket
 
 from ..processes import Cores, alone, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject

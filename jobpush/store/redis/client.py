@@ -1,0 +1,150 @@
+"""Blocking connections to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import redis
+from redis.exceptions import NoScriptError
+
+from ...errors import StoreError
+from ..forks import register_after_fork
+from ..scripts import Call, Command
+from .errors import is_wrong_server, store_errors
+from .topology import Topology
+
+#: Seconds of silence after which a subscription sends a PING, and after which its connection counts as broken.
+_PING_AFTER = 10
+
+
+class RedisClient:
+    """
+    A pool of connections for any number of threads. It connects on first use and is safe to use after a fork.
+
+    Args:
+        url: As :class:`Topology` reads it.
+        timeout: Seconds to wait for a connection, and for each reply.
+
+    Raises:
+        ConfigurationError: If the URL is wrong.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._url = url
+        self._topology = Topology.parse(url)
+        self._timeout = timeout
+        #: Connections made so far. A new one may lead to another server, which need not have the last writes.
+        self.connects = 0
+        #: The clients of the parent processes. Deleting one would wait for a lock that a thread of the parent held.
+        self._inherited: list[redis.Redis] = []
+        self._client = self._make_client()
+        register_after_fork(self)
+        _clients.add(self)
+
+    def begin(self) -> None:
+        """
+        Make a new pool in the child of a fork.
+
+        Source: redis-py's ``ConnectionPool`` waits for its lock after a fork, then raises ``ChildDeadlockedError``.
+        """
+        self._inherited.append(self._client)
+        self._client = self._make_client()
+
+    def at(self, key: str) -> redis.Redis:
+        """Return the client of the server that holds a key."""
+        return self._client
+
+    def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
+        """
+        Run scripts, then plain commands, in one round trip; in two if Redis does not have a script yet.
+
+        Returns:
+            The replies to ``calls`` and to ``commands``, in order.
+
+        Raises:
+            StoreError: If a command fails, or the connection does; any of the commands may have been run.
+        """
+        with self.errors():
+            replies = self._execute([*(call.command() for call in calls), *commands])
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                loads = [("SCRIPT", "LOAD", script.source) for script in {calls[i].script for i in unknown}]
+                again = self._execute([*loads, *(calls[i].command() for i in unknown)])
+                for i, reply in zip(unknown, again[len(loads) :], strict=True):
+                    replies[i] = reply
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+    def transact(self, key: str, *commands: Command) -> list[Any]:
+        """
+        Run commands about one key as a transaction.
+
+        Raises:
+            StoreError: If one fails, or the connection does.
+        """
+        with self.errors(), self.at(key).pipeline() as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipeline.execute()
+
+    def subscribe(self, name: str) -> Iterator[bytes | None]:
+        """
+        Yield ``None`` when a pub/sub channel is subscribed, then the payload of each message.
+
+        Raises:
+            StoreError: When the connection is lost.
+        """
+        with self.errors(), self.at(name).pubsub() as pubsub:  # type: ignore[no-untyped-call]
+            pubsub.subscribe(name)
+            is_pinged = False
+            while True:
+                message = pubsub.get_message(timeout=_PING_AFTER)
+                if message is None:
+                    if is_pinged:  # redis-py's own health check of a subscription does not wait for the reply
+                        raise redis.TimeoutError(f"no answer for {_PING_AFTER} s")
+                    pubsub.ping()
+                is_pinged = message is None
+                if message is not None and message["type"] != "pong":
+                    yield message["data"] if message["type"] == "message" else None
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what redis-py raises into a :class:`StoreError`. Reconnect if the server is a replica now."""
+        try:
+            with store_errors():
+                yield
+        except StoreError as exc:
+            if is_wrong_server(exc.__cause__):
+                for client in list(_clients):
+                    if client._url == self._url:
+                        client.reconnect()
+            raise
+
+    def reconnect(self) -> None:
+        """Close idle connections: they may lead to a server that is no longer the primary."""
+        self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.connection_pool.disconnect()
+
+    def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipeline.execute(raise_on_error=False)
+
+    def _make_client(self) -> redis.Redis:
+        return redis.Redis(connection_pool=self._topology.make_pool(self._timeout, on_connect=self._on_connect))
+
+    def _on_connect(self, connection: Any) -> None:
+        connection.on_connect()
+        self.connects += 1
+
+
+_clients: WeakSet[RedisClient] = WeakSet()

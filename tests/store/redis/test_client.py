@@ -1,0 +1,144 @@
+"""Blocking connections to a real Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.errors import CommandRefused, StoreError
+from jobpush.store.redis.client import RedisClient
+from jobpush.store.scripts import Call, Script
+from jobpush.testing import PATIENCE
+
+ECHO = Script(b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
+
+
+@pytest.fixture
+def connections(redis_url: str) -> Iterator[RedisClient]:
+    connections = RedisClient(redis_url, timeout=PATIENCE)
+    yield connections
+    connections.close()
+
+
+def test_replies_are_in_the_order_of_the_commands(connections: RedisClient) -> None:
+    commands = [("SET", "a", 1), ("HSET", "h", "x", "y"), ("HGETALL", "h"), ("GET", "a"), ("GET", "none")]
+
+    assert connections.run(commands=commands) == [True, 1, {b"x": b"y"}, b"1", None]
+
+
+def test_refused_command_is_an_error_and_the_others_run(connections: RedisClient) -> None:
+    connections.run(commands=[("SET", "a", 1)])
+
+    with pytest.raises(CommandRefused):
+        connections.run(commands=[("HGETALL", "a"), ("SET", "b", 2)])
+
+    assert connections.run(commands=[("GET", "b")]) == [b"2"]
+
+
+def test_unknown_scripts_are_loaded_and_run_once(connections: RedisClient, client: redis.Redis) -> None:
+    source = b"return redis.call('INCR', KEYS[1])"
+    count = Script(source, client.script_load(source))
+    client.script_flush()
+
+    replies = connections.run([Call(count, ["n"], ()), Call(ECHO, (), ("hello",)), Call(count, ["n"], ())])
+
+    assert replies == [1, b"hello", 2]
+
+
+def test_large_commands_and_replies_come_in_parts(connections: RedisClient) -> None:
+    text = b"x" * 1_000_000
+
+    assert connections.run(commands=[("SET", "large", text), ("GET", "large")])[1] == text
+
+
+def test_transaction_runs_all_commands_and_reports_a_refused_one(connections: RedisClient) -> None:
+    assert connections.transact("a", ("SET", "a", 1), ("INCR", "a")) == [True, 2]
+
+    with pytest.raises(StoreError):
+        connections.transact("a", ("HSET", "a", "x", "y"))
+
+
+def test_connection_that_redis_closed_is_replaced(connections: RedisClient, client: redis.Redis) -> None:
+    connections.run(commands=[("PING",)])
+    client.client_kill_filter(_type="normal", skipme=True)
+
+    assert connections.run(commands=[("GET", "none")]) == [None]
+    assert connections.connects == 2
+
+
+def test_redis_that_is_down_is_an_error_until_it_is_back(connections: RedisClient, redis_server: EmbeddedRedis) -> None:
+    connections.run(commands=[("PING",)])
+    redis_server.kill()
+
+    with pytest.raises(StoreError):
+        connections.run(commands=[("GET", "none")])
+
+    redis_server.start()
+    assert connections.run(commands=[("GET", "none")]) == [None]
+
+
+def test_threads_have_a_connection_each(connections: RedisClient) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda number: connections.run(commands=[("ECHO", number)] * 20), range(200)))
+
+    assert replies == [[str(number).encode()] * 20 for number in range(200)]
+
+
+def test_crowd_of_threads_gets_more_connections_than_a_pool_of_redis_py_makes(connections: RedisClient) -> None:
+    with ThreadPoolExecutor(120) as threads:
+        waiting = [threads.submit(connections.run, commands=[("BLPOP", "go", PATIENCE)]) for _ in range(120)]
+        connections.run(commands=[("RPUSH", "go", *range(120))])
+
+        assert all(one.result()[0] for one in waiting)
+
+
+def test_child_of_a_fork_has_connections_of_its_own(connections: RedisClient) -> None:
+    (ours,) = connections.run(commands=[("CLIENT", "ID")])
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writing, str(connections.run(commands=[("CLIENT", "ID")])[0]).encode())
+        finally:
+            os._exit(0)  # or an error would have a second run of the tests go on from here
+    os.close(writing)
+    os.waitpid(child, 0)
+    theirs = int(os.read(reading, 100))
+    os.close(reading)
+
+    assert theirs != ours
+    assert connections.run(commands=[("CLIENT", "ID")]) == [ours]
+
+
+def test_subscription_yields_its_confirmation_then_messages(connections: RedisClient, client: redis.Redis) -> None:
+    messages = connections.subscribe("news")
+
+    assert next(messages) is None
+    client.publish("news", "hello")
+    assert next(messages) == b"hello"
+
+    client.client_kill_filter(_type="pubsub")
+    with pytest.raises(StoreError):
+        next(messages)
+
+
+def test_demoted_primary_makes_all_clients_of_its_url_reconnect(
+    connections: RedisClient, redis_url: str, client: redis.Redis
+) -> None:
+    other, elsewhere = RedisClient(redis_url, timeout=PATIENCE), RedisClient("redis://unused:1", timeout=PATIENCE)
+    ids = [one.run(commands=[("CLIENT", "ID")]) for one in (connections, other)]
+    client.replicaof("127.0.0.1", 1)
+
+    with pytest.raises(StoreError, match="must name the primary"):
+        connections.run(commands=[("SET", "a", 1)])
+
+    client.replicaof("NO", "ONE")
+    assert [one.run(commands=[("CLIENT", "ID")]) for one in (connections, other)] != ids
+    assert other.connects == 2
+    assert elsewhere.connects == 0

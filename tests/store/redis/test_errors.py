@@ -1,0 +1,95 @@
+"""Which errors of Redis are caused by a command, and what the text of an error recommends."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from redis import ResponseError
+from redis.exceptions import MovedError, OutOfMemoryError, ReadOnlyError
+
+from jobpush.errors import CommandRefused, StoreError
+from jobpush.store.redis.errors import explain, is_command_error, is_missing_right, is_wrong_server, store_errors
+
+#: The text of an error inside a script, in Redis up to 6.2 and in Redis 7.
+_OLD = "Error running script (call to f_1): @user_script:7: @user_script: 7: -{}"
+_NEW = "{} script: 1, on @user_script:7."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WRONGTYPE Operation against a key holding the wrong kind of value",
+        _OLD.format("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        _NEW.format("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        "Error running script (call to f_1): @user_script:7: user_script:7: attempt to compare nil with number",
+    ],
+)
+def test_error_of_the_command_itself(text: str) -> None:
+    assert is_command_error(ResponseError(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        _OLD.format("OOM command not allowed when used memory > 'maxmemory'."),
+        _NEW.format("OOM command not allowed when used memory > 'maxmemory'."),
+        _OLD.format("READONLY You can't write against a read only replica."),
+        "NOPERM this user has no permissions to run the 'evalsha' command",
+        _NEW.format("NOPERM this user has no permissions to access one of the keys used as arguments"),
+        "Error running script (call to f_1): @user_script:7: Script killed by user with SCRIPT KILL...",
+        "LOADING Redis is loading the dataset in memory",
+        "ERR Connection refused",
+        _NEW.format("The user executing the script can't publish to the channel mentioned in the command"),
+        _NEW.format("ACL failure in script: No permissions to access a channel"),
+    ],
+)
+def test_state_of_redis_or_missing_right_is_no_command_error(text: str) -> None:
+    assert not is_command_error(ResponseError(text))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResponseError("NOPERM No permissions to access a channel"),
+        redis.exceptions.NoPermissionError("this user has no permissions to access one of the channels"),
+        ResponseError(_NEW.format("The user executing the script can't publish to the channel mentioned")),
+        ResponseError(_NEW.format("ACL failure in script: User w has no permissions to access the 'c' channel")),
+    ],
+)
+def test_missing_right_to_channels_is_named(error: Exception) -> None:
+    assert is_missing_right(error)
+    assert "&<JOBPUSH_PREFIX>:*" in explain(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ReadOnlyError("You can't write against a read only replica."), "must name the primary"),
+        (ResponseError("READONLY You can't write against a read only replica."), "must name the primary"),
+        (MovedError("12 10.0.0.1:7000"), "redis+cluster://"),
+        (ResponseError("MOVED 12 10.0.0.1:7000"), "redis+cluster://"),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "raise maxmemory"),
+        (ResponseError("WRONGPASS invalid username-password pair or user is disabled."), "check user and password"),
+        (ResponseError("NOPERM User w has no permissions to run the 'set' command"), "lacks a right"),
+    ],
+)
+def test_text_of_an_error_says_what_to_do(error: Exception, advice: str) -> None:
+    assert advice in explain(error)
+
+
+def test_server_that_is_no_primary_of_the_key_is_the_wrong_one() -> None:
+    assert is_wrong_server(ReadOnlyError("You can't write against a read only replica."))
+    assert is_wrong_server(MovedError("12 10.0.0.1:7000"))
+    assert is_wrong_server(ResponseError("READONLY You can't write against a read only replica."))
+    assert not is_wrong_server(ResponseError("OOM command not allowed"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ResponseError("WRONGTYPE Operation"), CommandRefused), (redis.ConnectionError(), StoreError)]
+)
+def test_errors_of_redis_py_become_store_errors(error: Exception, kind: type[StoreError]) -> None:
+    with pytest.raises(StoreError) as raised, store_errors():
+        raise error
+
+    assert type(raised.value) is kind
