@@ -203,7 +203,8 @@ def _read_options(url: str, path: str) -> tuple[Any, dict[str, Any]]:
     """Return redis-py's connection class and its arguments."""
     if path.strip("/") and not path.strip("/").isdecimal():
         raise ValueError("its database is not a number")  # redis-py takes database 0 instead
-    options = {name: value for name, value in parse_url(url).items() if name not in _FIXED}
+    options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    options = {name: value for name, value in options.items() if name not in _FIXED}
     connection_class = options.pop("connection_class", redis.Connection)
     try:
         connection_class(**options)
