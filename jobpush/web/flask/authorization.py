@@ -1,4 +1,4 @@
-"""Who may hear which channel: asked by Pusher's auth endpoint and by event streams, in the request context."""
+"""Authorization of channels, for Pusher's auth endpoint and for event streams, in the request context."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ...errors import InvalidChannelName, JobPushError, TaskNotFound
 from ...events import encode
 from ...protocol.actions import UserData
 from ...signing import channel_auth, user_auth
-from .extension import GatewayState
+from .state import GatewayState
 
 
 class Forbidden(JobPushError):
-    """The user of a request may not do what it asks for."""
+    """The request's user lacks the right to do this."""
 
     code = "forbidden"
 
 
 def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
     """
-    Sign in the user of the present request. Source: Pusher, "User authentication".
+    Sign the current request's user. Source: Pusher, "User authentication".
 
     Raises:
-        Forbidden: If there is none.
+        Forbidden: If the request has no user.
     """
     user = state.user()
     if user is None:
@@ -35,18 +35,18 @@ def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
 
 def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict[str, str]:
     """
-    Let the user of the present request join a channel. Source: Pusher, "Authorizing users".
+    Sign a channel for the current request's user. Source: Pusher, "Authorizing users".
 
     Raises:
-        Forbidden: If the user may not.
-        StoreError: If it has to be looked up whose task it is, and can't.
+        Forbidden: If the user may not join it.
+        StoreError: If Redis does not return the owner of the channel's task.
     """
     try:
         validate_channel(channel)
     except InvalidChannelName as exc:
         raise Forbidden(str(exc)) from exc
     user = state.user()
-    granted = _ask(state, user, channel)
+    granted = _granted(state, user, channel)
     if not granted and not isinstance(granted, Mapping):
         raise Forbidden(f"you may not join {channel}")
     channel_data = None
@@ -59,8 +59,8 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
     return auth if channel_data is None else {**auth, "channel_data": channel_data}
 
 
-def _ask(state: GatewayState, user: UserData | None, channel: str) -> bool | Mapping[str, object]:
-    """What is a user's or a task's own is never the application's to give to somebody else."""
+def _granted(state: GatewayState, user: UserData | None, channel: str) -> bool | Mapping[str, object]:
+    """Ask the application, except for the channels of single users and tasks: those belong to their owner."""
     kind = parse_channel(channel)
     if not kind.is_private:
         return False
@@ -68,7 +68,7 @@ def _ask(state: GatewayState, user: UserData | None, channel: str) -> bool | Map
         return user is not None and kind.user_id == user.id
     if kind.task_id is not None:
         return user is not None and owns_task(state, user, unescape_id(kind.task_id))
-    authorizer = state.gateway.channel_authorizer
+    authorizer = state.callbacks.channel_authorizer
     if authorizer is None:
         return False
     return authorizer(None if user is None else unescape_id(user.id), channel)
@@ -76,7 +76,7 @@ def _ask(state: GatewayState, user: UserData | None, channel: str) -> bool | Map
 
 def owns_task(state: GatewayState, user: UserData, task_id: str) -> bool:
     """
-    Whether a task is the user's.
+    Whether a task belongs to a user.
 
     Raises:
         StoreError: If Redis does not answer.

@@ -1,50 +1,55 @@
-"""The route of the WebSocket: what is checked before the hub takes a connection over."""
+"""The WebSocket route: checks a handshake, then gives its socket to the hub."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import flask_sock
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
-from wsproto.utilities import generate_accept_token
 
-from ...config import Config
 from ...gateway.hub import Arrival
 from ...gateway.websocket import WebSocketConnection
 from ...protocol.actions import Action
-from ...protocol.codes import NotAuthorized, PusherError, TlsRequired
+from ...protocol.codes import PusherError
 from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
-from ..gunicorn.handover import HandedOver, take_socket
-from .extension import GatewayState, current_gateway
+from ..gunicorn.handover import handed_over, take_socket
 from .limits import Place
+from .origins import ensure_allowed_origin, ensure_tls
+from .state import GatewayState, current_gateway
 
-#: What our own client calls itself in the query; others must not get messages that they have not asked for.
+#: Value of ``client`` in the query of our own client. Other clients must get no message that they did not ask for.
 OWN_CLIENT = "jobpush"
 
-#: Source: Fetch Metadata Request Headers, "Sec-Fetch-Site". Pages cannot write it, and all browsers of today send it.
-_FOREIGN = frozenset({"cross-site", "same-site"})
-
-
-class ForbiddenOrigin(NotAuthorized):
-    """The page that a request comes from may not use the session that came with it."""
-
-    code = "forbidden_origin"
-
-
-#: Source: RFC 6455, 4.2.1: 16 bytes in base64, and the only version there is.
+#: Source: RFC 6455, 4.2.1: 16 bytes in base64, and the only version.
 _KEY_SIZE = 24
 _VERSION = "13"
+#: Source: RFC 6455, 1.3.
+_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 websockets = Blueprint("jobpush_websockets", __name__)
 
 
+class HubSock(flask_sock.Sock):  # type: ignore[misc]  # it has no types
+    """
+    Flask-Sock without a ``simple_websocket.Server``: the view returns the response itself.
+
+    The hub reads and writes the socket, permessage-deflate is unwanted (90 KB a connection and half the throughput),
+    and simple-websocket's handshake, which has h11 parse the request again, costs a quarter of a new connection.
+    """
+
+    def route(self, path: str, bp: Blueprint, **options: Any) -> Callable[..., Any]:
+        """Register a view for WebSocket handshakes."""
+        return bp.route(path, websocket=True, **options)
+
+
 class UnsupportedWebSocket(HTTPException):
-    """The client speaks another version of the WebSocket protocol. Source: RFC 6455, 4.4."""
+    """The client uses another version of the WebSocket protocol. Source: RFC 6455, 4.4."""
 
     code = 426
     description = f"The version of the WebSocket protocol must be {_VERSION}."
@@ -53,33 +58,10 @@ class UnsupportedWebSocket(HTTPException):
         return [*super().get_headers(*args, **kwargs), ("Sec-WebSocket-Version", _VERSION)]
 
 
-class _Upgrade:
-    """
-    Stands in Flask-Sock's route where a ``simple_websocket.Server`` would, which is of no use to us: the hub reads
-    and writes, no extension is wanted (permessage-deflate costs 90 KB a connection and half of the throughput), and
-    its handshake, which has h11 read the request again, takes a quarter of the time of a new connection.
-    """
-
-    def __init__(self, environ: dict[str, Any], **options: Any) -> None:
-        self.environ = environ
-
-
-class _Done(Exception):
-    """The hub has the socket. Goes past Flask-Sock's goodbye, which is not to be said and makes a class each time."""
-
-
-#: Flask-Sock's own, with our class. It has no option for that, and the application's other routes keep theirs.
-_route = FunctionType(
-    flask_sock.Sock.route.__code__,
-    {**vars(flask_sock), "Server": _Upgrade},
-    argdefs=flask_sock.Sock.route.__defaults__,
-)
-
-
-@_route(flask_sock.Sock(), "/app/<key>", bp=websockets)  # type: ignore[untyped-decorator]
-def connect(upgrade: _Upgrade, key: str) -> None:
-    """Check what the client says of itself, and give its socket to the hub."""
-    environ = upgrade.environ
+@HubSock().route("/app/<key>", bp=websockets)
+def connect(key: str) -> Response:
+    """Check a handshake and give its socket to the hub."""
+    environ = request.environ
     state = current_gateway()
     head = _switching_head(environ)
     protocol = ServerProtocol(state.settings, new_socket_id())
@@ -89,39 +71,33 @@ def connect(upgrade: _Upgrade, key: str) -> None:
         handover = take_socket(environ)
     on_gone = place.and_then(handover.on_gone)
     hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, head, opening, on_gone=on_gone))
-    handover.hold()
-    raise _Done
-
-
-@websockets.errorhandler(_Done)
-def leave(done: _Done) -> HandedOver:
-    """Let the web server go on with its next request."""
-    return HandedOver()
+    return handed_over(handover)
 
 
 def _switching_head(environ: Mapping[str, Any]) -> bytes:
     """
-    What accepts the handshake; werkzeug has checked that it is one.
+    Return the head that accepts the handshake. werkzeug has checked the headers Connection and Upgrade.
 
     Raises:
-        BadRequest: If it has no key.
-        UnsupportedWebSocket: If it is of another version. Source: RFC 6455, 4.2.
+        BadRequest: If the key is missing or malformed.
+        UnsupportedWebSocket: If the version is not 13. Source: RFC 6455, 4.2.
     """
     if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != _VERSION:
         raise UnsupportedWebSocket
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
     if len(key) != _KEY_SIZE or not key.isascii():
         raise BadRequest("The Sec-WebSocket-Key is missing or wrong.")
+    digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % generate_accept_token(key.encode())
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % base64.b64encode(digest)
     )
 
 
 def _opening(
     state: GatewayState, protocol: ServerProtocol, key: str, place: Place
 ) -> Callable[[float], Iterable[Action]]:
-    query = request.args.to_dict()  # a plain one: a MultiDict makes an HTTPException for each key that is not there
+    query = request.args.to_dict()  # a MultiDict builds an HTTPException for each missing key
     try:
         if place.refusal is not None:
             raise place.refusal
@@ -138,57 +114,3 @@ def _opening(
         announce_user=query.get("client") == OWN_CLIENT,
         since=query.get("since"),
     )
-
-
-def ensure_tls(config: Config) -> None:
-    """
-    Let the present request pass if it came with TLS, or nobody asks for that.
-
-    A proxy's word is enough: who lies about it harms nobody else.
-
-    Raises:
-        TlsRequired: Otherwise.
-    """
-    if not config.tls_only or request.is_secure:
-        return
-    if request.environ.get("HTTP_X_FORWARDED_PROTO", "").lower() != "https":
-        raise TlsRequired
-
-
-def ensure_allowed_origin(config: Config) -> None:
-    """
-    Let the present request pass if its page may use the session that came with it.
-
-    Cross-site WebSocket hijacking and CSRF end here: a browser says in ``Origin`` whose script opens a WebSocket or
-    posts a form. A client that sends none, nor ``Sec-Fetch-Site``, is no browser: it has no session that somebody else
-    could ride.
-
-    Raises:
-        ForbiddenOrigin: Otherwise.
-    """
-    origin = request.environ.get("HTTP_ORIGIN")
-    if "*" in config.allowed_origins:
-        return
-    if origin is None:
-        # What a foreign page can have a browser fetch without one: images, scripts, links. No cure for it to read
-        # the answer, which it can't; but a session is not to be used behind its user's back.
-        if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
-            raise ForbiddenOrigin("a page of another origin has sent this request")
-        return
-    scheme, host = _normalized(origin)
-    # The scheme is left out: behind a proxy that ends TLS we don't know ours. The host's own is allowed beside those
-    # that are listed, for some clients that are no browsers (Pysher) name the host they connect to.
-    is_own = bool(host) and host == _without_default_port(scheme, request.host.lower())
-    is_allowed = is_own or (scheme, host) in map(_normalized, config.allowed_origins)
-    if not is_allowed:
-        raise ForbiddenOrigin(f"Origin {origin[:100]} is not allowed")
-
-
-def _normalized(origin: str) -> tuple[str, str]:
-    """Scheme and host; ``null``, as sandboxed pages have it, has neither."""
-    scheme, _, host = origin.strip().lower().rstrip("/").partition("://")
-    return scheme, _without_default_port(scheme, host)
-
-
-def _without_default_port(scheme: str, host: str) -> str:
-    return host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))

@@ -1,11 +1,10 @@
-"""Pusher's server HTTP API as a Flask blueprint: publish events, ask for channels and users, end connections."""
+"""Pusher's HTTP API for servers, as a Flask blueprint: publish events, query channels and users, end connections."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection
 
 from flask import Blueprint, Response, request
 
@@ -28,81 +27,33 @@ from ...protocol.http_request import (
     read_info,
     read_trigger,
 )
-from ...store import Notification
+from ...store import Notification, Store
+from ...store.directory import ChannelInfo, RedisDirectory
 
 _log = logging.getLogger(__name__)
 
 
-class Publisher(Protocol):
-    """What publishes events: :class:`jobpush.store.Store`."""
-
-    def trigger_batch(self, notifications: Sequence[Notification]) -> object:
-        """As :meth:`jobpush.store.Store.trigger_batch`."""
-
-
-class CachedEvent(Protocol):
-    """The last event of a cache channel: its data, and the whole seconds that it is kept yet."""
-
-    @property
-    def data(self) -> str: ...
-    @property
-    def ttl(self) -> int: ...
-
-
-class ChannelInfo(Protocol):
-    """The state of one channel; ``user_count`` of presence channels, ``cache`` of cache channels."""
-
-    @property
-    def subscription_count(self) -> int: ...
-    @property
-    def user_count(self) -> int: ...
-    @property
-    def cache(self) -> CachedEvent | None: ...
-
-
-class Directory(Protocol):
-    """Who is there, over all gateways. User ids are the application's own, not escaped."""
-
-    def channels(self, prefix: str) -> Mapping[str, ChannelInfo]:
-        """The channels that somebody has joined, and whose names begin with ``prefix``."""
-
-    def channel(self, name: str) -> ChannelInfo:
-        """One channel, whether somebody has joined it or not."""
-
-    def member_ids(self, channel: str) -> Iterable[str]:
-        """Ids of the members of a presence channel, as the channel tells them."""
-
-    def online_users(self, cursor: str | None) -> tuple[Iterable[str], str | None]:
-        """Ids of all who are signed in, a page of them, and the cursor of the next; ``None``: the first, no more."""
-
-    def user(self, user_id: str) -> int:
-        """How many connections are signed in as a user."""
-
-    def disconnect(self, user_id: str) -> object:
-        """Close all connections that are signed in as a user, with a code (4009) that keeps them from coming back."""
-
-
 def http_api(
     config: Config,
-    publisher: Publisher,
-    directory: Directory,
+    store: Store,
+    directory: RedisDirectory,
     *,
     clock: Callable[[], float] = time.time,
     on_refused: Callable[[str], None] = lambda reason: None,
 ) -> Blueprint:
     """
-    Make the blueprint; register it at the root, below a prefix, or both.
+    Make the blueprint. Register it at the root, below a prefix, or both.
 
     Args:
         config: Credentials and limits.
-        publisher: Takes the events.
-        directory: Answers the questions.
+        store: Publishes the events.
+        directory: Channels and users, over all gateways.
         clock: Unix seconds.
-        on_refused: Told, in one word, why a request that is not signed as it must be was refused.
+        on_refused: Called with the reason, one word, when a request lacks a valid signature.
     """
-    api = _HttpApi(config, publisher, directory, clock, on_refused)
+    api = _HttpApi(config, store, directory, clock, on_refused)
     blueprint = Blueprint("jobpush_http_api", __name__)
-    blueprint.before_request(api.authenticate)  # for every route there is, so none can be forgotten
+    blueprint.before_request(api.authenticate)  # for every route, so that none is forgotten
     blueprint.register_error_handler(JobPushError, _error)
     for method, rule, view in (
         ("POST", "/events", api.trigger),
@@ -130,20 +81,20 @@ class _HttpApi:
     def __init__(
         self,
         config: Config,
-        publisher: Publisher,
-        directory: Directory,
+        store: Store,
+        directory: RedisDirectory,
         clock: Callable[[], float],
         on_refused: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._publisher = publisher
+        self._store = store
         self._directory = directory
         self._clock = clock
         self._on_refused = on_refused
 
     def authenticate(self) -> None:
         """
-        Let signed requests for our application pass.
+        Accept the current request if it is signed for our application.
 
         Raises:
             HttpError: Otherwise.
@@ -161,21 +112,21 @@ class _HttpApi:
     def trigger(self) -> Response:
         """Publish one event to one or more channels."""
         event = read_trigger(self._body(), self._config)
-        self._publisher.trigger_batch([_notification(event)])
+        self._store.trigger_batch([_notification(event)])
         if not event.info:
             return _json({})
         return _json({"channels": {name: self._counts(name, event.info) for name in event.channels}})
 
     def trigger_batch(self) -> Response:
-        """Publish several events; none of them if one of them can't be."""
+        """Publish several events: all, or none if one is invalid."""
         events = read_batch(self._body(), self._config)
-        self._publisher.trigger_batch([_notification(event) for event in events])
+        self._store.trigger_batch([_notification(event) for event in events])
         if not any(event.info for event in events):
             return _json({})
         return _json({"batch": [self._counts(event.channels[0], event.info) for event in events]})
 
     def channels(self) -> Response:
-        """The channels that somebody has joined."""
+        """List the channels with subscribers."""
         prefix = request.args.get("filter_by_prefix", "")
         wanted = read_info(request.args.get("info"), COUNTS)
         if "user_count" in wanted and not parse_channel(prefix).is_presence:
@@ -184,25 +135,25 @@ class _HttpApi:
         return _json({"channels": {name: _attributes(name, info, wanted) for name, info in found.items()}})
 
     def channel(self, channel: str) -> Response:
-        """One channel."""
+        """Describe one channel."""
         read_channel_name(channel)
         wanted = read_info(request.args.get("info"), _applicable(channel))
         info = self._directory.channel(channel)
         return _json({"occupied": info.subscription_count > 0, **_attributes(channel, info, wanted)})
 
     def members(self, channel: str) -> Response:
-        """The users of a presence channel."""
+        """List the users of a presence channel."""
         if not parse_channel(read_channel_name(channel)).is_presence:
             raise BadRequest("only presence channels have users")
         return _json({"users": [{"id": member_id} for member_id in self._directory.member_ids(channel)]})
 
     def users(self) -> Response:
-        """A page of the users who are signed in; ours, not Pusher's. ``next`` is the cursor of the next page."""
+        """List a page of the signed-in users; ``next`` is the cursor of the next page. Not part of Pusher's API."""
         user_ids, cursor = self._directory.online_users(request.args.get("cursor"))
         return _json({"users": [{"id": escape_user_id(user_id)} for user_id in user_ids], "next": cursor})
 
     def user(self, user_id: str) -> Response:
-        """Whether a user is signed in anywhere; ours, not Pusher's."""
+        """Describe whether a user is signed in on any gateway. Not part of Pusher's API."""
         connections = self._directory.user(unescape_id(user_id))
         return _json(
             {"id": escape_user_id(unescape_id(user_id)), "online": connections > 0, "connections": connections}
@@ -215,7 +166,7 @@ class _HttpApi:
 
     def _body(self) -> bytes:
         limit = self._config.max_body
-        # Without a length nobody could tell how much is to come; all SDKs send one.
+        # Without a length the size is unknown in advance; all SDKs send one.
         if request.headers.get("Transfer-Encoding"):
             raise BadRequest("the request must have a Content-Length")
         if (request.content_length or 0) > limit:
@@ -231,7 +182,7 @@ def _notification(event: Trigger) -> Notification:
 
 
 def _applicable(channel: str) -> set[str]:
-    """The attributes that a channel of this kind has."""
+    """Return the attributes that a channel of this kind has."""
     wanted, kind = {"subscription_count"}, parse_channel(channel)
     if kind.is_presence:
         wanted.add("user_count")
@@ -241,7 +192,7 @@ def _applicable(channel: str) -> set[str]:
 
 
 def _attributes(channel: str, info: ChannelInfo, wanted: Collection[str]) -> dict[str, object]:
-    """What is wanted of a channel, as far as it applies to its kind."""
+    """Return the wanted attributes of a channel that apply to its kind."""
     attributes: dict[str, object] = {}
     for name in sorted(_applicable(channel).intersection(wanted)):
         if name == "cache":
@@ -253,10 +204,10 @@ def _attributes(channel: str, info: ChannelInfo, wanted: Collection[str]) -> dic
 
 def _signed_paths() -> list[str]:
     """
-    The paths that the client may have signed, the likeliest first.
+    Return the paths that the client may have signed, the likeliest first.
 
-    SDKs sign what they think is the path: with or without the prefix under which a proxy or a mount point serves
-    us (Reverb #289, #356), and some before and some after percent-encoding.
+    SDKs differ: they sign the path with or without the prefix of a proxy or a mount point (Reverb #289, #356), before
+    or after percent-encoding.
     """
     path = request.path
     rule = request.url_rule.rule if request.url_rule else path
@@ -271,7 +222,7 @@ def _json(data: object, status: int = 200) -> Response:
 
 
 def _error(error: JobPushError) -> Response:
-    """Whatever went wrong, as JSON; nothing internal is told."""
+    """Return an error as JSON, without internal details."""
     if isinstance(error, HttpError):
         return _json({"error": str(error)}, error.status)
     if isinstance(error, TaskNotFound):
@@ -279,4 +230,4 @@ def _error(error: JobPushError) -> Response:
     if isinstance(error, EventError):
         return _json({"error": str(error)}, 400)
     _log.error("A request to the HTTP API failed: %s", error, exc_info=error)
-    return _json({"error": "the store does not answer; try again"}, 503 if isinstance(error, StoreError) else 500)
+    return _json({"error": "Redis does not answer; try again"}, 503 if isinstance(error, StoreError) else 500)

@@ -1,4 +1,4 @@
-"""What is served below /jobpush/: the two auth endpoints, event streams, tasks, the widget, health."""
+"""The routes below /jobpush/: the two auth endpoints, event streams, tasks, the widget, health."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...store.directory import RedisDirectory
-from ..gunicorn.handover import HandedOver, take_socket
+from ..gunicorn.handover import handed_over, take_socket
 from .assets import send_asset
 from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
-from .extension import GatewayState, current_gateway
-from .handshake import ForbiddenOrigin, ensure_allowed_origin, websockets
+from .handshake import websockets
 from .http_api import http_api
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
+from .origins import ForbiddenOrigin, ensure_allowed_origin
+from .state import GatewayState, current_gateway
 
-#: First actions of a connection, at the time that is given.
+#: Returns the first actions of a connection, at a given time.
 Opening: TypeAlias = Callable[[float], Iterable[Action]]
 
-#: Source: what every SDK lets pass.
+#: Source: every SDK checks for this form.
 _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
-#: A header that no form and no link of a foreign page can send.
+#: A header that forms and links of a foreign page cannot send.
 _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 
-#: Bytes of a form, which has two fields at most.
+#: Bytes of a form; it has at most two fields.
 _MAX_FORM = 16_384
-#: Members of a workflow that are sent at once.
+#: Members of a workflow in one page.
 _CHILDREN = 100
 
 pages = Blueprint("jobpush", __name__, url_prefix="/jobpush")
@@ -54,7 +55,7 @@ def register(app: Flask, state: GatewayState) -> None:
 
 @pages.before_request
 def bound_form() -> None:
-    """Whatever somebody sends, no more of it is read than we need."""
+    """Limit the size of a request body."""
     request.max_content_length = _MAX_FORM
 
 
@@ -62,13 +63,13 @@ def bound_form() -> None:
 
 
 class BadRequest(JobPushError):
-    """A request lacks something."""
+    """A request lacks a field, or a field is invalid."""
 
     code = "bad_request"
 
 
 class NotSignedIn(JobPushError):
-    """A request needs a user, and its session names none."""
+    """A request needs a user, and its session has none."""
 
     code = "not_signed_in"
 
@@ -78,7 +79,7 @@ class NotSignedIn(JobPushError):
 
 @pages.errorhandler(JobPushError)
 def refuse(exc: JobPushError) -> tuple[Response, int]:
-    """Every refusal has the same form, and none tells what is inside."""
+    """Return a refusal as JSON, without internal details."""
     if isinstance(exc, (BadRequest, Forbidden, ForbiddenOrigin)):
         current_gateway().refusals.count(exc.code)
     match exc:
@@ -93,7 +94,7 @@ def refuse(exc: JobPushError) -> tuple[Response, int]:
         case TaskNotFound():
             return _error(404, exc.code, "there is no such task of yours")
         case StoreError():
-            return _error(503, exc.code, "the tasks can't be looked up at the moment; try again")
+            return _error(503, exc.code, "Redis does not answer; try again")
     raise exc
 
 
@@ -106,7 +107,7 @@ def _error(status: int, code: str, message: str) -> tuple[Response, int]:
 
 @pages.post("/auth")
 def auth() -> Response:
-    """Sign a private or presence channel for the page's user."""
+    """Sign a private or presence channel for the request's user."""
     state = current_gateway()
     ensure_allowed_origin(state.config)
     return jsonify(authorize_channel(state, _socket_id(), request.form.get("channel_name", "")))
@@ -114,7 +115,7 @@ def auth() -> Response:
 
 @pages.post("/user-auth")
 def user_auth() -> Response:
-    """Sign the page's user in."""
+    """Sign the request's user."""
     state = current_gateway()
     ensure_allowed_origin(state.config)
     return jsonify(authorize_user(state, _socket_id()))
@@ -133,9 +134,9 @@ def _socket_id() -> str:
 @pages.get("/events")
 def events() -> Response:
     """
-    The events of the page's user and of ``channels`` (comma-separated), as server-sent events.
+    Stream the events of the request's user and of ``channels`` (comma-separated) as server-sent events.
 
-    For browsers whose way to us lets no WebSocket pass: the same messages and rights, one way only.
+    For browsers behind a proxy that blocks WebSockets: the same messages and rights, one way only.
     """
     state = current_gateway()
     ensure_allowed_origin(state.config)
@@ -150,12 +151,11 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     handover = take_socket(request.environ)
     on_gone = place.and_then(handover.on_gone)
     hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, EVENT_STREAM_HEAD, opening, requests, on_gone))
-    handover.hold()
-    return HandedOver()
+    return handed_over(handover)
 
 
 def _refusing(error: PusherError) -> tuple[Opening, list[str]]:
-    """A stream whose only message says why; the browser comes back by itself, which it does not upon a 503."""
+    """Open a stream with the error as its only message. Browsers reconnect after it, but not after a 503."""
     actions = answer(error)
     return lambda now: actions, []
 
@@ -163,7 +163,7 @@ def _refusing(error: PusherError) -> tuple[Opening, list[str]]:
 def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Opening, list[str]]:
     user = state.user()
     own = SERVER_TO_USER + user.id if user else ""
-    # A stream that comes back says so by itself; one that begins where another ended has only its address for it.
+    # A browser that reconnects a stream sends Last-Event-ID. A new stream that continues another has only its query.
     since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
     positions = read_positions(since) or {own: since}
     names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
@@ -172,7 +172,7 @@ def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Open
 
 
 def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since: str | None) -> str:
-    """What a client with a WebSocket would send, its auth included."""
+    """Return the message that a WebSocket client would send, with its auth."""
     data: dict[str, str] = {"channel": channel}
     if since:
         data["since"] = since
@@ -180,7 +180,7 @@ def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since:
         try:
             data.update(authorize_channel(state, socket_id, channel))
         except Forbidden:
-            pass  # the protocol refuses it, in its own words and on that channel
+            pass  # the protocol sends the error on that channel
     return encode({"event": "pusher:subscribe", "data": data})
 
 
@@ -189,7 +189,7 @@ def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since:
 
 @pages.get("/tasks")
 def tasks() -> Response:
-    """Snapshots of the page's user's running and recent tasks, newest first."""
+    """Return snapshots of the user's running and recent tasks, newest first."""
     state = current_gateway()
     user = _user(state)
     return jsonify(tasks=[event.to_wire() for event in state.store.tasks(unescape_id(user.id))])
@@ -197,7 +197,7 @@ def tasks() -> Response:
 
 @pages.get("/tasks/<path:task_id>")
 def task(task_id: str) -> Response:
-    """The snapshot of one of them."""
+    """Return the snapshot of one task."""
     state = current_gateway()
     _ensure_own_task(state, task_id)
     return jsonify(state.store.task(task_id).to_wire())
@@ -205,7 +205,7 @@ def task(task_id: str) -> Response:
 
 @pages.get("/tasks/<path:task_id>/children")
 def children(task_id: str) -> Response:
-    """Snapshots of the members of one that is a workflow, ``?start=&limit=``: a page of them, in order."""
+    """Return a page (``?start=&limit=``) of snapshots of a workflow's members, in order."""
     state = current_gateway()
     _ensure_own_task(state, task_id)
     start, limit = request.args.get("start", 0, type=int), request.args.get("limit", _CHILDREN, type=int)
@@ -215,7 +215,7 @@ def children(task_id: str) -> Response:
 
 @pages.post("/tasks/<path:task_id>/cancel")
 def cancel(task_id: str) -> tuple[Response, int]:
-    """Ask for the end of one of them. Only our own script can send what this asks for."""
+    """Cancel a task. The required header proves that a script of an allowed origin sent the request."""
     state = current_gateway()
     ensure_allowed_origin(state.config)
     name, value = _OWN_SCRIPT
@@ -227,7 +227,7 @@ def cancel(task_id: str) -> tuple[Response, int]:
 
 
 def _user(state: GatewayState) -> UserData:
-    """The page's user, if it is a page of ours that asks."""
+    """Return the request's user, if its origin is allowed."""
     ensure_allowed_origin(state.config)
     user = state.user()
     if user is None:
@@ -236,7 +236,7 @@ def _user(state: GatewayState) -> UserData:
 
 
 def _ensure_own_task(state: GatewayState, task_id: str) -> None:
-    """Another's task is as unknown as one that never was."""
+    """Raise the same error for another user's task as for an unknown one."""
     if not owns_task(state, _user(state), task_id):
         raise TaskNotFound(task_id)
 
@@ -255,13 +255,13 @@ def static_file(filename: str) -> Response:
 
 @pages.get("/config")
 def config() -> Response:
-    """What the widget needs where no ``jobpush_tags()`` tells it."""
+    """Return the settings of the widget, for pages without ``jobpush_tags()``."""
     return jsonify(key=current_gateway().config.key, path="/app")
 
 
 @pages.get("/metrics")
 def metrics() -> Response:
-    """The figures of all processes of this server, for Prometheus."""
+    """Return the metrics of all processes of this server, for Prometheus."""
     state = current_gateway()
     ensure_may_read(state.config.metrics_token)
     return respond(state.metrics)
@@ -269,7 +269,7 @@ def metrics() -> Response:
 
 @pages.get("/health/live")
 def live() -> tuple[Response, int]:
-    """This process answers, and its hub serves; if not, only a new one would."""
+    """Report whether this process and its hub work; if not, it must be replaced."""
     if current_gateway().hub.is_alive:
         return jsonify(status="ok"), 200
     return _error(503, "hub_dead", "the gateway's thread has ended, or hangs")
@@ -277,10 +277,10 @@ def live() -> tuple[Response, int]:
 
 @pages.get("/health/ready")
 def ready() -> tuple[Response, int]:
-    """This process hears Redis; if not it keeps its browsers, but should get no new ones."""
+    """Report whether this process receives events from Redis; if not, it should get no new connections."""
     hub = current_gateway().hub
     if hub.is_ready:
         return jsonify(status="ok"), 200
     if hub.is_draining:
-        return _error(503, "draining", "the gateway is about to end")
+        return _error(503, "draining", "the gateway is shutting down")
     return _error(503, "redis_away", "the gateway has no connection to Redis")

@@ -1,9 +1,9 @@
 """
-How the hub gets a browser's socket from the web server, without a thread to hold it where that can be.
+Handover of a browser's socket from the web server to the hub.
 
-gunicorn's workers are done with a request as soon as its handler returns, so there the socket changes hands.
-werkzeug's own server ends the connection then, and TLS that ends in the worker needs Python's ``SSLSocket``:
-there the thread of the request stays until the hub is done.
+gunicorn's workers finish a request when its handler returns, so the hub takes the socket over and needs no thread.
+werkzeug's own server would close the connection then, and TLS in the worker needs Python's ``SSLSocket``: there the
+request's thread waits until the hub closes the connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -22,23 +22,23 @@ from flask import Response
 
 from ...errors import ConfigurationError
 
-#: Bytes that the kernel holds unsent for one connection. More would only be stale when a slow reader gets it.
+#: Bytes that the kernel keeps unsent for one connection. More would be stale when a slow reader receives it.
 _UNSENT = 131_072
-#: Seconds of silence after which the kernel asks whether the other end still exists.
+#: Seconds of silence before the kernel probes the other end.
 _KEEPALIVE_IDLE = 60
-#: Milliseconds that sent bytes may go unacknowledged: a browser whose laptop was closed is not there any more.
+#: Milliseconds that sent bytes may stay unacknowledged, for example by a closed laptop.
 _USER_TIMEOUT = 60_000
 _PUMP_SIZE = 65_536
 
 
 class Handover:
     """
-    A socket on its way to the hub.
+    A socket for the hub.
 
     Args:
-        fd: For the hub, non-blocking.
-        hold: Serves as long as the hub needs the request's thread; does nothing where it does not.
-        on_gone: To be called when the hub has closed ``fd``.
+        fd: A non-blocking descriptor; the hub closes it.
+        hold: Blocks for as long as the hub needs the request's thread.
+        on_gone: Called when the hub has closed ``fd``.
     """
 
     __slots__ = ("fd", "hold", "on_gone")
@@ -49,25 +49,23 @@ class Handover:
         self.on_gone = on_gone
 
 
-class SocketTaken(StopIteration):
-    """Tells gunicorn that there is nothing more to do with a connection, and our worker that it is the hub's."""
+def handed_over(handover: Handover) -> Response:
+    """
+    Return the response for a request whose socket the hub owns, after holding the thread if the hub needs it.
 
-
-class HandedOver(Response):
-    """Stands for a response that the hub writes; each server is left in the way that Flask-Sock leaves it."""
-
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        if "gunicorn.socket" in environ:
-            raise SocketTaken
-        return super().__call__(environ, start_response)
+    The server cannot write it: the socket is no longer connected. Each server ignores that error, as it does when a
+    browser disconnects, and goes on with its next request.
+    """
+    handover.hold()
+    return Response(status=101)
 
 
 def take_socket(environ: dict[str, Any]) -> Handover:
     """
-    Take the socket of the request that is being served.
+    Take the socket of the current request.
 
     Raises:
-        ConfigurationError: If the web server can't give it.
+        ConfigurationError: If the web server does not expose it.
     """
     taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if not isinstance(taken, socket.socket):
@@ -84,10 +82,10 @@ def take_socket(environ: dict[str, Any]) -> Handover:
 
 def ensure_real_threads() -> None:
     """
-    Make sure that gevent or eventlet have not replaced threads and sockets under us.
+    Check that gevent or eventlet has not replaced threads and sockets.
 
     Raises:
-        ConfigurationError: If they have.
+        ConfigurationError: If one has.
     """
     gevent = sys.modules.get("gevent.monkey")
     eventlet = sys.modules.get("eventlet.patcher")
@@ -114,14 +112,16 @@ def _tune(taken: socket.socket) -> None:
 
 def _detach(taken: socket.socket) -> Handover:
     """
-    Leave the server a socket that was never connected, under the same descriptor.
+    Put a socket that was never connected in place of the server's, under the same descriptor.
 
-    Not ``detach()``: gunicorn's gthread worker shuts down and counts what it has accepted, and counts twice what
-    it can't shut down; with a count below zero it no longer waits for requests when it is told to stop.
+    ``detach()`` would not do: gunicorn's gthread worker counts a connection twice if its shutdown fails, and with a
+    count below zero it no longer waits for requests when it stops.
     """
     fd = os.dup(taken.fileno())
     os.set_blocking(fd, False)
-    placeholder = _placeholder()  # held, for of two threads that are the first to ask one gets a socket of its own
+    placeholder = (
+        _placeholder()
+    )  # keep a reference: the cache holds only one of two made at once
     os.dup2(placeholder.fileno(), taken.fileno(), inheritable=False)
     return Handover(fd, _do_nothing, None)
 
@@ -132,7 +132,7 @@ def _placeholder() -> socket.socket:
 
 
 def _share(taken: socket.socket) -> Handover:
-    """Let the hub write while the server's thread waits."""
+    """Duplicate the descriptor, and let the server's thread wait for the hub."""
     fd = os.dup(taken.fileno())
     os.set_blocking(fd, False)
     is_gone = threading.Event()
@@ -145,7 +145,7 @@ def _share(taken: socket.socket) -> Handover:
 
 
 def _pump(taken: ssl.SSLSocket) -> Handover:
-    """Give the hub one end of a pair of sockets, and carry the bytes between the other end and the browser."""
+    """Give the hub one end of a socket pair, and copy bytes between the other end and the browser."""
     ours, hubs = socket.socketpair()
     hubs.setblocking(False)
 
@@ -158,7 +158,7 @@ def _pump(taken: ssl.SSLSocket) -> Handover:
 
 
 def _carry(browser: ssl.SSLSocket, hub: socket.socket) -> None:
-    """Carry bytes both ways until either end closes."""
+    """Copy bytes both ways until either end closes."""
     browser.setblocking(False)
     hub.setblocking(False)
     to_hub = to_browser = b""
@@ -171,16 +171,16 @@ def _carry(browser: ssl.SSLSocket, hub: socket.socket) -> None:
             to_hub = to_hub[_sent(hub, to_hub) :]
             to_browser = to_browser[_sent(browser, to_browser) :]
             if browser.pending() and not to_hub:
-                continue  # epoll does not see what TLS has read ahead
+                continue  # poll does not report bytes that TLS has read ahead
             _wait(browser, hub, to_hub=to_hub, to_browser=to_browser)
     except (OSError, EOFError):
-        return  # the hub hears it as the end of its own socket
+        return  # the hub reads the end of its own socket
 
 
 def _wait(browser: ssl.SSLSocket, hub: socket.socket, *, to_hub: bytes, to_browser: bytes) -> None:
     poll = select.poll()
     for end, waits_for_it, goes_to_it in ((browser, to_hub, to_browser), (hub, to_browser, to_hub)):
-        # An end of which nothing is wanted is left out: one that has closed would be ready all the time.
+        # Leave out an end with nothing to do: a closed one would be ready all the time.
         if events := (select.POLLIN if not waits_for_it else 0) | (select.POLLOUT if goes_to_it else 0):
             poll.register(end, events)
     poll.poll()
@@ -209,7 +209,7 @@ def _shut_down(taken: socket.socket) -> None:
     try:
         taken.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # the browser was faster
+        pass  # the browser has closed it
 
 
 def _do_nothing() -> None:
