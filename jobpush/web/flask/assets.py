@@ -31,10 +31,11 @@ def send_asset(name: str) -> Response:
     """Return one of the built files."""
     is_hashed = _HASHED.search(name) is not None
     response = send_from_directory(STATIC, name, max_age=_YEAR if is_hashed else 0)
-    response.cache_control.immutable = is_hashed or None
+    if is_hashed:
+        response.cache_control.immutable = True
     response.vary.add("Accept-Encoding")
     is_large = (response.content_length or 0) >= _MIN_COMPRESSED
-    if response.status_code == 200 and is_large and "gzip" in request.accept_encodings:
+    if response.status_code == 200 and is_large and request.accept_encodings.quality("gzip"):
         response.close()  # the open file
         response.direct_passthrough = False
         response.data = _compressed(name)
