@@ -16,7 +16,7 @@ from . import machine
 from .errors import BenchmarkError
 from .plots import write_plots
 from .processes import ROOT
-from .report import full_report, replace_between_markers, short_report, terminal_report
+from .report import full_report, replace_between_markers, terminal_report
 from .results import Results
 from .scenarios import FULL, QUICK, SCENARIOS, Pace, Scenario, Subject
 
@@ -31,9 +31,7 @@ DOCS = ROOT / "docs"
 @click.option("--seconds", type=float, help="That are counted each time.  [default: 0.8; quick: 0.5]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Keep the results here.")
 @click.option("--from", "from_path", type=click.Path(path_type=Path, exists=True), help="Measure nothing: read these.")
-@click.option(
-    "--write", "is_written", is_flag=True, help="Write docs/performance.*, docs/*.svg and the README's tables."
-)
+@click.option("--write", "is_written", is_flag=True, help="Write docs/performance.* and docs/*.svg.")
 @click.option("--list", "is_listed", is_flag=True, help="List scenarios and subjects.")
 def main(
     is_quick: bool,
@@ -157,7 +155,6 @@ def _write(results: Results) -> None:
     results.write(DOCS / "performance.json")
     write_plots(results, DOCS)
     replace_between_markers(DOCS / "performance.md", full_report(results))
-    replace_between_markers(ROOT / "README.md", short_report(results))
 
 
 def _list(console: Console) -> None:

@@ -32,8 +32,10 @@ PLOTS = (
 
 
 def full_report(results: Results) -> str:
-    """All of it, as Markdown."""
+    """Return the whole report as Markdown."""
     parts = [_machine(results), _bars(results)]
+    if any(results.samples.get(scenario) for scenario, _, _ in _SHORT):
+        parts.insert(0, short_report(results))
     for scenario, metric, title in PLOTS:
         if results.samples.get(scenario):
             parts.append(f"![{title}](performance-{scenario}-{metric.replace('_', '-')}.svg)")
@@ -42,7 +44,7 @@ def full_report(results: Results) -> str:
 
 
 def short_report(results: Results) -> str:
-    """For the README: ours and the others in five figures; and, folded, the bars."""
+    """Return ours and the others in five figures."""
     columns = [column for column in _SHORT if results.samples.get(column[0])]
     if not columns:
         raise BenchmarkError("the short table needs one of the scenarios " + ", ".join({name for name, _, _ in _SHORT}))
@@ -56,8 +58,7 @@ def short_report(results: Results) -> str:
             rows.append([f"**{text}**" for text in texts] if key == "ours" else texts)
     machine = results.machine
     caption = f"{machine['processor']}, one core for the server and another for the load; commit {machine['commit']}."
-    bars = f"<details>\n<summary>What it is to reach, and whether it does</summary>\n\n{_bars(results)}\n\n</details>"
-    return "\n\n".join([_table(["", *(head for _, _, head in columns)], rows), caption, bars])
+    return "\n\n".join([_table(["", *(head for _, _, head in columns)], rows), caption])
 
 
 def terminal_report(results: Results) -> list[tuple[str, str, str, str]]:

@@ -1,4 +1,4 @@
-"""The README's quick start as a newcomer types it: its two examples as files, its tags in a page, its command."""
+"""The README's quick start as a newcomer types it: its three files in an empty folder, its commands, a browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,22 +18,29 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.processes import ChildProcess
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-#: What an application has already: a page, and a session that names its user.
-PAGE = '''
-from flask import render_template_string
+#: Lines of code that mention jobpush: what a developer adds to an application that has Flask and Celery.
+MAX_ADDED_LINES = 12
 
-app.secret_key = "an existing application's"
 
-@app.get("/")
-def page():
-    session["user_id"] = "42"
-    return render_template_string("""<!doctype html><title>Videos</title>{tags}""")
-'''
+def files() -> dict[str, str]:
+    """Return the files of the quick start by name, as they are printed."""
+    return dict(
+        re.findall(r"^(?:[^`\n]*)`([\w/]+\.(?:py|html))`, for the [^\n]*:\n\n```\w+\n(.*?)```", README, re.M | re.S)
+    )
+
+
+def commands() -> tuple[dict[str, str], list[list[str]]]:
+    """Return the exported variables and the commands of the quick start."""
+    (block,) = re.findall(r"```sh\n(export .*?)```", README, re.DOTALL)
+    export, *lines = block.splitlines()
+    variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
+    return variables, [shlex.split(line) for line in lines]
 
 
 @contextmanager
-def running(command: list[str], log: Path, environment: dict[str, str], listener: socket.socket) -> Iterator[None]:
+def running(command: list[str], folder: Path, environment: dict[str, str], listener: socket.socket) -> Iterator[None]:
     program = str(Path(sys.executable).with_name(command[0]))
+    log = folder / f"{command[0]}.log"
     process = ChildProcess([program, *command[1:]], log=log, environment=environment, descriptors=[listener.fileno()])
     try:
         yield
@@ -42,30 +48,36 @@ def running(command: list[str], log: Path, environment: dict[str, str], listener
         process.stop(signal.SIGTERM, grace=10)
 
 
-def test_the_quick_start_shows_a_task_to_its_user(browser: Browser, tmp_path: Path) -> None:
-    tasks, site = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
-    (tags,) = re.findall(r"```html\n(.*?)```", README, re.DOTALL)
-    (command,) = re.findall(r"`(gunicorn .*? app:app)`", README)
-    (tmp_path / "app.py").write_text(site + PAGE.format(tags=tags))
-
+def test_the_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
+    variables, (worker, gunicorn) = commands()
     with EmbeddedRedis(port=0) as server, socket.create_server(("127.0.0.1", 0)) as listener:
-        (tmp_path / "tasks.py").write_text(tasks.replace("redis://localhost:6379/0", server.url))
-        settings = {"JOBPUSH_KEY": "my-app", "JOBPUSH_SECRET": "0123456789abcdef", "JOBPUSH_REDIS_URL": server.url}
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path), **settings}
-        gunicorn = [*shlex.split(command), "--bind", f"fd://{listener.fileno()}"]
-        worker = ["celery", "-A", "tasks", "worker", "--concurrency", "1"]
+        for name, text in files().items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace(variables["JOBPUSH_REDIS_URL"], server.url))
+        environment = {**os.environ, **variables, "JOBPUSH_REDIS_URL": server.url, "PYTHONPATH": str(tmp_path)}
+        celery = [worker[0], "--workdir", str(tmp_path), *worker[1:], "--concurrency", "1"]
+        site = [*gunicorn, "--bind", f"fd://{listener.fileno()}", "--chdir", str(tmp_path)]
         with (
-            running(gunicorn, tmp_path / "site.log", environment, listener),
-            running(worker, tmp_path / "worker.log", environment, listener),
+            running(celery, tmp_path, environment, listener),
+            running(site, tmp_path, environment, listener),
         ):
             page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/")  # waits until gunicorn takes it
-            expect(page.get_by_text("No tasks yet")).to_be_visible()
-
-            delay = "from tasks import encode; encode.delay('42', 'cat.mov')"
-            subprocess.run([sys.executable, "-c", delay], env=environment, check=True)
+            page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+            page.get_by_placeholder("Your name").fill("Ada")
+            page.get_by_role("button", name="Sign in").click()
+            page.get_by_role("button", name="Encode cat.mov").click()
 
             card = page.get_by_role("group", name="Encode cat.mov")
-            expect(card).to_have_attribute("data-state", "SUCCESS")
-            expect(card).to_contain_text("4,000 / 4,000")
+            expect(card).to_have_attribute("data-state", "PROGRESS", timeout=60_000)
+            page.reload()
+            expect(card).to_have_attribute("data-state", "SUCCESS", timeout=60_000)
             page.close()
+
+
+def test_the_quick_start_has_three_files_and_adds_few_lines() -> None:
+    added = [
+        line for text in files().values() for line in text.splitlines() if re.search("jobpush|progress|gateway", line)
+    ]
+
+    assert list(files()) == ["tasks.py", "app.py", "templates/index.html"]
+    assert 0 < len(added) <= MAX_ADDED_LINES
