@@ -332,7 +332,7 @@ def test_a_time_limit_that_comes_while_a_retry_is_told_ends_nothing(
         raise SoftTimeLimitExceeded
 
     task = eager.app.tasks["encode"]
-    monkeypatch.setattr(publishing, "_tell_published", lambda *args, **kwargs: interrupted())
+    monkeypatch.setattr(publishing, "_publish_tracked", lambda *args, **kwargs: interrupted())
     _task_stack.push(task)
     task.push_request(id="one")
     try:

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
-from celery.canvas import Signature, _basemap, _chain, _chord, chunks, group, maybe_signature
+from celery.canvas import Signature, chunks, group, maybe_signature, xmap, xstarmap
 
 from ...store import WorkflowPlan
 from .headers import BRANCH_HEADER, PLANNED_HEADER, WEIGHT_HEADER
+
+
+def is_chain(canvas: Any) -> bool:
+    """Whether a signature is a chain; also one that was deserialized, which is no ``celery.chain``."""
+    return isinstance(canvas, Signature) and canvas.task == "celery.chain"
+
+
+def is_chord(canvas: Any) -> bool:
+    """Whether a signature is a chord."""
+    return isinstance(canvas, Signature) and canvas.task == "celery.chord"
 
 
 class PlannedCanvas:
@@ -59,7 +69,7 @@ class PlannedCanvas:
         if isinstance(canvas, group):
             for task in canvas.tasks:
                 self._place(task, self._branch(path, task) if is_last else path, is_last=is_last)
-        elif isinstance(canvas, (_chain, _chord)):
+        elif is_chain(canvas) or is_chord(canvas):
             *before, last = _parts(canvas)
             for part in before:
                 self._place(part, path, is_last=False)
@@ -80,12 +90,12 @@ def _copied(canvas: Any) -> Any:
     """A copy down to each task, for a signature may be used many times. What is no signature any more becomes one."""
     if isinstance(canvas, chunks):
         return _copied(canvas.group())
-    if isinstance(canvas, _basemap):
+    if isinstance(canvas, (xmap, xstarmap)):
         return _plain_map(canvas)
     copy = canvas.clone()
-    if isinstance(copy, (group, _chain)):
+    if isinstance(copy, group) or is_chain(copy):
         copy.tasks = _all_copied(copy.tasks, copy.app)
-    elif isinstance(copy, _chord):
+    elif is_chord(copy):
         copy.tasks = _all_copied(copy.tasks, copy.app)
         (copy.body,) = _all_copied([copy.body], copy.app)
     return copy
@@ -104,12 +114,12 @@ def _plain_map(canvas: Any) -> Any:
 
 def _parts(canvas: Any) -> list[Any]:
     """The parts of a chain or chord, each of which waits for the one before; the members of a header wait together."""
-    return list(canvas.tasks) if isinstance(canvas, _chain) else [*canvas.tasks, canvas.body]
+    return list(canvas.tasks) if is_chain(canvas) else [*canvas.tasks, canvas.body]
 
 
 def _size(canvas: Any) -> int:
     if isinstance(canvas, group):
         return sum(map(_size, canvas.tasks))
-    if isinstance(canvas, (_chain, _chord)):
+    if is_chain(canvas) or is_chord(canvas):
         return sum(map(_size, _parts(canvas)))
     return 1

@@ -1,44 +1,35 @@
-"""``track()``: what makes a Celery task one that its user can watch."""
+"""``track()``: makes a Celery task one that its user can watch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from celery.local import PromiseProxy, Proxy
-
+from .compat import is_lazy, lazy_function, unwrapped, when_made
 from .track_options import TrackOptions
 from .wrapper import tracked_function
 
 
-def track(tracking: TrackOptions, target: Any) -> Any:
+def track(options: TrackOptions, target: Any) -> Any:
     """
     Track a function that becomes a task (``track`` below ``@task``), or a task (above it).
 
     Raises:
-        UnknownArgument: If the function does not take an argument that ``tracking`` names.
+        UnknownArgument: If the function does not take an argument that ``options`` names.
     """
-    if isinstance(target, PromiseProxy) and not target.__evaluated__():
-        # A task that Celery makes when it is first used. Asking for it now would freeze the app's settings.
-        tracking.check(_function_of(target))
-        target.__then__(lambda: track_task(tracking, target._get_current_object()))
+    if is_lazy(target):
+        if (function := lazy_function(target)) is not None:
+            options.check(function)
+        when_made(target, lambda task: track_task(options, task))
         return target
-    if isinstance(target, Proxy):
-        target = target._get_current_object()
+    target = unwrapped(target)
     if hasattr(target, "apply_async"):
-        tracking.check(target.run)
-        track_task(tracking, target)
+        options.check(target.run)
+        track_task(options, target)
         return target
-    tracking.check(target)
-    return tracked_function(tracking, target)
+    options.check(target)
+    return tracked_function(options, target)
 
 
-def track_task(tracking: TrackOptions, task: Any) -> None:
-    """Put the edge around the function of a task that Celery has made."""
-    task.run = tracked_function(tracking, task.run)
-
-
-def _function_of(proxy: Any) -> Callable[..., Any]:
-    """The function that a task will be made of. Source: celery/app/base.py, ``_create_task_cls``."""
-    function: Callable[..., Any] = object.__getattribute__(proxy, "_Proxy__args")[0]
-    return function
+def track_task(options: TrackOptions, task: Any) -> None:
+    """Wrap the function of a task that Celery has made."""
+    task.run = tracked_function(options, task.run)

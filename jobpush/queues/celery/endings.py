@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from traceback import walk_tb
 from typing import Any
 
-from celery.canvas import Signature, _chain, _chord, maybe_signature
+from celery.canvas import Signature, maybe_signature
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 
 from ...events import error_text
 from ...lifecycle import TaskState
 from ...reporting.running_task import RunningTask
-from .track_options import TrackOptions, tracking_of
+from .canvas import is_chain, is_chord
+from .compat import is_raised_by_worker, is_replacement, replacement_of
+from .track_options import TrackOptions, options_of
 
 #: What a user reads of a task that has its result ignored, and gives no reason.
 IGNORED = "The task ended without a result"
 
 
-def tell_unusual_end(this: RunningTask, tracking: TrackOptions, task: Any, exc: BaseException) -> None:
+def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc: BaseException) -> None:
     """
     Tell the user how a task ended, if Celery will not; before Celery handles what it has raised.
 
@@ -30,7 +31,7 @@ def tell_unusual_end(this: RunningTask, tracking: TrackOptions, task: Any, exc: 
       task; then its parent says why.
     """
     if isinstance(exc, Ignore):
-        if _modules(exc)[-1] == "celery.app.task":  # replace() raises it
+        if is_replacement(exc):
             if this.is_handed_over or this.tracked.root_id is not None or _has_heir(exc, task):
                 this.hand_over()
             else:
@@ -39,11 +40,11 @@ def tell_unusual_end(this: RunningTask, tracking: TrackOptions, task: Any, exc: 
             this.finish(_stored_state(task), error=error_text(exc) if str(exc) else IGNORED)
     elif isinstance(exc, Reject):
         state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
-        this.finish_now(state, error=tracking.error_text(exc))  # before the message is with another worker
+        this.finish_now(state, error=options.error_text(exc))  # before the message is with another worker
     elif isinstance(exc, Exception):
-        this.failure = tracking.error_text(exc)  # for the case that Celery comes to say nothing
-    elif not _is_of_the_worker(exc):
-        this.finish_now(TaskState.FAILURE, error=_error_of(tracking, exc))  # the process may be about to end
+        this.failure = options.error_text(exc)  # for the case that Celery comes to say nothing
+    elif not is_raised_by_worker(exc):
+        this.finish_now(TaskState.FAILURE, error=_error_of(options, exc))  # the process may be about to end
 
 
 def _has_heir(exc: BaseException, task: Any) -> bool:
@@ -52,32 +53,19 @@ def _has_heir(exc: BaseException, task: Any) -> bool:
 
     That is in what Celery's ``replace()`` has made of the new one: it, the last of a chain, the body of a chord.
     """
-    frames = [frame for frame, _ in walk_tb(exc.__traceback__) if frame.f_globals.get("__name__") == "celery.app.task"]
-    signature = next((frame.f_locals["sig"] for frame in frames if "sig" in frame.f_locals), None)
-    while isinstance(signature, (_chain, _chord)):
-        signature = maybe_signature(signature.tasks[-1] if isinstance(signature, _chain) else signature.body)
+    signature = replacement_of(exc)
+    while is_chain(signature) or is_chord(signature):
+        signature = maybe_signature(signature.tasks[-1] if is_chain(signature) else signature.body)
     published = task.app.tasks.get(signature.task) if isinstance(signature, Signature) else None
-    tracking = tracking_of(published) if published is not None else None
-    return tracking is not None and not tracking.is_for_members
+    options = options_of(published) if published is not None else None
+    return options is not None and not options.is_for_members
 
 
-def _is_of_the_worker(exc: BaseException) -> bool:
-    """Whether the worker has raised it inside the task: a revoke, or the end of the worker."""
-    if type(exc).__name__ == "GreenletExit":  # of the pool gevent, which need not be installed
-        return True
-    return "billiard.common" in _modules(exc)  # the handler of SIGTERM in a pool's child
-
-
-def _modules(exc: BaseException) -> list[str]:
-    """Names of the modules through which an exception came here; last is the one that raised it."""
-    return [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(exc.__traceback__)]
-
-
-def _error_of(tracking: TrackOptions, exc: BaseException) -> str:
+def _error_of(options: TrackOptions, exc: BaseException) -> str:
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
         return f"The task ended its process: exit code {exc.code or 0}"
     seconds = getattr(exc, "seconds", None)  # of gevent's Timeout, by which its pool enforces the hard limit
-    return tracking.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
+    return options.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 
 
 def _stored_state(task: Any) -> TaskState:

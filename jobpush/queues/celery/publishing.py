@@ -9,9 +9,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
-from celery import current_task
 from celery.app.task import Context
+from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
@@ -19,9 +18,10 @@ from ...reporting.outbox import Ending
 from ...reporting.progress import current_progress
 from ...reporting.services import Services
 from ...store import TaskWrite
+from .compat import current_task
 from .headers import CREATED_HEADER, ROOT_HEADER, USER_HEADER, eta_of, inherit, read_headers, stamp, to_headers
 from .registry import Sending, current_sending, runtime_of, sending
-from .track_options import TrackOptions, tracking_of
+from .track_options import TrackOptions, options_of
 from .wrapper import headers_of, running_of
 
 #: What a user reads of a task that the broker did not take.
@@ -71,13 +71,14 @@ def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, bod
     app_runtime = runtime_of(this.app)
     if app_runtime is None or not headers or "id" not in headers:
         return  # no app of ours, or Celery's protocol 1, which has no headers
-    request = current_task.request if current_task else None
+    task = current_task()
+    request = task.request if task is not None else None
     this.is_own = request is not None and request.id == headers["id"]
     is_named = headers.get(USER_HEADER) is not None
     inherit(headers, _headers_of_publisher(this.app))
     if headers["task"] != CHORD_UNLOCK:
-        _tell_published(this, app_runtime, request, headers, body, is_named=is_named)
-    _address_errbacks(headers, body)
+        _publish_tracked(this, app_runtime, request, headers, body, is_named=is_named)
+    _give_errbacks_user(headers, body)
 
 
 def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
@@ -93,11 +94,12 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
         return headers_of(task.request)
     if progress is not None:
         return to_headers(progress.tracked)
-    arguments = (current_task.request.args if current_task else None) or [None]
+    running = current_task()
+    arguments = (running.request.args if running is not None else None) or [None]
     return headers_of(arguments[0]) if isinstance(arguments[0], Context) else {}
 
 
-def _tell_published(
+def _publish_tracked(
     this: Sending, runtime: Services, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
 ) -> None:
     """Tell the user of the task, if it has one; ``is_named``: whether the caller said who."""
@@ -107,88 +109,88 @@ def _tell_published(
         if is_named or is_member:
             _publish_unknown(this, runtime, headers)
         return
-    tracking = tracking_of(task)
-    if tracking is None and is_member:
-        tracking = TrackOptions(runtime, is_for_members=True)
-    if tracking is None:
+    options = options_of(task)
+    if options is None and is_member:
+        options = TrackOptions(runtime, is_for_members=True)
+    if options is None:
         return
     if request is not None and request.id == headers["id"]:
-        _publish_again(this, tracking, task, request, headers, body)
+        _publish_again(this, options, task, request, headers, body)
     elif request is None and headers.get("retries") and (before := runtime.leases.tracked_of(headers["id"])):
-        _publish_for_dead_process(tracking, task, before, headers, body)
+        _publish_for_dead_process(options, task, before, headers, body)
     else:
-        _publish(this, tracking, task, headers, body)
+        _publish(this, options, task, headers, body)
 
 
-def _address_errbacks(headers: MutableMapping[str, Any], body: Any) -> None:
+def _give_errbacks_user(headers: MutableMapping[str, Any], body: Any) -> None:
     """
     Have the errbacks of a task know its user. Where its process dies, the worker's parent publishes them, which runs
     no task that they could inherit from.
     """
     embedded = body[2]
     if embedded.get("errbacks") and headers.get(USER_HEADER):
-        embedded["errbacks"] = [_addressed(signature, headers) for signature in embedded["errbacks"]]
+        embedded["errbacks"] = [_with_user(signature, headers) for signature in embedded["errbacks"]]
 
 
-def _addressed(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, Any]:
+def _with_user(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict[str, Any]:
     options = signature.get("options") or {}
     own = dict(options.get("headers") or {})
     inherit(own, headers)
     return {**signature, "options": {**options, "headers": own}}  # a copy: the caller may use it for other users
 
 
-def _publish(this: Sending, tracking: TrackOptions, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
+def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
     """A task is published for the first time."""
-    tracked = tracking.identify(task, body[0], body[1], headers)
+    tracked = options.identify(task, body[0], body[1], headers)
     if tracked is not None:
-        _tell_pending(this, tracking.runtime, tracked, headers)
+        _publish_pending(this, options.runtime, tracked, headers)
 
 
 def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
     """A task whose code is not here: only the caller of ``send_task``, or who publishes it, can say whose it is."""
     tracked = read_headers({**headers, CREATED_HEADER: time.time()})
     if tracked is not None:
-        _tell_pending(this, runtime, tracked, headers)
+        _publish_pending(this, runtime, tracked, headers)
 
 
 def _publish_again(
-    this: Sending, tracking: TrackOptions, task: Any, request: Any, headers: MutableMapping[str, Any], body: Any
+    this: Sending, options: TrackOptions, task: Any, request: Any, headers: MutableMapping[str, Any], body: Any
 ) -> None:
     """A running task publishes itself: it is a retry, or it is replaced by another of the same id."""
     running = running_of(request)
     if running is None:
         return
     before = running.tracked
-    tracked = _stamp_again(tracking, task, before, headers, body)
+    tracked = _stamp_again(options, task, before, headers, body)
     if tracked is None:
         return
     if tracked.attempt > before.attempt:
         # Told here, for the task_retry signal comes when the next attempt may have been received already.
         running.will_retry = True
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
-        reason = retry_reason(tracking, sys.exc_info()[1])
-        _tell(this, tracking.runtime, running.final_writes(TaskState.RETRY, error=reason))
+        reason = retry_reason(options, sys.exc_info()[1])
+        _publish_writes(this, options.runtime, running.final_writes(TaskState.RETRY, error=reason))
     else:
         running.hand_over()  # told here, for what takes its place may start before this one has ended
 
 
 def _publish_for_dead_process(
-    tracking: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
+    options: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
 ) -> None:
     """The parent of a worker publishes the next attempt of a task whose process died (``retry_on_worker_lost``)."""
-    if _stamp_again(tracking, task, before, headers, body) is not None:
-        reason, run_at = tracking.error_text(WorkerLostError()), eta_of(headers)
+    if _stamp_again(options, task, before, headers, body) is not None:
+        reason, run_at = options.error_text(WorkerLostError()), eta_of(headers)
         ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
-        tracking.runtime.publisher.end_now(ending)
+        options.runtime.publisher.end_now(ending)
 
 
 def _stamp_again(
-    tracking: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
+    options: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
 ) -> TaskIdentity | None:
     """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
     headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
-    tracked = tracking.identify(task, body[0], body[1], headers)
-    if tracked is None and tracking.is_for_members and before.root_id is None:
+    tracked = options.identify(task, body[0], body[1], headers)
+    if tracked is None and options.is_for_members and before.root_id is None:
         # It is tracked for the sake of the one that it replaces.
         tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
     if tracked is not None:
@@ -197,18 +199,20 @@ def _stamp_again(
     return tracked
 
 
-def retry_reason(tracking: TrackOptions, exc: BaseException | None) -> str | None:
+def retry_reason(options: TrackOptions, exc: BaseException | None) -> str | None:
     """What the user is told of the exception that made a task try again."""
-    return tracking.error_text(exc) if exc is not None else None
+    return options.error_text(exc) if exc is not None else None
 
 
-def _tell_pending(this: Sending, runtime: Services, tracked: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
+def _publish_pending(
+    this: Sending, runtime: Services, tracked: TaskIdentity, headers: MutableMapping[str, Any]
+) -> None:
     tracked = replace(tracked, eta=eta_of(headers))
     stamp(tracked, headers)
-    _tell(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
+    _publish_writes(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
 
 
-def _tell(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:
+def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:
     runtime.publisher.publish_now(writes)
     this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
 

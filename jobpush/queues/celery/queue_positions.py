@@ -14,6 +14,7 @@ from ...events import TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
 from ...store import TaskWrite
+from .compat import queue_head
 from .headers import read_headers
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,9 @@ class QueueWatcher:
         while not self._is_stopped.wait(interval):
             for queue in [queue.name for queue in self._consumer.task_consumer.queues]:
                 if self._runtime.store.lead(queue, self._id, 3 * interval):
-                    self._tell(queue, dict(_places(channel, queue)))
+                    self._publish_places(queue, dict(_places(channel, queue)))
 
-    def _tell(self, queue: str, places: dict[TaskIdentity, int]) -> None:
+    def _publish_places(self, queue: str, places: dict[TaskIdentity, int]) -> None:
         before = self._told.get(queue, {})
         self._told[queue] = {tracked.task_id: place for tracked, place in places.items()}
         for tracked, place in places.items():
@@ -80,21 +81,11 @@ class QueueWatcher:
 
 
 def _places(channel: Any, queue: str) -> Iterator[tuple[TaskIdentity, int]]:
-    """
-    The tracked tasks at the head of a queue, and how many messages are before each.
-
-    Source: kombu/transport/redis.py: a list for each priority, the most urgent first, taken from at its right end.
-    """
-    ahead = 0
-    for priority in channel.priority_steps:
-        name = channel._q_for_pri(queue, priority)
-        for message in reversed(channel.client.lrange(name, ahead - MAX_PLACES, -1)):
-            tracked = _first_attempt(json.loads(message)["headers"])
-            if tracked is not None:
-                yield tracked, ahead
-            ahead += 1
-        if ahead >= MAX_PLACES:
-            return
+    """The tracked tasks at the head of a queue, and how many messages are before each."""
+    for ahead, message in enumerate(queue_head(channel, queue, MAX_PLACES)):
+        tracked = _first_attempt(json.loads(message)["headers"])
+        if tracked is not None:
+            yield tracked, ahead
 
 
 def _first_attempt(headers: dict[str, Any]) -> TaskIdentity | None:

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
-from celery import current_app
+from celery.app import app_or_default
+from celery.exceptions import SoftTimeLimitExceeded
 
 from ...reporting.services import Services
 
@@ -74,4 +74,4 @@ def current_sending() -> Sending:
 
     What comes by another way than the wrapped ``send_task`` is taken to be the current app's.
     """
-    return _sending.get() or Sending(current_app._get_current_object())
+    return _sending.get() or Sending(app_or_default())

@@ -21,11 +21,12 @@ from ...reporting.outbox import Ending
 from ...reporting.running_task import RunningTask
 from ...webhooks import WebhookRelay
 from . import publishing
+from .compat import runs_tasks_itself
 from .headers import delivery_of, read_headers, stamp, stamp_delivery
 from .queue_positions import QueueWatcher
 from .registry import runtime_of, runtimes
 from .revoker import Revoker
-from .track_options import TrackOptions, tracking_of
+from .track_options import TrackOptions, options_of
 from .worker_leases import LeaseKeeper
 from .workflow import follow_all_tasks
 from .wrapper import running_of
@@ -73,11 +74,9 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
-    from celery.concurrency.prefork import TaskPool as PreforkPool  # which who only publishes need not have
-
     runtime = runtime_of(sender.app)
     if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
-        runtime.leases.start(runs_tasks=not isinstance(sender.pool, PreforkPool))
+        runtime.leases.start(runs_tasks=runs_tasks_itself(sender.pool))
         _keepers.append(runtime.leases)
         _followers.append(Revoker(sender, runtime))
         _followers.append(QueueWatcher(sender, runtime))
@@ -97,11 +96,11 @@ def on_worker_shutdown(**kwargs: Any) -> None:
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
     """The worker has the message; it may run at once, or wait for its time."""
-    tracking = tracking_of(request.task) if request.task is not None else None
-    tracked = _received_task(tracking, request) if tracking is not None else None
-    if tracking is None or tracked is None:
+    options = options_of(request.task) if request.task is not None else None
+    tracked = _received_task(options, request) if options is not None else None
+    if options is None or tracked is None:
         return
-    runtime = tracking.runtime
+    runtime = options.runtime
     tracked = runtime.leases.take(request, tracked)
     stamp_delivery(tracked, request.request_dict)  # which goes on to the process that runs it
     if _is_waiting_retry(tracked):
@@ -129,11 +128,11 @@ def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
         _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
 
 
-def _received_task(tracking: TrackOptions, request: Any) -> TaskIdentity | None:
+def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:
     headers = request.request_dict
     tracked = read_headers(headers, request.task)
     if tracked is None:  # its publisher has no jobpush
-        tracked = tracking.identify(request.task, request.args, request.kwargs, headers)
+        tracked = options.identify(request.task, request.args, request.kwargs, headers)
         if tracked is not None:
             tracked = replace(tracked, is_again=bool(request.delivery_info.get("redelivered")))
             stamp(tracked, headers)
@@ -162,48 +161,48 @@ def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     running = running_of(sender.request)
     if running is None:
         return
-    tracking = tracking_of(sender)
-    if tracking is not None and tracking.result:
+    options = options_of(sender)
+    if options is not None and options.result:
         running.add_result(result)
     running.finish(TaskState.SUCCESS)
 
 
 def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
     """The task raised; or, in the parent, its process died or took too long."""
-    tracking = tracking_of(sender)
-    if tracking is None:
+    options = options_of(sender)
+    if options is None:
         return
-    error = tracking.error_text(exception)
+    error = options.error_text(exception)
     running = running_of(sender.request)
     if running is not None and running.tracked.task_id == task_id:
         running.finish(TaskState.FAILURE, error=error)
     else:
-        delivery = _failed_delivery(tracking, sender.request, task_id)
-        tracking.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
+        delivery = _failed_delivery(options, sender.request, task_id)
+        options.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
 
 
-def _failed_delivery(tracking: TrackOptions, request: Any, task_id: str) -> str:
+def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
     """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
     delivery = delivery_of(request) if request.id == task_id else ""
-    return delivery or tracking.runtime.leases.delivery_of(task_id)
+    return delivery or options.runtime.leases.delivery_of(task_id)
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
     """The next attempt is published, and RETRY with it; here the reason is known for sure."""
-    running, tracking = running_of(request), tracking_of(sender)
-    if tracking is None:
+    running, options = running_of(request), options_of(sender)
+    if options is None:
         return
     if running is None:
         # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
         # ends or has lost its broker: that may deliver it again, or not.
         if reason is None:
             ending = Ending(request.id, TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
-            tracking.runtime.publisher.submit_ending(ending)
+            options.runtime.publisher.submit_ending(ending)
         return
-    error = publishing.retry_reason(tracking, getattr(reason, "exc", None))
+    error = publishing.retry_reason(options, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
         # Before going on, for an eager task begins its next attempt at once.
-        tracking.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
+        options.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
 
 
 def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
@@ -216,9 +215,9 @@ def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> N
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
     """The task's process is free again. Whether the task has ended is for the other signals to say."""
-    running, tracking = running_of(task.request), tracking_of(task)
-    if running is not None and tracking is not None:
-        tracking.runtime.running.remove(running)
+    running, options = running_of(task.request), options_of(task)
+    if running is not None and options is not None:
+        options.runtime.running.remove(running)
         _ended.set(running)
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from ...channels import escape_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ...events import error_text
 from ...reporting.identity import TaskIdentity
+from .compat import function_of
 from .headers import ROOT_HEADER, TITLE_HEADER, USER_HEADER, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ _SENTENCES: Mapping[type[BaseException], str] = {
 }
 
 #: Attribute of a task's function that holds its :class:`TrackOptions`.
-_ATTRIBUTE = "__jobpush_tracking__"
+_ATTRIBUTE = "__jobpush_options__"
 
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How one task is shown. Made by ``track()``, found by :func:`tracking_of`."""
+    """How one task is shown. Made by ``track()``, found by :func:`options_of`."""
 
     runtime: Services
     user: User = None
@@ -61,7 +61,7 @@ class TrackOptions:
             UnknownArgument: For the first one that it does not take.
             ConfigurationError: If ``user`` is neither a name nor callable, or the title can't be filled in.
         """
-        self._ensure_kinds()
+        self._ensure_types()
         named = self._named_arguments()
         parameters = inspect.signature(function).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -123,7 +123,7 @@ class TrackOptions:
                 return sentences[kind]
         return error_text(exc)
 
-    def _ensure_kinds(self) -> None:
+    def _ensure_types(self) -> None:
         if not (self.user is None or isinstance(self.user, str) or callable(self.user)):
             raise ConfigurationError(f"user must be the name of an argument or callable, not {self.user!r}")
         if not (self.title is None or isinstance(self.title, str)):
@@ -173,20 +173,19 @@ class TrackOptions:
         return title
 
 
-def attach(tracking: TrackOptions, function: Callable[..., Any]) -> None:
-    """Leave ``tracking`` where :func:`tracking_of` finds it. ``functools.wraps`` carries it to wrappers."""
-    setattr(function, _ATTRIBUTE, tracking)
+def attach(options: TrackOptions, function: Callable[..., Any]) -> None:
+    """Leave ``options`` where :func:`options_of` finds it. ``functools.wraps`` carries it to wrappers."""
+    setattr(function, _ATTRIBUTE, options)
 
 
-def tracking_of(task: Any) -> TrackOptions | None:
+def options_of(task: Any) -> TrackOptions | None:
     """What ``track()`` was told about a Celery task; ``None`` if it is not tracked."""
     return getattr(task.run, _ATTRIBUTE, None)
 
 
 def _bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, defaults included, without ``self``; those given as ``**kwargs`` too."""
-    # Celery's own reference to the function, bound like the task: autoretry_for replaces `run`.
-    signature = inspect.signature(getattr(task, "__wrapped__", task.run))
+    signature = inspect.signature(function_of(task))
     try:
         bound = signature.bind_partial(*args, **kwargs)
     except TypeError:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from celery.worker import state as worker_state
-
 from ...config import Config
 from ...errors import StoreError
 from ...lifecycle import TaskState
@@ -20,6 +18,7 @@ from ...reporting.identity import TaskIdentity, new_delivery
 from ...store import Store
 from ...store.forks import register_after_fork
 from ...store.worker_leases import Claim, WorkerLeases
+from .compat import has_begun, is_in_hand
 from .headers import read_headers
 from .lease_sidecar import LeaseSidecar
 
@@ -57,11 +56,10 @@ class _Held:
         request = self.request()
         if request is None:
             return True
-        # One that runs stays active when the broker is lost; what Celery has reserved is forgotten then.
-        if request in worker_state.reserved_requests or request in worker_state.active_requests:
+        if is_in_hand(request):
             self.was_reserved = True
             return False
-        return self.was_reserved or request.time_start is not None or request.acknowledged
+        return self.was_reserved or has_begun(request)
 
 
 class LeaseKeeper:

@@ -17,7 +17,7 @@ from .canvas import PlannedCanvas
 from .decorator import track_task
 from .headers import ROOT_HEADER, USER_HEADER
 from .publishing import CHORD_UNLOCK, withdrawn
-from .track_options import TrackOptions, tracking_of
+from .track_options import TrackOptions, options_of
 
 #: What a workflow is called where tasks have Celery's name of the task, and where it is given no title.
 WORKFLOW = "jobpush.workflow"
@@ -111,7 +111,7 @@ class TrackedWorkflow:
 
 def follow_all_tasks(app: Any, runtime: Services) -> None:
     """Track also those tasks of an app that no ``track()`` asks for, where they are members of a workflow."""
-    tracking = TrackOptions(runtime, is_for_members=True)
+    options = TrackOptions(runtime, is_for_members=True)
     for name, task in app.tasks.items():
-        if tracking_of(task) is None and name != CHORD_UNLOCK:
-            track_task(tracking, task)
+        if options_of(task) is None and name != CHORD_UNLOCK:
+            track_task(options, task)

@@ -1,4 +1,4 @@
-"""The edge of a tracked task: what happens right before and right after its own code, in its own process."""
+"""The wrapper of a tracked task: what happens right before and right after its own code, in its own process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
-from celery import current_task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from ...errors import TaskCancelled
 from ...events import TaskState
@@ -19,30 +17,31 @@ from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
 from ...reporting.running_task import RunningTask
 from ...reporting.services import Services
-from .endings import tell_unusual_end
+from .compat import current_task
+from .endings import publish_unusual_end
 from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
 
 logger = logging.getLogger(__name__)
 
-#: Attribute of a task's request that holds its RunningTask, for the signals that come after the edge.
+#: Attribute of a task's request that holds its RunningTask, for the signals that come after the wrapper.
 _ATTRIBUTE = "jobpush_running"
 
 
-def tracked_function(tracking: TrackOptions, function: Callable[..., Any]) -> Callable[..., Any]:
+def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Put the edge around the function of a task.
+    Put the wrapper around the function of a task.
 
     Returns:
         A function with the name and the signature of ``function``. Called otherwise than by Celery it is the same.
     """
 
     @functools.wraps(function)
-    def edge(*args: Any, **kwargs: Any) -> Any:
-        task = current_task._get_current_object() if current_task else None
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        task = current_task()
         if task is None or task.request.called_directly or _is_inside(task.request):
             return function(*args, **kwargs)
-        this = _begin(tracking, task)
+        this = _begin(options, task)
         if this is None:
             return function(*args, **kwargs)
         with running(this):
@@ -51,17 +50,17 @@ def tracked_function(tracking: TrackOptions, function: Callable[..., Any]) -> Ca
                 return function(*args, **kwargs)
             except TaskCancelled:
                 this.finish(TaskState.REVOKED)
-                _tell_backend(task)
+                _mark_revoked(task)
                 # A pool child does not outlive a foreign BaseException, but knows Ignore.
                 raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
             except BaseException as exc:
-                tell_unusual_end(this, tracking, task, exc)
+                publish_unusual_end(this, options, task, exc)
                 raise
 
     # Celery checks calls by getfullargspec, which does not follow __wrapped__.
-    edge.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    attach(tracking, edge)
-    return edge
+    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    attach(options, wrapper)
+    return wrapper
 
 
 def running_of(request: Any) -> RunningTask | None:
@@ -80,11 +79,11 @@ def _is_inside(request: Any) -> bool:
     return current is not None and current is running_of(request)
 
 
-def _begin(tracking: TrackOptions, task: Any) -> RunningTask | None:
+def _begin(options: TrackOptions, task: Any) -> RunningTask | None:
     """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
     try:
-        tracked = _identify(tracking, task)
-        return _start(tracking.runtime, task.request, tracked) if tracked is not None else None
+        tracked = _identify(options, task)
+        return _start(options.runtime, task.request, tracked) if tracked is not None else None
     except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
         raise
     except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
@@ -92,7 +91,7 @@ def _begin(tracking: TrackOptions, task: Any) -> RunningTask | None:
         return None
 
 
-def _identify(tracking: TrackOptions, task: Any) -> TaskIdentity | None:
+def _identify(options: TrackOptions, task: Any) -> TaskIdentity | None:
     request = task.request
     headers = headers_of(request)
     tracked = read_headers(headers, task)
@@ -100,7 +99,7 @@ def _identify(tracking: TrackOptions, task: Any) -> TaskIdentity | None:
         parent = current_progress()
         if parent is not None:
             inherit(headers, to_headers(parent.tracked))
-        tracked = tracking.identify(task, request.args or (), request.kwargs or {}, headers)
+        tracked = options.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:
             request.headers = dict(request.headers or {})
             stamp(tracked, request.headers)  # so that a retry goes on with the same bar
@@ -114,21 +113,21 @@ def _start(runtime: Services, request: Any, tracked: TaskIdentity) -> RunningTas
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
     if request.is_eager:
-        _tell_ahead(runtime, tracked)
+        _publish_skipped_states(runtime, tracked)
     # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
     # so none falls in between.
     runtime.publisher.start(this)
     return this
 
 
-def _tell_ahead(runtime: Services, tracked: TaskIdentity) -> None:
+def _publish_skipped_states(runtime: Services, tracked: TaskIdentity) -> None:
     """Tell what an eager task skips: nobody publishes it, and no worker receives it."""
     skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
     task_ttl = runtime.config.task_ttl
     runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
 
 
-def _tell_backend(task: Any) -> None:
+def _mark_revoked(task: Any) -> None:
     """Let who waits for the result, or for the whole chord, know. Celery itself stores nothing after Ignore."""
     request = task.request
     try:

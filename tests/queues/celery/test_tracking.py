@@ -14,7 +14,7 @@ from jobpush import ConfigurationError, JobPush, UnknownArgument
 from jobpush.events import TaskEvent, TaskState
 from jobpush.queues.celery.headers import read_headers
 from jobpush.queues.celery.signals import _received_task
-from jobpush.queues.celery.track_options import tracking_of
+from jobpush.queues.celery.track_options import options_of
 
 if TYPE_CHECKING:
     from tests.celery_site.site import Eager
@@ -203,7 +203,7 @@ def test_a_message_that_nobody_has_stamped_says_whether_it_comes_again(eager: Ea
         kwargs={},
         delivery_info={"redelivered": is_again},
     )
-    tracking = tracking_of(task)
+    tracking = options_of(task)
     assert tracking is not None
 
     received = _received_task(tracking, request)
