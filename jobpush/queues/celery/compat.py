@@ -25,10 +25,15 @@ def current_task() -> Any:
     return _current_task._get_current_object() if _current_task else None
 
 
-def outer_request(task: Any) -> Any:
-    """Return the request below the newest one of a task: that of the call inside which it is called; or ``None``."""
-    stack = task.request_stack.stack
-    return stack[-2] if len(stack) > 1 else None
+def request_of(task: Any) -> Any:
+    """
+    Return the request that Celery runs a task for.
+
+    ``Task.__call__`` pushes a copy of it, outside of workers also where a base class calls ``super().__call__()``; the
+    signals know the first one alone.
+    """
+    request = task.request
+    return next((one for one in task.request_stack.stack if one.id == request.id), request)
 
 
 def is_lazy(target: Any) -> bool:
@@ -48,11 +53,6 @@ def lazy_function(lazy_task: Any) -> Callable[..., Any] | None:
     except (AttributeError, IndexError):
         return None
     return function
-
-
-def is_proxy(target: Any) -> bool:
-    """Whether ``target`` stands for a task, as what ``shared_task`` returns does."""
-    return isinstance(target, Proxy)
 
 
 def unwrapped(target: Any) -> Any:

@@ -17,7 +17,7 @@ from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
 from ...reporting.running_task import RunningTask
 from ...reporting.services import Services
-from .compat import current_task
+from .compat import current_task, request_of
 from .endings import publish_unusual_end
 from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
@@ -39,9 +39,10 @@ def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Cal
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         task = current_task()
-        if task is None or task.request.called_directly or _is_inside(task.request):
+        request = request_of(task) if task is not None else None
+        if request is None or request.called_directly or _is_inside(request):
             return function(*args, **kwargs)
-        this = _begin(options, task)
+        this = _begin(options, task, request)
         if this is None:
             return function(*args, **kwargs)
         with running(this):
@@ -79,11 +80,11 @@ def _is_inside(request: Any) -> bool:
     return current is not None and current is running_of(request)
 
 
-def _begin(options: TrackOptions, task: Any) -> RunningTask | None:
+def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None:
     """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
     try:
-        tracked = _identify(options, task)
-        return _start(options.runtime, task.request, tracked) if tracked is not None else None
+        tracked = _identify(options, task, request)
+        return _start(options.runtime, request, tracked) if tracked is not None else None
     except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
         raise
     except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
@@ -91,8 +92,7 @@ def _begin(options: TrackOptions, task: Any) -> RunningTask | None:
         return None
 
 
-def _identify(options: TrackOptions, task: Any) -> TaskIdentity | None:
-    request = task.request
+def _identify(options: TrackOptions, task: Any, request: Any) -> TaskIdentity | None:
     headers = headers_of(request)
     tracked = read_headers(headers, task)
     if tracked is None:  # it runs eagerly: nobody has published it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ from typing import Any
 
 import billiard.common
 import celery.local
-import celery.worker.request
 import kombu.transport.redis
 import pytest
 from billiard.einfo import ExceptionInfo
@@ -42,7 +42,7 @@ class Calling(Task):
 @app.task(name="contract.nested", base=Calling, bind=True, shared=False)
 def nested(self: Any) -> Any:
     """Return both of its requests and the task that compat finds."""
-    return compat.outer_request(self), self.request, compat.current_task()
+    return compat.request_of(self), self.request, compat.current_task()
 
 
 @app.task(name="contract.retried", autoretry_for=(OSError,), shared=False)
@@ -52,9 +52,9 @@ def retried(number: int) -> int:
 
 def check_current_task() -> None:
     assert compat.current_task() is None
-    outer, inner, task = nested.apply().result
+    first, second, task = nested.apply().result
     assert task is compat.unwrapped(nested)
-    assert not outer.called_directly and inner.called_directly
+    assert first is not second and first.id == second.id
 
 
 def check_lazy_task() -> None:
@@ -172,7 +172,7 @@ def check_pools() -> None:
 def check_revoke() -> None:
     ran: list[str] = []
     consumer = SimpleNamespace(app=app, hostname="worker@host", pool=SimpleNamespace(), hub=None)
-    consumer._pending_operations = []
+    consumer._pending_operations = deque()
     consumer.call_soon = lambda *args, **kwargs: Consumer.call_soon(consumer, *args, **kwargs)
     request = make_request(SimpleNamespace(apply_async=None))
     request.terminate = lambda pool, signal: ran.append(request.id)
@@ -217,7 +217,8 @@ CONTRACT: list[tuple[Any, str, Callable[[], None]]] = [
     (state, "active_requests", check_request_states),
     (Request, "time_start", check_request_states),
     (Request, "acknowledged", check_request_states),
-    (celery.worker.request, "task_ready", check_result),
+    (Request, "on_success", check_result),
+    (compat, "ExceptionWithTraceback", check_result),
     (prefork, "TaskPool", check_pools),
     (base.BasePool, "terminate_job", check_pools),
     (control.Panel, "data", check_revoke),
@@ -240,13 +241,13 @@ def test_redis_queues_can_be_read(check_queue: Callable[[], None]) -> None:
 def test_check_fails_without_the_internal(
     owner: Any, name: str, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "task_ready":  # bound as a default when the class is made, so only its effect can be removed
-        monkeypatch.setattr(state, "successful_requests", set())
-    elif isinstance(owner, Task) and name not in vars(owner):
+    if isinstance(owner, Task) and name not in vars(owner):
         monkeypatch.setattr(owner, name, None)
     else:
         monkeypatch.delattr(owner, name)
-    with pytest.raises((AssertionError, AttributeError, ImportError, TypeError)):
+    if name == "on_success":  # each task's own class of requests has it again
+        monkeypatch.setitem(globals(), "create_request_cls", lambda base, *args, **kwargs: base)
+    with pytest.raises((AssertionError, AttributeError, ImportError, NameError, TypeError)):
         check()
 
 
