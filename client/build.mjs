@@ -1,8 +1,11 @@
 /**
- * Build what the gateway serves: `node client/build.mjs [FOLDER]`, by default into jobpush/static/.
+ * Build the client.
  *
- * Every module gets a name with a hash of its content, so that browsers may keep it for ever. `jobpush.js` keeps its
- * name and leads to the newest one, and `manifest.json` names it for `jobpush_tags()`.
+ *     node build.mjs [FOLDER]    what the gateway serves, by default into jobpush/static/
+ *     node build.mjs --package   what the npm package contains, into client/dist/
+ *
+ * What the gateway serves is minified, and every module has a name with a hash of its content, so that browsers may keep
+ * it for ever. `jobpush.js` keeps its name and leads to the newest one; `manifest.json` names it for `jobpush_tags()`.
  */
 
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -12,10 +15,6 @@ import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const target = process.argv[2] ?? join(here, "../jobpush/static");
-
-await mkdir(target, { recursive: true });
-for (const name of await readdir(target)) await rm(join(target, name), { recursive: true });
 
 /** Import a style sheet as minified text. */
 const cssAsText = {
@@ -28,25 +27,55 @@ const cssAsText = {
   },
 };
 
-const { metafile } = await build({
+const common = {
   absWorkingDir: here,
-  entryPoints: { jobpush: "src/index.js" },
-  outdir: target,
-  entryNames: "[name]-[hash]",
-  chunkNames: "[name]-[hash]",
   plugins: [cssAsText],
   bundle: true,
   splitting: true,
   format: "esm",
   target: ["es2022"],
-  minify: true,
   charset: "utf8",
-  metafile: true,
   legalComments: "none",
-});
+};
 
-const entry = Object.keys(metafile.outputs).find((path) => metafile.outputs[path].entryPoint === "src/index.js");
-const main = basename(entry);
-await writeFile(join(target, "jobpush.js"), `export * from "./${main}";\n`);
-await writeFile(join(target, "manifest.json"), JSON.stringify({ "jobpush.js": main }) + "\n");
-await copyFile(join(here, "src/index.d.ts"), join(target, "jobpush.d.ts"));
+async function emptied(folder) {
+  await mkdir(folder, { recursive: true });
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true });
+  return folder;
+}
+
+async function buildStatic(folder) {
+  const outdir = await emptied(folder);
+  const { metafile } = await build({
+    ...common,
+    entryPoints: { jobpush: "src/index.js" },
+    outdir,
+    entryNames: "[name]-[hash]",
+    chunkNames: "[name]-[hash]",
+    minify: true,
+    metafile: true,
+  });
+  const entry = Object.keys(metafile.outputs).find((path) => metafile.outputs[path].entryPoint === "src/index.js");
+  const main = basename(entry);
+  await writeFile(join(outdir, "jobpush.js"), `export * from "./${main}";\n`);
+  await writeFile(join(outdir, "manifest.json"), `${JSON.stringify({ "jobpush.js": main })}\n`);
+  await copyFile(join(here, "src/index.d.ts"), join(outdir, "jobpush.d.ts"));
+}
+
+async function buildPackage() {
+  const outdir = await emptied(join(here, "dist"));
+  await build({
+    ...common,
+    entryPoints: ["src/index.js", "src/react.js", "src/vue.js"],
+    outdir,
+    chunkNames: "[name]-[hash]",
+    external: ["react", "vue"],
+  });
+  for (const name of ["index.d.ts", "react.d.ts", "vue.d.ts", "custom-elements.json"]) {
+    await copyFile(join(here, "src", name), join(outdir, name));
+  }
+}
+
+const [argument] = process.argv.slice(2);
+if (argument === "--package") await buildPackage();
+else await buildStatic(argument ?? join(here, "../jobpush/static"));

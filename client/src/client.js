@@ -1,53 +1,94 @@
-/** The connection to the gateway. No DOM beyond timers, page events and the meta tag. */
+/** The connection to the gateway: Pusher's protocol, resuming, tokens. No elements. Safe to import on a server. */
 
 import { fold } from "./fold.js";
+import { TokenSource, tokenFrom } from "./token.js";
+import { SocketTransport, parse } from "./transport.js";
 
 const VERSION = "0.1.0";
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
 
 /** For any answer, and until a connection is stable. */
-const PATIENCE_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Silence after which we ping. Proxies cut idle connections after 30 or 60 seconds. */
+const MAX_IDLE_MS = 25_000;
 const MAX_BACKOFF_MS = 30_000;
 /** Sockets in a row that never opened. */
 const BLOCKED_AFTER = 2;
+/** A gateway that was reachable before is away rather than blocked. */
+const KNOWN_GATEWAY_BONUS = -20;
 const SOCKET_RETRY_MS = 300_000;
-const NOTE_DELAY_MS = 1500;
+const SIGN_IN_TIMEOUT_MS = 1500;
+/** The part of a token's lifetime after which it is replaced. */
+const REFRESH_AT = 0.8;
+const REFRESH_RETRY_MS = 5000;
+/** The longest delay that a timer of browsers can hold. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
-const parse = (text) => {
-  try {
-    return typeof text === "string" ? JSON.parse(text) : text;
-  } catch {
-    return text;
-  }
-};
+const USER_CHANNEL_PREFIX = "#server-to-user-";
+const OFFLINE = { code: "offline", message: "The browser is offline" };
 
-class Connection {
+/** Channels that need a signature; those of single users and tasks are checked by the gateway itself. */
+const SIGNED_CHANNEL = /^(private-(?!user-|task-)|presence-)/;
+
+/** Whether the stream id `a` ("milliseconds-number") is not after `b`. */
+function isUpTo(a, b) {
+  const [aTime, aNumber] = a.split("-").map(Number);
+  const [bTime, bNumber] = b.split("-").map(Number);
+  return aTime < bTime || (aTime === bTime && aNumber <= bNumber);
+}
+
+/** Return the root of the gateway that served this module; in a bundle the page's own origin. */
+function defaultRoot() {
+  const { href } = new URL("../..", import.meta.url);
+  return import.meta.url.includes("/jobpush/static/") ? href.slice(0, -1) : "";
+}
+
+export class Connection {
+  state = "closed";
+  reason = null;
+  tasks = new Map();
+  isLoaded = false;
+
   #key;
   #root;
+  #headers;
+  #credentials;
+  #tokens;
+
+  #users = 0;
   #listeners = new Map();
   #subscriptions = new Map();
   #lastIds = new Map();
-  state = "closed";
-  tasks = new Map();
-  isLoaded = false;
-  #users = 0;
+  /** Channels that were joined from their beginning, with the position up to which their events are replayed. */
+  #replayedUpTo = new Map();
   #userChannel;
+
   #transport;
-  #isStale;
   #socketId;
+  #isPinging = false;
   #timer;
   #signInTimer;
+  #refreshTimer;
+  #isTokenRetried = false;
   #failures = 0;
   #blocked = 0;
-  #activityTimeoutMs;
-  #connectedAt;
+  #idleMs = MAX_IDLE_MS;
+  #connectedAt = 0;
+  #clockOffset = 0;
+  #warned = new Set();
 
-  constructor({ key, root } = {}) {
-    const meta = document.querySelector("meta[name=jobpush]")?.dataset;
-    this.#key = key ?? meta?.key;
-    this.#root = root ?? meta?.root ?? new URL("../..", import.meta.url).pathname.slice(0, -1);
+  constructor({ key, root, token, headers, credentials } = {}) {
+    const meta = globalThis.document?.querySelector("meta[name=jobpush]")?.dataset ?? {};
+    const load = token ?? (meta.tokenUrl && tokenFrom(meta.tokenUrl, { headers, credentials }));
+    this.#key = key ?? meta.key;
+    this.#root = root ?? meta.root ?? defaultRoot();
+    this.#headers = headers;
+    this.#credentials = credentials;
+    this.#tokens = load ? new TokenSource(load) : null;
   }
+
+  // ---- What a page calls ----
 
   open() {
     this.#users += 1;
@@ -57,7 +98,7 @@ class Connection {
 
   close() {
     this.#users = Math.max(0, this.#users - 1);
-    // An element that only moves keeps the socket.
+    // An element that only moves keeps the connection.
     setTimeout(() => this.#users || this.#stop(), 0);
   }
 
@@ -69,21 +110,24 @@ class Connection {
 
   subscribe(name) {
     const subscription = this.#subscriptions.get(name) ?? { users: 0, members: new Map() };
-    const offs = [];
     this.#subscriptions.set(name, subscription);
     subscription.users += 1;
     if (subscription.users === 1) this.#join(name);
+    const offs = [];
+    let isUsed = true;
     return {
       name,
       members: subscription.members,
       on: (event, listener) => {
-        const off = this.on(event, (data, meta) => meta.channel === name && listener(data, meta));
+        const off = this.on(event, (data, info) => info.channel === name && listener(data, info));
         offs.push(off);
         return off;
       },
       trigger: (event, data) => this.#send(event, data, name),
       unsubscribe: () => {
-        offs.splice(0).forEach((off) => off());
+        if (!isUsed) return;
+        isUsed = false;
+        for (const off of offs.splice(0)) off();
         subscription.users -= 1;
         if (subscription.users === 0) this.#leave(name);
       },
@@ -91,37 +135,84 @@ class Connection {
   }
 
   async cancel(taskId) {
-    return (await this.#fetch(`tasks/${encodeURIComponent(taskId)}/cancel`, { method: "POST" })).ok;
+    return (await this.request(`tasks/${encodeURIComponent(taskId)}/cancel`, { method: "POST" })).ok;
+  }
+
+  async rerun(taskId) {
+    return (await this.request(`tasks/${encodeURIComponent(taskId)}/rerun`, { method: "POST" })).ok;
   }
 
   show(event) {
     const known = this.tasks.get(event.task_id);
     const seq = (known?.seq ?? 0) + LOCAL_STEP;
-    if (seq < 1) this.#setTasks(fold(this.tasks, { created_at: Date.now() / 1000, ...known, ...event, seq }));
+    if (seq < 1) this.#setTasks(fold(this.tasks, { created_at: this.time(), ...known, ...event, seq }));
   }
 
   remove(taskId) {
-    this.#setTasks(new Map([...this.tasks].filter(([id]) => id !== taskId)));
+    const tasks = new Map(this.tasks);
+    if (tasks.delete(taskId)) this.#setTasks(tasks);
   }
 
+  time() {
+    return (Date.now() + this.#clockOffset) / 1000;
+  }
+
+  /** Ask the gateway for its reason where a page has no user or no connection; it becomes `reason`. */
+  async explain() {
+    const { state } = this;
+    const { error } = await this.request("tasks");
+    if (error && this.state === state && !this.reason) this.#setState(state, error);
+  }
+
+  /** Send a request to a route below /jobpush/. Never rejects. */
+  async request(path, options = {}) {
+    const answer = await this.#fetch(path, options);
+    if (answer.error?.code !== "token_expired" || !this.#tokens) return answer;
+    await this.#tokens.read(true).catch(() => null);
+    return this.#fetch(path, options);
+  }
+
+  async #fetch(path, options) {
+    const response = await fetch(this.#url(`/jobpush/${path}`), await this.#withIdentity(options)).catch(() => null);
+    const body = (await response?.json().catch(() => null)) ?? null;
+    const ok = response?.ok ?? false;
+    return { ok, status: response?.status ?? 0, data: ok ? body : null, error: ok ? null : (body?.error ?? null) };
+  }
+
+  async #withIdentity(options) {
+    const headers = { "X-Requested-With": "jobpush", ...this.#headers };
+    const token = this.#tokens && (await this.#tokens.read().catch(() => null));
+    if (token) headers.Authorization = `Bearer ${token}`;
+    return { headers, ...(this.#credentials && { credentials: this.#credentials }), ...options };
+  }
+
+  // ---- Life of the connection ----
+
   #start() {
-    addEventListener("online", this.#wake);
-    document.addEventListener("visibilitychange", this.#wake);
+    for (const type of ["online", "offline", "pageshow"]) addEventListener(type, this.#wake);
+    for (const type of ["visibilitychange", "resume"]) document.addEventListener(type, this.#wake);
     this.#setState("connecting");
     this.#connect();
   }
 
   #stop() {
-    removeEventListener("online", this.#wake);
-    document.removeEventListener("visibilitychange", this.#wake);
+    for (const type of ["online", "offline", "pageshow"]) removeEventListener(type, this.#wake);
+    for (const type of ["visibilitychange", "resume"]) document.removeEventListener(type, this.#wake);
     this.#discard();
     this.#setState("closed");
   }
 
-  #wake = ({ type }) => {
-    if (document.hidden || this.state === "failed") return;
+  /** The page is seen again, or the network has changed. */
+  #wake = ({ type, persisted }) => {
+    if (this.state === "failed" || (type === "pageshow" && !persisted)) return;
+    if (type === "offline") {
+      this.#discard();
+      this.#retry(0, false, OFFLINE);
+      return;
+    }
+    if (type === "visibilitychange" && document.hidden) return;
     if (type === "online") this.#blocked = 0;
-    if (this.#socketId && this.#transport.send) this.#ping();
+    if (this.#socketId && this.#transport.isTwoWay) this.#ping();
     else if (!this.#transport || type === "online") this.#connect();
   };
 
@@ -129,79 +220,87 @@ class Connection {
     this.#discard();
     if (!this.#key) this.#configure();
     else if (this.#blocked < BLOCKED_AFTER) this.#openSocket();
-    else this.#openEvents();
+    else this.#openFallback();
   }
 
   async #configure() {
-    this.#after(PATIENCE_MS, () => this.#retry());
-    const { data } = await this.#fetch("config");
+    this.#after(ANSWER_TIMEOUT_MS, () => this.#retry());
+    const { data, error } = await this.request("config");
     if (this.state === "closed" || this.#key) return;
     this.#key = data?.key;
     if (this.#key) this.#connect();
-    else this.#retry();
+    else this.#retry(0, false, error);
   }
 
   #openSocket() {
+    const query = { protocol: 7, client: "jobpush", version: VERSION };
     const since = this.#lastIds.get(this.#userChannel);
-    const query = { protocol: 7, client: "jobpush", version: VERSION, ...(since && { since }) };
+    if (since) query.since = since;
     const url = this.#url(`/app/${this.#key}`, query).replace("http", "ws");
-    this.#listen(new WebSocket(url), () => this.#lose());
-    this.#transport.onclose = ({ code }) => this.#lose(code);
+    this.#transport = new SocketTransport(url, this.#handlers);
+    this.#after(ANSWER_TIMEOUT_MS, () => this.#lose());
+    if (this.#tokens) this.#sendToken();
   }
 
-  #openEvents() {
-    this.#discard();
+  async #openFallback() {
+    const placeholder = { close() {} };
+    this.#transport = placeholder;
     this.#blocked = BLOCKED_AFTER - 1; // one more is enough
-    this.#isStale = false;
-    const channels = [...this.#subscriptions.keys()];
-    const since = [...this.#lastIds].flat().join("|");
-    const stream = new EventSource(this.#url("/jobpush/events", { channels, since }));
-    this.#listen(stream, () => this.#loseEvents());
-    stream.onerror = () => {
-      // Unless closed (2), it comes back by itself.
-      if (this.#socketId && stream.readyState !== 2) this.#setState("reconnecting");
-      else this.#loseEvents();
-    };
+    const module = await import("./fallback.js").catch(() => null);
+    if (this.#transport !== placeholder) return;
+    if (!module) {
+      this.#discard();
+      this.#retry();
+      return;
+    }
+    this.#transport = new module.Fallback(this.#handlers, {
+      scope: `jobpush ${this.#url("")} ${this.#key}`,
+      channels: () => [...this.#subscriptions.keys()],
+      since: () => this.#lastIds,
+      url: (path, query) => this.#url(path, query),
+      request: (path) => this.request(path),
+      withIdentity: (options) => this.#withIdentity(options),
+      token: () => this.#tokens?.read().catch(() => null),
+    });
+    this.#after(SOCKET_RETRY_MS, () => this.#connect());
   }
 
-  #listen(transport, onTimeout) {
-    this.#transport = transport;
-    transport.onmessage = ({ data }) => this.#receive(data);
-    this.#after(PATIENCE_MS, onTimeout);
-  }
+  #handlers = {
+    message: (message) => this.#receive(message),
+    close: (code, reason) => this.#lose(code, reason),
+    /** All tasks, where only polling works. */
+    tasks: (tasks) => {
+      this.#setState("polling");
+      this.#setTasks(tasks.reduce(fold, this.tasks), true);
+    },
+    interrupted: (reason) => this.#setState("reconnecting", reason),
+  };
 
-  async #loseEvents() {
-    const worked = this.#socketId;
-    this.#discard();
-    this.#retry();
-    const { data } = worked ? {} : await this.#fetch("tasks");
-    if (!data || this.#transport || this.state === "closed") return;
-    this.#setTasks(data.tasks.reduce(fold, this.tasks), true);
-  }
-
-  #lose(code = 0) {
-    if (!this.#socketId) this.#blocked += 1;
+  #lose(code = 0, reason = null) {
+    const isOffline = globalThis.navigator?.onLine === false;
+    const hasNeverOpened = this.#transport?.isTwoWay && !this.#socketId && !isOffline;
+    if (hasNeverOpened) this.#blocked += 1;
+    if (hasNeverOpened && !reason && this.#blocked === BLOCKED_AFTER) this.explain();
     this.#discard();
     const band = Math.floor(code / 100);
-    if (band === 40) this.#setState("failed");
-    else this.#retry(band === 41 ? 1000 : 0, band === 42);
+    if (band === 40) this.#setState("failed", reason ?? this.reason);
+    else this.#retry(band === 41 ? 1000 : 0, band === 42, reason ?? (isOffline ? OFFLINE : null));
   }
 
-  #retry(leastMs = 0, isSoon = false) {
+  #retry(leastMs = 0, isSoon = false, reason = null) {
     const spreadMs = isSoon ? 1000 : Math.min(MAX_BACKOFF_MS, 1000 * 2 ** this.#failures++);
-    this.#setState("reconnecting");
-    // Not all may return at once.
+    this.#setState("reconnecting", reason ?? this.reason);
+    // Pages must not return all at once.
     this.#after(leastMs + Math.random() * spreadMs, () => this.#connect());
   }
 
   #discard() {
-    if (this.#socketId && performance.now() - this.#connectedAt > PATIENCE_MS) this.#failures = 0;
+    if (this.#socketId && performance.now() - this.#connectedAt > ANSWER_TIMEOUT_MS) this.#failures = 0;
     clearTimeout(this.#timer);
-    const transport = this.#transport;
+    clearTimeout(this.#refreshTimer);
+    this.#transport?.close();
     this.#transport = this.#socketId = undefined;
-    if (!transport) return;
-    transport.onmessage = transport.onclose = transport.onerror = null;
-    transport.close();
+    this.#isPinging = false;
   }
 
   /** Only one thing is awaited at a time. */
@@ -211,72 +310,95 @@ class Connection {
   }
 
   #awaitActivity() {
-    if (this.#transport.send) {
-      this.#blocked = -20; // rather an outage
-      this.#after(this.#activityTimeoutMs, () => this.#ping());
-    } else if (this.#isStale) this.#after(0, () => this.#openEvents());
-    else this.#after(SOCKET_RETRY_MS, () => this.#connect());
+    this.#isPinging = false;
+    this.#blocked = KNOWN_GATEWAY_BONUS;
+    this.#after(this.#idleMs, () => this.#ping());
   }
 
   #ping() {
+    if (this.#isPinging) return;
+    this.#isPinging = true;
     this.#send("pusher:ping", {});
-    this.#after(PATIENCE_MS, () => this.#lose());
+    this.#after(ANSWER_TIMEOUT_MS, () => this.#lose());
   }
 
   #send(event, data, channel) {
-    if (!this.#socketId || !this.#transport.send) return false;
-    this.#transport.send(JSON.stringify({ event, data, channel }));
+    if (!this.#socketId || !this.#transport.isTwoWay) return false;
+    this.#transport.send({ event, data, channel });
     return true;
   }
 
-  #receive(text) {
-    let { event, channel, id, user_id, data } = parse(text);
-    data = parse(data);
+  // ---- Messages ----
+
+  #receive({ event, channel, id, user_id, data: text }) {
+    let data = parse(text);
     if (channel && id) this.#lastIds.set(channel, id);
-    if (this.#socketId && this.#transport.send) this.#awaitActivity();
+    if (this.#socketId && this.#transport.isTwoWay) this.#awaitActivity();
+    if (event === "jobpush:task" && this.#isReplayed(channel, id)) data = { ...data, replayed: true };
     this.#handle(event, data, channel);
     this.#emit(event.replace("_internal", ""), data, { channel, id, user_id });
   }
 
+  #isReplayed(channel, id) {
+    const position = this.#replayedUpTo.get(channel);
+    return position !== undefined && (!id || isUpTo(id, position));
+  }
+
   #handle(event, data, channel) {
-    const subscription = this.#subscriptions.get(channel);
-    const members = subscription?.members;
-    const isOwn = channel && channel === this.#userChannel;
+    const members = this.#subscriptions.get(channel)?.members;
+    const isOwn = channel === this.#userChannel && channel !== undefined;
     switch (event) {
       case "pusher:connection_established":
         return this.#establish(data);
       case "pusher:ping":
         return this.#send("pusher:pong", {});
       case "pusher:error":
-        // A first frame stands for the close code.
-        return this.#socketId || this.#lose(data.code);
+        // As the first frame it stands for the close code.
+        return this.#socketId || this.#lose(data.code, { code: String(data.code), message: data.message });
       case "pusher:signin_success":
-        return this.#signIn("#server-to-user-" + parse(data.user_data).id);
+        return this.#signIn(USER_CHANNEL_PREFIX + parse(data.user_data).id);
+      case "jobpush:signin_success":
+        return this.#acceptToken(data);
+      case "jobpush:signin_error":
+      case "jobpush:signed_out":
+        return this.#loseUser(data);
       case "pusher_internal:subscription_succeeded":
-        members?.clear();
-        if (isOwn) this.#setTasks(this.tasks, true);
-        return Object.entries(data?.presence?.hash ?? {}).forEach((member) => members?.set(...member));
+        return this.#confirm(channel, data, members);
       case "pusher_internal:member_added":
         return members?.set(String(data.user_id), data.user_info);
       case "pusher_internal:member_removed":
         return members?.delete(String(data.user_id));
       case "jobpush:resync":
-        // Its numbers may have begun again.
+        // The server's numbers may have begun again.
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
       case "jobpush:task":
         return isOwn && this.#setTasks(fold(this.tasks, data));
     }
   }
 
-  #establish({ socket_id, activity_timeout }) {
+  #establish({ socket_id, activity_timeout, time }) {
     this.#socketId = socket_id;
-    this.#activityTimeoutMs = activity_timeout * 1000;
+    this.#idleMs = Math.min(activity_timeout * 1000, MAX_IDLE_MS);
     this.#connectedAt = performance.now();
+    if (time) this.#clockOffset = time * 1000 - Date.now();
     this.#setState("connected");
-    if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), NOTE_DELAY_MS);
+    if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), SIGN_IN_TIMEOUT_MS);
+    if (!this.#transport.isTwoWay) return;
     this.#awaitActivity();
-    if (!this.#transport.send) return;
     for (const name of this.#subscriptions.keys()) this.#join(name);
+  }
+
+  #confirm(channel, data, members) {
+    const { position, presence } = data ?? {};
+    const isResumed = this.#lastIds.has(channel);
+    if (isResumed || !position) this.#replayedUpTo.delete(channel);
+    else this.#replayedUpTo.set(channel, position);
+    if (channel.startsWith(USER_CHANNEL_PREFIX)) {
+      this.#signIn(channel);
+      this.#setTasks(this.tasks, true);
+    }
+    members?.clear();
+    for (const member of Object.entries(presence?.hash ?? {})) members?.set(...member);
   }
 
   /** Nothing of a user may stay when the session is another's. */
@@ -290,13 +412,44 @@ class Connection {
     this.#connect();
   }
 
-  #join(name) {
-    // A stream has its channels in its address.
-    if (this.#transport && !this.#transport.send) {
-      this.#isStale = true;
-      return this.#awaitActivity();
+  // ---- Tokens ----
+
+  async #sendToken(isFresh = false) {
+    const transport = this.#transport;
+    try {
+      const [token] = await Promise.all([this.#tokens.read(isFresh), transport.opened]);
+      if (token && transport === this.#transport) transport.send({ event: "jobpush:signin", data: { token } });
+    } catch (error) {
+      if (transport !== this.#transport) return;
+      console.warn("jobpush: the page's token function failed;", error);
+      if (!this.#userChannel) this.#setState(this.state, { code: "token_unavailable", message: "No token is available" });
+      this.#refreshTimer = setTimeout(() => this.#sendToken(true), REFRESH_RETRY_MS);
     }
-    if (/^(private-(?!user-|task-)|presence-)/.test(name)) this.#joinSigned(name);
+  }
+
+  #acceptToken({ expires_at }) {
+    this.#isTokenRetried = false;
+    this.#setState("connected");
+    const delayMs = Math.max(0, (expires_at - this.time()) * 1000 * REFRESH_AT);
+    clearTimeout(this.#refreshTimer);
+    this.#refreshTimer = setTimeout(() => this.#sendToken(true), Math.min(delayMs, MAX_DELAY_MS));
+  }
+
+  /** The gateway refused a token, or ended the user's rights; one fresh token is tried. */
+  #loseUser({ code, message, reason }) {
+    clearTimeout(this.#refreshTimer);
+    this.#setState("signedOut", { code: code ?? reason ?? "signed_out", message: message ?? reason });
+    if (!this.#tokens || this.#isTokenRetried) return;
+    this.#isTokenRetried = true;
+    this.#sendToken(true);
+  }
+
+  // ---- Channels ----
+
+  #join(name) {
+    // A stream names its channels in its address.
+    if (this.#transport && !this.#transport.isTwoWay) this.#transport.update?.();
+    else if (SIGNED_CHANNEL.test(name)) this.#joinSigned(name);
     else this.#subscribe(name);
   }
 
@@ -305,10 +458,10 @@ class Connection {
     const socketId = this.#socketId;
     if (!socketId) return;
     const body = new URLSearchParams({ socket_id: socketId, channel_name: name });
-    const { status, data } = await this.#fetch("auth", { method: "POST", body });
+    const { status, data, error } = await this.request("auth", { method: "POST", body });
     if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return;
     if (data) this.#subscribe(name, data);
-    else this.#emit("pusher:subscription_error", { status }, { channel: name });
+    else this.#emit("pusher:subscription_error", { status, ...(error && { error }) }, { channel: name });
   }
 
   #subscribe(name, auth) {
@@ -318,8 +471,11 @@ class Connection {
   #leave(name) {
     this.#subscriptions.delete(name);
     this.#lastIds.delete(name);
+    this.#replayedUpTo.delete(name);
     this.#send("pusher:unsubscribe", { channel: name });
   }
+
+  // ---- State and events ----
 
   #url(path, query) {
     const url = new URL(this.#root + path, location.href);
@@ -327,18 +483,20 @@ class Connection {
     return url.href;
   }
 
-  async #fetch(path, options) {
-    const headers = { "X-Requested-With": "jobpush" };
-    const response = await fetch(this.#url("/jobpush/" + path), { headers, ...options }).catch(() => Response.error());
-    const { ok, status } = response;
-    return { ok, status, data: ok && (await response.json().catch(() => null)) };
+  #setState(state, reason = null) {
+    clearTimeout(this.#signInTimer);
+    if (this.state === state && this.reason?.code === reason?.code) return;
+    this.state = state;
+    this.reason = reason;
+    this.#warn(reason);
+    this.#emit("jobpush:state", state, {});
   }
 
-  #setState(state) {
-    clearTimeout(this.#signInTimer);
-    if (this.state === state) return;
-    this.state = state;
-    this.#emit("jobpush:state", state, {});
+  /** Each reason stands in the console once. */
+  #warn(reason) {
+    if (!reason || reason === OFFLINE || this.#warned.has(reason.code)) return;
+    this.#warned.add(reason.code);
+    console.warn(`jobpush: ${reason.message ?? ""} (${reason.code})`);
   }
 
   #setTasks(tasks, isLoaded = this.isLoaded) {
@@ -348,10 +506,10 @@ class Connection {
     this.#emit("jobpush:tasks", tasks, {});
   }
 
-  #emit(event, data, meta) {
+  #emit(event, data, info) {
     for (const listener of [...(this.#listeners.get(event) ?? [])]) {
       try {
-        listener(data, meta);
+        listener(data, info);
       } catch (error) {
         console.error(error);
       }
@@ -359,7 +517,14 @@ class Connection {
   }
 }
 
+const SHARED = Symbol.for("jobpush");
 
-// A script under two addresses is two modules.
-export const connect = (options) =>
-  (options ? new Connection(options) : (globalThis[Symbol.for("jobpush")] ??= new Connection())).open();
+/** The page's shared connection, not opened. A script under two addresses is two modules; the connection is one. */
+export const sharedConnection = () => (globalThis[SHARED] ??= new Connection());
+
+export function connect(options) {
+  if (!options) return sharedConnection().open();
+  const connection = new Connection(options);
+  if (options.shared) globalThis[SHARED] = connection;
+  return connection.open();
+}

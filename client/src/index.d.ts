@@ -33,8 +33,11 @@ export type TaskState =
   /** Its worker died. */
   | "LOST";
 
-/** All that is known of a task at one moment: every event is a whole snapshot. Fields may be absent. */
-export interface TaskEvent {
+/**
+ * The state of a task at one moment: every event is a whole snapshot. Fields may be absent. `Data` is what the task
+ * sends as extra keywords.
+ */
+export interface TaskEvent<Data extends object = Record<string, unknown>> {
   readonly task_id: string;
   /** Its place in the order of the task's events: 1, 2, …; below 1 for local tasks, see {@link Connection.show}. */
   readonly seq: number;
@@ -69,35 +72,50 @@ export interface TaskEvent {
   /** True from the click on "cancel" until the task is REVOKED. */
   readonly cancelling?: boolean;
   /** The extra keywords of `progress.update` in the task. Check an address in here before you link to it. */
-  readonly data?: Readonly<Record<string, unknown>>;
+  readonly data?: Readonly<Data>;
+  /** True for what was already so when the page opened; such an event is no news. */
+  readonly replayed?: boolean;
 }
 
-/** What is known of all tasks, by id, newest first. */
-export type TaskView = ReadonlyMap<string, TaskEvent>;
+/** All known tasks by id, newest first. */
+export type TaskView<Data extends object = Record<string, unknown>> = ReadonlyMap<string, TaskEvent<Data>>;
 
 /**
- * Folds an event into a view, and returns the new view. What is older than the view (by `seq`, per task), and what it
- * holds already, changes nothing: then the very same view is returned. The view given is never changed.
+ * Fold an event into a view and return the new view. An event that is older than the view (by `seq`, per task), or
+ * already in it, returns the same view. The given view is never changed.
  */
 export function fold(view: TaskView, event: TaskEvent): TaskView;
 
 /**
- * - `connecting`: the first try is under way;
+ * - `connecting`: the first attempt is under way;
  * - `connected`;
- * - `reconnecting`: lost, and trying again by itself;
- * - `signedOut`: connected, but no longer as the user of before, whose tasks stand still: a reload may help;
- * - `failed`: the gateway refused for good (close codes 4000 to 4099, see "Error codes" of Pusher's Channels protocol),
- *   a reload may help;
+ * - `polling`: only plain requests work; tasks are updated every few seconds;
+ * - `reconnecting`: lost, and reconnects by itself; the tasks are not current;
+ * - `signedOut`: connected without the user of before, whose tasks stand still;
+ * - `failed`: refused for good (close codes 4000 to 4099, see "Error codes" of Pusher's Channels protocol);
  * - `closed`: not opened yet, or closed by its last user.
  */
-export type ConnectionState = "connecting" | "connected" | "reconnecting" | "signedOut" | "failed" | "closed";
+export type ConnectionState =
+  | "connecting"
+  | "connected"
+  | "polling"
+  | "reconnecting"
+  | "signedOut"
+  | "failed"
+  | "closed";
+
+/** Why there is no connection or no user: the gateway's code and sentence. */
+export interface Reason {
+  readonly code: string;
+  readonly message?: string;
+}
 
 /** Where an event came from. All absent for `jobpush:state` and `jobpush:tasks`. */
 export interface EventInfo {
   readonly channel?: string;
   /** Its place in the channel's history; the connection resumes from there by itself. */
   readonly id?: string;
-  /** Who sent a client event on a presence channel. */
+  /** The sender of a client event on a presence channel. */
   readonly user_id?: string;
 }
 
@@ -107,10 +125,10 @@ export type Listener<Data = any> = (data: Data, info: EventInfo) => void;
 /** One use of a channel. */
 export interface Channel {
   readonly name: string;
-  /** Who is there, on a presence channel: user id to user info. Always up to date. */
+  /** The members of a presence channel: user id to user info. Always up to date. */
   readonly members: ReadonlyMap<string, unknown>;
   /**
-   * Hears one kind of event on this channel; besides the page's own names, `pusher:subscription_succeeded`,
+   * Listen to one kind of event on this channel; besides the page's own names, `pusher:subscription_succeeded`,
    * `pusher:subscription_error` (`{status}`), `pusher:member_added`, `pusher:member_removed`, `pusher:cache_miss`.
    *
    * @returns a function that ends it
@@ -118,24 +136,26 @@ export interface Channel {
   on(event: string, listener: Listener): () => void;
   /** Sends a client event (`client-…`). False if there is no WebSocket at the moment: it is not sent later. */
   trigger(event: `client-${string}`, data: unknown): boolean;
-  /** Ends this use and its listeners. The channel is left with its last use. To be called once. */
+  /** Ends this use and its listeners. The channel is left with its last use. A second call has no effect. */
   unsubscribe(): void;
 }
 
 /**
- * A connection to the gateway: Pusher's protocol over a WebSocket; where WebSockets are blocked, server-sent events; and
- * where those are too, one GET of the tasks at a time. It resumes where it was, and comes back by itself.
+ * A connection to the gateway: Pusher's protocol over a WebSocket; where WebSockets are blocked, an event stream that
+ * all tabs share; where that is blocked too, polling. It resumes where it was, and reconnects by itself.
  */
 export interface Connection {
   readonly state: ConnectionState;
+  /** Why the state is as it is; `null` while all is well. */
+  readonly reason: Reason | null;
   /** The tasks of the signed-in user, and local ones. A new view after each change, see `jobpush:tasks`. */
   readonly tasks: TaskView;
-  /** Whether the user's tasks have come: only then does an empty view mean that there are none. */
+  /** Whether the user's tasks are loaded: only then does an empty view mean that there are none. */
   readonly isLoaded: boolean;
   /**
-   * Hears one kind of event, on whatever channel. `jobpush:state` tells each new {@link ConnectionState}, `jobpush:tasks`
-   * each new {@link TaskView} and a change of `isLoaded`, `jobpush:task` and `jobpush:log` are the tasks' own, and
-   * `pusher:error` (`{code, message}`) is the gateway's.
+   * Listen to one kind of event, on all channels. `jobpush:state` is each new {@link ConnectionState} or reason,
+   * `jobpush:tasks` each new {@link TaskView} and a change of `isLoaded`; `jobpush:task` and `jobpush:log` are the
+   * tasks' own, and `pusher:error` (`{code, message}`) is the gateway's.
    *
    * @returns a function that ends it
    */
@@ -143,42 +163,57 @@ export interface Connection {
   on(event: "jobpush:tasks", listener: Listener<TaskView>): () => void;
   on(event: "jobpush:task", listener: Listener<TaskEvent>): () => void;
   on(event: string, listener: Listener): () => void;
-  /** Joins a channel; private and presence channels are authorized at the gateway by themselves. */
+  /** Join a channel; private and presence channels are authorized at the gateway. */
   subscribe(channel: string): Channel;
-  /** Asks to cancel a task. True if the gateway took the request; never rejects. The task's events tell the rest. */
+  /** Ask to cancel a task. True if the gateway accepted the request; never rejects. */
   cancel(taskId: string): Promise<boolean>;
+  /** Ask to run a task again, where the application allows it. True if the gateway accepted; never rejects. */
+  rerun(taskId: string): Promise<boolean>;
   /**
-   * Shows a local task that the server does not know yet, such as an upload, among the others. What is not given stays
-   * as it was. From the first word of the server about the same `task_id` on, that is what counts.
+   * Show a local task that the server does not know yet, for example an upload. Fields that are not given stay as they
+   * were. From the server's first event with the same `task_id` on, only the server counts.
    */
   show(task: Omit<TaskEvent, "seq">): void;
-  /** Removes a task from the view; a task of the server's comes back with its next event. */
+  /** Remove a task from the view; a task of the server returns with its next event. */
   remove(taskId: string): void;
-  /** Adds a user to the connection, which opens with the first one. `connect()` has done this for you. */
+  /** Unix seconds by the gateway's clock. */
+  time(): number;
+  /** Ask the gateway why there is no user or no connection; its answer becomes `reason`. */
+  explain(): Promise<void>;
+  /** Add a user of the connection, which opens with the first one. `connect()` has done this for you. */
   open(): this;
-  /** Takes a user away; the connection closes with the last one. */
+  /** Remove a user; the connection closes with the last one. */
   close(): void;
 }
 
 export interface ConnectOptions {
-  /** The app's key. Default: from `{{ jobpush_tags() }}` in the page, else asked from the gateway. */
+  /** The application's key. Default: from `{{ jobpush_tags() }}` in the page, else requested from the gateway. */
   key?: string;
-  /** What stands before `/app` and `/jobpush` in the gateway's paths, without a slash at its end. */
+  /** Address of the gateway up to `/app` and `/jobpush`, without a slash at its end; may be another origin. */
   root?: string;
+  /** Return a connection token. Called again before it expires. `null`: nobody is signed in. */
+  token?: () => string | null | Promise<string | null>;
+  /** Headers of every request. */
+  headers?: Record<string, string>;
+  /** Whether requests to another origin carry cookies. */
+  credentials?: "omit" | "same-origin" | "include";
+  /** Make this the connection of all elements and hooks of the page. */
+  shared?: boolean;
 }
 
 /**
- * The page's shared connection, with one more user; with options, a new one of your own.
- * Everyone who called it calls `close()` once.
+ * Return the page's shared connection, with one more user; with options, a new one.
+ * Without code: `<meta name="jobpush" data-key="…" data-root="…" data-token-url="…">`.
  */
 export function connect(options?: ConnectOptions): Connection;
 
-/** All words of the elements. Replace them before the elements show: `Object.assign(strings, {SUCCESS: "Fertig"})`. */
+/** The texts of the elements. Replace them before the elements show: `Object.assign(strings, {SUCCESS: "Ready"})`. */
 export const strings: Record<TaskState, string> & {
   cancelling: string;
   cancel: string;
   cancelFailed: string;
   empty: string;
+  polling: string;
   connecting: string;
   reconnecting: string;
   failed: string;
@@ -227,15 +262,33 @@ export class JobpushProgress extends TaskElement {
 }
 
 /** All bubble, also out of shadow trees. At most one of a kind per task and frame: the newest. */
-interface JobpushEventMap {
-  /** A task that is shown for the first time, or has changed. */
+export interface JobpushEventMap {
+  /** A task is shown for the first time, or has changed. */
   "jobpush-progress-update": CustomEvent<TaskEvent>;
-  /** A task ended well; also fires for one that had ended before the page was opened. */
+  /** A task succeeded; `detail.replayed` if it had done so before the page was opened. */
   "jobpush-progress-success": CustomEvent<TaskEvent>;
-  /** The same for FAILURE, REVOKED and LOST. */
+  /** The same for FAILURE and LOST. */
   "jobpush-progress-failure": CustomEvent<TaskEvent>;
+  /** The same for REVOKED. */
+  "jobpush-progress-revoked": CustomEvent<TaskEvent>;
   /** The cancel button was used. With `preventDefault()` the gateway is not asked: for local tasks. */
   "jobpush-progress-cancel": CustomEvent<TaskEvent>;
+}
+
+/** Attributes of the elements, for JSX. */
+export interface JobpushElementAttributes {
+  id?: string;
+  class?: string;
+  className?: string;
+  lang?: string;
+  dir?: string;
+  style?: unknown;
+  children?: unknown;
+  ref?: unknown;
+  key?: string | number;
+  connection?: Connection;
+  density?: "compact" | "default" | "detailed";
+  "no-cancel"?: boolean | "";
 }
 
 declare global {
@@ -245,4 +298,11 @@ declare global {
   }
   interface HTMLElementEventMap extends JobpushEventMap {}
   interface DocumentEventMap extends JobpushEventMap {}
+  interface WindowEventMap extends JobpushEventMap {}
+}
+
+/** The elements in JSX; `jobpush/react` and `jobpush/vue` declare them to their frameworks. */
+export interface JobpushIntrinsicElements {
+  "jobpush-tasks": JobpushElementAttributes & { limit?: number };
+  "jobpush-progress": JobpushElementAttributes & { "task-id"?: string };
 }

@@ -17,9 +17,14 @@ PING = b'{"event":"pusher:ping","data":{}}'
 PONG = b'{"event":"pusher:pong","data":{}}'
 
 
-def connection_established(socket_id: str, activity_timeout: int) -> bytes:
-    """The first message. ``activity_timeout`` is in seconds; pusher-js gives up without it."""
-    data = f'{{\\"socket_id\\":\\"{socket_id}\\",\\"activity_timeout\\":{activity_timeout}}}'
+def connection_established(socket_id: str, activity_timeout: int, time: float | None = None) -> bytes:
+    """
+    Return the first message. ``activity_timeout`` is in seconds; pusher-js gives up without it.
+
+    ``time``, in Unix seconds, is for our own client: it shows durations by the gateway's clock.
+    """
+    clock = "" if time is None else f',\\"time\\":{time:.3f}'
+    data = f'{{\\"socket_id\\":\\"{socket_id}\\",\\"activity_timeout\\":{activity_timeout}{clock}}}'
     return f'{{"event":"pusher:connection_established","data":"{data}"}}'.encode()
 
 

@@ -115,7 +115,13 @@ class ServerProtocol:
     # -- what the shell tells ------------------------------------------------------------------------
 
     def open(
-        self, now: float, *, user: UserData | None = None, announce_user: bool = False, since: str | None = None
+        self,
+        now: float,
+        *,
+        user: UserData | None = None,
+        announce_user: bool = False,
+        since: str | None = None,
+        time: float | None = None,
     ) -> list[Action]:
         """
         Begin: call it once, first.
@@ -126,11 +132,12 @@ class ServerProtocol:
             announce_user: Our own client is there: tell it so, and join its user's channel.
             since: Stream id of the last event that it has of that channel; what is no stream id is an error that
                 the client is told of, and nothing else.
+            time: Unix seconds, for our own client.
         """
         self._active_at = self._heard_at = now
         timeout = self._settings.signin_timeout
         self._signin_until = now + timeout if timeout else None
-        established = messages.connection_established(self.socket_id, self._settings.activity_timeout)
+        established = messages.connection_established(self.socket_id, self._settings.activity_timeout, time)
         actions: list[Action] = [Send(established)]
         if user is None:
             return actions

@@ -1,1 +1,1 @@
-export * from "./jobpush-P4ZC3SJM.js";
+export * from "./jobpush-74W5DOAX.js";

@@ -1,3 +1,5 @@
+const realSetTimeout = globalThis.setTimeout;
+
 /** Stand-ins for what a browser gives the client: they record, and move only when a test says so. */
 
 /** Time that stands still until `pass` is called. */
@@ -83,17 +85,43 @@ export class FakeWebSocket extends FakeTransport {
   }
 }
 
-export class FakeEventSource extends FakeTransport {
+/** An event stream that `fetch` reads. */
+export class FakeStream extends FakeTransport {
   static all = [];
-  readyState = 0;
+  #controller;
+  #encoder = new TextEncoder();
 
-  fail(readyState = 2) {
-    this.readyState = readyState;
-    this.onerror?.();
+  constructor(url, { signal, headers }) {
+    super(url);
+    this.headers = headers;
+    signal.addEventListener("abort", () => this.close());
+    this.body = new ReadableStream({ start: (controller) => (this.#controller = controller) });
+    // Only the first answer counts.
+    this.response = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+  }
+
+  receive(event, data = {}, { channel, id, user_id } = {}) {
+    this.#accept();
+    const message = JSON.stringify({ event, channel, data: JSON.stringify(data), id, user_id });
+    this.#controller.enqueue(this.#encoder.encode(`data: ${message}\n\n`));
+  }
+
+  /** The gateway's answer is another than a stream. */
+  fail(status = 503) {
+    this.resolve({ ok: false, status, headers: new Headers(), json: async () => null });
+  }
+
+  /** The stream ends. */
+  end() {
+    this.#controller.close();
+  }
+
+  #accept() {
+    this.resolve({ ok: true, headers: new Headers({ "Content-Type": "text/event-stream; charset=utf-8" }), body: this.body });
   }
 }
 
-/** A page at https://app.example, with a fresh clock, no network, and chance that always says 0.5. */
+/** A page at https://app.example, with a fresh clock, no network, and chance that is always 0.5. */
 export class FakePage {
   clock = new Clock().install();
   document = Object.assign(new EventTarget(), { hidden: false, querySelector: () => null });
@@ -104,17 +132,18 @@ export class FakePage {
 
   constructor() {
     FakeWebSocket.all = [];
-    FakeEventSource.all = [];
+    FakeStream.all = [];
     Object.assign(globalThis, {
       WebSocket: FakeWebSocket,
-      EventSource: FakeEventSource,
+      BroadcastChannel: undefined,
       document: this.document,
       location: { href: "https://app.example/videos" },
       addEventListener: this.#window.addEventListener.bind(this.#window),
       removeEventListener: this.#window.removeEventListener.bind(this.#window),
-      fetch: async (url, options = {}) => this.#answer(new URL(url), options),
+      fetch: async (url, options = {}) => this.#answer(new URL(url, location.href), options),
     });
     Math.random = () => 0.5;
+    Object.defineProperty(globalThis, "navigator", { value: { onLine: true, locks: {} }, configurable: true });
   }
 
   get sockets() {
@@ -126,11 +155,49 @@ export class FakePage {
   }
 
   get streams() {
-    return FakeEventSource.all;
+    return FakeStream.all;
   }
 
   get stream() {
-    return FakeEventSource.all.at(-1);
+    return FakeStream.all.at(-1);
+  }
+
+  /** Web Locks and BroadcastChannel between the connections of this page, as if each were in its own tab. */
+  installTabs() {
+    const channels = new Set();
+    const waiting = [];
+    let isHeld = false;
+    const grant = async () => {
+      if (isHeld || !waiting.length) return;
+      isHeld = true;
+      await waiting.shift()();
+      isHeld = false;
+      grant();
+    };
+    navigator.locks.request = async (name, { signal }, run) => {
+      waiting.push(run);
+      signal.addEventListener("abort", () => waiting.includes(run) && waiting.splice(waiting.indexOf(run), 1));
+      grant();
+    };
+    globalThis.BroadcastChannel = class {
+      constructor(name) {
+        this.name = name;
+        channels.add(this);
+      }
+      postMessage(data) {
+        const others = [...channels].filter((channel) => channel !== this && channel.name === this.name);
+        for (const channel of others) queueMicrotask(() => channels.has(channel) && channel.onmessage({ data: structuredClone(data) }));
+      }
+      close() {
+        channels.delete(this);
+      }
+    };
+  }
+
+  /** Dispatch an event of the window or the document. */
+  dispatch(type, fields = {}) {
+    const target = ["visibilitychange", "freeze", "resume"].includes(type) ? this.document : this.#window;
+    target.dispatchEvent(Object.assign(new Event(type), fields));
   }
 
   goOnline() {
@@ -144,13 +211,14 @@ export class FakePage {
 
   /** Lets a chain of promises run to its end. */
   settle() {
-    return new Promise((resolve) => setImmediate(resolve));
+    return new Promise((resolve) => realSetTimeout(resolve, 5));
   }
 
   #answer(url, options) {
+    if (url.pathname.endsWith("/jobpush/events")) return new FakeStream(url, options).response;
     this.requests.push({ path: url.href.slice(url.origin.length), ...options });
     const answer = this.answers[url.pathname.split("/jobpush/")[1]];
     if (!answer) throw new TypeError("fetch failed");
-    return { ok: !answer.status, json: async () => answer, ...answer };
+    return { ok: !answer.status, status: 200, json: async () => answer, ...answer };
   }
 }

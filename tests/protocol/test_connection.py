@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from jobpush.config import Config
-from jobpush.protocol import codes, handshake
+from jobpush.protocol import codes, handshake, messages
 from jobpush.protocol.actions import Close, UserData
 from jobpush.protocol.server import answer
 from jobpush.protocol.settings import ProtocolSettings
@@ -45,6 +45,16 @@ def test_the_first_message_is_encoded_twice(shell) -> None:
             "data": '{"socket_id":"1234.1234","activity_timeout":120}',
         }
     ]
+
+
+def test_own_client_gets_the_time_of_the_gateway() -> None:
+    frame = messages.connection_established("1.2", 120, 1700000000.1234)
+
+    assert json.loads(json.loads(frame)["data"]) == {
+        "socket_id": "1.2",
+        "activity_timeout": 120,
+        "time": 1700000000.123,
+    }
 
 
 def test_socket_ids_are_as_the_sdks_want_them() -> None:

@@ -54,13 +54,14 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   }
 
   #watchState() {
-    const { state } = this.#connection;
+    const { state, reason } = this.#connection;
     const show = () => {
       this.dataset.connection = state;
-      setText(this.#note, strings[state]);
+      setText(this.#note, reason?.message ?? strings[state]);
+      if (state === "connected" && !this.#connection.isLoaded) this.#noteTimer = setTimeout(() => this.#connection.explain?.(), NOTE_DELAY_MS);
     };
     clearTimeout(this.#noteTimer);
-    this.#noteTimer = setTimeout(show, state === "connected" ? 0 : NOTE_DELAY_MS);
+    this.#noteTimer = setTimeout(show, state === "connected" || reason ? 0 : NOTE_DELAY_MS);
     this._refresh();
   }
 

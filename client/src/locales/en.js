@@ -14,6 +14,7 @@ export const strings = {
   cancelFailed: "Could not be cancelled; try again",
   empty: "No tasks yet",
   connecting: "Connecting…",
+  polling: "Updated every few seconds",
   reconnecting: "Reconnecting…",
   failed: "Not connected: reload the page",
   signedOut: "Signed out: reload the page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -108,9 +109,11 @@ def _opening(
     except PusherError as exc:
         actions = answer(exc)
         return lambda now: actions
+    is_own_client = query.get("client") == OWN_CLIENT
     return partial(
         protocol.open,
         user=state.user(),
-        announce_user=query.get("client") == OWN_CLIENT,
+        announce_user=is_own_client,
         since=query.get("since"),
+        time=time.time() if is_own_client else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
@@ -168,7 +169,7 @@ def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Open
     positions = read_positions(since) or {own: since}
     names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
     requests = [_subscribe_request(state, protocol.socket_id, name, positions.get(name)) for name in names]
-    return partial(protocol.open, user=user, announce_user=True, since=positions.get(own)), requests
+    return partial(protocol.open, user=user, announce_user=True, since=positions.get(own), time=time.time()), requests
 
 
 def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since: str | None) -> str:

@@ -1,0 +1,32 @@
+/** The WebSocket of a connection. What replaces it where WebSockets are blocked is in fallback.js. */
+
+/** Return the value of a JSON text, and anything else as it is. */
+export function parse(text) {
+  try {
+    return typeof text === "string" ? JSON.parse(text) : text;
+  } catch {
+    return text;
+  }
+}
+
+/** Messages in both directions. `handlers` are `message(message)` and `close(code)`; none is called after `close()`. */
+export class SocketTransport {
+  isTwoWay = true;
+  #socket;
+
+  constructor(url, handlers) {
+    this.#socket = new WebSocket(url);
+    this.opened = new Promise((resolve) => (this.#socket.onopen = resolve));
+    this.#socket.onmessage = ({ data }) => handlers.message(parse(data));
+    this.#socket.onclose = ({ code }) => handlers.close(code);
+  }
+
+  send(message) {
+    this.#socket.send(JSON.stringify(message));
+  }
+
+  close() {
+    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+  }
+}
