@@ -15,7 +15,7 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py
           tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py tests/test_public_names.py
 export FAST_TESTS := $(FAST)
 
-.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick lock audit clean
+.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,14 @@ bench: ## Measure jobpush beside its peers, and write docs/performance.md (twelv
 bench-quick: ## Take a first look at the same (a minute)
 	@$(PYTHON) tools/prepare.py bench
 	@$(VENV)/python -m tests.benchmarks --quick $(ARGS)
+
+docs: ## Build the documentation into build/site
+	@$(PYTHON) tools/prepare.py docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet --site-dir build/site
+
+docs-serve: ## Serve the documentation on http://127.0.0.1:8001 and rebuild it on changes
+	@$(PYTHON) tools/prepare.py docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve --dev-addr 127.0.0.1:8001
 
 lock: ## Write down today's newest versions for the demo
 	@$(PYTHON) tools/prepare.py lock

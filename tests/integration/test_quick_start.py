@@ -74,6 +74,13 @@ def test_the_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
             page.close()
 
 
+def test_the_start_page_of_the_docs_has_the_same_blocks() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "start" / "flask.md").read_text()
+    start = README[README.index("## Ten minutes") : README.index("More: [`docs/`]")]
+
+    assert re.findall(r"```.*?```", page, re.DOTALL) == re.findall(r"```.*?```", start, re.DOTALL)
+
+
 def test_the_quick_start_has_three_files_and_adds_few_lines() -> None:
     added = [
         line for text in files().values() for line in text.splitlines() if re.search("jobpush|progress|gateway", line)
