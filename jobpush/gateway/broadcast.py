@@ -1,42 +1,39 @@
-"""One event on its way from Redis to all who hear a channel."""
+"""Events on their way from Redis to the listeners of a channel."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from ..store.messages import Message
 from .frames import header_size, text_frame, text_header
 
-if TYPE_CHECKING:
-    from .listeners import Channel
-
 
 class Broadcast:
     """
-    An event as its listeners get it: made once for each channel, the same bytes for every socket.
+    An event in the form that a channel's listeners receive: built once, the same bytes for every socket.
 
     Args:
-        channel: Who hears it.
-        message: What they hear.
+        channel: Name of the channel.
+        message: The message from Redis.
     """
 
-    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "pinned", "key", "seq", "stream_id")
+    __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "key", "pinned", "seq", "stream_id")
 
-    def __init__(self, channel: Channel, message: Message) -> None:
+    def __init__(self, channel: bytes, message: Message) -> None:
         stream_id, task_id, seq, is_snapshot, pinned, excluded, members = message
         self.channel = channel
         self.stream_id = stream_id
         self.seq = seq
-        #: What of older events it makes needless: those of the same key that are not pinned and still wait.
+        #: A newer broadcast replaces queued ones of the same key, unless they are pinned.
         self.key = (channel, task_id) if is_snapshot else None
         self.pinned = pinned
-        #: Socket id of the connection that is not to hear it.
+        #: Socket id of the connection that does not receive it.
         self.excluded = None if excluded == b"-" else excluded.decode()
         if stream_id is None:
-            text = b'{"channel":"%b",%b}' % (channel.wire_name, members)
+            text = b'{"channel":"%b",%b}' % (channel, members)
         else:
-            text = b'{"channel":"%b",%b,"id":"%b"}' % (channel.wire_name, members, stream_id)
+            text = b'{"channel":"%b",%b,"id":"%b"}' % (channel, members, stream_id)
         #: The WebSocket frame.
         self.frame = text_header(len(text)) + text
         self._frame_without_id: bytes | None = None
@@ -48,10 +45,10 @@ class Broadcast:
 
     def text_with_id(self, stream_id: bytes | None) -> bytes:
         """
-        The message with another ``id``, or with none.
+        Return the message with another ``id``, or with none.
 
-        A client resumes from the last ``id`` it has seen. So what overtakes others must not carry one: they
-        would be lost if the connection broke right behind it.
+        A client resumes from the last ``id`` that it has seen. An event that overtakes others must not carry one:
+        if the connection broke right behind it, the others would be lost.
         """
         text = self.text
         if stream_id == self.stream_id:
@@ -60,20 +57,35 @@ class Broadcast:
 
     @property
     def frame_without_id(self) -> bytes:
-        """The frame for those to whom it overtakes others, made once however many they are."""
+        """The frame for connections in which this event overtakes others; built once."""
         frame = self._frame_without_id
         if frame is None:
             frame = self._frame_without_id = text_frame(self.text_with_id(None))
         return frame
 
+    @property
+    def published_at(self) -> float | None:
+        """
+        Unix seconds at which a task reported it, else at which Redis received it; ``None`` if it is in no history.
+
+        Source: Redis manual, "Streams": an id is the server's time in milliseconds, and a number.
+        """
+        if self.stream_id is None:
+            return None
+        if self.key is not None:
+            at = json.loads(json.loads(self.text)["data"]).get("at")
+            if at and isinstance(at, (int, float)):
+                return float(at)
+        return int(self.stream_id.partition(b"-")[0]) / 1000
+
 
 def _tail(stream_id: bytes | None) -> bytes:
-    """What a message ends with."""
+    """Return the end of a message."""
     return b"}" if stream_id is None else b',"id":"%b"}' % stream_id
 
 
 def only_newest(broadcasts: Iterable[Broadcast]) -> list[Broadcast]:
-    """Those of a list, in the order of their ids, that go out: of each task the newest snapshot only."""
+    """Return the broadcasts in the order of their ids, with the newest snapshot of each task only."""
     batch = Batch()
     for broadcast in broadcasts:
         batch.add(broadcast)
@@ -81,27 +93,27 @@ def only_newest(broadcasts: Iterable[Broadcast]) -> list[Broadcast]:
 
 
 class Batch:
-    """Broadcasts that go out together, in the order of their ids, each task's newest snapshot only."""
+    """Broadcasts that are sent together, in the order of their ids, with the newest snapshot of each task only."""
 
     __slots__ = ("_broadcasts", "conflated")
 
     def __init__(self) -> None:
         self._broadcasts: dict[object, Broadcast] = {}
-        #: How many gave way to newer ones.
+        #: Broadcasts that newer ones replaced.
         self.conflated = 0
 
     def __len__(self) -> int:
         return len(self._broadcasts)
 
     def add(self, broadcast: Broadcast) -> None:
-        """Add the newest one."""
+        """Add a broadcast that is newer than all others."""
         key = broadcast.key
         if key is not None and self._broadcasts.pop(key, None) is not None:
             self.conflated += 1
         self._broadcasts[broadcast if broadcast.pinned else key] = broadcast
 
     def take(self) -> list[Broadcast]:
-        """All of them; none are left."""
+        """Return all broadcasts and forget them."""
         broadcasts = list(self._broadcasts.values())
         self._broadcasts.clear()
         self.conflated = 0

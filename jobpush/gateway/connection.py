@@ -1,4 +1,4 @@
-"""One browser's connection: bytes in, bytes out, and between them the protocol."""
+"""A browser's connection: bytes in, bytes out, and the protocol between them."""
 
 from __future__ import annotations
 
@@ -8,31 +8,83 @@ import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe
+from ..config import Config
+from ..protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
 from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
+from .channel import Channel
+from .loop import Loop
+from .metrics import Refusals
 from .outbox import Outbox
-
-if TYPE_CHECKING:
-    from .hub import Hub
-    from .listeners import Channel
-    from .presence.occupancy_reporter import Occupancy
-    from .presence.watchlists import Watched
+from .presence.occupancy import Occupancy
+from .presence.watched import Watched
 
 logger = logging.getLogger("jobpush.gateway")
 
 #: Bytes read from one client at once.
 _READ_SIZE = 16_384
-#: What a client that reads nothing is closed with: it may come back after a second.
+#: Close of a client that does not read; stock clients come back after a second.
 SLOW_READER = (4100, "slow reader")
-#: WebSocket close code for an error of ours. Source: RFC 6455, 7.4.1.
+#: WebSocket close code for an internal error. Source: RFC 6455, 7.4.1.
 INTERNAL_ERROR = 1011
 
-#: What every connection is watched for.
-READING = select.EPOLLIN | select.EPOLLRDHUP
+#: Events that every connection is watched for. POLLRDHUP is Linux only.
+READING = select.POLLIN | getattr(select, "POLLRDHUP", 0)
+
+
+class Traffic:
+    """Counters of one process; plain integers, written by the hub's thread alone."""
+
+    __slots__ = ("client_messages", "conflated", "dropped", "opened")
+
+    def __init__(self) -> None:
+        #: Connections that were taken over.
+        self.opened = 0
+        #: Messages of clients.
+        self.client_messages = 0
+        #: Deliveries that a newer event replaced in an outbox.
+        self.conflated = 0
+        #: Messages that were dropped with an outbox.
+        self.dropped = 0
+
+
+class ConnectionHost(Protocol):
+    """What a connection needs of the hub that it lives in."""
+
+    config: Config
+    loop: Loop
+    refusals: Refusals
+    traffic: Traffic
+
+    def flush_later(self, connection: Connection) -> None:
+        """Flush a connection at the end of the wake-up."""
+
+    def lose(self, connection: Connection) -> None:
+        """Close the socket of a connection at the end of the wake-up. Twice does no harm."""
+
+    def close_later(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection at the end of the wake-up, since others may be in the middle of an iteration."""
+
+    def expect_end(self, connection: Connection) -> None:
+        """Close the socket of a closing connection if its end takes too long."""
+
+    def sign_in(self, connection: Connection, user: UserData) -> bool:
+        """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
+
+    def publish(self, connection: Connection, event: ClientEvent) -> None:
+        """Publish a client event."""
+
+    def subscribe(self, connection: Connection, request: Subscribe) -> None:
+        """Subscribe a connection; :meth:`Connection.resume` or :meth:`Connection.refused` is called later."""
+
+    def unsubscribe(self, connection: Connection, channel: str) -> None:
+        """Unsubscribe a connection from one channel, at its own request."""
+
+    def leave(self, connection: Connection) -> None:
+        """Remove a connection from all channels and watchlists."""
 
 
 class Connection(ABC):
@@ -40,13 +92,13 @@ class Connection(ABC):
     What WebSockets and event streams have in common. Lives in the hub's thread alone.
 
     Args:
-        hub: Where it lives.
+        host: The hub.
         fd: Its socket, non-blocking; closed by the hub.
-        protocol: Its protocol, not yet opened.
-        on_gone: Called when the hub is done with the socket; where a request thread holds the connection.
+        protocol: Its protocol, not opened yet.
+        on_gone: Called when the hub has closed the socket; where a request thread holds the connection.
     """
 
-    # There are many thousands of them, most of them idle: no __dict__, and what is not needed is None.
+    # There are many thousands of them, most of them idle: no __dict__, and attributes that may stay empty are None.
     __slots__ = (
         "_actions",
         "_events",
@@ -55,36 +107,38 @@ class Connection(ABC):
         "channels",
         "counts",
         "fd",
-        "hub",
+        "host",
         "is_closing",
         "is_signed_in",
         "protocol",
         "watched",
     )
 
-    def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
-        self.hub = hub
+    def __init__(
+        self, host: ConnectionHost, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None
+    ) -> None:
+        self.host = host
         self.fd = fd
         self.protocol = protocol
         self._on_gone = on_gone
-        #: The channels it hears or is about to; see :meth:`Subscribing.begin`.
+        #: The channels that it is subscribed to, or subscribes to; see :class:`Subscribing`.
         self.channels: tuple[Channel, ...] = ()
-        #: What it counts for; see :class:`OccupancyReporter`.
+        #: The counts that include it; see :class:`OccupancyReporter`.
         self.counts: tuple[Occupancy, ...] = ()
         #: The users on its watchlist; see :class:`Watchlists`.
         self.watched: tuple[Watched, ...] = ()
-        #: Whether it hears and says nothing any more but its last words.
+        #: Whether it sends what is queued, and then ends.
         self.is_closing = False
-        #: Whether :meth:`Hub.sign_in` knows it.
+        #: Whether :meth:`ConnectionHost.sign_in` accepted its user.
         self.is_signed_in = False
         self._outbox: Outbox | None = None
-        #: What the protocol has asked for behind a join that is under way; ``None``: there is none under way.
+        #: Actions of the protocol behind a subscription that is under way; ``None``: none is under way.
         self._actions: deque[Action] | None = None
         self._events = READING
 
     @property
     def socket_id(self) -> str:
-        """Its Pusher socket id."""
+        """Pusher socket id."""
         return self.protocol.socket_id
 
     # -- out -----------------------------------------------------------------------------------------
@@ -93,8 +147,8 @@ class Connection(ABC):
     def send(self, text: bytes) -> None:
         """Queue a message of the protocol."""
 
-    def tell(self, text: bytes) -> None:
-        """Queue a message that others have given rise to; a client that does not read gets too many of them."""
+    def send_bounded(self, text: bytes) -> None:
+        """Queue a message that other connections caused; close a connection that has too many of them queued."""
         self.send(text)
         self._ensure_within_bound(self._waiting())
 
@@ -104,104 +158,98 @@ class Connection(ABC):
 
     @abstractmethod
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
-        """Queue live events; a newer snapshot of a task takes the place of one that waits."""
+        """Queue live events; a newer snapshot of a task replaces a queued one."""
 
     @abstractmethod
     def note_position(self, channel: str, stream_id: bytes) -> None:
-        """The client has everything of a channel up to this id."""
+        """Note that the client has all events of a channel up to this id."""
 
     @abstractmethod
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
-        """
-        Send live events, at once if nothing waits.
-
-        Args:
-            broadcasts: The events.
-            frames: The same as WebSocket frames in one piece, made once for all who hear the channel.
-        """
+        """Send live events, at once if nothing is queued; ``frames`` are the same events as WebSocket frames."""
 
     @abstractmethod
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye, hear nothing more, and close when everything is sent."""
+        """Send what is queued and a close, and ignore further messages."""
 
     def _waiting(self) -> Outbox:
-        """The outbox, which is flushed at the end of the wake-up if it was empty."""
+        """Return the outbox; a new one is flushed at the end of the wake-up."""
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = Outbox()
-            self.hub.flush_later(self)
+            self.host.flush_later(self)
         return outbox
 
     def _is_beyond_bound(self, outbox: Outbox) -> bool:
-        return outbox.size > self.hub.config.outbox_size + outbox.allowance
+        return outbox.size > self.host.config.outbox_size + outbox.allowance
 
     def _ensure_within_bound(self, outbox: Outbox) -> None:
         if self._is_beyond_bound(outbox) and not self.is_closing:
-            self.hub.close_later(self, *SLOW_READER)
+            self.host.close_later(self, *SLOW_READER)
 
     def give_up(self, code: int, reason: str) -> None:
-        """Close without sending what waits; but the frame that was begun is sent to its end."""
+        """Close and drop what is queued, except the rest of a frame that was sent in part."""
         if (code, reason) == SLOW_READER and not self.is_closing:
-            self.hub.refusals.count("slow_reader")
+            self.host.refusals.count("slow_reader")
         if self._outbox is not None and not self.is_closing:
-            self.hub.dropped += self._outbox.drop_frames()
+            self.host.traffic.dropped += self._outbox.drop_frames()
         self.close(code, reason)
 
     def flush(self) -> None:
-        """Send what waits, and be woken when more of it can be sent."""
+        """Send what is queued as far as the socket takes it; the rest follows when the socket is writable."""
         outbox = self._outbox
         if outbox is None:
             return
         try:
             is_empty = outbox.send(self.fd)
         except OSError:
-            self.hub.lose(self)
+            self.host.lose(self)
             return
         if is_empty:
             self._outbox = None
-            self._watch(self._events & ~select.EPOLLOUT)
+            self._watch(self._events & ~select.POLLOUT)
             if self.is_closing:
-                self._said_goodbye()
-            self._go_on_reading()
+                self._finished()
+            self._resume_reading()
         else:
-            self._watch(self._events | select.EPOLLOUT)
+            self._watch(self._events | select.POLLOUT)
 
     @abstractmethod
-    def _said_goodbye(self) -> None:
-        """Everything is sent, and nothing more will be."""
+    def _finished(self) -> None:
+        """Everything is sent on a closing connection."""
 
     def _watch(self, events: int) -> None:
         if events != self._events:
             self._events = events
-            self.hub.loop.modify(self.fd, events)
+            self.host.loop.modify(self.fd, events)
 
     # -- in ------------------------------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:
-        """Read what the client says; go on sending."""
-        if events & select.EPOLLIN and self._events & select.EPOLLIN:
+        """Read and write as far as the socket allows."""
+        if events & select.POLLIN and self._events & select.POLLIN:
             self._read()
-        elif events & ~(select.EPOLLOUT | select.EPOLLIN):
-            self.hub.lose(self)
-        if events & select.EPOLLOUT:
+        elif events & ~(select.POLLOUT | select.POLLIN):
+            self.host.lose(self)
+        if events & select.POLLOUT:
             self.flush()
 
     @property
     def _must_wait(self) -> bool:
-        """Whether the client is not to be heard, since it does not read what it has asked for."""
+        """Whether reading pauses, because the client does not read what it has asked for."""
         return self._outbox is not None and self._is_beyond_bound(self._outbox)
 
     def on_failure(self, exc: Exception) -> None:
-        """An error of ours ends this connection, and no other."""
-        logger.error("connection %s is closed on account of an error", self.socket_id, exc_info=exc)
-        self.hub.close_later(self, INTERNAL_ERROR, "internal error")
+        """Close this connection, and no other, after an internal error."""
+        logger.error("connection %s is closed after an internal error", self.socket_id, exc_info=exc)
+        self.host.close_later(self, INTERNAL_ERROR, "internal error")
 
     @abstractmethod
     def _read(self) -> None:
-        """Take what the socket has."""
+        """Process what the socket has."""
 
     def _receive(self) -> bytes:
-        """What has come in; empty if the client is gone."""
+        """Return what has arrived; empty if the client is gone."""
         try:
             return os.read(self.fd, _READ_SIZE)
         except OSError:
@@ -210,65 +258,64 @@ class Connection(ABC):
     # -- the protocol --------------------------------------------------------------------------------
 
     def begin(self, head: bytes, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
-        """Answer the HTTP request, do the first actions, then take ``requests`` as if the client had sent them."""
+        """Answer the HTTP request, do the first actions, then process ``requests`` as messages of the client."""
         self._waiting().put(head)
         self.perform(actions)
 
     def tick(self, now: float) -> None:
-        """What time asks for; about once a second."""
+        """Do what is due; called about once a second."""
         if not self.is_closing:
-            self.perform(self.protocol.tick(now, is_joining=self._actions is not None))
+            self.perform(self.protocol.tick(now, is_subscribing=self._actions is not None))
 
     def perform(self, actions: Iterable[Action]) -> None:
-        """Do what the protocol asks for; what stands behind a join waits until :meth:`go_on`."""
+        """Do the actions of the protocol; those behind a subscription wait for :meth:`resume`."""
         left = iter(actions)
         for action in left:
             match action:
                 case Send(text, refusal):
                     if refusal is not None:
-                        self.hub.refusals.count(refusal)
+                        self.host.refusals.count(refusal)
                     self.send(text)
                 case Subscribe():
                     self._actions = deque(left)
-                    self.hub.joins.begin(self, action)
+                    self.host.subscribe(self, action)
                 case Unsubscribe(channel):
-                    self.hub.joins.leave(self, channel)
+                    self.host.unsubscribe(self, channel)
                 case ClientEvent():
-                    self.hub.publish(self, action)
+                    self.host.publish(self, action)
                 case Close(code, reason):
                     self.close(code, reason)
                 case SignIn(user):
-                    if not self.hub.sign_in(self, user):
+                    if not self.host.sign_in(self, user):
                         return
 
-    def go_on(self) -> None:
-        """A join has ended, this way or that: do what has waited for it."""
+    def resume(self) -> None:
+        """Do the actions that waited for a subscription, which has ended one way or the other."""
         actions, self._actions = self._actions, None
         if not self.is_closing:
             self.perform(actions or ())
         if self._actions is None:
-            self._go_on_reading()
+            self._resume_reading()
 
     def refused(
         self, channel: str, message: str, *, error: type[SubscriptionRefused] = SubscriptionUnauthorized
     ) -> None:
-        """The join that is under way has failed."""
+        """Refuse the subscription that is under way."""
         self.perform(self.protocol.refused(channel, message, error=error))
-        self.go_on()
+        self.resume()
 
-    def _go_on_reading(self) -> None:
-        """Read what has come while the client had to wait."""
-        self._watch(self._events | select.EPOLLIN)
+    def _resume_reading(self) -> None:
+        """Process what arrived while the client had to wait."""
+        self._watch(self._events | select.POLLIN)
 
-    def _leave_all(self) -> None:
+    def _leave(self) -> None:
         self.is_closing = True
         self._actions = None
-        self.hub.joins.leave_all(self)
-        self.hub.watchlists.forget(self)
+        self.host.leave(self)
 
     def gone(self) -> None:
-        """The socket is closed; who holds the connection may let go."""
-        self._leave_all()
+        """Release everything after the socket was closed."""
+        self._leave()
         self._outbox = None
         if self._on_gone is not None:
             self._on_gone()

@@ -1,4 +1,4 @@
-"""How a gateway finds workers that died, and says of their tasks that they are LOST."""
+"""Finds workers that died, and publishes their tasks as LOST."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ logger = logging.getLogger("jobpush.gateway")
 
 class DeadWorkerReaper:
     """
-    Looks after the leases of workers. Every gateway does; what is told is told once, see :class:`WorkerLeases`.
+    Watches the leases of workers. Every gateway does; each end is published once, see :class:`WorkerLeases`.
 
-    A worker that can't reach Redis is not dead. So a lease that has ended counts only for a gateway that has itself
-    been answered by Redis, without a gap, for the whole of ``Config.lost_after``: in that time a living worker has
-    renewed it. Nor is it while Redis is full or a replica, which answers a question but lets nobody renew anything.
+    A worker that can't reach Redis is not dead. So an expired lease counts only for a gateway that has been answered
+    by Redis without a gap for ``Config.lost_after``: a living worker has renewed its lease in that time. Nor does it
+    count while Redis is full or a replica, which answers questions but accepts no renewal.
 
     Args:
-        is_accepted: Whether Redis takes what this process says.
+        is_accepted: Returns whether Redis accepts this process's commands.
     """
 
-    def __init__(self, loop: Loop, link: CommandConnection, config: Config, is_accepted: Callable[[], bool]) -> None:
+    def __init__(
+        self, loop: Loop, commands: CommandConnection, config: Config, is_accepted: Callable[[], bool]
+    ) -> None:
         self._loop = loop
-        self._link = link
+        self._commands = commands
         self._is_accepted = is_accepted
         self._leases = WorkerLeases(config)
         self._lost_after = config.lost_after
-        #: The longest time between two answers that is no gap: a worker's lease outlives it.
+        #: The longest time between two answers that is no gap: a worker's lease lasts longer.
         self._longest_gap = config.lost_after / 3
         self._answered_at = -math.inf
         self._reached_since = loop.now
@@ -45,23 +47,23 @@ class DeadWorkerReaper:
 
     @staticmethod
     def scripts(config: Config) -> Sequence[Script]:
-        """The scripts that will be called."""
+        """Return the scripts that will be called."""
         return WorkerLeases(config).scripts
 
     def start(self) -> None:
-        """Begin to look, for as long as the loop runs."""
+        """Look for dead workers for as long as the loop runs."""
         self._loop.call_later(self._leases.pause, self.start)
-        if self._link.is_up:
+        if self._commands.is_up:
             self._ask()
 
-    def on_link_up(self) -> None:
-        """Nobody knows how long Redis was away, and whether it lost what was said meanwhile."""
+    def on_connected(self) -> None:
+        """Start a new gap-free time: Redis was away for an unknown time, and may have lost renewals."""
         self._answered_at = -math.inf
 
     def _ask(self) -> None:
-        self._link.run(self._leases.find_dead(), self._found)
+        self._commands.run(self._leases.find_dead(), self._answered)
 
-    def _found(self, reply: Any) -> None:
+    def _answered(self, reply: Any) -> None:
         if isinstance(reply, Exception):
             return
         if not self._is_accepted():
@@ -72,37 +74,37 @@ class DeadWorkerReaper:
             self._reached_since = now
         self._answered_at = now
         if reply and now - self._reached_since >= self._lost_after:
-            self._lose(reply)
+            self._publish_losses(reply)
 
-    def _lose(self, reply: Sequence[Any]) -> None:
+    def _publish_losses(self, reply: Sequence[Any]) -> None:
         for calls, forget in self._leases.losses(reply):
-            told = _Told(len(calls), partial(self._forget, forget))
+            published = _Published(len(calls), partial(self._forget, forget))
             for call in calls:
-                self._link.run(call, told.answered)
+                self._commands.run(call, published.answered)
 
     def _forget(self, forget: Command, number: int) -> None:
-        """All of it is told, so many tasks by this process: there may be more."""
+        """Forget claims of a worker whose losses are published, ``number`` of them by this process; look for more."""
         self.count += number
-        logger.warning("a worker died; %d tasks that it had are lost", number)
-        self._link.call(forget)
+        logger.warning("A worker died: %d of its tasks are LOST", number)
+        self._commands.call(forget)
         self._ask()
 
 
-class _Told:
-    """Waits for the answers to some calls: of what Redis did not do, nothing is to be forgotten."""
+class _Published:
+    """Waits for the answers to some calls; nothing is forgotten that Redis did not accept."""
 
     def __init__(self, number: int, then: Callable[[int], None]) -> None:
         self._left = number
         self._then = then
-        self._told = 0
+        self._published = 0
 
     def answered(self, reply: Any) -> None:
         if isinstance(reply, ConnectionLost) or state_in(reply) is not None:
-            return  # the next look finds it again
+            return  # found again later
         if isinstance(reply, Exception):
             logger.warning("Redis refused the end of a task: %s", reply)
         elif reply is not None:  # else Redis has forgotten the task before its worker
-            self._told += reply[0]  # 0: another gateway was faster, or the task itself
+            self._published += reply[0]  # 0: another gateway was faster, or the task itself
         self._left -= 1
         if not self._left:
-            self._then(self._told)
+            self._then(self._published)

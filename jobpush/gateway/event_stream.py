@@ -1,20 +1,16 @@
-"""A browser's stream of server-sent events in the hub, for those whose way to us lets no WebSocket pass."""
+"""Streams of server-sent events in the hub, for networks that let no WebSocket pass."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ..protocol.actions import Action
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
-from .connection import Connection
+from .connection import Connection, ConnectionHost
 
-if TYPE_CHECKING:
-    from .hub import Hub
-
-#: Proxies must neither keep nor hold back what follows; the browser comes back after two seconds.
+#: Proxies must neither store nor buffer the stream; the browser reconnects after two seconds.
 EVENT_STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
     b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
@@ -30,22 +26,22 @@ class EventStreamConnection(Connection):
 
     def __init__(
         self,
-        hub: Hub,
+        host: ConnectionHost,
         fd: int,
         protocol: ServerProtocol,
         on_gone: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(hub, fd, protocol, on_gone)
+        super().__init__(host, fd, protocol, on_gone)
         self._positions: dict[str, bytes] = {}
-        #: What is taken as if the client had sent it, one after the other.
+        #: Processed as messages of the client, one after the other.
         self._requests: deque[str] = deque()
-        self._beat_at = hub.loop.now
+        self._beat_at = host.loop.now
 
     def begin(self, head: bytes, actions: Iterable[Action], requests: Sequence[str] = ()) -> None:
         self._requests = deque(requests)
         super().begin(head, actions)
         if self._actions is None:
-            self._go_on_reading()
+            self._resume_reading()
 
     def send(self, text: bytes) -> None:
         self._waiting().put(b"data: " + text + b"\n\n")
@@ -57,14 +53,14 @@ class EventStreamConnection(Connection):
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id
-        self._waiting().put(self._id_line() + b"\n")  # an id without data is noted by the browser, and no event
+        self._waiting().put(self._id_line() + b"\n")  # the browser notes an id without data, and fires no event
 
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
         outbox = self._waiting()
         for broadcast in broadcasts:
             key = broadcast.key
             if key is not None and not broadcast.pinned and key in outbox:
-                self.hub.conflated += 1
+                self.host.traffic.conflated += 1
                 outbox.replace(key, self._encoded(broadcast, None))
                 continue
             event = self._encoded(broadcast, broadcast.stream_id)
@@ -81,15 +77,15 @@ class EventStreamConnection(Connection):
     def close(self, code: int, reason: str) -> None:
         if self.is_closing:
             return
-        self._leave_all()
+        self._leave()
         self._waiting()  # its flush ends the stream
-        self.hub.expect_end(self)
+        self.host.expect_end(self)
 
     def tick(self, now: float) -> None:
-        """A comment now and then keeps proxies from cutting the stream, for a browser can't answer a ping."""
+        """Do what is due, and send a comment so that no proxy cuts the stream: a browser can't answer a ping."""
         self.protocol.touch(now)
         super().tick(now)
-        if now - self._beat_at >= self.hub.config.stream_heartbeat and not self.is_closing:
+        if now - self._beat_at >= self.host.config.stream_heartbeat and not self.is_closing:
             self._beat_at = now
             self._waiting().put(b":\n\n")
 
@@ -97,30 +93,30 @@ class EventStreamConnection(Connection):
         data = b"data: " + broadcast.text_with_id(stream_id) + b"\n\n"
         if stream_id is None:
             return data
-        self._positions[broadcast.channel.name] = stream_id
+        self._positions[broadcast.channel.decode()] = stream_id
         return self._id_line() + data
 
     def _id_line(self) -> bytes:
         """
-        The positions in all channels, for the browser keeps only the last ``id`` of a stream.
+        Return the positions in all channels, because a browser keeps only the last ``id`` of a stream.
 
-        No channel name has a ``|``.
+        No channel name contains a ``|``.
         """
         return b"id: " + b"|".join(b"%b|%b" % (name.encode(), at) for name, at in self._positions.items()) + b"\n"
 
-    def _said_goodbye(self) -> None:
-        self.hub.lose(self)
+    def _finished(self) -> None:
+        self.host.lose(self)
 
-    def _go_on_reading(self) -> None:
+    def _resume_reading(self) -> None:
         while self._requests and self._actions is None:
-            self.perform(self.protocol.receive(self._requests.popleft(), self.hub.loop.now))
+            self.perform(self.protocol.receive(self._requests.popleft(), self.host.loop.now))
 
     def _read(self) -> None:
         if not self._receive():
-            self.hub.lose(self)
+            self.host.lose(self)
 
 
 def read_positions(last_event_id: str) -> dict[str, str]:
-    """Stream ids by channel, from the ``id`` of a stream, or a text like it; none from what is no such text."""
+    """Return stream ids by channel from the ``id`` of a stream; malformed text gives none, or unknown channels."""
     parts = last_event_id.split("|")
     return dict(zip(parts[::2], parts[1::2], strict=False))

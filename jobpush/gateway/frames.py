@@ -1,4 +1,4 @@
-"""WebSocket frames: made by hand where they are many, read by wsproto where they are few."""
+"""WebSocket frames: built by hand, because there are many; read by wsproto, because there are few."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def close_code(payload: bytes) -> int | None:
 
 
 class Oversized(Exception):
-    """A message is longer than allowed; what follows on the connection can't be read any more."""
+    """A message is longer than allowed; nothing after it can be read."""
 
 
 class FrameReader:
     """
-    What a client sends, as whole messages and control frames.
+    Reads whole messages and control frames.
 
     It exists only while something is half received: an idle connection has none.
 
@@ -96,7 +96,7 @@ class FrameReader:
     __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size", "since")
 
     def __init__(self, max_message: int, now: float = 0.0) -> None:
-        #: Since when something is half received; kept by who knows the time.
+        #: Since when something is half received; the caller sets it.
         self.since = now
         self._frames = FrameDecoder(client=False)
         self._messages = MessageDecoder()
@@ -111,7 +111,7 @@ class FrameReader:
 
     @property
     def is_between_messages(self) -> bool:
-        """Whether no message has begun whose end is to come; of a frame the header may be there."""
+        """Whether no message is half received, except for the header of its first frame."""
         return self._messages.opcode is None
 
     def feed(self, data: bytes) -> Iterator[tuple[Opcode, str | bytes]]:

@@ -1,4 +1,9 @@
-"""The one thread in which a gateway's sockets live: epoll, a few timers, and calls from other threads."""
+"""
+The one thread in which a gateway's sockets live: polling, a few timers, and calls from other threads.
+
+Events are those of ``select.poll`` (``POLLIN``, ``POLLOUT``, …). On Linux the loop uses epoll, whose events have the
+same values, and eventfd; elsewhere ``poll`` and a socket pair.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ import itertools
 import logging
 import os
 import select
+import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -15,18 +22,18 @@ from typing import Protocol
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Seconds that the loop sleeps at most; only a guard, everything that matters wakes it.
+#: Seconds that the loop sleeps at most; a guard only, everything that matters wakes it.
 _LONGEST_SLEEP = 60.0
 
 
 class Pollable(Protocol):
-    """Who waits for a file descriptor."""
+    """The owner of a file descriptor."""
 
     def on_ready(self, events: int) -> None:
-        """Do what the ``events`` (``select.EPOLL…``) allow, without blocking."""
+        """Do what the ``events`` (``select.POLL…``) allow, without blocking."""
 
     def on_failure(self, exc: Exception) -> None:
-        """Give up this one: :meth:`on_ready` has raised."""
+        """Handle an exception of :meth:`on_ready`."""
 
 
 class Timer:
@@ -38,28 +45,61 @@ class Timer:
         self.call: Callable[[], None] | None = call
 
     def cancel(self) -> None:
-        """Don't call. Twice, or too late, does no harm."""
+        """Drop the call. Twice, or too late, does no harm."""
         self.call = None
 
 
-class _Alarm:
-    """Wakes the loop from another thread; nobody, once the loop has ended."""
+class _Poller(Protocol):
+    """The part of ``select.epoll`` that the loop uses."""
 
-    __slots__ = ("_is_closed", "_lock", "fd")
+    def register(self, fd: int, events: int, /) -> None: ...
+    def modify(self, fd: int, events: int, /) -> None: ...
+    def unregister(self, fd: int, /) -> None: ...
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]: ...
+    def close(self) -> None: ...
+
+
+class _Poll:
+    """``select.poll`` in the form of ``select.epoll``, for systems without that."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self.register, self.modify, self.unregister = self._poll.register, self._poll.modify, self._poll.unregister
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        return self._poll.poll(timeout * 1_000)
+
+    def close(self) -> None:
+        pass  # it has no descriptor
+
+
+class _Alarm:
+    """Wakes the loop from another thread; without effect once the loop has ended."""
+
+    __slots__ = ("_is_closed", "_lock", "_write", "fd")
+
+    def __init__(self) -> None:
         self._is_closed = False
-        self._lock = threading.Lock()  # the number of a closed descriptor may be somebody else's
+        self._lock = threading.Lock()  # the number of a closed descriptor may be in use again
+        if hasattr(os, "eventfd"):
+            self.fd = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            pair = socket.socketpair()
+            for one in pair:
+                one.setblocking(False)
+            self.fd, self._write = (one.detach() for one in pair)
 
     def ring(self) -> bool:
         with self._lock:
             if not self._is_closed:
-                os.eventfd_write(self.fd, 1)
+                try:
+                    os.write(self._write, (1).to_bytes(8, sys.byteorder))
+                except BlockingIOError:
+                    pass  # the loop has not read the last one yet
             return not self._is_closed
 
     def on_ready(self, events: int) -> None:
-        os.eventfd_read(self.fd)
+        os.read(self.fd, 4_096)
 
     def on_failure(self, exc: Exception) -> None:
         raise exc
@@ -67,31 +107,31 @@ class _Alarm:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            os.close(self.fd)
+            for fd in {self.fd, self._write}:
+                os.close(fd)
 
 
 class Loop:
     """
-    An epoll loop. All but :meth:`call_soon` is for the loop's own thread.
+    An event loop. All methods but :meth:`call_soon` are for the loop's own thread.
 
     Args:
-        after_each: Called after the events of one wake-up, before the next sleep: what they gave rise to is
-            sent there, all together.
+        after_each: Called after the events of one wake-up, before the next sleep, to send all that they caused.
         clock: Seconds that never go back.
     """
 
     def __init__(self, after_each: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._after_each = after_each
         self._clock = clock
-        self._epoll = select.epoll()
+        self._poller: _Poller = select.epoll() if hasattr(select, "epoll") else _Poll()
         self._pollables: dict[int, Pollable] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_ids = itertools.count()
         self._alarm = _Alarm()
-        self.register(self._alarm.fd, self._alarm, select.EPOLLIN)
+        self.register(self._alarm.fd, self._alarm, select.POLLIN)
         self._is_stopped = False
-        #: Monotonic time of the present wake-up: one look at the clock serves all that it brings.
+        #: Monotonic time of the present wake-up; the clock is read once for all of its events.
         self.now = clock()
 
     def call_soon(self, call: Callable[[], None]) -> bool:
@@ -106,31 +146,31 @@ class Loop:
         return timer
 
     def register(self, fd: int, pollable: Pollable, events: int) -> None:
-        """Begin to watch a descriptor."""
-        self._epoll.register(fd, events)
+        """Watch a descriptor."""
+        self._poller.register(fd, events)
         self._pollables[fd] = pollable
 
     def modify(self, fd: int, events: int) -> None:
         """Watch a descriptor for other events."""
-        self._epoll.modify(fd, events)
+        self._poller.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
-        """No longer watch a descriptor; before it is closed, for its number may come back at once."""
+        """Stop watching a descriptor; before it is closed, since its number may be used again at once."""
         del self._pollables[fd]
-        self._epoll.unregister(fd)
+        self._poller.unregister(fd)
 
     def stop(self) -> None:
-        """Let :meth:`run` return after the present wake-up."""
+        """Have :meth:`run` return after the present wake-up."""
         self._is_stopped = True
 
     def run(self) -> None:
-        """Serve until :meth:`stop`. What one call or descriptor raises is logged, and the others go on."""
+        """Serve until :meth:`stop`. An exception of one call or descriptor is logged, and does not stop the others."""
         while not self._is_stopped:
             self.run_once(self._sleep())
 
     def run_once(self, timeout: float) -> None:
-        """Sleep, for so many seconds at most, and do what one wake-up brings."""
-        events = self._epoll.poll(timeout)
+        """Sleep for so many seconds at most, and process one wake-up."""
+        events = self._poller.poll(timeout)
         self.now = self._clock()
         for fd, mask in events:
             pollable = self._pollables.get(fd)
@@ -145,10 +185,10 @@ class Loop:
         self._guard(self._after_each)
 
     def close(self) -> None:
-        """Give the descriptors back, and do the last calls; after :meth:`run` has returned."""
+        """Close the descriptors and do the last calls, after :meth:`run` has returned."""
         self._alarm.close()
         self._run_calls()
-        self._epoll.close()
+        self._poller.close()
 
     def _sleep(self) -> float:
         if self._calls:
@@ -158,7 +198,7 @@ class Loop:
         return min(max(self._timers[0][0] - self._clock(), 0.0), _LONGEST_SLEEP)
 
     def _run_calls(self) -> None:
-        for _ in range(len(self._calls)):  # what they add waits for the next wake-up
+        for _ in range(len(self._calls)):  # calls that they add wait for the next wake-up
             self._guard(self._calls.popleft())
 
     def _run_timers(self) -> None:
@@ -171,4 +211,4 @@ class Loop:
         try:
             call()
         except Exception:
-            logger.exception("the gateway's hub goes on after an error")
+            logger.exception("The hub continues after an internal error")

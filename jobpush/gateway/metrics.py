@@ -1,17 +1,15 @@
 """
-What a gateway counts, and how several processes of one server add it up.
+Counters of a gateway, and their sum over the processes of one server.
 
-prometheus-client has a way of its own for many processes, but one environment variable turns it on for the whole
-application that we are guests in, and it writes to its files with each event. Here each process counts in plain
-integers. Eight times a second it copies them, all at once, into a file that its siblings can read; whoever is asked
-for the figures adds up the files. A file is locked as long as its process lives. The counters of a process that has
-ended are kept, for a sum that goes down would look like a restart; its gauges go with it.
+The multiprocess mode of prometheus-client is switched on by an environment variable for the whole application, and
+writes to its files with each event. Here each process counts in plain integers, and copies them eight times a second
+into a file that its siblings can read; a scrape adds up the files. A file is locked as long as its process lives. The
+counters of an ended process are kept, because a sum that goes down looks like a restart; its gauges are not.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import mmap
 import os
@@ -22,18 +20,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..config import METRICS_FOLDER
 
-if TYPE_CHECKING:
-    from .broadcast import Broadcast
-
 logger = logging.getLogger("jobpush.gateway")
 
-#: What is true of this moment; it ends with its process.
+#: Current values; they end with their process.
 GAUGES = ("connections", "topics", "ready", "processes")
-#: What only grows.
+#: Values that only grow.
 COUNTERS = (
     "connections_opened",
     "client_messages_received",
@@ -44,7 +38,7 @@ COUNTERS = (
     "redis_reconnects",
     "tasks_lost",
 )
-#: Why something was refused: an error of the protocol or of HTTP, by its class's name. A label must not be free text.
+#: Reasons of refusals: an error of the protocol or of HTTP, by its class's name. A label must not be free text.
 REFUSALS = (
     "bad_request",
     "binary_message",
@@ -78,7 +72,7 @@ REFUSALS = (
 )
 #: Seconds from the worker to the socket: upper bounds of the histogram's buckets.
 DELIVERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-#: Seconds between two deliveries whose time is taken. Twenty a second tell as much as all of them, and cost nothing.
+#: Seconds between two timed deliveries: twenty a second are as good as all of them, and cost nothing.
 _SAMPLE_INTERVAL = 0.05
 
 _SIZE = len(GAUGES) + len(COUNTERS) + len(REFUSALS) + len(DELIVERY_BUCKETS) + 2
@@ -87,7 +81,7 @@ _ENDED = "ended"
 
 
 class Refusals:
-    """How often something was refused, by reason; from any thread."""
+    """Counts refusals by reason, from any thread."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(REFUSALS, 0)
@@ -120,24 +114,23 @@ class Histogram:
 
 
 class Sampler:
-    """Takes the time of some deliveries."""
+    """Times some of the deliveries."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
         self._next_at = 0.0
 
     def is_due(self, now: float) -> bool:
-        """Whether the time of this wake-up's first delivery is to be taken; ``now`` is monotonic."""
+        """Return whether to time this wake-up's first delivery; ``now`` is monotonic."""
         if now < self._next_at:
             return False
         self._next_at = now + _SAMPLE_INTERVAL
         return True
 
-    def observe(self, broadcast: Broadcast) -> None:
-        """It has just been written to its sockets. Clocks that disagree make it look as if no time had passed."""
-        made_at = _made_at(broadcast)
-        if made_at is not None:
-            self._histogram.observe(max(0.0, time.time() - made_at))
+    def observe(self, published_at: float | None) -> None:
+        """Record a delivery that has just been written to its sockets. Clocks that disagree count as no delay."""
+        if published_at is not None:
+            self._histogram.observe(max(0.0, time.time() - published_at))
 
 
 class MetricValues:
@@ -190,7 +183,7 @@ class SharedMetrics:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with self._locked(_ENDED):  # nobody is to find the file while it looks like one that is left alone
+        with self._locked(_ENDED):  # the new file must not look abandoned
             fd, path = tempfile.mkstemp(prefix=f"{os.getpid()}-", suffix=".figures", dir=folder)
             fcntl.flock(fd, fcntl.LOCK_EX)  # held until this process ends, however it ends
         self._path = Path(path)
@@ -236,23 +229,8 @@ def open_siblings() -> SharedMetrics | None:
     try:
         return SharedMetrics(Path(folder))
     except OSError as exc:
-        logger.warning("metrics tell of one process each, for the folder that they share can't be used: %s", exc)
+        logger.warning("Metrics cover one process each, because their shared folder %s can't be used: %s", folder, exc)
         return None
-
-
-def _made_at(broadcast: Broadcast) -> float | None:
-    """
-    Unix seconds: when a task said it, else when Redis passed it on.
-
-    Source: Redis manual, "Streams": an id is the server's time in milliseconds, and a number.
-    """
-    if broadcast.stream_id is None:
-        return None
-    if broadcast.key is not None:
-        at = json.loads(json.loads(broadcast.text)["data"]).get("at")
-        if at and isinstance(at, (int, float)):
-            return float(at)
-    return int(broadcast.stream_id.partition(b"-")[0]) / 1000
 
 
 def _read(fd: int) -> MetricValues:
@@ -261,7 +239,7 @@ def _read(fd: int) -> MetricValues:
 
 
 def _is_left_alone(fd: int) -> bool:
-    """Whether the process whose file it is has ended."""
+    """Return whether the process of a file has ended."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What one connection has yet to be sent."""
+"""Frames that wait to be sent on one connection."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ _CHUNK = 131_072
 
 class Outbox:
     """
-    Frames in order, of which a newer one may take the place of an older one that nobody has begun to send.
+    Frames in order; a newer one can replace an older one that is not sent in part yet.
 
-    It exists only while something waits: an idle connection has none.
+    It exists only while frames wait: an idle connection has none.
     """
 
     __slots__ = ("_frames", "_head", "_pinned", "allowance", "size")
 
     def __init__(self) -> None:
-        #: The rest of a frame that was sent in part; it must come first, and whole.
+        #: The rest of a frame that was sent in part; sent first, and whole.
         self._head = b""
         self._frames: dict[Hashable, bytes] = {}
         self._pinned = 0
         #: Bytes that wait.
         self.size = 0
-        #: Bytes beyond the bound that were asked for: a history, which has a bound of its own.
+        #: Bytes that are allowed beyond the bound: a history, which the client asked for.
         self.allowance = 0
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a frame of this key waits, and would be replaced by another."""
+        """Return whether a frame of this key waits, and would be replaced."""
         return key in self._frames
 
     def put(self, frame: bytes) -> None:
-        """Add a frame that is not to be replaced."""
+        """Add a frame that is never replaced."""
         self._pinned += 1
         self._frames[self._pinned] = frame
         self.size += len(frame)
 
     def put_history(self, frame: bytes) -> None:
-        """Add a frame that the reader has asked for, and is not too slow on account of."""
+        """Add a frame of a history, which does not count as slow reading."""
         self.put(frame)
         self.allowance += len(frame)
 
     def replace(self, key: Hashable, frame: bytes) -> None:
-        """Put a frame where an older one of the same key waits, or at the end. The key is no integer."""
+        """Replace the waiting frame of the same key, or add one at the end. The key is not an integer."""
         self.size += len(frame) - len(self._frames.get(key, b""))
         self._frames[key] = frame
 
     def discard(self, key: Hashable) -> None:
-        """Forget the frame of this key, if one waits: what comes next says all that it said."""
+        """Drop the frame of this key, if one waits: a newer one contains everything."""
         self.size -= len(self._frames.pop(key, b""))
 
     def put_rest(self, frame: bytes) -> None:
-        """Note the part of a frame that the socket did not take; the outbox is empty."""
+        """Add the part of a frame that the socket did not take; the outbox is empty."""
         self._head = frame
         self.size = len(frame)
 
     def drop_frames(self) -> int:
-        """Forget all but the rest of the frame that was begun. Returns how many."""
+        """Drop all frames except the rest of one that was sent in part. Return their number."""
         count = len(self._frames)
         self._frames.clear()
         self.size = len(self._head)
@@ -66,10 +66,10 @@ class Outbox:
 
     def send(self, fd: int) -> bool:
         """
-        Send what the socket takes.
+        Send as much as the socket takes.
 
         Returns:
-            Whether nothing is left.
+            Whether everything is sent.
 
         Raises:
             OSError: If the connection is broken.
@@ -98,7 +98,7 @@ class Outbox:
         return keys, b"".join(parts)
 
     def _forget(self, keys: list[Hashable], sent: int) -> None:
-        """Drop what was sent, and cut the frame in which the sending ended."""
+        """Drop the sent bytes, and cut the frame in which sending ended."""
         self.size -= sent
         if sent < len(self._head):
             self._head = self._head[sent:]

@@ -1,97 +1,100 @@
 """
-How a connection begins to hear a channel without a gap and without hearing anything twice.
+How a connection subscribes to a channel without a gap and without duplicates.
 
-Subscribe to the topic; when Redis has confirmed that, ask for the history; keep what is live meanwhile; send
-the answer to the join, the history, and of what was kept that which the history did not hold. The same, but
-without the answer, brings those up to date who were connected while Redis was away.
+Subscribe to the topic; when Redis has confirmed that, ask for the history; keep live events meanwhile; send the answer
+to the subscription, the history, and the kept events that the history did not hold. The same without the answer
+brings listeners up to date after a broken connection to Redis.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from ..channels import Topic, parse_channel
 from ..config import Config
 from ..protocol import messages
 from ..protocol.actions import Subscribe
 from ..protocol.codes import SubscriptionLimitReached
-from ..store.hub_commands import NEVER, HubCommands
+from ..store.hub_commands import HubCommands
 from ..store.messages import read_message
 from ..store.redis.command_connection import CommandConnection, ConnectionLost
 from .broadcast import Broadcast
-from .listeners import CatchUp, Channel
+from .channel import CatchUp, Channel, TopicState
+from .connection import Connection
+from .history import History, resumed, snapshots
 from .loop import Loop
 from .presence.lease import RETRY_AFTER, Lease
-from .topics import Topics, TopicState
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .presence.occupancy_reporter import OccupancyReporter
-    from .presence.rosters import Rosters
+from .presence.occupancy_reporter import OccupancyReporter
+from .presence.rosters import Rosters
+from .topics import Topics
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: The same words whether the task is another's or nobody's: who asks is not to learn which.
+#: The same text whether the task belongs to another user or to none, so that it reveals nothing.
 _NOT_YOURS = "There is no such task of yours"
+#: Histories without an answer at most: after a reconnect, neither renewals nor live events wait behind all of them.
+_MAX_IN_FLIGHT = 64
 
 
 class Subscribing:
-    """All joins of this process that are under way."""
+    """All subscriptions of this process that are under way."""
 
     def __init__(
         self,
         loop: Loop,
-        link: CommandConnection,
-        commands: HubCommands,
+        commands: CommandConnection,
+        hub_commands: HubCommands,
         topics: Topics,
         lease: Lease,
-        census: OccupancyReporter,
+        reporter: OccupancyReporter,
         rosters: Rosters,
         config: Config,
     ) -> None:
         self._loop = loop
-        self._link = link
         self._commands = commands
+        self._hub_commands = hub_commands
         self._topics = topics
         self._lease = lease
-        self._census = census
+        self._reporter = reporter
         self._rosters = rosters
         self._config = config
-        #: Connections that wait to learn whose task it is, while the link is away.
+        #: Subscriptions to a task's channel that got no answer about its owner.
         self._unowned: list[tuple[Connection, Subscribe]] = []
         self._ready: list[CatchUp] = []
         self._answers: list[tuple[CatchUp, int, list[Any]]] = []
+        self._in_flight = 0
 
-    def begin(self, connection: Connection, join: Subscribe) -> None:
-        """Let a connection join; it is told later."""
-        kind = parse_channel(join.channel)
-        if kind.task_id is not None:
-            self._link.call(self._commands.owner(kind.task_id), partial(self._owner_known, connection, join))
+    def begin(self, connection: Connection, request: Subscribe) -> None:
+        """Subscribe a connection; it gets the answer later."""
+        kind = parse_channel(request.channel)
+        if kind.task_id is None:
+            self._begin(connection, request, kind.occupancy_topic)
         else:
-            self._begin(connection, join, kind.occupancy_topic)
+            self._commands.call(
+                self._hub_commands.owner(kind.task_id), partial(self._owner_answered, connection, request)
+            )
 
     def on_confirmed(self, topic: TopicState) -> None:
-        """Nothing of a topic is missed from now on."""
+        """Ask for the histories of a topic whose subscription Redis has confirmed."""
         for channel in topic.channels():
             for catch_up in channel.catch_ups:
-                for connection, join in catch_up.connections.items():
-                    self._enter(connection, channel, join)
+                for connection, request in _connections(catch_up):
+                    self._enter(connection, channel, request)
             self._ready.extend(channel.catch_ups)
 
-    def on_link_up(self) -> None:
-        """What the link could not answer is asked again."""
+    def on_connected(self) -> None:
+        """Ask again for what the broken connection to Redis did not answer."""
         unowned, self._unowned = self._unowned, []
-        for connection, join in unowned:
-            self.begin(connection, join)
+        for connection, request in unowned:
+            self.begin(connection, request)
         for topic in self._topics:
             if topic.is_confirmed:
                 self.on_confirmed(topic)
 
     def leave(self, connection: Connection, name: str) -> None:
-        """A connection no longer hears a channel, by its own wish."""
+        """Unsubscribe a connection from a channel."""
         channel = next((one for one in connection.channels if one.name == name), None)
         if channel is not None:
             self._leave(connection, channel)
@@ -103,84 +106,92 @@ class Subscribing:
         topic = parse_channel(channel.name).occupancy_topic
         still_counts = any(parse_channel(one.name).occupancy_topic == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
-            self._census.leave(connection, topic)
+            self._reporter.leave(connection, topic)
 
     def leave_all(self, connection: Connection) -> None:
-        """A connection is lost."""
+        """Unsubscribe a lost connection from all channels."""
         channels, connection.channels = connection.channels, ()
         for channel in channels:
             self._discard(connection, channel)
-        self._census.leave_all(connection)
+        self._reporter.leave_all(connection)
 
     def ask(self) -> None:
-        """Ask Redis for the histories that the wake-up has made necessary."""
+        """Ask Redis for the histories that are due, at most so many at once."""
         if not self._ready:
             return
         ready, self._ready = self._ready, []
-        for catch_up in ready:
-            # Not if the subscription has broken in the meantime: what is said between would be lost.
+        for index, catch_up in enumerate(ready):
+            if self._in_flight >= _MAX_IN_FLIGHT:
+                self._ready = ready[index:]
+                return
+            # Not while the subscription is broken: events that are published until its return would be lost.
             is_due = catch_up.channel.topic.is_confirmed and not catch_up.is_asked and catch_up.position is None
-            if is_due and catch_up.connections:
-                channel = catch_up.channel
-                catch_up.is_asked = True
-                if channel.roster is not None:
-                    self._rosters.ask(channel, channel.roster)  # it is answered before the history is
-                call = self._commands.history(channel.name, channel.topic.name, catch_up.since)
-                self._link.run(call, partial(self._answered, catch_up, catch_up.attempt))
+            if is_due and catch_up.listeners:
+                self._ask(catch_up)
 
     def finish(self) -> None:
-        """Send the histories that the wake-up has brought; its live events have been sent before."""
+        """Send the histories that arrived in this wake-up; its live events have been sent before."""
         answers, self._answers = self._answers, []
         for catch_up, attempt, reply in answers:
-            if not _is_awaited(catch_up, attempt):
+            if not _is_expected(catch_up, attempt):
                 continue
             try:
                 self._finish(catch_up, *reply)
             except Exception as exc:
-                for connection in catch_up.connections:
-                    connection.on_failure(exc)
+                for listener in catch_up.listeners:
+                    listener.on_failure(exc)
             catch_up.channel.settle(catch_up)
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _owner_known(self, connection: Connection, join: Subscribe, reply: Any) -> None:
+    def _owner_answered(self, connection: Connection, request: Subscribe, reply: Any) -> None:
         if connection.is_closing:
             return
         if isinstance(reply, ConnectionLost):
-            self._unowned.append((connection, join))
+            self._unowned.append((connection, request))
             return
         if isinstance(reply, Exception):
-            self._loop.call_later(RETRY_AFTER, lambda: self.begin(connection, join))
+            self._loop.call_later(RETRY_AFTER, lambda: self.begin(connection, request))
             return
         user = connection.protocol.user
-        if not isinstance(reply, bytes) or (join.owner_only and (user is None or user.id != reply.decode())):
-            connection.refused(join.channel, _NOT_YOURS)
+        if not isinstance(reply, bytes) or (request.owner_only and (user is None or user.id != reply.decode())):
+            connection.refused(request.channel, _NOT_YOURS)
             return
-        self._begin(connection, join, Topic(f"user:{reply.decode()}"))
+        self._begin(connection, request, Topic(f"user:{reply.decode()}"))
 
-    def _begin(self, connection: Connection, join: Subscribe, name: Topic) -> None:
-        topic = self._topics.hear(name)
-        channel = topic.channel(join.channel)
+    def _begin(self, connection: Connection, request: Subscribe, name: Topic) -> None:
+        topic = self._topics.subscribe(name)
+        channel = topic.channel(request.channel)
         connection.channels += (channel,)
-        catch_up = channel.begin_catch_up(connection, join)
+        catch_up = channel.begin_catch_up(connection, request)
         if topic.is_confirmed:
-            self._enter(connection, channel, join)
+            self._enter(connection, channel, request)
             self._ready.append(catch_up)
 
-    def _enter(self, connection: Connection, channel: Channel, join: Subscribe | None) -> None:
-        """Who joins counts as soon as it hears what the others are told of it."""
-        if join is not None:
-            self._census.enter(connection, parse_channel(channel.name).occupancy_topic, join.member)
+    def _enter(self, connection: Connection, channel: Channel, request: Subscribe | None) -> None:
+        """Count a connection as soon as it receives what is announced about it."""
+        if request is not None:
+            self._reporter.enter(connection, parse_channel(channel.name).occupancy_topic, request.member)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)
         self._topics.release(channel, self._loop.now)
 
+    def _ask(self, catch_up: CatchUp) -> None:
+        channel = catch_up.channel
+        catch_up.is_asked = True
+        if channel.roster is not None:
+            self._rosters.ask(channel, channel.roster)  # its answer comes before that of the history
+        call = self._hub_commands.history(channel.name, channel.topic.name, catch_up.since)
+        self._in_flight += 1
+        self._commands.run(call, partial(self._answered, catch_up, catch_up.attempt))
+
     def _answered(self, catch_up: CatchUp, attempt: int, reply: Any) -> None:
-        if not _is_awaited(catch_up, attempt):
+        self._in_flight -= 1
+        if not _is_expected(catch_up, attempt):
             return
         if isinstance(reply, Exception):
-            catch_up.ask_again()
+            catch_up.expect_no_answer()
             if not isinstance(reply, ConnectionLost):
                 if not self._lease.refused(reply):
                     logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
@@ -188,97 +199,65 @@ class Subscribing:
             return
         self._answers.append((catch_up, attempt, reply))
 
-    def _finish(self, catch_up: CatchUp, position: bytes, resumed: int, payloads: list[bytes]) -> None:
+    def _finish(self, catch_up: CatchUp, position: bytes, is_resumed: int, payloads: list[bytes]) -> None:
         self._refuse_excess(catch_up)
-        if not catch_up.connections:
+        if not catch_up.listeners:
             return
         self._admit(catch_up)
         channel = catch_up.channel
         messages_of_channel = [message for message in map(read_message, payloads) if channel.carries(message)]
-        broadcasts = [Broadcast(channel, message) for message in messages_of_channel]
-        catch_up.has_caught_up(position, broadcasts)  # not before this: what is live must not overtake the history
-        history = _resumed(catch_up, broadcasts) if resumed else _snapshots(catch_up, broadcasts, position)
-        for connection, join in list(catch_up.connections.items()):
+        broadcasts = [Broadcast(channel.wire_name, message) for message in messages_of_channel]
+        catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
+        history = resumed(catch_up, broadcasts) if is_resumed else snapshots(catch_up, broadcasts, position)
+        for connection, request in _connections(catch_up):
             try:
-                _send(connection, join, history)
+                _send(connection, request, history)
             except Exception as exc:
                 connection.on_failure(exc)
         if parse_channel(channel.name).is_cache and not history.has_cached:
             self._report_cache_miss(catch_up)
 
     def _refuse_excess(self, catch_up: CatchUp) -> None:
-        """Send away those for whom a presence channel had no place; Redis has told it before it tells the history."""
+        """Refuse listeners for which a presence channel has no place; that answer came before the history."""
         channel = catch_up.channel
         topic = parse_channel(channel.name).occupancy_topic
-        for connection, join in list(catch_up.connections.items()):
-            if join and join.member and self._census.is_refused(connection, topic):
+        for connection, request in _connections(catch_up):
+            if request and request.member and self._reporter.is_refused(connection, topic):
                 self._leave(connection, channel)
                 message = f"A presence channel may have {self._config.max_members} members"
                 connection.refused(channel.name, message, error=SubscriptionLimitReached)
 
     def _admit(self, catch_up: CatchUp) -> None:
-        """Who joins is a member, even if Redis could not be told yet."""
+        """Add the members of new listeners, even if Redis has not confirmed them."""
         roster = catch_up.channel.roster
         if roster is None:
             return
-        for join in catch_up.connections.values():
-            if join and join.member and (change := roster.admit(join.member)):
-                catch_up.channel.tell(change.frame(catch_up.channel.name))
+        for request in catch_up.listeners.values():
+            if request and request.member and (change := roster.admit(request.member)):
+                catch_up.channel.send_to_all(change.frame(catch_up.channel.name))
 
     def _report_cache_miss(self, catch_up: CatchUp) -> None:
-        for _ in filter(None, catch_up.connections.values()):
+        for _ in filter(None, catch_up.listeners.values()):
             if call := self._lease.presence.cache_miss(catch_up.channel.name):
-                self._link.run(call)
+                self._commands.run(call)
 
 
-def _is_awaited(catch_up: CatchUp, attempt: int) -> bool:
-    """Whether the answer to an attempt is still of use."""
+def _is_expected(catch_up: CatchUp, attempt: int) -> bool:
+    """Return whether the answer to an attempt is still of use."""
     return catch_up.attempt == attempt and catch_up in catch_up.channel.catch_ups
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """
-    What one catch-up brings, for each of its connections.
-
-    Args:
-        channel: What they hear.
-        start: Stream id up to which a client has everything before the rest of this.
-        is_lost: Whether events lie between what a client has and this.
-        events: With the ``id`` that the client is to resume from behind each, ``None`` where it can't.
-        live: What came live in the meantime.
-        has_cached: Whether a client of a cache channel then has its last event.
-    """
-
-    channel: Channel
-    start: str
-    is_lost: bool
-    events: list[tuple[Broadcast, bytes | None]]
-    live: list[Broadcast]
-    has_cached: bool
+def _connections(catch_up: CatchUp) -> list[tuple[Connection, Subscribe | None]]:
+    """Return the listeners with their requests; :meth:`Subscribing.begin` added them, so they are connections."""
+    return cast("list[tuple[Connection, Subscribe | None]]", list(catch_up.listeners.items()))
 
 
-def _resumed(catch_up: CatchUp, missed: list[Broadcast]) -> _History:
-    events: list[tuple[Broadcast, bytes | None]] = [(one, one.stream_id) for one in missed]
-    return _History(catch_up.channel, catch_up.since, False, events, catch_up.batch.take(), True)
-
-
-def _snapshots(catch_up: CatchUp, snapshots: list[Broadcast], position: bytes) -> _History:
-    """
-    A client that has only some of the snapshots can't resume, whatever their ids: events that are no task's lie
-    between them. So the position comes with the last one, and before it there is none to resume from.
-    """
-    events = [(one, None if one is not snapshots[-1] else position) for one in snapshots]
-    start = NEVER if snapshots else position.decode()
-    return _History(catch_up.channel, start, bool(catch_up.since), events, catch_up.batch.take(), bool(snapshots))
-
-
-def _send(connection: Connection, join: Subscribe | None, history: _History) -> None:
+def _send(connection: Connection, request: Subscribe | None, history: History) -> None:
     name, roster = history.channel.name, history.channel.roster
-    if join is not None:
+    if request is not None:
         members = None if roster is None else roster.members
         connection.perform(
-            connection.protocol.joined(name, position=history.start, members=members, has_cached=history.has_cached)
+            connection.protocol.subscribed(name, position=history.start, members=members, has_cached=history.has_cached)
         )
     if history.is_lost:
         connection.send(messages.resync(name))
@@ -287,5 +266,5 @@ def _send(connection: Connection, join: Subscribe | None, history: _History) -> 
         if broadcast.excluded is None or broadcast.excluded != connection.socket_id:
             connection.send_event(broadcast, stream_id)
     connection.queue(history.live)
-    if join is not None:
-        connection.go_on()
+    if request is not None:
+        connection.resume()

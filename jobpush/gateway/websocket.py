@@ -1,4 +1,4 @@
-"""A browser's WebSocket in the hub."""
+"""WebSockets in the hub."""
 
 from __future__ import annotations
 
@@ -6,42 +6,38 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from wsproto.frame_protocol import Opcode, ParseFailed
 
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
-from .connection import Connection
+from .connection import Connection, ConnectionHost
 from .frames import FrameReader, Oversized, close_code, close_frame, pong_frame, text_frame
 from .outbox import Outbox
 
-if TYPE_CHECKING:
-    from .hub import Hub
-
-#: Channels of one connection up to which it pays to look whether several of them have something for it.
+#: Channels of one connection up to which looking for another one with events is cheaper than queuing.
 _FEW_CHANNELS = 8
-#: Bytes of messages that are kept behind a join which is under way. With more the client is not read until it ends.
+#: Bytes of messages that are held behind a subscription that is under way; with more, reading pauses until its end.
 _MAX_HELD = 65_536
-#: Bytes that are counted for a message beside its own.
+#: Bytes counted for a message in addition to its own.
 _HELD_EXTRA = 200
 
-#: What a client is closed with whose message does not come to its end. Source: RFC 6455, 7.4.1: a policy of ours.
+#: Close of a client whose message takes too long. Source: RFC 6455, 7.4.1: a policy.
 ENDLESS_MESSAGE = (1008, "the message has no end")
 
-
-#: A frame, or why none can be read any more.
+#: A frame, or the reason why no further one can be read.
 _Item: TypeAlias = tuple[Opcode, str | bytes] | ParseFailed | Oversized
 
 
 class _Held:
-    """What has come behind a join that is under way, in order: frames, and at the end what can't be read."""
+    """What arrived behind a subscription that is under way, in order: frames, and at the end an unreadable one."""
 
     __slots__ = ("_items", "size")
 
     def __init__(self) -> None:
         self._items: deque[_Item] = deque()
-        #: Bytes, about.
+        #: Approximate bytes.
         self.size = 0
 
     def __len__(self) -> int:
@@ -63,29 +59,31 @@ class _Held:
 class WebSocketConnection(Connection):
     """A WebSocket after its handshake."""
 
-    __slots__ = ("_has_heard_close", "_held", "_inbox", "_is_deaf", "_reader")
+    __slots__ = ("_has_received_close", "_held", "_inbox", "_is_unreadable", "_reader")
 
-    def __init__(self, hub: Hub, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None) -> None:
-        super().__init__(hub, fd, protocol, on_gone)
+    def __init__(
+        self, host: ConnectionHost, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(host, fd, protocol, on_gone)
         self._reader: FrameReader | None = None
-        #: What waits for the end of a join; ``None``: nothing.
+        #: Messages that wait for the end of a subscription; ``None``: none.
         self._held: _Held | None = None
-        #: Frames that were received behind the one after which the client has to wait.
+        #: Received frames behind the one after which reading paused.
         self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
-        #: Whether what comes in can't be understood any more.
-        self._is_deaf = False
-        self._has_heard_close = False
+        #: Whether an error makes all further bytes unreadable.
+        self._is_unreadable = False
+        self._has_received_close = False
 
     def send(self, text: bytes) -> None:
         self._waiting().put(text_frame(text))
 
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
         outbox = self._waiting()
-        outbox.discard(broadcast.key)  # else what is live would take its place, in front of the history
+        outbox.discard(broadcast.key)  # a live event must not replace it in front of the history
         outbox.put_history(text_frame(broadcast.text_with_id(stream_id)))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
-        pass  # the protocol has put it into the answer to the join
+        pass  # the answer to the subscription contains it
 
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
         outbox = self._waiting()
@@ -94,21 +92,21 @@ class WebSocketConnection(Connection):
         self._ensure_within_bound(outbox)
 
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
-        if self._outbox is not None or (len(self.channels) > 1 and self._hears_more()):
-            self.queue(broadcasts)  # what several channels have for one socket goes out in one piece
+        if self._outbox is not None or (len(self.channels) > 1 and self._has_more_events()):
+            self.queue(broadcasts)  # one write for the events of several channels
             return
         try:
             sent = os.write(self.fd, frames)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.hub.lose(self)
+            self.host.lose(self)
             return
         if sent < len(frames):
             self._keep(broadcasts, sent)
 
-    def _hears_more(self) -> bool:
-        """Whether another of its channels has yet to be flushed in this wake-up, or may have."""
+    def _has_more_events(self) -> bool:
+        """Return whether another of its channels has events in this wake-up, or may have."""
         channels = self.channels
         if len(channels) > _FEW_CHANNELS:
             return True
@@ -120,18 +118,18 @@ class WebSocketConnection(Connection):
     def close(self, code: int, reason: str) -> None:
         if self.is_closing:
             return
-        self._leave_all()
+        self._leave()
         self._waiting().put(close_frame(code, reason))
-        self.hub.expect_end(self)
+        self.host.expect_end(self)
 
     def _keep(self, broadcasts: list[Broadcast], sent: int) -> None:
         """
-        Put what the socket did not take into the outbox: the rest of the frame that was cut, then whole ones.
+        Queue what the socket did not take: the rest of the frame that was cut, then whole ones.
 
-        Not to be flushed in this wake-up, for it would be refused again: the kernel tells when there is room.
+        It is not flushed in this wake-up: the kernel reports when there is room.
         """
         outbox = self._outbox = Outbox()
-        self._watch(self._events | select.EPOLLOUT)
+        self._watch(self._events | select.POLLOUT)
         for broadcast in broadcasts:
             frame = broadcast.frame
             if sent >= len(frame):
@@ -151,32 +149,32 @@ class WebSocketConnection(Connection):
             outbox.discard(key)
             outbox.put(frame)
         elif key in outbox:
-            self.hub.conflated += 1
+            self.host.traffic.conflated += 1
             outbox.replace(key, broadcast.frame_without_id)
         else:
             outbox.replace(key, frame)
 
     def tick(self, now: float) -> None:
-        """What time asks for; a message that never ends must not be kept for ever."""
+        """Do what is due, and close a client whose message takes too long."""
         reader = self._reader
-        if reader is not None and self._is_heard and now - reader.since > self.hub.config.message_timeout:
-            self._is_deaf = True
+        if reader is not None and self._is_reading and now - reader.since > self.host.config.message_timeout:
+            self._is_unreadable = True
             self.close(*ENDLESS_MESSAGE)
         super().tick(now)
 
-    def _said_goodbye(self) -> None:
-        if self._has_heard_close:
-            self.hub.lose(self)
+    def _finished(self) -> None:
+        if self._has_received_close:
+            self.host.lose(self)
 
     def _read(self) -> None:
         if self._must_wait:
-            self._watch(self._events & ~select.EPOLLIN)
+            self._watch(self._events & ~select.POLLIN)
             return
         data = self._receive()
         if not data:
-            self.hub.lose(self)
-        elif not self._is_deaf:
-            self._reader = self._reader or FrameReader(self.hub.config.max_message, self.hub.loop.now)
+            self.host.lose(self)
+        elif not self._is_unreadable:
+            self._reader = self._reader or FrameReader(self.host.config.max_message, self.host.loop.now)
             self._inbox = self._reader.feed(data)
             self._take_frames()
 
@@ -185,21 +183,21 @@ class WebSocketConnection(Connection):
         return super()._must_wait or (self._held is not None and self._held.size > _MAX_HELD)
 
     @property
-    def _is_heard(self) -> bool:
-        """Whether all that the client sends is looked at as it comes."""
-        return self._inbox is None and bool(self._events & select.EPOLLIN)
+    def _is_reading(self) -> bool:
+        """Whether reading is not paused."""
+        return self._inbox is None and bool(self._events & select.POLLIN)
 
-    def _go_on_reading(self) -> None:
-        if self._reader is not None and not self._is_heard:
-            self._reader.since = self.hub.loop.now  # it was not the client that let us wait
+    def _resume_reading(self) -> None:
+        if self._reader is not None and not self._is_reading:
+            self._reader.since = self.host.loop.now  # the pause was not the client's
         self._take_held()
         if self._inbox is not None and not self._must_wait:
             self._take_frames()
         if not self._must_wait:
-            super()._go_on_reading()
+            super()._resume_reading()
 
     def _take_held(self) -> None:
-        """Act on what a join has kept waiting, up to the next one."""
+        """Process the messages that waited for a subscription, up to the next one."""
         while self._held is not None and self._actions is None and not super()._must_wait:
             item = self._held.take()
             if not self._held:
@@ -209,15 +207,15 @@ class WebSocketConnection(Connection):
                 continue
             try:
                 self._take(*item)
-            except ParseFailed as exc:  # a close frame may; who has let the client wait has others to see to
+            except ParseFailed as exc:  # of a close frame; the caller serves other connections too
                 self._give_up_reading(exc)
 
     def _take_frames(self) -> None:
-        """Act on what was received, until the client has to wait."""
+        """Process the received frames, until reading has to pause."""
         try:
             for opcode, payload in self._inbox or ():
                 if self._reader is not None and self._reader.is_between_messages:
-                    self._reader.since = self.hub.loop.now
+                    self._reader.since = self.host.loop.now
                 if self._is_held:
                     self._take_early(opcode, payload)
                 else:
@@ -226,17 +224,17 @@ class WebSocketConnection(Connection):
                     return
         except (ParseFailed, Oversized) as exc:
             if self._is_held:
-                self._is_deaf = True
+                self._is_unreadable = True
                 self._hold(exc)
             else:
                 self._give_up_reading(exc)
         self._inbox = None
-        if self._reader is not None and (self._is_deaf or self._reader.is_idle):
+        if self._reader is not None and (self._is_unreadable or self._reader.is_idle):
             self._reader = None
 
     @property
     def _is_held(self) -> bool:
-        """Whether what comes in has to wait, since something before it does."""
+        """Whether messages have to wait, because an earlier one does."""
         return self._actions is not None or self._held is not None
 
     def _hold(self, item: _Item) -> None:
@@ -244,23 +242,23 @@ class WebSocketConnection(Connection):
         self._held.put(item)
 
     def _take_early(self, opcode: Opcode, payload: str | bytes) -> None:
-        """Answer pings, for Redis may keep a join waiting for longer than a client waits for a pong; hold all else."""
+        """Answer pings, because Redis may delay a subscription beyond the client's pong timeout; hold all else."""
         if opcode in (Opcode.PING, Opcode.PONG):
             self._take(opcode, payload)
             return
-        actions = self.protocol.receive_early(payload, self.hub.loop.now) if isinstance(payload, str) else None
+        actions = self.protocol.receive_early(payload, self.host.loop.now) if isinstance(payload, str) else None
         if actions is None:
             self._hold((opcode, payload))
         else:
-            self.hub.client_messages += 1
+            self.host.traffic.client_messages += 1
             self.perform(actions)
 
     def _give_up_reading(self, exc: ParseFailed | Oversized) -> None:
-        self._is_deaf = True
+        self._is_unreadable = True
         if isinstance(exc, ParseFailed):
             self.close(exc.code, str(exc))
         elif not self.is_closing:
-            self.perform(self.protocol.receive_oversized(self.hub.loop.now))
+            self.perform(self.protocol.receive_oversized(self.host.loop.now))
 
     def _take(self, opcode: Opcode, payload: str | bytes) -> None:
         if opcode is Opcode.CLOSE:
@@ -268,23 +266,23 @@ class WebSocketConnection(Connection):
         elif self.is_closing:
             return
         elif isinstance(payload, str):
-            self.hub.client_messages += 1
-            self.perform(self.protocol.receive(payload, self.hub.loop.now))
+            self.host.traffic.client_messages += 1
+            self.perform(self.protocol.receive(payload, self.host.loop.now))
         elif opcode is Opcode.BINARY:
-            self.perform(self.protocol.receive_binary(self.hub.loop.now))
+            self.perform(self.protocol.receive_binary(self.host.loop.now))
         else:
-            self.protocol.touch(self.hub.loop.now)
+            self.protocol.touch(self.host.loop.now)
             if opcode is Opcode.PING:
                 self._waiting().put(pong_frame(payload))
                 self._ensure_within_bound(self._waiting())
 
     def _take_close(self, payload: bytes) -> None:
-        """Answer a close, or note the answer to ours. Source: RFC 6455, 7.1.1: the server ends the connection."""
+        """Answer a close, or note the answer to our own. Source: RFC 6455, 7.1.1: the server ends the connection."""
         code = close_code(payload)
-        self._has_heard_close = self._is_deaf = True
+        self._has_received_close = self._is_unreadable = True
         if self.is_closing:
-            self._waiting()  # its flush finds that all is said
+            self._waiting()  # its flush finds that everything is sent
             return
-        self._leave_all()
+        self._leave()
         self._waiting().put(close_frame(code))
-        self.hub.expect_end(self)
+        self.host.expect_end(self)

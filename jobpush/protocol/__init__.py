@@ -1,1 +1,1 @@
-"""The server's side of the Pusher Channels protocol, 5 to 7: no sockets, no threads, no clock of its own."""
+"""The server's side of the Pusher Channels protocol, versions 5 to 7; without I/O, threads or clock."""

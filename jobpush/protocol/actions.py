@@ -1,4 +1,4 @@
-"""What :class:`~jobpush.protocol.server.ServerProtocol` asks of its shell; to be done in the order given."""
+"""The actions that :class:`~jobpush.protocol.server.ServerProtocol` returns; its shell does them in order."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeAlias
 @dataclass(frozen=True, slots=True)
 class UserData:
     """
-    Who a connection is signed in as.
+    The user as whom a connection is signed in.
 
     Args:
-        id: The user's id as it travels: within Pusher's alphabet, see :func:`jobpush.channels.escape_user_id`.
-        user_info: JSON text that others see on presence channels.
-        watchlist: Ids of the users whose coming and going this connection wants to hear of.
+        id: Escaped id, see :func:`jobpush.channels.escape_user_id`.
+        user_info: JSON text of an object that other members of presence channels see.
+        watchlist: Escaped ids of users; the connection receives when they come online or go offline.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one text message, ready as UTF-8; ``refusal``: the word by which to count what it refuses."""
+    """Send one text message, ready as UTF-8; ``refusal``: the name under which to count it, if it refuses something."""
 
     text: bytes
     refusal: str | None = field(default=None, compare=False)
@@ -41,13 +41,13 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class Subscribe:
     """
-    Begin to hear a channel, then call :meth:`ServerProtocol.joined` or :meth:`ServerProtocol.refused`.
+    Subscribe to a channel, then call :meth:`ServerProtocol.subscribed` or :meth:`ServerProtocol.refused`.
 
     Args:
         channel: Name of the channel; valid, and authorised but for ``owner_only``.
         since: Stream id of the last event that the client has; ``None``: it has none.
-        member: Who joins; of presence channels only.
-        owner_only: No signature was given: join only if the task of ``private-task-<id>`` belongs to the user.
+        member: The member, for presence channels only.
+        owner_only: No signature was given: subscribe only if the task of ``private-task-<id>`` belongs to the user.
     """
 
     channel: str
@@ -58,7 +58,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """No longer hear a channel, as the client asked; ``user_id`` is its member's on presence channels."""
+    """Unsubscribe from a channel at the client's request; ``user_id`` is its member's on presence channels."""
 
     channel: str
     user_id: str | None = None
@@ -66,7 +66,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Note whose connection this is. Comes again with the same id where a client signs in twice."""
+    """Note the connection's user; repeated with the same id if a client signs in twice."""
 
     user: UserData
 
@@ -74,10 +74,10 @@ class SignIn:
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
     """
-    Publish an event to all of a channel but its sender.
+    Publish an event to all listeners of a channel except its sender.
 
     Args:
-        channel: A private or presence channel that the sender has joined.
+        channel: A private or presence channel to which the sender is subscribed.
         event: Name of the event; begins with ``client-``.
         data: A JSON string, quotes included, as it stands on the wire.
         user_id: The sender's, on presence channels.
@@ -91,7 +91,7 @@ class ClientEvent:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the connection after what was to be sent; the last action there is. Leave every channel."""
+    """Close the connection after everything queued is sent; always the last action."""
 
     code: int
     reason: str

@@ -1,4 +1,4 @@
-"""Events that clients send to each other: what Pusher lets pass."""
+"""Events that clients send to each other: which ones Pusher allows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PREFIX = "client-"
 
 def ensure_allowed(channels: Collection[str], channel: str) -> None:
     """
-    Make sure that the sender may send to a channel.
+    Check that the sender may send to a channel.
 
     Args:
-        channels: Those that the sender has joined.
+        channels: Those to which the sender is subscribed.
         channel: The one that the event is for.
 
     Raises:
-        ClientEventRejected: If the sender is not there, or the channel takes none.
+        ClientEventRejected: If the sender is not subscribed, or the channel accepts none.
 
     Source: Pusher Channels protocol, "Triggering Channel Client Events"; encrypted channels, since a client's event
     would go in plain text.
@@ -32,14 +32,14 @@ def ensure_allowed(channels: Collection[str], channel: str) -> None:
         raise _rejected(channel, "the channel is not subscribed")
     kind = parse_channel(channel)
     if not kind.is_private:
-        raise _rejected(channel, "only private and presence channels take them")
+        raise _rejected(channel, "only private and presence channels accept them")
     if kind.is_encrypted:
-        raise _rejected(channel, "an encrypted channel takes none")
+        raise _rejected(channel, "an encrypted channel accepts none")
 
 
 def read_client_event(channel: str, event: str, data: object, *, user_id: str | None, max_data: int) -> ClientEvent:
     """
-    Take over name and data of a client event; data that is no text is encoded once.
+    Return the action of a client event; data that is not text is encoded once.
 
     Raises:
         ClientEventRejected: If either is too long.

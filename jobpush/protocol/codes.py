@@ -1,17 +1,17 @@
 """
 Pusher's error codes: one class for each that this server sends.
 
-How far a code reaches is told by its band. Source: Pusher Channels protocol, "Error codes"; the reactions as in
+The band of a code decides the client's reaction. Source: Pusher Channels protocol, "Error codes"; the reactions as in
 pusher-js ``protocol.ts`` and ``connection_manager.ts``:
 
 - 4000 to 4099: do not connect again unchanged (pusher-js: ``disconnected`` for good)
-- 4100 to 4199: come back after a second
-- 4200 to 4299: come back at once, all in the same instant: spread these closes
-- 4300 to 4399: told in a ``pusher:error``, the connection stays. Never a close code: pusher-js would not come back
+- 4100 to 4199: reconnect after a second
+- 4200 to 4299: reconnect at once, all in the same instant: spread these closes
+- 4300 to 4399: a ``pusher:error``; the connection stays. Never a close code: pusher-js would not reconnect
 
-Of the documented ones three are missing: 4003 (application disabled), for here there is one application and it is on;
-4004 (over the quota of connections), for who got it would stay away when there is room again; 4005 (path not found),
-for another path belongs to the site in which the gateway lives.
+Three documented codes are not used: 4003 (application disabled), since there is one application; 4004 (over the quota
+of connections), since clients would not reconnect when there is room again; 4005 (path not found), since other paths
+belong to the site.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def _words(name: str) -> str:
 
 class PusherError(ProtocolError):
     """
-    An error with one of Pusher's codes: sent as ``pusher:error``, and by its band followed by a close.
+    An error with one of Pusher's codes: sent as ``pusher:error``, followed by a close in most bands.
 
     Args:
-        message: What the client is told; the class's own sentence if empty.
-        channel: The channel that it is about.
+        message: The text for the client; the class's own sentence if empty.
+        channel: The channel that caused it.
     """
 
     number: ClassVar[int]
@@ -59,7 +59,7 @@ class PusherError(ProtocolError):
 
     @property
     def frame(self) -> bytes:
-        """The message that tells the client."""
+        """The message to the client."""
         return messages.error(self.number, self.message, self.channel)
 
 
@@ -67,7 +67,7 @@ class PusherError(ProtocolError):
 
 
 class TlsRequired(PusherError):
-    """The client came without TLS. Not quite of its band: pusher-js comes back at once, with ``wss``."""
+    """The client connected without TLS. Unlike its band, pusher-js reconnects at once, with ``wss``."""
 
     number = 4000
     sentence = "Only connections with TLS are accepted: come back with wss://"
@@ -95,7 +95,7 @@ class UnsupportedVersion(PusherError):
 
 
 class MissingVersion(PusherError):
-    """The client did not say which version of the protocol it speaks."""
+    """The client did not name its version of the protocol."""
 
     number = 4008
     sentence = "No protocol version supplied"
@@ -139,7 +139,7 @@ class TooManyHandshakes(OverCapacity):
 
 
 class TooManyMessages(OverCapacity):
-    """A connection sends more than anybody needs to."""
+    """A connection sends too many messages."""
 
     sentence = "Over capacity: too many messages"
 
@@ -148,7 +148,7 @@ class TooManyMessages(OverCapacity):
 
 
 class Reconnect(PusherError):
-    """The connection must be made anew; nothing is wrong with the client."""
+    """The client must reconnect; nothing is wrong with it."""
 
     number = 4200
     sentence = "Generic reconnect immediately"
@@ -162,7 +162,7 @@ class PongMissing(PusherError):
 
 
 class Inactive(PusherError):
-    """The client has heard nothing and said nothing but that it is there, for a long time."""
+    """The client has neither subscribed nor sent anything but pings for a long time."""
 
     number = 4202
     sentence = "Closed after inactivity"
@@ -173,7 +173,7 @@ class Inactive(PusherError):
 
 class InvalidMessage(PusherError):
     """
-    A message can't be understood.
+    A message is malformed.
 
     4300 and not Reverb's 4200 nor 4009: Pysher takes any ``pusher:error`` below 4300 as an order to
     disconnect or to reconnect. Source: the band is Pusher's, "Any other type of error".
@@ -184,21 +184,21 @@ class InvalidMessage(PusherError):
 
 
 class BinaryMessage(InvalidMessage):
-    """Pusher's protocol has text only; who sends binary speaks something else."""
+    """A binary message; Pusher's protocol has text only."""
 
     close_code = UNACCEPTABLE_DATA
     sentence = "Only text messages are supported"
 
 
 class MessageTooBig(InvalidMessage):
-    """A message is longer than :attr:`Config.max_message`; the rest of it is not read."""
+    """A message is longer than ``Config.max_message``; the rest of it is not read."""
 
     close_code = MESSAGE_TOO_BIG
     sentence = "Message too big"
 
 
 class ClientEventRejected(PusherError):
-    """A client event was not passed on: too many, too big, or not allowed there."""
+    """A client event was not published: too many, too big, or not allowed there."""
 
     number = 4301
     sentence = "Client event rejected due to rate limit"
@@ -211,14 +211,14 @@ class WatchlistTooLong(PusherError):
     sentence = "Watchlist limit exceeded"
 
 
-# -- refused subscriptions: no code, the channel is told -----------------------------------------------
+# -- refused subscriptions: no code, an event on the channel --------------------------------------------
 
 
 class SubscriptionRefused(ProtocolError):
     """
     A subscription was refused; sent as ``pusher:subscription_error`` on its channel.
 
-    Source: soketi, whose members and types these are; pusher-js hands the data to the channel.
+    Source: the members and types are soketi's; pusher-js passes the data to the channel.
     """
 
     type: ClassVar[str]
@@ -236,7 +236,7 @@ class SubscriptionRefused(ProtocolError):
 
     @property
     def frame(self) -> bytes:
-        """The message that tells the client."""
+        """The message to the client."""
         return messages.subscription_error(self.channel, self.type, self.message, self.status)
 
 

@@ -1,4 +1,4 @@
-"""What is checked and made before a connection's protocol begins."""
+"""Checks before a connection's protocol begins."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import hmac
 import secrets
 from collections.abc import Mapping
 
+from ..config import Config
 from .codes import InvalidVersion, MissingVersion, UnknownApp, UnsupportedVersion
-from .settings import ProtocolSettings
 
-#: Versions of the protocol. pusher-js says 7, Pysher 6, and the documentation's own example 5.
+#: Versions of the protocol. pusher-js sends 7, Pysher 6, and the documentation's example 5.
 SUPPORTED_VERSIONS = range(5, 8)
 
 
 def new_socket_id() -> str:
     """
-    An id for one connection that nobody can guess: it is what channel signatures are made for.
+    Return an unguessable id for one connection, for which channel signatures are made.
 
-    Source: the SDKs let ``\\A\\d+\\.\\d+\\Z`` pass.
+    Source: the SDKs accept ``\\A\\d+\\.\\d+\\Z``.
     """
     first, second = divmod(int.from_bytes(secrets.token_bytes(8), "big"), 10**10)
     return f"{first}.{second}"
 
 
-def check_app(settings: ProtocolSettings, key: str) -> None:
+def check_app(config: Config, key: str) -> None:
     """
-    Make sure that the key of ``/app/<key>`` is ours.
+    Check the key of ``/app/<key>``.
 
     Raises:
-        UnknownApp: If it is not.
+        UnknownApp: If it is another application's.
     """
-    if not hmac.compare_digest(settings.key.encode(), key.encode("utf-8", "replace")):
+    if not hmac.compare_digest(config.key.encode(), key.encode("utf-8", "replace")):
         raise UnknownApp(f"Application key {key[:40]} does not exist")
 
 
 def check_version(query: Mapping[str, str]) -> None:
     """
-    Make sure that the client's query names a version of the protocol that we speak.
+    Check that the client's query names a supported version of the protocol.
 
     Raises:
         MissingVersion: If there is no ``protocol``.
-        InvalidVersion: If it is no number.
+        InvalidVersion: If it is not a number.
         UnsupportedVersion: If it is another than 5, 6 or 7.
     """
     version = query.get("protocol", "")

@@ -1,4 +1,4 @@
-"""Requests to Pusher's HTTP API: whether they are signed, and what they ask for. No Flask here."""
+"""Requests to Pusher's HTTP API: their signatures and bodies. Imports no Flask."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One event to be published; ``info`` names the counts that the answer tells of its channels."""
+    """One event to be published; ``info`` names the counts in the answer."""
 
     channels: tuple[str, ...]
     event: str
@@ -82,7 +82,7 @@ class Trigger:
 
 def check_signature(config: Config, request: SignedRequest, now: float) -> None:
     """
-    Make sure that a request comes from someone who knows the secret, lately.
+    Check that a request was signed with the secret, recently.
 
     What arrived is what is signed: pusher-http-python signs ``body_md5`` on GET too, where Reverb strips it and
     refuses. If there is a body, its hash must be among it.
@@ -172,7 +172,7 @@ def read_info(info: object, allowed: Collection[str]) -> frozenset[str]:
     names = frozenset(name.strip() for name in info.split(",") if name.strip())
     unknown = sorted(names.difference(allowed))
     if unknown:
-        raise BadRequest(f"info can't tell {unknown[0][:40]!r} here; it can tell {', '.join(sorted(allowed))}")
+        raise BadRequest(f"info has no {unknown[0][:40]!r} here; it has {', '.join(sorted(allowed))}")
     return names
 
 

@@ -1,9 +1,9 @@
 """
-Every message of the Pusher protocol that the server sends, as UTF-8 JSON; and how a client's is read.
+Every message of the Pusher protocol that the server sends, as UTF-8 JSON.
 
-The wire's habits, all in this file: ``data`` is a JSON string inside JSON ("double encoding"), but for
-``pusher:error``, ``pusher:ping`` and ``pusher:pong``, where the documentation shows an object. Where an event of
-ours has a top-level ``id``, it is a stream id with which the client may resume; stock clients ignore it.
+``data`` is a JSON string inside JSON ("double encoding"), except in ``pusher:error``, ``pusher:ping`` and
+``pusher:pong``, where the documentation shows an object. A top-level ``id`` is a stream id from which our own client
+can resume; stock clients ignore it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 
 from ..events import RESYNC_EVENT, encode
 
-#: ``data`` is there, for some clients can't do without the member.
+#: ``data`` is present because some clients require it.
 PING = b'{"event":"pusher:ping","data":{}}'
 PONG = b'{"event":"pusher:pong","data":{}}'
 
 
 def connection_established(socket_id: str, activity_timeout: int, time: float | None = None) -> bytes:
     """
-    Return the first message. ``activity_timeout`` is in seconds; pusher-js gives up without it.
+    Return the first message. ``activity_timeout`` is in seconds; pusher-js fails without it.
 
     ``time``, in Unix seconds, is for our own client: it shows durations by the gateway's clock.
     """

@@ -1,4 +1,4 @@
-"""How a client's JSON is read: whatever is wrong with it ends as :class:`~jobpush.protocol.codes.InvalidMessage`."""
+"""Reading of a client's JSON; every error becomes :class:`~jobpush.protocol.codes.InvalidMessage`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .codes import InvalidMessage
 
 
 class ClientMessage(NamedTuple):
-    """A message as it came; ``channel`` and ``data`` are not checked yet, and ``None`` where they are missing."""
+    """A message as received; ``channel`` and ``data`` are not checked, and ``None`` where they are missing."""
 
     event: str
     channel: object
@@ -18,7 +18,7 @@ class ClientMessage(NamedTuple):
 
 def read_message(text: str) -> ClientMessage:
     """
-    Take a text message apart.
+    Read a text message.
 
     Raises:
         InvalidMessage: If it is no JSON object with an ``event`` that is text.

@@ -1,4 +1,4 @@
-"""Who may join what: a ``pusher:subscribe`` becomes a :class:`Subscribe`, or is refused."""
+"""Authorization of subscriptions: ``pusher:subscribe`` becomes a :class:`Subscribe`, or is refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from .. import signing
 from ..channels import ChannelKind, parse_channel, validate_channel
+from ..config import Config
 from ..errors import EventError
 from .actions import Member, Subscribe, UserData
 from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
 from .reading import read_text
-from .settings import ProtocolSettings
 from .users import read_member
 
 _STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
@@ -19,7 +19,7 @@ _STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 
 def read_channel(request: dict[str, Any]) -> str:
     """
-    The channel that a request names, as it is.
+    Return the channel that a request names, not validated.
 
     Raises:
         InvalidMessage: If it names none.
@@ -31,18 +31,18 @@ def read_channel(request: dict[str, Any]) -> str:
 
 
 def is_stream_id(text: str) -> bool:
-    """Whether an event may have had this ``id``; others are never handed to Redis."""
+    """Return whether an event may have this ``id``; other text is never sent to Redis."""
     return _STREAM_ID.fullmatch(text) is not None
 
 
 def authorize(
-    settings: ProtocolSettings, socket_id: str, user: UserData | None, channel: str, request: dict[str, Any]
+    config: Config, socket_id: str, user: UserData | None, channel: str, request: dict[str, Any]
 ) -> Subscribe:
     """
-    Check all that can be checked of a subscription without asking anybody.
+    Check a subscription as far as that is possible without Redis.
 
     Raises:
-        SubscriptionRefused: If the name is invalid, or the client may not join.
+        SubscriptionRefused: If the name is invalid, or the client is not authorized.
         InvalidMessage: If a member of the request has the wrong type.
     """
     try:
@@ -53,36 +53,34 @@ def authorize(
     auth, channel_data = read_text(request, "auth"), read_text(request, "channel_data")
     owner_only = False
     if auth is not None and kind.is_private:
-        _ensure_signed(settings, socket_id, channel, channel_data, auth)
+        _ensure_signed(config, socket_id, channel, channel_data, auth)
     elif not _is_open_to(user, kind):
         if user is None or kind.task_id is None:
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
         owner_only = True
-    member = _member(settings, user, channel, channel_data) if kind.is_presence else None
+    member = _member(config, user, channel, channel_data) if kind.is_presence else None
     return Subscribe(channel, _since(channel, request), member, owner_only)
 
 
-def _ensure_signed(
-    settings: ProtocolSettings, socket_id: str, channel: str, channel_data: str | None, auth: str
-) -> None:
+def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: str | None, auth: str) -> None:
     # The SDKs sign channel_data on private channels too where the application gives it; so does Reverb.
     text = signing.channel_text(socket_id, channel, channel_data)
-    if not signing.verify_auth(settings.key, settings.secrets, text, auth):
+    if not signing.verify_auth(config.key, config.secrets, text, auth):
         raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")
 
 
 def _is_open_to(user: UserData | None, kind: ChannelKind) -> bool:
-    """Whether a channel needs no signature: public ones, and a signed-in user's own."""
+    """Return whether a channel needs no signature: a public one, or a signed-in user's own."""
     if kind.user_id is not None:  # after signing in, pusher-js subscribes to it with an empty auth
         return user is not None and kind.user_id == user.id
     return not kind.is_private
 
 
-def _member(settings: ProtocolSettings, user: UserData | None, channel: str, channel_data: str | None) -> Member:
-    """Who joins a presence channel: as signed, else as signed in. Source: pusher-js ``presence_channel.ts``."""
+def _member(config: Config, user: UserData | None, channel: str, channel_data: str | None) -> Member:
+    """Return the member of a presence channel: the signed one, else the user. Source: ``presence_channel.ts``."""
     if channel_data is not None:
         try:
-            return read_member(channel_data, max_user_info=settings.max_user_info)
+            return read_member(channel_data, max_user_info=config.max_user_info)
         except EventError as exc:
             raise InvalidSubscription(channel, str(exc)) from exc
     if user is None:

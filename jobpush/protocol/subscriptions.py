@@ -1,56 +1,56 @@
-"""The channels of one connection: those it has joined, and those it is joining."""
+"""The channels of one connection: confirmed subscriptions, and pending ones."""
 
 from __future__ import annotations
 
 
 class Subscriptions:
     """
-    Each channel with the user id of the connection's member, which only presence channels have.
+    Channels, each with the user id of the connection's member, which only presence channels have.
 
-    Most connections have one or two channels, of which none is a presence channel, and are never joining; so the
-    dictionaries come late and go early.
+    Most connections have one or two channels, no presence channel, and nothing pending; so the dictionaries exist only
+    while they are needed.
     """
 
-    __slots__ = ("_joining", "_members", "joined")
+    __slots__ = ("_members", "_pending", "confirmed")
 
     def __init__(self) -> None:
-        #: Names of the channels that are joined.
-        self.joined: tuple[str, ...] = ()
+        #: Names of the channels with a confirmed subscription.
+        self.confirmed: tuple[str, ...] = ()
         self._members: dict[str, str] | None = None
-        self._joining: dict[str, str | None] | None = None
+        self._pending: dict[str, str | None] | None = None
 
     def __len__(self) -> int:
-        return len(self.joined) + len(self._joining or ())
+        return len(self.confirmed) + len(self._pending or ())
 
     def __contains__(self, channel: str) -> bool:
-        return channel in self.joined or self.is_joining(channel)
+        return channel in self.confirmed or self.is_pending(channel)
 
-    def is_joining(self, channel: str) -> bool:
-        """Whether a join is under way."""
-        return self._joining is not None and channel in self._joining
+    def is_pending(self, channel: str) -> bool:
+        """Return whether a subscription is under way."""
+        return self._pending is not None and channel in self._pending
 
     def member_id(self, channel: str) -> str | None:
-        """The user id of the member in a channel that is joined."""
+        """Return the user id of the member in a channel with a confirmed subscription."""
         return None if self._members is None else self._members.get(channel)
 
     def begin(self, channel: str, user_id: str | None) -> None:
-        """A join begins."""
-        if self._joining is None:
-            self._joining = {}
-        self._joining[channel] = user_id
+        """Add a pending subscription."""
+        if self._pending is None:
+            self._pending = {}
+        self._pending[channel] = user_id
 
-    def succeed(self, channel: str) -> None:
-        """A join that is under way ends well."""
+    def confirm(self, channel: str) -> None:
+        """Confirm a pending subscription."""
         user_id = self.remove(channel)
-        self.joined += (channel,)
+        self.confirmed += (channel,)
         if user_id is not None:
             self._members = {**(self._members or {}), channel: user_id}
 
     def remove(self, channel: str) -> str | None:
-        """Forget a channel, joined or joining. Returns the user id of its member."""
-        if self._joining is not None and channel in self._joining:
-            user_id = self._joining.pop(channel)
-            self._joining = self._joining or None
+        """Forget a channel. Return the user id of its member."""
+        if self._pending is not None and channel in self._pending:
+            user_id = self._pending.pop(channel)
+            self._pending = self._pending or None
             return user_id
-        self.joined = tuple(name for name in self.joined if name != channel)
+        self.confirmed = tuple(name for name in self.confirmed if name != channel)
         return None if self._members is None else self._members.pop(channel, None)

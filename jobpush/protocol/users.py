@@ -1,4 +1,4 @@
-"""Who somebody is: the user data of a sign-in, and the channel data of a presence channel."""
+"""The user data of a sign-in, and the channel data of a presence channel."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Any
 
 from .. import signing
 from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, validate_channel
+from ..config import Config
 from ..errors import EventError, InvalidData, InvalidUserId
 from ..events import encode
 from .actions import Member, UserData
 from .codes import InvalidMessage, NotAuthorized
 from .reading import read_object
-from .settings import ProtocolSettings
 
 
-def authenticate(settings: ProtocolSettings, socket_id: str, auth: str | None, user_data: str | None) -> UserData:
+def authenticate(config: Config, socket_id: str, auth: str | None, user_data: str | None) -> UserData:
     """
-    The user as whom ``pusher:signin`` signs a connection in, with the whole of its watchlist.
+    Return the user of a ``pusher:signin``, with the whole watchlist.
 
     Raises:
-        NotAuthorized: If the signature is missing or wrong, or what is signed names no user.
+        NotAuthorized: If the signature is missing or wrong, or the signed data names no user.
     """
     text = signing.user_text(socket_id, user_data or "")
-    if not auth or not user_data or not signing.verify_auth(settings.key, settings.secrets, text, auth):
+    if not auth or not user_data or not signing.verify_auth(config.key, config.secrets, text, auth):
         raise NotAuthorized
     try:
-        return read_user(user_data, max_user_info=settings.max_user_info)
+        return read_user(user_data, max_user_info=config.max_user_info)
     except EventError as exc:
         raise NotAuthorized(f"Connection not authorized: {exc}") from exc
 
 
 def read_user(user_data: str, *, max_user_info: int) -> UserData:
     """
-    The user whom ``user_data`` names.
+    Return the user in ``user_data``.
 
     Raises:
-        EventError: If it is no JSON object, or one of its members is not as documented.
+        EventError: If it is not a JSON object, or one of its members is invalid.
 
     Source: Pusher Channels, "Authenticating users": ``id`` is text; "Watchlist events".
     """
@@ -50,12 +50,12 @@ def read_user(user_data: str, *, max_user_info: int) -> UserData:
 
 def read_member(channel_data: str, *, max_user_info: int) -> Member:
     """
-    The member whom ``channel_data`` of ``pusher:subscribe`` names.
+    Return the member in the ``channel_data`` of a ``pusher:subscribe``.
 
     Raises:
-        EventError: If it is no JSON object, or one of its members is not as documented.
+        EventError: If it is not a JSON object, or one of its members is invalid.
 
-    Source: Pusher Channels, "Presence channels"; a number as ``user_id`` is its sample's own, and becomes text.
+    Source: Pusher Channels, "Presence channels"; its sample has a number as ``user_id``, which becomes text.
     """
     members = _members(channel_data, "channel_data")
     return Member(_member_id(members.get("user_id")), _user_info(members, max_user_info))
@@ -69,7 +69,7 @@ def _members(text: str, name: str) -> dict[str, Any]:
 
 
 def _signin_id(user_id: object) -> str:
-    """An id that can stand in a channel's name: this is how ``#server-to-user-<id>`` is made."""
+    """Return an id that is valid in a channel's name, ``#server-to-user-<id>``."""
     if not isinstance(user_id, str):
         raise InvalidUserId(user_id, "must be text")
     _ensure_length(user_id)
@@ -86,7 +86,7 @@ def _member_id(user_id: object) -> str:
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int, float)):
         raise InvalidUserId(user_id, "must be text or a number")
     if isinstance(user_id, float) and not math.isfinite(user_id):
-        raise InvalidUserId(user_id, "is no finite number")
+        raise InvalidUserId(user_id, "is not a finite number")
     text = str(user_id)
     _ensure_length(text)
     return text

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from jobpush import signing
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.gateway.hub import Arrival, Hub
+from jobpush.gateway.connections import Arrival
+from jobpush.gateway.hub import Hub
 from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
-from jobpush.protocol.settings import ProtocolSettings
 from tests.autobahn.cases import PATIENCE, frame, pieces
 from tests.gateway.client import read_to_the_end
 from tests.gateway.conftest import serving
@@ -39,7 +39,7 @@ class Place:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._settings = ProtocolSettings.from_config(hub.config)
+        self._config = hub.config
         self.bystander = self.connect()
 
     def connect(self) -> socket.socket:
@@ -47,7 +47,7 @@ class Place:
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE)
         theirs.setblocking(False)
-        protocol = ServerProtocol(self._settings, new_socket_id())
+        protocol = ServerProtocol(self._config, new_socket_id())
         self._hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", protocol.open))
         return ours
 
@@ -66,7 +66,7 @@ class Place:
         counts: list[int] = []
 
         def look() -> None:
-            counts.append(sum(map(len, self._hub._connections)))
+            counts.append(self._hub.connection_count)
             counted.set()
 
         self._hub.loop.call_soon(look)

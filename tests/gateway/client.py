@@ -26,7 +26,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from .site import KEY
 
 #: Seconds after which a test gives up; nothing waits as long unless it is broken.
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 class Client:

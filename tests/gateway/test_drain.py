@@ -1,21 +1,20 @@
-"""A gateway that stops lets its clients go one after the other, for they all come back in the same instant."""
+"""A gateway that stops spreads its closes: clients reconnect in the same instant."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jobpush.config import Config
-from jobpush.gateway.hub import Hub
-from jobpush.gateway.metrics import Refusals
+from jobpush.gateway.connections import Connections
 
 
 class FakeConnection:
-    """Records with what it was closed, and when."""
+    """Records the codes and times of its closes."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
         self.closed: list[tuple[int, float]] = []
 
     @property
@@ -23,23 +22,23 @@ class FakeConnection:
         return bool(self.closed)
 
     def close(self, code: int, reason: str) -> None:
-        self.closed.append((code, self.hub.loop.now))
+        self.closed.append((code, self.loop.now))
 
 
-@pytest.mark.parametrize(("connections", "seconds"), [(2_000, 5.0), (100, 0.5)])
-def test_closes_are_spread_evenly_over_the_time_of_the_drain(connections: int, seconds: float) -> None:
-    hub: Any = Hub(Config(drain_timeout=5.0), Refusals())
-    fakes = [FakeConnection(hub) for _ in range(connections)]
-    hub._connections[0] = dict(enumerate(fakes))
-    began = hub.loop.now = 100.0
+@pytest.mark.parametrize(("number", "seconds"), [(2_000, 5.0), (100, 0.5)])
+def test_closes_are_spread_evenly_over_the_time_of_the_drain(number: int, seconds: float) -> None:
+    loop: Any = SimpleNamespace(now=100.0)
+    connections: Any = Connections(loop, lambda connection: None)
+    fakes = [FakeConnection(loop) for _ in range(number)]
+    connections._slices[0] = dict(enumerate(fakes))
 
-    hub._begin_to_drain()
+    connections.drain(5.0, lambda: None)
     while not all(fake.is_closing for fake in fakes):
-        hub.loop.now += 0.125
-        hub._drain(hub._drain_until)
+        loop.now += 0.125
+        connections._drain(connections._drain_until)
 
-    moments = [moment - began for fake in fakes for _, moment in fake.closed]
-    assert len(moments) == connections, "each is closed once"
+    moments = [moment - 100.0 for fake in fakes for _, moment in fake.closed]
+    assert len(moments) == number, "each is closed once"
     assert {code for fake in fakes for code, _ in fake.closed} == {4200}
     assert max(moments) <= seconds
     slices = [moments.count(moment) for moment in sorted(set(moments))]

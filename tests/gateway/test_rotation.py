@@ -73,4 +73,4 @@ def test_without_a_previous_secret_an_empty_one_is_not_good() -> None:
     Gateway(app, key=KEY, secret=SECRET)
 
     assert Config(secret=SECRET).secrets == (SECRET,)
-    assert app.extensions["jobpush"].settings.secrets == (SECRET,)
+    assert app.extensions["jobpush"].config.secrets == (SECRET,)

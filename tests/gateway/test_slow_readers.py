@@ -1,4 +1,4 @@
-"""A browser that does not read costs nobody else anything, and gets what is newest when it reads again."""
+"""A browser that does not read delays no other, and gets the newest snapshots when it reads again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from typing import cast
 
 import pytest
 
-from jobpush.channels import Topic
 from jobpush.config import Config
 from jobpush.gateway.broadcast import Broadcast
-from jobpush.gateway.connection import READING
-from jobpush.gateway.hub import Hub
-from jobpush.gateway.listeners import Channel
-from jobpush.gateway.topics import TopicState
+from jobpush.gateway.connection import READING, ConnectionHost, Traffic
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.server import ServerProtocol
 from jobpush.store import Store
@@ -118,13 +114,13 @@ class Frozen:
         self.pairs = [socket.socketpair() for _ in range(number)]
         for ours, _ in self.pairs:
             ours.setblocking(False)
-        hub = cast(Hub, self)
+        host = cast(ConnectionHost, self)
         protocol = cast(ServerProtocol, None)
-        self.connections = [WebSocketConnection(hub, ours.fileno(), protocol) for ours, _ in self.pairs]
-        self._channel = Channel("news", TopicState(Topic("channel:news"), b"channel:news"))
+        self.connections = [WebSocketConnection(host, ours.fileno(), protocol) for ours, _ in self.pairs]
         self._unflushed: list[WebSocketConnection] = []
         self._write = os.write
-        self.writes = self.refused = self.conflated = 0
+        self.writes = self.refused = 0
+        self.traffic = Traffic()
         self.watched: list[int] = []
         self.config = Config()
         self.loop = self
@@ -144,9 +140,9 @@ class Frozen:
     def flush_later(self, connection: WebSocketConnection) -> None:
         self._unflushed.append(connection)
 
-    def hear(self, header: bytes) -> None:
+    def publish(self, header: bytes) -> None:
         """One event, in a wake-up of its own."""
-        event = Broadcast(self._channel, read_message(header + b'\n"event":"news","data":"%b"' % (b"x" * 1_000)))
+        event = Broadcast(b"news", read_message(header + b'\n"event":"news","data":"%b"' % (b"x" * 1_000)))
         for connection in self.connections:
             connection.deliver([event], event.frame)
         unflushed, self._unflushed = self._unflushed, []
@@ -156,7 +152,7 @@ class Frozen:
     def fill(self) -> None:
         """Send until the kernel takes no more for any of them."""
         while self.refused < len(self.connections):
-            self.hear(b"1-0 - 0 1 -")
+            self.publish(b"1-0 - 0 1 -")
 
 
 @pytest.fixture
@@ -180,22 +176,22 @@ def test_socket_that_takes_no_more_is_not_tried_again(freeze: Callable[[int], Fr
     writes = frozen.writes
 
     for _ in range(500):
-        frozen.hear(b"1-0 - 0 1 -")
+        frozen.publish(b"1-0 - 0 1 -")
 
     assert (frozen.writes, frozen.refused) == (writes, 1)
-    assert frozen.watched == [READING | select.EPOLLOUT]
+    assert frozen.watched == [READING | select.POLLOUT]
 
 
-def test_what_overtakes_is_made_once_for_all_who_are_slow(
+def test_event_that_overtakes_is_built_once_for_all_slow_readers(
     freeze: Callable[[int], Frozen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = freeze(5)
     frozen.fill()
-    frozen.hear(b"1-0 task 1 0 -")
+    frozen.publish(b"1-0 task 1 0 -")
     made: list[Broadcast] = []
     text_with_id = Broadcast.text_with_id
     monkeypatch.setattr(Broadcast, "text_with_id", lambda one, at: made.append(one) or text_with_id(one, at))
 
-    frozen.hear(b"2-0 task 2 0 -")
+    frozen.publish(b"2-0 task 2 0 -")
 
-    assert (len(made), frozen.conflated) == (1, 5)
+    assert (len(made), frozen.traffic.conflated) == (1, 5)

@@ -182,7 +182,6 @@ def test_no_object_shows_a_secret() -> None:
         config,
         gateway,
         state,
-        state.settings,
         state.limits,
         jobpush,
         Store(config),

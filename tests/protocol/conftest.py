@@ -12,7 +12,6 @@ from jobpush import signing
 from jobpush.config import Config
 from jobpush.protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
 from jobpush.protocol.server import ServerProtocol
-from jobpush.protocol.settings import ProtocolSettings
 
 # The credentials and the socket of Pusher's printed examples.
 KEY, SECRET, SOCKET_ID = "278d425bdf160c739803", "7ad3773142a6692b25b8", "1234.1234"
@@ -28,10 +27,10 @@ class Shell:
 
     def __init__(self, **settings: Any) -> None:
         config = Config(key=KEY, secret=SECRET, **settings)
-        self.protocol = ServerProtocol(ProtocolSettings.from_config(config), SOCKET_ID)
+        self.protocol = ServerProtocol(config, SOCKET_ID)
         self.now = 1000.0
         self.messages: list[dict[str, Any]] = []
-        self.joins: list[Subscribe] = []
+        self.subscribes: list[Subscribe] = []
         self.leaves: list[Unsubscribe] = []
         self.channels: set[str] = set()
         self.client_events: list[ClientEvent] = []
@@ -80,7 +79,7 @@ class Shell:
             case Send(text):
                 self.messages.append(json.loads(text))
             case Subscribe():
-                self.joins.append(action)
+                self.subscribes.append(action)
                 self._join(action)
             case Unsubscribe(channel):
                 self.leaves.append(action)
@@ -103,7 +102,7 @@ class Shell:
         if join.member is not None:
             members = {**self.members, join.member.user_id: join.member.user_info}
         has_cached = channel in self.cached
-        self.perform(self.protocol.joined(channel, position=POSITION, members=members, has_cached=has_cached))
+        self.perform(self.protocol.subscribed(channel, position=POSITION, members=members, has_cached=has_cached))
 
 
 @pytest.fixture

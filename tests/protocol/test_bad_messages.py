@@ -74,7 +74,7 @@ def test_members_of_the_wrong_type_are_told(shell, member, value) -> None:
     (message,) = shell.subscribe("private-a", **{member: value})
 
     assert message["event"] in ("pusher:error", "pusher:subscription_error")
-    assert shell.joins == []
+    assert shell.subscribes == []
 
 
 def test_a_binary_message_ends_the_connection(shell) -> None:
@@ -98,7 +98,7 @@ def test_nothing_is_answered_after_a_close(shell) -> None:
     assert shell.send("pusher:ping") == []
     assert shell.subscribe("news") == []
     assert shell.perform(shell.protocol.receive_binary(shell.now)) == []
-    assert shell.perform(shell.protocol.joined("news", position="0-0")) == []
+    assert shell.perform(shell.protocol.subscribed("news", position="0-0")) == []
     assert shell.perform(shell.protocol.refused("news", "no")) == []
 
 

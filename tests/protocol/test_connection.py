@@ -13,12 +13,11 @@ from jobpush.config import Config
 from jobpush.protocol import codes, handshake, messages
 from jobpush.protocol.actions import Close, UserData
 from jobpush.protocol.server import answer
-from jobpush.protocol.settings import ProtocolSettings
 
-SETTINGS = ProtocolSettings.from_config(Config(key="key", secret="secret"))
+CONFIG = Config(key="key", secret="secret")
 
 
-def test_the_core_needs_no_sockets_threads_or_frameworks() -> None:
+def test_the_core_needs_no_sockets_or_frameworks() -> None:
     program = (
         "import sys, pkgutil, importlib, jobpush.protocol as package\n"
         "for module in pkgutil.iter_modules(package.__path__):\n"
@@ -29,7 +28,7 @@ def test_the_core_needs_no_sockets_threads_or_frameworks() -> None:
     modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
 
     assert "jobpush.protocol.server" in modules
-    forbidden = "socket _socket select selectors threading asyncio flask werkzeug redis celery wsproto".split()
+    forbidden = "socket _socket select selectors asyncio flask werkzeug redis celery wsproto".split()
     assert not set(forbidden).intersection(modules)
     assert not [
         name
@@ -94,10 +93,10 @@ def test_other_versions_are_refused(query, error, code) -> None:
 
 @pytest.mark.parametrize("key", ["", "KEY", "keys", "ké\ud800"])
 def test_an_unknown_key_is_refused(key) -> None:
-    handshake.check_app(SETTINGS, "key")
+    handshake.check_app(CONFIG, "key")
 
     with pytest.raises(codes.UnknownApp) as caught:
-        handshake.check_app(SETTINGS, key)
+        handshake.check_app(CONFIG, key)
 
     assert answer(caught.value)[-1].code == 4001
 
@@ -151,7 +150,7 @@ def test_pings_and_pongs_need_not_wait_for_the_end_of_a_join(shell) -> None:
 def test_nothing_is_asked_of_a_client_whose_join_is_under_way(make_shell) -> None:
     shell = make_shell(signin_timeout=10).open()
 
-    assert [shell.protocol.tick(shell.now + seconds, is_joining=True) for seconds in (11, 500)] == [[], []]
+    assert [shell.protocol.tick(shell.now + seconds, is_subscribing=True) for seconds in (11, 500)] == [[], []]
 
 
 def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
@@ -247,7 +246,7 @@ def test_an_idle_connection_costs_less_than_a_kilobyte(make_shell) -> None:
     protocol = make_shell().open(user=UserData("42"), announce_user=True).protocol
 
     assert protocol.channels == {"#server-to-user-42"}
-    assert _size_of(protocol, shared={id(protocol._settings)}) < 1024
+    assert _size_of(protocol, shared={id(protocol._config)}) < 1024
 
 
 def _size_of(thing: object, shared: set[int]) -> int:

@@ -28,7 +28,7 @@ def test_a_user_of_the_session_is_signed_in_silently_for_stock_clients(make_shel
 
     assert [message["event"] for message in shell.messages] == ["pusher:connection_established"]
     assert shell.users == [UserData("42")]
-    assert shell.joins == []
+    assert shell.subscribes == []
     assert shell.protocol.user == UserData("42")
 
 
@@ -44,14 +44,14 @@ def test_our_own_client_is_told_and_joined_at_once(make_shell) -> None:
             "id": POSITION,
         },
     ]
-    assert shell.joins == [Subscribe("#server-to-user-42", since="5-0")]
+    assert shell.subscribes == [Subscribe("#server-to-user-42", since="5-0")]
 
 
 @pytest.mark.parametrize("since", [None, ""])
 def test_our_own_client_may_come_for_the_first_time(make_shell, since) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True, since=since)
 
-    assert shell.joins == [Subscribe("#server-to-user-42")]
+    assert shell.subscribes == [Subscribe("#server-to-user-42")]
 
 
 def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_shell) -> None:
@@ -63,14 +63,14 @@ def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_sh
         "pusher:error",
         "pusher_internal:subscription_succeeded",
     ]
-    assert shell.joins == [Subscribe("#server-to-user-42")]
+    assert shell.subscribes == [Subscribe("#server-to-user-42")]
 
 
 def test_nobody_is_announced_without_a_user(make_shell) -> None:
     shell = make_shell().open(announce_user=True, since="5-0")
 
     assert len(shell.messages) == 1
-    assert shell.joins == []
+    assert shell.subscribes == []
 
 
 def test_the_documented_sign_in_succeeds(shell) -> None:

@@ -38,7 +38,7 @@ def assert_refused(shell, answer, channel, status, text="") -> None:
 
 def test_a_public_channel_is_open_to_all(shell) -> None:
     assert shell.subscribe("news") == [succeeded("news")]
-    assert shell.joins == [Subscribe("news")]
+    assert shell.subscribes == [Subscribe("news")]
     assert shell.protocol.channels == {"news"}
 
 
@@ -61,7 +61,7 @@ def test_a_wrong_signature_is_refused_on_its_channel(shell, auth, channel) -> No
 
     assert_refused(shell, answer, channel, 401)
     assert answer[0]["data"]["type"] == "AuthError"
-    assert shell.joins == []
+    assert shell.subscribes == []
 
 
 def test_a_signature_for_another_socket_is_refused(shell) -> None:
@@ -102,7 +102,7 @@ def test_the_documented_presence_example_is_let_in(shell) -> None:
 
     (answer,) = shell.subscribe("presence-foobar", auth=PRESENCE_AUTH, channel_data=MR_CHANNELS)
 
-    assert shell.joins == [Subscribe("presence-foobar", member=Member("10", '{"name":"Mr. Channels"}'))]
+    assert shell.subscribes == [Subscribe("presence-foobar", member=Member("10", '{"name":"Mr. Channels"}'))]
     assert json.loads(answer["data"]) == {
         "presence": {"ids": ["7", "10"], "hash": {"7": {"name": "Eve"}, "10": {"name": "Mr. Channels"}}, "count": 2}
     }
@@ -116,7 +116,7 @@ def test_the_documented_presence_example_is_let_in(shell) -> None:
 def test_a_user_id_becomes_text(shell, user_id, text) -> None:
     shell.subscribe_signed("presence-a", json.dumps({"user_id": user_id}))
 
-    assert shell.joins == [Subscribe("presence-a", member=Member(text, "{}"))]
+    assert shell.subscribes == [Subscribe("presence-a", member=Member(text, "{}"))]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_who_is_signed_in_may_leave_channel_data_out(shell) -> None:
 
     shell.subscribe_signed("presence-a")
 
-    assert shell.joins == [Subscribe("presence-a", member=Member("42", '{"name":"Ann"}'))]
+    assert shell.subscribes == [Subscribe("presence-a", member=Member("42", '{"name":"Ann"}'))]
 
 
 # -- own channels ----------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_own_channels_need_no_signature(make_shell, channel) -> None:
     shell.tasks = {"private-task-d1c2"}
 
     assert shell.subscribe(channel) == [succeeded(channel)]
-    assert shell.joins == [Subscribe(channel, owner_only=channel == "private-task-d1c2")]
+    assert shell.subscribes == [Subscribe(channel, owner_only=channel == "private-task-d1c2")]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_empty_cache_channel_says_so_after_it_is_joined(shell, channel, has_c
 def test_since_is_handed_on(shell) -> None:
     shell.subscribe("news", since="1700000000000-12")
 
-    assert shell.joins == [Subscribe("news", since="1700000000000-12")]
+    assert shell.subscribes == [Subscribe("news", since="1700000000000-12")]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_subscribing_twice_is_told_as_pusher_tells_it(shell) -> None:
 
     assert answer["event"] == "pusher:error"
     assert answer["data"] == {"code": 4300, "message": "Existing subscription to channel news"}
-    assert shell.joins == [Subscribe("news")]
+    assert shell.subscribes == [Subscribe("news")]
     assert shell.protocol.channels == {"news"}
 
 
@@ -324,7 +324,7 @@ def test_a_join_that_was_given_up_meanwhile_is_forgotten(shell) -> None:
         Unsubscribe("a")
     ]
 
-    assert protocol.joined("a", position=POSITION) == []
+    assert protocol.subscribed("a", position=POSITION) == []
     assert protocol.refused("a", "no") == []
     assert protocol.channels == set()
 

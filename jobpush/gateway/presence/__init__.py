@@ -1,1 +1,1 @@
-"""Who is there, as this process and all others tell it to each other through Redis."""
+"""Presence: which users and members are there, over all gateways. First pure data, then the services that use it."""

@@ -1,10 +1,11 @@
-"""What this process tells Redis of its connections: how many hear a topic, and whom they make a member."""
+"""Reports to Redis how many connections of this process a topic has, and which members they add."""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 from ...channels import Topic
 from ...config import Config
@@ -12,92 +13,56 @@ from ...protocol.actions import Member
 from ...store.presence import FULL, NO_LEASE, Presence
 from ...store.redis.command_connection import CommandConnection, ConnectionLost
 from ...store.scripts import Call
+from ..connection import Connection
 from ..loop import Loop
 from .lease import Lease
-
-if TYPE_CHECKING:
-    from ..connection import Connection
+from .occupancy import Occupancy
 
 logger = logging.getLogger("jobpush.gateway")
 
-
-class Occupancy:
-    """
-    How many connections of this process count for something that the others are told of.
-
-    Args:
-        topic: As :attr:`jobpush.channels.ChannelKind.occupancy_topic` gives it.
-        member: Whom they make a member of the topic's presence channel; ``None``: they count as connections.
-    """
-
-    __slots__ = ("has_been_told", "is_let_in", "is_refused", "may_be_known", "member", "number", "times", "topic")
-
-    def __init__(self, topic: Topic, member: Member | None) -> None:
-        self.topic = topic
-        self.member = member
-        self.number = 0
-        #: How often Redis has been told of it; only the answer to the last time counts.
-        self.times = 0
-        #: Whether Redis has answered that it was told that there are any.
-        self.has_been_told = False
-        #: Whether it was told so, and has perhaps not answered.
-        self.may_be_known = False
-        #: Whether Redis has answered that the member has a place, which is then not asked for again.
-        self.is_let_in = False
-        #: Whether its channel had no place for the member.
-        self.is_refused = False
-
-    @property
-    def key(self) -> tuple[Topic, str | None]:
-        """What no other count of this process has."""
-        return self.topic, None if self.member is None else self.member.user_id
-
-    def call(self, presence: Presence, number: int, *, is_quiet: bool) -> Call:
-        """What tells Redis."""
-        if self.member is None:
-            return presence.occupy(self.topic, number, is_quiet=is_quiet)
-        channel = self.topic.partition(":")[2]
-        if not number:
-            return presence.leave(channel, self.member.user_id)
-        user_id, user_info = self.member.user_id, self.member.user_info
-        return presence.join(channel, user_id, user_info, is_quiet=is_quiet, is_new=not self.is_let_in)
+#: Reports without an answer at most: after a reconnect, neither renewals nor live events wait behind all of them.
+_MAX_IN_FLIGHT = 256
 
 
 class OccupancyReporter:
     """
     All counts of one gateway process.
 
-    What is said is absolute, so it may be said again whenever it is in doubt: after a reconnect, or when Redis
-    came back empty.
+    Reports are absolute, so they are repeated whenever they are in doubt: after a reconnect, or when Redis has lost
+    data.
     """
 
-    def __init__(self, loop: Loop, link: CommandConnection, lease: Lease, config: Config) -> None:
+    def __init__(self, loop: Loop, commands: CommandConnection, lease: Lease, config: Config) -> None:
         self._loop = loop
-        self._link = link
+        self._commands = commands
         self._lease = lease
         self._config = config
         self._counts: dict[tuple[Topic, str | None], Occupancy] = {}
-        #: What is to be told, in the order in which it happened; and whether it is no news to anybody but Redis.
+        #: Counts to be reported, in the order of the changes; and whether only Redis needs to know.
         self._changed: dict[Occupancy, bool] = {}
-        #: Counts whose last connection was lost, and when that is to be told; the oldest first.
+        #: Counts whose last connection was lost, and when that is to be reported; the oldest first.
         self._vacant: dict[Occupancy, float] = {}
+        self._in_flight = 0
 
     # -- connections ---------------------------------------------------------------------------------
 
     def enter(self, connection: Connection, topic: Topic, member: Member | None = None) -> None:
-        """A connection counts for a topic, if it does not already; and makes its user a member."""
+        """Count a connection for a topic, if it does not count already, and add its member."""
         self._enter(connection, Occupancy(topic, None))
         if member is not None:
             self._enter(connection, Occupancy(topic, member))
 
     def leave(self, connection: Connection, topic: Topic) -> None:
-        """A connection no longer counts for a topic, by its own wish; that is told at once."""
+        """Stop counting a connection that has unsubscribed; reported at once."""
         left = [count for count in connection.counts if count.topic == topic]
         connection.counts = tuple(count for count in connection.counts if count not in left)
         self._leave(left)
 
     def leave_all(self, connection: Connection) -> None:
-        """A connection is lost; where it was the last one, ``Config.grace`` gives it time to come back."""
+        """Stop counting a lost connection; where it was the last one, ``Config.grace`` gives it time to come back."""
+        if not self._config.grace:
+            self.dismiss(connection)
+            return
         counts, connection.counts = connection.counts, ()
         for count in reversed(counts):
             count.number -= 1
@@ -107,40 +72,38 @@ class OccupancyReporter:
                 self._vacant[count] = self._loop.now + self._config.grace
 
     def is_refused(self, connection: Connection, topic: Topic) -> bool:
-        """Whether a connection's user is no member, since there was no place for one more."""
+        """Return whether the channel had no place for a connection's member."""
         return any(count.is_refused for count in connection.counts if count.topic == topic)
 
     def dismiss(self, connection: Connection) -> None:
-        """A connection is to be closed and not to come back; that is told at once."""
+        """Stop counting a connection that is not expected to come back; reported at once."""
         counts, connection.counts = connection.counts, ()
         self._leave(counts)
 
     # -- Redis ---------------------------------------------------------------------------------------
 
-    def say_again(self, *, has_lost_data: bool) -> None:
-        """Tell all that is true; quietly what was told before, if it is Redis that has forgotten it."""
+    @property
+    def is_behind(self) -> bool:
+        """Whether reports wait for the answers to others."""
+        return bool(self._changed)
+
+    def republish(self, *, has_lost_data: bool) -> None:
+        """Report all counts again; without announcements where it is Redis that has lost them."""
         for count in self._counts.values():
-            self._changed[count] = has_lost_data and count.has_been_told
+            self._changed[count] = has_lost_data and count.is_published
 
     def flush(self) -> None:
-        """Tell the counts that have changed; while the lease is held."""
-        if not self._changed:
-            return
-        changed, self._changed = self._changed, {}
-        presence = self._lease.presence
-        for count, is_quiet in changed.items():
-            number = count.number or int(count in self._vacant)  # during the grace nobody has gone
+        """Report the changed counts, while the lease is held."""
+        for count in list(islice(self._changed, _MAX_IN_FLIGHT - self._in_flight)):
+            is_quiet = self._changed.pop(count)
+            number = count.number or int(count in self._vacant)  # a vacant count is reported after its grace
             if not number and not count.may_be_known:
                 self._forget(count)
                 continue
-            call = count.call(presence, number, is_quiet=is_quiet)
-            count.may_be_known |= self._link.is_up
-            count.is_let_in &= number > 0
-            count.times += 1
-            self._link.run(call, partial(self._told, presence, count, number, count.times))
+            self._report(count, number, is_quiet=is_quiet)
 
     def tick(self) -> None:
-        """Tell who has not come back. Call about once a second."""
+        """Report connections that have not come back. Call about once a second."""
         for count, until in list(self._vacant.items()):
             if until > self._loop.now:
                 return
@@ -151,7 +114,7 @@ class OccupancyReporter:
 
     def _enter(self, connection: Connection, new: Occupancy) -> None:
         count = self._counts.setdefault(new.key, new)
-        if not count.number and count.member != new.member:  # who comes back is not as before
+        if not count.number and count.member != new.member:  # came back with another user_info
             if self._vacant.pop(count, None) is not None:
                 self._note(count)
             count = self._counts[new.key] = new
@@ -159,7 +122,7 @@ class OccupancyReporter:
             connection.counts += (count,)
             count.number += 1
             self._vacant.pop(count, None)
-            self._changed.setdefault(count, False)  # the channel is there before its members
+            self._changed.setdefault(count, False)  # a channel is reported before its members
 
     def _leave(self, counts: list[Occupancy] | tuple[Occupancy, ...]) -> None:
         for count in reversed(counts):
@@ -167,33 +130,53 @@ class OccupancyReporter:
             self._note(count)
 
     def _note(self, count: Occupancy) -> None:
-        """Tell of a count behind all others: members are gone before the channel is vacated."""
+        """Report a count behind all others: members are removed before the channel is vacated."""
         self._changed[count] = self._changed.pop(count, False)
 
     def _forget(self, count: Occupancy) -> None:
-        """Nobody counts, and Redis knows; unless somebody has come again, or another count has taken its place."""
+        """Forget a count of 0 that Redis knows, unless it has changed again or another one has replaced it."""
         is_over = not count.number and count not in self._vacant and count not in self._changed
         if is_over and self._counts.get(count.key) is count:
             del self._counts[count.key]
 
-    def _told(self, presence: Presence, count: Occupancy, number: int, times: int, reply: Any) -> None:
+    def _report(self, count: Occupancy, number: int, *, is_quiet: bool) -> None:
+        presence = self._lease.presence
+        count.may_be_known |= self._commands.is_up
+        count.is_admitted &= number > 0
+        count.times += 1
+        self._in_flight += 1
+        call = _call(presence, count, number, is_quiet=is_quiet)
+        self._commands.run(call, partial(self._answered, presence, count, number, count.times))
+
+    def _answered(self, presence: Presence, count: Occupancy, number: int, times: int, reply: Any) -> None:
+        self._in_flight -= 1
         if isinstance(reply, Exception):
-            is_said_again = isinstance(reply, ConnectionLost) or self._lease.refused(reply)
-            if not is_said_again:
-                logger.warning("Redis refused a count: %s", reply)
+            is_repeated = isinstance(reply, ConnectionLost) or self._lease.refused(reply)
+            if not is_repeated:
+                logger.warning("Redis refused the count of %s: %s", count.topic, reply)
             elif not number and self._counts.get(count.key) is not count:
-                self._changed = {count: False, **self._changed}  # this too, and before what has taken its place
+                self._changed = {count: False, **self._changed}  # repeated before the count that replaced it
             return
         result, wait = reply if isinstance(reply, list) else (reply, 0)
         count.is_refused = result == FULL
         if count.is_refused:
-            count.has_been_told = count.is_let_in = False
+            count.is_published = count.is_admitted = False
         elif result == NO_LEASE:
             self._lease.doubt(presence)
         elif times == count.times:
-            count.is_let_in = count.has_been_told = number > 0
+            count.is_admitted = count.is_published = number > 0
             if not number:
                 self._forget(count)
         if wait:
-            # Another count may have taken its place until then.
+            # Another count may have replaced it until then.
             self._loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))
+
+
+def _call(presence: Presence, count: Occupancy, number: int, *, is_quiet: bool) -> Call:
+    """Return the call that reports a number."""
+    if count.member is None:
+        return presence.occupy(count.topic, number, is_quiet=is_quiet)
+    channel, member = count.topic.partition(":")[2], count.member
+    if not number:
+        return presence.leave(channel, member.user_id)
+    return presence.join(channel, member.user_id, member.user_info, is_quiet=is_quiet, is_new=not count.is_admitted)

@@ -178,14 +178,14 @@ class AsyncConnection:
 
     def on_ready(self, events: int) -> None:
         """Read all there is, up to a bound; then write what is left to be written."""
-        if events & ~select.EPOLLOUT:
+        if events & ~select.POLLOUT:
             self._read()
-        if events & select.EPOLLOUT and self._socket is not None:
+        if events & select.POLLOUT and self._socket is not None:
             self._is_writing = False
             if self._out:
                 self.flush()
             if not self._is_writing and self._socket is not None:
-                self._loop.modify(self._socket.fileno(), select.EPOLLIN)
+                self._loop.modify(self._socket.fileno(), select.POLLIN)
 
     def on_failure(self, exc: Exception) -> None:
         """An error of ours, or of hiredis about what it reads: begin anew."""
@@ -223,7 +223,7 @@ class AsyncConnection:
     def _watch_writing(self, is_writing: bool) -> None:
         if is_writing is not self._is_writing and self._socket is not None:
             self._is_writing = is_writing
-            events = select.EPOLLIN | select.EPOLLOUT if is_writing else select.EPOLLIN
+            events = select.POLLIN | select.POLLOUT if is_writing else select.POLLIN
             self._loop.modify(self._socket.fileno(), events)
 
     def _connect(self) -> None:
@@ -247,7 +247,7 @@ class AsyncConnection:
         self._out, self._is_writing = [], False
         self._heard_at = self._loop.now
         self._is_proven = False
-        self._loop.register(taken.fileno(), self, select.EPOLLIN)
+        self._loop.register(taken.fileno(), self, select.POLLIN)
         self._opened()
 
     def _refused(self, reason: str) -> None:

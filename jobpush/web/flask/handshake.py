@@ -13,7 +13,7 @@ import flask_sock
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from ...gateway.hub import Arrival
+from ...gateway.connections import Arrival
 from ...gateway.websocket import WebSocketConnection
 from ...protocol.actions import Action
 from ...protocol.codes import PusherError
@@ -65,7 +65,7 @@ def connect(key: str) -> Response:
     environ = request.environ
     state = current_gateway()
     head = _switching_head(environ)
-    protocol = ServerProtocol(state.settings, new_socket_id())
+    protocol = ServerProtocol(state.config, new_socket_id())
     with state.enter(environ) as place:
         opening = _opening(state, protocol, key, place)
         hub = state.hub
@@ -103,7 +103,7 @@ def _opening(
         if place.refusal is not None:
             raise place.refusal
         ensure_tls(state.config)
-        check_app(state.settings, key)
+        check_app(state.config, key)
         check_version(query)
         ensure_allowed_origin(state.config)
     except PusherError as exc:

@@ -13,8 +13,8 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from ...channels import SERVER_TO_USER, parse_channel, unescape_id
 from ...errors import JobPushError, StoreError, TaskNotFound
 from ...events import encode
+from ...gateway.connections import Arrival
 from ...gateway.event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
-from ...gateway.hub import Arrival
 from ...protocol.actions import Action, UserData
 from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
@@ -146,7 +146,7 @@ def events() -> Response:
 
 
 def _open_stream(state: GatewayState, place: Place) -> Response:
-    protocol = ServerProtocol(state.settings, new_socket_id())
+    protocol = ServerProtocol(state.config, new_socket_id())
     opening, requests = _refusing(place.refusal) if place.refusal else _stream_opening(state, protocol)
     hub = state.hub
     handover = take_socket(request.environ)

@@ -20,7 +20,6 @@ from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
-from ...protocol.settings import ProtocolSettings
 from ...store import Store
 from ..gunicorn.handover import ensure_real_threads
 from .limits import Flooded, Limits, Place, TrustedProxies
@@ -48,7 +47,6 @@ class GatewayState:
     def __init__(self, config: Config, callbacks: Callbacks) -> None:
         self.config = config
         self.callbacks = callbacks
-        self.settings = ProtocolSettings.from_config(config)
         self.refusals = Refusals()
         self.limits = Limits(config)
         self.proxies = TrustedProxies(config.trusted_proxies)

@@ -1,4 +1,4 @@
-"""When a gateway believes that a worker is dead, and when it knows better."""
+"""When a gateway takes a worker for dead, and when it does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeLoop:
 
 
 @dataclass
-class FakeLink:
+class FakeCommands:
     """Redis with one dead worker, whose claims are forgotten when that is asked."""
 
     is_up: bool = True
@@ -58,7 +58,7 @@ class FakeLink:
             self.lost.append(str(call.arguments[0]))
             callback(self.refusal or (None if self.has_forgotten else [1, 5, 0, 0]))
         elif callback is None:
-            raise AssertionError("nobody hears who is dead")
+            raise AssertionError("the answer goes nowhere")
         elif self.is_answering:
             callback(self.dead)
         else:
@@ -82,39 +82,39 @@ def loop() -> FakeLoop:
 
 
 @pytest.fixture
-def link() -> FakeLink:
-    return FakeLink()
+def link() -> FakeCommands:
+    return FakeCommands()
 
 
 @pytest.fixture
-def lost_tasks(loop: FakeLoop, link: FakeLink) -> DeadWorkerReaper:
+def lost_tasks(loop: FakeLoop, link: FakeCommands) -> DeadWorkerReaper:
     lost_tasks = DeadWorkerReaper(loop, link, Config(lost_after=LOST_AFTER), lambda: link.is_accepting)  # type: ignore[arg-type]
     lost_tasks.start()
     return lost_tasks
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_gateway_that_has_just_begun_believes_nothing(loop: FakeLoop, link: FakeLink) -> None:
+def test_a_gateway_that_has_just_begun_believes_nothing(loop: FakeLoop, link: FakeCommands) -> None:
     loop.advance(LOST_AFTER - 1)
 
     assert link.lost == []
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_after_one_lease_the_dead_are_known_and_told_once(loop: FakeLoop, link: FakeLink) -> None:
+def test_after_one_lease_the_dead_are_known_and_told_once(loop: FakeLoop, link: FakeCommands) -> None:
     loop.advance(3 * LOST_AFTER)
 
     assert link.lost == ["task-1"]
 
 
 def test_a_link_that_was_lost_means_to_wait_once_more(
-    loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper
+    loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper
 ) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
     link.dead = list(DEAD)
 
-    lost_tasks.on_link_up()
+    lost_tasks.on_connected()
     loop.advance(LOST_AFTER)
     assert link.lost == []
     loop.advance(LOST_AFTER)
@@ -123,7 +123,7 @@ def test_a_link_that_was_lost_means_to_wait_once_more(
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: FakeLink) -> None:
+def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: FakeCommands) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
 
@@ -138,7 +138,7 @@ def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: F
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeLink) -> None:
+def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeCommands) -> None:
     link.is_up = False
 
     loop.advance(3 * LOST_AFTER)
@@ -146,7 +146,7 @@ def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeLink) -> None:
     assert link.lost == []
 
 
-def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper) -> None:
+def test_an_error_is_no_answer(loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper) -> None:
     link.is_answering = False
     loop.advance(3 * LOST_AFTER)
     for callback in link.waiting:
@@ -160,7 +160,7 @@ def test_an_error_is_no_answer(loop: FakeLoop, link: FakeLink, lost_tasks: DeadW
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, link: FakeLink) -> None:
+def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, link: FakeCommands) -> None:
     link.refusal = hiredis.ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
     loop.advance(2 * LOST_AFTER)
     assert link.lost and link.dead
@@ -174,7 +174,7 @@ def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, l
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: FakeLink) -> None:
+def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: FakeCommands) -> None:
     link.refusal = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
     loop.advance(3 * LOST_AFTER)
@@ -183,7 +183,7 @@ def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: Fak
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: FakeLoop, link: FakeLink) -> None:
+def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: FakeLoop, link: FakeCommands) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
 
@@ -199,7 +199,7 @@ def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: Fa
 
 
 def test_a_task_that_redis_has_forgotten_is_forgotten_by_its_worker(
-    loop: FakeLoop, link: FakeLink, lost_tasks: DeadWorkerReaper
+    loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper
 ) -> None:
     link.has_forgotten = True
 

@@ -1,0 +1,335 @@
+"""
+Channels and their listeners in this process.
+
+Listeners are up to date, or catch up: they lack events that were published before they subscribed, or while Redis was
+unreachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ..channels import Topic, parse_channel
+from ..protocol.actions import Subscribe
+from ..store.hub_commands import stream_position
+from ..store.messages import Message
+from .broadcast import Batch, Broadcast, only_newest
+from .listener import Listener
+from .presence.roster import LiveRoster
+from .presence.watched import Watched
+
+
+class CatchUp:
+    """
+    Listeners of one channel that lack the same part of its history.
+
+    Live events that arrive meanwhile are kept for them. Once they have the history up to ``position``, kept events up
+    to there are dropped; the first live event beyond it makes them up to date. Snapshots of a workflow's member are in
+    no history: their ``seq`` decides which are older than the one that the listeners got.
+
+    Args:
+        channel: The channel.
+        since: Stream id of the last event that they have; empty for none.
+        is_new: Whether they have just subscribed, and expect the answer to that.
+    """
+
+    __slots__ = (
+        "attempt",
+        "batch",
+        "channel",
+        "is_asked",
+        "is_live",
+        "is_new",
+        "listeners",
+        "position",
+        "seq",
+        "since",
+    )
+
+    def __init__(self, channel: Channel, since: str, *, is_new: bool) -> None:
+        self.channel = channel
+        self.since = since
+        self.is_new = is_new
+        #: Each with its request; ``None`` where it had subscribed before.
+        self.listeners: dict[Listener, Subscribe | None] = {}
+        self.batch = Batch()
+        self.is_asked = False
+        #: Answers to earlier attempts are ignored.
+        self.attempt = 0
+        #: Stream id up to which they have the history; ``None`` before they have it.
+        self.position: bytes | None = None
+        #: Of the snapshot of a workflow's member that they have; 0: none.
+        self.seq = 0
+        #: Whether live events have come beyond that.
+        self.is_live = False
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the listeners have the answer to their subscription."""
+        return self.position is not None or not self.is_new
+
+    def receive(self, broadcast: Broadcast) -> None:
+        """Keep a live event, unless the history held it."""
+        if self.position is not None:
+            if broadcast.stream_id is not None:
+                if stream_position(broadcast.stream_id) <= stream_position(self.position):
+                    return
+                self.is_live = True
+            elif self.seq and broadcast.key is not None:
+                if broadcast.seq <= self.seq:
+                    return
+                self.is_live = True
+        self.batch.add(broadcast)
+
+    def receive_member(self, broadcast: Broadcast) -> None:
+        """Pass on a change of members; new listeners get the whole roster with the answer to their subscription."""
+        if self.position is not None:
+            self.batch.add(broadcast)
+        elif not self.is_new:
+            for listener in self.listeners:
+                listener.queue((broadcast,))
+
+    def finish(self, position: bytes, history: Iterable[Broadcast] = ()) -> None:
+        """Note that the listeners have the history up to a position; drop kept events that it held."""
+        self.position = position
+        self.seq = max((one.seq for one in history if one.stream_id is None and one.key is not None), default=0)
+        for broadcast in self.batch.take():
+            self.receive(broadcast)
+
+    def restart(self) -> None:
+        """Begin again after the subscription broke: the kept events may have gaps."""
+        if self.position is not None:
+            self.since, self.is_new = self.position.decode(), False
+            self.listeners = dict.fromkeys(self.listeners)
+        self.position, self.seq = None, 0
+        self.batch.take()
+        self.expect_no_answer()
+
+    def expect_no_answer(self) -> None:
+        """Ignore the answer to the present attempt, so that the history is asked for again."""
+        self.is_asked = False
+        self.attempt += 1
+
+
+class Tally:
+    """Deliveries of all channels of a process; plain integers, because the hub's hot path counts them."""
+
+    __slots__ = ("conflated", "sent")
+
+    def __init__(self) -> None:
+        #: Deliveries: one for each listener of each event.
+        self.sent = 0
+        #: Deliveries that a newer event in the same wake-up made needless.
+        self.conflated = 0
+
+
+class Channel:
+    """A channel and its listeners in this process."""
+
+    __slots__ = ("catch_ups", "floor", "fresh", "listeners", "name", "roster", "task_id", "topic", "wire_name")
+
+    def __init__(self, name: str, topic: TopicState) -> None:
+        kind = parse_channel(name)
+        self.name = name
+        self.wire_name = name.encode()
+        self.topic = topic
+        #: The one task whose events it carries; ``None``: it carries all events of its topic.
+        self.task_id = None if kind.task_id is None else kind.task_id.encode()
+        #: Its members, for presence channels only.
+        self.roster = LiveRoster() if kind.is_presence else None
+        #: Up-to-date listeners in the order in which they subscribed. The kernel holds their sockets in that order too,
+        #: and with many of them memory access dominates the cost of a delivery.
+        self.listeners: dict[Listener, None] = {}
+        #: Stream id up to which they had everything when they subscribed, beyond the live events of that time; ``None``
+        #: from the first live event beyond it on.
+        self.floor: bytes | None = None
+        self.catch_ups: list[CatchUp] = []
+        #: Events of the present wake-up; ``None``: none yet.
+        self.fresh: list[Broadcast] | None = None
+
+    def carries(self, message: Message) -> bool:
+        """Return whether a message of the topic belongs to this channel."""
+        return self.task_id is None or self.task_id == message.task_id
+
+    def is_beyond_floor(self, message: Message) -> bool:
+        """Return whether up-to-date listeners lack a message, while there is a floor."""
+        if message.stream_id is not None and self.floor is not None:
+            if stream_position(message.stream_id) <= stream_position(self.floor):
+                return False
+            self.floor = None
+        return True
+
+    def begin_catch_up(self, listener: Listener, request: Subscribe) -> CatchUp:
+        """Add a listener. Return its catch-up: a new one, or one for the same history that is not asked for yet."""
+        since = request.since or ""
+        for waiting in self.catch_ups:
+            if waiting.is_new and waiting.since == since and not waiting.is_asked and waiting.position is None:
+                waiting.listeners[listener] = request
+                return waiting
+        catch_up = CatchUp(self, since, is_new=True)
+        catch_up.listeners[listener] = request
+        self.catch_ups.append(catch_up)
+        return catch_up
+
+    def settle(self, catch_up: CatchUp) -> None:
+        """Merge listeners that have the history with those that have as much: the up-to-date ones where possible."""
+        if catch_up not in self.catch_ups:
+            return  # all of them have unsubscribed
+        self.catch_ups.remove(catch_up)
+        live, position = self.topic.position, catch_up.position
+        if position is not None and not catch_up.seq:
+            is_reached = live is not None and stream_position(live) >= stream_position(position)
+            floor = None if is_reached else position
+            if not self.listeners and not any(one.position for one in self.catch_ups):
+                self.floor = floor  # no listener below it is about to become up to date
+            if self.floor == floor:
+                self.listeners.update(dict.fromkeys(catch_up.listeners))
+                return
+        for other in self.catch_ups:
+            if other.position == position and other.seq == catch_up.seq:
+                other.listeners.update(catch_up.listeners)
+                return
+        self.catch_ups.append(catch_up)
+
+    def suspend(self) -> None:
+        """Let all listeners catch up: the subscription in Redis is gone."""
+        for catch_up in self.catch_ups:
+            catch_up.restart()
+        if self.listeners:
+            position = max(filter(None, (self.topic.position, self.floor)), key=stream_position, default=b"")
+            catch_up = CatchUp(self, position.decode(), is_new=False)
+            catch_up.listeners = dict.fromkeys(self.listeners)
+            self.listeners = {}
+            self.catch_ups.append(catch_up)
+        self.floor = None
+        if self.roster is not None:
+            self.roster.suspend()
+
+    def discard(self, listener: Listener) -> None:
+        """Remove a listener."""
+        self.listeners.pop(listener, None)
+        for catch_up in self.catch_ups:
+            catch_up.listeners.pop(listener, None)
+        # An asked one stays until its answer: the next listener needs a new one anyway.
+        self.catch_ups = [one for one in self.catch_ups if one.listeners]
+
+    def send_to_all(self, text: bytes) -> None:
+        """Send a message that is in no history to all listeners that have the answer to their subscription."""
+        answered: list[Collection[Listener]] = [
+            self.listeners,
+            *(one.listeners for one in self.catch_ups if one.has_answer),
+        ]
+        for listeners in answered:
+            for listener in listeners:
+                listener.send_bounded(text)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no listener."""
+        return not self.listeners and not self.catch_ups
+
+    def flush(self, tally: Tally) -> None:
+        """Send the events of the wake-up to all listeners."""
+        fresh, self.fresh = self.fresh, None
+        if fresh and self.listeners:
+            if len(fresh) > 1:
+                newest = only_newest(fresh)
+                tally.conflated += (len(fresh) - len(newest)) * len(self.listeners)
+                fresh = newest
+            _deliver(self.listeners, fresh, tally)
+        for catch_up in tuple(self.catch_ups):
+            if catch_up.position is not None and len(catch_up.batch):
+                tally.conflated += catch_up.batch.conflated * len(catch_up.listeners)
+                _deliver(tuple(catch_up.listeners), catch_up.batch.take(), tally)
+                if catch_up.is_live:
+                    self.catch_ups.remove(catch_up)
+                    self.listeners.update(dict.fromkeys(catch_up.listeners))
+
+
+class TopicState:
+    """A topic that this process subscribes to in Redis, with the channels that it feeds."""
+
+    # Most are one user's, with one channel and one connection: attributes that may stay empty are None.
+    __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "watched", "whole")
+
+    def __init__(self, name: Topic, key: bytes) -> None:
+        self.name = name
+        #: Its pub/sub channel in Redis.
+        self.key = key
+        #: Whether Redis has confirmed the subscription: no message is missed from then on.
+        self.is_confirmed = False
+        #: Stream id of its last live event since it was confirmed; ``None``: none yet.
+        self.position: bytes | None = None
+        #: Connections that are signed in as its user; commands about the user arrive on this topic.
+        self.signed_in = 0
+        #: The user whose presence it announces; such a topic has no channels.
+        self.watched: Watched | None = None
+        #: Its channels: those that carry all of it, which are two at most, and those of one task, by the task's id.
+        self.whole: tuple[Channel, ...] = ()
+        self.tasks: dict[bytes, Channel] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing in this process needs it."""
+        return not self.whole and not self.tasks and not self.signed_in and self.watched is None
+
+    def channels(self) -> Iterator[Channel]:
+        """Iterate over all of its channels."""
+        yield from self.whole
+        yield from (self.tasks or {}).values()
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel of that name, a new one if there is none."""
+        task_id = parse_channel(name).task_id
+        if task_id is not None:
+            self.tasks = self.tasks or {}
+            key = task_id.encode()
+            return self.tasks.get(key) or self.tasks.setdefault(key, Channel(name, self))
+        channel = next((one for one in self.whole if one.name == name), None)
+        if channel is None:
+            channel = Channel(name, self)
+            self.whole += (channel,)
+        return channel
+
+    def drop(self, channel: Channel) -> None:
+        """Forget a channel without listeners."""
+        self.whole = tuple(one for one in self.whole if one is not channel)
+        if self.tasks is not None and channel.task_id is not None:
+            self.tasks.pop(channel.task_id, None)
+
+
+def _deliver(listeners: Collection[Listener], broadcasts: list[Broadcast], tally: Tally) -> None:
+    tally.sent += len(listeners) * len(broadcasts)
+    frames = _joined(broadcasts)
+    excluded = _excluded(broadcasts)
+    for listener in listeners:
+        try:
+            if excluded is not None and listener.socket_id in excluded:
+                tally.sent -= _deliver_others(listener, broadcasts)
+            else:
+                listener.deliver(broadcasts, frames)
+        except Exception as exc:  # costs nothing where there is none, and the others must get theirs
+            listener.on_failure(exc)
+
+
+def _excluded(broadcasts: list[Broadcast]) -> set[str] | None:
+    """Return the socket ids that some of the broadcasts exclude; ``None`` if there are none, as with most."""
+    excluded: set[str] | None = None
+    for broadcast in broadcasts:
+        if broadcast.excluded is not None:
+            excluded = excluded or set()
+            excluded.add(broadcast.excluded)
+    return excluded
+
+
+def _deliver_others(listener: Listener, broadcasts: list[Broadcast]) -> int:
+    """Deliver without the broadcasts that exclude the listener. Return how many were left out."""
+    others = [one for one in broadcasts if one.excluded != listener.socket_id]
+    if others:
+        listener.deliver(others, _joined(others))
+    return len(broadcasts) - len(others)
+
+
+def _joined(broadcasts: list[Broadcast]) -> bytes:
+    """Return their frames in one piece."""
+    return broadcasts[0].frame if len(broadcasts) == 1 else b"".join([one.frame for one in broadcasts])

@@ -1,0 +1,183 @@
+"""The connections of one process: their takeover, their second hand, and their end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..protocol.actions import Action
+from ..protocol.codes import Reconnect
+from ..protocol.server import ServerProtocol
+from .connection import READING, Connection, ConnectionHost
+from .loop import Loop
+
+logger = logging.getLogger("jobpush.gateway")
+
+#: Slices of a second: each ticks its share of the connections, so that no wake-up pays for all of them.
+SLICES = 8
+#: Seconds that a client may take to read what is queued and to answer a close.
+END_TIMEOUT = 3.0
+#: Closes per second when the gateway stops: fewer connections need less than ``Config.drain_timeout``.
+_CLOSES_PER_SECOND = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """
+    A connection that a request thread hands over to the hub.
+
+    Args:
+        kind: The class of the connection.
+        fd: Its socket; the hub closes it.
+        protocol: Its protocol, not opened yet.
+        head: The answer to its request, sent first.
+        opening: Returns the first actions, at the time that it is given.
+        requests: Processed as messages of the client.
+        on_gone: Called when the hub has closed the socket.
+    """
+
+    kind: type[Connection]
+    fd: int
+    protocol: ServerProtocol
+    head: bytes
+    opening: Callable[[float], Iterable[Action]]
+    requests: Sequence[str] = ()
+    on_gone: Callable[[], None] | None = None
+
+
+class Connections:
+    """
+    All connections of a process.
+
+    Args:
+        loop: The loop that watches their sockets.
+        on_closed: Called after a connection's socket was closed.
+    """
+
+    def __init__(self, loop: Loop, on_closed: Callable[[Connection], None]) -> None:
+        self._loop = loop
+        self._on_closed = on_closed
+        #: By descriptor, in slices for the tick.
+        self._slices: list[dict[int, Connection]] = [{} for _ in range(SLICES)]
+        self._slice = 0
+        self._unflushed: list[Connection] = []
+        self._lost: list[Connection] = []
+        self._given_up: list[tuple[Connection, int, str]] = []
+        #: Closing connections, and the end of their time; the oldest first.
+        self._ending: dict[Connection, float] = {}
+        #: When the last connection is to be closed, once :meth:`drain` was called.
+        self._drain_until: float | None = None
+        self._on_drained: Callable[[], None] = lambda: None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slices))
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([connection for connections in self._slices for connection in connections.values()])
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether :meth:`drain` was called."""
+        return self._drain_until is not None
+
+    def take_over(self, host: ConnectionHost, arrival: Arrival) -> None:
+        """Begin to serve a connection."""
+        host.traffic.opened += 1
+        connection = arrival.kind(host, arrival.fd, arrival.protocol, arrival.on_gone)
+        self._loop.register(connection.fd, connection, READING)
+        self._slice_of(connection)[connection.fd] = connection
+        try:
+            connection.begin(arrival.head, arrival.opening(self._loop.now), arrival.requests)
+        except Exception as exc:
+            connection.on_failure(exc)
+
+    def flush_later(self, connection: Connection) -> None:
+        """Flush a connection at the end of the wake-up, with everything that the wake-up queues."""
+        self._unflushed.append(connection)
+
+    def lose(self, connection: Connection) -> None:
+        """Close the socket of a connection at the end of the wake-up. Twice does no harm."""
+        self._lost.append(connection)
+
+    def close_later(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection at the end of the wake-up, since others may be in the middle of an iteration."""
+        self._given_up.append((connection, code, reason))
+
+    def expect_end(self, connection: Connection) -> None:
+        """Close the socket of a closing connection if its end takes too long."""
+        self._ending[connection] = self._loop.now + END_TIMEOUT
+
+    def finish(self) -> None:
+        """Flush and close at the end of the wake-up: one system call for each socket."""
+        while self._unflushed or self._lost or self._given_up:
+            given_up, self._given_up = self._given_up, []
+            for connection, code, reason in given_up:
+                connection.give_up(code, reason)
+            unflushed, self._unflushed = self._unflushed, []
+            for connection in unflushed:
+                try:
+                    connection.flush()
+                except Exception:
+                    logger.exception("connection %s is lost after an internal error", connection.socket_id)
+                    self.lose(connection)
+            lost, self._lost = self._lost, []
+            for connection in lost:
+                self._close(connection)
+
+    def tick(self) -> bool:
+        """Do what is due on one slice of the connections. Return whether all slices have had their turn."""
+        now = self._loop.now
+        self._slice = (self._slice + 1) % SLICES
+        for connection in list(self._slices[self._slice].values()):
+            try:
+                connection.tick(now)
+            except Exception as exc:
+                connection.on_failure(exc)
+        for connection, until in list(self._ending.items()):
+            if until > now:
+                break
+            self.lose(connection)
+        if self._drain_until is not None:
+            self._drain(self._drain_until)
+        return self._slice == 0
+
+    def drain(self, timeout: float, on_drained: Callable[[], None]) -> None:
+        """
+        Close all connections, spread over a time of at most ``timeout`` seconds.
+
+        pusher-js reconnects in the same instant on 4200; spreading the closes spares the other gateways a stampede.
+        """
+        self._drain_until = self._loop.now + min(timeout, len(self) / _CLOSES_PER_SECOND)
+        self._on_drained = on_drained
+        logger.info("The gateway stops: %d connections are closed and reconnect elsewhere", len(self))
+        self._drain(self._drain_until)
+
+    def _drain(self, until: float) -> None:
+        """Close as many connections in each slice of time as closes the last ones at its end."""
+        left = list(self)
+        if not left or self._loop.now > until + END_TIMEOUT:
+            logger.info("The gateway has stopped: %d connections did not answer the close", len(left))
+            for connection in left:
+                self._close(connection)
+            self._on_drained()
+            return
+        open_ones = [one for one in left if not one.is_closing]
+        slices = max(1, math.ceil((until - self._loop.now) * SLICES))
+        for connection in open_ones[: math.ceil(len(open_ones) / slices)]:
+            connection.close(Reconnect.number, "the gateway is restarting")
+
+    def _slice_of(self, connection: Connection) -> dict[int, Connection]:
+        return self._slices[connection.fd % SLICES]
+
+    def _close(self, connection: Connection) -> None:
+        if self._slice_of(connection).get(connection.fd) is not connection:
+            return
+        del self._slice_of(connection)[connection.fd]
+        self._ending.pop(connection, None)
+        self._loop.unregister(connection.fd)
+        os.close(connection.fd)
+        connection.gone()
+        self._on_closed(connection)

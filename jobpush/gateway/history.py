@@ -1,0 +1,49 @@
+"""What a catch-up sends to each of its listeners; pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..store.hub_commands import NEVER
+from .broadcast import Broadcast
+from .channel import CatchUp, Channel
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """
+    The part of a channel's history that the listeners of a catch-up lack.
+
+    Args:
+        channel: The channel.
+        start: Stream id up to which a client has everything before ``events``.
+        is_lost: Whether events between what a client has and ``events`` are lost to it.
+        events: Each with the ``id`` from which the client may resume behind it; ``None`` where it can't.
+        live: Live events that arrived meanwhile.
+        has_cached: Whether a client of a cache channel then has its last event.
+    """
+
+    channel: Channel
+    start: str
+    is_lost: bool
+    events: list[tuple[Broadcast, bytes | None]]
+    live: list[Broadcast]
+    has_cached: bool
+
+
+def resumed(catch_up: CatchUp, missed: list[Broadcast]) -> History:
+    """Return the events that the listeners missed."""
+    events: list[tuple[Broadcast, bytes | None]] = [(one, one.stream_id) for one in missed]
+    return History(catch_up.channel, catch_up.since, False, events, catch_up.batch.take(), True)
+
+
+def snapshots(catch_up: CatchUp, events: list[Broadcast], position: bytes) -> History:
+    """
+    Return snapshots in place of the events that the listeners missed.
+
+    A client that has only some of the snapshots can't resume, whatever their ids: other events lie between them. So
+    the position comes with the last one, and the client can't resume from any before it.
+    """
+    with_ids = [(one, None if one is not events[-1] else position) for one in events]
+    start = NEVER if events else position.decode()
+    return History(catch_up.channel, start, bool(catch_up.since), with_ids, catch_up.batch.take(), bool(events))

@@ -1,0 +1,73 @@
+"""Users on the watchlists of this process's connections; pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...channels import Topic
+from ...protocol import messages
+from ..listener import Listener
+
+
+class Watched:
+    """
+    A user whom connections of this process watch.
+
+    Args:
+        user_id: Escaped id.
+        topic: The topic that announces the user's presence.
+    """
+
+    __slots__ = ("connections", "is_confirmed", "is_current", "is_online", "topic", "user_id", "waiting", "watchers")
+
+    def __init__(self, user_id: str, topic: Topic) -> None:
+        self.user_id = user_id
+        self.topic = topic
+        #: Whether Redis has confirmed the subscription to the topic.
+        self.is_confirmed = False
+        #: The presence that the watchers know.
+        self.is_online = False
+        #: Whether that is right; unknown before the answer of Redis, and after a broken subscription.
+        self.is_current = False
+        #: Connections that know the presence and receive each change.
+        self.watchers: set[Listener] = set()
+        #: Connections that do not know it yet.
+        self.waiting: list[Newcomer] = []
+        #: Number of both.
+        self.connections = 0
+
+    def update(self, *, is_online: bool) -> list[Newcomer]:
+        """Note the presence and send a change to the watchers. Return the newcomers that miss nothing any more."""
+        if is_online != self.is_online:
+            self.is_online = is_online
+            ids = (self.user_id,)
+            text = messages.watchlist_events(online=ids) if is_online else messages.watchlist_events(offline=ids)
+            for watcher in self.watchers:
+                watcher.send_bounded(text)
+        self.is_current = True
+        waiting, self.waiting = self.waiting, []
+        for newcomer in waiting:
+            newcomer.missing -= 1
+        return [newcomer for newcomer in waiting if not newcomer.missing]
+
+
+class Newcomer:
+    """A connection that gets one message as soon as the presence of all users on its list is known."""
+
+    __slots__ = ("listener", "missing", "watched")
+
+    def __init__(self, listener: Listener, watched: Sequence[Watched]) -> None:
+        self.listener = listener
+        self.watched = watched
+        #: Users whose presence is not known yet.
+        self.missing = 0
+
+    def introduce(self) -> None:
+        """Send the presence of all users on the list, and receive changes from now on."""
+        if self.listener.is_closing:
+            return
+        online = [one.user_id for one in self.watched if one.is_online]
+        offline = [one.user_id for one in self.watched if not one.is_online]
+        self.listener.send(messages.watchlist_events(online=online, offline=offline))
+        for watched in self.watched:
+            watched.watchers.add(self.listener)
