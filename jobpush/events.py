@@ -6,11 +6,16 @@ Every task event is a whole snapshot of its task, so a reader may miss any of th
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from .errors import EventError, InvalidData
 from .lifecycle import TaskState as TaskState
@@ -216,9 +221,37 @@ def error_text(exc: BaseException) -> str:
     return shortened(line, MAX_ERROR_LENGTH)
 
 
+def _plain(value: Any) -> Any:
+    """
+    Return a value that JSON has no form for as Celery's own serializer writes it, without the name of its type.
+
+    Source: ``kombu.utils.json``; types that are registered there count too.
+    """
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID)):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if hasattr(value, "__json__"):
+        return value.__json__()
+    if hasattr(value, "dtype") and getattr(value, "shape", None) == ():  # a scalar of numpy
+        return value.item()
+    if any(kind.__module__ == "django.utils.functional" and kind.__name__ == "Promise" for kind in type(value).__mro__):
+        return str(value)
+    kombu = sys.modules.get("kombu.utils.json")  # where it is not loaded, nobody has registered a type
+    if kombu is None:
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+    plain = kombu.JSONEncoder().default(value)
+    return plain["__value__"] if isinstance(plain, dict) and plain.keys() == {"__type__", "__value__"} else plain
+
+
 #: Made once: ``json.dumps`` makes one for each call.
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
 
 
 def encode(data: object) -> str:

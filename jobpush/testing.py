@@ -245,11 +245,11 @@ def jobpush_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """A clock that only the test moves: ``jobpush_clock.advance(10)``."""
     from .queues.celery import publishing, workflow
     from .queues.celery import track_options as tracking
-    from .reporting import identity as tracked
-    from .reporting import progress
-    from .reporting import running_task as running
+    from .reporting import identity
+    from .reporting.services import Services
 
     clock = FakeClock()
-    for module in (progress, publishing, running, tracked, tracking, workflow):
+    monkeypatch.setattr(Services, "clock", clock)
+    for module in (publishing, identity, tracking, workflow):
         monkeypatch.setattr(module, "time", clock)
     return clock

@@ -1,4 +1,4 @@
-"""The circuit breaker in front of Redis: who finds it away waits once, nobody after that."""
+"""Circuit breaker for Redis calls: after the first timeout, callers fail fast until Redis recovers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ logger = logging.getLogger(__name__)
 
 class CircuitBreaker:
     """
-    Remembers whether Redis answers, and says so in one log line per change.
+    Remembers whether Redis answers, and logs one line per change.
 
-    Open means: don't ask. Only the publisher's thread, which nobody waits for, tries again; and goes on publishing,
-    now and then, through a Redis that is too slow for anybody who waits.
+    While it is open, only the publisher's thread tries again. It goes on publishing, now and then, through a Redis
+    that is too slow for callers that wait.
     """
 
     def __init__(self, retry_interval: float) -> None:
@@ -22,22 +22,22 @@ class CircuitBreaker:
         self._retry_at = 0.0
 
     def failed(self, reason: object) -> None:
-        """Redis did not do what was asked."""
+        """Open: Redis did not answer, or refused."""
         self._retry_at = time.monotonic() + self._retry_interval
         if not self.is_open:
             self.is_open = True
             logger.warning("progress can't be published, tasks run on without: %s", reason)
 
     def still_slow(self) -> None:
-        """Redis did what was asked, but nobody could have waited for it."""
+        """Stay open: Redis answered, but too late for a caller that waits."""
         self._retry_at = time.monotonic() + self._retry_interval
 
     def succeeded(self) -> None:
-        """Redis did what was asked."""
+        """Close: Redis answered."""
         if self.is_open:
             self.is_open = False
             logger.warning("progress can be published again")
 
     def seconds_to_wait(self) -> float:
-        """Seconds until the next try; 0 if one may be made now."""
+        """Return the seconds until the next try; 0 if it may be made now."""
         return max(0.0, self._retry_at - time.monotonic()) if self.is_open else 0.0

@@ -18,32 +18,31 @@ MAX_TITLE_LENGTH = 200
 
 
 def new_delivery() -> str:
-    """A name for one stay of a message with one worker, see :mod:`jobpush.lifecycle`."""
+    """Return a name for one stay of a message with one worker, see :mod:`jobpush.lifecycle`."""
     return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:
     """
-    One attempt of a task, as every process that meets it knows it.
+    One attempt of a task, the same in every process.
 
     Args:
-        task_id: Celery's id.
-        user_id: Whose screen it is on.
-        name: Celery's name of the task.
-        title: What the user reads.
-        created_at: Unix seconds of the first publishing; tells a task that is published anew under its old id.
+        task_id: The queue's id of the task.
+        user_id: The user who sees it.
+        name: The queue's name of the task.
+        title: The text that the user reads.
+        created_at: Unix seconds of the first publishing; differs when a task is published anew under its old id.
         attempt: 1, then one more with each retry.
         eta: Unix seconds before which it does not run; ``None``: at once.
-        max_attempts: How many there may be; ``None``: no limit, or not known here.
-        delivery: Which stay of its message with a worker this is; empty where it is only published.
-        worker: Which worker has the message; empty where none has.
-        parent_id: The task that published it; ``None``: none did.
-        group_id: Celery's id of the group it is in; ``None``: it is in none.
+        max_attempts: Limit of attempts; ``None``: no limit, or not known here.
+        delivery: One stay of its message with a worker, see :mod:`jobpush.lifecycle`; empty: only published.
+        worker: The worker that has the message; empty: none.
+        parent_id: The task that published it; ``None``: none.
+        group_id: The queue's id of its group; ``None``: none.
         root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
-        membership: Its place there.
-        is_again: Whether its publisher did not say when, and the broker delivers it again: ``created_at`` is when that
-            was then, and the task is the one that the store knows, if it does.
+        membership: Its place in the workflow.
+        is_again: Redelivered without a publish time: reuse the stored run if there is one.
     """
 
     task_id: str
@@ -65,9 +64,11 @@ class TaskIdentity:
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
 
-    def event(self, state: TaskState, *, error: str | None = None, **progress: Any) -> TaskEvent:
-        """An event of this attempt that happens now; ``progress`` are members that only the running task knows."""
-        now = time.time()
+    def event(
+        self, state: TaskState, *, at: float | None = None, error: str | None = None, **progress: Any
+    ) -> TaskEvent:
+        """Return an event of this attempt; ``at``: Unix seconds, ``None`` for now; ``progress``: further members."""
+        now = time.time() if at is None else at
         return TaskEvent(
             task_id=self.task_id,
             state=state,
@@ -87,14 +88,14 @@ class TaskIdentity:
 
     def write(self, event: TaskEvent, *, task_ttl: int, is_handed_over: bool = False) -> TaskWrite:
         """
-        What the store is to keep of ``event``.
+        Return what the store keeps of ``event``.
 
         Args:
             event: An event of this task.
             task_ttl: Seconds that an unfinished task is kept; the time until its ``eta`` comes on top.
             is_handed_over: See :class:`TaskWrite`.
         """
-        delay = int(max(0.0, self.eta - time.time())) if self.eta else 0
+        delay = int(max(0.0, self.eta - event.at)) if self.eta else 0
         ttl = None if event.state.is_final else task_ttl + delay
         pinned = event.state is not TaskState.PROGRESS
         return TaskWrite(

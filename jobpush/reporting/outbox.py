@@ -1,99 +1,30 @@
-"""What waits to be published, bounded: pure, no threads, no Redis."""
+"""Bounded queue of what waits to be published: no threads, no Redis."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from ..events import TaskState
 from ..store import TaskWrite
-from .identity import TaskIdentity
+from .records import Batch, Ending, LogLine, StageDurations
 
-if TYPE_CHECKING:
-    from .running_task import RunningTask
-
-#: Tasks of which something may wait; then the oldest gives way.
+#: Tasks with something that waits; beyond that the oldest is dropped.
 MAX_TASKS = 10_000
-#: Lines of text that may wait; then the oldest gives way.
+#: Lines of text that wait; beyond that the oldest is dropped.
 MAX_LINES = 1_000
-#: Lessons that may wait; then the oldest gives way.
-MAX_LESSONS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of a task's text; ``at`` in Unix seconds."""
-
-    user_id: str
-    task_id: str
-    message: str
-    level: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StageDurations:
-    """How long the stages of a task took, in seconds by their keys."""
-
-    task_name: str
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """
-    The end of a task as seen by its worker's parent, who does not know how far the task was.
-
-    Args:
-        task_id: Celery's id.
-        state: A final one, or RETRY.
-        error: What the user is told.
-        tracked: The task as its message describes it, in case that the store does not know it.
-        delivery: Which stay of the message has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
-        run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
-    """
-
-    task_id: str
-    state: TaskState
-    error: str | None = None
-    tracked: TaskIdentity | None = None
-    delivery: str = ""
-    run_at: float | None = None
-
-
-@dataclass
-class Batch:
-    """What is sent in one go, in this order; who sends it takes out what is sent."""
-
-    writes: list[TaskWrite] = field(default_factory=list)
-    #: Running tasks whose newest state is to be told.
-    changed: list[RunningTask] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
-    #: Workflows (user id, task id) that have something left to tell.
-    untold: list[tuple[str, str]] = field(default_factory=list)
-    lines: list[LogLine] = field(default_factory=list)
-    lessons: list[StageDurations] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, one.name) for one in fields(self))
-
-    def take_one(self) -> Batch:
-        """Take out the first thing alone; nothing if there is nothing."""
-        for name in (one.name for one in fields(self)):
-            if waiting := getattr(self, name):
-                return Batch(**{name: [waiting.pop(0)]})
-        return Batch()
+#: Stage durations that wait; beyond that the oldest are dropped.
+MAX_DURATIONS = 100
 
 
 class Outbox:
     """
     Events by task, in order.
 
-    Progress gives way to newer progress of its task; the other states don't, until :meth:`put_back` says that
-    they could not be sent: then only the newest state of each task is worth keeping. But first of all it is told
-    which workflows and members there are: one whose members have all ended would have ended before it knew of others.
+    Newer progress replaces older progress of its task. Other states stay until :meth:`put_back` reports that they
+    could not be sent: then only the newest state of each task is kept. The first events of workflows and of their
+    members leave before all others: a workflow whose known members have all ended would end before it knew the rest.
     """
 
     def __init__(self) -> None:
@@ -101,15 +32,15 @@ class Outbox:
         self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
-        self._lessons: deque[StageDurations] = deque(maxlen=MAX_LESSONS)
-        #: Tasks of which the newest state was given up because too many waited.
+        self._durations: deque[StageDurations] = deque(maxlen=MAX_DURATIONS)
+        #: Tasks whose newest state was dropped because too many waited.
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._beginnings or self._writes or self._endings or self._lines or self._lessons)
+        return bool(self._beginnings or self._writes or self._endings or self._lines or self._durations)
 
     def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
-        """Let ``write`` wait behind what waits of its task, or with ``only_newest`` instead of that."""
+        """Append ``write`` to what waits of its task, or replace that with ``only_newest``."""
         if _is_beginning(write):
             self._beginnings[write.event.task_id] = write
             self._drop_oldest(self._beginnings)
@@ -123,23 +54,23 @@ class Outbox:
         self._drop_oldest(self._writes)
 
     def add_ending(self, ending: Ending) -> None:
-        """Let the end of a task wait; the first final one that is told counts."""
+        """Add the end of a task; the first final one counts."""
         self._endings[ending.task_id] = _first_final(self._endings.get(ending.task_id), ending)
         self._drop_oldest(self._endings)
 
     def add_line(self, line: LogLine) -> None:
-        """Let a line of text wait."""
+        """Add a line of text."""
         self._lines.append(line)
 
-    def add_lesson(self, lesson: StageDurations) -> None:
-        """Let what a run has taught wait."""
-        self._lessons.append(lesson)
+    def add_durations(self, durations: StageDurations) -> None:
+        """Add the durations of a task's stages."""
+        self._durations.append(durations)
 
     def take(self, size: int) -> Batch:
-        """Take out the oldest: all lines and lessons, the events and endings of at most ``size`` tasks."""
-        batch = Batch(lines=list(self._lines), lessons=list(self._lessons))
+        """Remove the oldest: all lines and durations, the events and endings of at most ``size`` tasks."""
+        batch = Batch(lines=list(self._lines), durations=list(self._durations))
         self._lines.clear()
-        self._lessons.clear()
+        self._durations.clear()
         while self._beginnings and len(batch.writes) < size:
             batch.writes.append(self._beginnings.popitem(last=False)[1])
         while self._writes and not self._beginnings and len(batch.writes) < size:
@@ -149,7 +80,7 @@ class Outbox:
         return batch
 
     def put_back(self, writes: Sequence[TaskWrite], endings: Sequence[Ending]) -> None:
-        """Take back what could not be sent, as far as nothing newer waits."""
+        """Return what could not be sent, unless something newer of the task waits."""
         for write in filter(_is_beginning, writes):
             self._beginnings.setdefault(write.event.task_id, write)
         newest = {write.event.task_id: write for write in writes if not _is_beginning(write)}
@@ -171,13 +102,13 @@ class Outbox:
 
 
 def _is_beginning(write: TaskWrite) -> bool:
-    """Whether it tells of a workflow or of one of its members for the first time."""
+    """Whether it is the first event of a workflow or of one of its members."""
     is_of_workflow = write.plan is not None or write.membership is not None
     return is_of_workflow and write.event.state is TaskState.PENDING
 
 
 def _first_final(earlier: Ending | None, later: Ending | None) -> Ending:
-    """Which of two ends of a task is to be told, at least one of which there is."""
+    """Return the end to publish of two of one task, at least one of which exists."""
     if earlier is None or (later is not None and not earlier.state.is_final):
         assert later is not None  # noqa: S101 - for the type checker
         return later

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar
 
-from billiard.exceptions import SoftTimeLimitExceeded
-
-from ..errors import TaskCancelled
+from .helper_threads import attributed, task_of_thread
+from .hooks import raise_interruption
 from .running_task import RunningTask
 
 T = TypeVar("T")
 
-#: Tells "not given" from ``None``, which is an unknown total.
+#: Distinguishes "not given" from ``None``, which is an unknown total.
 _UNCHANGED: Any = object()
 
 _current: ContextVar[RunningTask | None] = ContextVar("jobpush_task", default=None)
 
 
 def current_progress() -> RunningTask | None:
-    """The tracked task that this context runs; ``None`` outside."""
+    """Return the tracked task that this context runs; ``None`` outside."""
     return _current.get()
 
 
@@ -32,9 +30,18 @@ def running(task: RunningTask) -> Iterator[None]:
     """Make ``task`` the current one; afterwards the one before is current again."""
     token = _current.set(task)
     try:
-        yield
+        with attributed(task):
+            yield
     finally:
         _current.reset(token)
+
+
+def _task_of_thread() -> RunningTask | None:
+    """Return the task that has started this thread, and make it the current one of the thread."""
+    task = task_of_thread()
+    if task is not None:
+        _current.set(task)
+    return task
 
 
 class Stage:
@@ -55,7 +62,8 @@ class Stage:
 
 class Progress:
     """
-    The progress of the task that runs here: in its thread, and in threads that got a copy of its context.
+    The progress of the task that runs here: in its thread, in threads with a copy of its context, and in those that
+    it has started, where that is certain.
 
     Example::
 
@@ -71,22 +79,23 @@ class Progress:
         self, current: float | None = None, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
     ) -> None:
         """
-        Say how far the task is. Stores the numbers and returns; a thread publishes the newest ones.
+        Report how far the task is. Stores the numbers and returns; a thread publishes the newest ones.
 
         Args:
             current: Units done; ``None``: as before.
             total: Units in all; ``None``: not known; not given: as before.
             message: What is being done; ``None``: as before.
-            data: Anything with a JSON form. It merges into what was given before, to the end of the attempt.
+            data: Values that Celery's JSON serializer takes. They merge into those given before, to the end of the
+                attempt.
 
         Raises:
-            TaskCancelled: If the task has been cancelled.
+            TaskCancelled: If the task has been cancelled; once, so that its clean-up may report too.
         """
-        task = _current.get()
+        task = _current.get() or _task_of_thread()
         if task is None:
             return
         if task.is_cancelled:
-            raise TaskCancelled(task.tracked.task_id)
+            task.raise_cancelled()
         if current is not None:
             task.current = current
         if total is not _UNCHANGED:
@@ -101,24 +110,30 @@ class Progress:
     def advance(
         self, n: float = 1, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
     ) -> None:
-        """Say that ``n`` more units are done; the rest as in :meth:`update`. One thread at a time."""
-        task = _current.get()
+        """Report that ``n`` more units are done, from any number of threads; the rest as in :meth:`update`."""
+        task = _current.get() or _task_of_thread()
         if task is None:
             return
-        current: float | None = None
+        if task.is_cancelled:
+            task.raise_cancelled()
         try:
-            current = task.current + n
+            with task.lock:
+                task.current += n
         except Exception as exc:  # no numbers: progress may be wrong, the task goes on
+            raise_interruption(exc)
             task.warn_once("amount", exc)
-        self.update(current, total=total, message=message, **data)
+        if total is not _UNCHANGED or message is not None or data:
+            self.update(total=total, message=message, **data)
+        elif not task.is_changed:
+            task.mark_changed()
 
     def iter(self, iterable: Iterable[T], *, total: float | None = None, message: str | None = None) -> Iterator[T]:
         """
-        Go through ``iterable`` and count; an item counts when the next one is asked for.
+        Iterate over ``iterable`` and count; an item counts when the next one is requested.
 
         Args:
             iterable: Anything to iterate over.
-            total: Number of items; ``None``: ``len(iterable)``, and not known where that doesn't exist or fails.
+            total: Number of items; ``None``: ``len(iterable)``, or unknown if that doesn't exist or fails.
             message: As in :meth:`update`.
 
         Raises:
@@ -137,13 +152,13 @@ class Progress:
 
         Args:
             name: Shown as the message until another is given, and as ``data["stage"]``.
-            weight: Percent of the whole bar that the stage takes. The weights of all should make 100; what is more
-                is cut. ``None``: its part of the time that earlier runs of the same task took, so that the bar goes
+            weight: Percent of the whole bar that the stage takes. The weights should add up to 100; the excess is
+                cut. ``None``: its share of the time that earlier runs of the same task took, so that the bar moves
                 evenly; all that is left, as long as no run has succeeded.
             total: Units of the stage, as in :meth:`update`.
 
         Returns:
-            A context manager that ends the stage. It may be left out: the next stage ends this one.
+            A context manager that ends the stage. It is optional: the next stage ends this one.
 
         Example::
 
@@ -153,43 +168,43 @@ class Progress:
                 for frame in progress.iter(frames): ...
             progress.stage("thumbnail")
         """
-        task = _current.get()
-        self.raise_if_cancelled()
+        task = _current.get() or _task_of_thread()
         if task is not None:
+            if task.is_cancelled:
+                task.raise_cancelled()
             task.begin_stage(name, weight=weight, total=total)
         return Stage(task)
 
-    def log(self, message: str, level: str = "info") -> None:
-        """Send a line of text to the readers of the task: ``jobpush:log``. Lines are dropped while Redis is away."""
-        task = _current.get()
+    def log(self, text: str, level: str = "info") -> None:
+        """Publish a line of text: ``jobpush:log``."""
+        task = _current.get() or _task_of_thread()
         if task is not None:
-            task.log(message, level=level, at=time.time())
+            task.log(text, level=level)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody asked for the end of the task."""
-        task = _current.get()
+        """Whether the task has been cancelled."""
+        task = _current.get() or _task_of_thread()
         return task is not None and task.is_cancelled
 
     def raise_if_cancelled(self) -> None:
         """
-        Leave the task if somebody asked for its end.
+        Leave the task if it has been cancelled.
 
         Raises:
-            TaskCancelled: If so. No ``except Exception`` catches it; ``finally`` runs.
+            TaskCancelled: If so, once. No ``except Exception`` catches it; ``finally`` runs.
         """
-        task = _current.get()
+        task = _current.get() or _task_of_thread()
         if task is not None and task.is_cancelled:
-            raise TaskCancelled(task.tracked.task_id)
+            task.raise_cancelled()
 
 
 def _length_of(iterable: Iterable[object]) -> int | None:
-    """How many items there are, as far as it tells: an object of the application may have a length that raises."""
+    """Return the number of items, if known: an object of the application may have a length that raises."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
-    except SoftTimeLimitExceeded:  # which came while it was counted
-        raise
-    except Exception:
+    except Exception as exc:
+        raise_interruption(exc)
         return None
 
 

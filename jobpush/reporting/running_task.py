@@ -2,38 +2,70 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import mmap
 import operator
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Protocol
 
 from ..config import Config
-from ..errors import InvalidData
-from ..events import TaskEvent, TaskState, bounded_amounts, encode, percent_of, shortened
-from ..store import TaskWrite
+from ..errors import TaskCancelled
+from ..events import TaskEvent, TaskState, bounded_amounts, percent_of, shortened
+from ..store import Published, TaskWrite
+from ..store.forks import register_after_fork
+from .clock import SYSTEM_CLOCK, Clock
+from .data import sendable_data
+from .hooks import raise_interruption
 from .identity import TaskIdentity
-from .outbox import LogLine
 from .rate import RateEstimator
+from .records import LogLine
 from .stages import Stages
-
-if TYPE_CHECKING:
-    from .publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
 #: Characters of a message; it travels with every event.
 MAX_MESSAGE_LENGTH = 500
 
+#: One byte per task, shared with forked processes: whether one of them has logged that its progress is not published.
+_FORK_WARNINGS = mmap.mmap(-1, mmap.PAGESIZE)
+_numbers = count()
+#: Different warnings that one task may log.
+_MAX_WARNINGS = 20
+
+
+class ProgressSink(Protocol):
+    """What a running task needs of the publisher."""
+
+    def changed(self, task: RunningTask) -> None:
+        """Publish the progress of the task when it is due."""
+
+    def forget(self, task: RunningTask) -> None:
+        """Publish no further progress of the task."""
+
+    def submit_line(self, line: LogLine) -> None:
+        """Publish a line of text."""
+
+    def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
+        """Keep how long the stages of the task took."""
+
+    def finish(self, writes: Sequence[TaskWrite]) -> None:
+        """Publish the last events of the attempt soon."""
+
+    def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
+        """Publish events before going on."""
+
 
 class RunningTask:
     """
-    What a task has said of itself in this attempt.
+    What a task has reported of itself in this attempt.
 
     The task's threads only store into ``current``, ``total``, ``message`` and :attr:`data`, then look at
     ``is_changed``: no lock, for that is the hot path. The publisher clears the flag before it reads, so what is
-    written while it reads is published next time, and the last word always is.
+    written while it reads is published next time, and the last state always is. What reads before it writes
+    (``advance``, ``data``) takes :attr:`lock`, since several threads of a task may report.
     """
 
     __slots__ = (
@@ -47,6 +79,7 @@ class RunningTask:
         "error",
         "notice",
         "due_at",
+        "lock",
         "has_published",
         "has_ended",
         "will_retry",
@@ -61,10 +94,19 @@ class RunningTask:
         "_stages",
         "_percent",
         "_amounts",
-        "_complaints",
+        "_clock",
+        "_warned",
+        "_thread_id",
+        "_has_raised",
+        "_is_forked",
+        "_number",
+        "__weakref__",
     )
 
-    def __init__(self, tracked: TaskIdentity, publisher: Publisher, config: Config) -> None:
+    def __init__(
+        self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.lock = threading.RLock()
         self.current: float = 0
         self.total: float | None = None
         self.message = ""
@@ -72,7 +114,7 @@ class RunningTask:
         self.is_changed = False
         self.is_cancelled = False
         self.is_handed_over = False
-        #: The error that was told last.
+        #: The error that was published last.
         self.error: str | None = None
         #: Shown in place of the message as long as the task runs.
         self.notice = ""
@@ -80,35 +122,69 @@ class RunningTask:
         self.due_at = 0.0
         #: Whether some progress has been published; it may be on its way when the attempt ends.
         self.has_published = False
-        #: Whether the end of the attempt is told, after which it says nothing more.
+        #: Whether the attempt has ended: nothing more of it is published.
         self.has_ended = False
         #: Whether its next attempt is published.
         self.will_retry = False
-        #: What the user reads of the exception that its code has raised; ``None``: it has raised none.
+        #: The text for the user of the exception that its code has raised; ``None``: it has raised none.
         self.failure: str | None = None
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
         self.learned: Mapping[str, float] = {}
         self._publisher = publisher
         self._config = config
-        self._started_at = time.time()
+        self._clock = clock
+        self._started_at = clock.time()
         #: Of units, and of percent of the time of all stages.
         self._rate, self._pace = RateEstimator(), RateEstimator()
         self._stages: Stages | None = None
         self._percent: float | None = None
         self._amounts: tuple[float, float | None] = (0, None)
-        self._complaints: set[str] = set()
+        self._warned: set[str] = set()
+        self._thread_id = threading.get_ident()
+        self._has_raised = False
+        self._is_forked = False
+        self._number = next(_numbers) % len(_FORK_WARNINGS)
+        _FORK_WARNINGS[self._number] = 0
+        register_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Publish nothing from the child of a fork: the counts of the two processes would overwrite each other."""
+        self.lock = threading.RLock()
+        self._is_forked = self.has_ended = True
+        self.is_changed = False
 
     # -- the task's side -----------------------------------------------------------------------------
 
     def mark_changed(self) -> None:
-        """Have the newest state published: at once, or when ``min_interval`` has passed; see ``publisher.HOLD``."""
+        """Publish the newest state: at once, or when ``min_interval`` has passed; see ``schedule.HOLD``."""
         self.is_changed = True
-        self._publisher.changed(self)
+        if self._is_forked:
+            self._warn_in_fork()
+        elif not self.has_ended:
+            self._publisher.changed(self)
+        elif threading.get_ident() != self._thread_id:
+            self.warn_once("late progress", "a thread of it still runs after its end; wait for the thread")
+
+    def raise_cancelled(self) -> None:
+        """
+        Raise :class:`~jobpush.TaskCancelled` once, so that the clean-up of the task may report progress.
+
+        Other threads than the task's own raise it again, for a thread pool hands them one piece of work after the
+        other; but not while they handle it.
+        """
+        if _is_handling_cancel():
+            self._has_raised = True
+        elif threading.get_ident() != self._thread_id:
+            raise TaskCancelled(self.tracked.task_id)
+        elif not self._has_raised:
+            self._has_raised = True
+            raise TaskCancelled(self.tracked.task_id)
 
     def add_data(self, data: Mapping[str, Any]) -> None:
         """Merge into the data, which is replaced as a whole, so that a reader never meets half of it."""
-        self.data = {**self.data, **data}
+        with self.lock:
+            self.data = {**self.data, **data}
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
         """End the stage before and begin another; ``weight`` is in percent, ``None`` for what was learned of it."""
@@ -116,7 +192,7 @@ class RunningTask:
         name, weight = self._text_of(name), self._weight_of(weight)
         # In this order a reader in between sees less, which the guard in _overall_percent evens out.
         self.current, self.total, self.message = 0, total, name
-        stages.begin(name, weight, time.monotonic())
+        stages.begin(name, weight, self._clock.monotonic())
         self._stages = stages
         # The publisher's thread may be reading the old ones.
         self._rate = RateEstimator()
@@ -128,36 +204,33 @@ class RunningTask:
     def end_stage(self) -> None:
         """Count the stage that runs as complete."""
         if self._stages is not None:
-            self._stages.end(time.monotonic())
+            self._stages.end(self._clock.monotonic())
             self.mark_changed()
 
-    def log(self, message: str, *, level: str, at: float) -> None:
-        """Have a line of text published, as far as it is no longer than a message."""
+    def log(self, message: str, *, level: str) -> None:
+        """Publish a line of text, shortened to the length of a message."""
         tracked = self.tracked
         text = self._text_of(message)
+        at = self._clock.time()
         self._publisher.submit_line(LogLine(tracked.user_id, tracked.task_id, text, self._text_of(level), at))
 
     def add_result(self, result: object) -> None:
-        """Show what the task returned, if it has a JSON form, and room beside what else is shown."""
-        try:
-            self._encoded({**self.data, "result": result})
-        except Exception as exc:
-            self.warn_once("result", exc)
-        else:
-            self.add_data({"result": result})
+        """Show what the task returned, if it has a JSON form, and room beside the other data."""
+        self.add_data({"result": result})
 
     def finish(self, state: TaskState, *, error: str | None = None) -> None:
-        """Have the end of the attempt published, with all that the task has said, and what is learned from it."""
+        """Publish the end of the attempt soon, with its newest progress; and keep how long its stages took."""
         if self._stages is not None and state is TaskState.SUCCESS:
-            self._publisher.learn(self.tracked.name, self._stages.lesson(time.monotonic()))
+            durations = self._stages.recorded_durations(self._clock.monotonic())
+            self._publisher.record_durations(self.tracked.name, durations)
         self._publisher.finish(self.final_writes(state, error=error))
 
     def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
-        """Publish the end of the attempt before going on, for then it may be too late."""
+        """Publish the end of the attempt before going on: later may be too late."""
         self._publisher.publish_now(self.final_writes(state, error=error))
 
     def hand_over(self) -> None:
-        """Let another task that takes the place of this one go on with its bar. Twice does no harm."""
+        """Let the task that takes the place of this one go on with its bar. Idempotent."""
         if not self.is_handed_over:
             self.is_handed_over = True
             state = TaskState.PROGRESS if self.is_changed or self.due_at else TaskState.STARTED
@@ -165,10 +238,10 @@ class RunningTask:
 
     def final_writes(self, state: TaskState, *, error: str | None = None) -> list[TaskWrite]:
         """
-        What is to be published at the end of the attempt. A task that told its progress is seen to make some.
+        Return the last events of the attempt: its progress, if none has been published yet, and its end.
 
-        From here on nothing else is: progress that waited for others, or for Redis, would come behind the end, with the
-        broker's next delivery perhaps on its way.
+        Nothing else is published from here on: progress that waited for others, or for Redis, would come after the
+        end, when the broker's next delivery may be on its way.
         """
         self.has_ended = True
         self._publisher.forget(self)
@@ -178,17 +251,22 @@ class RunningTask:
 
     # -- the publisher's side ------------------------------------------------------------------------
 
+    def progress_write(self) -> TaskWrite:
+        """Return the newest progress, to be stored."""
+        return self.write(self.snapshot())
+
     def snapshot(self, state: TaskState = TaskState.PROGRESS, *, error: str | None = None) -> TaskEvent:
-        """The newest state as an event that happens now."""
+        """Return the newest state as an event that happens now."""
         self.is_changed = False
         self.error = error
         current, total = self._bounded_amounts()
         percent = self._overall_percent(current, total, state)
         rate = eta = None
         if not state.is_final and state is not TaskState.STARTED:  # it may begin with what is done already
-            rate, eta = self._outlook(current, total, time.monotonic())
+            rate, eta = self._outlook(current, total, self._clock.monotonic())
         return self.tracked.event(
             state,
+            at=self._clock.time(),
             error=error,
             current=current,
             total=total,
@@ -201,31 +279,31 @@ class RunningTask:
         )
 
     def write(self, event: TaskEvent) -> TaskWrite:
-        """What the store is to keep of an event of this task."""
+        """Return what the store keeps of an event of this task."""
         return self.tracked.write(event, task_ttl=self._config.task_ttl, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
-        """What the task said last that makes a bar; a wrong amount is forgotten, so that the next one counts."""
-        said_current, said_total = self.current, self.total
+        """Return the newest valid amounts; an invalid one is dropped, so that the next one counts."""
+        given_current, given_total = self.current, self.total
         try:
-            current = bounded_amounts(_number(said_current), None)[0]
+            current = bounded_amounts(_number(given_current), None)[0]
         except Exception as exc:  # EventError, or whatever an object of the application raises
             self.warn_once("amount", exc)
             current = self._amounts[0]
-            if self.current is said_current:
+            if self.current is given_current:
                 self.current = current
         try:
-            total = None if said_total is None else bounded_amounts(0, _number(said_total))[1]
+            total = None if given_total is None else bounded_amounts(0, _number(given_total))[1]
         except Exception as exc:
             self.warn_once("amount", exc)
             total = self._amounts[1]
-            if self.total is said_total:
+            if self.total is given_total:
                 self.total = total
         self._amounts = bounded_amounts(current, total)
         return self._amounts
 
     def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
-        """How far the whole task is. Within an attempt a bar never goes back, whatever the task says."""
+        """Return how far the whole task is. Within an attempt a bar never goes back, whatever the task reports."""
         percent = percent_of(current, total, state)
         if self._stages is not None and state is not TaskState.SUCCESS:
             percent = round(self._stages.bar.at(current / total if total else 0.0), 2)
@@ -258,6 +336,7 @@ class RunningTask:
         try:
             return None if weight is None else float(_number(weight))
         except Exception as exc:
+            raise_interruption(exc)
             self.warn_once("weight", exc)
             return None
 
@@ -265,33 +344,40 @@ class RunningTask:
         try:
             return shortened(str(message), MAX_MESSAGE_LENGTH)
         except Exception as exc:  # of an object of the application
+            raise_interruption(exc)
             self.warn_once("message", exc)
             return ""
 
     def _sendable_data(self) -> Mapping[str, Any]:
-        """A copy of the data that nobody changes any more, as JSON would have it; empty if it can't be sent."""
-        data = self.data
-        if not data:
+        """Return a copy of the data in plain JSON types, without the values that can't be sent."""
+        if not self.data:
             return {}
-        try:
-            copy: dict[str, Any] = json.loads(self._encoded(data))
-        except Exception as exc:  # InvalidData, or a RuntimeError because the task changed a value meanwhile
-            self.warn_once("data", exc)
-            return {}
-        return copy
+        return sendable_data(self.data, self._config.max_data, self.warn_once)
 
-    def _encoded(self, data: Mapping[str, Any]) -> str:
-        text = encode(data)
-        size = len(text.encode())
-        if size > self._config.max_data:
-            raise InvalidData(f"{size} bytes; {self._config.max_data} are allowed")
-        return text
-
-    def warn_once(self, what: str, exc: Exception) -> None:
+    def warn_once(self, what: str, reason: object) -> None:
         """Log, once for each part, that the task goes on without it."""
-        if what not in self._complaints:
-            self._complaints.add(what)
-            logger.warning("task %s goes on without its %s: %s", self.tracked.task_id, what, exc)
+        if what not in self._warned and len(self._warned) < _MAX_WARNINGS:
+            self._warned.add(what)
+            logger.warning("task %s goes on without its %s: %s", self.tracked.task_id, what, reason)
+
+    def _warn_in_fork(self) -> None:
+        if not _FORK_WARNINGS[self._number]:
+            _FORK_WARNINGS[self._number] = 1
+            logger.warning(
+                "task %s: a forked process reports progress, which is not published; "
+                "have it return its results, and report progress where the task runs",
+                self.tracked.task_id,
+            )
+
+
+def _is_handling_cancel() -> bool:
+    """Whether the calling code runs because of :class:`TaskCancelled`: in its ``except`` or ``finally``."""
+    exc = sys.exc_info()[1]
+    while exc is not None:
+        if isinstance(exc, TaskCancelled):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _number(value: Any) -> float:

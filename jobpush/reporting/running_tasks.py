@@ -1,10 +1,11 @@
-"""How a task learns at once that its user has cancelled it."""
+"""The tracked tasks that run in this process, and the thread that cancels them."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from ..config import Config
 from ..errors import StoreError
@@ -15,63 +16,76 @@ from .threads import kept_alive
 
 logger = logging.getLogger(__name__)
 
-#: What the user reads of a cancelled task that runs on.
+#: Shown for a cancelled task that runs on.
 UNSTOPPABLE = "This worker can't stop a running task: it runs on until it looks"
 
 
 class RunningTasks:
-    """The tracked tasks that run in this process. A thread hears of cancels, from the first task on."""
+    """
+    A thread receives cancel requests, from the first task on.
+
+    Attributes:
+        on_reconnect: Called when Redis is reached again, with the monotonic seconds at which it was lost.
+    """
+
+    on_reconnect: Callable[[float], None] | None = None
 
     def __init__(self, store: Store, config: Config) -> None:
         self._store = store
         self._config = config
-        self.begin()
+        self.reset_after_fork()
         register_after_fork(self)
 
-    def begin(self) -> None:
-        """Start from nothing: the tasks and the thread are the parent's."""
+    def reset_after_fork(self) -> None:
+        """Start from nothing in the child of a fork: the tasks and the thread are the parent's."""
         self._lock = threading.Lock()
-        #: Two of them may have one id, where the broker delivers again what runs here already.
+        #: Two of them may have one id, when the broker delivers again what runs here already.
         self._tasks: set[RunningTask] = set()
         self._thread: threading.Thread | None = None
 
     def add(self, task: RunningTask) -> None:
-        """A task begins."""
+        """Add a task that begins."""
         with self._lock:
             self._tasks.add(task)
             self._thread = kept_alive(self._thread, self._listen, "jobpush-cancels")
 
     def remove(self, task: RunningTask) -> None:
-        """A task has ended."""
+        """Remove a task that has ended."""
         with self._lock:
             self._tasks.discard(task)
 
     def cancel(self, task_id: str) -> None:
-        """Somebody asked for the end of a task, or of the workflow it is in; whether it runs here or elsewhere."""
+        """Cancel a task, or all tasks of a workflow, as far as they run here."""
         for task in list(self._tasks):
             if task_id in (task.tracked.task_id, task.tracked.root_id):
                 task.is_cancelled = True
 
-    def say_unstoppable(self, task_id: str) -> None:
-        """A cancelled task runs on, here, where only the task itself can end it: its user is to know."""
+    def show_unstoppable(self, task_id: str) -> None:
+        """Show that a cancelled task runs on, since only the task itself can end it here."""
         for task in list(self._tasks):
-            if task.tracked.task_id == task_id:
+            if task.tracked.task_id == task_id and not task.has_ended:
                 task.notice = UNSTOPPABLE
                 task.mark_changed()
 
     def _listen(self) -> None:
+        lost_at: float | None = None
         while True:
             feed = CancelFeed(self._config)
             try:
                 for task_id in feed.listen():
-                    if task_id is None:
-                        self._catch_up()
-                    else:
+                    if task_id is not None:
                         self.cancel(task_id)
+                        continue
+                    self._catch_up()
+                    if lost_at is not None and self.on_reconnect is not None:
+                        self.on_reconnect(lost_at)
+                    lost_at = None
             except StoreError:
-                pass  # the publisher says so in the log
-            except Exception:  # a bug of ours; the replies to what is published tell of cancels too
-                logger.exception("cancels can't be heard")
+                pass  # the publisher logs it
+            except Exception:  # a bug of ours; the replies to what is published report cancels too
+                logger.exception("cancel requests can't be received")
+            if lost_at is None:
+                lost_at = time.monotonic()
             feed.close()
             time.sleep(self._config.retry_interval)
 

@@ -1,115 +1,97 @@
-"""What the worker side of one ``JobPush`` shares: its settings, store and publisher, each made on first use."""
+"""What the worker side of one ``JobPush`` shares: its settings, store, publisher and running tasks."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ..config import Config
 from ..store import Store
 from ..store.forks import register_after_fork
+from .clock import SYSTEM_CLOCK, Clock
 from .publisher import Publisher
 from .running_tasks import RunningTasks
 
-if TYPE_CHECKING:
-    from ..queues.celery.worker_leases import LeaseKeeper
+
+@dataclass(frozen=True)
+class _Parts:
+    store: Store
+    publisher: Publisher
+    running: RunningTasks
 
 
 class Services:
-    """Handed to all that is tracked by one ``JobPush``; nothing is read or connected before it is asked for."""
+    """Passed to everything that one ``JobPush`` tracks. Nothing is read or connected before its first use."""
+
+    #: The clock of all stamps, rates and forecasts.
+    clock: ClassVar[Clock] = SYSTEM_CLOCK
 
     def __init__(self, load_config: Callable[[], Config]) -> None:
         self._load_config = load_config
-        self._made_for_tests: dict[str, dict[str, Any]] = {}
-        self.begin()
+        self._config: Config | None = None
+        self._parts: _Parts | None = None
+        #: The parts of tests, by the URL of their Redis.
+        self._parts_for_tests: dict[str, _Parts] = {}
+        self.reset_after_fork()
         register_after_fork(self)
 
-    def begin(self) -> None:
-        """Start with a lock that nobody holds; what is made already takes care of itself."""
-        # cached_property has no lock of its own from Python 3.12 on, and tasks may begin in many threads at once.
+    def reset_after_fork(self) -> None:
+        """Replace the lock, which the parent of a fork may hold; the parts register themselves."""
         self._lock = threading.RLock()
-
-    def flush(self) -> None:
-        """Wait until all that was said is published; see :meth:`Publisher.flush`."""
-        publisher = self.__dict__.get("_publisher")  # which need not have been made
-        if publisher is not None:
-            publisher.flush()
-
-    @contextmanager
-    def publishing_to(self, redis_url: str) -> Iterator[None]:
-        """For tests: as if ``redis_url`` were configured, for a while."""
-        load_config = self._load_config
-        self._load_config = lambda: replace(load_config(), redis_url=redis_url)
-        # What was made for the last test serves the next: it has threads, which don't end.
-        before = self._exchange(self._made_for_tests.pop(redis_url, {}))
-        try:
-            yield
-        finally:
-            self._load_config = load_config
-            self._made_for_tests[redis_url] = self._exchange(before)
 
     @property
     def config(self) -> Config:
-        """The settings; from their first use on they don't change."""
+        """The settings; they do not change after their first use."""
         with self._lock:
+            if self._config is None:
+                self._config = self._load_config()
             return self._config
 
     @property
     def store(self) -> Store:
-        """The client of Redis; connects when it is used."""
-        with self._lock:
-            return self._store
+        """The client of Redis; it connects on first use."""
+        return self._get_parts().store
 
     @property
     def publisher(self) -> Publisher:
-        """The publisher of this process; its thread starts when it is used."""
-        with self._lock:
-            return self._publisher
+        """The publisher of this process; its thread starts on first use."""
+        return self._get_parts().publisher
 
     @property
     def running(self) -> RunningTasks:
         """The tracked tasks that run in this process; its thread starts with the first."""
+        return self._get_parts().running
+
+    def flush(self) -> None:
+        """Wait until everything is published; see :meth:`Publisher.flush`."""
+        if self._parts is not None:
+            self._parts.publisher.flush()
+
+    @contextmanager
+    def publishing_to(self, redis_url: str) -> Iterator[None]:
+        """For tests: publish to another Redis for a while."""
         with self._lock:
-            return self._running
+            before = self._config, self._parts
+            self._config = replace(self._load_config(), redis_url=redis_url)
+            self._parts = self._parts_for_tests.get(redis_url)  # its threads do not end, so it serves the next test too
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._parts is not None:
+                    self._parts_for_tests[redis_url] = self._parts
+                self._config, self._parts = before
 
-    @property
-    def leases(self) -> LeaseKeeper:
-        """What the parent of a worker keeps, so that its death is found out."""
+    def _get_parts(self) -> _Parts:
         with self._lock:
-            return self._leases
-
-    def _exchange(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Put what is ``made`` in the place of what was; that is returned. What is missing is made on its next use."""
-        names = ("_config", "_store", "_publisher", "_running")
-        with self._lock:
-            before = {name: self.__dict__.pop(name) for name in names if name in self.__dict__}
-            self.__dict__.update(made)
-            return before
-
-    @cached_property
-    def _config(self) -> Config:
-        return self._load_config()
-
-    @cached_property
-    def _store(self) -> Store:
-        return Store(self._config)
-
-    @cached_property
-    def _publisher(self) -> Publisher:
-        return Publisher(self._store, self._config, on_cancelled=self._running.cancel)
-
-    @cached_property
-    def _leases(self) -> LeaseKeeper:
-        from ..queues.celery.worker_leases import (
-            LeaseKeeper,  # which needs Celery; a program that only notifies has none
-        )
-
-        return LeaseKeeper(self._config)
-
-    @cached_property
-    def _running(self) -> RunningTasks:
-        return RunningTasks(self._store, self._config)
+            if self._parts is None:
+                config = self.config
+                store = Store(config)
+                running = RunningTasks(store, config)
+                publisher = Publisher(store, config, on_cancelled=running.cancel)
+                running.on_reconnect = publisher.resend_final_writes
+                self._parts = _Parts(store, publisher, running)
+            return self._parts

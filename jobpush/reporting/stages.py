@@ -94,9 +94,9 @@ class Stages:
         if len(self._durations) <= MAX_STAGES:
             self._durations[key] = now - began_at
 
-    def lesson(self, now: float) -> dict[str, float]:
+    def recorded_durations(self, now: float) -> dict[str, float]:
         """
-        End the last stage; what is to be learned from an attempt that succeeded.
+        End the last stage of an attempt that succeeded, and return the durations to keep.
 
         Returns:
             Seconds by key, the newest run weighted with those before; empty if there were too many stages.

@@ -1,4 +1,4 @@
-"""The threads that a worker's process has for us, of which no task may notice whether they could be started."""
+"""Daemon threads that a task never depends on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 def kept_alive(thread: threading.Thread | None, run: Callable[[], None], name: str) -> threading.Thread | None:
     """
-    The thread if it lives, else a new one, or ``None`` if none can be started at the moment: that is logged.
+    Return the thread if it lives, else a new one; ``None``, and a log line, if none can be started at the moment.
 
     Args:
         thread: The one that was started before; ``None``: none yet.
-        run: What it does, to the end of the process.
-        name: ``jobpush-`` and what it is for.
+        run: Its function, which does not return.
+        name: ``jobpush-`` and the purpose.
     """
     if thread is not None and thread.is_alive():
         return thread

@@ -1,4 +1,4 @@
-"""What a process must not take over from the one that it was forked from: threads, and locks they held."""
+"""Threads and held locks, which the child of a fork must not inherit."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Protocol
 class Forkable(Protocol):
     """Something with threads or locks."""
 
-    def begin(self) -> None:
-        """Start from nothing; no thread is there yet."""
+    def reset_after_fork(self) -> None:
+        """Start from nothing; no other thread exists yet."""
 
 
 _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
 def register_after_fork(forkable: Forkable) -> None:
-    """Have ``forkable.begin()`` called in each child process from now on."""
+    """Call ``forkable.reset_after_fork()`` in each child process from now on."""
     _forkables.add(forkable)
 
 
-def _begin() -> None:
+def _reset() -> None:
     for forkable in _forkables:
-        forkable.begin()
+        forkable.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_begin)
+os.register_at_fork(after_in_child=_reset)

@@ -9,7 +9,8 @@ import pytest
 from jobpush.events import TaskState
 from jobpush.reporting import outbox as outbox_module
 from jobpush.reporting.identity import TaskIdentity
-from jobpush.reporting.outbox import Ending, LogLine, Outbox
+from jobpush.reporting.outbox import Outbox
+from jobpush.reporting.records import Ending, LogLine
 from jobpush.store import Membership, TaskWrite
 
 

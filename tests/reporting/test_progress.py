@@ -27,6 +27,7 @@ from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store.keys import Keys
 from jobpush.store.messages import read_event
+from jobpush.testing import FakeClock
 from tests.celery_site.watched_tasks import make_app
 
 if TYPE_CHECKING:
@@ -352,17 +353,16 @@ def test_a_time_limit_that_comes_while_it_is_asked_whose_a_task_is_is_the_tasks(
         eager.task(user=slow)(lambda: None).apply_async()
 
 
-def test_what_was_done_before_the_task_began_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
+def test_what_was_done_before_the_task_began_is_no_speed() -> None:
+    clock = FakeClock(0.0)
     publisher: Any = SimpleNamespace(changed=lambda task: None)
-    this = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
+    this = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config(), clock)
     this.snapshot(TaskState.STARTED)
 
     for done in range(5000, 5100, 20):
         this.current, this.total = done, 9_000
         last = this.snapshot()
-        now += 1.0
+        clock.advance(1.0)
 
     assert last.rate == pytest.approx(20)
     assert last.eta == pytest.approx((9_000 - 5080) / 20)
@@ -416,11 +416,10 @@ def test_a_run_that_succeeds_teaches_the_next_one(eager: Eager) -> None:
     assert 0 < eager.redis.ttl(keys.stages("teaches")) <= 30 * 86_400
 
 
-def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000.0
-    monkeypatch.setattr(running, "time", SimpleNamespace(time=lambda: now, monotonic=lambda: now))
-    publisher: Any = SimpleNamespace(changed=lambda task: None)  # nobody else is to look at it
-    task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
+def test_one_forecast_covers_all_stages() -> None:
+    clock = FakeClock(1_000.0)
+    publisher: Any = SimpleNamespace(changed=lambda task: None)  # no thread reads it
+    task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config(), clock)
     task.learned = {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
     left = []
 
@@ -429,7 +428,7 @@ def test_one_time_is_foretold_for_all_stages(monkeypatch: pytest.MonkeyPatch) ->
         for second in range(seconds):
             task.current = 100.0 * second if total else 0
             left.append(task.snapshot().eta)
-            now += 1
+            clock.advance(1)
 
     assert left[:12] == [None] * 12  # nothing has been seen that has a size
     assert left[13:] == [pytest.approx(100 - second, abs=0.01) for second in range(13, 100)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.events import TaskState
 from jobpush.reporting.identity import TaskIdentity
-from jobpush.reporting.outbox import Ending, LogLine
 from jobpush.reporting.publisher import Publisher
+from jobpush.reporting.records import Ending, LogLine
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, RecordedEvents
@@ -56,15 +57,15 @@ def submit_ending(publisher: Publisher) -> None:
 
 
 def submit_workflow(publisher: Publisher) -> None:
-    publisher.tell_workflow(NOTHING, "workflow")
+    publisher.publish_workflow(NOTHING, "workflow")
 
 
 def submit_line(publisher: Publisher) -> None:
     publisher.submit_line(LogLine(USER, "one", "text", "info", at=NOTHING))
 
 
-def submit_lesson(publisher: Publisher) -> None:
-    publisher.learn("encode", {"stage": "long"})  # type: ignore[dict-item]
+def submit_durations(publisher: Publisher) -> None:
+    publisher.record_durations("encode", {"stage": "long"})  # type: ignore[dict-item]
 
 
 GUILTY = [
@@ -74,7 +75,7 @@ GUILTY = [
     submit_ending,
     submit_workflow,
     submit_line,
-    submit_lesson,
+    submit_durations,
 ]
 
 
@@ -111,9 +112,9 @@ def test_nothing_is_lost_with_what_cant_be_published(
         publisher.submit(write("one", TaskState.SUCCESS))
         running.mark_changed()
         publisher.submit_ending(Ending("three", TaskState.FAILURE))
-        publisher.tell_workflow(USER, "workflow")
+        publisher.publish_workflow(USER, "workflow")
         publisher.submit_line(LogLine(USER, "one", "a line", "info", at=1.0))
-        publisher.learn("other", {"stage": 2.0})
+        publisher.record_durations("other", {"stage": 2.0})
         is_done = publisher.flush()
 
     assert is_done
@@ -135,14 +136,14 @@ def sleeps(publisher: Publisher) -> bool:
 def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """The tasks of each round trip of the publisher's thread; progress waits for others for as long as it may."""
     sent: list[set[str]] = []
-    publish = publisher._patient_store.publish
+    publish = publisher._sender.patient_store.publish
 
     def noted(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
         sent.append({write.event.task_id for write in writes})
         return publish(writes, *rest)
 
-    monkeypatch.setattr(publisher._patient_store, "publish", noted)
-    monkeypatch.setattr("jobpush.reporting.publisher.MAX_HOLD", math.inf)
+    monkeypatch.setattr(publisher._sender.patient_store, "publish", noted)
+    monkeypatch.setattr("jobpush.reporting.schedule.MAX_HOLD", math.inf)
     return sent
 
 
@@ -152,7 +153,7 @@ def test_progress_of_several_tasks_goes_in_one_round_trip(
     for name in ("first", "second", "third"):
         RunningTask(tracked(name), publisher, publisher._config).mark_changed()
         if name == "third":  # the thread wakes anyway when it may go, and is not woken before
-            assert publisher._sleeps_until == publisher._next_at
+            assert publisher._sleeps_until == publisher._schedule.next_progress_at
         wait_until(partial(sleeps, publisher))
     assert sent == [{"first"}]
 
@@ -229,14 +230,14 @@ def test_the_last_of_a_task_waits_when_redis_goes_away_while_a_refusal_is_sorted
     publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.run(commands=[("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
-    publish, failures = publisher._patient_store.publish, iter([StoreError("gone")])
+    publish, failures = publisher._sender.patient_store.publish, iter([StoreError("gone")])
 
     def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
         if [write.event.task_id for write in writes] == ["good"] and (failure := next(failures, None)):
             raise failure
         return publish(writes, *rest)
 
-    monkeypatch.setattr(publisher._patient_store, "publish", once_gone)
+    monkeypatch.setattr(publisher._sender.patient_store, "publish", once_gone)
     with publisher._lock:
         publisher.submit(write("good", TaskState.STARTED))
         publisher.submit(write("good", TaskState.SUCCESS))
@@ -262,7 +263,7 @@ def test_a_change_that_is_told_while_the_attempt_ends_does_not_come_behind_its_e
     assert publisher.flush()
 
     assert sent == [{"task"}]
-    assert not publisher._changed
+    assert not publisher._schedule
 
 
 def test_a_workflow_that_is_told_after_its_members_have_ended_tells_their_end(
@@ -277,21 +278,30 @@ def test_a_workflow_that_is_told_after_its_members_have_ended_tells_their_end(
     assert store.task("workflow").state is TaskState.SUCCESS
 
 
-def test_in_the_child_of_a_fork_a_task_that_had_something_to_say_says_what_is_new(
-    publisher: Publisher, store: Store
+def test_the_child_of_a_fork_publishes_nothing_of_a_task_of_its_parent(
+    publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = RunningTask(tracked("task"), publisher, publisher._config)
-    with publisher._lock:
-        running.mark_changed()
-        publisher._changed.discard(running)
-        publisher._taken.changed.append(running)
-        waiting = RunningTask(tracked("other"), publisher, publisher._config)
-        waiting.mark_changed()
+    running.current = 5
+    read_end, write_end = os.pipe()
 
-        publisher.begin()
+    pids = []
+    for _ in range(4):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            running.current += 100
+            running.mark_changed()
+            publisher.flush()
+            os.write(write_end, b"line\n" * len(caplog.records))
+            os._exit(0)
+        os.waitpid(pids[-1], 0)
+    os.close(write_end)
+    running.mark_changed()
+    assert publisher.flush()
 
-    assert not running.is_changed
-    assert not waiting.is_changed
+    assert store.task("task").current == 5
+    assert os.read(read_end, 100) == b"line\n"
+    os.close(read_end)
 
 
 class SoftTimeLimit(BaseException):
@@ -348,7 +358,7 @@ def test_time_limit_in_the_middle_of_a_call_silences_nobody_else(
         was_interrupted = interrupted(call_of(publisher, f"interrupted-{number}"), number)
 
         publisher.submit(write(f"next-{number}", TaskState.STARTED))
-        wait_until(partial(publisher._seqs.__contains__, f"next-{number}"))
+        wait_until(partial(publisher._sender.seqs.__contains__, f"next-{number}"))
         if not was_interrupted:
             break
     assert number > 3

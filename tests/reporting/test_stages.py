@@ -18,12 +18,12 @@ weights = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 
 
 def run(stages: Stages, durations: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Run stages of these durations; the lesson."""
+    """Run stages of these durations; return the durations to keep."""
     now = 0.0
     for name, seconds in durations:
         stages.begin(name, None, now)
         now += seconds
-    return stages.lesson(now)
+    return stages.recorded_durations(now)
 
 
 def test_a_first_run_gives_a_stage_without_weight_all_that_is_left() -> None:
@@ -57,9 +57,9 @@ def test_an_explicit_weight_wins_in_the_bar_and_not_in_the_time() -> None:
 
 
 def test_a_stage_that_comes_again_is_another() -> None:
-    lesson = run(Stages({}), [("probing", 1), ("encoding", 5), ("probing", 2), ("encoding", 7)])
+    durations = run(Stages({}), [("probing", 1), ("encoding", 5), ("probing", 2), ("encoding", 7)])
 
-    assert lesson == {"probing": 1, "encoding": 5, "probing #2": 2, "encoding #2": 7}
+    assert durations == {"probing": 1, "encoding": 5, "probing #2": 2, "encoding #2": 7}
 
 
 def test_the_newest_run_counts_most_and_does_not_rule() -> None:

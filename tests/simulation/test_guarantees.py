@@ -43,7 +43,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
         super().__init__()
         self.server.is_there = True
         self.server.client.flushall()
-        self.publisher.begin()
+        self.publisher.reset_after_fork()
         self.store.fault = None
         self.store.acknowledged.clear()
         self.clock = Clock()

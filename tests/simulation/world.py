@@ -225,7 +225,7 @@ class StepwisePublisher(Publisher):
 
     def __init__(self, store: FaultyStore, config: Config) -> None:
         super().__init__(store, config, on_cancelled=lambda task_id: None)
-        self._patient_store = store
+        self._sender.patient_store = store
 
     def _ensure_thread(self) -> None:
         pass

@@ -14,14 +14,15 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
-from ...reporting.outbox import Ending
 from ...reporting.progress import current_progress
+from ...reporting.records import Ending
 from ...reporting.services import Services
 from ...store import TaskWrite
 from .compat import current_task
 from .headers import CREATED_HEADER, ROOT_HEADER, USER_HEADER, eta_of, inherit, read_headers, stamp, to_headers
 from .registry import Sending, current_sending, runtime_of, sending
 from .track_options import TrackOptions, options_of
+from .worker_leases import leases_of
 from .wrapper import headers_of, running_of
 
 #: What a user reads of a task that the broker did not take.
@@ -116,7 +117,7 @@ def _publish_tracked(
         return
     if request is not None and request.id == headers["id"]:
         _publish_again(this, options, task, request, headers, body)
-    elif request is None and headers.get("retries") and (before := runtime.leases.tracked_of(headers["id"])):
+    elif request is None and headers.get("retries") and (before := leases_of(runtime).tracked_of(headers["id"])):
         _publish_for_dead_process(options, task, before, headers, body)
     else:
         _publish(this, options, task, headers, body)

@@ -87,4 +87,4 @@ class Revoker:
         if running and self._can_terminate:
             revoke(self._consumer, running, terminate=True)
         for running_id in () if self._can_terminate else running:
-            self._running.say_unstoppable(running_id)
+            self._running.show_unstoppable(running_id)

@@ -17,7 +17,7 @@ from celery import signals
 
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
-from ...reporting.outbox import Ending
+from ...reporting.records import Ending
 from ...reporting.running_task import RunningTask
 from ...webhooks import WebhookRelay
 from . import publishing
@@ -27,7 +27,7 @@ from .queue_positions import QueueWatcher
 from .registry import runtime_of, runtimes
 from .revoker import Revoker
 from .track_options import TrackOptions, options_of
-from .worker_leases import LeaseKeeper
+from .worker_leases import LeaseKeeper, leases_of
 from .workflow import follow_all_tasks
 from .wrapper import running_of
 
@@ -76,8 +76,8 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
     runtime = runtime_of(sender.app)
     if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
-        runtime.leases.start(runs_tasks=runs_tasks_itself(sender.pool))
-        _keepers.append(runtime.leases)
+        leases_of(runtime).start(runs_tasks=runs_tasks_itself(sender.pool))
+        _keepers.append(leases_of(runtime))
         _followers.append(Revoker(sender, runtime))
         _followers.append(QueueWatcher(sender, runtime))
         relay = WebhookRelay(sender.app, runtime.config)
@@ -101,7 +101,7 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
     if options is None or tracked is None:
         return
     runtime = options.runtime
-    tracked = runtime.leases.take(request, tracked)
+    tracked = leases_of(runtime).take(request, tracked)
     stamp_delivery(tracked, request.request_dict)  # which goes on to the process that runs it
     if _is_waiting_retry(tracked):
         return
@@ -184,7 +184,7 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
 def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
     """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
     delivery = delivery_of(request) if request.id == task_id else ""
-    return delivery or options.runtime.leases.delivery_of(task_id)
+    return delivery or leases_of(options.runtime).delivery_of(task_id)
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:

@@ -15,6 +15,7 @@ from ...config import Config
 from ...errors import StoreError
 from ...lifecycle import TaskState
 from ...reporting.identity import TaskIdentity, new_delivery
+from ...reporting.services import Services
 from ...store import Store
 from ...store.forks import register_after_fork
 from ...store.worker_leases import Claim, WorkerLeases
@@ -79,10 +80,10 @@ class LeaseKeeper:
         self._leases = WorkerLeases(config)
         # A connection of its own: the thread can wait longer than a task may, and a slow Redis is no dead worker.
         self._store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
-        self.begin()
+        self.reset_after_fork()
         register_after_fork(self)
 
-    def begin(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start from nothing: in the child of a fork, the lease and its thread are the parent's."""
         self.worker_id = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -243,3 +244,12 @@ class LeaseKeeper:
     def _snapshot(self) -> list[_Held]:
         with self._lock:
             return list(self._held.values())
+
+
+_keepers: weakref.WeakKeyDictionary[Services, LeaseKeeper] = weakref.WeakKeyDictionary()
+
+
+def leases_of(services: Services) -> LeaseKeeper:
+    """Return the lease keeper of the worker that runs in this process, made on first use."""
+    keeper = _keepers.get(services)
+    return _keepers.setdefault(services, LeaseKeeper(services.config)) if keeper is None else keeper

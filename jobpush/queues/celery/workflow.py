@@ -88,7 +88,7 @@ class TrackedWorkflow:
             self._runtime.publisher.submit(withdrawn(first))
             raise
         if not planned.plan.members:
-            self._runtime.publisher.tell_workflow(self._user_id, tracked.task_id)  # nobody else will
+            self._runtime.publisher.publish_workflow(self._user_id, tracked.task_id)  # nobody else will
         return result
 
     def _made(

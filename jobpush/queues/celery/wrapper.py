@@ -13,6 +13,7 @@ from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from ...errors import TaskCancelled
 from ...events import TaskState
+from ...reporting.hooks import interruptions, is_running_untracked_task
 from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
 from ...reporting.running_task import RunningTask
@@ -23,6 +24,9 @@ from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
 
 logger = logging.getLogger(__name__)
+
+interruptions.append(SoftTimeLimitExceeded)
+is_running_untracked_task.append(lambda: current_task() is not None)
 
 #: Attribute of a task's request that holds its RunningTask, for the signals that come after the wrapper.
 _ATTRIBUTE = "jobpush_running"
@@ -109,7 +113,7 @@ def _identify(options: TrackOptions, task: Any, request: Any) -> TaskIdentity | 
 def _start(runtime: Services, request: Any, tracked: TaskIdentity) -> RunningTask:
     if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
         tracked = replace(tracked, delivery=new_delivery())
-    this = RunningTask(tracked, runtime.publisher, runtime.config)
+    this = RunningTask(tracked, runtime.publisher, runtime.config, runtime.clock)
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
     if request.is_eager:

@@ -44,7 +44,7 @@ class RedisClient:
         register_after_fork(self)
         _clients.add(self)
 
-    def begin(self) -> None:
+    def reset_after_fork(self) -> None:
         """
         Make a new pool in the child of a fork.
 

@@ -15,7 +15,8 @@ from celery import Celery, states
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
 from jobpush.queues.celery.signals import on_failure
-from jobpush.reporting.outbox import Ending
+from jobpush.queues.celery.worker_leases import leases_of
+from jobpush.reporting.records import Ending
 from tests.celery_site.site import PATIENT, Listener, Site
 from tests.celery_site.watched_tasks import make_app
 
@@ -159,7 +160,7 @@ def test_of_two_deliveries_of_a_task_the_end_of_the_one_is_not_told_of_the_other
     """As in the parent of a worker, where the broker has delivered again what one of its processes still runs."""
     app, jobpush = make_app("memory://", redis_url)
     task, runtime = app.tasks["encode"], jobpush._runtime
-    runtime.leases._newest["twice"] = "second"
+    leases_of(runtime)._newest["twice"] = "second"
     endings: list[Ending] = []
     monkeypatch.setattr(runtime.publisher, "submit_ending", endings.append)
 

@@ -72,7 +72,7 @@ def unstoppable() -> list[str]:
 def make_revoker(consumer: FakeConsumer, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch) -> Revoker:
     """One without its thread."""
     runtime: Any = SimpleNamespace(
-        config=Config(cancel_grace=1.0), running=SimpleNamespace(say_unstoppable=unstoppable.append)
+        config=Config(cancel_grace=1.0), running=SimpleNamespace(show_unstoppable=unstoppable.append)
     )
     monkeypatch.setattr(Revoker, "_run", lambda self: None)
     return Revoker(consumer, runtime)
@@ -150,7 +150,7 @@ def test_of_two_deliveries_that_run_in_one_process_both_are_cancelled(redis_url:
         tasks.add(task)
     tasks.remove(ended)
 
-    tasks.say_unstoppable("twice")
+    tasks.show_unstoppable("twice")
     tasks.cancel("twice")
 
     assert [task.is_cancelled for task in (first, second, ended)] == [True, True, False]

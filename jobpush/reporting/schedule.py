@@ -1,0 +1,70 @@
+"""When each thing is due: progress at the rate of its task, everything else at once. No lock, no clock, no Redis."""
+
+from __future__ import annotations
+
+import math
+
+from .outbox import Outbox
+from .records import Batch, SnapshotSource
+
+#: Events in one round trip: few enough to be done well within ``publish_timeout``.
+BATCH_SIZE = 200
+#: Part of ``min_interval`` for which progress waits after other progress, so that it shares a round trip with what
+#: comes meanwhile; and the most that this may be, in seconds.
+HOLD = 0.1
+MAX_HOLD = 0.02
+
+
+class Schedule:
+    """
+    What waits to be published. All times are monotonic seconds and passed in.
+
+    Args:
+        min_interval: Seconds between two progress events of a task.
+    """
+
+    def __init__(self, min_interval: float) -> None:
+        self._min_interval = min_interval
+        self.outbox = Outbox()
+        self._changed: set[SnapshotSource] = set()
+        #: Workflows (user id, task id) with unpublished events of their members, and when they may be published.
+        self._workflows: dict[tuple[str, str], float] = {}
+        #: When the next progress may leave by itself; what comes until then shares its round trip.
+        self.next_progress_at = -math.inf
+
+    def __bool__(self) -> bool:
+        return bool(self.outbox or self._changed or self._workflows)
+
+    def add_changed(self, task: SnapshotSource) -> float:
+        """Note that a running task has new progress; return when it is due."""
+        self._changed.add(task)
+        return max(task.due_at, self.next_progress_at)
+
+    def forget(self, task: SnapshotSource) -> None:
+        """Drop the progress of a task."""
+        self._changed.discard(task)
+
+    def add_workflow(self, workflow: tuple[str, str], due_at: float) -> None:
+        """Note that a workflow has something to publish."""
+        self._workflows.setdefault(workflow, due_at)
+
+    def due_at(self, *, is_urgent: bool) -> float:
+        """Return when something is due, minus infinity for now; infinity: when something new comes."""
+        if self.outbox or (is_urgent and (self._changed or self._workflows)):
+            return -math.inf
+        progress_at = min((task.due_at for task in self._changed), default=math.inf)
+        return min((max(progress_at, self.next_progress_at), *self._workflows.values()))
+
+    def take(self, now: float, *, is_urgent: bool) -> Batch:
+        """Remove what is due; with ``is_urgent`` also the progress and workflows that could wait."""
+        batch = self.outbox.take(BATCH_SIZE)
+        batch.changed = [task for task in self._changed if is_urgent or task.due_at <= now]
+        if batch.changed:
+            self._changed.difference_update(batch.changed)
+            self.next_progress_at = now + min(HOLD * self._min_interval, MAX_HOLD)
+            for task in batch.changed:
+                task.due_at = now + self._min_interval
+        batch.workflows = [workflow for workflow, due_at in self._workflows.items() if is_urgent or due_at <= now]
+        for workflow in batch.workflows:
+            del self._workflows[workflow]
+        return batch

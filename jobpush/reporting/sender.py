@@ -1,0 +1,189 @@
+"""Sends records to Redis, and applies its replies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..config import Config
+from ..errors import TaskNotFound
+from ..store import Published, Store, TaskWrite
+from .final_writes import FinalWrites
+from .records import Batch, Ending, SnapshotSource
+from .schedule import BATCH_SIZE
+from .sequences import Sequences
+
+if TYPE_CHECKING:
+    from .metrics import PublishMetrics
+
+logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """
+    The round trips of one publisher. Raises :class:`~jobpush.StoreError` and keeps nothing that could not be sent.
+
+    Args:
+        store: For callers that wait at most ``publish_timeout``.
+        config: The settings.
+        on_cancelled: Receives the id of a task that has been cancelled, as a reply reports.
+        on_workflow: Receives the user id and task id of a workflow that has more to publish, and after how many
+            seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        *,
+        on_cancelled: Callable[[str], None],
+        on_workflow: Callable[[str, str, float], None],
+    ) -> None:
+        self._store = store
+        self._config = config
+        # The publisher's thread can wait as long as the end of a process waits for it.
+        self.patient_store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.flush_timeout)))
+        self._on_cancelled = on_cancelled
+        self._on_workflow = on_workflow
+        self.metrics = _metrics_of(config)
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Forget what the parent of a fork has sent."""
+        self.seqs = Sequences()
+        self.final_writes = FinalWrites()
+        self._connects = 0
+
+    def send(self, writes: Sequence[TaskWrite], store: Store | None = None) -> list[Published]:
+        """Store and publish events in one round trip; ``store``: another one than that of waiting callers."""
+        if not writes:
+            return []
+        with self._timing():
+            results = (store or self._store).publish(writes, self.seqs)
+        for write, result in zip(writes, results, strict=True):
+            self._apply_reply(write, result)
+        return results
+
+    def start(self, write: TaskWrite) -> dict[str, float]:
+        """Publish that a task starts; return the seconds that its stages took in earlier runs."""
+        with self._timing():
+            result, durations = self._store.start(write, self.seqs)
+        self._apply_reply(write, result)
+        return durations
+
+    def end(self, ending: Ending, store: Store | None = None) -> None:
+        """Publish the end of a tracked task. One that the store does not know is stored as its message describes it."""
+        store = store or self._store
+        try:
+            store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at)
+        except TaskNotFound:
+            if ending.tracked is None:
+                return
+            event = ending.tracked.event(ending.state, error=ending.error)
+            self.send([TaskWrite(ending.tracked.user_id, event, pinned=True)], store)
+        if ending.state.is_final:
+            self.final_writes.add(ending)
+
+    def send_batch(self, batch: Batch, *, is_urgent: bool) -> None:
+        """
+        Publish all of a batch and remove from it what is published.
+
+        Raises:
+            StoreError: If Redis fails. The batch holds what is to wait until it is back.
+            CommandRefused: If a record of the batch is to blame, and would be refused again.
+        """
+        store = self.patient_store
+        writes = [*batch.writes, *progress_writes(batch.changed)]
+        while writes:
+            self.send(writes[:BATCH_SIZE], store)
+            for write in writes[:BATCH_SIZE]:
+                if write.plan is not None:  # its members may have ended before Redis knew of it
+                    self._on_workflow(write.user_id, write.event.task_id, 0.0)
+            del writes[:BATCH_SIZE], batch.writes[:BATCH_SIZE]
+        for task in batch.changed:
+            task.has_published = True
+        batch.changed.clear()
+        while batch.endings:
+            self.end(batch.endings[0], store)
+            del batch.endings[0]
+        if batch.workflows:
+            for user_id, task_id in store.tell_workflows(batch.workflows, is_urgent=is_urgent):
+                self._on_workflow(user_id, task_id, self._config.min_interval)
+            batch.workflows.clear()
+        while batch.lines:
+            line = batch.lines[0]
+            store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
+            del batch.lines[0]
+        while batch.durations:
+            store.learn(batch.durations[0].task_name, batch.durations[0].seconds)
+            del batch.durations[0]
+
+    def resend_final_writes(self, lost_at: float, reached_at: float) -> None:
+        """Send the final states again that a failover may have lost; times as :meth:`FinalWrites.between` has them."""
+        finals = self.final_writes.between(lost_at, reached_at)
+        writes = [final for final in finals if isinstance(final, TaskWrite)]
+        for start in range(0, len(writes), BATCH_SIZE):
+            self.patient_store.publish(writes[start : start + BATCH_SIZE], self.seqs)
+        for final in finals:
+            if isinstance(final, Ending):
+                self._resend(final)
+        if finals:
+            logger.info("Redis was reached again: %d final states of tasks were sent again", len(finals))
+
+    def _resend(self, ending: Ending) -> None:
+        store = self.patient_store
+        try:
+            store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at)
+        except TaskNotFound:
+            if ending.tracked is not None:
+                event = ending.tracked.event(ending.state, error=ending.error)
+                store.publish([TaskWrite(ending.tracked.user_id, event, pinned=True)], self.seqs)
+
+    def has_reconnected(self) -> bool:
+        """Whether a connection has been made since the last call; that may be to another server than before."""
+        before, self._connects = self._connects, self._store.client.connects + self.patient_store.client.connects
+        return self._connects != before
+
+    def is_slow(self) -> bool:
+        """Whether Redis takes what it is given, but not within the time that a caller waits."""
+        begun = time.monotonic()
+        self.patient_store.probe()
+        return time.monotonic() - begun > self._config.publish_timeout
+
+    def reconnect(self) -> None:
+        """Replace the connections of waiting callers, which may have died."""
+        self._store.client.reconnect()
+
+    def _apply_reply(self, write: TaskWrite, result: Published) -> None:
+        task_id = write.event.task_id
+        self.seqs.note(task_id, result.seq)
+        if write.event.state.is_final:
+            self.final_writes.add(write)
+        if result.has_untold_workflow and write.event.root_id is not None:
+            self._on_workflow(write.user_id, write.event.root_id, self._config.min_interval)
+        if result.is_cancelled:
+            self._on_cancelled(task_id)
+
+    def _timing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.metrics is None else self.metrics.timing()
+
+
+def progress_writes(tasks: Sequence[SnapshotSource]) -> Iterator[TaskWrite]:
+    """Yield the progress of running tasks. An error in one of them affects no other."""
+    for task in tasks:
+        try:
+            yield task.progress_write()
+        except BaseException:  # an object of the application may raise anything in the publisher's thread
+            logger.exception("the progress of task %s could not be published", task.tracked.task_id)
+
+
+def _metrics_of(config: Config) -> PublishMetrics | None:
+    if not config.worker_metrics:
+        return None
+    from .metrics import publish_metrics  # which costs time at the start of a worker that does not use it
+
+    return publish_metrics()
