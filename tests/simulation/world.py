@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 import redis
+from jobpush.protocol.settings import ProtocolSettings
 
 from jobpush.config import Config
 from jobpush.errors import StoreError
@@ -29,7 +30,6 @@ from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.actions import UserData
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
-from jobpush.protocol.settings import ProtocolSettings
 from jobpush.reporting.publisher import Publisher
 from jobpush.store import Published, Store
 from jobpush.store.redis.async_connection import AsyncConnection
