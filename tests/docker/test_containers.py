@@ -1,7 +1,7 @@
 """
-The files for containers, without any: their syntax, and the very commands that they name.
+The files for containers: their syntax, and the very commands that they name.
 
-A container engine is not needed; addresses of the containers' network are replaced by free ports of the loopback.
+No container engine is needed; addresses of the containers' network are replaced by free ports of the loopback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -26,11 +27,16 @@ import yaml
 
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.processes import ChildProcess
+from jobpush.config import Config
 
 ROOT = Path(__file__).parents[2]
 #: Where the virtual environment keeps its commands; the image has them on its PATH too.
 BIN = Path(sys.executable).parent
-SECRETS = {"JOBPUSH_SECRET": "not so secret", "JOBPUSH_DEMO_SECRET": "not so secret"}
+SECRETS = {
+    "JOBPUSH_SECRET": "a made-up secret of the tests",
+    "JOBPUSH_DEMO_SECRET": "another made-up secret",
+    "JOBPUSH_REDIS_PASSWORD": "p4ssw0rd",
+}
 #: Seconds until a command has to be healthy; a busy machine is slow at times.
 PATIENCE = 60
 
@@ -54,7 +60,7 @@ def last(dockerfile: list[tuple[str, str]], name: str) -> str:
 
 
 def interpolated(value: str, environment: dict[str, str]) -> str:
-    """``${NAME:-default}`` and ``${NAME:?message}``, as compose reads them; ``$$`` is a dollar."""
+    """Replace ``${NAME:-default}`` and ``${NAME:?message}`` as compose does; ``$$`` is a dollar."""
 
     def replace(match: re.Match[str]) -> str:
         name, kind, word = match.groups()
@@ -69,7 +75,13 @@ def interpolated(value: str, environment: dict[str, str]) -> str:
 def environment_of(service: dict[str, Any], *, redis_url: str, folder: Path) -> dict[str, str]:
     settings = {name: interpolated(value, SECRETS) for name, value in service["environment"].items()}
     settings |= {"JOBPUSH_REDIS_URL": redis_url, "JOBPUSH_DEMO_DIR": str(folder)}
-    return {**os.environ, **settings, "HOSTNAME": socket.gethostname(), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return {
+        **os.environ,
+        **settings,
+        "HOSTNAME": socket.gethostname(),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
 
 
 @contextmanager
@@ -102,37 +114,39 @@ def free_port() -> int:
 # -- syntax ------------------------------------------------------------------------------------------
 
 
-def test_dockerfile_has_only_instructions_that_docker_knows(dockerfile: list[tuple[str, str]]) -> None:
-    known = {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "CMD"}
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["hadolint", "docker/Dockerfile"],
+        ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yml"],
+        ["kubernetes-validate", "--strict", "docker/kubernetes.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_files_pass_their_linter(command: list[str]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
 
-    assert {instruction for instruction, _ in dockerfile} <= known
-    assert dockerfile[0][0] == "FROM"
-
-
-def test_image_is_built_in_two_stages_on_a_slim_base(dockerfile: list[tuple[str, str]]) -> None:
-    bases = [arguments for instruction, arguments in dockerfile if instruction == "FROM"]
-
-    assert len(bases) == 2
-    assert all("-slim" in base for base in bases)
-
-
-def test_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
-    user = last(dockerfile, "USER")
-
-    assert user == "jobpush"
-    assert "useradd" in " ".join(arguments for instruction, arguments in dockerfile if instruction == "RUN")
-    final_stage = [instruction for instruction, _ in dockerfile]
-    assert final_stage.index("USER") < final_stage.index("CMD")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_the_image_copies_exists_and_is_not_ignored(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_has_slim_bases_and_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
+    bases = [arguments.split()[0] for instruction, arguments in dockerfile if instruction == "FROM"]
+    instructions = [instruction for instruction, _ in dockerfile]
+
+    assert all("-slim" in base or base == "jobpush" for base in bases)
+    assert last(dockerfile, "USER") == "10001"
+    assert instructions.index("USER") < instructions.index("CMD")
+
+
+def test_dependencies_are_installed_before_the_source_is_copied(dockerfile: list[tuple[str, str]]) -> None:
+    assert dockerfile.index(("RUN", "/opt/jobpush/bin/pip install -r requirements.txt")) < dockerfile.index(
+        ("COPY", "jobpush jobpush")
+    )
+
+
+def test_files_that_the_image_copies_exist_and_are_not_ignored(dockerfile: list[tuple[str, str]]) -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    sources = [
-        source
-        for instruction, arguments in dockerfile
-        if instruction == "COPY" and not arguments.startswith("--from")
-        for source in arguments.split()[:-1]
-    ]
+    sources = copied(dockerfile)
 
     assert sources
     for source in sources:
@@ -140,22 +154,31 @@ def test_what_the_image_copies_exists_and_is_not_ignored(dockerfile: list[tuple[
         assert f"!{source}" in ignored
 
 
-def test_image_is_built_with_every_file_of_the_packages(dockerfile: list[tuple[str, str]], tmp_path: Path) -> None:
+def copied(dockerfile: list[tuple[str, str]]) -> list[str]:
+    """Return the files and folders that the image takes from the repository."""
+    return [
+        source
+        for instruction, arguments in dockerfile
+        if instruction == "COPY" and not arguments.startswith("--from")
+        for source in arguments.split()[:-1]
+    ]
+
+
+def test_the_wheel_of_the_image_has_every_file_of_the_package(
+    dockerfile: list[tuple[str, str]], tmp_path: Path
+) -> None:
     context, wheels = tmp_path / "context", tmp_path / "wheels"
-    for instruction, arguments in dockerfile:
-        if instruction == "COPY" and not arguments.startswith("--from"):
-            *sources, target = arguments.split()
-            for source in sources:
-                copy(ROOT / source, context / target / (source if target == "./" else ""))
-    assert ("RUN", '/opt/jobpush/bin/pip install ".[demo]"') in dockerfile
+    for source in copied(dockerfile):
+        copy(ROOT / source, context / source)
+    assert ("RUN", "/opt/jobpush/bin/pip install --no-deps .") in dockerfile
 
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, "--wheel-dir", wheels, context], check=True)
 
     (wheel,) = wheels.iterdir()
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    ours = [path for name in ("jobpush", "demo_app") for path in (ROOT / name).rglob("*.*")]
-    assert packed == {str(path.relative_to(ROOT)) for path in ours if "__pycache__" not in path.parts}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "jobpush").rglob("*.*") if "__pycache__" not in path.parts}
+    assert packed == ours
 
 
 def copy(source: Path, target: Path) -> None:
@@ -166,49 +189,91 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def test_compose_names_four_services_that_wait_for_a_healthy_redis(compose: dict[str, Any]) -> None:
+def test_services_are_hardened_and_wait_for_redis(compose: dict[str, Any]) -> None:
     services = compose["services"]
 
-    assert set(services) == {"redis", "worker", "gateway", "demo"}
+    assert set(services) == {"redis", "worker", "gateway1", "gateway2", "site", "proxy"}
     assert "healthcheck" in services["redis"]
-    for name in ("worker", "gateway", "demo"):
-        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
-        assert services[name]["build"] == {"context": "..", "dockerfile": "docker/Dockerfile"}
-    assert (ROOT / "docker" / ".." / services["demo"]["build"]["dockerfile"]).is_file()
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        if name not in ("redis", "proxy"):
+            assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
+
+
+def test_only_the_proxy_has_a_port_and_it_is_on_loopback(compose: dict[str, Any]) -> None:
+    ports = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+
+    assert ports == {"proxy": ["127.0.0.1:8443:8443"]}
 
 
 def test_compose_has_no_secret_of_its_own(compose: dict[str, Any]) -> None:
-    environment = compose["services"]["demo"]["environment"]
+    text = (ROOT / "docker" / "compose.yml").read_text()
 
     for name in SECRETS:
-        assert environment[name].startswith(f"${{{name}:?")
+        assert f"${{{name}:?" in text
+        assert f"${{{name}:-" not in text
+    assert compose["services"]["redis"]["environment"].keys() == {"REDISCLI_AUTH"}
 
 
-def test_worker_and_site_share_their_videos_with_each_other_only(compose: dict[str, Any]) -> None:
-    volumes = {name: service.get("volumes") for name, service in compose["services"].items()}
+def test_a_pod_drains_before_it_is_killed() -> None:
+    documents = {
+        (one["kind"], one["metadata"]["name"]): one
+        for one in yaml.safe_load_all((ROOT / "docker" / "kubernetes.yaml").read_text())
+    }
+    pod = documents["Deployment", "jobpush-gateway"]["spec"]["template"]["spec"]
+    settings = documents["ConfigMap", "jobpush"]["data"]
+    pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
 
-    assert volumes == {"redis": None, "gateway": None, "worker": ["videos:/videos"], "demo": ["videos:/videos"]}
-    assert "videos" in compose["volumes"]
+    # gunicorn_conf allows 10 seconds for requests under way, beside the drain.
+    assert pod["terminationGracePeriodSeconds"] > pause + 10 + float(settings["JOBPUSH_DRAIN_TIMEOUT"])
+    known = {f"JOBPUSH_{item.name.upper()}" for item in fields(Config)}
+    assert settings.keys() <= known
 
 
 # -- the commands themselves -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gateway", "demo"])
-def test_command_of_a_web_service_serves_and_gets_healthy(
-    name: str, compose: dict[str, Any], dockerfile: list[tuple[str, str]], redis_server: EmbeddedRedis, tmp_path: Path
-) -> None:
-    service, port = compose["services"][name], free_port()
-    environment = environment_of(service, redis_url=redis_server.url, folder=tmp_path)
+def web_command(service: dict[str, Any], port: int) -> list[str]:
+    """Return the command of a service with its address replaced by a port of the loopback."""
     command = [word.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for word in service["command"]]
+    return [str(BIN / command[0]), *command[1:]]
+
+
+def test_the_site_and_a_gateway_get_healthy_and_are_reached_through_the_proxy(
+    compose: dict[str, Any], dockerfile: list[tuple[str, str]], redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    services = compose["services"]
+    ports = {name: free_port() for name in ("site", "gateway1", "proxy")}
     options, _, check = last(dockerfile, "HEALTHCHECK").partition("CMD")
     assert "--interval" in options
-    log = tmp_path / "log"
+    caddy = {
+        **os.environ,
+        "ADDRESS": f"https://localhost:{ports['proxy']}",
+        "SITE": f"127.0.0.1:{ports['site']}",
+        "GATEWAYS": f"127.0.0.1:{ports['gateway1']}",
+        "XDG_DATA_HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+    proxy = ["caddy", "run", "--adapter", "caddyfile", "--config", str(ROOT / "docker" / "compose.Caddyfile")]
 
-    with running([str(BIN / command[0]), *command[1:]], environment, log) as process:
-        assert_gets_healthy(
-            [word.replace(":8000", f":{port}") for word in json.loads(check)], process, environment, log
-        )
+    with ExitStack() as stack:
+        for name in ("site", "gateway1"):
+            environment = environment_of(services[name], redis_url=redis_server.url, folder=tmp_path)
+            log = tmp_path / f"{name}.log"
+            process = stack.enter_context(running(web_command(services[name], ports[name]), environment, log))
+            words = [word.replace(":8000", f":{ports[name]}") for word in json.loads(check)]
+            assert_gets_healthy(words, process, environment, log)
+        process = stack.enter_context(running(proxy, caddy, tmp_path / "proxy.log"))
+        for path, status in (("/jobpush/health/ready", 200), ("/apps/1/channels", 401), ("/app/demo", 400)):
+            script = (
+                "import ssl, urllib.request as r, urllib.error as e, sys\n"
+                "context = ssl._create_unverified_context()\n"
+                f"url = 'https://localhost:{ports['proxy']}{path}'\n"
+                "try: status = r.urlopen(url, timeout=5, context=context).status\n"
+                "except e.HTTPError as error: status = error.code\n"
+                f"sys.exit(status != {status} and f'{{status}} for {path}')"
+            )
+            assert_gets_healthy([sys.executable, "-c", script], process, caddy, tmp_path / "proxy.log")
 
 
 def test_command_of_the_worker_runs_and_gets_healthy(
@@ -225,7 +290,7 @@ def test_command_of_the_worker_runs_and_gets_healthy(
 
 
 def test_command_of_the_image_is_a_gateway(dockerfile: list[tuple[str, str]]) -> None:
-    command = json.loads(last(dockerfile, "CMD"))
+    command = next(json.loads(arguments) for instruction, arguments in dockerfile if instruction == "CMD")
 
     done = subprocess.run([str(BIN / command[0]), command[1], "--help"], capture_output=True, text=True)
 
@@ -233,9 +298,10 @@ def test_command_of_the_image_is_a_gateway(dockerfile: list[tuple[str, str]]) ->
     assert command[2] in done.stdout
 
 
-def test_command_of_redis_is_one_that_redis_takes(compose: dict[str, Any]) -> None:
-    program, *arguments = compose["services"]["redis"]["command"]
+def test_the_command_of_redis_starts_it_with_a_password(compose: dict[str, Any]) -> None:
+    program, *arguments = [interpolated(word, SECRETS) for word in compose["services"]["redis"]["command"]]
 
     assert program == "redis-server"
-    with EmbeddedRedis(arguments=arguments) as server:
+    assert arguments[:2] == ["--requirepass", SECRETS["JOBPUSH_REDIS_PASSWORD"]]
+    with EmbeddedRedis(arguments=arguments[2:]) as server:
         assert server.is_running
