@@ -202,6 +202,7 @@ class Hub:
     # -- inside --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        logger.info("The gateway uses Redis %s with the prefix %s", self._commands.server, self.config.prefix)
         self._commands.start()
         self._pubsub.start()
         self._lease.start()

@@ -70,7 +70,7 @@ def test_the_new_secret_signs(site: Site) -> None:
 
 def test_without_a_previous_secret_an_empty_one_is_not_good() -> None:
     app = Flask(__name__)
-    Gateway(app, key=KEY, secret=SECRET)
+    Gateway(app, key=KEY, secret=SECRET, redis_url="redis://unused")
 
     assert Config(secret=SECRET).secrets == (SECRET,)
     assert app.extensions["jobpush"].config.secrets == (SECRET,)

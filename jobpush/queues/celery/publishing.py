@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
+from ...errors import ConfigurationError
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.progress import current_progress
@@ -24,6 +26,8 @@ from .registry import Sending, current_sending, runtime_of, sending
 from .track_options import TrackOptions, options_of
 from .worker_leases import leases_of
 from .wrapper import headers_of, running_of
+
+logger = logging.getLogger("jobpush")
 
 #: What a user reads of a task that the broker did not take.
 NOT_QUEUED = "The task could not be queued"
@@ -66,6 +70,13 @@ def before_task_publish(
         _before_publish(this, headers, body)
     except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it comes once
         this.time_limit = exc
+    except ConfigurationError as exc:  # Celery would log it to a logger without a handler, for each task
+        _log_once(f"tasks are published without progress: {exc}")
+
+
+@functools.cache
+def _log_once(text: str) -> None:
+    logger.error(text)
 
 
 def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, body: Any) -> None:

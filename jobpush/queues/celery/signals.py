@@ -8,6 +8,7 @@ the store's terminal guard lets the first end of a task count.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextvars import ContextVar
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from celery import signals
 
+from ...errors import ConfigurationError
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.records import Ending
@@ -30,6 +32,8 @@ from .track_options import TrackOptions, options_of
 from .worker_leases import LeaseKeeper, leases_of
 from .workflow import follow_all_tasks
 from .wrapper import running_of
+
+logger = logging.getLogger("jobpush")
 
 #: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
 TASK_STOPPED = "The worker stopped the task before its end"
@@ -66,9 +70,14 @@ _keepers: list[LeaseKeeper] = []
 
 
 def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
-    """The worker knows its tasks, and has not made anything of them yet."""
+    """Check the settings before the worker makes anything of its tasks, and wrap those."""
     runtime = runtime_of(sender.app)
     if runtime is not None:
+        try:
+            name = runtime.store.client.name
+        except ConfigurationError as exc:
+            raise SystemExit(f"jobpush: {exc}") from None  # Celery would log any other exception, and go on
+        logger.info("The worker uses Redis %s with the prefix %s", name, runtime.config.prefix)
         follow_all_tasks(sender.app, runtime)
 
 

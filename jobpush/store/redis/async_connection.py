@@ -80,7 +80,10 @@ class AsyncConnection:
     def __init__(self, loop: Loop, url: str, name: str) -> None:
         self._loop = loop
         self._name = name
-        self._pool = Topology.parse(url).make_pool(_CONNECT_TIMEOUT)
+        topology = Topology.parse(url)
+        #: For logs: the servers and the database, without the password.
+        self.server = topology.name
+        self._pool = topology.make_pool(_CONNECT_TIMEOUT)
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_CHUNK)

@@ -53,6 +53,11 @@ class RedisClient:
         self._inherited.append(self._client)
         self._client = self._make_client()
 
+    @property
+    def name(self) -> str:
+        """For logs: the servers and the database, without the password."""
+        return self._topology.name
+
     def at(self, key: str) -> redis.Redis:
         """Return the client of the server that holds a key."""
         return self._client

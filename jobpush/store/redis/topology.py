@@ -14,7 +14,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, MissingSetting
 
 FORMS = (
     "redis://host:6379/0, rediss://…, unix:///path/redis.sock, redis+sentinel://host1,host2/primary/0 or "
@@ -69,8 +69,13 @@ class Topology:
         Read a URL.
 
         Raises:
+            MissingSetting: If there is none.
             ConfigurationError: If it is wrong. The message does not repeat it, because it may hold a password.
         """
+        if not url:
+            raise MissingSetting(
+                "JOBPUSH_REDIS_URL", f"no Celery application with a Redis broker was found instead; give {FORMS}"
+            )
         try:
             parts = urlsplit(url)
             if parts.fragment:

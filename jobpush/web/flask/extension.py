@@ -9,6 +9,7 @@ from flask import Flask, request
 from markupsafe import Markup, escape
 
 from ...config import Config
+from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
 from .assets import script_name
@@ -66,6 +67,7 @@ class Gateway:
         config = Config.load(self._settings, values)
         config.require_credentials()
         ensure_token_settings(config)
+        Topology.parse(config.redis_url)  # fails here, not in the first request
         state = app.extensions["jobpush"] = GatewayState(config, self._callbacks)
         routes.register(app, state)
         app.jinja_env.globals["jobpush_tags"] = jobpush_tags

@@ -1,12 +1,17 @@
-"""Celery's broker as the Redis of the events, where nothing else is said."""
+"""Celery's broker as the Redis of the events, if nothing else is configured."""
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
+import redis
 from celery import Celery
 
 from jobpush import JobPush
+from jobpush.errors import MissingSetting
 from jobpush.queues.celery.broker import redis_url_of
+from jobpush.store.redis.topology import Topology
 
 
 @pytest.mark.parametrize(
@@ -22,12 +27,104 @@ from jobpush.queues.celery.broker import redis_url_of
         (["redis://one", "redis://two"], "redis://one"),
         ("amqp://guest@host//", None),
         ("sentinel://host:26379", None),
+        ("redis://host/?virtual_host=4", "redis://host/?db=4"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("redis+socket://:p%40ss@/run/redis.sock", "unix:///run/redis.sock?db=0&password=p%40ss"),
         (None, None),
         ([], None),
     ],
 )
-def test_address_of_the_broker(broker_url: object, redis_url: str | None) -> None:
+def test_url_of_the_broker(broker_url: object, redis_url: str | None) -> None:
     assert redis_url_of(broker_url) == redis_url
+
+
+def test_client_certificates_of_the_broker_are_used() -> None:
+    tls = {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_ca_certs": "/etc/a b/ca.pem",
+        "ssl_certfile": "/etc/client.pem",
+        "ssl_keyfile": "/etc/client.key",
+        "ssl_check_hostname": False,
+    }
+    for broker_url in ("redis://:p%2Fw@host/1", "rediss://:p%2Fw@host/1"):
+        topology = Topology.parse(redis_url_of(broker_url, {}, tls) or "")
+
+        assert issubclass(topology.connection_class, redis.SSLConnection)
+        assert topology.database == 1
+        assert topology.options["password"] == "p/w"
+        assert topology.options["ssl_cert_reqs"] == "required"
+        assert topology.options["ssl_ca_certs"] == "/etc/a b/ca.pem"
+        assert topology.options["ssl_certfile"] == "/etc/client.pem"
+        assert topology.options["ssl_keyfile"] == "/etc/client.key"
+        assert topology.options["ssl_check_hostname"] is False
+
+
+@pytest.mark.parametrize("no_dictionary", [True, False, None])
+def test_other_values_of_broker_use_ssl_are_ignored_like_kombu_does(no_dictionary: object) -> None:
+    assert redis_url_of("redis://host/1", {}, no_dictionary) == "redis://host/1"
+
+
+def test_sentinels_of_the_broker() -> None:
+    url = redis_url_of(
+        "sentinel://user:p%40ss@a:26379/2;sentinel://b:26380;sentinel://c",
+        {"master_name": "my/primary", "sentinel_kwargs": {"password": "w@tch", "ssl": True, "ssl_ca_certs": "/s.pem"}},
+        {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_certfile": "/client.pem"},
+    )
+    topology = Topology.parse(url or "")
+
+    assert topology.nodes == (("a", 26379), ("b", 26380), ("c", 26379))
+    assert (topology.primary, topology.database) == ("my/primary", 2)
+    assert (topology.options["username"], topology.options["password"]) == ("user", "p@ss")
+    assert issubclass(topology.connection_class, redis.SSLConnection)
+    assert topology.options["ssl_cert_reqs"] == "none"
+    assert topology.sentinel_options["password"] == "w@tch"
+    assert topology.sentinel_options["ssl"] is True
+    assert topology.sentinel_options["ssl_ca_certs"] == "/s.pem"
+
+
+def test_sentinels_without_tls_beside_a_redis_with_tls() -> None:
+    url = redis_url_of(["sentinel://a", "sentinel://b"], {"master_name": "main"}, {"ssl_ca_certs": "/ca.pem"})
+
+    assert Topology.parse(url or "").sentinel_options["ssl"] is False
+
+
+def test_broker_of_the_command_line_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://option/3")  # as celery --broker sets it
+    app = Celery("settings", broker="amqp://unused", set_as_current=False)
+
+    assert JobPush(app).config.redis_url == "redis://option/3"
+
+
+@pytest.mark.parametrize("broker_url", ["amqp://guest@nowhere//", "sentinel://nowhere", "memory://", None])
+def test_broker_that_is_no_redis_is_an_error_that_names_the_setting(broker_url: str | None) -> None:
+    app = Celery("settings", broker=broker_url, set_as_current=False)
+
+    with pytest.raises(MissingSetting, match="JOBPUSH_REDIS_URL is not set"):
+        JobPush(app).notify("42", "greeting", {})
+
+
+def test_worker_without_a_redis_does_not_start() -> None:
+    app = Celery("settings", broker="memory://", set_as_current=False)
+    JobPush(app)
+
+    with pytest.raises(SystemExit, match="jobpush: JOBPUSH_REDIS_URL is not set"):
+        app.WorkController(pool="solo", hostname="no-redis@localhost")
+
+
+def test_task_is_published_without_progress_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = Celery("settings", broker="memory://", set_as_current=False)
+    jobpush = JobPush(app)
+
+    @app.task(name="settings.work")
+    @jobpush.track(user="user_id")
+    def work(user_id: str) -> None:
+        raise AssertionError("no worker runs")
+
+    work.delay("42")
+    work.delay("42")
+
+    (record,) = [record for record in caplog.records if record.name == "jobpush"]
+    assert "tasks are published without progress: JOBPUSH_REDIS_URL is not set" in record.getMessage()
 
 
 def test_settings_win_over_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:

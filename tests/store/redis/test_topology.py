@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 import redis
 from redis.sentinel import SentinelConnectionPool
 
-from jobpush.errors import ConfigurationError
+from jobpush.errors import ConfigurationError, MissingSetting
 from jobpush.store.redis.topology import Topology
 
 
@@ -32,7 +34,6 @@ def test_name_for_the_log_has_the_servers_and_no_password(url: str, name: str, d
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "bogus",
         "http://:hunter2@host",
         "sentinel://:hunter2@host",
@@ -54,6 +55,11 @@ def test_wrong_url_is_refused_without_repeating_its_password(url: str) -> None:
         Topology.parse(url)
 
     assert "hunter2" not in str(raised.value)
+
+
+def test_missing_url_is_an_error_that_names_the_setting() -> None:
+    with pytest.raises(MissingSetting, match="JOBPUSH_REDIS_URL is not set"):
+        Topology.parse("")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +86,6 @@ def test_options_that_jobpush_decides_itself_are_overridden(option: str) -> None
 @pytest.mark.parametrize("scheme", ["redis://{}@h/0", "redis+sentinel://{}@h/main/0", "redis+cluster://{}@h"])
 @pytest.mark.parametrize("password", ["a/b", "p@ss:w", "100%", "#?&=", "pläne ☃", "[x]", "a+b"])
 def test_odd_characters_of_a_password_are_escaped_by_percent(scheme: str, password: str) -> None:
-    from urllib.parse import quote
-
     topology = Topology.parse(scheme.format(f"{quote(password, safe='')}:{quote(password, safe='')}"))
 
     assert (topology.options["username"], topology.options["password"]) == (password, password)
