@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ from .presence.watchlists import Watchlists
 from .subscribing import Subscribing
 from .topics import Topics
 from .users import Users
+
+logger = logging.getLogger("jobpush.gateway")
 
 #: Seconds without a tick after which the hub will not recover.
 _STUCK_AFTER = 30.0
