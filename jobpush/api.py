@@ -1,4 +1,4 @@
-"""``JobPush``: what an application, its tasks and its workers are given. Imports neither Celery nor Flask."""
+"""``JobPush``: the Python API of applications, tasks and workers. Imports neither Celery nor Flask."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .channels import escape_user_id, parse_channel, user_channel, validate_channel, validate_event
+from .channels import (
+    checked_user_id,
+    escape_user_id,
+    id_text,
+    parse_channel,
+    user_channel,
+    validate_channel,
+    validate_event,
+)
 from .config import Config
-from .errors import ConfigurationError, EventError, InvalidData
+from .errors import ConfigurationError, EventError, InvalidData, TaskNotFound
 from .events import TaskEvent, TaskState, encode
 from .queues.celery.broker import redis_url_of
 from .reporting.services import Services
@@ -49,20 +57,21 @@ class JobPush:
             for frame in progress.iter(range(4000), message="encoding"):
                 ...
 
-        encode.delay("42", "cat.mov")    # it is on the screen of user 42 already
+        encode.delay("42", "cat.mov")    # user 42 sees it at once
     """
 
     def __init__(self, celery_app: Any = None, **settings: Any) -> None:
         """
         Args:
-            celery_app: The Celery app; or none, and :meth:`init_celery` later, or never in a program without tasks.
-            settings: Those of :class:`jobpush.config.Config`, by name. They win over ``celery_app.conf.jobpush_…``,
-                which wins over the environment (``JOBPUSH_…``). Those two are read on first use.
+            celery_app: The Celery app; ``None``: call :meth:`init_celery` later, or never in a program without tasks.
+            settings: Settings of :class:`jobpush.config.Config`, by name. They take precedence over
+                ``celery_app.conf.jobpush_…``, which takes precedence over the environment (``JOBPUSH_…``). Those two
+                are read on first use.
 
         Raises:
-            ConfigurationError: If a keyword is no setting, or its value is not of the setting's kind.
+            ConfigurationError: If a keyword is not a setting, or its value has the wrong type.
         """
-        Config.load(settings, {})  # a typing error is to fail here, not at the first task
+        Config.load(settings, {})  # a typing error fails here, not at the first task
         self._settings = settings
         self._celery_app: Any = None
         self._runtime = Services(self._load_config)
@@ -70,7 +79,7 @@ class JobPush:
             self.init_celery(celery_app)
 
     def init_celery(self, app: Any) -> None:
-        """Follow the tasks of a Celery app. Connects to nothing."""
+        """Track the tasks of a Celery app. Connects to nothing."""
         from .queues.celery import publishing, registry, signals
         from .webhooks import register_delivery
 
@@ -82,7 +91,7 @@ class JobPush:
 
     @property
     def config(self) -> Config:
-        """The settings as they were gathered."""
+        """The settings in effect."""
         return self._runtime.config
 
     # -- tasks ---------------------------------------------------------------------------------------
@@ -121,28 +130,28 @@ class JobPush:
     def track_workflow(
         self,
         canvas: Signature | Callable[..., Signature],
-        user: str | int,
+        user: object,
         title: str | None = None,
         *,
         weights: Mapping[str, float] | None = None,
     ) -> TrackedWorkflow:
         """
-        Show all the tasks of a canvas as one bar: those of groups, chains, chords, maps and chunks, nested ones, and
-        those that its tasks publish or are replaced by. Needs no result backend, but for what Celery itself needs one.
+        Show all tasks of a canvas as one bar: of groups, chains, chords, maps and chunks, nested ones, and the tasks
+        that they publish or that replace them. Needs a result backend only where Celery does.
 
         Args:
-            canvas: A signature, or a callable that gets the arguments of ``delay()`` and makes one.
-            user: Whose bar it is. Its tasks need no ``track()``; with one they also tell how far they are.
-            title: What the user reads.
-            weights: What a task takes of the bar, by Celery's name of the task; 1 where there is none. A signature's
-                header ``jobpush_weight`` counts for more.
+            canvas: A signature, or a callable that receives the arguments of ``delay()`` and returns one.
+            user: Id of the user who sees the bar. The tasks need no ``track()``; with it their progress counts too.
+            title: Text that the user reads.
+            weights: Share of the bar of a task, by Celery's name of the task; the default is 1. A signature's header
+                ``jobpush_weight`` takes precedence.
 
         Returns:
-            Something with the ``delay()`` and ``apply_async()`` of the canvas, and with the ``task_id`` of the bar.
+            An object with the ``delay()`` and ``apply_async()`` of the canvas, and the ``task_id`` of the bar.
 
         Raises:
-            InvalidUserId: If ``user`` can't be one.
-            ConfigurationError: If a weight is no number, or less than 0; or if there is no Celery app yet.
+            InvalidUserId: If ``user`` is not an id.
+            ConfigurationError: If a weight is not a number of at least 0; or if there is no Celery app yet.
 
         Example::
 
@@ -152,94 +161,93 @@ class JobPush:
         from .queues.celery.workflow import TrackedWorkflow
 
         if self._celery_app is None:
-            raise ConfigurationError("init_celery() comes before track_workflow()")
-        escape_user_id(user)
+            raise ConfigurationError("track_workflow() needs a Celery app: call init_celery() first")
         return TrackedWorkflow(
             self._celery_app,
             self._runtime,
             canvas,
-            user_id=str(user),
+            user_id=checked_user_id(user),
             title=title,
             weights={name: _checked_weight(name, weight) for name, weight in (weights or {}).items()},
         )
 
     def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
         """
-        The tasks of a workflow, in the order in which they were published.
+        Return the tasks of a workflow, in the order in which they were published.
 
         Args:
-            task_id: Of the workflow's bar.
-            start: How many are left out.
-            limit: How many are read at most; ``None``: all of them.
+            task_id: Id of the workflow's bar.
+            start: Number of tasks to skip.
+            limit: Number of tasks to read at most; ``None``: all.
 
         Raises:
-            TaskNotFound: If nothing is known of the workflow.
+            TaskNotFound: If the workflow is not stored.
             StoreError: If Redis does not answer.
         """
-        return self._runtime.store.children(task_id, start=start, limit=limit)
+        return self._runtime.store.children(_task_id(task_id), start=start, limit=limit)
 
-    def tasks(self, user: str | int) -> list[TaskEvent]:
+    def tasks(self, user: object) -> list[TaskEvent]:
         """
-        The running and recent tasks of a user, newest first.
+        Return the running and recent tasks of a user, newest first.
 
         Raises:
+            InvalidUserId: If ``user`` is not an id.
             StoreError: If Redis does not answer.
         """
-        return self._runtime.store.tasks(str(user))
+        return self._runtime.store.tasks(checked_user_id(user))
 
     def cancel(self, task_id: str) -> TaskState:
         """
-        Ask for the end of a task. One that has not started never will; one that runs is told, and terminated after
-        ``cancel_grace`` seconds where its worker can do that. Of a workflow all tasks are cancelled.
+        Cancel a task, or all tasks of a workflow. A task that waits never starts. A task that runs gets
+        :class:`TaskCancelled` at its next report, and is terminated after ``cancel_grace`` seconds if its worker can.
 
         Returns:
-            The state after it: REVOKED, or STARTED or PROGRESS while the task comes to its end, or the final state
-            of a task that had ended.
+            The state afterwards: REVOKED; STARTED or PROGRESS while the task ends; or the final state of a task that
+            had ended before.
 
         Raises:
-            TaskNotFound: If nothing is known of the task.
+            TaskNotFound: If the task is not stored.
             StoreError: If Redis does not answer.
         """
-        return self._runtime.store.cancel(task_id)
+        return self._runtime.store.cancel(_task_id(task_id))
 
     # -- notifications -------------------------------------------------------------------------------
 
-    def notify(self, user: str | int | Iterable[str | int], event: str, data: object = None) -> Receipt:
+    def notify(self, user: object, event: str, data: object = None) -> Receipt:
         """
-        Tell one user or many something, wherever they are connected, in one round trip.
+        Send an event to all connections of one user or several, in one round trip.
 
         Args:
-            user: An id, or any number of ids.
-            event: A name of the application's own.
-            data: Text, or anything with a JSON form; at most ``max_data`` bytes.
+            user: An id, or an iterable of ids.
+            event: An event name of the application.
+            data: Text, or a value that Celery's JSON serializer takes; at most ``max_data`` bytes.
 
         Returns:
-            How many connections were there to hear it.
+            The number of connections that received it.
 
         Raises:
-            EventError: If an id, the event or the data can't be sent.
+            EventError: If an id, the event or the data is invalid.
             StoreError: If Redis does not answer.
         """
-        users = [user] if isinstance(user, (str, int)) else user
-        return self.trigger([user_channel(one) for one in users], event, data)
+        return self.trigger([user_channel(one) for one in _ids(user)], event, data)
 
     def trigger(
         self, channels: str | Iterable[str], event: str, data: object = None, *, exclude: str | None = None
     ) -> Receipt:
         """
-        Send an event to all who have joined a channel, or any of several, in one round trip.
+        Send an event to all subscribers of one channel or several, in one round trip.
 
         Args:
-            channels: A name, or any number of names.
-            event: A name of the application's own.
-            data: Text, or anything with a JSON form; at most ``max_data`` bytes.
-            exclude: The ``socket_id`` of the connection that is not to hear it, since it knows already.
+            channels: A name, or an iterable of names.
+            event: An event name of the application.
+            data: Text, or a value that Celery's JSON serializer takes; at most ``max_data`` bytes.
+            exclude: The ``socket_id`` of a connection that does not receive it, usually the sender's.
 
         Returns:
-            How many connections were there to hear it.
+            The number of connections that received it.
 
         Raises:
-            EventError: If a channel, the event or the data can't be sent.
+            EventError: If a channel, the event or the data is invalid.
             StoreError: If Redis does not answer.
         """
         names = [channels] if isinstance(channels, str) else list(channels)
@@ -251,21 +259,21 @@ class JobPush:
             _ensure_socket_id(exclude)
         return self._runtime.store.trigger(names, event, data, exclude=exclude)
 
-    # -- who is there --------------------------------------------------------------------------------
+    # -- presence ------------------------------------------------------------------------------------
 
-    def is_online(self, user: str | int) -> bool:
+    def is_online(self, user: object) -> bool:
         """
-        Whether a user has a connection, on whichever gateway. One who is between two pages counts as online.
+        Whether a user has a connection to any gateway. A user between two pages counts as online.
 
         Raises:
-            InvalidUserId: If it can't be an id.
+            InvalidUserId: If ``user`` is not an id.
             StoreError: If Redis does not answer.
         """
         return self._directory.is_online(user)
 
     def online_users(self) -> Iterator[str]:
         """
-        The ids of all users who are online, in a stable order, read from Redis page by page as they are asked for.
+        Yield the ids of all users who are online, in a stable order. Pages are read from Redis when they are needed.
 
         Raises:
             StoreError: If Redis does not answer.
@@ -274,37 +282,37 @@ class JobPush:
 
     def users_in(self, channel: str) -> list[str]:
         """
-        The ids of the members of a presence channel; other channels have none.
+        Return the ids of the members of a presence channel; other channels have none.
 
         Raises:
-            InvalidChannelName: If it can't be the name of a channel.
+            InvalidChannelName: If the name is invalid.
             StoreError: If Redis does not answer.
         """
         return self._directory.users_in(validate_channel(channel))
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
         """
-        The channels that somebody has joined, by name, with their numbers of connections and members.
+        Return the occupied channels by name, with their numbers of connections and members.
 
         Args:
-            prefix: What the names begin with. Channels of single users are not listed: ask for who is online.
+            prefix: Prefix of the names. Channels of single users are not listed; see :meth:`online_users`.
 
         Raises:
             StoreError: If Redis does not answer.
         """
         return self._directory.channels(prefix)
 
-    def disconnect(self, user: str | int) -> int:
+    def disconnect(self, user: object) -> int:
         """
-        Close all connections of a user, with Pusher's code 4009, which keeps stock clients from coming back.
+        Close all connections of a user, with Pusher's code 4009, after which stock clients do not reconnect.
 
-        It is for the application to refuse him when he signs in again.
+        The application itself must refuse the user's next sign-in.
 
         Returns:
-            How many connections there were.
+            The number of connections.
 
         Raises:
-            InvalidUserId: If it can't be an id.
+            InvalidUserId: If ``user`` is not an id.
             StoreError: If Redis does not answer.
         """
         return self._directory.disconnect(user)
@@ -313,16 +321,16 @@ class JobPush:
 
     def authenticate_user(self, socket_id: str, user_data: Mapping[str, Any]) -> dict[str, str]:
         """
-        The answer to a client that signs in (``/user-auth``), to be sent as JSON.
+        Return the response to a client that signs in (``/user-auth``), to be sent as JSON.
 
         Args:
-            socket_id: What the client sent.
-            user_data: Its user, with an ``id``; ids of users in ``watchlist`` are watched for it; what else it holds
-                the client gets too.
+            socket_id: The ``socket_id`` that the client sent.
+            user_data: The user, with an ``id``, and ids of users to watch in ``watchlist``. The client receives all
+                other members too.
 
         Raises:
-            InvalidUserId: If there is no id, or none that can be one; also of those to be watched.
-            EventError: If the ``socket_id`` is none.
+            InvalidUserId: If an id is missing or invalid, also in the watchlist.
+            EventError: If the ``socket_id`` is invalid.
 
         Source: Pusher Channels, "Auth signatures", users.
         """
@@ -338,15 +346,15 @@ class JobPush:
         self, socket_id: str, channel: str, user_data: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
         """
-        The answer to a client that may join a private or presence channel (``/auth``), to be sent as JSON.
+        Return the response to a client that may subscribe to a private or presence channel (``/auth``), as JSON.
 
         Args:
-            socket_id: What the client sent.
-            channel: What it sent. Whether it may join is for the application to decide before it calls this.
+            socket_id: The ``socket_id`` that the client sent.
+            channel: The channel that it sent. The application decides before this call whether it may subscribe.
             user_data: For a presence channel, ``{"user_id": …, "user_info": {…}}``.
 
         Raises:
-            EventError: If the ``socket_id``, the channel or the user can't be what they should be.
+            EventError: If the ``socket_id``, the channel or the user is invalid.
 
         Source: Pusher Channels, "Auth signatures", private and presence channels.
         """
@@ -362,12 +370,12 @@ class JobPush:
 
     def token(
         self,
-        user: str | int,
+        user: object,
         ttl: float = 900,
         channels: Iterable[str] = (),
         tasks: Iterable[str] = (),
         user_info: Mapping[str, Any] | None = None,
-        watch: Iterable[str | int] = (),
+        watch: Iterable[object] = (),
     ) -> str:
         """
         Make a connection token: a JWT with which a browser signs in at the gateway as a user.
@@ -388,11 +396,11 @@ class JobPush:
             self._signing_config(), user, ttl=ttl, channels=channels, tasks=tasks, user_info=user_info, watch=watch
         )
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- internal -----------------------------------------------------------------------------------
 
     @property
     def _directory(self) -> RedisDirectory:
-        from .store.directory import RedisDirectory  # a worker does not ask who is there
+        from .store.directory import RedisDirectory  # a worker does not need it
 
         return RedisDirectory(self._runtime.store)
 
@@ -423,6 +431,19 @@ def _checked_weight(name: str, weight: float) -> float:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
         raise ConfigurationError(f"the weight of {name} must be a number that is not negative, not {weight!r}")
     return float(weight)
+
+
+def _task_id(value: Any) -> str:
+    text = id_text(value)
+    if not text:
+        raise TaskNotFound(str(value))
+    return text
+
+
+def _ids(user: Any) -> Iterable[object]:
+    """Return the ids that ``user`` is: one, or the items of an iterable."""
+    is_many = id_text(user) is None and isinstance(user, Iterable) and not isinstance(user, (bytes, bytearray))
+    return user if is_many else [user]
 
 
 def _ensure_socket_id(socket_id: object) -> None:

@@ -8,10 +8,12 @@ clients that cannot. The topic ``user:<id>`` feeds both. The topic of a task's o
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NewType
+from typing import Any, NewType
+from uuid import UUID
 
 from .errors import InvalidChannelName, InvalidEventName, InvalidUserId
 
@@ -30,6 +32,9 @@ PRIVATE_TASK = "private-task-"
 
 #: Prefix of an escaped id. An id that has this prefix itself is escaped too, so escaped ids never collide.
 _ESCAPED = "=u="
+#: Classes of ids and of lazy objects, by name: their packages need not be installed.
+_ID_KINDS = frozenset({"ObjectId", "ULID"})
+_LAZY_KINDS = frozenset({"SimpleLazyObject", "LazyObject", "LocalProxy", "Proxy", "PromiseProxy"})
 #: Pusher Channels, "Channel naming conventions".
 _PLAIN = re.compile(r"[-A-Za-z0-9_=@,.;]+", re.ASCII)
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@,.;")
@@ -61,16 +66,49 @@ def unescape_id(escaped: str) -> str:
     return text if escape_id(text) == escaped else escaped
 
 
+def id_text(value: Any) -> str | None:
+    """
+    Return the text of anything that is an id; ``None`` if it is none.
+
+    Ids are text, integers and UUIDs; their subclasses, whose own ``__str__`` does not count; integers of numpy; lazy
+    objects of Django or werkzeug; ObjectIds and ULIDs. ``bool``, ``float`` and ``bytes`` are not.
+    """
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if isinstance(value, bool) or kind.__name__ in ("bool_", "bool"):
+        return None
+    if hasattr(kind, "__index__"):
+        try:
+            return str(operator.index(value))
+        except TypeError:  # a lazy object of something else
+            pass
+    is_lazy = kind.__name__ in _LAZY_KINDS or any(base.__name__ == "Promise" for base in kind.__mro__)
+    if is_lazy or isinstance(value, (str, int)):
+        return _lazy_id_text(value)
+    return str(value) if isinstance(value, UUID) or kind.__name__ in _ID_KINDS else None
+
+
+def _lazy_id_text(value: Any) -> str | None:
+    """Return the id that a lazy object stands for: it gives the class of that, or is text."""
+    real = value.__class__
+    if real is bool or not (issubclass(real, (str, int, UUID)) or real is type(value) or real.__name__ in _ID_KINDS):
+        return None
+    return str(value)
+
+
 def escape_user_id(user_id: object) -> str:
     """
-    Validate a user id and escape it. An integer counts as its decimal text.
+    Validate a user id and escape it; see :func:`id_text`.
 
     Raises:
-        InvalidUserId: If it is empty, neither text nor an integer, or longer than 128 characters once escaped.
+        InvalidUserId: If it is empty, no id, or longer than 128 characters once escaped.
     """
-    if isinstance(user_id, bool) or not isinstance(user_id, (str, int)):
-        raise InvalidUserId(user_id, "must be text or an integer")
-    text = str(user_id)
+    text = id_text(user_id)
+    if text is None:
+        raise InvalidUserId(user_id, "must be text, an integer or a UUID")
     if not text:
         raise InvalidUserId(user_id, "is empty")
     escaped = escape_id(text)
@@ -79,12 +117,23 @@ def escape_user_id(user_id: object) -> str:
     return escaped
 
 
-def user_channel(user_id: str | int) -> str:
+def checked_user_id(user_id: object) -> str:
+    """
+    Return a user id as its text.
+
+    Raises:
+        InvalidUserId: As :func:`escape_user_id`.
+    """
+    escape_user_id(user_id)
+    return id_text(user_id) or ""
+
+
+def user_channel(user_id: object) -> str:
     """Return the channel of a signed-in user: ``user_channel("42") == "#server-to-user-42"``."""
     return SERVER_TO_USER + escape_user_id(user_id)
 
 
-def private_user_channel(user_id: str | int) -> str:
+def private_user_channel(user_id: object) -> str:
     """Return the user channel for clients that cannot sign in: ``private_user_channel("42") == "private-user-42"``."""
     return PRIVATE_USER + escape_user_id(user_id)
 
@@ -94,7 +143,7 @@ def task_channel(task_id: str) -> str:
     return PRIVATE_TASK + escape_id(task_id)
 
 
-def user_topic(user_id: str | int) -> Topic:
+def user_topic(user_id: object) -> Topic:
     """Return the topic of a user: ``user_topic("42") == "user:42"``."""
     return Topic(f"user:{escape_user_id(user_id)}")
 

@@ -65,7 +65,7 @@ class RecordedEvents:
         if user is None:
             self._pubsub.psubscribe("*")
         else:
-            self._pubsub.subscribe(self._own_channel, Keys(prefix).topic(user_topic(str(user))))
+            self._pubsub.subscribe(self._own_channel, Keys(prefix).topic(user_topic(user)))
         self._catch_up()
 
     @property

@@ -19,7 +19,15 @@ from typing import Any, ClassVar
 
 import jwt
 
-from .channels import PRIVATE_TASK, PRIVATE_USER, SERVER_TO_USER, escape_id, escape_user_id, validate_channel
+from .channels import (
+    PRIVATE_TASK,
+    PRIVATE_USER,
+    SERVER_TO_USER,
+    checked_user_id,
+    escape_id,
+    escape_user_id,
+    validate_channel,
+)
 from .config import Config
 from .errors import ConfigurationError, EventError, InvalidData, JobPushError
 from .events import encode
@@ -127,13 +135,13 @@ class ConnectionToken:
 
 def make_token(
     config: Config,
-    user: str | int,
+    user: object,
     *,
     ttl: float = 900,
     channels: Iterable[str] = (),
     tasks: Iterable[str] = (),
     user_info: Mapping[str, Any] | None = None,
-    watch: Iterable[str | int] = (),
+    watch: Iterable[object] = (),
 ) -> str:
     """
     Make a token, signed with the secret (HS256).
@@ -153,9 +161,8 @@ def make_token(
     """
     if not 0 < ttl <= MAX_TTL:
         raise ConfigurationError(f"ttl must be more than 0 and at most {MAX_TTL} seconds, not {ttl!r}")
-    escape_user_id(user)
     now = time.time()
-    claims: dict[str, Any] = {"sub": str(user), "iat": now, "exp": now + ttl, "aud": config.key}
+    claims: dict[str, Any] = {"sub": checked_user_id(user), "iat": now, "exp": now + ttl, "aud": config.key}
     optional = {
         "channels": [_checked_pattern(channel) for channel in channels],
         "tasks": [str(task_id) for task_id in tasks],

@@ -1,8 +1,12 @@
 """Names of channels and topics, and the ids inside them."""
 
+import enum
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.local import LocalProxy
 
 from jobpush import channels
 from jobpush.errors import InvalidChannelName, InvalidEventName, InvalidUserId
@@ -132,3 +136,88 @@ def test_kinds_of_channels(channel, private, presence, encrypted, cache) -> None
 @pytest.mark.parametrize("name", ["=u=a=4", "=u=42", "=u==zz", "=u==c3=a9", "=u==FF"])
 def test_what_escape_id_never_wrote_is_an_id_of_its_own(name: str) -> None:
     assert channels.unescape_id(name) == name
+
+
+UUID = uuid.UUID("9c8fb6ab-62ab-4a3c-a7d2-0a8a1e0a5a01")
+
+
+class Loud(str):
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Role(str, enum.Enum):
+    ADMIN = "admin"
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class NumpyInteger:
+    """As numpy's: no ``int``, but an index."""
+
+    def __index__(self) -> int:
+        return 42
+
+
+class bool_:  # noqa: N801 - as numpy's
+    def __index__(self) -> int:
+        return 1
+
+
+class Promise:
+    """As the base of Django's lazy texts."""
+
+
+class LazyText(Promise):
+    def __str__(self) -> str:
+        return "lazy"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("42", "42"),
+        (42, "42"),
+        (-1, "-1"),
+        (UUID, str(UUID)),
+        (Loud("a"), "a"),
+        (Role.ADMIN, "admin"),
+        (Number.SEVEN, "7"),
+        (NumpyInteger(), "42"),
+        (LazyText(), "lazy"),
+        (LocalProxy(lambda: "42"), "42"),
+        (LocalProxy(lambda: 42), "42"),
+        (LocalProxy(lambda: UUID), str(UUID)),
+    ],
+)
+def test_everything_that_is_an_id_counts_as_its_text(value, text) -> None:
+    assert channels.id_text(value) == text
+    assert channels.checked_user_id(value) == text
+    assert type(channels.checked_user_id(value)) is str
+    assert channels.user_channel(value) == f"#server-to-user-{text}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        bool_(),
+        1.5,
+        1.0,
+        b"42",
+        [],
+        ("42",),
+        {"id": 1},
+        object(),
+        LocalProxy(lambda: True),
+        LocalProxy(list),
+    ],
+)
+def test_what_is_no_id_is_refused_with_a_code(value) -> None:
+    assert channels.id_text(value) is None
+    with pytest.raises(InvalidUserId) as refusal:
+        channels.checked_user_id(value)
+    assert refusal.value.code == "invalid_user_id"

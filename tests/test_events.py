@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.utils import json as kombu_json
 
 from jobpush.errors import EventError, InvalidData
-from jobpush.events import TaskEvent, TaskState, bounded_amounts, encode_twice, error_text, percent_of
+from jobpush.events import TaskEvent, TaskState, bounded_amounts, encode, encode_twice, error_text, percent_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -149,3 +154,50 @@ class Silent(Exception):
 
 def test_an_error_that_fails_to_give_its_text_is_told_by_its_type() -> None:
     assert error_text(Silent()) == "Silent"
+
+
+class WithJson:
+    def __json__(self) -> dict[str, int]:
+        return {"a": 1}
+
+
+class Registered:
+    """Of an application, which has taught kombu to serialize it."""
+
+
+class NumpyScalar:
+    dtype, shape = "int64", ()
+
+    def item(self) -> int:
+        return 7
+
+
+kombu_json.register_type(Registered, "registered", lambda value: "plain")
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (UUID(int=1), str(UUID(int=1))),
+        (Decimal("0.10"), "0.10"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "2026-01-02T03:04:05+00:00"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(3, 4), "03:04:00"),
+        (b"text", "text"),
+        (b"\xff\x00", "/wA="),
+        (WithJson(), {"a": 1}),
+        (Registered(), "plain"),
+        (NumpyScalar(), 7),
+        ({"nested": [Decimal("1")]}, {"nested": ["1"]}),
+        ((1, 2), [1, 2]),
+    ],
+)
+def test_what_celerys_serializer_takes_has_a_plain_form(value: Any, plain: Any) -> None:
+    assert json.loads(encode(value)) == plain
+    assert json.loads(json.loads(f'"{encode_twice({"x": value})}"')) == {"x": plain}
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, math.nan, math.inf, 1j, {(1, 2): 3}, Registered])
+def test_what_it_does_not_take_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidData):
+        encode({"x": value})

@@ -64,11 +64,11 @@ class RedisDirectory:
 
     # -- users ---------------------------------------------------------------------------------------
 
-    def is_online(self, user_id: str | int) -> bool:
+    def is_online(self, user_id: object) -> bool:
         """Whether a user has a connection anywhere."""
         return self.user(user_id) > 0
 
-    def user(self, user_id: str | int) -> int:
+    def user(self, user_id: object) -> int:
         """How many connections a user has."""
         live, (connections,) = self._ask_with_live(("HGETALL", self._keys.connections(user_topic(user_id))))
         return live.count(connections)
@@ -100,7 +100,7 @@ class RedisDirectory:
             if cursor is None:
                 return
 
-    def disconnect(self, user_id: str | int) -> int:
+    def disconnect(self, user_id: object) -> int:
         """
         Have all connections of a user closed, with a code that keeps them from coming back.
 

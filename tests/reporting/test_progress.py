@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
@@ -32,6 +33,11 @@ from tests.celery_site.watched_tasks import make_app
 
 if TYPE_CHECKING:
     from tests.celery_site.site import Eager
+
+
+class Unsendable:
+    def __json__(self) -> object:
+        raise RuntimeError("no")
 
 
 def last_of(eager: Eager, body: Any) -> Any:
@@ -150,6 +156,46 @@ def test_data_that_cannot_be_sent_is_left_out_with_one_line(
 
     assert (last.state, last.current, dict(last.data)) == (TaskState.SUCCESS, 2, {})
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("bad", [object(), math.nan, "y" * 20_000, {1, 2}, Unsendable()])
+def test_a_value_that_cannot_be_sent_is_left_out_alone_and_named(
+    eager: Eager, caplog: pytest.LogCaptureFixture, bad: Any
+) -> None:
+    def body() -> object:
+        progress.update(1, url="/m", loss=Decimal("0.1"))
+        progress.update(2, bad=bad, at=datetime(2026, 1, 2))
+        progress.update(3, bad=bad)
+        return bad
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = eager.run(eager.task(result=True)(body))[-1]
+
+    assert dict(last.data) == {"url": "/m", "loss": "0.1", "at": "2026-01-02T00:00:00"}
+    assert sum("data 'bad'" in record.message for record in caplog.records) == 1
+    assert sum("its result" in record.message for record in caplog.records) == 1
+
+
+def test_a_value_that_can_be_sent_again_is_shown_again(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(1, loss=math.nan)
+        eager.listener.until_state(TaskState.PROGRESS)
+        progress.update(2, loss=0.5)
+
+    assert dict(last_of(eager, body).data) == {"loss": 0.5}
+
+
+def test_of_values_that_are_too_large_together_the_largest_is_left_out(
+    eager: Eager, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body() -> None:
+        progress.update(1, small="a" * 3_000, large="b" * 6_000, medium="c" * 4_000)
+
+    with caplog.at_level(logging.WARNING, "jobpush"):
+        last = last_of(eager, body)
+
+    assert set(last.data) == {"small", "medium"}
+    assert "data 'large'" in caplog.text
 
 
 def test_a_result_that_has_no_room_takes_nothing_else_along(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:

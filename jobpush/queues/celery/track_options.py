@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
-from ...channels import escape_user_id
+from ...channels import checked_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ...events import error_text
 from ...reporting.identity import TaskIdentity
@@ -151,7 +151,7 @@ class TrackOptions:
                 user = self.user(**arguments)
             if user is None:
                 return None
-            escape_user_id(user)
+            return checked_user_id(user)
         except InvalidUserId as exc:
             logger.warning("task %s is not shown to anybody: %s", task.name, exc)
             return None
@@ -160,7 +160,6 @@ class TrackOptions:
         except Exception:  # the application's own callable
             logger.exception("task %s is not shown to anybody: its user can't be told", task.name)
             return None
-        return str(user)
 
     def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
         try:
