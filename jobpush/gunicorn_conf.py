@@ -1,7 +1,7 @@
 """
-How gunicorn serves a gateway: ``gunicorn -c python:jobpush.gunicorn_conf 'myapp:create_app()'``.
+gunicorn's configuration for a gateway: ``gunicorn -c python:jobpush.gunicorn_conf 'myapp:create_app()'``.
 
-Any of it can be overridden on gunicorn's own command line.
+gunicorn's command line overrides each setting.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from jobpush.config import METRICS_FOLDER, Config
 from jobpush.web.gunicorn.logs import logging_config
 
-#: gthread, which lets the hub take its sockets over, guarded from slow senders (sync answers one request at a time).
+#: gthread, which lets the hub take sockets over, with protection from slow clients.
 worker_class = "jobpush.web.gunicorn.worker.Worker"
-#: Threads answer handshakes and plain requests; open connections need none.
+#: Requests that run in the application at once. Open connections need no thread.
 threads = 4
-#: Seconds without a sign of life after which a worker process is replaced.
+#: Seconds without a heartbeat after which a worker process is replaced.
 timeout = 30
-#: Seconds that requests under way, and then the clients' closes, may take once the server is told to end.
+#: Seconds that running requests, and then the clients' closes, may take when the server stops.
 graceful_timeout = 10 + math.ceil(Config.load({}, {}).drain_timeout)
-#: Seconds that an idle HTTP connection is kept; longer than the pause between a page and what it loads.
+#: Seconds that an idle HTTP connection is kept, longer than the pause between a page and its resources.
 keepalive = 5
-#: The workers' sign of life is a file's time; on a slow disk that alone can look like death.
+#: The workers' heartbeat is a file's time. A slow disk delays it.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn's files, made safely
-#: gunicorn 25 and newer would leave a socket in the home folder, for a tool that nobody here uses.
+#: gunicorn would create a socket in the home folder, for its control tool.
 control_socket_disable = True
 
 if _log_format := os.environ.get("JOBPUSH_LOG_FORMAT"):
@@ -40,20 +40,29 @@ _metrics_folders: list[str] = []
 
 def on_starting(server: Any) -> None:
     """
-    Make the folder through which the workers add up their metrics, and let each have as many connections as it may.
+    Create the folder in which the workers share their metrics, and raise the limit of open files.
 
-    A configuration of your own may call this.
+    Your own configuration may call this.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # shells begin with 1,024, and the workers with ours
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # shells default to 1,024 descriptors; workers inherit this limit
     folder = tempfile.mkdtemp(prefix="jobpush-metrics-", dir=worker_tmp_dir)
     if os.geteuid() == 0:
-        os.chown(folder, server.cfg.uid, server.cfg.gid)  # of the workers, who may be somebody else
+        os.chown(folder, server.cfg.uid, server.cfg.gid)  # the workers may run as another user
     _metrics_folders.append(folder)
     os.environ[METRICS_FOLDER] = folder
 
 
+def post_worker_init(worker: Any) -> None:
+    """Start the hub of each gateway when the worker process boots. Your own configuration may call this."""
+    from jobpush.web.flask.state import start_hubs
+
+    start_hubs()
+
+
 def on_exit(server: Any) -> None:
-    """Remove it."""
+    """Remove the folder of the metrics."""
     while _metrics_folders:
         shutil.rmtree(_metrics_folders.pop(), ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,7 +66,7 @@ class SignedRequest:
     method: str
     paths: Collection[str]
     query: Mapping[str, str]
-    body: bytes
+    read_body: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class Trigger:
 
 def check_signature(config: Config, request: SignedRequest, now: float) -> None:
     """
-    Check that a request was signed with the secret, recently.
+    Check that a request was signed with the secret, recently. The body is read after its signature is checked.
 
-    What arrived is what is signed: pusher-http-python signs ``body_md5`` on GET too, where Reverb strips it and
-    refuses. If there is a body, its hash must be among it.
+    All query parameters are signed as they arrived: pusher-http-python signs ``body_md5`` on GET too, which Reverb
+    strips and refuses. A body needs its hash among them.
 
     Args:
         config: Key, secret and allowed clock skew.
@@ -94,6 +94,7 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
     Raises:
         Unauthorized: If anything is missing, wrong or old.
+        HttpError: What ``read_body`` raises.
 
     Source: Pusher HTTP API reference, "Authentication".
     """
@@ -107,8 +108,9 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
     texts = [signing.http_text(request.method, path, query) for path in dict.fromkeys(request.paths)]
     if not any([signing.verify(config.secrets, text, signature) for text in texts]):
         raise Unauthorized(f"Invalid signature: HMAC-SHA256 in hexadecimal of {texts[0]!r} is expected")
-    digest = hashlib.md5(request.body, usedforsecurity=False).hexdigest()
-    if request.body and not hmac.compare_digest(digest, query.get("body_md5", "").lower()):
+    body = request.read_body()
+    digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if body and not hmac.compare_digest(digest, query.get("body_md5", "").lower()):
         raise Unauthorized("body_md5 is not the MD5 of the body")
 
 

@@ -94,7 +94,7 @@ def http_api(data: bytes) -> None:
     if query.get("auth_signature") == "@":
         del query["auth_signature"]
         query["auth_signature"] = signing.sign(SECRET, signing.http_text("POST", name, query))
-    request = SignedRequest("POST", ["/" + name, name], query, body)
+    request = SignedRequest("POST", ["/" + name, name], query, lambda: body)
     _may_raise(lambda: check_signature(_CONFIG, request, 1_700_000_000.0), HttpError)
     _may_raise(lambda: read_trigger(body, _CONFIG), HttpError)
     _may_raise(lambda: read_batch(body, _CONFIG), HttpError)

@@ -68,7 +68,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
     def start(
         *arguments: str,
         server: str = "gunicorn",
-        application: str = "create_app()",
+        application: str = "tests.gateway.site:create_app()",
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         **settings: object,
@@ -90,7 +90,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
             }
             command = [sys.executable, "-m", *commands[server], *arguments]
             if server == "gunicorn":
-                command.append(f"tests.gateway.site:{application}")
+                command.append(application)
             process = subprocess.Popen(
                 command,
                 cwd=_ROOT,

@@ -102,7 +102,7 @@ class _HttpApi:
         app_id = (request.view_args or {}).pop("app_id", self._config.app_id)
         if app_id != self._config.app_id:
             raise NotFound(f"there is no application {app_id[:40]!r}")
-        signed = SignedRequest(request.method, _signed_paths(), request.args, self._body())
+        signed = SignedRequest(request.method, _signed_paths(), request.args, self._body)
         try:
             check_signature(self._config, signed, self._clock())
         except Unauthorized:

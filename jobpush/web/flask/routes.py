@@ -279,7 +279,7 @@ def live() -> tuple[Response, int]:
 @pages.get("/health/ready")
 def ready() -> tuple[Response, int]:
     """Report whether this process receives events from Redis; if not, it should get no new connections."""
-    hub = current_gateway().hub
+    hub = current_gateway().settled_hub()
     if hub.is_ready:
         return jsonify(status="ok"), 200
     if hub.is_draining:

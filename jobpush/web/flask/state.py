@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from flask import current_app
 
 from ...channels import escape_user_id
 from ...config import Config
-from ...errors import InvalidUserId
+from ...errors import ConfigurationError, InvalidUserId
 from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
@@ -31,6 +32,9 @@ logger = logging.getLogger("jobpush.gateway")
 UserLoader: TypeAlias = Callable[[], str | int | None]
 #: Decides whether a user (``None``: not signed in) may join a channel; a dict is the ``user_info`` for presence.
 ChannelAuthorizer: TypeAlias = Callable[[str | None, str], "bool | Mapping[str, Any]"]
+
+#: Seconds that a hub may take to connect to Redis before it counts as not ready.
+_SETTLING = 1.0
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class GatewayState:
         self._hub: Hub | None = None
         self._metrics: Metrics | None = None
         self._hub_pid = 0
+        self._hub_started_at = 0.0
         self._lock = threading.Lock()
         all_states.add(self)
 
@@ -72,6 +77,13 @@ class GatewayState:
                     self._hub_pid = os.getpid()
         assert self._hub is not None  # noqa: S101 - for the type checker
         return self._hub
+
+    def settled_hub(self) -> Hub:
+        """Return the hub; if it has only just started, wait until it is ready, for a second at most."""
+        hub = self.hub
+        while not hub.is_ready and time.monotonic() < self._hub_started_at + _SETTLING:
+            time.sleep(0.01)
+        return hub
 
     @property
     def metrics(self) -> Metrics:
@@ -113,12 +125,22 @@ class GatewayState:
         hub = Hub(self.config, self.refusals)
         self._metrics = Metrics(hub)
         hub.start()
+        self._hub_started_at = time.monotonic()
         atexit.register(hub.stop)  # gunicorn's workers exit normally on SIGTERM and SIGINT
         return hub
 
 
 #: The gateways of this process, for a server that starts their hubs when it boots a worker.
 all_states: WeakSet[GatewayState] = WeakSet()
+
+
+def start_hubs() -> None:
+    """Start the hub of each gateway of this process: it reaps dead workers and gateways before any browser connects."""
+    for state in list(all_states):
+        try:
+            state.hub  # noqa: B018 - starts it
+        except ConfigurationError as exc:
+            logger.error("The gateway serves no WebSockets and no event streams: %s", exc)
 
 
 def current_gateway() -> GatewayState:

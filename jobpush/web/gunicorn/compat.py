@@ -38,3 +38,17 @@ def pending(worker: Any) -> deque[Any]:
     """Return the connections that wait for a request's head, the first to time out first."""
     connections: deque[Any] = worker.pending_conns
     return connections
+
+
+def keepalived(worker: Any) -> deque[Any]:
+    """Return the connections that are idle after a response, the first to time out first."""
+    connections: deque[Any] = worker.keepalived_conns
+    return connections
+
+
+def drop_idle(worker: Any, connections: deque[Any], conn: Any) -> None:
+    """Close one of the :func:`pending` or :func:`keepalived` connections. In the main thread."""
+    connections.remove(conn)
+    worker.poller.unregister(conn.sock)
+    worker.nr_conns -= 1
+    conn.close()

@@ -389,7 +389,7 @@ def test_info_is_told_where_it_applies(client) -> None:
     ("failure", "status", "text"),
     [
         (TaskNotFound("d1c2"), 404, "d1c2"),
-        (StoreError("redis://user:password@host is away"), 503, "the store does not answer"),
+        (StoreError("redis://user:password@host is away"), 503, "Redis does not answer"),
     ],
 )
 def test_a_failing_store_is_told_without_its_inside(client, backend, failure, status, text) -> None:

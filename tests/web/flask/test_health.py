@@ -18,13 +18,12 @@ from flask.testing import FlaskClient
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.gateway import Gateway
 from jobpush.web.gunicorn.logs import logging_config
+from tests.gateway.client import TIMEOUT, Client
+from tests.gateway.conftest import Serve
+from tests.gateway.site import KEY, SECRET
+from tests.gateway.web import scrape_until
 
-from .client import TIMEOUT, Client
-from .conftest import Serve
-from .site import KEY, SECRET
-from .web import scrape_until
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import pytest
 from jobpush.store import Store
 from jobpush.web.gunicorn import handover
 from jobpush.web.gunicorn.handover import take_socket
-
-from .client import data_of
-from .conftest import Serve, Site
-from .publishing import start
+from tests.gateway.client import data_of
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.publishing import start
 
 
 def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve, store: Store) -> None:

@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.autobahn.cases import CONTINUATION, TEXT, connected, fragments, frame, message, ping
-
-from .client import TIMEOUT, read_to_the_end
-from .conftest import Serve, Site
-from .site import KEY
-from .web import request
+from tests.gateway.client import TIMEOUT, read_to_the_end
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.site import KEY
+from tests.gateway.web import request
 
 HEAD = f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: web".encode()
 BODY = (
@@ -81,9 +80,15 @@ def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> No
     assert request(site, "GET", "/jobpush/health/live")[0] == 200
 
 
-def test_head_has_the_time_that_the_application_sets_whatever_an_idle_connection_has(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "application", ["tests.gateway.site:create_app(request_timeout=2.5)", "tests.web.gunicorn.wrapped:hidden()"]
+)
+def test_head_has_the_time_that_the_application_sets_whatever_an_idle_connection_has(
+    serve: Serve, application: str
+) -> None:
     """Counted from its beginning, though it has gone on meanwhile, and so waits behind another that began later."""
-    site = serve("--keep-alive", "1", request_timeout=1, application="create_app(request_timeout=2.5)")
+    site = serve("--keep-alive", "1", request_timeout=1, application=application)
+    request(site, "GET", "/jobpush/health/live")  # it has booted
     begun = time.monotonic()
 
     with sockets(site, 1) as (first,):

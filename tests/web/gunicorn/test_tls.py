@@ -14,10 +14,10 @@ import pytest
 
 from jobpush.store import Store
 from jobpush.web.gunicorn.handover import _wait
+from tests.gateway.client import TIMEOUT, data_of
+from tests.gateway.conftest import Serve
+from tests.gateway.publishing import publish, start
 
-from .client import TIMEOUT, data_of
-from .conftest import Serve
-from .publishing import publish, start
 from .test_slow_senders import sockets
 
 

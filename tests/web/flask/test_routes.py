@@ -16,12 +16,11 @@ from jobpush.signing import verify_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from jobpush.web.flask.assets import script_name
-
-from .client import TIMEOUT, data_of
-from .conftest import Serve, Site
-from .publishing import begin_workflow, publish, start, start_member
-from .site import KEY, SECRET
-from .web import request
+from tests.gateway.client import TIMEOUT, data_of
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.publishing import begin_workflow, publish, start, start_member
+from tests.gateway.site import KEY, SECRET
+from tests.gateway.web import request
 
 SOCKET_ID = "123.456"
 OURS = {"X-Requested-With": "jobpush"}

@@ -17,12 +17,12 @@ from jobpush.channels import escape_user_id, user_channel
 from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.gateway.client import TIMEOUT, Client, data_of
+from tests.gateway.conftest import Site
+from tests.gateway.publishing import start
+from tests.gateway.web import call_api, request, scrape
 
-from .client import TIMEOUT, Client, data_of
-from .conftest import Site
-from .publishing import start
 from .test_routes import OURS, SOCKET_ID, authorize
-from .web import call_api, request, scrape
 
 PACKAGE = Path(jobpush.__file__).parent
 

@@ -12,12 +12,12 @@ from jobpush.config import Config
 from jobpush.errors import ConfigurationError
 from jobpush.signing import user_auth
 from jobpush.web.flask.limits import Limits, TooManyHandshakes, TrustedProxies, descriptors_left
+from tests.gateway.client import TIMEOUT, Client, data_of
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.site import KEY, SECRET
+from tests.gateway.web import scrape
 
-from .client import TIMEOUT, Client, data_of
-from .conftest import Serve, Site
-from .site import KEY, SECRET
 from .test_routes import event_stream
-from .web import scrape
 
 OFFICE = {"X-Forwarded-For": "203.0.113.7"}
 #: What a test's own connections need so that they come from the address they claim.

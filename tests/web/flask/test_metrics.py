@@ -17,10 +17,9 @@ from jobpush.gateway import Gateway
 from jobpush.gateway.metrics import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
 from jobpush.store import Store
-
-from .conftest import Serve, Site
-from .publishing import finish, publish, start
-from .web import request, scrape, scrape_until
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.publishing import finish, publish, start
+from tests.gateway.web import request, scrape, scrape_until
 
 # -- who may read ----------------------------------------------------------------------------------------
 

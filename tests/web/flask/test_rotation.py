@@ -14,12 +14,12 @@ from jobpush import JobPush, signing
 from jobpush.config import Config
 from jobpush.gateway import Gateway
 from jobpush.signing import channel_auth, user_auth
+from tests.gateway.client import data_of
+from tests.gateway.conftest import Serve, Site
+from tests.gateway.site import KEY, SECRET
+from tests.gateway.web import request
 
-from .client import data_of
-from .conftest import Serve, Site
-from .site import KEY, SECRET
 from .test_routes import authorize
-from .web import request
 
 OLD = "0123456789abcdef0123"
 
