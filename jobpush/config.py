@@ -239,16 +239,13 @@ def variable_of(name: str) -> str:
 
 def unknown_variables() -> dict[str, str | None]:
     """Return the ``JOBPUSH_…`` variables of the environment that are no settings, each with the nearest setting."""
-    known = [variable_of(item.name) for item in fields(Config)]
-    unknown = [
-        name
-        for name in sorted(os.environ)
-        if name.startswith("JOBPUSH_")
-        and not name.startswith(_DEMO_VARIABLES)
-        and name not in known
-        and name not in _OTHER_VARIABLES
-    ]
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), None) for name in unknown}
+    known = [item.name.upper() for item in fields(Config)]
+    names = {name.removeprefix("JOBPUSH_"): name for name in sorted(os.environ) if name.startswith("JOBPUSH_")}
+    return {
+        name: next((f"JOBPUSH_{match}" for match in difflib.get_close_matches(short, known, n=1)), None)
+        for short, name in names.items()
+        if short not in known and name not in _OTHER_VARIABLES and not name.startswith(_DEMO_VARIABLES)
+    }
 
 
 def warn_about_unknown_variables() -> None:
