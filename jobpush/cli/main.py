@@ -9,9 +9,13 @@ import click
 
 from ..errors import ConfigurationError, JobPushError
 from .demo import demo
+from .doctor import doctor
 from .gateway import gateway
 from .notify import notify
+from .presence import channels, online
+from .settings import config
 from .tail import tail
+from .tasks import cancel, tasks
 from .webhooks import webhooks
 
 #: Packages that a command needs and the base install lacks, with the extra that brings them.
@@ -63,14 +67,18 @@ def main() -> None:
     \b
     Try it:
       jobpush demo
+    Find out why something does not work:
+      jobpush doctor
     Watch the events of a user, and send one:
       jobpush tail alice
       jobpush notify alice greeting '{"text": "hello"}'
+    Complete commands in bash (also zsh_source, fish_source):
+      eval "$(_JOBPUSH_COMPLETE=bash_source jobpush)"
     """
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows every line
 
 
-for _command in (demo, gateway, notify, tail, webhooks):
+for _command in (cancel, channels, config, demo, doctor, gateway, notify, online, tail, tasks, webhooks):
     main.add_command(_command)

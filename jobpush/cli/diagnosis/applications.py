@@ -1,0 +1,75 @@
+"""The applications that ``--app`` names: Flask with a gateway, Celery, or one that has both."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ...config import Config
+from ...errors import ConfigurationError
+
+
+@dataclass
+class Applications:
+    """What was found below the names given to ``--app``; ``None``: not given."""
+
+    flask: Any = None
+    celery: Any = None
+
+    @classmethod
+    def load(cls, names: Iterable[str]) -> Applications:
+        """
+        Import the applications.
+
+        Args:
+            names: ``package.module:name``; a call such as ``package.module:create_app()`` makes the application.
+
+        Raises:
+            ConfigurationError: If a name leads to no Flask and no Celery application.
+        """
+        apps = cls()
+        for name in names:
+            app = _import(name)
+            kinds = {(base.__module__.partition(".")[0], base.__name__) for base in type(app).__mro__}
+            if ("flask", "Flask") in kinds:
+                apps.flask = app
+                apps.celery = apps.celery or app.extensions.get("celery")  # as in the documentation of Flask
+            elif ("celery", "Celery") in kinds:
+                apps.celery = app
+            else:
+                raise ConfigurationError(f"--app {name} is a {type(app).__name__}; name a Flask or Celery application")
+        return apps
+
+    @property
+    def gateway_config(self) -> Config | None:
+        """Settings of the Flask application's gateway; ``None``: it has no gateway."""
+        state = self.flask and self.flask.extensions.get("jobpush")
+        return state.config if state else None
+
+    @property
+    def worker_config(self) -> Config | None:
+        """Settings of the Celery application's JobPush; ``None``: it has no JobPush."""
+        if self.celery is None:
+            return None
+        from ...queues.celery.registry import runtime_of
+
+        runtime = runtime_of(self.celery)
+        return runtime.config if runtime else None
+
+
+def _import(name: str) -> Any:
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigurationError(f"--app must be module:app, not {name!r}")
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+        app = getattr(module, attribute.removesuffix("()"))
+        return app() if attribute.endswith("()") else app
+    except Exception as exc:
+        raise ConfigurationError(f"--app {name} cannot be imported: {type(exc).__name__}: {exc}") from exc
+    finally:
+        sys.path.remove("")

@@ -1,0 +1,128 @@
+"""Checks of the gateway's settings, and of the Flask application around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...channels import escape_user_id
+from ...config import Config
+from ...errors import ConfigurationError, InvalidUserId, MissingSetting
+from .finding import Finding, failed, ok, skipped, warning
+
+#: Characters below which a secret can be guessed.
+MIN_SECRET = 16
+_NEW_SECRET = "python -c 'import secrets; print(secrets.token_hex(16))'"  # noqa: S105 - a command
+
+
+def check_credentials(config: Config) -> Finding:
+    """Check key, secret and application id."""
+    try:
+        config.require_credentials()
+    except MissingSetting as exc:
+        return failed("credentials", f"{exc.name} is not set", f"make one with: {_NEW_SECRET}")
+    except ConfigurationError as exc:
+        return failed("credentials", str(exc), "set JOBPUSH_APP_ID to a number")
+    if len(config.secret) < MIN_SECRET:
+        return warning(
+            "credentials",
+            f"JOBPUSH_SECRET has only {len(config.secret)} characters",
+            f"make a longer one with: {_NEW_SECRET}",
+        )
+    return ok("credentials", "key and secret are set")
+
+
+def check_origins(config: Config, url: str | None, origin: str | None) -> Iterator[Finding]:
+    """Check the form of the allowed origins, and whether pages of ``origin`` may connect to the gateway at ``url``."""
+    wrong = [entry for entry in config.allowed_origins if not _is_origin(entry)]
+    for entry in wrong:
+        yield failed(
+            "origins",
+            f"{entry!r} in JOBPUSH_ALLOWED_ORIGINS never matches",
+            "write scheme and host: https://app.example",
+        )
+    if not origin:
+        if not wrong:
+            yield skipped("origins", "no page was given to check", "add --origin https://app.example.com")
+        return
+    page = _origin_of(origin)
+    if url and page.partition("://")[2] == _origin_of(url).partition("://")[2]:
+        yield ok("origins", f"pages of {page} are on the gateway's own host")
+    elif any(_matches(entry, page) for entry in config.allowed_origins):
+        yield ok("origins", f"pages of {page} may connect")
+    else:
+        allowed = ", ".join(config.allowed_origins) or "none"
+        yield failed(
+            "origins", f"pages of {page} are refused (allowed: {allowed})", f"add {page} to JOBPUSH_ALLOWED_ORIGINS"
+        )
+
+
+def check_flask(app: Any, headers: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the secret key, the user loader and CSRF protection of the application."""
+    state = app.extensions.get("jobpush")
+    if state is None:
+        yield failed("gateway", "the Flask application has no gateway", "add: Gateway(app, user_loader=…)")
+        return
+    if not app.secret_key:
+        yield warning("secret key", "the Flask application has no secret_key, so no session", "set app.secret_key")
+    yield _check_user_loader(app, state.callbacks.user_loader, headers)
+    yield _check_csrf(app)
+
+
+def _check_user_loader(app: Any, loader: Any, headers: Mapping[str, str]) -> Finding:
+    cure = "return the user's id, or None, from user_loader"
+    if loader is None:
+        return warning(
+            "user_loader",
+            "no user_loader: pages have a user only with a token or by Pusher's sign-in",
+            "pass user_loader to Gateway(…)",
+        )
+    with app.test_request_context("/", headers=dict(headers)):
+        try:
+            user_id = loader()
+        except Exception as exc:
+            return failed("user_loader", f"it raises {type(exc).__name__}: {exc}", cure)
+    if user_id is None:
+        hint = "" if headers else "; add a session with --header 'Cookie: …'"
+        return ok("user_loader", f"it returns None (not signed in){hint}")
+    try:
+        escape_user_id(user_id)
+    except InvalidUserId as exc:
+        return failed("user_loader", f"it returns an invalid id: {exc}", cure)
+    return ok("user_loader", f"it returns {str(user_id)!r} ({type(user_id).__name__})")
+
+
+def _check_csrf(app: Any) -> Finding:
+    form = {"socket_id": "1.1", "channel_name": "private-doctor"}
+    answer = app.test_client().post("/jobpush/auth", data=form, headers={"X-Requested-With": "jobpush"})
+    if answer.status_code == 400 and "csrf" in answer.get_data(as_text=True).lower():
+        return failed(
+            "csrf",
+            "CSRF protection refuses the gateway's own requests",
+            "exempt them: csrf.exempt(app.blueprints['jobpush'])",
+        )
+    return ok("csrf", "the gateway's own requests pass")
+
+
+def _is_origin(entry: str) -> bool:
+    if entry == "*":
+        return True
+    try:
+        parts = urlsplit(entry)
+        return bool(parts.scheme in ("http", "https") and parts.hostname and _origin_of(entry) == entry.lower())
+    except ValueError:
+        return False
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _matches(entry: str, origin: str) -> bool:
+    if entry == "*" or entry.lower() == origin:
+        return True
+    before, star, after = entry.lower().partition("*.")
+    label = origin.removeprefix(before).removesuffix(f".{after}")
+    return bool(star and origin.startswith(before) and origin.endswith(f".{after}") and label and "." not in label)

@@ -1,0 +1,156 @@
+"""Checks of the Redis server that a configuration names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import redis
+
+from ...config import Config
+from ...errors import StoreError
+from ...store import Store
+from ...store.keys import Keys
+from ...store.redis.topology import Topology
+from .finding import Finding, failed, ok, warning
+
+#: Oldest version that the tests run on.
+OLDEST = (6, 2)
+#: Seconds to wait for each answer.
+TIMEOUT = 5.0
+#: Seconds that the clocks may differ.
+MAX_CLOCK_DIFFERENCE = 1.0
+
+
+def connect(config: Config) -> redis.Redis:
+    """Return a client of the server, or of one node of a cluster."""
+    topology = Topology.parse(config.redis_url)
+    address = topology.nodes[0] if topology.is_cluster else None
+    return redis.Redis(connection_pool=topology.make_pool(TIMEOUT, address=address))
+
+
+def check_redis(config: Config) -> Iterator[Finding]:
+    """Check that the server is reachable, recent, writable, keeps its data, and has our clock."""
+    name = Topology.parse(config.redis_url).name
+    with closing(connect(config)) as client:
+        try:
+            client.ping()
+        except redis.AuthenticationError as exc:
+            yield failed("redis", f"{name} refuses the user or password: {exc}", "correct JOBPUSH_REDIS_URL")
+            return
+        except redis.RedisError as exc:
+            yield failed("redis", f"{name} is unreachable: {exc}", "start it, or correct JOBPUSH_REDIS_URL")
+            return
+        yield ok("redis", f"{name} is reachable, prefix {config.prefix!r}")
+        yield from _check_rights(config, client)
+        try:
+            info: dict[str, Any] = client.info()
+        except redis.RedisError as exc:
+            yield warning("redis version", f"INFO is refused: {exc}", "run doctor with a user that may use INFO")
+            return
+    yield _check_version(info)
+    yield _check_role(info, name)
+    yield _check_eviction(info)
+    yield _check_clock(config)
+
+
+def same_server(first: Config, second: Config) -> bool:
+    """
+    Return whether two configurations lead to the same data.
+
+    Raises:
+        StoreError: If one does not answer.
+    """
+    mark = f"doctor-{time.time_ns()}"
+    names = [f"{config.prefix}:probe:doctor" for config in (first, second)]
+    databases = [Topology.parse(config.redis_url).database for config in (first, second)]
+    if names[0] != names[1] or databases[0] != databases[1]:
+        return False
+    with closing(Store(first)) as writer, closing(Store(second)) as reader:
+        writer.run(commands=[("SET", names[0], mark, "PX", 10_000)])
+        return reader.run(commands=[("GET", names[1])]) == [mark.encode()]
+
+
+def live_members(config: Config, index: str) -> int:
+    """
+    Return the number of leases that have not ended in an index of workers or gateways.
+
+    Raises:
+        StoreError: If Redis does not answer.
+    """
+    with closing(Store(config)) as store:
+        ((seconds, _),) = store.run(commands=[("TIME",)])
+        (count,) = store.run(commands=[("ZCOUNT", index, float(seconds), "+inf")])
+    return int(count)
+
+
+def check_workers(config: Config) -> Finding:
+    """Check that a worker with jobpush holds a lease."""
+    count = live_members(config, Keys(config.prefix).workers)
+    if count:
+        return ok("worker", f"{count} worker{'s hold leases' if count > 1 else ' holds a lease'} in this Redis")
+    return warning(
+        "worker",
+        "no worker holds a lease in this Redis and prefix",
+        "start one (celery -A … worker); if one runs, give it the same JOBPUSH_REDIS_URL and JOBPUSH_PREFIX",
+    )
+
+
+def _check_rights(config: Config, client: redis.Redis) -> Iterator[Finding]:
+    cure = "grant the user of JOBPUSH_REDIS_URL the keys and channels of the prefix"
+    try:
+        with closing(Store(config)) as store:
+            store.probe()
+        client.publish(f"{config.prefix}:doctor", "")
+        with closing(client.pubsub()) as subscription:  # type: ignore[no-untyped-call]
+            subscription.subscribe(f"{config.prefix}:doctor")
+            subscription.get_message(timeout=TIMEOUT)
+        client.eval("return 1", 0)
+    except (redis.RedisError, StoreError) as exc:
+        yield failed("redis rights", f"a command is refused: {exc}", f"{cure} (~{config.prefix}:* &{config.prefix}:*)")
+    else:
+        yield ok("redis rights", "writing, scripts and publish/subscribe are allowed")
+
+
+def _check_version(info: dict[str, Any]) -> Finding:
+    server = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version", info.get("redis_version", "")))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < OLDEST:
+        return failed("redis version", f"{server} {version} is too old", "upgrade to Redis 6.2 or newer, or to Valkey")
+    return ok("redis version", f"{server} {version}")
+
+
+def _check_role(info: dict[str, Any], name: str) -> Finding:
+    if info.get("role") in ("slave", "replica"):
+        return failed(
+            "redis role", f"{name} is a replica", "set JOBPUSH_REDIS_URL to the primary, or use Sentinel's URL"
+        )
+    return ok("redis role", "primary")
+
+
+def _check_eviction(info: dict[str, Any]) -> Finding:
+    policy, limit = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
+    if limit and policy != "noeviction":
+        return warning(
+            "redis eviction",
+            f"maxmemory-policy is {policy}: a full Redis drops tasks and leases",
+            "set maxmemory-policy to noeviction (CONFIG SET maxmemory-policy noeviction, and in redis.conf)",
+        )
+    return ok("redis eviction", f"maxmemory-policy is {policy}" + ("" if limit else ", no memory limit"))
+
+
+def _check_clock(config: Config) -> Finding:
+    with closing(Store(config)) as store:
+        before = time.time()
+        ((seconds, microseconds),) = store.run(commands=[("TIME",)])
+        after = time.time()
+    at = int(seconds) + int(microseconds) / 1e6
+    difference = max(before - at, at - after, 0.0)
+    if difference > MAX_CLOCK_DIFFERENCE:
+        return warning(
+            "clock", f"Redis and this machine differ by {difference:.1f} s", "synchronise both clocks with NTP"
+        )
+    return ok("clock", "Redis and this machine agree")

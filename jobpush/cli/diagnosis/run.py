@@ -1,0 +1,94 @@
+"""All checks, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ...config import Config, unknown_variables
+from ...errors import StoreError
+from ...store.redis.topology import Topology
+from .applications import Applications
+from .finding import Finding, failed, ok, skipped, warning
+from .gateway import check_credentials, check_flask, check_origins
+from .redis_server import check_redis, check_workers, same_server
+
+
+def diagnose(
+    config: Config,
+    apps: Applications,
+    *,
+    url: str | None = None,
+    origin: str | None = None,
+    headers: Mapping[str, str],
+    idle: float = 0.0,
+) -> Iterator[Finding]:
+    """
+    Run all checks.
+
+    Args:
+        config: Settings of the environment; those of the applications come before them.
+        apps: Applications to check.
+        url: Address of the gateway as browsers see it; ``None``: skip what needs it.
+        origin: Origin of the pages; ``None``: that of ``url``.
+        headers: Headers of the request that ``user_loader`` gets.
+        idle: Seconds for the check of idle limits; 0: skip it.
+    """
+    yield from _check_environment()
+    gateway, worker = apps.gateway_config, apps.worker_config
+    main = gateway or worker or config
+    is_reachable = True
+    for finding in check_redis(main):
+        is_reachable = is_reachable and not (finding.check == "redis" and finding.status.value == "failed")
+        yield finding
+    if gateway and worker:
+        yield _check_same(gateway, worker)
+    if apps.celery is not None:
+        from .queue import check_celery
+
+        yield from check_celery(apps.celery)
+        if worker is None:
+            yield failed(
+                "jobpush in celery", "the Celery application has no JobPush", "add: jobpush = JobPush(celery_app)"
+            )
+    else:
+        yield skipped("broker", "no Celery application was given", "add --app package.module:celery_app")
+    if is_reachable:
+        try:
+            yield check_workers(main)
+        except StoreError as exc:
+            yield failed("worker", f"the leases cannot be read: {exc}", "see the finding on Redis")
+    yield check_credentials(main)
+    yield from check_origins(main, url, origin or url)
+    if apps.flask is not None:
+        yield from check_flask(apps.flask, headers)
+    else:
+        yield skipped("user_loader", "no Flask application was given", "add --app package.module:app")
+    if url:
+        from .proxy import check_proxy
+
+        yield from check_proxy(url, main.key, origin, idle)
+    else:
+        yield skipped("proxy", "no address was given", "add --url https://app.example.com")
+
+
+def _check_environment() -> Iterator[Finding]:
+    unknown = unknown_variables()
+    for name, nearest in unknown.items():
+        cure = f"did you mean {nearest}?" if nearest else "'jobpush config' lists the settings"
+        yield warning("environment", f"{name} is ignored: there is no such setting", cure)
+    if not unknown:
+        yield ok("environment", "every JOBPUSH_ variable is a setting")
+
+
+def _check_same(gateway: Config, worker: Config) -> Finding:
+    names = [f"{Topology.parse(one.redis_url).name} with prefix {one.prefix!r}" for one in (gateway, worker)]
+    try:
+        if same_server(gateway, worker):
+            return ok("same redis", "gateway and worker use the same Redis")
+    except StoreError as exc:
+        return failed("same redis", f"the Redis servers cannot be compared: {exc}", "see the finding on Redis")
+    return failed(
+        "same redis",
+        f"the gateway uses {names[0]}, the worker {names[1]}",
+        "set JOBPUSH_REDIS_URL and JOBPUSH_PREFIX to the same values for both",
+    )
