@@ -88,7 +88,9 @@ class Config:
     max_data: int = 10_240
 
     # -- Pusher protocol -----------------------------------------------------------------------------
-    #: Seconds of silence after which either end sends a ping. Pusher's value.
+    #: Seconds of silence after which the gateway sends a ping, so that no proxy with an idle limit of 60 s cuts in.
+    ping_interval: float = 25.0
+    #: Seconds of silence after which a client sends a ping, and the gateway at the latest. Pusher's value.
     activity_timeout: int = 120
     #: Seconds until a ping must be answered. Pusher's value.
     pong_timeout: float = 30.0

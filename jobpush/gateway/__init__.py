@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import select
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+if find_spec("fcntl") is None or not hasattr(select, "poll"):
+    raise ImportError(
+        "The gateway of jobpush needs Linux or macOS: this Python has no fcntl or no select.poll. Publishing, workers"
+        " with -P solo and the command line work here; run the gateway on another machine or in a container."
+    )
 
 if TYPE_CHECKING:
     from ..web.flask.extension import Gateway, create_app

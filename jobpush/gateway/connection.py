@@ -104,6 +104,7 @@ class Connection(ABC):
         "_events",
         "_on_gone",
         "_outbox",
+        "_waits_for_outbox",
         "channels",
         "counts",
         "fd",
@@ -134,6 +135,8 @@ class Connection(ABC):
         self._outbox: Outbox | None = None
         #: Actions of the protocol behind a subscription that is under way; ``None``: none is under way.
         self._actions: deque[Action] | None = None
+        #: Whether the first of these actions waits until everything queued is sent.
+        self._waits_for_outbox = False
         self._events = READING
 
     @property
@@ -210,7 +213,11 @@ class Connection(ABC):
             self._watch(self._events & ~select.POLLOUT)
             if self.is_closing:
                 self._finished()
-            self._resume_reading()
+            if self._waits_for_outbox:
+                self._waits_for_outbox = False
+                self.resume()
+            else:
+                self._resume_reading()
         else:
             self._watch(self._events | select.POLLOUT)
 
@@ -265,7 +272,8 @@ class Connection(ABC):
     def tick(self, now: float) -> None:
         """Do what is due; called about once a second."""
         if not self.is_closing:
-            self.perform(self.protocol.tick(now, is_subscribing=self._actions is not None))
+            is_subscribing = self._actions is not None and not self._waits_for_outbox
+            self.perform(self.protocol.tick(now, is_subscribing=is_subscribing))
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Do the actions of the protocol; those behind a subscription wait for :meth:`resume`."""
@@ -277,10 +285,16 @@ class Connection(ABC):
                         self.host.refusals.count(refusal)
                     self.send(text)
                 case Subscribe():
+                    if self._outbox is not None and self._outbox.allowance:
+                        self._waits_for_outbox = True  # a connection has one replay at a time
+                        self._actions = deque((action, *left))
+                        return
                     self._actions = deque(left)
                     self.host.subscribe(self, action)
                 case Unsubscribe(channel):
                     self.host.unsubscribe(self, channel)
+                    if self._outbox is not None:
+                        self.host.traffic.dropped += self._outbox.drop_channel(channel.encode())
                 case ClientEvent():
                     self.host.publish(self, action)
                 case Close(code, reason):

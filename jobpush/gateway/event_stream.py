@@ -49,7 +49,7 @@ class EventStreamConnection(Connection):
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
         outbox = self._waiting()
         outbox.discard(broadcast.key)
-        outbox.put_history(self._encoded(broadcast, stream_id))
+        outbox.put_history(self._encoded(broadcast, stream_id), broadcast.channel)
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id
@@ -66,7 +66,7 @@ class EventStreamConnection(Connection):
             event = self._encoded(broadcast, broadcast.stream_id)
             if key is None or broadcast.pinned:
                 outbox.discard(key)
-                outbox.put(event)
+                outbox.put(event, broadcast.channel)
             else:
                 outbox.replace(key, event)
             self._ensure_within_bound(outbox)

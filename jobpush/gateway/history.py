@@ -8,6 +8,9 @@ from ..store.hub_commands import NEVER
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel
 
+#: Bytes of one replay. A connection has one at a time, so this bounds its memory, together with ``outbox_size``.
+_MAX_REPLAY = 4_194_304
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -31,10 +34,21 @@ class History:
     has_cached: bool
 
 
-def resumed(catch_up: CatchUp, missed: list[Broadcast]) -> History:
-    """Return the events that the listeners missed."""
+def within_bound(broadcasts: list[Broadcast]) -> list[Broadcast]:
+    """Return the newest broadcasts that fit into one replay."""
+    size = 0
+    for index in range(len(broadcasts) - 1, -1, -1):
+        size += len(broadcasts[index].frame)
+        if size > _MAX_REPLAY:
+            return broadcasts[index + 1 :]
+    return broadcasts
+
+
+def resumed(catch_up: CatchUp, missed: list[Broadcast], *, is_cut: bool = False) -> History:
+    """Return the events that the listeners missed; ``is_cut`` if older ones are left out."""
     events: list[tuple[Broadcast, bytes | None]] = [(one, one.stream_id) for one in missed]
-    return History(catch_up.channel, catch_up.since, False, events, catch_up.batch.take(), True)
+    start = NEVER if is_cut else catch_up.since
+    return History(catch_up.channel, start, is_cut, events, catch_up.batch.take(), True)
 
 
 def snapshots(catch_up: CatchUp, events: list[Broadcast], position: bytes) -> History:

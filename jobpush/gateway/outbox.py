@@ -32,25 +32,32 @@ class Outbox:
         """Return whether a frame of this key waits, and would be replaced."""
         return key in self._frames
 
-    def put(self, frame: bytes) -> None:
-        """Add a frame that is never replaced."""
+    def put(self, frame: bytes, channel: bytes | None = None) -> None:
+        """Add a frame that is never replaced, but dropped with its channel."""
         self._pinned += 1
-        self._frames[self._pinned] = frame
+        self._frames[self._pinned if channel is None else (channel, self._pinned)] = frame
         self.size += len(frame)
 
-    def put_history(self, frame: bytes) -> None:
+    def put_history(self, frame: bytes, channel: bytes) -> None:
         """Add a frame of a history, which does not count as slow reading."""
-        self.put(frame)
+        self.put(frame, channel)
         self.allowance += len(frame)
 
     def replace(self, key: Hashable, frame: bytes) -> None:
-        """Replace the waiting frame of the same key, or add one at the end. The key is not an integer."""
+        """Replace the waiting frame of the same key, which begins with the channel, or add one at the end."""
         self.size += len(frame) - len(self._frames.get(key, b""))
         self._frames[key] = frame
 
     def discard(self, key: Hashable) -> None:
         """Drop the frame of this key, if one waits: a newer one contains everything."""
         self.size -= len(self._frames.pop(key, b""))
+
+    def drop_channel(self, channel: bytes) -> int:
+        """Drop all frames of a channel. Return their number."""
+        dropped = [key for key in self._frames if isinstance(key, tuple) and key[0] == channel]
+        for key in dropped:
+            self.size -= len(self._frames.pop(key))
+        return len(dropped)
 
     def put_rest(self, frame: bytes) -> None:
         """Add the part of a frame that the socket did not take; the outbox is empty."""

@@ -9,6 +9,8 @@ brings listeners up to date after a broken connection to Redis.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -18,12 +20,12 @@ from ..protocol import messages
 from ..protocol.actions import Subscribe
 from ..protocol.codes import SubscriptionLimitReached
 from ..store.hub_commands import HubCommands
-from ..store.messages import read_message
+from ..store.messages import Message, read_message
 from ..store.redis.command_connection import CommandConnection, ConnectionLost
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel, TopicState
 from .connection import Connection
-from .history import History, resumed, snapshots
+from .history import History, resumed, snapshots, within_bound
 from .loop import Loop
 from .presence.lease import RETRY_AFTER, Lease
 from .presence.occupancy_reporter import OccupancyReporter
@@ -205,10 +207,13 @@ class Subscribing:
             return
         self._admit(catch_up)
         channel = catch_up.channel
-        messages_of_channel = [message for message in map(read_message, payloads) if channel.carries(message)]
-        broadcasts = [Broadcast(channel.wire_name, message) for message in messages_of_channel]
+        broadcasts = [Broadcast(channel.wire_name, one) for one in _read(payloads) if channel.carries(one)]
+        kept = within_bound(broadcasts)
         catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
-        history = resumed(catch_up, broadcasts) if is_resumed else snapshots(catch_up, broadcasts, position)
+        if is_resumed:
+            history = resumed(catch_up, kept, is_cut=len(kept) < len(broadcasts))
+        else:
+            history = snapshots(catch_up, kept, position)
         for connection, request in _connections(catch_up):
             try:
                 _send(connection, request, history)
@@ -245,6 +250,13 @@ class Subscribing:
 def _is_expected(catch_up: CatchUp, attempt: int) -> bool:
     """Return whether the answer to an attempt is still of use."""
     return catch_up.attempt == attempt and catch_up in catch_up.channel.catch_ups
+
+
+def _read(payloads: Iterable[bytes]) -> Iterator[Message]:
+    """Read the messages of a history; malformed ones of other programs are skipped."""
+    for payload in payloads:
+        with suppress(ValueError):
+            yield read_message(payload)
 
 
 def _connections(catch_up: CatchUp) -> list[tuple[Connection, Subscribe | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 from ..channels import Topic
@@ -12,6 +13,9 @@ from .channel import Channel, Tally, TopicState
 from .presence.watched import Watched
 
 logger = logging.getLogger("jobpush.gateway")
+
+#: Begin of the members of an event; see :func:`jobpush.protocol.messages.event_members`.
+_EVENT = b'"event":"'
 
 
 class Topics:
@@ -46,6 +50,9 @@ class Topics:
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
         self.tally = Tally()
+        #: Malformed messages that were dropped.
+        self.malformed = 0
+        self._next_warning = 0.0
         #: Idle topics, and since when; the oldest first.
         self._lingering: dict[TopicState, float] = {}
 
@@ -118,16 +125,19 @@ class Topics:
         if topic is None:
             return
         try:
-            message = read_message(payload)
-        except ValueError:
-            logger.warning("dropped a message on %r that jobpush did not write", key)
-            return
+            self._distribute(topic, read_message(payload))
+        except Exception as exc:  # Redis has other clients; none of their messages may stop the hub
+            self._drop(key, exc)
+
+    def _distribute(self, topic: TopicState, message: Message) -> None:
         if message.task_id == COMMAND:
             self._on_command(message.members)
             return
         if topic.watched is not None:
             self._on_watched(topic.watched, message.members)
             return
+        if not message.members.startswith(_EVENT) or not message.members.endswith(b'"'):
+            raise ValueError("the message is not an event")
         if message.stream_id is not None:
             topic.position = message.stream_id
         if not message.is_for_task_alone:
@@ -140,6 +150,20 @@ class Topics:
             of_task = topic.tasks.get(message.task_id)
             if of_task is not None:
                 self._note(of_task, message)
+
+    def _drop(self, key: bytes, exc: Exception) -> None:
+        """Log a malformed message, at most once a minute."""
+        self.malformed += 1
+        now = time.monotonic()
+        if now >= self._next_warning:
+            self._next_warning = now + 60.0
+            logger.warning(
+                "Dropped a malformed message on the Redis channel %r, %d so far: %r. Another program publishes there;"
+                " give jobpush a prefix, a database or a Redis user of its own",
+                key.decode(errors="replace"),
+                self.malformed,
+                exc,
+            )
 
     @property
     def first_waiting(self) -> Broadcast | None:

@@ -80,7 +80,7 @@ class WebSocketConnection(Connection):
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
         outbox = self._waiting()
         outbox.discard(broadcast.key)  # a live event must not replace it in front of the history
-        outbox.put_history(text_frame(broadcast.text_with_id(stream_id)))
+        outbox.put_history(text_frame(broadcast.text_with_id(stream_id)), broadcast.channel)
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         pass  # the answer to the subscription contains it
@@ -143,11 +143,9 @@ class WebSocketConnection(Connection):
 
     def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
         key, frame = broadcast.key, broadcast.frame
-        if key is None:
-            outbox.put(frame)
-        elif broadcast.pinned:
+        if key is None or broadcast.pinned:
             outbox.discard(key)
-            outbox.put(frame)
+            outbox.put(frame, broadcast.channel)
         elif key in outbox:
             self.host.traffic.conflated += 1
             outbox.replace(key, broadcast.frame_without_id)

@@ -79,13 +79,13 @@ class ClientEvent:
     Args:
         channel: A private or presence channel to which the sender is subscribed.
         event: Name of the event; begins with ``client-``.
-        data: A JSON string, quotes included, as it stands on the wire.
+        data: A JSON string, quotes included, as on the wire; ``None`` if the sender gave none.
         user_id: The sender's, on presence channels.
     """
 
     channel: str
     event: str
-    data: str
+    data: str | None
     user_id: str | None = None
 
 

@@ -9,6 +9,7 @@ from ..errors import EventError
 from ..events import encode
 from .actions import ClientEvent
 from .codes import ClientEventRejected
+from .reading import ABSENT
 
 #: What the name of a client event begins with.
 PREFIX = "client-"
@@ -46,6 +47,8 @@ def read_client_event(channel: str, event: str, data: object, *, user_id: str | 
     """
     try:
         validate_event(event)
+        if data is ABSENT:
+            return ClientEvent(channel, event, None, user_id)
         text = data if isinstance(data, str) else encode(data)
     except EventError as exc:
         raise _rejected(channel, str(exc)) from exc

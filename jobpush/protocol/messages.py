@@ -105,9 +105,9 @@ def event(channel: bytes, members: bytes, stream_id: bytes) -> bytes:
     return b'{"channel":"%b",%b,"id":"%b"}' % (channel, members, stream_id)
 
 
-def event_members(name: str, data: str, user_id: str | None = None) -> str:
+def event_members(name: str, data: str | None, user_id: str | None = None) -> str:
     """What Redis carries of an event: its members but for channel and id; ``data`` is a JSON string with quotes."""
-    members = f'"event":{encode(name)},"data":{data}'
+    members = f'"event":{encode(name)}' if data is None else f'"event":{encode(name)},"data":{data}'
     return members if user_id is None else f'{members},"user_id":{encode(user_id)}'
 
 

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple, NoReturn
 
 from .codes import InvalidMessage
 
+#: In place of ``data`` where a message has none.
+ABSENT = object()
+
 
 class ClientMessage(NamedTuple):
-    """A message as received; ``channel`` and ``data`` are not checked, and ``None`` where they are missing."""
+    """A message as received; ``channel`` and ``data`` are not checked, ``None`` and :data:`ABSENT` where missing."""
 
     event: str
     channel: object
@@ -29,7 +32,7 @@ def read_message(text: str) -> ClientMessage:
     event = wire.get("event")
     if not isinstance(event, str):
         raise InvalidMessage('A message must have an "event" that is text')
-    return ClientMessage(event, wire.get("channel"), wire.get("data"))
+    return ClientMessage(event, wire.get("channel"), wire.get("data", ABSENT))
 
 
 def read_object(data: object) -> dict[str, Any]:

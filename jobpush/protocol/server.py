@@ -9,6 +9,7 @@ connection to :meth:`ServerProtocol.receive_early` only; it answers with :meth:`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -41,6 +42,10 @@ from .users import authenticate
 #: Seconds over which client events are counted, and all messages.
 _RATE_WINDOW = 1.0
 _MESSAGE_WINDOW = 10.0
+#: Characters of a message that cost as much as one more message.
+_COST_UNIT = 1_024
+#: Invalid messages of one window after which a connection is closed.
+_MAX_INVALID = 25
 #: Messages that may overtake others.
 _UNORDERED = ("pusher:ping", "pusher:pong")
 _PONG = Send(messages.PONG)
@@ -155,9 +160,13 @@ class ServerProtocol:
         if self._is_closed:
             return []
         self.touch(now)
+        self._message_count += len(text) // _COST_UNIT
         try:
             self._ensure_within_message_rate()
             return self._handle(text, now)
+        except InvalidMessage as error:
+            self._message_count += self._invalid_cost
+            return self._answer(error)
         except (PusherError, SubscriptionRefused) as error:
             return self._answer(error)
 
@@ -205,7 +214,7 @@ class ServerProtocol:
             return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:
             return [] if now - self._pinged_at < self._config.pong_timeout else self._answer(PongMissing())
-        if self._is_closed or now - self._received_at < self._config.activity_timeout:
+        if self._is_closed or now - self._received_at < min(self._config.ping_interval, self._config.activity_timeout):
             return []
         if self._is_inactive(now):
             return self._answer(Inactive())
@@ -350,9 +359,17 @@ class ServerProtocol:
         self._subscriptions.begin(subscribe.channel, subscribe.member.user_id if subscribe.member else None)
         return subscribe
 
+    @property
+    def _message_limit(self) -> float:
+        """Cost of the messages of one window at most; some clients begin with ``max_channels`` subscriptions."""
+        return self._config.message_rate * _MESSAGE_WINDOW + self._config.max_channels
+
+    @property
+    def _invalid_cost(self) -> int:
+        return math.ceil(self._message_limit / _MAX_INVALID)
+
     def _ensure_within_message_rate(self) -> None:
-        rate = self._config.message_rate
-        if rate and self._message_count > rate * _MESSAGE_WINDOW + self._config.max_channels:
+        if self._config.message_rate and self._message_count > self._message_limit:
             raise TooManyMessages
 
     def _ensure_within_rate(self, channel: str, now: float) -> None:

@@ -101,7 +101,9 @@ def _ensure_length(user_id: str) -> None:
 
 def _user_info(members: dict[str, Any], limit: int) -> str:
     info = members.get("user_info")
-    text = "{}" if info is None else encode(info)
+    if not isinstance(info, dict | None):
+        raise InvalidData("user_info must be a JSON object")
+    text = encode(info or {})
     if len(text.encode()) > limit:
         raise InvalidData(f"user_info has {len(text.encode())} bytes; {limit} are allowed")
     return text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from ..events import TaskEvent
 
 #: Stands for the task id where a message is for the gateways; see :meth:`RedisDirectory.disconnect`.
 COMMAND = b"!"
+
+_STREAM_ID = re.compile(rb"\d{1,20}-\d{1,20}")
 
 
 class Message(NamedTuple):
@@ -43,6 +46,8 @@ def read_message(payload: bytes) -> Message:
     """
     header, _, members = payload.partition(b"\n")
     stream_id, task_id, seq, final, excluded = header.split(b" ")
+    if stream_id != b"-" and not _STREAM_ID.fullmatch(stream_id):
+        raise ValueError("no stream id")
     is_snapshot = task_id != b"-" and seq != b"0"
     fields = (
         None if stream_id == b"-" else stream_id,

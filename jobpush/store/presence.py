@@ -191,7 +191,7 @@ class Presence:
         return "ZMSCORE", self._keys.users, *user_ids
 
     def client_event(
-        self, channel: str, event: str, data: str, socket_id: str, user_id: str | None = None
+        self, channel: str, event: str, data: str | None, socket_id: str, user_id: str | None = None
     ) -> Call | None:
         """
         Tell webhooks of a client event; ``None`` if there are none.
@@ -201,7 +201,8 @@ class Presence:
         members = {"name": "client_event", "channel": channel, "event": event, "socket_id": socket_id}
         if user_id is not None:
             members["user_id"] = user_id
-        return self._webhook(f'{encode(members)[:-1]},"data":{data}}}')
+        text = encode(members) if data is None else f'{encode(members)[:-1]},"data":{data}}}'
+        return self._webhook(text)
 
     def cache_miss(self, channel: str) -> Call | None:
         """Tell webhooks that a cache channel had nothing to show; ``None`` if there are none."""

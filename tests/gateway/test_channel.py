@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from jobpush.channels import Topic
+from jobpush.config import Config
 from jobpush.gateway.broadcast import Broadcast
 from jobpush.gateway.channel import CatchUp, Channel
+from jobpush.gateway.hub import Hub
 from jobpush.gateway.listener import Listener
+from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.topics import Topics
 from jobpush.protocol.actions import Subscribe
 from jobpush.store.messages import read_message
@@ -183,6 +186,59 @@ def test_client_event_of_a_task_is_for_its_own_channel_alone(topics: Topics) -> 
 
     assert everything.received == [b"6-0"]
     assert one_task.received == [None, b"6-0"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'abc - 0 1 -\n"event":"x","data":"{}"',
+        b'1-x - 0 1 -\n"event":"x","data":"{}"',
+        b'-1-1 - 0 1 -\n"event":"x","data":"{}"',
+        b'1-1 - seq 1 -\n"event":"x","data":"{}"',
+        b'1-1 - 0 1 \xff\n"event":"x","data":"{}"',
+        b"1-1 - 0 1 -\n}",
+        b"1-1 - 0 1 -\n",
+        b"1-1 - 0 1 -",
+        b"hello",
+        b"",
+        b"\xff" * 100,
+        b"- ! 0 1 -\nno JSON",
+        b"- ! 0 1 -\n[]",
+        b"- ! 0 1 -\n{}",
+        b'- ! 0 1 -\n{"command":"disconnect"}',
+        b"- - 1 1 -\nno JSON",
+        b"- - 7 1 -\n" + b"[" * 100_000,
+    ],
+    ids=lambda payload: repr(payload[:30]),
+)
+def test_malformed_messages_are_dropped_with_one_log_line(
+    hub: Hub, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = hub._topics
+    listeners = [
+        join(topics.subscribe(Topic(f"channel:{name}")).channel(name), position=b"5-0")
+        for name in ("news", "presence-room")
+    ]
+    topics.watch(Topic("watch:42"), "42")
+
+    for _ in range(3):
+        for name in ("channel:news", "channel:presence-room", "watch:42"):
+            topics.on_message(topics._key_of(Topic(name)).encode(), payload)
+    for name in ("channel:news", "channel:presence-room"):
+        topics.on_message(topics._key_of(Topic(name)).encode(), b'6-0 - 0 1 -\n"event":"news","data":"{}"')
+    topics.flush()
+    topics.suspend()
+
+    assert [listener.received for listener in listeners] == [[b"6-0"], [b"6-0"]]
+    assert len([line for line in caplog.messages if "malformed message" in line]) <= 1
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub that is not started."""
+    hub = Hub(Config(), Refusals())
+    yield hub
+    hub.loop.close()
 
 
 def member(channel: Channel, seq: int) -> Broadcast:

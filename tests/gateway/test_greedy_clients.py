@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
+from pathlib import Path
 
 from wsproto.events import Ping
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.events import RESYNC_EVENT
+from jobpush.gateway.outbox import Outbox
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.faults.processes import paused
 
-from .client import TIMEOUT, Client, events_of, frames_of
+from .client import TIMEOUT, Client, data_of, events_of, frames_of
 from .conftest import Serve, Site
 from .test_slow_readers import RECEIVE_BUFFER
 
@@ -55,6 +59,61 @@ def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serv
     assert len(RedisDirectory(store).channels()) == 1_000
     greedy.hang_up()
     wait_until_nobody_is_anywhere(site, store)
+
+
+def test_a_client_that_asks_for_replays_and_does_not_read_costs_little_memory(serve: Serve, store: Store) -> None:
+    site = serve(message_rate=0)
+    other = site.connect()
+    since = position_of("news", other)
+    for number in range(1_000):
+        store.trigger(["news"], "number", {"n": number, "padding": "x" * 2_000})
+    greedy = site.connect(receive_buffer=RECEIVE_BUFFER)
+    before = memory_of(site)
+    messages: list[tuple[str, object]] = [
+        ("pusher:subscribe", {"channel": "news", "since": since}),
+        ("pusher:unsubscribe", {"channel": "news"}),
+    ]
+    asking = threading.Thread(target=greedy.socket.sendall, args=(frames_of(messages * 300),))
+
+    asking.start()
+    ping(other, times=300)
+
+    assert memory_of(site) - before < 30_000_000  # one replay has 2 MB; 300 of them had 600 MB
+    last = [("pusher:subscribe", {"channel": "last"})]
+    asking.join()
+    greedy.socket.sendall(frames_of(last))
+    greedy.receive_until(lambda message: message.get("channel") == "last")
+
+
+def test_unsubscribing_drops_what_is_queued() -> None:
+    outbox = Outbox()
+    outbox.put(b"pong")
+    outbox.put_history(b"history", b"news")
+    outbox.put(b"pinned", b"news")
+    outbox.replace((b"news", b"task"), b"snapshot")
+    outbox.put(b"another", b"news-2")
+    outbox.replace((b"news-2", b"task"), b"snapshot")
+
+    assert outbox.drop_channel(b"news") == 3
+    assert outbox.size == len(b"pong" + b"another" + b"snapshot")
+    assert outbox.drop_frames() == 3
+
+
+def test_a_replay_beyond_the_bound_is_cut_and_says_so(serve: Serve, store: Store) -> None:
+    site = serve(max_data=10_240)
+    first = site.connect()
+    since = position_of("news", first)
+    for number in range(600):
+        store.trigger(["news"], "number", {"n": number, "padding": "x" * 10_000})
+
+    second = site.connect()
+    second.subscribe("news", since=since)
+    resync = second.receive()
+    events = second.receive_until(lambda message: data_of(message)["n"] == 599)
+
+    assert resync["event"] == RESYNC_EVENT
+    assert [data_of(message)["n"] for message in events] == list(range(600 - len(events), 600))
+    assert 3_000_000 < sum(len(message["data"]) for message in events) < 4_194_304
 
 
 def test_pings_are_answered_while_a_join_waits_for_redis_and_all_else_keeps_its_order(
@@ -129,6 +188,20 @@ def test_a_flood_of_pings_is_no_less_one_while_a_join_waits(serve: Serve, redis_
         for _ in range(20):
             client.send_event(Ping())
         assert client.wait_for_close() == 4100
+
+
+def position_of(channel: str, client: Client) -> str:
+    """The id from which a client can resume, after a short visit."""
+    position: str = client.subscribe(channel)[-1]["id"]
+    client.send("pusher:unsubscribe", {"channel": channel})
+    ping(client, times=1)
+    return position
+
+
+def memory_of(site: Site) -> int:
+    """Resident bytes of the worker process."""
+    (child,) = Path(f"/proc/{site.process.pid}/task/{site.process.pid}/children").read_text().split()
+    return int(Path(f"/proc/{child}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def ask_and_join(client: Client, questions: int, channel: str) -> None:

@@ -202,3 +202,47 @@ def test_an_old_answer_admits_no_member_that_has_left_since(
     reporter.enter(later, ROOM, alice("Alice"))
 
     assert [call for call in sent(reporter, commands) if call[0] == "join"] == [("join", "alice", "Alice", "new")]
+
+
+def test_a_lost_connection_counts_until_the_grace_has_passed(
+    reporter: OccupancyReporter, commands: FakeCommands, loop: Any
+) -> None:
+    let_alice_be_away(reporter)
+    for loop.now in (0.0, 1.0, 4.9):
+        reporter.tick()
+        assert sent(reporter, commands) == []
+
+    loop.now = 5.0
+    reporter.tick()
+
+    assert sent(reporter, commands) == [("leave", "alice"), ("occupy", ROOM, 0)]
+
+
+def test_without_a_grace_a_lost_connection_is_reported_at_once(commands: FakeCommands, loop: Any) -> None:
+    lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
+    reporter = OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=0.0))
+
+    let_alice_be_away(reporter)
+
+    assert sent(reporter, commands) == [("leave", "alice"), ("occupy", ROOM, 0)]
+
+
+def test_after_a_reconnect_reports_wait_for_the_answers_to_others(
+    reporter: OccupancyReporter, commands: FakeCommands
+) -> None:
+    answers: list[Callable[[Any], None]] = []
+    commands.run = lambda call, callback: answers.append(callback)  # type: ignore[method-assign, assignment]
+    for number in range(1_000):
+        reporter.enter(connection(), Topic(f"user:{number}"))
+
+    reporter.flush()
+    reporter.flush()
+    assert (len(answers), reporter.is_behind) == (256, True)
+    for answer in answers[:100]:
+        answer([1, 0])
+    reporter.flush()
+    assert len(answers) == 356
+    for answer in answers[100:]:
+        answer(ConnectionLost())
+    reporter.flush()
+    assert len(answers) == 612

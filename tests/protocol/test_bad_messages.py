@@ -92,6 +92,48 @@ def test_a_message_that_the_shell_stopped_reading_ends_the_connection(shell) -> 
     assert shell.close is not None
 
 
+@pytest.mark.parametrize("text", ["{", '{"event":"unknown"}', "[]", '{"event":"pusher:subscribe","data":5}', "\ud800"])
+def test_repeated_invalid_messages_close_the_connection(shell, text) -> None:
+    for _ in range(25):
+        assert shell.close is None
+        shell.send_text(text)
+
+    shell.send_text(text)
+
+    assert shell.close == Close(4100, "Over capacity: too many messages")
+
+
+def test_invalid_messages_now_and_then_do_not_close_the_connection(shell) -> None:
+    for _ in range(200):
+        shell.send_text("{")
+        shell.pass_time(1)
+
+    assert shell.close is None
+
+
+def test_a_long_message_counts_as_many(shell) -> None:
+    text = json.dumps({"event": "pusher:pong", "data": [[]] * 16_000})
+    assert 63_000 < len(text) < 65_536
+    sent = 0
+    while shell.close is None:
+        shell.send_text(text)
+        sent += 1
+
+    assert shell.close == Close(4100, "Over capacity: too many messages")
+    assert sent <= 2_000 / 60
+
+
+def test_client_events_of_the_allowed_rate_and_size_stay_within_the_limit(shell) -> None:
+    shell.subscribe_signed("private-a")
+    for _ in range(60):
+        for _ in range(10):
+            shell.send("client-a", "x" * 10_240, "private-a")
+        shell.pass_time(1)
+
+    assert shell.close is None
+    assert len(shell.client_events) == 600
+
+
 def test_nothing_is_answered_after_a_close(shell) -> None:
     shell.perform(shell.protocol.receive_binary(shell.now))
 

@@ -52,6 +52,21 @@ def test_data_is_encoded_once(member, data, wire) -> None:
     assert member.client_events[0].data == wire
 
 
+def test_an_event_without_data_stays_without(member) -> None:
+    member.send_text('{"event":"client-a","channel":"presence-a"}')
+    (event,) = member.client_events
+
+    members = messages.event_members(event.event, event.data, event.user_id)
+
+    assert event == ClientEvent("presence-a", "client-a", None, "10")
+    assert json.loads(messages.event(b"presence-a", members.encode(), b"1-0")) == {
+        "channel": "presence-a",
+        "event": "client-a",
+        "user_id": "10",
+        "id": "1-0",
+    }
+
+
 def test_what_is_passed_on_is_a_whole_frame(member) -> None:
     member.send("client-a", {"x": '"'}, "presence-a")
     (event,) = member.client_events

@@ -154,7 +154,7 @@ def test_nothing_is_asked_of_a_client_whose_join_is_under_way(make_shell) -> Non
 
 
 def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
-    assert shell.pass_time(119) == []
+    assert shell.pass_time(24) == []
     assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
     assert shell.pass_time(29) == []
 
@@ -166,7 +166,7 @@ def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
 
 @pytest.mark.parametrize("sign_of_life", ["pong", "control frame", "nonsense"])
 def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> None:
-    shell.pass_time(120)
+    shell.pass_time(25)
     shell.now += 29
 
     if sign_of_life == "pong":
@@ -176,9 +176,18 @@ def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> N
     else:
         shell.send_text("…")
 
-    assert shell.pass_time(119) == []
+    assert shell.pass_time(24) == []
     assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
     assert shell.close is None
+
+
+@pytest.mark.parametrize(("settings", "seconds"), [({}, 25), ({"activity_timeout": 10}, 10), ({"ping_interval": 3}, 3)])
+def test_the_gateway_pings_before_a_proxy_with_a_limit_of_60_seconds_cuts(make_shell, settings, seconds) -> None:
+    shell = make_shell(**settings).open()
+
+    assert shell.pass_time(seconds - 1) == []
+    assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
+    assert json.loads(shell.messages[0]["data"])["activity_timeout"] == settings.get("activity_timeout", 120)
 
 
 @pytest.mark.parametrize("is_pinging", [True, False])
@@ -218,7 +227,7 @@ def test_no_sign_in_is_asked_for_by_default(shell) -> None:
 
 
 def test_who_does_not_sign_in_in_time_is_closed(make_shell) -> None:
-    shell = make_shell(signin_timeout=30.0).open()
+    shell = make_shell(ping_interval=120, signin_timeout=30.0).open()
     shell.subscribe("news")
     assert shell.pass_time(29) == []
 
@@ -230,7 +239,7 @@ def test_who_does_not_sign_in_in_time_is_closed(make_shell) -> None:
 
 @pytest.mark.parametrize("authorized_by", ["session", "sign-in", "private channel"])
 def test_who_is_authorized_in_time_stays(make_shell, authorized_by) -> None:
-    shell = make_shell(signin_timeout=30.0)
+    shell = make_shell(ping_interval=120, signin_timeout=30.0)
     shell.open(user=UserData("42") if authorized_by == "session" else None)
 
     if authorized_by == "sign-in":

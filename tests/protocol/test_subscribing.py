@@ -133,7 +133,11 @@ def test_a_user_id_becomes_text(shell, user_id, text) -> None:
         '{"user_id":1e999}',
         '{"user_id":%s}' % ("9" * 129),
         json.dumps({"user_id": "x" * 129}),
-        json.dumps({"user_id": "1", "user_info": "x" * 1023}),
+        json.dumps({"user_id": "1", "user_info": {"a": "x" * 1017}}),
+        '{"user_id":"1","user_info":"text"}',
+        '{"user_id":"1","user_info":["list"]}',
+        '{"user_id":"1","user_info":7}',
+        '{"user_id":"1","user_info":false}',
         '{"user_id":"1","user_info":1e999}',
         '{"user_id":"1","user_info":' + "[" * 5000 + "]" * 5000 + "}",
     ],
@@ -144,7 +148,7 @@ def test_channel_data_that_names_no_member_is_refused(shell, channel_data) -> No
 
 
 def test_user_info_of_the_limit_is_let_in(shell) -> None:
-    shell.subscribe_signed("presence-a", json.dumps({"user_id": "1", "user_info": "x" * 1022}))
+    shell.subscribe_signed("presence-a", json.dumps({"user_id": "1", "user_info": {"a": "x" * 1016}}))
 
     assert shell.channels == {"presence-a"}
 
