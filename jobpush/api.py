@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .channels import (
     checked_user_id,
@@ -103,9 +104,10 @@ class JobPush:
         *,
         result: bool = False,
         errors: Mapping[type[BaseException], str] | None = None,
+        adopt: bool = True,
     ) -> Callable[[F], F]:
         """
-        Let a task be watched by its user. Stands above or below ``@app.task``.
+        Let a user watch a task. Stands above or below ``@app.task``; ``@jobpush.track`` alone is ``track()``.
 
         Args:
             user: Whose task it is: the name of an argument, or a callable that gets the arguments by name (without
@@ -114,18 +116,27 @@ class JobPush:
             title: What the user reads, with arguments in braces. ``None``: the task's name.
             result: Whether the user sees what the task returns, as ``data["result"]``.
             errors: What the user reads instead of an exception's own first line, by type; the nearest type counts.
+            adopt: Whether the task's ``update_state()`` moves the bar too, and so celery-progress's
+                ``ProgressRecorder``.
 
         Raises:
             UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
             ConfigurationError: If an argument of ``track()`` can't be what it is for.
         """
-        from .queues.celery.decorator import track
+        from .queues.celery.decorator import is_task_or_function, track, track_bare
         from .queues.celery.track_options import TrackOptions
 
-        if hasattr(user, "apply_async") or not isinstance(errors or {}, Mapping):
-            raise ConfigurationError("write @jobpush.track(user=…, errors={Type: 'sentence'}), with parentheses")
-        tracking = TrackOptions(self._runtime, user, title, result=result, errors=dict(errors or {}))
-        return lambda target: track(tracking, target)
+        if not isinstance(errors or {}, Mapping):
+            raise ConfigurationError(f"errors must be a mapping {{Type: 'sentence'}}, not {errors!r}")
+        is_task = callable(user) and not inspect.isfunction(user) and is_task_or_function(user)
+        options = TrackOptions(
+            self._runtime, None if is_task else user, title, result=result, errors=dict(errors or {}), adopt=adopt
+        )
+        if is_task:
+            return cast("Callable[[F], F]", track(options, user))
+        if inspect.isfunction(user) and user.__name__ != "<lambda>" and title is None and not result and errors is None:
+            return cast("Callable[[F], F]", track_bare(options, user))
+        return lambda target: track(options, target)
 
     def track_workflow(
         self,

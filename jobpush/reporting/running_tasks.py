@@ -54,6 +54,10 @@ class RunningTasks:
         with self._lock:
             self._tasks.discard(task)
 
+    def find(self, task_id: str) -> RunningTask | None:
+        """Return the task of that id; ``None`` if it does not run in this process."""
+        return next((task for task in list(self._tasks) if task.tracked.task_id == task_id), None)
+
     def cancel(self, task_id: str) -> None:
         """Cancel a task, or all tasks of a workflow, as far as they run here."""
         for task in list(self._tasks):

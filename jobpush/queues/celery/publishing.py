@@ -6,6 +6,7 @@ import functools
 import logging
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,6 +48,8 @@ def wrap_send_task(app: Any) -> None:
 
     @functools.wraps(original)
     def send_task(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("task_id") is not None:
+            kwargs["task_id"] = str(kwargs["task_id"])  # of a uuid.UUID, whose result Celery could not store
         with sending(app) as this:
             try:
                 result = original(*args, **kwargs)
@@ -81,11 +84,14 @@ def _log_once(text: str) -> None:
 
 def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, body: Any) -> None:
     app_runtime = runtime_of(this.app)
-    if app_runtime is None or not headers or "id" not in headers:
-        return  # no app of ours, or Celery's protocol 1, which has no headers
+    if app_runtime is None or headers is None:
+        return
+    if isinstance(body, dict):  # message protocol 1, whose fields the worker merges with the headers
+        headers = ChainMap(headers, {**body, "group": body.get("taskset")})
+        body = (body["args"], body["kwargs"], body)
     task = current_task()
     request = task.request if task is not None else None
-    this.is_own = request is not None and request.id == headers["id"]
+    this.is_own = request is not None and str(request.id) == headers["id"]
     is_named = headers.get(USER_HEADER) is not None
     inherit(headers, _headers_of_publisher(this.app))
     if headers["task"] != CHORD_UNLOCK:
@@ -126,7 +132,7 @@ def _publish_tracked(
         options = TrackOptions(runtime, is_for_members=True)
     if options is None:
         return
-    if request is not None and request.id == headers["id"]:
+    if this.is_own:
         _publish_again(this, options, task, request, headers, body)
     elif request is None and headers.get("retries") and (before := leases_of(runtime).tracked_of(headers["id"])):
         _publish_for_dead_process(options, task, before, headers, body)

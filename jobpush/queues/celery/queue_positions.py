@@ -90,7 +90,7 @@ def _places(channel: Any, queue: str) -> Iterator[tuple[TaskIdentity, int]]:
 
 def _first_attempt(headers: dict[str, Any]) -> TaskIdentity | None:
     """The task of a message, if its user is to see it as one that waits: no member of a workflow, and no comeback."""
-    tracked = read_headers(headers)
+    tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1
     is_back = headers.get("redelivered") or headers.get("replaced_task_nesting")
     if tracked is None or tracked.attempt > 1 or tracked.root_id is not None or is_back:
         return None

@@ -80,7 +80,7 @@ class Revoker:
             del self._deadlines[task_id]
         running: set[str] = set()
         for request in active_requests() if overdue else ():
-            for task_id in overdue.intersection((request.id, request.request_dict.get(ROOT_HEADER))):
+            for task_id in overdue.intersection((str(request.id), request.request_dict.get(ROOT_HEADER))):
                 running.add(request.id)
                 if self._can_terminate:  # again and again: the consumer drops its calls when it loses the broker
                     self._deadlines[task_id] = now + max(self._config.cancel_grace, _LEAST_GRACE)

@@ -120,19 +120,20 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
     """Revoked before it ran, terminated while it ran, or not started in time."""
     error = "The task was not started in time" if expired else None
-    _end(sender.app, Ending(request.id, TaskState.REVOKED, error, delivery=delivery_of(request)))
+    _end(sender.app, Ending(str(request.id), TaskState.REVOKED, error, delivery=delivery_of(request)))
 
 
 def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
     """The worker has no code for it."""
-    tracked = read_headers(message.headers or {})
+    tracked = read_headers({"id": id, "task": name, **(message.headers or {})})
     if tracked is not None:
-        _end(sender.app, Ending(id, TaskState.FAILURE, f"No worker knows the task {name}", tracked))
+        _end(sender.app, Ending(str(id), TaskState.FAILURE, f"No worker knows the task {name}", tracked))
 
 
 def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
     """The worker can't read the message."""
-    tracked = read_headers(message.headers or {})
+    headers = message.headers or {}
+    tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1, and all in the body
     if tracked is not None:
         _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
 
@@ -183,17 +184,17 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
         return
     error = options.error_text(exception)
     running = running_of(sender.request)
-    if running is not None and running.tracked.task_id == task_id:
+    if running is not None and running.tracked.task_id == str(task_id):
         running.finish(TaskState.FAILURE, error=error)
     else:
         delivery = _failed_delivery(options, sender.request, task_id)
-        options.runtime.publisher.submit_ending(Ending(task_id, TaskState.FAILURE, error, delivery=delivery))
+        options.runtime.publisher.submit_ending(Ending(str(task_id), TaskState.FAILURE, error, delivery=delivery))
 
 
 def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
     """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
     delivery = delivery_of(request) if request.id == task_id else ""
-    return delivery or leases_of(options.runtime).delivery_of(task_id)
+    return delivery or leases_of(options.runtime).delivery_of(str(task_id))
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
@@ -205,7 +206,7 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
         # ends or has lost its broker: that may deliver it again, or not.
         if reason is None:
-            ending = Ending(request.id, TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
+            ending = Ending(str(request.id), TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
             options.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(options, getattr(reason, "exc", None))
@@ -217,7 +218,7 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
 def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
     """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
     ended = _ended.get()
-    if ended is None or ended.tracked.task_id != task_id or ended.will_retry or ended.is_handed_over:
+    if ended is None or ended.tracked.task_id != str(task_id) or ended.will_retry or ended.is_handed_over:
         return  # else it has ended, and what goes wrong is what Celery keeps of that
     ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
 

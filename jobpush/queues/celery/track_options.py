@@ -16,7 +16,7 @@ from ...channels import checked_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ...events import error_text
 from ...reporting.identity import TaskIdentity
-from .compat import function_of
+from .arguments import bound_arguments
 from .headers import ROOT_HEADER, TITLE_HEADER, USER_HEADER, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class TrackOptions:
     title: str | None = None
     result: bool = False
     errors: Mapping[type[BaseException], str] = field(default_factory=dict)
+    #: Whether ``update_state()`` moves the bar.
+    adopt: bool = True
     #: Whether the task itself is not tracked, and only seen as a member of a workflow.
     is_for_members: bool = False
 
@@ -59,9 +61,15 @@ class TrackOptions:
 
         Raises:
             UnknownArgument: For the first one that it does not take.
-            ConfigurationError: If ``user`` is neither a name nor callable, or the title can't be filled in.
+            ConfigurationError: If ``user`` is neither a name nor callable, the title can't be filled in, or the task is
+                an ``async def``.
         """
         self._ensure_types()
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__name__", repr(function))
+            raise ConfigurationError(
+                f"the task {name} is an async def, which Celery does not await: make it a def that calls asyncio.run()"
+            )
         named = self._named_arguments()
         parameters = inspect.signature(function).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -90,7 +98,7 @@ class TrackOptions:
         """
         if self.is_for_members and not headers.get(ROOT_HEADER):
             return None
-        arguments = _bound_arguments(task, args, kwargs)
+        arguments = bound_arguments(task, args, kwargs)
         relations = relations_of(headers)
         owner = headers.get(USER_HEADER)
         membership = relations.get("membership")
@@ -180,18 +188,3 @@ def attach(options: TrackOptions, function: Callable[..., Any]) -> None:
 def options_of(task: Any) -> TrackOptions | None:
     """What ``track()`` was told about a Celery task; ``None`` if it is not tracked."""
     return getattr(task.run, _ATTRIBUTE, None)
-
-
-def _bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, defaults included, without ``self``; those given as ``**kwargs`` too."""
-    signature = inspect.signature(function_of(task))
-    try:
-        bound = signature.bind_partial(*args, **kwargs)
-    except TypeError:
-        return dict(kwargs)  # a call that can't run; Celery will say so in the worker
-    bound.apply_defaults()
-    arguments = dict(bound.arguments)
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments.update(arguments.pop(parameter.name))
-    return arguments

@@ -22,6 +22,7 @@ from .compat import current_task, request_of
 from .endings import publish_unusual_end
 from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
+from .update_state import report_update_state
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ def _is_inside(request: Any) -> bool:
 def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None:
     """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
     try:
+        if options.adopt:
+            report_update_state(task, options.runtime)
         tracked = _identify(options, task, request)
         return _start(options.runtime, request, tracked) if tracked is not None else None
     except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for

@@ -74,11 +74,6 @@ def test_what_cannot_be_an_argument_of_track_is_refused_at_decoration(
         jobpush.track(**tracking)(anything)
 
 
-def test_track_without_parentheses_is_refused(eager: Eager) -> None:
-    with pytest.raises(ConfigurationError, match="with parentheses"):
-        eager.jobpush.track(eager.app.tasks["encode"])
-
-
 def test_title_from_a_header_is_cut_too(eager: Eager) -> None:
     headers = {"jobpush_user": eager.user, "jobpush_title": "X" * 300_000}
     eager.app.send_task("elsewhere", headers=headers)

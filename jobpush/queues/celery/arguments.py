@@ -1,0 +1,87 @@
+"""The arguments of a task by name, in the form in which the task itself receives them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .compat import function_of
+
+
+def bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name, defaults included, without ``self``; those of ``**kwargs`` too."""
+    function = function_of(task)
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:
+        return dict(kwargs)  # a call that cannot run; it fails in the worker
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(parameter.name))
+    if "pydantic" in sys.modules:
+        for name, model in _models_of(function).items():
+            if arguments.get(name) is not None:
+                arguments[name] = ModelArgument(arguments[name], model)
+    return arguments
+
+
+class ModelArgument:
+    """
+    An argument that a task with ``pydantic=True`` receives as a model: ``job.user_id`` works everywhere.
+
+    The message holds its JSON form, while ``delay()`` and an eager call may be given the model or a mapping. What is
+    no attribute of the model is looked up in the mapping, so ``job["user_id"]`` works too.
+    """
+
+    def __init__(self, value: Any, model: Any) -> None:
+        self._value = value
+        self._model = model
+
+    @functools.cached_property
+    def _validated(self) -> Any:
+        if isinstance(self._value, self._model):
+            return self._value
+        try:
+            return self._model.model_validate(self._value)
+        except Exception:  # the task fails in the worker; the user still sees whose it is
+            return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return getattr(self._validated, name)
+        except AttributeError:
+            if isinstance(self._value, Mapping) and name in self._value:
+                return self._value[name]
+            raise
+
+    def __getitem__(self, name: str) -> Any:
+        return self._value[name] if isinstance(self._value, Mapping) else getattr(self._validated, name)
+
+    def __str__(self) -> str:
+        return str(self._value if self._validated is None else self._validated)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _models_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the parameters of a function that are annotated with a pydantic model, or with an optional one."""
+    from pydantic import BaseModel  # loaded already, else no function has such an annotation
+
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # of a name that is imported for type checkers only
+        return {}
+    found = {}
+    for name, hint in hints.items():
+        for candidate in (hint, *typing.get_args(hint)):
+            if name != "return" and inspect.isclass(candidate) and issubclass(candidate, BaseModel):
+                found[name] = candidate
+    return found
