@@ -8,12 +8,10 @@ from typing import Any
 
 from ..events import TaskState
 from ..store import TaskWrite
-from .records import Batch, Ending, LogLine, StageDurations
+from .records import Batch, Ending, StageDurations
 
 #: Tasks with something that waits; beyond that the oldest is dropped.
 MAX_TASKS = 10_000
-#: Lines of text that wait; beyond that the oldest is dropped.
-MAX_LINES = 1_000
 #: Stage durations that wait; beyond that the oldest are dropped.
 MAX_DURATIONS = 100
 
@@ -31,13 +29,12 @@ class Outbox:
         self._beginnings: OrderedDict[str, TaskWrite] = OrderedDict()
         self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
-        self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._durations: deque[StageDurations] = deque(maxlen=MAX_DURATIONS)
         #: Tasks whose newest state was dropped because too many waited.
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return bool(self._beginnings or self._writes or self._endings or self._lines or self._durations)
+        return bool(self._beginnings or self._writes or self._endings or self._durations)
 
     def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
         """Append ``write`` to what waits of its task, or replace that with ``only_newest``."""
@@ -58,18 +55,13 @@ class Outbox:
         self._endings[ending.task_id] = _first_final(self._endings.get(ending.task_id), ending)
         self._drop_oldest(self._endings)
 
-    def add_line(self, line: LogLine) -> None:
-        """Add a line of text."""
-        self._lines.append(line)
-
     def add_durations(self, durations: StageDurations) -> None:
         """Add the durations of a task's stages."""
         self._durations.append(durations)
 
     def take(self, size: int) -> Batch:
-        """Remove the oldest: all lines and durations, the events and endings of at most ``size`` tasks."""
-        batch = Batch(lines=list(self._lines), durations=list(self._durations))
-        self._lines.clear()
+        """Remove the oldest: all durations, the events and endings of at most ``size`` tasks."""
+        batch = Batch(durations=list(self._durations))
         self._durations.clear()
         while self._beginnings and len(batch.writes) < size:
             batch.writes.append(self._beginnings.popitem(last=False)[1])

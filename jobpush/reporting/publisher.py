@@ -18,7 +18,7 @@ from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from ..store.forks import register_after_fork
 from .circuit_breaker import CircuitBreaker
-from .records import Batch, Ending, LogLine, StageDurations
+from .records import Batch, Ending, StageDurations
 from .running_task import RunningTask
 from .schedule import Schedule
 from .sender import Sender, progress_writes
@@ -104,12 +104,16 @@ class Publisher:
             self._schedule.outbox.add_ending(ending)
             self._wake()
 
-    def submit_line(self, line: LogLine) -> None:
-        """Publish a line of text soon; it is dropped while Redis does not answer."""
-        if not self._breaker.is_open:
-            with self._lock:
-                self._schedule.outbox.add_line(line)
-                self._wake()
+    def lines_added(self, task: RunningTask) -> None:
+        """Publish the lines of text of a task when they are due."""
+        with self._lock:
+            now = time.monotonic()
+            due_at = max(now, task.lines_due_at)
+            task.lines_due_at = due_at + self._config.min_interval
+            self._schedule.add_log(task, due_at)
+            if self._breaker.is_open:
+                self._schedule.bound_logs()
+            self._wake(due_at)
 
     def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of a task took; not while Redis does not answer, since there are other runs."""
@@ -302,8 +306,13 @@ class Publisher:
         writes = [write for batch in batches for write in (*batch.writes, *progress_writes(batch.changed))]
         with self._lock:
             self._schedule.outbox.put_back(writes, [ending for batch in batches for ending in batch.endings])
-            for workflow in (one for batch in batches for one in batch.workflows):
-                self._schedule.add_workflow(workflow, 0.0)
+            for batch in batches:
+                for workflow in batch.workflows:
+                    self._schedule.add_workflow(workflow, 0.0)
+                for task in batch.logs:
+                    task.has_lines = True
+                    self._schedule.add_log(task, 0.0)
+            self._schedule.bound_logs()
 
     def _report_drops(self) -> None:
         with self._lock:

@@ -9,17 +9,7 @@ from typing import Protocol
 from ..events import TaskState
 from ..store import TaskWrite
 from .identity import TaskIdentity
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of a task's text; ``at`` in Unix seconds."""
-
-    user_id: str
-    task_id: str
-    message: str
-    level: str
-    at: float
+from .task_log import TaskLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +51,16 @@ class SnapshotSource(Protocol):
     has_published: bool
     #: Whether the attempt has ended.
     has_ended: bool
+    #: Whether its lines of text are known to wait; reset before they are taken.
+    has_lines: bool
 
     @property
     def tracked(self) -> TaskIdentity:
         """The task."""
+
+    @property
+    def log_lines(self) -> TaskLog:
+        """The lines of text that wait."""
 
     def progress_write(self) -> TaskWrite:
         """Return the newest progress, to be stored."""
@@ -80,7 +76,8 @@ class Batch:
     endings: list[Ending] = field(default_factory=list)
     #: Workflows (user id, task id) with unpublished events of their members.
     workflows: list[tuple[str, str]] = field(default_factory=list)
-    lines: list[LogLine] = field(default_factory=list)
+    #: Tasks with lines of text.
+    logs: list[SnapshotSource] = field(default_factory=list)
     durations: list[StageDurations] = field(default_factory=list)
 
     def __bool__(self) -> bool:

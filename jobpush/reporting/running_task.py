@@ -21,8 +21,8 @@ from .data import sendable_data
 from .hooks import raise_interruption
 from .identity import TaskIdentity
 from .rate import RateEstimator
-from .records import LogLine
 from .stages import Stages
+from .task_log import TaskLog
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class ProgressSink(Protocol):
     def forget(self, task: RunningTask) -> None:
         """Publish no further progress of the task."""
 
-    def submit_line(self, line: LogLine) -> None:
-        """Publish a line of text."""
+    def lines_added(self, task: RunningTask) -> None:
+        """Publish the lines of text of the task when they are due."""
 
     def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long the stages of the task took."""
@@ -80,6 +80,10 @@ class RunningTask:
         "notice",
         "due_at",
         "lock",
+        "captures",
+        "has_lines",
+        "lines_due_at",
+        "log_lines",
         "has_published",
         "has_ended",
         "will_retry",
@@ -107,6 +111,12 @@ class RunningTask:
         self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.lock = threading.RLock()
+        #: Whether what the task writes to ``logging`` is appended to its log.
+        self.captures = False
+        self.log_lines = TaskLog()
+        self.has_lines = False
+        #: Monotonic seconds before which no further lines are published.
+        self.lines_due_at = 0.0
         self.current: float = 0
         self.total: float | None = None
         self.message = ""
@@ -150,7 +160,8 @@ class RunningTask:
 
     def reset_after_fork(self) -> None:
         """Publish nothing from the child of a fork: the counts of the two processes would overwrite each other."""
-        self.lock = threading.RLock()
+        self.lock, self.log_lines = threading.RLock(), TaskLog()
+        self.has_lines = False
         self._is_forked = self.has_ended = True
         self.is_changed = False
 
@@ -207,12 +218,19 @@ class RunningTask:
             self._stages.end(self._clock.monotonic())
             self.mark_changed()
 
-    def log(self, message: str, *, level: str) -> None:
-        """Publish a line of text, shortened to the length of a message."""
-        tracked = self.tracked
-        text = self._text_of(message)
-        at = self._clock.time()
-        self._publisher.submit_line(LogLine(tracked.user_id, tracked.task_id, text, self._text_of(level), at))
+    def log(self, text: str, *, level: str) -> None:
+        """Append a line of text to the log of the task."""
+        if type(text) is not str:
+            text = self._text_of(text)
+        if type(level) is not str:
+            level = self._text_of(level)
+        self.log_lines.add(text, level, self._clock.time())
+        if not self.has_lines:
+            self.has_lines = True
+            if self._is_forked:
+                self._warn_in_fork()
+            else:
+                self._publisher.lines_added(self)
 
     def add_result(self, result: object) -> None:
         """Show what the task returned, if it has a JSON form, and room beside the other data."""

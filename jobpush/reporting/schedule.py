@@ -13,6 +13,8 @@ BATCH_SIZE = 200
 #: comes meanwhile; and the most that this may be, in seconds.
 HOLD = 0.1
 MAX_HOLD = 0.02
+#: Tasks with lines of text that wait for Redis; beyond that the oldest lines are dropped.
+MAX_WAITING_LOGS = 50
 
 
 class Schedule:
@@ -29,11 +31,13 @@ class Schedule:
         self._changed: set[SnapshotSource] = set()
         #: Workflows (user id, task id) with unpublished events of their members, and when they may be published.
         self._workflows: dict[tuple[str, str], float] = {}
+        #: Tasks with lines of text, and when these may be published.
+        self._logs: dict[SnapshotSource, float] = {}
         #: When the next progress may leave by itself; what comes until then shares its round trip.
         self.next_progress_at = -math.inf
 
     def __bool__(self) -> bool:
-        return bool(self.outbox or self._changed or self._workflows)
+        return bool(self.outbox or self._changed or self._workflows or self._logs)
 
     def add_changed(self, task: SnapshotSource) -> float:
         """Note that a running task has new progress; return when it is due."""
@@ -48,12 +52,24 @@ class Schedule:
         """Note that a workflow has something to publish."""
         self._workflows.setdefault(workflow, due_at)
 
+    def add_log(self, task: SnapshotSource, due_at: float) -> None:
+        """Note that a task has lines of text."""
+        self._logs.setdefault(task, due_at)
+
+    def bound_logs(self) -> None:
+        """Drop the lines of the tasks that have waited longest."""
+        while len(self._logs) > MAX_WAITING_LOGS:
+            oldest = next(iter(self._logs))
+            del self._logs[oldest]
+            oldest.has_lines = False
+            oldest.log_lines.clear()
+
     def due_at(self, *, is_urgent: bool) -> float:
         """Return when something is due, minus infinity for now; infinity: when something new comes."""
-        if self.outbox or (is_urgent and (self._changed or self._workflows)):
+        if self.outbox or (is_urgent and self):
             return -math.inf
         progress_at = min((task.due_at for task in self._changed), default=math.inf)
-        return min((max(progress_at, self.next_progress_at), *self._workflows.values()))
+        return min((max(progress_at, self.next_progress_at), *self._workflows.values(), *self._logs.values()))
 
     def take(self, now: float, *, is_urgent: bool) -> Batch:
         """Remove what is due; with ``is_urgent`` also the progress and workflows that could wait."""
@@ -67,4 +83,8 @@ class Schedule:
         batch.workflows = [workflow for workflow, due_at in self._workflows.items() if is_urgent or due_at <= now]
         for workflow in batch.workflows:
             del self._workflows[workflow]
+        batch.logs = [task for task, due_at in self._logs.items() if is_urgent or due_at <= now or task.has_ended]
+        for task in batch.logs:
+            del self._logs[task]
+            task.has_lines = False  # what is added from here on is noted anew
         return batch

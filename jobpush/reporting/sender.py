@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config import Config
-from ..errors import TaskNotFound
+from ..errors import CommandRefused, StoreError, TaskNotFound
 from ..store import Published, Store, TaskWrite
 from .final_writes import FinalWrites
 from .records import Batch, Ending, SnapshotSource
@@ -114,13 +114,25 @@ class Sender:
             for user_id, task_id in store.tell_workflows(batch.workflows, is_urgent=is_urgent):
                 self._on_workflow(user_id, task_id, self._config.min_interval)
             batch.workflows.clear()
-        while batch.lines:
-            line = batch.lines[0]
-            store.log(line.user_id, line.task_id, line.message, level=line.level, at=line.at)
-            del batch.lines[0]
+        while batch.logs:
+            self._append_log(batch.logs[0])
+            del batch.logs[0]
         while batch.durations:
             store.learn(batch.durations[0].task_name, batch.durations[0].seconds)
             del batch.durations[0]
+
+    def _append_log(self, task: SnapshotSource) -> None:
+        lines, dropped = task.log_lines.take()
+        if not lines and not dropped:
+            return
+        user_id, task_id = task.tracked.user_id, task.tracked.task_id
+        try:
+            for line in lines:
+                self.patient_store.log(user_id, task_id, line.message, level=line.level, at=line.at)
+        except Exception as exc:
+            is_to_blame = isinstance(exc, CommandRefused) or not isinstance(exc, StoreError)
+            task.log_lines.put_back([] if is_to_blame else lines, dropped + len(lines) * is_to_blame)
+            raise
 
     def resend_final_writes(self, lost_at: float, reached_at: float) -> None:
         """Send the final states again that a failover may have lost; times as :meth:`FinalWrites.between` has them."""

@@ -10,7 +10,7 @@ from jobpush.events import TaskState
 from jobpush.reporting import outbox as outbox_module
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.outbox import Outbox
-from jobpush.reporting.records import Ending, LogLine
+from jobpush.reporting.records import Ending, StageDurations
 from jobpush.store import Membership, TaskWrite
 
 
@@ -138,9 +138,9 @@ def test_take_is_bounded_and_takes_endings_last() -> None:
     outbox.add_ending(Ending("four", TaskState.REVOKED))
     for task_id in ("one", "two", "three"):
         outbox.add(write(TaskState.STARTED, task_id))
-    outbox.add_line(LogLine("42", "one", "text", "info", 1.0))
+    outbox.add_durations(StageDurations("encode", {"probing": 1.0}))
 
     first, second = outbox.take(2), outbox.take(2)
 
-    assert (states(first.writes), first.endings, len(first.lines)) == (["one STARTED", "two STARTED"], [], 1)
-    assert (states(second.writes), len(second.endings), second.lines) == (["three STARTED"], 1, [])
+    assert (states(first.writes), first.endings, len(first.durations)) == (["one STARTED", "two STARTED"], [], 1)
+    assert (states(second.writes), len(second.endings), second.durations) == (["three STARTED"], 1, [])

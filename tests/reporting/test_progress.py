@@ -23,9 +23,9 @@ from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.queues.celery import publishing
 from jobpush.reporting import rate
-from jobpush.reporting import running_task as running
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.running_task import RunningTask
+from jobpush.reporting.task_log import MAX_LINE_LENGTH
 from jobpush.store.keys import Keys
 from jobpush.store.messages import read_event
 from jobpush.testing import FakeClock
@@ -624,7 +624,7 @@ def test_a_bar_never_goes_back_whatever_the_task_says(eager: Eager) -> None:
     assert percents[-1] == 80.0
 
 
-def test_lines_of_text_are_text_and_no_longer_than_a_message(eager: Eager) -> None:
+def test_lines_of_text_are_text_of_a_bounded_length(eager: Eager) -> None:
     def body() -> None:
         progress.log(ValueError("boom"))  # type: ignore[arg-type]
         progress.log("x" * 10_000)
@@ -635,4 +635,4 @@ def test_lines_of_text_are_text_and_no_longer_than_a_message(eager: Eager) -> No
 
     lines = [message for message in eager.listener.messages if b'"event":"jobpush:log"' in message]
     texts = [read_event(line.partition(b"\n")[2])[1]["message"] for line in lines]
-    assert texts == ["boom", "x" * (running.MAX_MESSAGE_LENGTH - 1) + "…", "after"]
+    assert texts == ["boom", "x" * (MAX_LINE_LENGTH - 1) + "…", "after"]

@@ -19,12 +19,13 @@ from jobpush.channels import user_topic
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.events import TaskState
+from jobpush.reporting.clock import SYSTEM_CLOCK, Clock
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.publisher import Publisher
-from jobpush.reporting.records import Ending, LogLine
+from jobpush.reporting.records import Ending
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
-from jobpush.testing import PATIENCE, RecordedEvents
+from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
 
 USER = "42"
 #: It has no form on the wire.
@@ -60,8 +61,12 @@ def submit_workflow(publisher: Publisher) -> None:
     publisher.publish_workflow(NOTHING, "workflow")
 
 
+def log_line(publisher: Publisher, task_id: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    RunningTask(tracked(task_id), publisher, publisher._config, clock).log("a line", level="info")
+
+
 def submit_line(publisher: Publisher) -> None:
-    publisher.submit_line(LogLine(USER, "one", "text", "info", at=NOTHING))
+    log_line(publisher, "two", FakeClock(NOTHING))
 
 
 def submit_durations(publisher: Publisher) -> None:
@@ -113,7 +118,7 @@ def test_nothing_is_lost_with_what_cant_be_published(
         running.mark_changed()
         publisher.submit_ending(Ending("three", TaskState.FAILURE))
         publisher.publish_workflow(USER, "workflow")
-        publisher.submit_line(LogLine(USER, "one", "a line", "info", at=1.0))
+        log_line(publisher, "one")
         publisher.record_durations("other", {"stage": 2.0})
         is_done = publisher.flush()
 
@@ -217,7 +222,7 @@ def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else
     with publisher._lock:
         publisher.submit(write("good", TaskState.STARTED))
         publisher.submit(write("bad", TaskState.PROGRESS))
-        publisher.submit_line(LogLine(USER, "good", "a line", "info", at=1.0))
+        log_line(publisher, "good")
     is_done = publisher.flush()
 
     assert is_done  # it was tried again for ever, and nobody else was told of at once meanwhile

@@ -1,0 +1,85 @@
+"""Lines of text that a task logs: bounded while they wait, in order, and counted where they are dropped."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Characters of one line.
+MAX_LINE_LENGTH = 2_000
+#: Lines, and characters of all lines, of one task that wait; beyond that the oldest are dropped.
+MAX_LINES = 2_000
+MAX_CHARACTERS = 524_288
+
+#: Colours and other control sequences of terminals.
+_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a task's text; ``at`` in Unix seconds."""
+
+    message: str
+    level: str
+    at: float
+
+
+class TaskLog:
+    """The lines of one task that wait to be sent. Safe to use from any number of threads."""
+
+    __slots__ = ("_lock", "_lines", "_characters", "_dropped")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: deque[tuple[str, str, float]] = deque()
+        self._characters = 0
+        self._dropped = 0
+
+    def add(self, text: str, level: str, at: float) -> None:
+        """Append a line; nothing but this costs the task time, so it is made readable when it is sent."""
+        if len(text) > MAX_LINE_LENGTH:
+            text = text[: MAX_LINE_LENGTH - 1] + "…"
+        with self._lock:
+            self._lines.append((text, level, at))
+            self._characters += len(text)
+            if self._characters > MAX_CHARACTERS or len(self._lines) > MAX_LINES:
+                self._drop_oldest()
+
+    def take(self) -> tuple[list[LogLine], int]:
+        """Remove all lines; return them and the number of lines that were dropped before them."""
+        with self._lock:
+            lines, dropped = self._lines, self._dropped
+            self._lines, self._characters, self._dropped = deque(), 0, 0
+        return [LogLine(readable(text), readable(level)[:20].lower(), at) for text, level, at in lines], dropped
+
+    def put_back(self, lines: Sequence[LogLine], dropped: int) -> None:
+        """Return lines that could not be sent to their place before those that came meanwhile."""
+        with self._lock:
+            self._lines.extendleft((line.message, line.level, line.at) for line in reversed(lines))
+            self._characters += sum(len(line.message) for line in lines)
+            self._dropped += dropped
+            self._drop_oldest()
+
+    def clear(self) -> None:
+        """Drop all lines."""
+        with self._lock:
+            self._dropped += len(self._lines)
+            self._lines.clear()
+            self._characters = 0
+
+    def _drop_oldest(self) -> None:
+        while self._lines and (self._characters > MAX_CHARACTERS or len(self._lines) > MAX_LINES):
+            self._characters -= len(self._lines.popleft()[0])
+            self._dropped += 1
+
+
+def readable(text: str) -> str:
+    """Return text without terminal colours, and with escapes for control characters and lone surrogates."""
+    if text.isprintable():
+        return text
+    text = _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", _SEQUENCES.sub("", text.replace("\r\n", "\n")))
+    return text.encode("utf-8", "backslashreplace").decode()
