@@ -1,9 +1,9 @@
 """
-For tests of your own tasks: a pytest plugin, there as soon as jobpush is installed.
+Pytest plugin for tests of your own tasks; active as soon as jobpush is installed.
 
-Fixtures: ``recorded_events`` (what users would have seen), ``jobpush_redis`` (a private Redis for the whole run) and
-``jobpush_clock`` (a clock that stands still until the test moves it). They start a real Redis, the machine's or that
-of ``pip install 'jobpush[embedded]'``. Nothing is imported or started before a test asks for it.
+Fixtures: ``recorded_events`` (the events that users would receive), ``jobpush_redis`` (a private Redis for the whole
+run) and ``jobpush_clock`` (a clock that only the test moves). They start a real Redis: the system's, or that of
+``pip install 'jobpush[embedded]'``. Nothing is imported or started until a test uses a fixture.
 
 Example::
 
@@ -29,22 +29,22 @@ import pytest
 if TYPE_CHECKING:
     from .events import TaskEvent, TaskState
 
-#: Seconds after which what a test waits for will not come any more; never what a test takes.
+#: Seconds after which a wait fails; never the time that a test takes.
 PATIENCE = 30.0
 
-#: Published by a recorder to itself, when all that is before it has come.
+#: Published by a recorder to itself, to find the end of what is published so far.
 _MARK = b"jobpush:mark"
 
 
 class RecordedEvents:
-    """The task events that are published in a Redis, of one user or of all, from its making on."""
+    """The task events that are published in a Redis from now on, of one user or of all."""
 
     def __init__(self, redis_url: str, user: str | int | None = None, *, prefix: str = "jobpush") -> None:
         """
         Args:
             redis_url: Where jobpush publishes.
-            user: Whose events; ``None``: everybody's. Then nobody else may use that Redis.
-            prefix: As the setting.
+            user: Record only the events of this user. ``None``: of all users; then the Redis must be private.
+            prefix: The setting of the same name.
 
         Raises:
             redis.RedisError: If Redis does not answer.
@@ -55,9 +55,9 @@ class RecordedEvents:
         from .store.keys import Keys
 
         self._events: list[TaskEvent] = []
-        #: How many of them :meth:`until` has looked at.
+        #: How many of them :meth:`until` has checked.
         self._awaited = 0
-        #: What came, as it is published: events and lines of text.
+        #: The raw messages: events and log lines.
         self.messages: list[bytes] = []
         self._client = redis.Redis.from_url(redis_url)
         self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
@@ -70,7 +70,7 @@ class RecordedEvents:
 
     @property
     def events(self) -> list[TaskEvent]:
-        """All events up to now, in order; what tasks of this process have said is among them."""
+        """All events up to now, in order, including those of tasks in this process."""
         self._catch_up()
         return list(self._events)
 
@@ -83,7 +83,7 @@ class RecordedEvents:
             AssertionError: If there is none.
         """
         events = self.events
-        assert events, "no task has said anything; is it tracked, and does it have a user?"
+        assert events, "no task has published an event; is it tracked, and does it have a user?"
         return events[-1]
 
     def of(self, task_id: str) -> list[TaskEvent]:
@@ -94,13 +94,13 @@ class RecordedEvents:
         """
         The states that a task went through, each once: ``["PENDING", "STARTED", "PROGRESS", "SUCCESS"]``.
 
-        RECEIVED is left out: where a worker is quick, STARTED is there before it, and it is not told any more.
+        RECEIVED is left out: with a quick worker, STARTED replaces it before it is published.
 
         Args:
-            task_id: Of the task; ``None``: the only one.
+            task_id: Id of the task; ``None``: the only one.
 
         Raises:
-            AssertionError: If there are several, and none is named.
+            AssertionError: If there are several tasks and ``task_id`` is ``None``.
         """
         states: list[str] = []
         for event in self.of(self._only_task() if task_id is None else task_id):
@@ -110,24 +110,24 @@ class RecordedEvents:
 
     def assert_states(self, *states: str, task_id: str | None = None) -> None:
         """
-        Make sure that a task went through these states, in this order, and through no others.
+        Assert that a task went through exactly these states, in this order.
 
         Args:
-            states: As :meth:`states` gives them.
-            task_id: Of the task; ``None``: the only one.
+            states: As returned by :meth:`states`.
+            task_id: Id of the task; ``None``: the only one.
 
         Raises:
-            AssertionError: If not.
+            AssertionError: If it did not.
         """
         seen = self.states(task_id)
         assert seen == list(states), f"expected {' > '.join(states)}, but there was {' > '.join(seen) or 'nothing'}"
 
     def until(self, is_reached: Callable[[TaskEvent], bool]) -> TaskEvent:
         """
-        Wait for an event that is such, where the tasks run in a worker; the next call looks at those after it.
+        Wait for an event that fulfils a condition, of a task in a worker. The next call continues after that event.
 
         Raises:
-            AssertionError: If it does not come within 30 seconds.
+            AssertionError: If there is none within 30 seconds.
         """
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -138,10 +138,10 @@ class RecordedEvents:
             self._awaited += 1
             if is_reached(event):
                 return event
-        raise AssertionError(f"it never came; there was {[(e.name, e.state.value) for e in self._events]}")
+        raise AssertionError(f"no such event came; there was {[(e.name, e.state.value) for e in self._events]}")
 
     def until_state(self, state: TaskState | str, task_id: str | None = None) -> TaskEvent:
-        """Wait until a task comes to a state; see :meth:`until`."""
+        """Wait until a task reaches a state; see :meth:`until`."""
         return self.until(lambda event: event.state == state and task_id in (None, event.task_id))
 
     def until_final(self, task_id: str) -> TaskEvent:
@@ -149,17 +149,17 @@ class RecordedEvents:
         return self.until(lambda event: event.state.is_final and event.task_id == task_id)
 
     def close(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         self._pubsub.close()
         self._client.close()
 
     def _only_task(self) -> str:
         names = {event.task_id: event.name for event in self.events}
-        assert len(names) < 2, f"there are {len(names)} tasks: say which one by task_id; {names}"
+        assert len(names) < 2, f"there are {len(names)} tasks, select one with task_id: {names}"
         return next(iter(names), "")
 
     def _catch_up(self) -> None:
-        """Read all that has been published; first of all have it published."""
+        """Flush every publisher of this process, and read everything published so far."""
         from .queues.celery.registry import runtimes
 
         for runtime in runtimes():
@@ -185,9 +185,9 @@ class RecordedEvents:
 
 class FakeClock:
     """
-    A clock that stands still until it is moved: stamps, rates and forecasts become what a test can know.
+    A clock that only the test moves, so that time stamps, rates and forecasts are exact.
 
-    Only what jobpush tells goes by it; what waits (the publisher, Celery, your task) does not.
+    It applies to the contents of events. Waiting (the publisher, Celery, your task) uses the real clock.
     """
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
@@ -198,20 +198,20 @@ class FakeClock:
         self.now = now
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Move the clock forward."""
         self.now += seconds
 
     def time(self) -> float:
-        """As :func:`time.time`."""
+        """Return Unix seconds, as :func:`time.time`."""
         return self.now
 
-    #: As :func:`time.monotonic`.
+    #: Used in place of :func:`time.monotonic`.
     monotonic = time
 
 
 @pytest.fixture(scope="session")
 def jobpush_redis() -> Iterator[str]:
-    """The URL of a Redis that only this run of the tests has."""
+    """URL of a Redis that only this test run uses."""
     from .cli.embedded import EmbeddedRedis
 
     with EmbeddedRedis() as server:
@@ -221,9 +221,9 @@ def jobpush_redis() -> Iterator[str]:
 @pytest.fixture
 def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordedEvents]:
     """
-    What users see of the tasks that run in this process meanwhile.
+    Recorder of the events that users receive from tasks of this process.
 
-    Each ``JobPush`` of a Celery app publishes into :func:`jobpush_redis`, whatever it is configured to do otherwise.
+    Each ``JobPush`` of a Celery app publishes into :func:`jobpush_redis`, whatever its configuration.
     """
     import redis
 
@@ -231,7 +231,7 @@ def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
     with redis.Redis.from_url(jobpush_redis) as client:
         client.flushall()
-    monkeypatch.setenv("JOBPUSH_REDIS_URL", jobpush_redis)  # for those that the test makes
+    monkeypatch.setenv("JOBPUSH_REDIS_URL", jobpush_redis)  # for each JobPush that the test makes
     events = RecordedEvents(jobpush_redis)
     with ExitStack() as stack:
         for runtime in runtimes():

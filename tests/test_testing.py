@@ -1,4 +1,4 @@
-"""The pytest plugin, in tests as our users write them."""
+"""The pytest plugin, in tests as users write them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
 
 @pytest.fixture
 def app(redis_url: str) -> Any:
-    """An application that is configured for another Redis than its tests are to use."""
+    """An application that is configured for another Redis than its tests use."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.update(task_always_eager=True, task_store_eager_result=False)
     jobpush = JobPush(app, redis_url=redis_url, min_interval=0.0, publish_timeout=PATIENCE, flush_timeout=PATIENCE)
@@ -71,14 +71,14 @@ def test_each_test_sees_its_own_events_only(app: Celery, recorded_events: Record
     assert {event.task_id for event in recorded_events.events} == {recorded_events.last.task_id}
 
 
-def test_a_wrong_expectation_is_told_in_words(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_a_wrong_expectation_is_described(app: Celery, recorded_events: RecordedEvents) -> None:
     delay(app, "42", "cat.mov")
 
     with pytest.raises(AssertionError, match="expected PENDING > FAILURE, but there was PENDING > STARTED > PROGRESS"):
         recorded_events.assert_states("PENDING", "FAILURE")
 
 
-def test_nothing_said_is_told_in_words(recorded_events: RecordedEvents) -> None:
+def test_missing_events_are_described(recorded_events: RecordedEvents) -> None:
     with pytest.raises(AssertionError, match="is it tracked"):
         assert recorded_events.last
     with pytest.raises(AssertionError, match="there was nothing"):

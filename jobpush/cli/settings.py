@@ -63,7 +63,7 @@ def _masked(name: str, value: Any) -> Any:
     if name in _SECRETS:
         return f"set ({len(value)} characters)" if value else ""
     if name == "redis_url":
-        return Topology.parse(value).name
+        return Topology.parse(value).name if value else ""
     if name == "webhook_urls":
         return [url.partition("?")[0].rpartition("@")[2] for url in value]
     return value

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..config import Config
+from ..config import Config, warn_about_unknown_variables
 from ..protocol import messages
 from ..protocol.actions import ClientEvent, Subscribe, UserData
 from ..store.hub_commands import HubCommands
@@ -205,6 +205,7 @@ class Hub:
     # -- inside --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        warn_about_unknown_variables()
         logger.info("The gateway uses Redis %s with the prefix %s", self._commands.server, self.config.prefix)
         self._commands.start()
         self._pubsub.start()

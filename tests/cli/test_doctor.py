@@ -144,6 +144,13 @@ def test_unreachable_redis_fails_without_its_password() -> None:
 
 
 @pytest.mark.usefixtures("credentials")
+def test_missing_redis_url_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBPUSH_REDIS_URL")
+
+    assert findings()["redis"]["message"] == "JOBPUSH_REDIS_URL is not set"
+
+
+@pytest.mark.usefixtures("credentials")
 def test_wrong_password_fails(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("requirepass", "right")
@@ -416,3 +423,30 @@ def test_refusals_of_the_gateway_are_shown(gateway_port: int, monkeypatch: pytes
     url = f"http://127.0.0.1:{gateway_port}"
 
     assert "4001" in findings("--url", url)["websocket"]["message"]
+
+
+# -- gateway --user-loader ---------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(("name", "word"), [("nowhere:load", "nowhere"), ("os:nothing", "nothing"), ("os:sep", "not")])
+def test_gateway_refuses_a_wrong_user_loader(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn was started"))
+
+    result = CliRunner().invoke(main, ["gateway", "--user-loader", name])
+
+    assert result.exit_code == 1
+    assert word in result.output
+
+
+@pytest.mark.usefixtures("credentials")
+def test_gateway_finds_its_users_with_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loader_of_users.py").write_text("def load(request):\n    return request.headers.get('X-User')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBPUSH_USER_LOADER", "loader_of_users:load")
+    from jobpush.gateway import create_app
+
+    client = create_app().test_client()
+
+    assert client.get("/jobpush/tasks").status_code == 401
+    assert client.get("/jobpush/tasks", headers={"X-User": "ada"}).status_code == 200

@@ -8,7 +8,7 @@ from ...config import Config, unknown_variables
 from ...errors import StoreError
 from ...store.redis.topology import Topology
 from .applications import Applications
-from .finding import Finding, failed, ok, skipped, warning
+from .finding import Finding, Status, failed, ok, skipped, warning
 from .gateway import check_credentials, check_flask, check_origins
 from .redis_server import check_redis, check_workers, same_server
 
@@ -36,9 +36,11 @@ def diagnose(
     yield from _check_environment()
     gateway, worker = apps.gateway_config, apps.worker_config
     main = gateway or worker or config
-    is_reachable = True
-    for finding in check_redis(main):
-        is_reachable = is_reachable and not (finding.check == "redis" and finding.status.value == "failed")
+    is_reachable = bool(main.redis_url)
+    if not is_reachable:
+        yield failed("redis", "JOBPUSH_REDIS_URL is not set", "set it, or add --redis-url redis://host:6379/0")
+    for finding in check_redis(main) if is_reachable else ():
+        is_reachable = is_reachable and not (finding.check == "redis" and finding.status is Status.FAILED)
         yield finding
     if gateway and worker:
         yield _check_same(gateway, worker)

@@ -16,6 +16,7 @@ from typing import Any
 
 from celery import signals
 
+from ...config import warn_about_unknown_variables
 from ...errors import ConfigurationError
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
@@ -77,6 +78,7 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
             name = runtime.store.client.name
         except ConfigurationError as exc:
             raise SystemExit(f"jobpush: {exc}") from None  # Celery would log any other exception, and go on
+        warn_about_unknown_variables()
         logger.info("The worker uses Redis %s with the prefix %s", name, runtime.config.prefix)
         follow_all_tasks(sender.app, runtime)
 

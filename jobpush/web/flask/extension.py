@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +13,7 @@ from flask import Flask, request
 from markupsafe import Markup, escape
 
 from ...config import Config
+from ...errors import ConfigurationError
 from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
@@ -87,8 +92,31 @@ class Gateway:
 def create_app() -> Flask:
     """Make the stand-alone gateway, configured by the environment: ``gunicorn "jobpush.gateway:create_app()"``."""
     app = Flask(__name__)
-    Gateway(app)
+    gateway = Gateway(app)
+    if name := os.environ.get("JOBPUSH_USER_LOADER"):
+        load_user = load_function(name)
+        gateway.user_loader = lambda: load_user(request)
     return app
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """
+    Import the function ``package.module:function``, also from the working directory.
+
+    Raises:
+        ConfigurationError: If it cannot be imported or called.
+    """
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as exc:
+        raise ConfigurationError(f"JOBPUSH_USER_LOADER {name!r} cannot be imported: {exc}") from exc
+    finally:
+        sys.path.remove("")
+    if not callable(function):
+        raise ConfigurationError(f"JOBPUSH_USER_LOADER {name!r} is not a function")
+    return function  # type: ignore[no-any-return]
 
 
 def jobpush_tags() -> Markup:
