@@ -15,7 +15,7 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py
           tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py tests/test_public_names.py
 export FAST_TESTS := $(FAST)
 
-.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve lock audit clean
+.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve reference lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ bench-quick: ## Take a first look at the same (a minute)
 docs: ## Build the documentation into build/site
 	@$(PYTHON) tools/prepare.py docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet --site-dir build/site
+
+reference: ## Write the reference pages of the documentation from the code
+	@$(PYTHON) tools/prepare.py docs
+	@$(VENV)/python tools/reference.py
 
 docs-serve: ## Serve the documentation on http://127.0.0.1:8001 and rebuild it on changes
 	@$(PYTHON) tools/prepare.py docs
