@@ -1,6 +1,6 @@
 """What is told to other servers: events of channels and users, delivered as Celery tasks."""
 
 from .delivery import DELIVER, register_delivery
-from .relay import WebhookRelay
+from .relay import WebhookRelay, start_relay
 
-__all__ = ["DELIVER", "WebhookRelay", "register_delivery"]
+__all__ = ["DELIVER", "WebhookRelay", "register_delivery", "start_relay"]

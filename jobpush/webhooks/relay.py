@@ -165,3 +165,10 @@ class WebhookRelay:
             batch.deliveries.popleft()
         if batch.ids:
             self._store.acknowledge(batch.ids)
+
+
+def start_relay(app: Any, config: Config) -> WebhookRelay:
+    """Start the relay of a worker."""
+    relay = WebhookRelay(app, config)
+    relay.start()
+    return relay

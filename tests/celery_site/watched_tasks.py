@@ -13,7 +13,7 @@ from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
 from celery import Celery, chain, group
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 
 from jobpush import JobPush, progress
 from jobpush.reporting.progress import current_progress
@@ -162,11 +162,24 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         while not Path(path).exists():
             time.sleep(0.01)
 
+    @task("ends_when", bind=True)
+    @jobpush.track(user="user_id")
+    def ends_when(self: Any, user_id: str, path: str, end: str) -> None:
+        """End once there is a file, in the way that is asked for."""
+        while not Path(path).exists():
+            time.sleep(0.01)
+        if end == "FAILURE":
+            raise ValueError("broke")
+        if end == "REVOKED":
+            raise Ignore("not needed")
+
     @task("vanishes", bind=True)
     @jobpush.track(user="user_id")
-    def vanishes(self: Any, user_id: str) -> None:
-        """End as a task does of which nobody hears any more."""
+    def vanishes(self: Any, user_id: str, fails: bool = False) -> None:
+        """End as a task does whose process publishes nothing any more."""
         self.request.jobpush_running = None
+        if fails:
+            raise Retry("later")  # without another message: the parent does not know either
 
     @task("waits")
     @jobpush.track(user="user_id")

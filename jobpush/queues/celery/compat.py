@@ -68,6 +68,9 @@ def function_of(task: Any) -> Callable[..., Any]:
 
 # -- exceptions --------------------------------------------------------------------------------------
 
+#: The text of the ``Ignore`` that ``Task.replace()`` raises, as the parent of a worker receives it.
+REPLACED = "Replaced by new task"
+
 
 def is_replacement(exc: BaseException) -> bool:
     """Whether an ``Ignore`` comes from ``Task.replace()``."""

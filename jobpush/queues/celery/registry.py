@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
@@ -16,14 +16,30 @@ from ...reporting.services import Services
 
 #: Attribute of an app that holds its Runtime; Celery has no place for extensions.
 _ATTRIBUTE = "jobpush_runtime"
+#: Attribute of an app that holds what starts the services of its workers.
+_SERVICES_ATTRIBUTE = "jobpush_worker_services"
 
 _runtimes: weakref.WeakSet[Services] = weakref.WeakSet()
 
 
-def register(app: Any, runtime: Services) -> None:
-    """Let ``runtime`` serve the tasks of ``app``."""
+class WorkerService(Protocol):
+    """What the parent of a worker runs beside it."""
+
+    def stop(self) -> None:
+        """End, soon."""
+
+
+def register(app: Any, runtime: Services, *worker_services: Callable[[], WorkerService]) -> None:
+    """Let ``runtime`` serve the tasks of ``app``; each function starts a service of its workers."""
     setattr(app, _ATTRIBUTE, runtime)
+    setattr(app, _SERVICES_ATTRIBUTE, worker_services)
     _runtimes.add(runtime)
+
+
+def worker_services_of(app: Any) -> Sequence[Callable[[], WorkerService]]:
+    """Return the functions that start the services of an app's workers."""
+    services: Sequence[Callable[[], WorkerService]] = getattr(app, _SERVICES_ATTRIBUTE, ())
+    return services
 
 
 def runtime_of(app: Any) -> Services | None:

@@ -12,22 +12,24 @@ import logging
 import time
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import signals
+from celery.exceptions import Ignore, Reject, Retry
 
 from ...config import warn_about_unknown_variables
 from ...errors import ConfigurationError
-from ...events import TaskState
+from ...events import TaskState, error_text
 from ...reporting.identity import TaskIdentity
 from ...reporting.records import Ending
 from ...reporting.running_task import RunningTask
-from ...webhooks import WebhookRelay
 from . import publishing
-from .compat import runs_tasks_itself
+from .compat import REPLACED, on_result, runs_tasks_itself
+from .endings import IGNORED
 from .headers import delivery_of, read_headers, stamp, stamp_delivery
 from .queue_positions import QueueWatcher
-from .registry import runtime_of, runtimes
+from .registry import WorkerService, runtime_of, runtimes, worker_services_of
 from .revoker import Revoker
 from .track_options import TrackOptions, options_of
 from .worker_leases import LeaseKeeper, leases_of
@@ -66,7 +68,7 @@ def connect() -> None:
 
 # -- in the parent of a worker -----------------------------------------------------------------------
 
-_followers: list[Revoker | QueueWatcher | WebhookRelay] = []
+_followers: list[WorkerService] = []
 _keepers: list[LeaseKeeper] = []
 
 
@@ -91,15 +93,15 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
         _keepers.append(leases_of(runtime))
         _followers.append(Revoker(sender, runtime))
         _followers.append(QueueWatcher(sender, runtime))
-        relay = WebhookRelay(sender.app, runtime.config)
-        relay.start()
-        _followers.append(relay)
+        _followers.extend(start() for start in worker_services_of(sender.app))
 
 
 def on_worker_shutdown(**kwargs: Any) -> None:
     """The worker has ended."""
     while _followers:
         _followers.pop().stop()
+    for keeper in _keepers:
+        keeper.wait_for_redis()
     on_process_shutdown()
     while _keepers:  # last, for what they say of a task is the last word
         _keepers.pop().stop()
@@ -112,11 +114,28 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
     if options is None or tracked is None:
         return
     runtime = options.runtime
-    tracked = leases_of(runtime).take(request, tracked)
+    keeper = leases_of(runtime)
+    tracked = keeper.take(request, tracked)
+    on_result(request, partial(_record_result, keeper, options, tracked))
     stamp_delivery(tracked, request.request_dict)  # which goes on to the process that runs it
     if _is_waiting_retry(tracked):
         return
     runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
+
+
+def _record_result(
+    keeper: LeaseKeeper, options: TrackOptions, tracked: TaskIdentity, exc: BaseException | None
+) -> None:
+    """A pool process has returned the result of a task."""
+    if exc is None:
+        state, error = TaskState.SUCCESS, None
+    elif isinstance(exc, Ignore) and str(exc) != REPLACED:
+        state, error = TaskState.REVOKED, error_text(exc) if str(exc) else IGNORED
+    elif isinstance(exc, (Ignore, Reject, Retry)) or not isinstance(exc, Exception):
+        return  # the task goes on, or a signal of the parent follows
+    else:
+        state, error = TaskState.FAILURE, options.error_text(exc)
+    keeper.record_end(Ending(tracked.task_id, state, error, delivery=tracked.delivery))
 
 
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:

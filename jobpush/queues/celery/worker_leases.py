@@ -8,13 +8,15 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...config import Config
-from ...errors import StoreError
+from ...errors import StoreError, TaskNotFound
 from ...lifecycle import TaskState
 from ...reporting.identity import TaskIdentity, new_delivery
+from ...reporting.records import Ending
 from ...reporting.services import Services
 from ...store import Store
 from ...store.forks import register_after_fork
@@ -46,6 +48,8 @@ class _Held:
     was_reserved: bool = False
     #: Monotonic seconds at which it was found to be done; ``None``: it is not.
     over_since: float | None = None
+    #: How it ended, from its result; ``None``: it has not, or its result does not tell.
+    ending: Ending | None = None
 
     def is_over(self) -> bool:
         """
@@ -144,15 +148,35 @@ class LeaseKeeper:
         """The newest delivery of a task that this worker has or had a moment ago; empty if there is none."""
         return self._newest.get(task_id, "")
 
+    def record_end(self, ending: Ending) -> None:
+        """
+        Keep how a delivery ended, in case that its process cannot publish it.
+
+        The process may end first, with Redis away: by ``worker_max_tasks_per_child``, or because the worker stops.
+        """
+        held = self._held.get(ending.delivery)
+        if held is not None:
+            held.ending = ending
+
+    def wait_for_redis(self) -> None:
+        """Wait for Redis, ``lost_after`` seconds at most, if the end of a task may still have to be published."""
+        deadline = time.monotonic() + self._config.lost_after
+        while any(held.ending is not None for held in self._snapshot()) and time.monotonic() < deadline:
+            try:
+                self._renew()
+                return
+            except StoreError:
+                time.sleep(min(self._config.retry_interval, self._leases.pause))
+
     def stop(self) -> None:
-        """The worker ends. What it has not begun goes back to its queue; what it has is lost, and that is said."""
+        """Publish that what runs is lost, as the worker ends; what it has not begun goes back to its queue."""
         self._is_stopped.set()
         if self._sidecar is not None:
             self._sidecar.close()
-        claims = [held.claim for held in self._snapshot()]
+        all_held = self._snapshot()
         try:
-            for start in range(0, len(claims), _AT_ONCE):
-                self._lose(claims[start : start + _AT_ONCE], WORKER_STOPPED, least=TaskState.STARTED)
+            for start in range(0, len(all_held), _AT_ONCE):
+                self._end(all_held[start : start + _AT_ONCE], WORKER_STOPPED, least=TaskState.STARTED)
             self._store.run(commands=self._leases.leave(self.worker_id))
         except StoreError as exc:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
@@ -219,21 +243,34 @@ class LeaseKeeper:
         """
         now = time.monotonic()
         reached_since = now if self._reached_since is None else self._reached_since
-        done = [
-            held.claim
-            for held in self._snapshot()
-            if held.over_since is not None and now - max(held.over_since, reached_since) >= self._config.lost_after
-        ]
+        done = []
+        for held in self._snapshot():
+            # A known result is published earlier: its process has ended, or Redis would have it by now.
+            patience = self._config.lost_after / (1 if held.ending is None else 3)
+            if held.over_since is not None and now - max(held.over_since, reached_since) >= patience:
+                done.append(held)
         for start in range(0, len(done), _AT_ONCE):
             some = done[start : start + _AT_ONCE]
-            self._lose(some, NO_WORD)
-            self._store.run(commands=[self._leases.drop(self.worker_id, *some)])
-            self._forget(some)
+            self._end(some, NO_WORD, reached_since=reached_since)
+            claims = [held.claim for held in some]
+            self._store.run(commands=[self._leases.drop(self.worker_id, *claims)])
+            self._forget(claims)
 
-    def _lose(self, claims: Sequence[Claim], error: str, *, least: TaskState = TaskState.PENDING) -> None:
+    def _end(
+        self, some: Sequence[_Held], error: str, *, least: TaskState = TaskState.PENDING, reached_since: float = 0.0
+    ) -> None:
+        """Publish the end of what still has its claim, and of what ended with Redis away, when none could be made."""
+        claims = [held.claim for held in some]
         (are_claimed,) = self._store.run(commands=[self._leases.are_claimed(self.worker_id, claims)])
-        left = [claim for claim, is_claimed in zip(claims, are_claimed, strict=True) if is_claimed]
-        self._store.run([self._leases.lose(claim, error, least=least) for claim in left])
+        lost = []
+        for held, is_claimed in zip(some, are_claimed, strict=True):
+            ending = held.ending
+            if ending is None and is_claimed:
+                lost.append(held.claim)
+            elif ending is not None and (is_claimed or (held.over_since or 0.0) < reached_since):
+                with suppress(TaskNotFound):
+                    self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
+        self._store.run([self._leases.lose(claim, error, least=least) for claim in lost])
 
     def _forget(self, claims: Sequence[Claim]) -> None:
         with self._lock:

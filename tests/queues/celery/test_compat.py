@@ -93,7 +93,7 @@ def check_replacement() -> None:
     new = retried.si(1)
     with run(task), pytest.raises(Ignore) as caught:
         task.replace(new)
-    assert compat.is_replacement(caught.value)
+    assert compat.is_replacement(caught.value) and str(caught.value) == compat.REPLACED
     assert compat.replacement_of(caught.value) is new
     with pytest.raises(Ignore) as own:
         raise Ignore

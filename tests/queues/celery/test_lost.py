@@ -382,11 +382,78 @@ def test_what_waits_when_its_worker_ends_in_good_order_waits_on(site: Site, user
 def test_task_that_left_without_a_word_is_lost(site: Site, user: str) -> None:
     listener = site.listen(user)
     site.start_worker("-P", "threads", "-c", "1")
-    task_id = site.delay("vanishes", user)
+    task_id = site.delay("vanishes", user, True)
 
     last = listener.until_final(task_id)
 
     assert (last.state, last.error) == (TaskState.LOST, "The task ended without a word")
+
+
+def test_end_that_only_the_parent_knows_is_published_by_it(site: Site, user: str) -> None:
+    listener = site.listen(user)
+    site.start_worker("-P", "threads", "-c", "1")
+    task_id = site.delay("vanishes", user)
+
+    assert listener.until_final(task_id).state is TaskState.SUCCESS
+
+
+@pytest.fixture
+def freeze(redis_server: EmbeddedRedis) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Freeze the Redis of the events until the function that this returns is called."""
+
+    def thaw() -> None:
+        os.kill(redis_server.pid, signal.SIGCONT)
+
+    def freeze() -> Callable[[], None]:
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        return thaw
+
+    yield freeze
+    thaw()
+
+
+@pytest.mark.usefixtures("gateways")
+@pytest.mark.parametrize(
+    ("end", "error"), [("SUCCESS", None), ("FAILURE", "broke"), ("REVOKED", "not needed")], ids=lambda value: str(value)
+)
+def test_end_is_published_though_its_process_ended_first_with_redis_away(
+    site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], end: str, error: str | None
+) -> None:
+    listener = site.listen(user)
+    site.start_worker("-c", "1", "--max-tasks-per-child=1")
+    task_id = site.delay("ends_when", user, str(stop_file), end)
+    listener.until_state(TaskState.STARTED, task_id)
+
+    thaw = freeze()
+    stop_file.touch()
+    wait_until(lambda: "its last progress" in site.log)
+    thaw()
+
+    last = listener.until_final(task_id)
+    assert (last.state.value, last.error) == (end, error)
+    assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
+
+
+@pytest.mark.usefixtures("gateways")
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_end_is_published_though_its_worker_stops_with_redis_away(
+    site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], pool: str
+) -> None:
+    listener = site.listen(user)
+    worker = site.start_worker("-c", "1", "-P", pool)
+    task_id = site.delay("ends_when", user, str(stop_file), "SUCCESS")
+    listener.until_state(TaskState.STARTED, task_id)
+
+    thaw = freeze()
+    os.kill(worker.pid, signal.SIGTERM)
+    stop_file.touch()
+    wait_until(lambda: " succeeded in " in site.log)
+    if pool == "prefork":
+        wait_until(lambda: "its last progress" in site.log)
+    thaw()
+
+    assert listener.until_final(task_id).state is TaskState.SUCCESS
+    assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
 
 
 def test_lease_is_held_before_the_first_message_is_taken(store: Store) -> None:
