@@ -55,12 +55,14 @@ class Hub:
             self.loop,
             config.redis_url,
             scripts=(*self._hub_commands.scripts, *Lease.scripts(config), *DeadWorkerReaper.scripts(config)),
+            probe=self._hub_commands.keys.probe,
             on_up=self._on_connected,
-            on_demoted=lambda: self._pubsub.remake("Redis is a replica now"),
+            on_demoted=lambda: self._pubsub.reconnect("Redis is a replica now"),
         )
         self._pubsub = PubSubConnection(
             self.loop,
             config.redis_url,
+            probe=self._hub_commands.keys.probe,
             on_message=lambda key, payload: self._topics.on_message(key, payload),
             on_subscribed=self._on_subscribed,
             on_down=lambda: self._topics.suspend(),
@@ -99,7 +101,7 @@ class Hub:
     @property
     def is_ready(self) -> bool:
         """Whether both connections to Redis are up, Redis accepts commands, and the hub is not about to stop."""
-        is_connected = self._pubsub.is_up and self._commands.is_up and self._lease.is_held
+        is_connected = self._pubsub.is_working and self._commands.is_working and self._lease.is_held
         return is_connected and self._thread.is_alive() and not self.is_draining
 
     @property

@@ -136,7 +136,7 @@ class Store:
         """
         self.config = config
         self.keys = Keys(config.prefix)
-        self.client = RedisClient(config.redis_url, timeout=config.publish_timeout)
+        self.client = RedisClient(config.redis_url, timeout=config.publish_timeout, probe=self.keys.probe)
 
     def close(self) -> None:
         """Close all connections."""

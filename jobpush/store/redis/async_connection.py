@@ -1,8 +1,8 @@
 """
-One connection to Redis inside somebody's event loop: it never blocks, and it comes back by itself.
+A non-blocking connection to Redis for an event loop. It reconnects by itself.
 
-redis-py makes the connection (URL forms, TLS, AUTH, SELECT) in a short-lived thread; from then on replies are
-read by hiredis from large chunks, for redis-py takes several times as long per message.
+redis-py connects (TLS, AUTH, SELECT) in a short-lived thread. Then hiredis reads the replies from large chunks, because
+redis-py takes several times as long per message.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import hiredis
 
 from ..scripts import Command
 from .compat import open_socket
-from .errors import explain
+from .errors import advice, explain
 from .topology import Topology
 
 logger = logging.getLogger("jobpush.redis")
 
-#: Bytes read from Redis at once, and in one wake-up; so that what has waited is delivered before more is read.
+#: Bytes of one read, and of all reads of one wake-up: messages are delivered before more are read.
 _CHUNK = 262_144
 _LONGEST_READ = 4 * _CHUNK
-#: Seconds without a word from Redis after which it is asked, and after which the connection counts as dead.
+#: Seconds of silence after which a PING is sent, and after which the connection counts as dead.
 _PING_AFTER = 4.0
 _DEAD_AFTER = 8.0
-#: Seconds that a connection may take to be made, and that lie between two attempts: the first, and at most.
+#: Seconds to connect; shortest and longest delay between two attempts.
 _CONNECT_TIMEOUT = 5.0
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
@@ -40,41 +40,41 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Don't call."""
+        """Cancel the call."""
 
 
 class Loop(Protocol):
-    """What a link needs of the loop it lives in: :class:`jobpush.gateway.loop.Loop` is one."""
+    """The event loop, as far as a connection needs it; see :class:`jobpush.gateway.loop.Loop`."""
 
     now: float
 
     def call_soon(self, call: Callable[[], None]) -> bool:
-        """Call from the loop's thread; ``False`` if it has ended."""
+        """Call from the loop's thread; return ``False`` if the loop has ended."""
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call in some seconds."""
+        """Call after a delay."""
 
     def register(self, fd: int, pollable: Any, events: int) -> None:
         """Watch a descriptor."""
 
     def modify(self, fd: int, events: int) -> None:
-        """Watch it for other events."""
+        """Watch a descriptor for other events."""
 
     def unregister(self, fd: int) -> None:
-        """No longer watch it."""
+        """Stop watching a descriptor."""
 
 
 class AsyncConnection:
     """
-    The connection itself: making it, keeping it alive, bytes in and out. What they mean is for subclasses.
+    Connects, sends bytes, reads replies and detects a dead connection. Subclasses handle the replies.
 
     Args:
-        loop: Where it lives.
-        url: As redis-py takes it.
-        name: For the log.
+        loop: The event loop.
+        url: As :class:`Topology` reads it.
+        name: Kind of connection, for the log.
     """
 
     def __init__(self, loop: Loop, url: str, name: str) -> None:
@@ -89,44 +89,44 @@ class AsyncConnection:
         self._buffer = bytearray(_CHUNK)
         self._out: list[bytes] = []
         self._is_writing = False
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._delay = _FIRST_DELAY
         self._is_stopped = False
-        #: Whether this connection has been of use; one that has not is no news, and does not shorten the delay.
-        self._is_proven = False
-        #: Whether it was said that Redis is away, and nothing since.
-        self._is_missed = False
-        #: How often the connection was made again.
+        #: Whether Redis has accepted something on this connection. Until then a reconnect does not reset the delay.
+        self.is_working = False
+        #: The advice logged since the connection last worked. The first failure is logged, and each new advice.
+        self._logged: set[str] = set()
+        #: Number of connections after the first.
         self.reconnects = -1
 
     # -- for the owner -------------------------------------------------------------------------------
 
     @property
     def is_up(self) -> bool:
-        """Whether the connection stands, as far as can be known."""
+        """Whether there is a connection."""
         return self._socket is not None
 
     def start(self) -> None:
-        """Begin to connect, and go on trying for ever."""
+        """Connect in a thread; retry until it works."""
         threading.Thread(target=self._connect, name=f"jobpush-connect-{self._name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Close the connection, for good."""
+        """Close the connection and do not reconnect."""
         self._is_stopped = True
         if self._socket is not None:
             self._close()
 
-    def remake(self, reason: str) -> None:
-        """Give up a connection that leads to the wrong place, and make another."""
+    def reconnect(self, reason: object) -> None:
+        """Replace a connection to the wrong server."""
         if self._socket is not None:
             self._break(reason)
 
     def write(self, command: Command) -> None:
-        """Put a command behind those that :meth:`flush` will send."""
+        """Add a command to those that :meth:`flush` sends."""
         self._out.append(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]  # its stub knows one word
 
     def flush(self) -> None:
-        """Send what was written, as far as the socket takes it."""
+        """Send what was written, as far as the socket accepts it."""
         if not self._out or self._socket is None or self._is_writing:
             return
         data = b"".join(self._out)
@@ -135,16 +135,16 @@ class AsyncConnection:
         except _WOULD_BLOCK:
             sent = 0
         except OSError as exc:
-            self._break(str(exc))
+            self._break(exc)
             return
         self._out = [data[sent:]] if sent < len(data) else []
         self._watch_writing(bool(self._out))
 
     def tick(self) -> None:
-        """Find out whether Redis is still there; to be called about once a second."""
+        """Check that Redis still answers. Call it about once a second."""
         if self._socket is None:
             return
-        silence = self._loop.now - self._heard_at
+        silence = self._loop.now - self._received_at
         if silence > _DEAD_AFTER:
             self._break(f"no answer for {_DEAD_AFTER:.0f} s")
         elif silence > _PING_AFTER:
@@ -152,35 +152,35 @@ class AsyncConnection:
 
     # -- for subclasses ------------------------------------------------------------------------------
 
-    def _prove(self) -> None:
-        """Redis has done what it was asked: the connection is worth something."""
-        self._is_proven, self._delay = True, _FIRST_DELAY
-        if self._is_missed:
-            self._is_missed = False
-            logger.warning("the %s link to Redis is up again", self._name)
+    def _accepted(self) -> None:
+        """Record that Redis has accepted something: the connection works."""
+        self.is_working, self._delay = True, _FIRST_DELAY
+        if self._logged:
+            self._logged.clear()
+            logger.warning("The %s connection to Redis works again", self._name)
         else:
-            logger.info("the %s link to Redis is up", self._name)
+            logger.info("The %s connection to Redis works", self._name)
 
     def _opened(self) -> None:
-        """The connection stands, for the first time or again; nothing of the former one's state is left."""
+        """Handle a new connection; it has nothing of the state of the former one."""
         raise NotImplementedError
 
     def _received(self, reply: Any) -> None:
-        """One reply or push message."""
+        """Handle one reply or push message."""
         raise NotImplementedError
 
     def _lost(self) -> None:
-        """The connection is gone."""
+        """Handle the loss of the connection."""
         raise NotImplementedError
 
     def _ping(self) -> None:
-        """Send a PING, in the form that the state of the connection asks for."""
+        """Send a PING."""
         raise NotImplementedError
 
     # -- from the loop -------------------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:
-        """Read all there is, up to a bound; then write what is left to be written."""
+        """Read what has arrived, up to a bound; then send what is left to send."""
         if events & ~select.POLLOUT:
             self._read()
         if events & select.POLLOUT and self._socket is not None:
@@ -191,10 +191,10 @@ class AsyncConnection:
                 self._loop.modify(self._socket.fileno(), select.POLLIN)
 
     def on_failure(self, exc: Exception) -> None:
-        """An error of ours, or of hiredis about what it reads: begin anew."""
-        logger.error("the %s link to Redis failed", self._name, exc_info=exc)
+        """Reconnect after an unexpected error, ours or a protocol error of hiredis."""
+        logger.error("The %s connection to Redis failed", self._name, exc_info=exc)
         if self._socket is not None:
-            self._break(str(exc))
+            self._break(exc)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -206,21 +206,21 @@ class AsyncConnection:
             except _WOULD_BLOCK:
                 return
             except OSError as exc:
-                self._break(str(exc))
+                self._break(exc)
                 return
             if not size:
                 self._break("closed by Redis")
                 return
             total += size
-            self._heard_at = self._loop.now
+            self._received_at = self._loop.now
             self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
             self._take_replies()
             if size < len(self._buffer) and not isinstance(self._socket, ssl.SSLSocket):
-                return  # TLS hands out record by record, and epoll does not see what it has read ahead
+                return  # TLS returns one record at a time, and the loop does not see what TLS has read ahead
 
     def _take_replies(self) -> None:
         gets, received = self._reader.gets, self._received
-        while self._socket is not None and (reply := gets()) is not False:  # what is received may break the link
+        while self._socket is not None and (reply := gets()) is not False:  # a reply may break the connection
             received(reply)
 
     def _watch_writing(self, is_writing: bool) -> None:
@@ -232,9 +232,9 @@ class AsyncConnection:
     def _connect(self) -> None:
         try:
             taken = open_socket(self._pool)
-        except Exception as exc:  # whatever it is, the loop must hear of it, for nobody else tries again
-            reason = explain(exc)
-            self._loop.call_soon(lambda: self._refused(reason))
+        except Exception as exc:  # only the loop tries again
+            error = exc
+            self._loop.call_soon(lambda: self._refused(error))
             return
         if not self._loop.call_soon(lambda: self._connected(taken)):
             taken.close()
@@ -248,34 +248,38 @@ class AsyncConnection:
         self._socket = taken
         self._reader = hiredis.Reader()
         self._out, self._is_writing = [], False
-        self._heard_at = self._loop.now
-        self._is_proven = False
+        self._received_at = self._loop.now
         self._loop.register(taken.fileno(), self, select.POLLIN)
         self._opened()
 
-    def _refused(self, reason: str) -> None:
-        if not self._is_missed:
-            logger.warning("the %s link can't reach Redis, and keeps trying: %s", self._name, reason)
-        self._is_missed = True
-        self._try_again()
+    def _refused(self, reason: object) -> None:
+        self._log("cannot be opened", reason)
+        self._retry()
 
-    def _break(self, reason: str) -> None:
-        if not self._is_missed:  # else one line has been said about it
-            logger.warning("the %s link to Redis broke, and is made again: %s", self._name, reason)
-        self._is_missed = True
+    def _break(self, reason: object) -> None:
+        self._log("broke", reason)
         self._close()
         self._lost()
-        self._try_again()
+        self._retry()
+
+    def _log(self, event: str, reason: object) -> None:
+        hint = advice(reason)
+        if not self._logged or (hint and hint not in self._logged):
+            logger.warning(
+                "The %s connection to Redis %s %s and is retried: %s", self._name, self.server, event, explain(reason)
+            )
+        self._logged.add(hint or "")
 
     def _close(self) -> None:
         if self._socket is not None:
             self._loop.unregister(self._socket.fileno())
             self._socket.close()
             self._socket = None
+            self.is_working = False
 
-    def _try_again(self) -> None:
+    def _retry(self) -> None:
         if self._is_stopped:
             return
-        delay = self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads many gateways, hides nothing
+        delay = self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads many gateways, protects nothing
         self._delay = min(self._delay * 2, _LONGEST_DELAY)
         self._loop.call_later(delay, self.start)

@@ -27,15 +27,17 @@ class RedisClient:
     Args:
         url: As :class:`Topology` reads it.
         timeout: Seconds to wait for a connection, and for each reply.
+        probe: Channel on which each new connection checks its right to publish, before a script writes and cannot.
 
     Raises:
         ConfigurationError: If the URL is wrong.
     """
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, probe: str | None = None) -> None:
         self._url = url
         self._topology = Topology.parse(url)
         self._timeout = timeout
+        self._probe = probe
         #: Connections made so far. A new one may lead to another server, which need not have the last writes.
         self.connects = 0
         #: The clients of the parent processes. Deleting one would wait for a lock that a thread of the parent held.
@@ -149,6 +151,9 @@ class RedisClient:
 
     def _on_connect(self, connection: Any) -> None:
         connection.on_connect()
+        if self._probe is not None:
+            connection.send_command("PUBLISH", self._probe, "")
+            connection.read_response()
         self.connects += 1
 
 

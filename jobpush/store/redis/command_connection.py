@@ -1,4 +1,4 @@
-"""Commands to Redis from inside an event loop, and their answers."""
+"""Commands from an event loop to Redis, and their replies."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import hiredis
 from ...errors import StoreError
 from ..scripts import Call, Command, Script
 from .async_connection import AsyncConnection, Loop
-from .errors import explain, is_wrong_server, state_in
+from .errors import explain, is_missing_right, is_wrong_server, state_in
 
 logger = logging.getLogger("jobpush.redis")
 
-#: What a command is answered with: hiredis's objects, or an exception.
+#: Gets the reply to a command: an object of hiredis, or an exception.
 Callback = Callable[[Any], None]
 
 
 class ConnectionLost(StoreError):
-    """The connection broke before the answer came; the command may have been done or not."""
+    """The connection broke before the reply; the command may have been run or not."""
 
     code = "link_lost"
 
@@ -30,20 +30,21 @@ class ConnectionLost(StoreError):
 
 
 def _ignore(reply: Any) -> None:
-    if isinstance(reply, hiredis.ReplyError) and state_in(reply) is None:  # of that, whoever waits for answers tells
-        logger.warning("Redis refused a command of the gateway: %s", reply)
+    if isinstance(reply, hiredis.ReplyError) and state_in(reply) is None:  # commands with a callback report a state
+        logger.warning("Redis refused a command of the gateway: %s", explain(reply))
 
 
 class CommandConnection(AsyncConnection):
     """
-    Commands and their answers, any number under way; answers come in the order of the commands.
+    Sends commands without waiting for the replies to earlier ones; replies arrive in the order of the commands.
 
-    When the connection breaks, every callback under way gets a :class:`ConnectionLost`.
+    When the connection breaks, each callback that still waits gets a :class:`ConnectionLost`.
 
     Args:
-        scripts: Taught to Redis at once, so that not each of many first calls has to.
-        on_up: Called when the connection stands, each time anew.
-        on_demoted: Called when Redis turns out to be a replica now; this link is made again then.
+        scripts: Loaded into Redis on each connection, so that not every one of many first calls has to.
+        probe: Channel on which the connection checks its right to publish; ``None``: it is not checked.
+        on_up: Called on each new connection.
+        on_demoted: Called when the server is no longer the primary. This connection reconnects by itself then.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class CommandConnection(AsyncConnection):
         url: str,
         *,
         scripts: Sequence[Script],
+        probe: str | None = None,
         on_up: Callable[[], None],
         on_demoted: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(loop, url, "command")
         self._scripts = scripts
+        self._probe = probe
         self._on_up = on_up
         self._on_demoted = on_demoted
         self._callbacks: deque[Callback] = deque()
@@ -67,7 +70,7 @@ class CommandConnection(AsyncConnection):
 
         Args:
             command: Its words.
-            callback: Gets the answer; an exception where Redis refused or the link broke.
+            callback: Gets the reply; an exception if Redis refused the command or the connection broke.
         """
         if self._socket is None:
             callback(ConnectionLost())
@@ -76,34 +79,40 @@ class CommandConnection(AsyncConnection):
         self._callbacks.append(callback)
 
     def run(self, call: Call, callback: Callback = _ignore) -> None:
-        """Run a script, teaching it to Redis first if it does not know it any more (``SCRIPT FLUSH``)."""
+        """Run a script. If Redis no longer has it (``SCRIPT FLUSH``), load it and run it again."""
 
         def answered(reply: Any) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self._teach(call.script)
+                self._load(call.script)
                 self.call(call.command(), callback)
             else:
                 callback(reply)
 
         self.call(call.command(), answered)
 
-    def _teach(self, script: Script) -> None:
+    def _load(self, script: Script) -> None:
         self.call(("SCRIPT", "LOAD", script.source))
 
     def _opened(self) -> None:
+        if self._probe is not None:
+            self.call(("PUBLISH", self._probe, ""), self._probed)
         for script in self._scripts:
-            self._teach(script)
+            self._load(script)
         self._on_up()
+
+    def _probed(self, reply: Any) -> None:
+        if is_missing_right(reply):
+            self._break(reply)
 
     def _received(self, reply: Any) -> None:
         callback = self._callbacks.popleft()
         callback(reply)
         if isinstance(reply, hiredis.ReplyError):
             if is_wrong_server(reply):
-                self.remake(explain(reply))
+                self.reconnect(reply)
                 self._on_demoted()
-        elif not self._is_proven and callback is not _ignore:  # a replica would learn scripts, and answer a PING
-            self._prove()
+        elif not self.is_working and callback not in (_ignore, self._probed):  # a replica accepts those as well
+            self._accepted()
 
     def _lost(self) -> None:
         callbacks, self._callbacks = self._callbacks, deque()

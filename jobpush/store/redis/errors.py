@@ -69,14 +69,19 @@ def is_wrong_server(error: object) -> bool:
     return isinstance(error, Exception) and bool(_WRONG_SERVER.search(str(error)))
 
 
+def advice(error: object) -> str | None:
+    """Return what to do about an error, where that is known."""
+    text = str(error)
+    if is_missing_right(error):
+        return _HINT_CHANNELS if "channel" in text else _HINT_RIGHTS
+    if isinstance(error, (MovedError, AskError)):
+        text = f"MOVED {text}"
+    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+
+
 def explain(error: object) -> str:
     """Return the text of an error, and what to do about it where that is known."""
-    text = str(error) or type(error).__name__
-    if is_missing_right(error):
-        return f"{text} ({_HINT_CHANNELS if 'channel' in text else _HINT_RIGHTS})"
-    if isinstance(error, (MovedError, AskError)):
-        text = f"{'MOVED' if isinstance(error, MovedError) else 'ASK'} {text}"
-    hint = next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+    text, hint = str(error) or type(error).__name__, advice(error)
     return f"{text} ({hint})" if hint else text
 
 

@@ -1,9 +1,11 @@
-"""The one subscription connection of a gateway process."""
+"""The pub/sub connection of a gateway process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import hiredis
 
 from .async_connection import AsyncConnection, Loop
 
@@ -13,12 +15,13 @@ _NAMES_AT_ONCE = 500
 
 class PubSubConnection(AsyncConnection):
     """
-    Hears pub/sub channels; after a reconnect it hears the same ones again.
+    Subscribes to channels, and after a reconnect to the same ones again.
 
     Args:
-        on_message: Gets the name and payload of each message.
-        on_subscribed: Gets a name as soon as Redis has confirmed that nothing of it is missed from now on.
-        on_down: Called when it is gone; nothing is subscribed then.
+        probe: Channel that is always subscribed: a missing right shows at start, not with the first browser.
+        on_message: Gets the channel and the payload of each message.
+        on_subscribed: Gets a channel when Redis has confirmed the subscription: no later message is missed.
+        on_down: Called when the connection is lost; nothing is subscribed then.
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class PubSubConnection(AsyncConnection):
         loop: Loop,
         url: str,
         *,
+        probe: str | None = None,
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[bytes], None],
         on_down: Callable[[], None],
@@ -34,25 +38,25 @@ class PubSubConnection(AsyncConnection):
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_down = on_down
-        self._wanted: set[bytes] = set()
-        #: Confirmations that are still to come, by name: a name dropped and wanted again has two under way.
+        self._wanted: set[bytes] = set() if probe is None else {probe.encode()}
+        #: Confirmations that are still to come, by channel: one that is dropped and subscribed again has two.
         self._unconfirmed: dict[bytes, int] = {}
-        #: Messages that have come.
+        #: Number of messages.
         self.received = 0
 
     def subscribe(self, name: bytes) -> None:
-        """Begin to hear a channel; ``on_subscribed`` tells when."""
+        """Subscribe to a channel; ``on_subscribed`` is called when that is confirmed."""
         self._wanted.add(name)
         if self.is_up:
-            self._ask_for([name])
+            self._send_subscribe([name])
 
     def unsubscribe(self, name: bytes) -> None:
-        """No longer hear a channel."""
+        """Unsubscribe from a channel."""
         self._wanted.discard(name)
         if self.is_up:
             self.write(("UNSUBSCRIBE", name))
 
-    def _ask_for(self, names: Sequence[bytes]) -> None:
+    def _send_subscribe(self, names: Sequence[bytes]) -> None:
         for name in names:
             self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
         self.write(("SUBSCRIBE", *names))
@@ -61,12 +65,10 @@ class PubSubConnection(AsyncConnection):
         self._unconfirmed.clear()
         names = list(self._wanted)
         for start in range(0, len(names), _NAMES_AT_ONCE):
-            self._ask_for(names[start : start + _NAMES_AT_ONCE])
-        self._ping()  # so that it is proven, whether there is anything to hear or not
+            self._send_subscribe(names[start : start + _NAMES_AT_ONCE])
+        self._ping()  # its reply shows that the connection works, also without a channel
 
     def _take_replies(self) -> None:
-        if not self._is_proven:
-            self._prove()
         gets, on_message = self._reader.gets, self._on_message  # the hot path of the whole gateway
         received = 0
         while (reply := gets()) is not False:
@@ -75,9 +77,16 @@ class PubSubConnection(AsyncConnection):
                 on_message(reply[1], reply[2])
             else:
                 self._received(reply)
+                if self._socket is None:
+                    break
         self.received += received
 
     def _received(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._break(reply)
+            return
+        if not self.is_working:
+            self._accepted()
         if isinstance(reply, list) and reply[0] == b"subscribe":
             self._confirmed(reply[1])
 

@@ -143,6 +143,8 @@ class _Sentinels(Sentinel):
             if address is None:
                 reasons[f"Sentinel {at} knows no primary of this name"] = None
                 continue
+            host, port = address
+            address = (host.decode() if isinstance(host, bytes) else host, port)
             reason = self._why_not_primary(address)
             if reason is None:
                 self.sentinels.insert(0, self.sentinels.pop(number))

@@ -218,7 +218,7 @@ def test_quiet_redis_is_not_given_up(redis_url: str) -> None:
         for _ in range(4):  # longer than a dead one is given
             now += (link_module._PING_AFTER + link_module._DEAD_AFTER) / 2
             deadline = time.monotonic() + TIMEOUT
-            while not all(link._heard_at == now for link in (links.commands, links.subscriber)):
+            while not all(link._received_at == now for link in (links.commands, links.subscriber)):
                 assert time.monotonic() < deadline, "it did not answer, or was not asked"
                 time.sleep(0.01)
 

@@ -124,10 +124,10 @@ def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
     lines = [json.loads(line) for line in gunicorn.lines] if kind == "json" else gunicorn.lines
     texts = [line["message"] if isinstance(line, dict) else line for line in lines]
     for change, count in (
-        ("command link to Redis is up", 2),
-        ("subscription link to Redis is up", 2),
-        ("command link to Redis broke", 1),
-        ("subscription link to Redis broke", 1),
+        ("command connection to Redis works", 2),
+        ("subscription connection to Redis works", 2),
+        ("command connection to Redis unix:", 1),
+        ("subscription connection to Redis unix:", 1),
         ("the gateway ends; 1 connections", 1),
         ("the gateway has ended; 0 connections", 1),
     ):
