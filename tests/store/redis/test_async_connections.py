@@ -27,17 +27,18 @@ TIMEOUT = 10.0
 class Links:
     """Both links in a loop of their own; what they say is recorded."""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, *, probe: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.loop = Loop(self._flush, clock)
         self.messages: list[tuple[bytes, bytes]] = []
         self.subscribed: list[bytes] = []
         self.ups = 0
         self.downs = 0
         self._changed = threading.Condition()
-        self.commands = CommandConnection(self.loop, url, scripts=[load("history")], on_up=self._up)
+        self.commands = CommandConnection(self.loop, url, scripts=[load("history")], probe=probe, on_up=self._up)
         self.subscriber = PubSubConnection(
             self.loop,
             url,
+            probe=probe,
             on_message=lambda name, payload: self._note(self.messages, (name, payload)),
             on_subscribed=lambda name: self._note(self.subscribed, name),
             on_down=self._down,
