@@ -317,7 +317,7 @@ class JobPush:
         """
         Close all connections of a user, with Pusher's code 4009, after which stock clients do not reconnect.
 
-        The application itself must refuse the user's next sign-in.
+        The user's connection tokens are revoked. The application itself must refuse the user's next sign-in.
 
         Returns:
             The number of connections.

@@ -17,8 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jwt
-
 from .channels import (
     PRIVATE_TASK,
     PRIVATE_USER,
@@ -171,7 +169,9 @@ def make_token(
     }
     claims.update({name: value for name, value in optional.items() if value})
     _read_claims(config, claims)
-    text = jwt.encode(claims, config.secret, algorithm="HS256")
+    import jwt  # here, because the protocol, which imports this module, needs no sockets
+
+    text = jwt.encode(claims, _hmac_key(config.secret), algorithm="HS256")
     if len(text) > MAX_SIZE:
         raise InvalidData(f"the token has {len(text)} characters; {MAX_SIZE} are allowed")
     return text
@@ -226,8 +226,10 @@ def ensure_token_settings(config: Config) -> None:
 
 
 def _verified_claims(config: Config, text: str) -> dict[str, Any]:
+    import jwt
+
     hmac = [name for name in config.jwt_algorithms or ("HS256",) if name in _HMAC]
-    candidates: list[tuple[Any, list[str]]] = [(secret, hmac) for secret in config.secrets if secret]
+    candidates: list[tuple[Any, list[str]]] = [(_hmac_key(secret), hmac) for secret in config.secrets if secret]
     if config.jwt_public_key:
         algorithms = [name for name in config.jwt_algorithms or _DEFAULT_PUBLIC_KEY if name in _PUBLIC_KEY]
         candidates.append((_load_public_key(config.jwt_public_key), algorithms))
@@ -238,6 +240,11 @@ def _verified_claims(config: Config, text: str) -> dict[str, Any]:
         except Exception:  # noqa: S112 - PyJWT raises TypeError and others for a key of another kind, too
             continue
     raise TokenInvalid("the token is not a JWT that one of the configured keys has signed")
+
+
+def _hmac_key(secret: str) -> bytes:
+    """Return the key of a secret, padded as HMAC does by itself: PyJWT would warn about a short one for each token."""
+    return secret.encode().ljust(64, b"\0")
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import math
 import time
 from typing import Any
@@ -60,6 +62,17 @@ def test_a_token_of_ten_lines_elsewhere_is_read() -> None:
     token = read_token(CONFIG, signed(iat=None), NOW)
 
     assert (token.user_id, token.issued_at, token.channels, token.user_info) == ("42", None, (), "{}")
+
+
+def test_a_short_secret_is_the_key_that_other_programs_use(recwarn: pytest.WarningsRecorder) -> None:
+    config = Config(key="key", secret="short")
+    text = make_token(config, "42")
+    assert read_token(config, text, time.time()).user_id == "42"
+    assert not recwarn.list
+
+    signed_part, _, signature = text.rpartition(".")
+    digest = hmac.new(b"short", signed_part.encode(), "sha256").digest()
+    assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == signature
 
 
 def test_a_token_signed_with_the_previous_secret_is_read() -> None:

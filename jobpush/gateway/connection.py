@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..config import Config
-from ..protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
+from ..protocol.actions import (
+    Action,
+    CheckToken,
+    ClientEvent,
+    Close,
+    Send,
+    SignIn,
+    SignOut,
+    Subscribe,
+    Unsubscribe,
+    UserData,
+)
 from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
@@ -73,6 +84,12 @@ class ConnectionHost(Protocol):
 
     def sign_in(self, connection: Connection, user: UserData) -> bool:
         """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
+
+    def sign_out(self, connection: Connection, user_id: str) -> None:
+        """Forget a connection's user."""
+
+    def check_token(self, connection: Connection, text: str) -> None:
+        """Check a connection token; :meth:`Connection.resume` is called later with the actions that follow."""
 
     def publish(self, connection: Connection, event: ClientEvent) -> None:
         """Publish a client event."""
@@ -276,7 +293,7 @@ class Connection(ABC):
             self.perform(self.protocol.tick(now, is_subscribing=is_subscribing))
 
     def perform(self, actions: Iterable[Action]) -> None:
-        """Do the actions of the protocol; those behind a subscription wait for :meth:`resume`."""
+        """Do the actions of the protocol; those behind a subscription or a token's check wait for :meth:`resume`."""
         left = iter(actions)
         for action in left:
             match action:
@@ -299,15 +316,20 @@ class Connection(ABC):
                     self.host.publish(self, action)
                 case Close(code, reason):
                     self.close(code, reason)
+                case CheckToken(token):
+                    self._actions = deque(left)
+                    self.host.check_token(self, token)
+                case SignOut(user_id):
+                    self.host.sign_out(self, user_id)
                 case SignIn(user):
                     if not self.host.sign_in(self, user):
                         return
 
-    def resume(self) -> None:
-        """Do the actions that waited for a subscription, which has ended one way or the other."""
-        actions, self._actions = self._actions, None
+    def resume(self, first: Iterable[Action] = ()) -> None:
+        """Do the actions that follow a subscription or the check of a token, then those that waited for its end."""
+        waiting, self._actions = self._actions or (), None
         if not self.is_closing:
-            self.perform(actions or ())
+            self.perform((*first, *waiting))
         if self._actions is None:
             self._resume_reading()
 

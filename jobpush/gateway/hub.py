@@ -92,7 +92,14 @@ class Hub:
         )
         self._connections = Connections(self.loop, lambda connection: self._users.on_closed(connection))
         self._users = Users(
-            self.loop, self._topics, self._reporter, self._watchlists, lambda: self._connections, config
+            self.loop,
+            self._commands,
+            self._hub_commands,
+            self._topics,
+            self._reporter,
+            self._watchlists,
+            lambda: self._connections,
+            config,
         )
         self._thread = threading.Thread(target=self._run, name="jobpush-hub", daemon=True)
 
@@ -176,6 +183,14 @@ class Hub:
     def sign_in(self, connection: Connection, user: UserData) -> bool:
         """See :meth:`Users.sign_in`."""
         return self._users.sign_in(connection, user)
+
+    def sign_out(self, connection: Connection, user_id: str) -> None:
+        """See :meth:`Users.sign_out`."""
+        self._users.sign_out(connection, user_id)
+
+    def check_token(self, connection: Connection, text: str) -> None:
+        """See :meth:`Users.check_token`."""
+        self._users.check_token(connection, text)
 
     def subscribe(self, connection: Connection, request: Subscribe) -> None:
         """See :meth:`Subscribing.begin`."""

@@ -59,6 +59,7 @@ REFUSALS = (
     "subscription_limit_reached",
     "subscription_unauthorized",
     "tls_required",
+    "token_refused",
     "too_many_connections",
     "too_many_connections_of_address",
     "too_many_connections_of_user",

@@ -1,20 +1,30 @@
-"""The users of this process's connections: sign-in, and commands about them from other processes."""
+"""The users of this process's connections: sign-in, tokens, and commands about users from other processes."""
 
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from ..channels import Topic
 from ..config import Config
 from ..protocol.actions import UserData
 from ..protocol.codes import NotAuthorized, TooManyConnectionsOfUser
 from ..protocol.server import answer
+from ..store.hub_commands import HubCommands
+from ..store.redis.command_connection import CommandConnection
+from ..tokens import LEEWAY, ConnectionToken, TokenError, read_token
 from .connection import Connection
 from .loop import Loop
+from .presence.lease import RETRY_AFTER
 from .presence.occupancy_reporter import OccupancyReporter
 from .presence.watchlists import Watchlists
 from .topics import Topics
+
+logger = logging.getLogger("jobpush.gateway")
 
 
 class Users:
@@ -28,6 +38,8 @@ class Users:
     def __init__(
         self,
         loop: Loop,
+        commands: CommandConnection,
+        hub_commands: HubCommands,
         topics: Topics,
         reporter: OccupancyReporter,
         watchlists: Watchlists,
@@ -35,17 +47,20 @@ class Users:
         config: Config,
     ) -> None:
         self._loop = loop
+        self._commands = commands
+        self._hub_commands = hub_commands
         self._topics = topics
         self._reporter = reporter
         self._watchlists = watchlists
         self._connections = connections
-        self._limit = config.max_connections_per_user
+        self._config = config
 
     def sign_in(self, connection: Connection, user: UserData) -> bool:
         """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
         topic = Topic(f"user:{user.id}")
-        if self._limit and not connection.is_signed_in and self._topics.subscribe(topic).signed_in >= self._limit:
-            error = TooManyConnectionsOfUser(f"Over capacity: a user may have {self._limit} connections")
+        limit = self._config.max_connections_per_user
+        if limit and not connection.is_signed_in and self._topics.subscribe(topic).signed_in >= limit:
+            error = TooManyConnectionsOfUser(f"Over capacity: a user may have {limit} connections")
             connection.perform(answer(error))
             return False
         self._reporter.enter(connection, topic)
@@ -55,22 +70,74 @@ class Users:
         self._watchlists.watch(connection, user.watchlist)
         return True
 
+    def sign_out(self, connection: Connection, user_id: str) -> None:
+        """Forget a connection's user; it has left the user's channels."""
+        topic = Topic(f"user:{user_id}")
+        self._watchlists.discard(connection)
+        self._reporter.leave(connection, topic)
+        if connection.is_signed_in:
+            connection.is_signed_in = False
+            self._topics.sign_out(topic, self._loop.now)
+
     def on_closed(self, connection: Connection) -> None:
         """Stop counting a closed connection."""
         user = connection.protocol.user
         if connection.is_signed_in and user is not None:
             self._topics.sign_out(Topic(f"user:{user.id}"), self._loop.now)
 
+    # -- tokens --------------------------------------------------------------------------------------
+
+    def check_token(self, connection: Connection, text: str) -> None:
+        """Check a token, then whether it is revoked, which only Redis knows."""
+        try:
+            token = read_token(self._config, text, time.time())
+        except TokenError as exc:
+            self._refuse_token(connection, exc)
+        else:
+            self._ask_revoked(connection, token)
+
+    def _ask_revoked(self, connection: Connection, token: ConnectionToken) -> None:
+        self._commands.call(
+            self._hub_commands.revoked_at(token.user_id), partial(self._revoked_answered, connection, token)
+        )
+
+    def _revoked_answered(self, connection: Connection, token: ConnectionToken, reply: Any) -> None:
+        if connection.is_closing:
+            return
+        if isinstance(reply, Exception):  # Redis is unreachable: the client waits, as it does for a subscription
+            self._loop.call_later(RETRY_AFTER, lambda: self._ask_revoked(connection, token))
+            return
+        try:
+            token.ensure_not_revoked(None if reply is None else float(reply))
+        except TokenError as exc:
+            self._refuse_token(connection, exc)
+            return
+        left = token.expires_at - time.time()
+        expires_in = left if left > 0 else left + LEEWAY
+        connection.resume(connection.protocol.token_accepted(token, self._loop.now, expires_in))
+
+    def _refuse_token(self, connection: Connection, error: TokenError) -> None:
+        logger.warning("Connection %s: token refused with %s: %s", connection.socket_id, error.code, error)
+        connection.resume(connection.protocol.token_refused(error))
+
+    # -- commands ------------------------------------------------------------------------------------
+
     def on_command(self, text: bytes) -> None:
         """Do what another process asks all gateways for."""
         command = json.loads(text)
-        if command.get("command") == "disconnect":
-            self._disconnect(command["user"])
+        match command["command"]:
+            case "disconnect":
+                self._disconnect(command["user"])
+            case "sign_out":
+                for connection in self._connections_of(command["user"]):
+                    connection.perform(connection.protocol.end_rights("signed_out"))
 
     def _disconnect(self, user_id: str) -> None:
         actions = answer(NotAuthorized("Disconnected by the application"))
-        for connection in self._connections():
-            user = connection.protocol.user
-            if user is not None and user.id == user_id and not connection.is_closing:
-                self._reporter.dismiss(connection)
-                connection.perform(actions)
+        for connection in self._connections_of(user_id):
+            self._reporter.dismiss(connection)
+            connection.perform(actions)
+
+    def _connections_of(self, user_id: str) -> list[Connection]:
+        connections = [one for one in self._connections() if not one.is_closing]
+        return [one for one in connections if one.protocol.user is not None and one.protocol.user.id == user_id]

@@ -48,12 +48,14 @@ class Subscribe:
         since: Stream id of the last event that the client has; ``None``: it has none.
         member: The member, for presence channels only.
         owner_only: No signature was given: subscribe only if the task of ``private-task-<id>`` belongs to the user.
+        is_claimed: The connection's token authorizes it, not a signature.
     """
 
     channel: str
     since: str | None = None
     member: Member | None = None
     owner_only: bool = False
+    is_claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,20 @@ class SignIn:
     """Note the connection's user; repeated with the same id if a client signs in twice."""
 
     user: UserData
+
+
+@dataclass(frozen=True, slots=True)
+class SignOut:
+    """Forget the connection's user; its channels are unsubscribed before."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckToken:
+    """Check a connection token, then call :meth:`ServerProtocol.token_accepted` or ``token_refused``."""
+
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +113,4 @@ class Close:
     reason: str
 
 
-Action: TypeAlias = Send | Subscribe | Unsubscribe | SignIn | ClientEvent | Close
+Action: TypeAlias = Send | Subscribe | Unsubscribe | SignIn | SignOut | CheckToken | ClientEvent | Close

@@ -41,6 +41,21 @@ def signin_success(user_data: str) -> bytes:
     return _message("pusher:signin_success", {"user_data": user_data})
 
 
+def token_accepted(user_id: str, expires_at: float) -> bytes:
+    """Return the answer to a ``jobpush:signin`` with a valid token; ``expires_at`` is in Unix seconds."""
+    return _message("jobpush:signin_success", {"user_id": user_id, "expires_at": expires_at})
+
+
+def token_refused(code: str, message: str) -> bytes:
+    """Return the answer to a ``jobpush:signin`` with a token that is refused."""
+    return _message("jobpush:signin_error", {"code": code, "message": message})
+
+
+def signed_out(reason: str) -> bytes:
+    """Return the message to a connection whose user's rights have ended."""
+    return _message("jobpush:signed_out", {"reason": reason})
+
+
 def subscription_succeeded(channel: str, position: str, members: Mapping[str, str] | None = None) -> bytes:
     """
     The answer to ``pusher:subscribe``.

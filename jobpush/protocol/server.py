@@ -16,8 +16,9 @@ from dataclasses import replace
 from ..channels import SERVER_TO_USER, parse_channel
 from ..config import Config
 from ..events import encode
+from ..tokens import ConnectionToken, TokenError, TokenInvalid, TokenOtherUser
 from . import client_events, messages
-from .actions import Action, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
+from .actions import Action, CheckToken, Close, Send, SignIn, SignOut, Subscribe, Unsubscribe, UserData
 from .codes import (
     BinaryMessage,
     ClientEventRejected,
@@ -78,6 +79,7 @@ class ServerProtocol:
     # There is one for each of many thousands of idle connections: no __dict__, and what may stay empty is None.
     __slots__ = (
         "_active_at",
+        "_claimed",
         "_client_event_count",
         "_config",
         "_is_closed",
@@ -86,7 +88,10 @@ class ServerProtocol:
         "_pinged_at",
         "_received_at",
         "_signin_until",
+        "_since",
         "_subscriptions",
+        "_token",
+        "_token_until",
         "_window_began",
         "socket_id",
         "user",
@@ -97,6 +102,13 @@ class ServerProtocol:
         self.socket_id = socket_id
         #: The user as whom the connection is signed in.
         self.user: UserData | None = None
+        #: The token of that sign-in, and when the user's rights end; ``None`` without a token.
+        self._token: ConnectionToken | None = None
+        self._token_until: float | None = None
+        #: The channels that the token authorizes, and to which the connection is subscribed.
+        self._claimed: tuple[str, ...] = ()
+        #: Stream id of the last event of the user's channel that our own client has, until it signs in.
+        self._since: str | None = None
         self._subscriptions = Subscriptions()
         self._active_at = 0.0
         self._received_at = 0.0
@@ -144,15 +156,16 @@ class ServerProtocol:
         self._signin_until = now + timeout if timeout else None
         established = messages.connection_established(self.socket_id, self._config.activity_timeout, time)
         actions: list[Action] = [Send(established)]
-        if user is None:
-            return actions
-        actions.append(self._signed_in_as(user))
+        if user is not None:
+            actions.append(self._signed_in_as(user))
+            if announce_user:
+                actions.append(Send(messages.signin_success(encode({"id": user.id}))))
         if announce_user:
-            actions.append(Send(messages.signin_success(encode({"id": user.id}))))
             if since and not is_stream_id(since):
                 actions.append(error_message(InvalidMessage("since must be the id of an event")))
                 since = None
-            actions.append(self._begin_subscription(Subscribe(SERVER_TO_USER + user.id, since or None)))
+            self._since = since or None
+            actions += self._join_own_channel()
         return actions
 
     def receive(self, text: str, now: float) -> list[Action]:
@@ -177,6 +190,48 @@ class ServerProtocol:
         except InvalidMessage:
             return None
         return self.receive(text, now) if event in _UNORDERED else None
+
+    def token_accepted(self, token: ConnectionToken, now: float, expires_in: float) -> list[Action]:
+        """
+        Sign in with a checked token, or refresh the rights of the present user.
+
+        Args:
+            token: Its claims.
+            now: The time.
+            expires_in: Seconds until the rights end.
+        """
+        if self._is_closed:
+            return []
+        if self.user is not None and self.user.id != token.user_id:
+            return self.token_refused(TokenOtherUser("the token is for another user than the connection has"))
+        self._token, self._token_until = token, now + expires_in
+        return [
+            self._signed_in_as(UserData(token.user_id, token.user_info, token.watchlist)),
+            Send(messages.token_accepted(token.user_id, token.expires_at)),
+            *self._leave_unclaimed(token),
+            *self._join_own_channel(),
+        ]
+
+    def token_refused(self, error: TokenError) -> list[Action]:
+        """Report a refused token; the connection stays as it is."""
+        if self._is_closed:
+            return []
+        self._message_count += self._invalid_cost
+        return [Send(messages.token_refused(error.code, str(error)), "token_refused")]
+
+    def end_rights(self, reason: str) -> list[Action]:
+        """Sign out, and leave the user's and all private channels; later, if a subscription is under way."""
+        if self.user is None or self._is_closed:
+            return []
+        if self._subscriptions.has_pending:
+            self._token_until = 0.0
+            return []
+        user_id, self.user = self.user.id, None
+        self._token = self._token_until = None
+        self._claimed = ()
+        kinds = map(parse_channel, self._subscriptions.confirmed)
+        left = [kind.name for kind in kinds if kind.is_private or kind.user_id is not None]
+        return [*map(self._leave, left), SignOut(user_id), Send(messages.signed_out(reason))]
 
     def receive_binary(self, now: float) -> list[Action]:
         """Answer a binary message with an error and a close (1003)."""
@@ -208,6 +263,8 @@ class ServerProtocol:
             self._ensure_within_message_rate()  # for control frames, which no message follows
         except TooManyMessages as error:
             return self._answer(error)
+        if self._token_until is not None and now >= self._token_until and not self._subscriptions.has_pending:
+            return self.end_rights("token_expired" if self._token_until else "signed_out")
         if is_subscribing:
             return []
         if self._signin_until is not None and now >= self._signin_until:
@@ -277,6 +334,8 @@ class ServerProtocol:
                 return self._unsubscribe(message.data)
             case "pusher:signin":
                 return self._sign_in(message.data)
+            case "jobpush:signin":
+                return self._sign_in_by_token(message.data)
         if message.event.startswith(client_events.PREFIX):
             return self._client_event(message, now)
         raise InvalidMessage(f"Unknown event {message.event[:80]!r}")
@@ -287,17 +346,19 @@ class ServerProtocol:
         if channel in self._subscriptions:
             # Pusher's own message, and like there nothing else happens (its code is null, which Pysher can't read).
             raise InvalidMessage(f"Existing subscription to channel {channel}")
-        subscribe = authorize(self._config, self.socket_id, self.user, channel, request)
+        subscribe = authorize(self._config, self.socket_id, self.user, self._token, channel, request)
         limit = self._config.max_channels
         if len(self._subscriptions) >= limit:
             raise SubscriptionLimitReached(channel, f"A connection may have {limit} channels")
+        if subscribe.is_claimed:
+            self._claimed += (channel,)
         return [self._begin_subscription(subscribe)]
 
     def _unsubscribe(self, data: object) -> list[Action]:
         channel = read_channel(read_object(data))
         if channel not in self._subscriptions:
             return []
-        return [Unsubscribe(channel, self._subscriptions.remove(channel))]
+        return [self._leave(channel)]
 
     def _sign_in(self, data: object) -> list[Action]:
         request = read_object(data)
@@ -312,6 +373,15 @@ class ServerProtocol:
         excess = WatchlistTooLong(f"Watchlist limit exceeded: {limit} users are watched")
         cut = replace(user, watchlist=user.watchlist[:limit])
         return [self._signed_in_as(cut), success, error_message(excess)]
+
+    def _sign_in_by_token(self, data: object) -> list[Action]:
+        try:
+            token = read_object(data).get("token")
+        except InvalidMessage:
+            token = None
+        if not isinstance(token, str):
+            return self.token_refused(TokenInvalid("data.token must be text"))
+        return [CheckToken(token)]
 
     def _client_event(self, message: ClientMessage, now: float) -> list[Action]:
         channel = message.channel
@@ -367,6 +437,27 @@ class ServerProtocol:
     @property
     def _invalid_cost(self) -> int:
         return math.ceil(self._message_limit / _MAX_INVALID)
+
+    def _join_own_channel(self) -> list[Action]:
+        """Subscribe to the channel of the connection's user, unless it is."""
+        channel = None if self.user is None else SERVER_TO_USER + self.user.id
+        if channel is None or channel in self._subscriptions:
+            return []
+        since, self._since = self._since, None
+        return [self._begin_subscription(Subscribe(channel, since))]
+
+    def _leave(self, channel: str) -> Action:
+        self._claimed = tuple(name for name in self._claimed if name != channel)
+        return Unsubscribe(channel, self._subscriptions.remove(channel))
+
+    def _leave_unclaimed(self, token: ConnectionToken) -> list[Action]:
+        """Leave the channels that an earlier token authorized and this one does not."""
+        actions: list[Action] = []
+        for channel in self._claimed:
+            if not token.covers(channel):
+                error = SubscriptionUnauthorized(channel, "The connection's token no longer covers this channel")
+                actions += [self._leave(channel), error_message(error)]
+        return actions
 
     def _ensure_within_message_rate(self) -> None:
         if self._config.message_rate and self._message_count > self._message_limit:

@@ -9,6 +9,7 @@ from .. import signing
 from ..channels import ChannelKind, parse_channel, validate_channel
 from ..config import Config
 from ..errors import EventError
+from ..tokens import ConnectionToken
 from .actions import Member, Subscribe, UserData
 from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
 from .reading import read_text
@@ -36,7 +37,12 @@ def is_stream_id(text: str) -> bool:
 
 
 def authorize(
-    config: Config, socket_id: str, user: UserData | None, channel: str, request: dict[str, Any]
+    config: Config,
+    socket_id: str,
+    user: UserData | None,
+    token: ConnectionToken | None,
+    channel: str,
+    request: dict[str, Any],
 ) -> Subscribe:
     """
     Check a subscription as far as that is possible without Redis.
@@ -51,15 +57,17 @@ def authorize(
         raise InvalidSubscription(channel, str(exc)) from exc
     kind = parse_channel(channel)
     auth, channel_data = read_text(request, "auth"), read_text(request, "channel_data")
-    owner_only = False
+    owner_only = is_claimed = False
     if auth is not None and kind.is_private:
         _ensure_signed(config, socket_id, channel, channel_data, auth)
+    elif token is not None and token.covers(channel):
+        is_claimed, channel_data = True, None  # nobody has signed that
     elif not _is_open_to(user, kind):
         if user is None or kind.task_id is None:
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
         owner_only = True
     member = _member(config, user, channel, channel_data) if kind.is_presence else None
-    return Subscribe(channel, _since(channel, request), member, owner_only)
+    return Subscribe(channel, _since(channel, request), member, owner_only, is_claimed)
 
 
 def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: str | None, auth: str) -> None:

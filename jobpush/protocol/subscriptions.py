@@ -25,6 +25,11 @@ class Subscriptions:
     def __contains__(self, channel: str) -> bool:
         return channel in self.confirmed or self.is_pending(channel)
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether any subscription is under way."""
+        return self._pending is not None
+
     def is_pending(self, channel: str) -> bool:
         """Return whether a subscription is under way."""
         return self._pending is not None and channel in self._pending

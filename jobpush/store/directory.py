@@ -7,12 +7,14 @@ User ids are the application's own here, not escaped. This client blocks.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..channels import Topic, escape_user_id, parse_channel, unescape_id, user_topic
 from ..events import encode
+from ..tokens import LEEWAY, MAX_TTL
 from .keys import Keys
 from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
 from .replies import read_member_id
@@ -102,16 +104,34 @@ class RedisDirectory:
 
     def disconnect(self, user_id: object) -> int:
         """
-        Have all connections of a user closed, with a code that keeps them from coming back.
+        Close all connections of a user, with a code that keeps them from reconnecting, and revoke the user's tokens.
 
         Returns:
-            How many there were.
+            The number of connections.
         """
+        return self._end_rights(user_id, "disconnect")
+
+    def sign_out(self, user_id: object) -> int:
+        """
+        End the rights of a user's connections, which stay open, and revoke the user's tokens.
+
+        Returns:
+            The number of connections.
+        """
+        return self._end_rights(user_id, "sign_out")
+
+    def revoked_at(self, user_id: object) -> float | None:
+        """Return since when connection tokens of a user are revoked, in Unix seconds; ``None`` if they are not."""
+        (revoked_at,) = self._store.run(commands=[("GET", self._keys.revoked(user_topic(user_id)))])
+        return None if revoked_at is None else float(revoked_at)
+
+    def _end_rights(self, user_id: object, command: str) -> int:
         topic = user_topic(user_id)
-        command = encode({"command": "disconnect", "user": escape_user_id(user_id)})
-        live, (connections, _) = self._ask_with_live(
+        text = encode({"command": command, "user": escape_user_id(user_id)})
+        live, (_, connections, _) = self._ask_with_live(
+            ("SET", self._keys.revoked(topic), f"{time.time():.3f}", "EX", MAX_TTL + LEEWAY),
             ("HGETALL", self._keys.connections(topic)),
-            ("PUBLISH", self._keys.topic(topic), f"- ! 0 1 -\n{command}"),
+            ("PUBLISH", self._keys.topic(topic), f"- ! 0 1 -\n{text}"),
         )
         return live.count(connections)
 

@@ -63,6 +63,10 @@ class HubCommands:
         """
         return "PUBLISH", self.keys.topic(topic), f"- {task_id} 0 1 {socket_id}\n{members}"
 
+    def revoked_at(self, user_id: str) -> Command:
+        """Ask since when tokens of a user (escaped id) are revoked: Unix seconds, or nothing."""
+        return "GET", self.keys.revoked(Topic(f"user:{user_id}"))
+
     def owner(self, task_id: str) -> Command:
         """Ask for the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""
         return "GET", self.keys.owner(unescape_id(task_id))

@@ -34,6 +34,10 @@ class Keys:
         """Hash of gateway id to the number of its connections that hear the topic."""
         return f"{self.prefix}:{{{topic}}}:connections"
 
+    def revoked(self, topic: Topic) -> str:
+        """Unix seconds at which a user's connection tokens were revoked; kept as long as a token can be valid."""
+        return f"{self.prefix}:{{{topic}}}:revoked"
+
     def count_told(self, topic: Topic) -> str:
         """The subscription count that the readers of a topic were told last; it expires when they may hear another."""
         return f"{self.prefix}:{{{topic}}}:count-told"

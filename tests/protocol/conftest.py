@@ -10,7 +10,7 @@ import pytest
 
 from jobpush import signing
 from jobpush.config import Config
-from jobpush.protocol.actions import Action, ClientEvent, Close, Send, SignIn, Subscribe, Unsubscribe, UserData
+from jobpush.protocol.actions import Action, ClientEvent, Close, Send, SignIn, SignOut, Subscribe, Unsubscribe, UserData
 from jobpush.protocol.server import ServerProtocol
 
 # The credentials and the socket of Pusher's printed examples.
@@ -35,6 +35,7 @@ class Shell:
         self.channels: set[str] = set()
         self.client_events: list[ClientEvent] = []
         self.users: list[UserData] = []
+        self.signed_out: list[SignOut] = []
         self.close: Close | None = None
         self.tasks: set[str] = set()
         self.members: dict[str, str] = {}
@@ -84,6 +85,8 @@ class Shell:
             case Unsubscribe(channel):
                 self.leaves.append(action)
                 self.channels.remove(channel)
+            case SignOut():
+                self.signed_out.append(action)
             case SignIn(user):
                 self.users.append(user)
             case ClientEvent():

@@ -12,8 +12,10 @@ from typing import Any
 from flask import Flask, request
 from markupsafe import Markup, escape
 
+from ...channels import unescape_id
 from ...config import Config
 from ...errors import ConfigurationError
+from ...store.directory import RedisDirectory
 from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
@@ -87,6 +89,22 @@ class Gateway:
         """
         self._callbacks.channel_authorizer = authorizer
         return authorizer
+
+    def sign_out(self) -> int:
+        """
+        End the rights of the current request's user on all connections, which stay open without a user.
+
+        Call it in the logout view, before the session is cleared. The user's connection tokens are revoked.
+
+        Returns:
+            The number of the user's connections.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        state = current_gateway()
+        user = state.user()
+        return 0 if user is None else RedisDirectory(state.store).sign_out(unescape_id(user.id))
 
 
 def create_app() -> Flask:
