@@ -1,4 +1,4 @@
-"""What is told to other servers: events of channels and users, delivered as Celery tasks."""
+"""Webhooks: events of channels and users, delivered to other servers by Celery tasks."""
 
 from .delivery import DELIVER, register_delivery
 from .relay import WebhookRelay, start_relay

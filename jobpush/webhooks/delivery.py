@@ -1,8 +1,7 @@
 """
-The Celery task that tells one endpoint of a batch of events, and goes on until it is heard or a day is over.
+The Celery task that delivers a batch of events to one endpoint, and retries for a day.
 
-The task's arguments carry no secret: the endpoint goes by its name, and its URL and our secret are looked up in
-the settings of the worker.
+Its arguments hold no secret: the endpoint is given by name, and the worker's settings have its URL and our secret.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _GONE = 410
 
 
 class DeliveryFailed(JobPushError):
-    """One try did not reach its endpoint; ``is_final`` tells that another would not either."""
+    """One attempt failed; ``is_final``: so would another."""
 
     code = "delivery_failed"
 
@@ -46,7 +45,7 @@ class DeliveryFailed(JobPushError):
 
 
 class Courier:
-    """Makes single tries; knows the endpoints, the secret and the limits."""
+    """Makes single attempts, with the endpoints, the secret and the limits of the settings."""
 
     def __init__(self, config: Config) -> None:
         """
@@ -60,18 +59,18 @@ class Courier:
 
     def send(self, delivery: Delivery) -> None:
         """
-        Try once. The body is stamped and signed anew each time: Pusher's SDKs refuse one older than five minutes.
+        Make one attempt, with a new time and signature: Pusher's SDKs refuse a body older than five minutes.
 
         Raises:
-            DeliveryFailed: If the answer is anything but a 2xx, or there is none.
+            DeliveryFailed: If the response is not a 2xx, or there is none.
         """
-        import h11  # not above: every worker imports this module, and few ever make an HTTP request
+        import h11  # every worker imports this module, and few send an HTTP request
 
         try:
             status = self._post(delivery)
         except ForbiddenAddress as exc:
             raise DeliveryFailed(delivery.endpoint, str(exc), is_final=True) from exc
-        except (OSError, UnicodeError, h11.ProtocolError) as exc:  # UnicodeError: a host that IDNA can't take
+        except (OSError, UnicodeError, h11.ProtocolError) as exc:  # UnicodeError: the host is not valid in IDNA
             raise DeliveryFailed(delivery.endpoint, str(exc) or type(exc).__name__) from exc
         if not 200 <= status < 300:
             raise DeliveryFailed(delivery.endpoint, f"it answered {status}", is_final=status == _GONE)
@@ -81,7 +80,7 @@ class Courier:
 
         endpoint = self._endpoints.get(delivery.endpoint)
         if endpoint is None:
-            # While settings are being rolled out, the next try may meet a worker that knows it.
+            # While settings are being rolled out, the next attempt may run on a worker that has it.
             raise DeliveryFailed(delivery.endpoint, "it is not among the JOBPUSH_WEBHOOK_URLS of this worker")
         body = encode({"time_ms": int(time.time() * 1000), "events": delivery.events})
         headers = [
@@ -103,11 +102,11 @@ class Courier:
 
 def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
     """
-    Give a Celery application the task. To be called where the application is made, so that each worker has it.
+    Add the task to a Celery application, in every process that makes the application.
 
     Args:
         app: The Celery application.
-        load_config: Gives endpoints, secret and limits; called in each process that delivers, for its first delivery.
+        load_config: Returns endpoints, secret and limits; called for the first delivery of each process.
 
     Returns:
         The task; its arguments are those of :class:`Delivery`, whose ``id`` is the task's own.
@@ -124,7 +123,7 @@ def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
         except DeliveryFailed as exc:
             _after_failure(task, delivery, exc, courier().config)
 
-    # Acknowledged late, and put back if the worker dies with it: an endpoint may be told twice, never not at all.
+    # Acknowledged late, and requeued if the worker dies: each event is delivered at least once.
     return app.task(
         deliver_webhook,
         bind=True,
@@ -138,7 +137,7 @@ def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
 
 
 def backoff(retries: int, config: Config) -> float:
-    """Seconds to the next try, doubled each time; half of it by chance, so that not all come back at once."""
+    """Return the seconds to the next attempt: doubled each time, half of it random to spread the load."""
     longest = min(config.webhook_max_countdown, config.webhook_retry_delay * 2 ** min(retries, 30))
     return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
 
@@ -147,13 +146,13 @@ def _after_failure(task: Any, delivery: Delivery, failure: DeliveryFailed, confi
     retries: int = task.request.retries
     left = delivery.since + config.webhook_give_up_after - time.time()
     if failure.is_final or left <= 0:
-        logger.error("%s; given up after try %d, see: jobpush webhooks", failure, retries + 1)
+        logger.error("%s; given up after attempt %d, see: jobpush webhooks", failure, retries + 1)
         with closing(WebhookStore(config)) as store:
             store.give_up(delivery, reason=failure.reason, tries=retries + 1)
         return
-    logger.warning("%s; try %d", failure, retries + 1)
+    logger.warning("%s; attempt %d", failure, retries + 1)
     try:
         raise task.retry(exc=failure, countdown=min(backoff(retries, config), left))
     except Reject as exc:
-        # The broker did not take the retry, and Celery would drop the message that it holds.
+        # The broker refused the retry, and Celery would drop the current message.
         raise Reject(exc.reason, requeue=True) from exc

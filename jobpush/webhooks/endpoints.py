@@ -1,4 +1,4 @@
-"""Who is told of what: the URLs of ``JOBPUSH_WEBHOOK_URLS`` and the filters that they carry."""
+"""The URLs of ``JOBPUSH_WEBHOOK_URLS``, and the filters in them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,13 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from ..config import Config
 from ..errors import ConfigurationError
 
-#: Pusher's own kinds (Pusher Channels, "Webhooks"), and the two that it lacks.
+#: The kinds of Pusher (Pusher Channels, "Webhooks") and two more: ``user_online`` and ``user_offline``.
 KINDS = frozenset(
-    {
-        "channel_occupied",
-        "channel_vacated",
-        "member_added",
-        "member_removed",
-        "client_event",
-        "cache_miss",
-        "subscription_count",
-        "user_online",
-        "user_offline",
-    }
+    "channel_occupied channel_vacated member_added member_removed client_event cache_miss subscription_count "
+    "user_online user_offline".split()
 )
 
-#: Visible ASCII, all that a request line and a Host header can carry.
+#: Visible ASCII: nothing else is valid in a request line or a Host header.
 _URL = re.compile(r"[!-~]+")
 _PORTS = {"http": 80, "https": 443}
 
@@ -36,10 +27,10 @@ _PORTS = {"http": 80, "https": 443}
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """
-    One URL, taken apart, and the events that it wants.
+    The parts of one URL, and the filter of its events.
 
-    ``name`` is what logs, Celery's messages and people see of it: no password, and of a query only a hash, for
-    it may hold a token. ``setting`` is the URL as it was given.
+    ``name`` identifies it in logs and Celery's messages: without the password, and with a hash of the query, which may
+    hold a token. ``setting`` is the URL as configured.
     """
 
     name: str
@@ -51,15 +42,15 @@ class Endpoint:
     authority: str
     #: Path and query.
     target: str = field(repr=False)
-    #: The Authorization header that user and password of the URL make, if there are any.
+    #: The Authorization header for user and password of the URL, if it has any.
     authorization: str | None = field(repr=False)
     #: Empty: all kinds.
     kinds: frozenset[str]
-    #: Empty: any channel, and events of no channel too.
+    #: Empty: all channels, and events without a channel.
     prefixes: tuple[str, ...]
 
     def wants(self, event: Mapping[str, Any]) -> bool:
-        """Whether the filters let an event pass. With a prefix, an event of no channel (``user_online``) does not."""
+        """Return whether the filters accept an event. A prefix excludes events without a channel (``user_online``)."""
         if self.kinds and event.get("name") not in self.kinds:
             return False
         return not self.prefixes or str(event.get("channel", "")).startswith(self.prefixes)
@@ -69,12 +60,12 @@ def configured_endpoints(config: Config) -> tuple[Endpoint, ...]:
     """
     Read the URLs of ``Config.webhook_urls``.
 
-    The filters stand in the fragment, which is never sent: ``#kinds=member_added+member_removed&prefix=presence-``.
-    Either may be left out; ``+`` separates several values.
+    The filters are in the fragment, which is never sent: ``#kinds=member_added+member_removed&prefix=presence-``.
+    Both are optional; ``+`` separates several values.
 
     Raises:
-        ConfigurationError: If one is no http(s) URL or has an unknown filter (the message does not repeat the URL),
-            or if there is a URL, and key or secret are not set.
+        ConfigurationError: If one is not an http(s) URL or has an unknown filter (the message does not repeat the
+            URL), or if key or secret are not set although there is a URL.
     """
     endpoints = tuple(_parse(number, url) for number, url in enumerate(config.webhook_urls, start=1))
     if endpoints:
@@ -115,7 +106,7 @@ def _port(url: SplitResult) -> int:
     try:
         return url.port or _PORTS[url.scheme]
     except ValueError:
-        # The original text repeats what may be half of a password with an unescaped slash.
+        # The original message repeats the port, which is part of the password if that has an unescaped slash.
         raise ValueError("its port must be a number up to 65535; a password needs %-escapes") from None
 
 
@@ -130,7 +121,7 @@ def _filters(fragment: str) -> tuple[list[str], list[str]]:
 
 
 def _name(url: SplitResult, authority: str) -> str:
-    """What tells it from others and may be shown: of credentials and query, which may be secret, a part of the hash."""
+    """Return a unique name that may be shown: credentials and query, which may be secret, only as a short hash."""
     name = f"{url.scheme}://{authority}{url.path}"
     credentials = url.netloc.rpartition("@")[0]
     secret = f"{credentials}@{url.query}" if credentials else url.query

@@ -1,8 +1,8 @@
 """
-One POST to an address that was checked before, within a time that the other side can't stretch.
+One POST to a checked address, with a total deadline that the server cannot extend.
 
-h11 writes the request and reads the answer; the socket is ours, so that the address is. Proxies are not used,
-redirects not followed, and of the answer nothing is read but its head, of 16 KB at most.
+h11 writes the request and reads the response. The socket is ours, and connects to the checked address. Proxies are not
+used, redirects are not followed, and only the head of the response is read, at most 16 KB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import h11
 from .addresses import Address, resolve
 from .endpoints import Endpoint
 
-#: Bytes taken from the socket at once.
+#: Bytes of one read.
 _CHUNK = 4096
 
 
@@ -32,23 +32,23 @@ def post(
     allow_private: bool,
 ) -> int:
     """
-    Send one request and read the status of its answer.
+    Send one request and return the status of its response.
 
     Args:
-        endpoint: Where to.
-        headers: More of them; Host, Content-Length and what the URL asks for are added here.
-        body: As it is.
-        connect_timeout: Seconds for the connection, to all addresses of the host together.
-        timeout: Seconds for everything but the look-up of the name.
-        allow_private: Whether an address that is not public may be called.
+        endpoint: The receiver.
+        headers: Further headers; Host, Content-Length and Authorization are added here.
+        body: The body.
+        connect_timeout: Seconds to connect, for all addresses of the host together.
+        timeout: Seconds for everything but the DNS lookup.
+        allow_private: Whether the address may be private.
 
     Returns:
         The HTTP status.
 
     Raises:
         ForbiddenAddress: If the host is not public, and private ones are not allowed.
-        OSError: If there is no connection, no trust in its certificate, or no answer in time.
-        h11.ProtocolError: If the answer is no HTTP.
+        OSError: If there is no connection, its certificate is not trusted, or there is no response in time.
+        h11.ProtocolError: If the response is not HTTP.
     """
     addresses = resolve(endpoint.host, endpoint.port, allow_private=allow_private)
     deadline = time.monotonic() + timeout
@@ -59,7 +59,7 @@ def post(
 
 
 def _connect(addresses: Sequence[Address], timeout: float) -> socket.socket:
-    """Connect to the first address that answers; each gets its share of the time, so that none takes it all."""
+    """Connect to the first address that accepts; each gets an equal share of the time."""
     failure: OSError | None = None
     for address in addresses:
         connection = socket.socket(address.family, socket.SOCK_STREAM)
@@ -75,13 +75,13 @@ def _connect(addresses: Sequence[Address], timeout: float) -> socket.socket:
 
 
 def _secured(plain: socket.socket, endpoint: Endpoint) -> socket.socket:
-    """The TLS connection on top, whose certificate must be for the name; the socket itself for plain http."""
+    """Return a TLS connection whose certificate is valid for the name; for plain http, the socket itself."""
     return default_trust().wrap_socket(plain, server_hostname=endpoint.host) if endpoint.is_secure else plain
 
 
 @cache
 def default_trust() -> ssl.SSLContext:
-    """The system's certificates; kept, for reading them takes some 20 ms."""
+    """Return the system's certificates; cached, because reading them takes about 20 ms."""
     return ssl.create_default_context()
 
 
@@ -105,12 +105,12 @@ def _exchange(connection: socket.socket, request: h11.Request, body: bytes, dead
             connection.settimeout(_left(deadline))
             data = connection.recv(_CHUNK)
             if not data:
-                raise ConnectionError("connection closed without an answer")
+                raise ConnectionError("the connection was closed without a response")
             http.receive_data(data)
 
 
 def _left(deadline: float) -> float:
-    """Seconds up to the deadline; a socket's own timeout would begin anew with each byte."""
+    """Return the seconds to the deadline: a timeout of the socket would start again with each byte."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

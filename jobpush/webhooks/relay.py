@@ -1,6 +1,8 @@
 """
-The way of an event from Redis into the queue: a thread of the worker's parent takes what the presence scripts
-wrote down, gathers it for a moment, and queues one delivery for each endpoint that wants some of it.
+Moves events from Redis into Celery's queue.
+
+A thread of the worker's parent reads the events that the presence scripts have stored, collects them for a moment, and
+queues one delivery for each endpoint whose filters accept some of them.
 """
 
 from __future__ import annotations
@@ -25,17 +27,17 @@ from .endpoints import Endpoint, configured_endpoints
 
 logger = logging.getLogger(__name__)
 
-#: Events in one request at most. Pusher's own number.
+#: Most events of one request. Pusher's value.
 BATCH_SIZE = 20
-#: Seconds that one question to Redis waits for events; the end of a worker waits for it.
+#: Seconds that one read waits for events. The worker's shutdown waits for it.
 _POLL = 0.5
-#: Seconds without a question after which a relay is not coming back. One that lives asks all the time.
+#: Seconds without a read after which a relay counts as gone: a live one reads all the time.
 _LONG_GONE = 86_400.0
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Entries taken from the stream, and the deliveries of them that the broker has not got yet."""
+    """Entries of the stream, and those of their deliveries that are not queued yet."""
 
     ids: Sequence[str]
     deliveries: deque[Delivery]
@@ -43,17 +45,17 @@ class _Batch:
 
 class WebhookRelay:
     """
-    Moves events from the stream in Redis to Celery's queue; any number of workers may do so at once.
+    Moves events from the stream in Redis to Celery's queue. Any number of workers may run one.
 
-    Call :meth:`start` when the worker is ready, in its parent process, and :meth:`stop` when it shuts down.
+    Call :meth:`start` in the worker's parent process when it is ready, and :meth:`stop` when it shuts down.
     """
 
     def __init__(self, app: Any, config: Config) -> None:
         """
-        Prepare; nothing is connected yet.
+        Read the endpoints, without connecting.
 
         Args:
-            app: The Celery application whose queue takes the deliveries.
+            app: The Celery application whose queue gets the deliveries.
             config: Without ``webhook_urls`` the relay does nothing.
 
         Raises:
@@ -71,13 +73,13 @@ class WebhookRelay:
         self._is_failing = False
 
     def start(self) -> None:
-        """Begin, in a thread."""
+        """Start the thread, if there are endpoints."""
         if self._endpoints:
             self._thread = Thread(target=self._run, name="jobpush-webhooks", daemon=True)
             self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End within ``timeout`` seconds, with what was taken queued if the broker is there."""
+        """Stop within ``timeout`` seconds. Events that were read are queued first, if the broker is reachable."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -87,7 +89,7 @@ class WebhookRelay:
             try:
                 self._store.join()
                 self._relay()
-            except Exception as exc:  # a thread that ended here would silence webhooks until the next restart
+            except Exception as exc:  # if the thread ended, there would be no webhooks until the next restart
                 self._log_failure(exc)
                 self._stopping.wait(self._config.retry_interval)
         self._leave()
@@ -105,19 +107,19 @@ class WebhookRelay:
             if self._batch is None:
                 self._store.forget(self._consumer)
         except StoreError as exc:
-            logger.debug("a consumer of webhooks is left behind: %s", exc)
+            logger.debug("Consumer %s of webhooks is not removed: %s", self._consumer, exc)
         self._store.close()
 
     def _log_failure(self, exc: Exception) -> None:
-        """Say it once for each time that Redis or the broker is away."""
+        """Log the first failure of each outage of Redis or the broker."""
         if not self._is_failing:
-            logger.warning("webhooks are waiting: %s: %s", type(exc).__name__, exc)
+            logger.warning("Webhooks wait, and are retried: %s: %s", type(exc).__name__, exc)
         self._is_failing = True
 
-    # -- taking --------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------
 
     def _claim(self) -> list[Entry]:
-        """What a worker that vanished had taken; looked for now and then."""
+        """Return entries that a worker read but did not acknowledge; checked from time to time."""
         if time.monotonic() < self._next_claim:
             return []
         idle = self._config.webhook_claim_after
@@ -128,14 +130,14 @@ class WebhookRelay:
         return entries
 
     def _gather(self) -> list[Entry]:
-        """The next new event, and what comes within the interval after it."""
+        """Return the next new event, and those that follow within the interval."""
         entries = self._store.take(self._consumer, count=BATCH_SIZE, wait=_POLL)
         deadline = time.monotonic() + self._config.webhook_batch_interval
         while entries and len(entries) < BATCH_SIZE and (left := deadline - time.monotonic()) > 0:
             entries += self._store.take(self._consumer, count=BATCH_SIZE - len(entries), wait=min(left, _POLL))
         return entries
 
-    # -- handing on ----------------------------------------------------------------------------------
+    # -- queueing ------------------------------------------------------------------------------------
 
     def _to_batch(self, entries: Sequence[Entry]) -> _Batch:
         ids = [entry.id for entry in entries]
@@ -147,7 +149,7 @@ class WebhookRelay:
         wanted = [entry for entry in entries if entry.event and endpoint.wants(entry.event)]
         if not wanted:
             return None
-        # Made of what it carries, so that a batch which is claimed as a whole keeps its id.
+        # Derived from the content, so that a batch keeps its id when another worker claims it.
         key = " ".join([endpoint.setting, *(entry.id for entry in wanted)])
         return Delivery(
             id=sign(self._config.secret, key)[:32],
@@ -157,7 +159,7 @@ class WebhookRelay:
         )
 
     def _forward(self, batch: _Batch) -> None:
-        """Queue, then acknowledge. After a failure it goes on where it was, and nothing is queued twice."""
+        """Queue, then acknowledge. After a failure it continues at the same delivery, so none is queued twice."""
         while batch.deliveries:
             delivery = batch.deliveries[0]
             arguments = [delivery.endpoint, delivery.events, delivery.since]
