@@ -158,7 +158,7 @@ def test_a_broker_that_was_away_gets_each_delivery_once(
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
         app.conf.update(task_publish_retry=False, broker_transport_options={"max_retries": 0, "interval_start": 0})
-        with running(app, make_config(A, B)), heard("webhooks are waiting") as is_waiting:
+        with running(app, make_config(A, B)), heard("Webhooks wait, and are retried") as is_waiting:
             broker.kill()
             append("channel_occupied", channel="news")
             assert is_waiting.wait(PATIENCE)
@@ -173,7 +173,7 @@ def test_a_redis_that_came_back_empty_is_joined_again(
     celery_app: Celery, make_config: MakeConfig, append: Append, redis_server: EmbeddedRedis
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
-        with running(app, make_config(A)), heard("webhooks are waiting") as is_waiting:
+        with running(app, make_config(A)), heard("Webhooks wait, and are retried") as is_waiting:
             redis_server.kill()
             assert is_waiting.wait(PATIENCE)
             redis_server.restart(keep_data=False)
