@@ -106,6 +106,11 @@ class Hub:
     # -- from any thread -----------------------------------------------------------------------------
 
     @property
+    def server(self) -> str:
+        """The Redis that the hub uses, without its password."""
+        return self._commands.server
+
+    @property
     def is_ready(self) -> bool:
         """Whether both connections to Redis are up, Redis accepts commands, and the hub is not about to stop."""
         is_connected = self._pubsub.is_working and self._commands.is_working and self._lease.is_held
@@ -223,7 +228,6 @@ class Hub:
 
     def _run(self) -> None:
         warn_about_unknown_variables()
-        logger.info("The gateway uses Redis %s with the prefix %s", self._commands.server, self.config.prefix)
         self._commands.start()
         self._pubsub.start()
         self._lease.start()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from ...channels import parse_channel, unescape_id, validate_channel
-from ...errors import InvalidChannelName, JobPushError, TaskNotFound
+from ...errors import InvalidChannelName, TaskNotFound
 from ...events import encode
 from ...protocol.actions import UserData
 from ...signing import channel_auth, user_auth
+from .refusals import Forbidden
 from .state import GatewayState
-
-
-class Forbidden(JobPushError):
-    """The request's user lacks the right to do this."""
-
-    code = "forbidden"
 
 
 def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
@@ -28,7 +24,7 @@ def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
     user = state.user()
     if user is None:
         raise Forbidden("nobody is signed in")
-    user_data = encode({"id": user.id})
+    user_data = encode({"id": user.id, **({} if user.user_info == "{}" else {"user_info": json.loads(user.user_info)})})
     config = state.config
     return {"auth": user_auth(config.key, config.secret, socket_id, user_data), "user_data": user_data}
 
@@ -64,6 +60,9 @@ def _granted(state: GatewayState, user: UserData | None, channel: str) -> bool |
     kind = parse_channel(channel)
     if not kind.is_private:
         return False
+    token = state.token()
+    if token is not None and token.covers(channel):
+        return json.loads(token.user_info) if kind.is_presence else True
     if kind.user_id is not None:
         return user is not None and kind.user_id == user.id
     if kind.task_id is not None:
@@ -76,7 +75,7 @@ def _granted(state: GatewayState, user: UserData | None, channel: str) -> bool |
 
 def owns_task(state: GatewayState, user: UserData, task_id: str) -> bool:
     """
-    Whether a task belongs to a user.
+    Return whether a task belongs to a user.
 
     Raises:
         StoreError: If Redis does not answer.

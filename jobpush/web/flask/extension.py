@@ -15,7 +15,6 @@ from markupsafe import Markup, escape
 from ...channels import unescape_id
 from ...config import Config
 from ...errors import ConfigurationError
-from ...store.directory import RedisDirectory
 from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
@@ -104,7 +103,7 @@ class Gateway:
         """
         state = current_gateway()
         user = state.user()
-        return 0 if user is None else RedisDirectory(state.store).sign_out(unescape_id(user.id))
+        return 0 if user is None else state.directory.sign_out(unescape_id(user.id))
 
 
 def create_app() -> Flask:

@@ -13,15 +13,17 @@ import flask_sock
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
+from ...errors import StoreError
 from ...gateway.connections import Arrival
 from ...gateway.websocket import WebSocketConnection
 from ...protocol.actions import Action
-from ...protocol.codes import PusherError
+from ...protocol.codes import NotAuthorized, PusherError
 from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
+from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
 from .limits import Place
-from .origins import ensure_allowed_origin, ensure_tls
+from .origins import ensure_tls
 from .state import GatewayState, current_gateway
 
 #: Value of ``client`` in the query of our own client. Other clients must get no message that they did not ask for.
@@ -64,6 +66,7 @@ def connect(key: str) -> Response:
     """Check a handshake and give its socket to the hub."""
     environ = request.environ
     state = current_gateway()
+    state.ensure_sockets()
     head = _switching_head(environ)
     protocol = ServerProtocol(state.config, new_socket_id())
     with state.enter(environ) as place:
@@ -105,14 +108,17 @@ def _opening(
         ensure_tls(state.config)
         check_app(state.config, key)
         check_version(query)
-        ensure_allowed_origin(state.config)
-    except PusherError as exc:
-        actions = answer(exc)
+        state.origins.ensure_allowed()
+        user = state.user()
+    except (PusherError, TokenError, StoreError) as exc:
+        error = exc if isinstance(exc, PusherError) else NotAuthorized(str(exc))
+        state.log_refusal(error)
+        actions = answer(error)
         return lambda now: actions
     is_own_client = query.get("client") == OWN_CLIENT
     return partial(
         protocol.open,
-        user=state.user(),
+        user=user,
         announce_user=is_own_client,
         since=query.get("since"),
         time=time.time() if is_own_client else None,

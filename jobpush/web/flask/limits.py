@@ -8,7 +8,6 @@ free again (pusher-js ``protocol.ts``).
 
 from __future__ import annotations
 
-import logging
 import resource
 import threading
 import time
@@ -23,8 +22,7 @@ from werkzeug.exceptions import HTTPException
 from ...config import Config
 from ...errors import ConfigurationError
 from ...protocol.codes import OverCapacity, TooManyConnections, TooManyConnectionsOfAddress, TooManyHandshakes
-
-logger = logging.getLogger("jobpush.gateway")
+from .rare_log import RareLog
 
 #: Descriptors that are left for Redis, requests, files and those who are being refused.
 _SPARE_DESCRIPTORS = 256
@@ -36,8 +34,6 @@ _BURST = 2.0
 _MAX_ADDRESSES = 10_000
 #: Bits of an IPv6 address that tell customers apart; the rest is one's own to choose.
 _IPV6_CUSTOMER = 64
-#: Seconds between two lines of the log about one reason.
-_LOG_INTERVAL = 60.0
 
 
 class Flooded(HTTPException):
@@ -115,7 +111,7 @@ class Limits:
         self._addresses: dict[str, _Address] = {}
         #: Handshakes that an address may yet make, and when that was so; those seen last at the end.
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._logged_at: dict[type[OverCapacity], float] = {}
+        self._log = RareLog(clock)
 
     def enter(self, address: str | None) -> Place:
         """
@@ -133,7 +129,7 @@ class Limits:
                 if self._refused >= _MAX_REFUSED:
                     raise Flooded
                 self._refused += 1
-                self._log(refusal)
+                self._log.warn(type(refusal).refusal, f"Connections are refused: {refusal.message}")
                 return Place(self, None, refusal)
             self._taken += 1
             if address is None:
@@ -179,12 +175,6 @@ class Limits:
             self._allowances.popitem(last=False)
         return is_allowed
 
-    def _log(self, refusal: OverCapacity) -> None:
-        now = self._clock()
-        if now - self._logged_at.get(type(refusal), -_LOG_INTERVAL) >= _LOG_INTERVAL:
-            self._logged_at[type(refusal)] = now
-            logger.warning("connections are refused (said once a minute): %s", refusal.message)
-
 
 def descriptors_left() -> int:
     """Connections for which the process's limit of open files leaves room."""
@@ -222,17 +212,18 @@ class TrustedProxies:
             ``None`` if it can't be told: a proxy that nobody has named looks like a neighbour (loopback or private),
             and all its clients would be counted as one.
         """
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             address = _address(peer)
             is_limited = address is not None and (bool(self._networks) or not address.is_private)
             return _counted(address) if address is not None and is_limited else None
         for hop in reversed([part.strip() for part in forwarded_for.split(",") if part.strip()]):
-            if not self._trusts(hop):
+            if not self.trusts(hop):
                 address = _address(hop)
                 return None if address is None else _counted(address)
         return None
 
-    def _trusts(self, hop: str) -> bool:
+    def trusts(self, hop: str) -> bool:
+        """Return whether an address, or a unix socket (empty), is one of the proxies."""
         if not hop:
             return self._trusts_unix
         address = _address(hop)

@@ -2,19 +2,112 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from flask import request
 
 from ...config import Config
+from ...errors import ConfigurationError
 from ...protocol.codes import NotAuthorized, TlsRequired
+from .limits import TrustedProxies
 
 #: Source: Fetch Metadata Request Headers, "Sec-Fetch-Site". Scripts cannot set it, and all current browsers send it.
 _FOREIGN = frozenset({"cross-site", "same-site"})
+#: Source: RFC 6454, 6.2. ``*.`` stands for one label.
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<wildcard>\*\.)?"
+    r"(?P<host>[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?/?"
+)
 
 
 class ForbiddenOrigin(NotAuthorized):
     """A page of another origin sent the request."""
 
     code = "forbidden_origin"
+
+
+class Origins:
+    """
+    The allowed origins of a gateway.
+
+    Args:
+        allowed: ``https://app.example.com``, ``https://*.example.com`` (one label), or ``*`` for any origin.
+        proxies: The proxies whose ``X-Forwarded-Host`` and ``X-Forwarded-Proto`` are trusted.
+
+    Raises:
+        ConfigurationError: If an entry can never match an origin.
+    """
+
+    def __init__(self, allowed: Sequence[str], proxies: TrustedProxies) -> None:
+        self.is_any = "*" in allowed
+        self._proxies = proxies
+        self._exact: set[str] = set()
+        patterns = []
+        for entry in allowed:
+            if entry == "*":
+                continue
+            match = _ORIGIN.fullmatch(entry.lower())
+            if match is None or int((match["port"] or ":1")[1:]) not in range(1, 65_536):
+                raise ConfigurationError(
+                    f"JOBPUSH_ALLOWED_ORIGINS: {entry!r} can never match; write scheme and host without a path, "
+                    "for example https://app.example.com or https://*.example.com (one label)"
+                )
+            origin = _without_default_port(entry.lower().rstrip("/"))
+            if match["wildcard"]:
+                patterns.append(re.escape(origin).replace(r"\*", "[a-z0-9_-]+"))
+            else:
+                self._exact.add(origin)
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+
+    @property
+    def cors(self) -> list[str | re.Pattern[str]] | str:
+        """The origins as flask-cors takes them."""
+        return "*" if self.is_any else [*sorted(self._exact), *([self._pattern] if self._pattern else [])]
+
+    def allows(self, origin: str) -> bool:
+        """Return whether an origin is listed."""
+        normalized = _without_default_port(origin.strip().lower().rstrip("/"))
+        return self.is_any or normalized in self._exact or bool(self._pattern and self._pattern.fullmatch(normalized))
+
+    def ensure_allowed(self) -> None:
+        """
+        Accept the current request if its page may use the session that came with it.
+
+        This prevents cross-site WebSocket hijacking and CSRF: a browser sends ``Origin`` with each WebSocket handshake
+        and each POST. A client that sends neither ``Origin`` nor ``Sec-Fetch-Site`` is not a browser, so it carries no
+        session of a victim.
+
+        Raises:
+            ForbiddenOrigin: Otherwise.
+        """
+        origin = request.environ.get("HTTP_ORIGIN")
+        if self.is_any:
+            return
+        if origin is None:
+            # Requests that a foreign page causes without Origin: images, scripts, links. The page cannot read the
+            # answer, but the request must not act in the user's name either.
+            if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
+                raise ForbiddenOrigin("a page of another origin has sent this request")
+        elif not self._is_own(origin) and not self.allows(origin):
+            raise ForbiddenOrigin(f"Origin {origin[:100]} is not allowed")
+
+    def _is_own(self, origin: str) -> bool:
+        """
+        Return whether an origin is the host's own; some clients that are not browsers (Pysher) send it too.
+
+        ``http`` is foreign where the request came over TLS. Otherwise the scheme is unknown behind a proxy.
+        """
+        environ = request.environ
+        host, is_secure = request.host, request.is_secure
+        if self._proxies.trusts(environ.get("REMOTE_ADDR", "")):
+            host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
+            is_secure = is_secure or _last(environ, "HTTP_X_FORWARDED_PROTO").lower() == "https"
+        scheme, _, own = _without_default_port(origin.strip().lower().rstrip("/")).partition("://")
+        if not own or own != _without_default_port(f"{scheme}://{host.lower()}").partition("://")[2]:
+            return False
+        return not (is_secure and scheme == "http")
 
 
 def ensure_tls(config: Config) -> None:
@@ -32,40 +125,10 @@ def ensure_tls(config: Config) -> None:
         raise TlsRequired
 
 
-def ensure_allowed_origin(config: Config) -> None:
-    """
-    Accept the current request if its page may use the session that came with it.
-
-    This prevents cross-site WebSocket hijacking and CSRF: a browser sends ``Origin`` with each WebSocket handshake and
-    each POST. A client that sends neither ``Origin`` nor ``Sec-Fetch-Site`` is not a browser, so it carries no session
-    of a victim.
-
-    Raises:
-        ForbiddenOrigin: Otherwise.
-    """
-    origin = request.environ.get("HTTP_ORIGIN")
-    if "*" in config.allowed_origins:
-        return
-    if origin is None:
-        # Requests that a foreign page causes without Origin: images, scripts, links. The page cannot read the answer,
-        # but the request must not act in the user's name either.
-        if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
-            raise ForbiddenOrigin("a page of another origin has sent this request")
-        return
-    scheme, host = _normalized(origin)
-    # The scheme is not compared: behind a proxy that ends TLS, ours is unknown. The host's own origin is always
-    # allowed: some clients that are not browsers (Pysher) send the host they connect to.
-    is_own = bool(host) and host == _without_default_port(scheme, request.host.lower())
-    is_allowed = is_own or (scheme, host) in map(_normalized, config.allowed_origins)
-    if not is_allowed:
-        raise ForbiddenOrigin(f"Origin {origin[:100]} is not allowed")
+def _last(environ: Mapping[str, Any], name: str) -> str:
+    """Return the value that the nearest proxy added."""
+    return str(environ.get(name, "")).rpartition(",")[2].strip()
 
 
-def _normalized(origin: str) -> tuple[str, str]:
-    """Split into scheme and host. ``null``, the origin of sandboxed pages, has neither."""
-    scheme, _, host = origin.strip().lower().rstrip("/").partition("://")
-    return scheme, _without_default_port(scheme, host)
-
-
-def _without_default_port(scheme: str, host: str) -> str:
-    return host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
+def _without_default_port(origin: str) -> str:
+    return origin.removesuffix({"http:": ":80", "https": ":443"}.get(origin[:5], ""))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeAlias
 
 from flask import Blueprint, Flask, Response, jsonify, request
+from flask_cors import CORS
 
 from ...channels import SERVER_TO_USER, parse_channel, unescape_id
 from ...errors import JobPushError, StoreError, TaskNotFound
@@ -19,15 +20,16 @@ from ...protocol.actions import Action, UserData
 from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
 from ...protocol.server import ServerProtocol, answer
-from ...store.directory import RedisDirectory
+from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
 from .assets import send_asset
-from .authorization import Forbidden, authorize_channel, authorize_user, owns_task
+from .authorization import authorize_channel, authorize_user, owns_task
 from .handshake import websockets
 from .http_api import http_api
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
-from .origins import ForbiddenOrigin, ensure_allowed_origin
+from .origins import ForbiddenOrigin
+from .refusals import BadRequest, Forbidden, NotSignedIn, Refusal
 from .state import GatewayState, current_gateway
 
 #: Returns the first actions of a connection, at a given time.
@@ -40,6 +42,8 @@ _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 
 #: Bytes of a form; it has at most two fields.
 _MAX_FORM = 16_384
+#: The routes that pages of allowed origins may use: not the metrics, and not the HTTP API for servers.
+_CORS_ROUTES = r"/jobpush/(?!metrics).*"
 #: Members of a workflow in one page.
 _CHILDREN = 100
 
@@ -50,8 +54,27 @@ def register(app: Flask, state: GatewayState) -> None:
     """Add all routes of the gateway to an application."""
     app.register_blueprint(websockets)
     app.register_blueprint(pages)
-    directory = RedisDirectory(state.store)
-    app.register_blueprint(http_api(state.config, state.store, directory, on_refused=state.refusals.count))
+    app.register_blueprint(http_api(state.config, state.store, state.directory, on_refused=state.refusals.count))
+    _exempt_from_csrf(app)
+    app.before_request(lambda: _exempt_from_csrf(app))  # where CSRFProtect is initialised later
+    if origins := state.origins.cors:
+        is_any = origins == "*"
+        CORS(
+            app,
+            resources=_CORS_ROUTES,
+            origins=origins,
+            send_wildcard=is_any,
+            supports_credentials=not is_any,
+            max_age=600,
+        )
+
+
+def _exempt_from_csrf(app: Flask) -> None:
+    """Exempt the routes from Flask-WTF's CSRFProtect: they check origin, header or signature themselves."""
+    if "csrf" in app.extensions:
+        for blueprint in app.blueprints.values():
+            if blueprint.name.startswith("jobpush"):
+                app.extensions["csrf"].exempt(blueprint)
 
 
 @pages.before_request
@@ -63,39 +86,29 @@ def bound_form() -> None:
 # -- errors ----------------------------------------------------------------------------------------------
 
 
-class BadRequest(JobPushError):
-    """A request lacks a field, or a field is invalid."""
-
-    code = "bad_request"
-
-
-class NotSignedIn(JobPushError):
-    """A request needs a user, and its session has none."""
-
-    code = "not_signed_in"
-
-    def __init__(self) -> None:
-        super().__init__("nobody is signed in")
-
-
 @pages.errorhandler(JobPushError)
+@websockets.errorhandler(JobPushError)
 def refuse(exc: JobPushError) -> tuple[Response, int]:
     """Return a refusal as JSON, without internal details."""
+    state = current_gateway()
     if isinstance(exc, (BadRequest, Forbidden, ForbiddenOrigin)):
-        current_gateway().refusals.count(exc.code)
+        state.refusals.count(exc.code)
     match exc:
-        case BadRequest():
-            return _error(400, exc.code, str(exc))
-        case NotSignedIn():
-            return _error(401, exc.code, str(exc))
-        case Forbidden() | MetricsRefused():
-            return _error(403, exc.code, str(exc))
+        case Refusal():
+            state.log_refusal(exc)
+            return _error(exc.status, exc.code, str(exc))
         case ForbiddenOrigin():
+            state.log_refusal(exc)
             return _error(403, exc.code, exc.message)
+        case TokenError():
+            state.log_refusal(exc)
+            return _error(401, exc.code, str(exc))
+        case MetricsRefused():
+            return _error(403, exc.code, str(exc))
         case TaskNotFound():
             return _error(404, exc.code, "there is no such task of yours")
         case StoreError():
-            return _error(503, exc.code, "Redis does not answer; try again")
+            return _error(503, "redis_away", "Redis does not answer; try again")
     raise exc
 
 
@@ -110,23 +123,30 @@ def _error(status: int, code: str, message: str) -> tuple[Response, int]:
 def auth() -> Response:
     """Sign a private or presence channel for the request's user."""
     state = current_gateway()
-    ensure_allowed_origin(state.config)
-    return jsonify(authorize_channel(state, _socket_id(), request.form.get("channel_name", "")))
+    state.origins.ensure_allowed()
+    return jsonify(authorize_channel(state, _socket_id(), _field("channel_name")))
 
 
 @pages.post("/user-auth")
 def user_auth() -> Response:
     """Sign the request's user."""
     state = current_gateway()
-    ensure_allowed_origin(state.config)
+    state.origins.ensure_allowed()
     return jsonify(authorize_user(state, _socket_id()))
 
 
 def _socket_id() -> str:
-    socket_id = request.form.get("socket_id", "")
+    socket_id = _field("socket_id")
     if not _SOCKET_ID.fullmatch(socket_id):
         raise BadRequest("socket_id must be the one of your connection")
     return socket_id
+
+
+def _field(name: str) -> str:
+    """Return a field of the body: a form, or JSON as some authorizers send it."""
+    fields = request.get_json(silent=True) if request.is_json else request.form
+    value = fields.get(name, "") if isinstance(fields, Mapping) else ""
+    return value if isinstance(value, str) else ""
 
 
 # -- event streams ---------------------------------------------------------------------------------------
@@ -140,7 +160,8 @@ def events() -> Response:
     For browsers behind a proxy that blocks WebSockets: the same messages and rights, one way only.
     """
     state = current_gateway()
-    ensure_allowed_origin(state.config)
+    state.origins.ensure_allowed()
+    state.ensure_sockets()
     with state.enter(request.environ) as place:
         return _open_stream(state, place)
 
@@ -218,7 +239,7 @@ def children(task_id: str) -> Response:
 def cancel(task_id: str) -> tuple[Response, int]:
     """Cancel a task. The required header proves that a script of an allowed origin sent the request."""
     state = current_gateway()
-    ensure_allowed_origin(state.config)
+    state.origins.ensure_allowed()
     name, value = _OWN_SCRIPT
     if request.headers.get(name) != value:
         raise Forbidden(f"the header {name}: {value} is missing")
@@ -229,10 +250,10 @@ def cancel(task_id: str) -> tuple[Response, int]:
 
 def _user(state: GatewayState) -> UserData:
     """Return the request's user, if its origin is allowed."""
-    ensure_allowed_origin(state.config)
+    state.origins.ensure_allowed()
     user = state.user()
     if user is None:
-        raise NotSignedIn
+        raise NotSignedIn(has_loader=state.callbacks.user_loader is not None)
     return user
 
 
@@ -271,7 +292,8 @@ def metrics() -> Response:
 @pages.get("/health/live")
 def live() -> tuple[Response, int]:
     """Report whether this process and its hub work; if not, it must be replaced."""
-    if current_gateway().hub.is_alive:
+    state = current_gateway()
+    if not state.has_real_threads or state.hub.is_alive:
         return jsonify(status="ok"), 200
     return _error(503, "hub_dead", "the gateway's thread has ended, or hangs")
 
@@ -279,7 +301,10 @@ def live() -> tuple[Response, int]:
 @pages.get("/health/ready")
 def ready() -> tuple[Response, int]:
     """Report whether this process receives events from Redis; if not, it should get no new connections."""
-    hub = current_gateway().settled_hub()
+    state = current_gateway()
+    if not state.has_real_threads:
+        return jsonify(status="polling_only"), 200
+    hub = state.settled_hub()
     if hub.is_ready:
         return jsonify(status="ok"), 200
     if hub.is_draining:

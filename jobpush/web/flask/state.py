@@ -12,27 +12,40 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
-from flask import current_app
+from flask import current_app, g, request
 
-from ...channels import escape_user_id
+from ...channels import escape_user_id, unescape_id
 from ...config import Config
-from ...errors import ConfigurationError, InvalidUserId
+from ...errors import ConfigurationError, InvalidUserId, JobPushError
+from ...events import encode
 from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
 from ...store import Store
-from ..gunicorn.handover import ensure_real_threads
+from ...store.directory import RedisDirectory
+from ...tokens import ConnectionToken, TokenInvalid, read_token
+from ..gunicorn.handover import ensure_real_threads, ensure_socket
 from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
+from .origins import ForbiddenOrigin, Origins
+from .rare_log import RareLog
+from .refusals import NoSockets
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Returns the id of the request's user, or ``None``.
-UserLoader: TypeAlias = Callable[[], str | int | None]
+#: Returns the id of the request's user, the id and its ``user_info``, or ``None``.
+UserLoader: TypeAlias = Callable[[], Any]
 #: Decides whether a user (``None``: not signed in) may join a channel; a dict is the ``user_info`` for presence.
 ChannelAuthorizer: TypeAlias = Callable[[str | None, str], "bool | Mapping[str, Any]"]
 
+#: What helps, by the reason of a refusal.
+_REMEDIES = {
+    "forbidden_origin": "Add the origin to JOBPUSH_ALLOWED_ORIGINS; if it is your own site, let the proxy pass Host "
+    "on, or name the proxy in JOBPUSH_TRUSTED_PROXIES and let it send X-Forwarded-Host.",
+    "unknown_app": "Compare the key in the page with JOBPUSH_KEY.",
+    "tls_required": "Connect with wss, or let the proxy send X-Forwarded-Proto: https.",
+}
 #: Seconds that a hub may take to connect to Redis before it counts as not ready.
 _SETTLING = 1.0
 
@@ -54,7 +67,10 @@ class GatewayState:
         self.refusals = Refusals()
         self.limits = Limits(config)
         self.proxies = TrustedProxies(config.trusted_proxies)
+        self.origins = Origins(config.allowed_origins, self.proxies)
+        self.log = RareLog()
         self.store = Store(config)
+        self.directory = RedisDirectory(self.store)
         self._hub: Hub | None = None
         self._metrics: Metrics | None = None
         self._hub_pid = 0
@@ -78,6 +94,15 @@ class GatewayState:
         assert self._hub is not None  # noqa: S101 - for the type checker
         return self._hub
 
+    @property
+    def has_real_threads(self) -> bool:
+        """Whether a hub can run here: not under gevent or eventlet."""
+        try:
+            ensure_real_threads()
+        except ConfigurationError:
+            return False
+        return True
+
     def settled_hub(self) -> Hub:
         """Return the hub; if it has only just started, wait until it is ready, for a second at most."""
         hub = self.hub
@@ -93,18 +118,75 @@ class GatewayState:
         return self._metrics
 
     def user(self) -> UserData | None:
-        """Return the user that ``user_loader`` finds in the current request."""
+        """
+        Return the user of the current request: of its bearer token, or the one that ``user_loader`` finds.
+
+        Raises:
+            TokenError: If the token is refused.
+            StoreError: If Redis does not answer whether the token was revoked.
+        """
+        try:
+            token = self.token()
+        except TokenInvalid:
+            # It may be the application's own token. With a cookie, a session must not replace what the client sent.
+            user = None if request.headers.get("Cookie") else self._session_user()
+            if user is None:
+                raise
+            return user
+        if token is not None:
+            return UserData(token.user_id, token.user_info, token.watchlist)
+        return self._session_user()
+
+    def token(self) -> ConnectionToken | None:
+        """
+        Return the claims of the current request's ``Authorization: Bearer``.
+
+        Raises:
+            TokenError: If the token is refused.
+            StoreError: If Redis does not answer whether it was revoked.
+        """
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        if "jobpush_token" not in g:
+            token = read_token(self.config, text.strip(), time.time())
+            token.ensure_not_revoked(self.directory.revoked_at(unescape_id(token.user_id)))
+            g.jobpush_token = token
+        claims: ConnectionToken = g.jobpush_token
+        return claims
+
+    def _session_user(self) -> UserData | None:
         loader = self.callbacks.user_loader
         if loader is None:
             return None
         try:
-            user_id = loader()
-            return None if user_id is None else UserData(escape_user_id(user_id))
+            loaded = loader()
+            user_id, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+            return None if user_id is None else UserData(escape_user_id(user_id), encode(info or {}))
         except InvalidUserId as exc:
-            logger.warning("user_loader returned an invalid id; the request has no user: %s", exc)
+            self.log.warn("invalid_user_id", f"user_loader returned an invalid id, so the request has no user: {exc}")
         except Exception:
             logger.exception("user_loader failed; the request has no user")
         return None
+
+    def ensure_sockets(self) -> None:
+        """
+        Check that the web server lets the hub serve the current request's connection.
+
+        Raises:
+            NoSockets: If it does not; clients then poll.
+        """
+        try:
+            ensure_real_threads()
+            ensure_socket(request.environ)
+        except ConfigurationError as exc:
+            raise NoSockets(str(exc)) from None
+
+    def log_refusal(self, error: JobPushError) -> None:
+        """Log why the current request is refused, with a remedy, once a minute for each reason."""
+        reason = error.code if isinstance(error, ForbiddenOrigin) else getattr(error, "refusal", error.code)
+        message, remedy = getattr(error, "message", str(error)), getattr(error, "remedy", "")
+        self.log.warn_of_request(reason, f"A request is refused: {message}", remedy or _REMEDIES.get(reason, ""))
 
     def enter(self, environ: Mapping[str, Any]) -> Place:
         """
@@ -126,6 +208,14 @@ class GatewayState:
         self._metrics = Metrics(hub)
         hub.start()
         self._hub_started_at = time.monotonic()
+        loader, origins = self.callbacks.user_loader, ", ".join(self.config.allowed_origins)
+        logger.info(
+            "The gateway uses Redis %s, prefix %s; user loader: %s; allowed origins: %s",
+            hub.server,
+            self.config.prefix,
+            getattr(loader, "__qualname__", loader) or "none, users need tokens",
+            origins or "the host's own",
+        )
         atexit.register(hub.stop)  # gunicorn's workers exit normally on SIGTERM and SIGINT
         return hub
 

@@ -67,17 +67,29 @@ def take_socket(environ: dict[str, Any]) -> Handover:
     Raises:
         ConfigurationError: If the web server does not expose it.
     """
-    taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if not isinstance(taken, socket.socket):
-        raise ConfigurationError(
-            "the web server does not give its socket to jobpush; serve with gunicorn's gthread or sync worker"
-        )
+    taken = ensure_socket(environ)
     _tune(taken)
     if isinstance(taken, ssl.SSLSocket):
         return _pump(taken)
     if "gunicorn.socket" in environ:
         return _detach(taken)
     return _share(taken)
+
+
+def ensure_socket(environ: dict[str, Any]) -> socket.socket:
+    """
+    Return the socket of a request.
+
+    Raises:
+        ConfigurationError: If the web server does not expose it.
+    """
+    taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if not isinstance(taken, socket.socket):
+        raise ConfigurationError(
+            "this web server does not expose its sockets, so pages poll; for WebSockets serve with "
+            "gunicorn -c python:jobpush.gunicorn_conf, or run jobpush gateway beside it"
+        )
+    return taken
 
 
 def ensure_real_threads() -> None:

@@ -1,0 +1,312 @@
+"""What pages on other origins, behind CSRF protection, and with tokens get from the routes below /jobpush/."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask, session
+from flask.testing import FlaskClient
+from flask_wtf import CSRFProtect
+
+from jobpush import JobPush
+from jobpush.errors import ConfigurationError
+from jobpush.gateway import Gateway
+from jobpush.signing import verify_auth
+from jobpush.store import Store
+from tests.gateway.publishing import start
+from tests.gateway.site import KEY, SECRET
+
+PAGE = "https://app.example.com"
+#: The key of Pusher's own examples is short.
+pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+OURS = {"X-Requested-With": "jobpush"}
+
+Make = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Make]:
+    """Makes an application with a gateway; returns its client."""
+    states = []
+
+    def make(*, csrf: str = "", user_loader: Any = lambda: session.get("user"), **settings: Any) -> FlaskClient:
+        app = Flask(__name__)
+        app.secret_key = "x" * 32
+        if csrf == "first":
+            CSRFProtect(app)
+        app.gateway = Gateway(app, user_loader=user_loader, key=KEY, secret=SECRET, redis_url=redis_url, **settings)
+        if csrf == "last":
+            CSRFProtect(app)
+        states.append(app.extensions["jobpush"])
+
+        @app.post("/form")
+        def form() -> str:
+            return "ok"
+
+        @app.post("/logout")
+        def logout() -> str:
+            app.gateway.sign_out()
+            return "ok"
+
+        return app.test_client()
+
+    yield make
+    for state in states:
+        state.store.close()
+
+
+def sign_in(client: FlaskClient, user: str) -> None:
+    with client.session_transaction() as stored:
+        stored["user"] = user
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def token_of(user: str, **claims: Any) -> str:
+    return JobPush(key=KEY, secret=SECRET, redis_url="redis://unused").token(user, **claims)
+
+
+# -- other origins ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["tasks", "config", "static/manifest.json", "tasks/none"])
+def test_page_of_an_allowed_origin_may_read_answers_with_credentials(make: Make, path: str) -> None:
+    client = make(allowed_origins=f"{PAGE},https://*.example.org")
+
+    for origin in (PAGE, "https://a.example.org"):
+        with client.get(f"/jobpush/{path}", headers={"Origin": origin}) as answer:
+            headers = answer.headers
+
+        assert headers["Access-Control-Allow-Origin"] == origin
+        assert headers["Access-Control-Allow-Credentials"] == "true"
+        assert "Origin" in ",".join(headers.get_all("Vary"))
+
+
+def test_preflight_is_answered(make: Make) -> None:
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,x-requested-with",
+    }
+
+    answer = make(allowed_origins=PAGE).options("/jobpush/tasks/one/cancel", headers={"Origin": PAGE, **asked})
+
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert {"authorization", "x-requested-with"} <= set(answer.headers["Access-Control-Allow-Headers"].split(", "))
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "https://a.b.example.org", "null", f"{PAGE}.evil.example"])
+def test_page_of_another_origin_may_read_nothing(make: Make, origin: str) -> None:
+    client = make(allowed_origins=f"{PAGE},https://*.example.org")
+
+    assert "Access-Control-Allow-Origin" not in client.get("/jobpush/tasks", headers={"Origin": origin}).headers
+
+
+def test_any_origin_may_read_answers_without_credentials(make: Make) -> None:
+    headers = make(allowed_origins="*").get("/jobpush/tasks", headers={"Origin": PAGE}).headers
+
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+@pytest.mark.parametrize("path", ["/jobpush/metrics", "/apps/1/channels", "/form"])
+@pytest.mark.parametrize("allowed", [PAGE, "*"])
+def test_metrics_and_the_http_api_and_the_applications_routes_are_not_shared(
+    make: Make, path: str, allowed: str
+) -> None:
+    answer = make(allowed_origins=allowed).get(path, headers={"Origin": PAGE})
+
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# -- CSRF protection and bodies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("csrf", ["first", "last"])
+def test_csrf_protection_of_the_application_exempts_our_routes_only(make: Make, store: Store, csrf: str) -> None:
+    client = make(csrf=csrf)
+    sign_in(client, "42")
+    start(store, "42", "one")
+
+    assert client.post("/jobpush/tasks/one/cancel", headers=OURS).status_code == 202
+    assert client.post("/jobpush/auth", data={"socket_id": "1.2", "channel_name": "private-user-42"}).status_code == 200
+    assert client.post("/jobpush/user-auth", data={"socket_id": "1.2"}).status_code == 200
+    assert client.post("/apps/1/events", json={}).status_code == 401
+    assert client.post("/form").status_code == 400
+
+
+def test_authorizer_may_send_json(make: Make) -> None:
+    client = make()
+    sign_in(client, "42")
+
+    answer = client.post("/jobpush/auth", json={"socket_id": "1.2", "channel_name": "private-user-42"})
+
+    assert verify_auth(KEY, [SECRET], "1.2:private-user-42", answer.json["auth"])
+    assert client.post("/jobpush/user-auth", json={"socket_id": "1.2"}).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"{", b'{"socket_id": 12}', b'{"socket_id": ["1.2"]}', b"\xff"])
+def test_body_that_is_no_object_of_texts_is_refused(make: Make, body: bytes) -> None:
+    client = make()
+    sign_in(client, "42")
+
+    answer = client.post("/jobpush/user-auth", data=body, content_type="application/json")
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_request")
+
+
+# -- reasons ---------------------------------------------------------------------------------------------
+
+
+def test_refusals_give_their_reason_to_the_client_and_once_to_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make(user_loader=None)
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            foreign = client.get("/jobpush/tasks", headers={"Origin": "https://evil.example"})
+            nobody = client.get("/jobpush/tasks")
+
+    assert (foreign.status_code, foreign.json["error"]["code"]) == (403, "forbidden_origin")
+    assert (nobody.status_code, nobody.json["error"]["code"]) == (401, "not_signed_in")
+    assert "user_loader" in nobody.json["error"]["message"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert all(text in lines[0] for text in ("https://evil.example", "localhost", "JOBPUSH_ALLOWED_ORIGINS"))
+    assert "user_loader" in lines[1]
+
+
+def test_server_without_sockets_is_explained_and_polling_works(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    client = make()
+    sign_in(client, "42")
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+
+    for _ in range(3):
+        socket = client.get(f"/app/{KEY}?protocol=7", headers={**upgrade, "Sec-WebSocket-Key": "x" * 24})
+        stream = client.get("/jobpush/events")
+
+    assert [(one.status_code, one.json["error"]["code"]) for one in (socket, stream)] == [(501, "no_sockets")] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert client.get("/jobpush/tasks").json == {"tasks": []}
+
+
+# -- tokens ----------------------------------------------------------------------------------------------
+
+
+def test_token_names_the_user_of_a_request(make: Make, store: Store) -> None:
+    client = make(user_loader=None)
+    start(store, "42", "one")
+
+    tasks = client.get("/jobpush/tasks", headers=bearer(token_of("42")))
+    cancelled = client.post("/jobpush/tasks/one/cancel", headers={**OURS, **bearer(token_of("42"))})
+    others = client.post("/jobpush/tasks/one/cancel", headers={**OURS, **bearer(token_of("43"))})
+
+    assert [task["task_id"] for task in tasks.json["tasks"]] == ["one"]
+    assert (cancelled.status_code, others.status_code) == (202, 404)
+
+
+def test_token_counts_before_the_session(make: Make) -> None:
+    client = make()
+    sign_in(client, "43")
+
+    answer = client.post("/jobpush/user-auth", data={"socket_id": "1.2"}, headers=bearer(token_of("42")))
+
+    assert answer.json["user_data"] == '{"id":"42"}'
+
+
+def test_token_covers_channels_and_tasks(make: Make, store: Store) -> None:
+    client = make(user_loader=None)
+    start(store, "43", "shared")
+    headers = bearer(token_of("42", channels=["private-team-*"], tasks=["shared"]))
+
+    def status(channel: str) -> int:
+        return client.post(
+            "/jobpush/auth", data={"socket_id": "1.2", "channel_name": channel}, headers=headers
+        ).status_code
+
+    assert [status(one) for one in ("private-team-a", "private-task-shared", "private-user-42")] == [200] * 3
+    assert [status(one) for one in ("private-other", "private-task-none", "private-user-43")] == [403] * 3
+
+
+@pytest.mark.parametrize(
+    ("claims", "secret", "code"),
+    [
+        ({}, "another secret of thirty-two byte", "token_invalid"),
+        ({}, None, "token_invalid"),
+        ({"exp": -60}, SECRET, "token_expired"),
+        ({"nbf": 600}, SECRET, "token_not_yet_valid"),
+        ({"aud": "another"}, SECRET, "token_audience"),
+        ({"sub": None}, SECRET, "token_invalid"),
+        ({"sub": 42}, SECRET, "token_invalid"),
+        ({"pad": "x" * 9_000}, SECRET, "token_invalid"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/jobpush/tasks", "/jobpush/tasks/one"])
+def test_refused_token_has_a_code_whatever_the_session_names(
+    make: Make, caplog: pytest.LogCaptureFixture, claims: dict[str, Any], secret: str | None, code: str, path: str
+) -> None:
+    client = make()
+    sign_in(client, "42")
+    signed = {"sub": "42", **claims, "exp": time.time() + claims.get("exp", 60)}
+    if "nbf" in claims:
+        signed["nbf"] = time.time() + claims["nbf"]
+    token = jwt.encode(signed, secret or "", "HS256" if secret else "none")
+
+    answer = client.get(path, headers=bearer(token))
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, code)
+    assert token not in caplog.text
+
+
+@pytest.mark.parametrize("token", ["no-token", "", "a.b.c", "\u00e9"])
+def test_text_that_is_no_token_is_refused(make: Make, token: str) -> None:
+    client = make()
+    sign_in(client, "42")
+
+    assert client.get("/jobpush/tasks", headers=bearer(token)).json["error"]["code"] == "token_invalid"
+
+
+def test_own_token_of_the_application_is_for_its_user_loader(make: Make) -> None:
+    from flask import request
+
+    def load() -> str | None:
+        return "42" if request.headers.get("Authorization") == "Bearer of-the-application" else None
+
+    client = make(user_loader=load)
+
+    assert client.get("/jobpush/tasks", headers=bearer("of-the-application")).status_code == 200
+    assert client.get("/jobpush/tasks", headers=bearer("of-somebody")).status_code == 401
+
+
+def test_sign_out_revokes_the_tokens_of_the_user(make: Make) -> None:
+    client = make()
+    token, other = token_of("42"), token_of("43")
+    assert client.get("/jobpush/tasks", headers=bearer(token)).status_code == 200
+
+    client.post("/logout", headers=bearer(token))
+
+    answer = client.get("/jobpush/tasks", headers=bearer(token))
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "token_revoked")
+    assert client.get("/jobpush/tasks", headers=bearer(other)).status_code == 200
+
+
+def test_user_loader_may_return_what_others_see_of_the_user(make: Make) -> None:
+    client = make(user_loader=lambda: ("42", {"name": "Ada"}))
+
+    answer = client.post("/jobpush/user-auth", data={"socket_id": "1.2"})
+
+    assert answer.json["user_data"] == '{"id":"42","user_info":{"name":"Ada"}}'
+
+
+def test_wrong_origins_end_the_start(redis_url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"app\.example\.com"):
+        Gateway(Flask(__name__), key=KEY, secret=SECRET, redis_url=redis_url, allowed_origins="app.example.com")
