@@ -1,13 +1,13 @@
 """
-A video uploader, and the longest example of jobpush: it uses nothing but its public names.
+A video uploader, the longest example of jobpush. It uses only public names.
 
 Read it in this order:
 
-- ``tasks.py``: a Celery task that encodes a video and says how far it is (``JobPush``, ``track``, ``progress``);
-- ``app.py``: a Flask site with the gateway in it (``Gateway``), where a click becomes that task;
+- ``tasks.py``: a Celery task that encodes a video and reports its progress (``JobPush``, ``track``, ``progress``);
+- ``app.py``: a Flask site with the gateway in it (``Gateway``), which publishes that task;
 - ``templates/videos.html`` and ``static/demo.js``: the page with the live list (``<jobpush-tasks>``);
 - ``chat.py`` and ``feed.py``, each with its page in ``templates/`` and ``static/``: two small examples of channels;
-- ``video.py`` (ffmpeg), ``files.py`` (where videos are kept), ``sample.py`` and ``settings.py`` know nothing of
+- ``video.py`` (ffmpeg), ``files.py`` (storage of videos), ``sample.py`` and ``settings.py`` know nothing of
   jobpush.
 
 ``jobpush demo`` starts all of it with a Redis, a worker and a server; ``docker/compose.yml`` does the same in

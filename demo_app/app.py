@@ -1,5 +1,5 @@
 """
-The site: sign in by picking a name, upload videos, watch them being encoded, play them.
+The site: choose a name to sign in, upload videos, watch the encoding, play them.
 
     gunicorn -c python:jobpush.gunicorn_conf 'demo_app.app:create_app()'
 """
@@ -7,7 +7,6 @@ The site: sign in by picking a name, upload videos, watch them being encoded, pl
 from __future__ import annotations
 
 import errno
-import shutil
 import time
 from contextlib import suppress
 from http import HTTPStatus
@@ -30,24 +29,31 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from kombu.exceptions import OperationalError
 from redis import RedisError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
 from jobpush import StoreError
 from jobpush.gateway import Gateway
 
 from . import chat, feed
-from .files import Library, TooManyVideos, Video, VideoIdTaken, display_name, is_video_id
+from .files import (
+    Library,
+    TooManyVideos,
+    UploadBusy,
+    Video,
+    VideoIdTaken,
+    WrongOffset,
+    display_name,
+    is_video_id,
+)
 from .sample import sample_clip
 from .settings import Settings
 from .tasks import UPLOAD_PERCENT, encode, jobpush
 
-#: Bytes of a name in UTF-8. Escaped in a channel's name a byte takes three, and Pusher allows a user id 128.
+#: Bytes of a name in UTF-8. In the name of a channel a byte takes three, and Pusher limits user ids to 128.
 MAX_NAME_BYTES = 40
-#: Seconds after which an upload that nobody writes to, and no task speaks of, was given up.
+#: Seconds after which an upload without writes and without a task is removed.
 ABANDONED_AFTER = 3600
-#: Bytes read at a time from an upload.
-_CHUNK_SIZE = 256 * 1024
-#: Everything comes from this site, and what a file is called can't become a program.
+#: Everything comes from this site; a file name cannot become a script.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
@@ -60,19 +66,19 @@ def _ensure_signed_in() -> ResponseReturnValue | None:
     return None if "user_id" in session else redirect(url_for("site.videos_page"))
 
 
-site.register_blueprint(chat.pages)  # inside, so that what guards the site guards them too
+site.register_blueprint(chat.pages)  # inside, so that the checks of the site apply to them too
 site.register_blueprint(feed.pages)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """
-    Make the site, with the gateway in it.
+    Create the site, with the gateway in it.
 
     Args:
         settings: ``None``: from the environment.
 
     Raises:
-        RuntimeError: If there is no secret to sign the session with.
+        RuntimeError: If there is no secret that signs the session.
     """
     settings = settings or Settings.from_environment()
     if not settings.secret:
@@ -85,8 +91,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_COOKIE_NAME="jobpush_demo",
         SESSION_COOKIE_SAMESITE="Lax",
         MAX_CONTENT_LENGTH=settings.max_bytes,
+        TRUSTED_HOSTS=list(settings.hosts) or None,
     )
     app.register_blueprint(site)
+    app.register_error_handler(SecurityError, _foreign_host)
     app.after_request(_with_security_headers)
     gateway = Gateway(app, user_loader=lambda: session.get("user_id"))
     gateway.authorize_channel(chat.may_join)
@@ -98,7 +106,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 @site.get("/")
 def videos_page() -> ResponseReturnValue:
-    """The first page: the uploader for who has signed in, else the question for a name."""
+    """Show the uploader, or ask for a name first."""
     if "user_id" not in session:
         return render_template("sign_in.html", max_name_bytes=MAX_NAME_BYTES)
     return render_template(
@@ -108,7 +116,7 @@ def videos_page() -> ResponseReturnValue:
 
 @site.post("/sign-in")
 def sign_in() -> ResponseReturnValue:
-    """Take a name as the user's id. Anyone may pick any: it is a demo, and names are its only accounts."""
+    """Use a name as the user's id. Anyone may choose any name: a demo has no other accounts."""
     name = " ".join(request.form.get("name", "").split())
     if problem := _problem_with_name(name):
         page = render_template("sign_in.html", name=name, problem=problem, max_name_bytes=MAX_NAME_BYTES)
@@ -120,11 +128,11 @@ def sign_in() -> ResponseReturnValue:
 
 @site.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """Forget the name, in all tabs: their connections end, and so they ask for their page anew."""
+    """Forget the name, in all tabs: their connections are closed, so they reload."""
     user_id = session.pop("user_id", None)
     answer = redirect(url_for(".videos_page"), HTTPStatus.SEE_OTHER)
     if user_id is not None:
-        # Not before the browser has the answer: until then it would ask with the old cookie.
+        # After the response: before it, the browser would reconnect with the old cookie.
         answer.call_on_close(lambda: _disconnect(user_id))
     return answer
 
@@ -134,7 +142,7 @@ def sign_out() -> ResponseReturnValue:
 
 @site.get("/videos")
 def list_videos() -> ResponseReturnValue:
-    """The user's finished videos, newest first."""
+    """List the user's finished videos, newest first."""
     user_id = _user_id()
     _remove_abandoned(user_id)
     return jsonify(videos=[_with_urls(details) for details in _library().finished(user_id)])
@@ -143,39 +151,65 @@ def list_videos() -> ResponseReturnValue:
 @site.put("/videos/<video_id>")
 def upload_video(video_id: str) -> ResponseReturnValue:
     """
-    Take a file and start the task that encodes it.
+    Take a file, or a part of it, and start the task that encodes it once the file is complete.
 
-    The body is the file. Its name comes percent-encoded in ``X-File-Name``. The browser chooses the id, which is
-    the task's id too: so it can show the upload and the task as one.
+    The body is the file from the byte ``Upload-Offset`` on, which has ``Upload-Length`` bytes in all. What arrives
+    before an interruption stays: ``HEAD`` returns the offset at which the upload continues. ``X-File-Name`` holds the
+    percent-encoded name. The browser chooses the id, which is the id of the task too: so the page shows upload and task
+    as one.
     """
     user_id = _user_id()
     name = display_name(unquote(request.headers.get("X-File-Name", "")))
     if not is_video_id(video_id):
         raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_id", "The id of a video must be a random UUID.")
-    body = request.stream  # refuses what is too large before we make room for it
+    body = request.stream  # refuses a body that is too large
+    offset = request.headers.get("Upload-Offset", 0, int)
+    length = request.headers.get("Upload-Length", request.content_length or 0, int)
+    if length > _settings().max_bytes:
+        raise RequestEntityTooLarge
+    if length <= 0:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "empty", "This file is empty.")
     _remove_abandoned(user_id)
-    video = _reserve(user_id, video_id)
+    video = _continued(user_id, video_id) or _reserve(user_id, video_id)
+    if _append(video, body, offset, length) < length:
+        # gunicorn does not report that a browser has gone; the body just ends.
+        raise Refusal(HTTPStatus.BAD_REQUEST, "cut_off", "The upload was interrupted. It can be continued.")
     try:
-        _save(body, video)
         encode.apply_async((user_id, video_id, name), task_id=video_id)
-    except BaseException:
-        video.remove()
+    except OperationalError:
+        if not offset:  # a browser that does not continue uploads
+            video.remove()
         raise
+    video.mark_queued()
     return jsonify(task_id=video_id), HTTPStatus.ACCEPTED
+
+
+@site.route("/videos/<video_id>", methods=["HEAD"])
+def upload_offset(video_id: str) -> ResponseReturnValue:
+    """Return the offset at which an interrupted upload continues."""
+    video = _library().find(_user_id(), video_id)
+    if video is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "There is no such upload.")
+    is_complete = video.is_queued or video.is_finished
+    return "", HTTPStatus.OK, {"Upload-Offset": str(video.size), "Upload-Complete": str(int(is_complete))}
 
 
 @site.delete("/videos/<video_id>")
 def delete_video(video_id: str) -> ResponseReturnValue:
-    """Remove a finished video; one that is under way is cancelled instead, like any task."""
+    """Remove a finished video, or an incomplete upload. A video that is being encoded is cancelled like any task."""
+    video = _library().find(_user_id(), video_id)
+    if video is not None and not video.is_finished and not video.is_queued:
+        video.remove()
+        return "", HTTPStatus.NO_CONTENT
     _finished(video_id).remove()
-    with suppress(StoreError):  # the other tabs will see it when they are loaded again
+    with suppress(StoreError):  # the other tabs update when they are reloaded
         jobpush.notify(_user_id(), "video-deleted", {"id": video_id})
     return "", HTTPStatus.NO_CONTENT
 
 
 @site.get("/videos/<video_id>/film.mp4")
 def film(video_id: str) -> ResponseReturnValue:
-    """The film, also in pieces (HTTP ranges), as a player asks for it; ``?download=1`` offers it as a file."""
+    """Send the film, or the parts that a player requests (HTTP ranges); ``?download=1`` offers it as a file."""
     video = _finished(video_id)
     details = video.details() or {}
     is_download = "download" in request.args
@@ -189,22 +223,22 @@ def film(video_id: str) -> ResponseReturnValue:
 
 @site.get("/videos/<video_id>/poster.jpg")
 def poster(video_id: str) -> ResponseReturnValue:
-    """A picture out of the film."""
+    """Send a still picture of the film."""
     return send_file(_finished(video_id).poster, mimetype="image/jpeg")
 
 
 @site.get("/sample.mp4")
 def sample() -> ResponseReturnValue:
-    """A clip for who has none at hand; the page uploads it like any other."""
+    """Send a sample clip; the page uploads it like any other file."""
     _user_id()
     return send_file(sample_clip(_settings().dir), mimetype="video/mp4")
 
 
-# -- What the views lean on --------------------------------------------------------------------------
+# -- Helpers -----------------------------------------------------------------------------------------
 
 
 class Refusal(HTTPException):
-    """A request that we don't fulfil, with a sentence for the user."""
+    """An error with a code, and a sentence for the user."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
         self.code = status
@@ -214,7 +248,7 @@ class Refusal(HTTPException):
 
 @site.before_request
 def _ensure_same_origin() -> None:
-    """Let nothing be changed by a form or script of another site. Source: OWASP, CSRF prevention, "Origin"."""
+    """Refuse changes by a form or script of another site. Source: OWASP, CSRF prevention, "Origin"."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")
@@ -225,7 +259,7 @@ def _ensure_same_origin() -> None:
 
 @site.errorhandler(HTTPException)
 def _error_as_json(error: HTTPException) -> ResponseReturnValue:
-    """What went wrong, in the form that the gateway's own errors have."""
+    """Return an error in the form of the gateway's own errors."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         limit = _settings().max_bytes
         error = Refusal(HTTPStatus(413), "too_large", f"A video may have {_in_megabytes(limit)} at most.")
@@ -242,8 +276,12 @@ def _broker_is_away(error: OperationalError) -> ResponseReturnValue:
 @site.errorhandler(RedisError)
 @site.errorhandler(StoreError)
 def _redis_is_away(error: RedisError | StoreError) -> ResponseReturnValue:
-    message = "The server can't keep this right now. Try again in a moment."
+    message = "The server cannot store this right now. Try again in a moment."
     return _error_as_json(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", message))
+
+
+def _foreign_host(error: SecurityError) -> ResponseReturnValue:
+    return "This host name is not allowed. Open http://127.0.0.1, or set JOBPUSH_DEMO_HOSTS.\n", HTTPStatus.BAD_REQUEST
 
 
 def _with_security_headers(response: Response) -> Response:
@@ -251,7 +289,7 @@ def _with_security_headers(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     if site.name in request.blueprints:
-        response.headers.setdefault("Cache-Control", "private, no-cache")  # a deleted video is gone at once
+        response.headers.setdefault("Cache-Control", "private, no-cache")  # a deleted video disappears at once
     return response
 
 
@@ -273,7 +311,7 @@ def _user_id() -> str:
 
 
 def _disconnect(user_id: str) -> None:
-    with suppress(StoreError):  # without Redis nothing reaches those connections anyway
+    with suppress(StoreError):  # without Redis the gateway cannot be reached
         jobpush.disconnect(user_id)
 
 
@@ -281,14 +319,14 @@ def _problem_with_name(name: str) -> str | None:
     if not name:
         return "Type a name to begin."
     if not name.isprintable():
-        return "This name has characters in it that can't be shown."
+        return "This name contains characters that cannot be shown."
     if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         return "This name is too long. Choose a shorter one."
     return None
 
 
 def _finished(video_id: str) -> Video:
-    """The user's finished video; a 404 for everything else, another user's video included."""
+    """Return the user's finished video; everything else is a 404, including another user's video."""
     video = _library().find(_user_id(), video_id)
     if video is None or not video.is_finished:
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "There is no such video.")
@@ -310,35 +348,41 @@ def _reserve(user_id: str, video_id: str) -> Video:
     try:
         return _library().reserve(user_id, video_id, limit=limit)
     except VideoIdTaken:
-        raise Refusal(HTTPStatus.CONFLICT, "id_taken", "This upload was already sent.") from None
+        raise Refusal(HTTPStatus.CONFLICT, "id_taken", "This upload is complete, or its id is in use.") from None
     except TooManyVideos:
-        message = f"You have {limit} videos, which is the most one can have. Delete one first."
+        message = f"You have {limit} videos, which is the limit. Delete one first."
         raise Refusal(HTTPStatus.CONFLICT, "too_many_videos", message) from None
 
 
-def _save(body: IO[bytes], video: Video) -> None:
+def _continued(user_id: str, video_id: str) -> Video | None:
+    """Return the user's own incomplete upload with this id."""
+    video = _library().find(user_id, video_id)
+    return video if video and not video.is_finished and not video.is_queued else None
+
+
+def _append(video: Video, body: IO[bytes], offset: int, length: int) -> int:
     try:
-        with video.upload.open("wb") as upload:
-            shutil.copyfileobj(body, upload, _CHUNK_SIZE)
+        return video.append(body, offset=offset, length=length)
+    except UploadBusy:
+        message = "Another request is still sending this upload. Try again in a moment."
+        raise Refusal(HTTPStatus.LOCKED, "upload_busy", message) from None
+    except WrongOffset as exc:
+        message = f"The upload continues at byte {exc.offset}."
+        raise Refusal(HTTPStatus.CONFLICT, "wrong_offset", message) from None
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        video.remove()
         message = "The disk of this server is full. Try again later."
         raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "disk_full", message) from exc
-    size = video.upload.stat().st_size
-    if size == 0:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "empty", "This file is empty.")
-    # gunicorn says nothing when a browser goes away; the body just ends.
-    if request.content_length not in (None, size):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "cut_off", "The upload was cut off. Try again.")
 
 
 def _remove_abandoned(user_id: str) -> None:
     """
     Remove uploads that will never be finished.
 
-    A task removes its own files when it ends. But one that was cancelled before its turn never runs, and one
-    whose worker was killed ends without a word.
+    A task removes its own files when it ends. But a task that is cancelled while it waits never runs, and a killed
+    worker cleans nothing up.
     """
     unfinished = _library().unfinished(user_id)
     if not unfinished:
@@ -346,12 +390,12 @@ def _remove_abandoned(user_id: str) -> None:
     try:
         states = {task.task_id: task.state for task in jobpush.tasks(user_id)}
     except StoreError:
-        return  # tidying can wait, watching videos should not
+        return  # cleaning up can wait
     for video in unfinished:
         state = states.get(video.video_id)
         is_over = state in ("SUCCESS", "FAILURE", "REVOKED")
-        is_alone = state is None or state == "LOST"  # else its task may wait for its turn for hours
-        # Looked at again: it may have been finished while we asked.
+        is_alone = state is None or state == "LOST"  # any other task may wait for hours
+        # Checked again: it may be finished by now.
         if (is_over or (is_alone and _is_untouched(video))) and not video.is_finished:
             video.remove()
 
@@ -360,7 +404,7 @@ def _is_untouched(video: Video) -> bool:
     try:
         return time.time() - video.touched_at > ABANDONED_AFTER
     except FileNotFoundError:
-        return False  # somebody else has just removed it
+        return False  # another request has just removed it
 
 
 def _in_megabytes(size: int) -> str:

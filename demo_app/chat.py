@@ -1,8 +1,8 @@
 """
-A chat: who is here, who is typing, and what was said last.
+A chat: the users that are present, those that are typing, and the last messages.
 
-Who is here are the members of a presence channel, and who is typing is told by client events on it: both are the
-gateway's work alone. The last messages are kept in Redis (``recent.py``) for those who come later.
+The members of a presence channel are present, and client events on it show that a user types: the gateway does both
+alone. The last messages are kept in Redis (``recent.py``) for later visitors.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ pages = Blueprint("chat", __name__, url_prefix="/chat")
 
 
 def may_join(user_id: str | None, channel: str) -> dict[str, str] | bool:
-    """Let everyone who is signed in join, with a name that the others see."""
+    """Let every signed-in user join, with a name that the others see."""
     return {"name": user_id} if user_id is not None and channel == CHANNEL else False
 
 
 @pages.get("")
 def page() -> ResponseReturnValue:
-    """The chat."""
+    """Show the chat."""
     return render_template("chat.html", user_id=session["user_id"], max_length=MAX_LENGTH)
 
 
 @pages.get("/messages")
 def list_messages() -> ResponseReturnValue:
-    """What was said last, oldest first."""
+    """Return the last messages, oldest first."""
     return jsonify(messages.all())
 
 
 @pages.post("/messages")
-def say() -> ResponseReturnValue:
-    """Say something to all, the other tabs of who says it included."""
+def send() -> ResponseReturnValue:
+    """Send a message to everybody, including the other tabs of the sender."""
     text = request.form.get("text", "").strip()
     if not 0 < len(text) <= MAX_LENGTH:
         abort(400, f"A message has 1 to {MAX_LENGTH} characters.")

@@ -1,13 +1,13 @@
 """
-A feed: what is published, by whatever process, is at the top of everybody's page at once.
+A feed: a published headline appears at the top of every open page at once.
 
-From a page, from a terminal with the environment of the worker, and from Celery, say at fixed times by its beat::
+Publish from a page, from a terminal with the environment of the worker, or from Celery, for example with its beat::
 
     python -m demo_app.feed "Our new office is open"
     celery_app.conf.beat_schedule = {"tea": {"task": "demo.headline", "schedule": 3600, "args": ["It is tea time"]}}
 
-The channel is a public one: the page can be read by people who have not signed in. The newest headlines are kept in
-Redis (``recent.py``) for those who come later.
+The channel is public: visitors can read the page without signing in. The newest headlines are kept in Redis
+(``recent.py``) for later visitors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pages = Blueprint("feed", __name__, url_prefix="/feed")
 @celery_app.task(name="demo.headline")  # type: ignore[untyped-decorator]  # Celery has no types
 def publish(text: str, by: str = "Celery") -> None:
     """
-    Put a headline on top of the feed; as a plain function, or as a task for a worker.
+    Publish a headline; as a plain function, or as a task of a worker.
 
     Raises:
         ValueError: If it is empty or too long.
@@ -45,19 +45,19 @@ def publish(text: str, by: str = "Celery") -> None:
 
 @pages.get("")
 def page() -> ResponseReturnValue:
-    """The feed; with a form for who is signed in."""
+    """Show the feed, with a form for signed-in users."""
     return render_template("feed.html", user_id=session.get("user_id"), max_length=MAX_LENGTH)
 
 
 @pages.get("/headlines")
 def list_headlines() -> ResponseReturnValue:
-    """The newest headlines, oldest first."""
+    """Return the newest headlines, oldest first."""
     return jsonify(headlines.all())
 
 
 @pages.post("/headlines")
 def publish_from_page() -> ResponseReturnValue:
-    """Publish what a user has typed."""
+    """Publish the headline that a user has typed."""
     if "user_id" not in session:
         abort(401, "Sign in to publish.")
     try:

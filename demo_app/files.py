@@ -1,12 +1,13 @@
 """
-Where videos are kept: a folder for each user, and in it a folder for each video.
+Storage of videos: a folder per user, with a folder per video.
 
-Both are named by us: a user's by a digest, a video's by its id. What a file was called at home is a line in a JSON
-file, and never part of a path.
+The name of a user's folder is a digest, that of a video's folder is its id. The name of the uploaded file is stored in
+a JSON file and is never part of a path.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -15,25 +16,39 @@ import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-#: Characters of a file name that we keep.
+#: Characters of a file name that are kept.
 MAX_NAME_LENGTH = 120
+#: Bytes that are read at a time from an upload.
+_CHUNK_SIZE = 256 * 1024
 
 
 class VideoIdTaken(Exception):
-    """A video or task of this id exists, or did."""
+    """A video or task with this id exists or has existed."""
 
 
 class TooManyVideos(Exception):
-    """The user has as many videos as one may have."""
+    """The user has reached the limit of videos."""
+
+
+class UploadBusy(Exception):
+    """Another request is still writing this upload."""
+
+
+class WrongOffset(Exception):
+    """A part of an upload does not start where the previous part ended."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        super().__init__(f"the upload continues at {offset}")
 
 
 def is_video_id(text: str) -> bool:
-    """Whether the text is a random UUID in its usual form, which is all that a browser may choose as an id."""
+    """Return whether a text is a random UUID in its usual form. Browsers may choose only such ids."""
     try:
         parsed = uuid.UUID(text)
     except ValueError:
@@ -43,9 +58,9 @@ def is_video_id(text: str) -> bool:
 
 def display_name(raw: str) -> str:
     """
-    A file name as we show and offer it: one line without folders, control or direction-changing characters.
+    Return a file name for display: one line without folders, control characters or changes of direction.
 
-    Markup is left alone: it is for whoever shows a name to show it as text.
+    Markup stays: whatever displays a name must display it as text.
     """
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", raw))[-1]
     printable = "".join(char if char.isprintable() else " " for char in last)
@@ -53,20 +68,20 @@ def display_name(raw: str) -> str:
 
 
 def mp4_name(name: str) -> str:
-    """What the finished video is called when it is downloaded."""
+    """Return the file name of the finished video."""
     return f"{Path(name).stem}.mp4"
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video of one user: at first only its upload, in the end a film, its poster and its details."""
+    """One video of one user: first an upload, in the end a film with a poster and details."""
 
     video_id: str
     folder: Path
 
     @property
     def upload(self) -> Path:
-        """What the user sent."""
+        """The uploaded file, or the part of it that has arrived."""
         return self.folder / "upload"
 
     @property
@@ -76,40 +91,87 @@ class Video:
 
     @property
     def poster(self) -> Path:
-        """A picture out of it."""
+        """A still picture of the video."""
         return self.folder / "poster.jpg"
 
     @property
     def is_finished(self) -> bool:
-        """Whether it can be watched."""
+        """Whether the video can be watched."""
         return self._details.is_file()
 
     @property
     def touched_at(self) -> float:
-        """When one of its files was last written, in Unix seconds."""
+        """Unix seconds of the last write to one of its files."""
         return max(path.stat().st_mtime for path in (self.folder, *self.folder.iterdir()))
 
+    @property
+    def size(self) -> int:
+        """Bytes of the upload that have arrived."""
+        try:
+            return self.upload.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the upload is complete and its task is published."""
+        return self._queued.exists()
+
+    def append(self, body: IO[bytes], *, offset: int, length: int) -> int:
+        """
+        Write a part of the upload. What arrives before an interruption stays, and the next part continues there.
+
+        Args:
+            body: The part.
+            offset: Position of its first byte.
+            length: Bytes of the whole upload; no more than that is written.
+
+        Returns:
+            Bytes of the upload that have arrived.
+
+        Raises:
+            UploadBusy: If another request is writing.
+            WrongOffset: If ``offset`` is not the number of bytes that have arrived.
+            OSError: If the disk is full.
+        """
+        with self.upload.open("ab", buffering=0) as upload:
+            try:
+                fcntl.flock(upload, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise UploadBusy from exc
+            if offset != self.size:
+                raise WrongOffset(self.size)
+            while (left := length - offset) and (chunk := body.read(min(left, _CHUNK_SIZE))):
+                upload.write(chunk)
+                offset += len(chunk)
+        return offset
+
+    def mark_queued(self) -> None:
+        """Record that the task is published."""
+        with suppress(FileNotFoundError):  # the task has already failed, and removed the video
+            self._queued.touch()
+
     def finish(self, details: dict[str, Any]) -> None:
-        """Let it be watched: drop the upload and write down its details. To be called when all files are there."""
+        """Make the video watchable: remove the upload and store the details. All other files must exist."""
         self.upload.unlink()
         draft = self._details.with_suffix(".draft")
         draft.write_text(json.dumps({**details, "finished_at": time.time()}))
-        draft.rename(self._details)  # all of it or nothing, for a reader at this very moment
+        draft.rename(self._details)  # atomic, for concurrent readers
 
     def details(self) -> dict[str, Any] | None:
-        """What :meth:`finish` was told, with its id and the time; ``None`` before that, or after its removal."""
+        """The details given to :meth:`finish`, with id and time; ``None`` before that, and after removal."""
         try:
             return {"id": self.video_id, **json.loads(self._details.read_text())}
         except FileNotFoundError:
             return None
 
     def remove(self) -> None:
-        """Remove all of it. Removing twice does no harm."""
+        """Remove all files. A second call does nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def removed_unless_finished(self) -> Iterator[None]:
-        """Leave no file behind if the block is left in any way before :meth:`finish`."""
+        """Remove all files if the block ends before :meth:`finish`."""
         try:
             yield
         finally:
@@ -117,52 +179,56 @@ class Video:
                 self.remove()
 
     @property
+    def _queued(self) -> Path:
+        return self.folder / "queued"
+
+    @property
     def _details(self) -> Path:
         return self.folder / "details.json"
 
 
 class Library:
-    """The videos of all users, below one folder."""
+    """The videos of all users, in one folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def reserve(self, user_id: str, video_id: str, *, limit: int) -> Video:
         """
-        Make room for a new video.
+        Create the folder of a new video.
 
         Args:
-            user_id: Whose it is.
-            video_id: As :func:`is_video_id` likes it. An id is used once, by anyone, for ever.
-            limit: Videos that the user may have, this one included.
+            user_id: Owner of the video.
+            video_id: A valid id, see :func:`is_video_id`. Nobody can use an id twice.
+            limit: Videos that the user may have, including this one.
 
         Raises:
             VideoIdTaken: If the id was used before.
-            TooManyVideos: If the user has ``limit`` videos already.
+            TooManyVideos: If the user already has ``limit`` videos.
         """
         self._take_id(video_id)
         video = self._video(user_id, video_id)
         video.folder.mkdir(parents=True)
-        # Counted with ours in it: of two requests at once both may be refused, but never one too many let in.
+        # Counted with this one: two concurrent requests may both be refused, but never both accepted beyond the limit.
         if len(self._all(user_id)) > limit:
             video.remove()
             raise TooManyVideos(f"the limit is {limit}")
         return video
 
     def find(self, user_id: str, video_id: str) -> Video | None:
-        """The user's video of that id, finished or not; ``None`` if there is none, or it is another user's."""
+        """Return the user's video with this id, finished or not; ``None`` if the user has no such video."""
         if not is_video_id(video_id):
             return None
         video = self._video(user_id, video_id)
         return video if video.folder.is_dir() else None
 
     def finished(self, user_id: str) -> list[dict[str, Any]]:
-        """Details of the user's finished videos, newest first."""
+        """Return the details of the user's finished videos, newest first."""
         details = [details for video in self._all(user_id) if (details := video.details())]
         return sorted(details, key=lambda item: item["finished_at"], reverse=True)
 
     def unfinished(self, user_id: str) -> list[Video]:
-        """The user's videos that are still on their way, or never arrived."""
+        """Return the user's videos that are not finished."""
         return [video for video in self._all(user_id) if not video.is_finished]
 
     def _all(self, user_id: str) -> list[Video]:
@@ -178,7 +244,7 @@ class Library:
         return self._root / "users" / hashlib.sha256(user_id.encode()).hexdigest()[:32]
 
     def _take_id(self, video_id: str) -> None:
-        # The id will be a task's too, and a task's id is its owner's for good: so no second user may bring it.
+        # The id is the task's id too, and a task belongs to one user for ever: no other user may use the id.
         taken = self._root / "ids"
         taken.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,4 +1,4 @@
-"""The newest things of a kind, kept in Redis for those who come later; the chat and the feed have one each."""
+"""The newest entries of a list, kept in Redis for later visitors; the chat and the feed have one each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .tasks import jobpush
 
 class Recent:
     """
-    A bounded stream in the Redis that jobpush uses, below its prefix. Redis's own errors pass through.
+    A bounded stream in the Redis that jobpush uses, with its prefix. Redis errors are not caught.
 
     Args:
-        name: What the things are called.
-        size: How many of them are kept.
+        name: Name of the list.
+        size: Entries that are kept.
     """
 
     def __init__(self, name: str, *, size: int) -> None:
@@ -23,12 +23,12 @@ class Recent:
         self._size = size
 
     def add(self, **fields: str) -> dict[str, str]:
-        """Keep a thing. Returns it with its ``id``, which tells its order and begins with its Unix milliseconds."""
+        """Add an entry. Return it with its ``id``, which gives its order and begins with its Unix milliseconds."""
         entry_id: str = _redis().xadd(self._key, fields, maxlen=self._size, approximate=False)
         return {"id": entry_id, **fields}
 
     def all(self) -> list[dict[str, str]]:
-        """What is kept, oldest first."""
+        """Return the entries, oldest first."""
         return [{"id": entry_id, **fields} for entry_id, fields in _redis().xrange(self._key)]
 
 

@@ -1,4 +1,4 @@
-"""A clip to try the uploader with: a test picture that moves and a tone, made by ffmpeg on the spot."""
+"""A sample clip: a moving test picture and a tone, made by ffmpeg on demand."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from .video import find_ffmpeg
 
-#: Seconds. Long enough to watch its encoding, small enough to upload in a moment.
+#: Seconds. Long enough to watch the encoding, small enough to upload quickly.
 DURATION = 20
 
 
 def sample_clip(folder: Path) -> Path:
-    """The clip, made when it is first asked for and kept in ``folder``."""
+    """Return the clip. It is made on first use and kept in ``folder``."""
     clip = folder / "sample.mp4"
     if not clip.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,10 +31,10 @@ def _make(clip: Path) -> None:
     ]
     codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
     try:
-        subprocess.run(  # noqa: S603 - a list of ours, and no shell
+        subprocess.run(  # noqa: S603 - a list, and no shell
             [find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *sources, *codecs, draft], check=True
         )
-        os.replace(draft, clip)  # whole or not at all, for someone else who asks at this very moment
+        os.replace(draft, clip)  # atomic, for concurrent requests
     except BaseException:
         os.unlink(draft)
         raise

@@ -1,4 +1,4 @@
-"""What can be set about the demo, from the environment; the site and the worker read the same."""
+"""The settings of the demo, from the environment; the site and the worker read the same."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ class Settings:
     secret: str = ""
     #: Bytes of one upload.
     max_bytes: int = 500 * 1024 * 1024
-    #: Videos that a user may have, those under way included.
-    max_videos: int = 20
+    #: Videos per user, including unfinished ones.
+    max_videos: int = 200
+    #: Host names of the site, comma-separated; empty: any. Protects a local demo against DNS rebinding.
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -26,16 +28,17 @@ class Settings:
         Read the settings.
 
         Raises:
-            RuntimeError: If the folder is not set, for the site and the worker must agree on it.
+            RuntimeError: If the folder is not set; the site and the worker must agree on it.
         """
         folder = _variable("DIR", "")
         if not folder:
-            raise RuntimeError("JOBPUSH_DEMO_DIR is not set; name the folder where videos are to be kept")
+            raise RuntimeError("JOBPUSH_DEMO_DIR is not set; set it to the folder for the videos")
         return cls(
             dir=Path(folder),
             secret=_variable("SECRET", cls.secret),
             max_bytes=int(_variable("MAX_BYTES", cls.max_bytes)),
             max_videos=int(_variable("MAX_VIDEOS", cls.max_videos)),
+            hosts=tuple(filter(None, _variable("HOSTS", "").split(","))),
         )
 
 

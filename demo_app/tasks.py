@@ -1,5 +1,5 @@
 """
-The Celery side: one task that turns an upload into a film, and says how far it is.
+The Celery application: one task that turns an upload into a film and reports its progress.
 
     celery -A demo_app.tasks worker
 """
@@ -18,11 +18,11 @@ from . import video
 from .files import Library, Video, mp4_name
 from .settings import Settings
 
-#: Seconds that one film may take; a file can be made to keep ffmpeg busy for ever.
+#: Seconds for one film; a crafted file could keep ffmpeg busy for ever.
 MAX_ENCODING_TIME = 3600
-#: Percent of the bar that the browser has filled with the upload when the task begins.
+#: Percent of the bar that the upload has filled when the task begins.
 UPLOAD_PERCENT = 25
-#: Where in the film its poster is taken: not at the start, which is often black.
+#: Position of the poster in the film. The start is often black.
 _POSTER_AT = 0.25
 
 settings = Settings.from_environment()
@@ -33,7 +33,7 @@ jobpush = JobPush(celery_app)
 
 
 def broker_url(redis_url: str) -> str:
-    """Celery's own form of a Redis URL; it knows sockets by another name than redis-py."""
+    """Return a Redis URL in Celery's form, which differs from redis-py's for sockets."""
     if not redis_url.startswith("unix://"):
         return redis_url
     path, _, query = redis_url.removeprefix("unix://").partition("?")
@@ -42,12 +42,12 @@ def broker_url(redis_url: str) -> str:
 
 celery_app.conf.update(
     broker_url=broker_url(jobpush.config.redis_url),
-    # Celery's keys are below jobpush's prefix too: several demos can share a Redis without taking each other's tasks.
+    # Celery's keys have jobpush's prefix too, so that several demos can share a Redis.
     broker_transport_options={"global_keyprefix": f"{jobpush.config.prefix}:celery:"},
     broker_connection_retry_on_startup=True,
-    task_ignore_result=True,  # the browser hears of the end from jobpush; nobody asks a result backend
+    task_ignore_result=True,  # the browser gets the end from jobpush; there is no result backend
     task_soft_time_limit=MAX_ENCODING_TIME,
-    worker_prefetch_multiplier=1,  # a long task must not hold back the next while another child is idle
+    worker_prefetch_multiplier=1,  # a long task must not hold back the next one while another process is idle
 )
 
 
@@ -64,14 +64,16 @@ def encode(user_id: str, video_id: str, filename: str) -> None:
     """
     Turn an upload into a film with a poster.
 
-    However it ends, by an error, a cancel or the loss of its files, it leaves a finished video or nothing.
+    Any end, by an error, a cancel or the loss of its files, leaves a finished video or nothing.
     """
     upload = videos.find(user_id, video_id)
     if upload is None:
         raise video.VideoError("This upload is gone. Upload the file again.")
+    if upload.is_finished:
+        return  # published twice: the site was killed before it could record the first time
     with upload.removed_unless_finished():
         details = _make_film(upload, filename)
-        progress.update(message="ready to play")  # the last point at which a cancel is heeded
+        progress.update(message="ready to play", url=f"/videos/{video_id}/film.mp4")  # the last point of a cancel
         upload.finish(details)
 
 
@@ -81,7 +83,7 @@ def _make_film(upload: Video, filename: str) -> dict[str, Any]:
     clip = video.probe(upload.upload)
 
     progress.stage("encoding", weight=70, total=clip.frames)
-    with closing(video.encode(upload.upload, upload.film)) as frames:
+    with closing(video.encode(upload.upload, upload.film, on_log=progress.log)) as frames:
         for frame in frames:
             progress.update(frame)
 

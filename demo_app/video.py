@@ -1,8 +1,8 @@
 """
-What ffmpeg does for us: look at a file, encode it for the web, take a picture out of it.
+ffmpeg: inspect a file, encode it for the web, take a picture.
 
-The system's ffmpeg is used, else the one that the ``imageio-ffmpeg`` wheel carries. That wheel has no ffprobe, so
-what a file is gets read from ffmpeg's own report.
+The program is the system's ffmpeg, else that of the ``imageio-ffmpeg`` wheel. The wheel has no ffprobe, so the
+properties of a file are read from ffmpeg's own report.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-#: Containers that we read. Playlists (HLS, concat) are not among them: they make ffmpeg open other files and hosts.
+#: Containers that are accepted. Playlists (HLS, concat) are not: they make ffmpeg open other files and hosts.
 _CONTAINERS = "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,asf,ogg,gif,mxf,dv,rm,ivf,nut"
-#: Seconds between two reports of ffmpeg, as quick as a bar is updated.
+#: Seconds between two reports of ffmpeg, as often as a bar is updated.
 _REPORT_INTERVAL = "0.1"
-#: Pixels of the longer side of what we make.
+#: Pixels of the longer side of films and posters.
 _FILM_SIZE = 1280
 _POSTER_SIZE = 640
-#: Seconds that ffmpeg may take for what takes it milliseconds.
+#: Seconds for a step of ffmpeg that takes milliseconds.
 _SHORT_TIMEOUT = 60
 
-#: Kills the process $0 when the pipe to it ends without a line: then we are gone (SIGKILL), and it would run on.
+#: Kills the process $0 when the pipe closes without a line: our process was killed, and ffmpeg would run on.
 _GUARD = 'read -r line || kill -s KILL "$0"'
 
 _INPUT = re.compile(r"^Input #0, ", re.MULTILINE)
@@ -42,7 +42,7 @@ _FRAME_RATE = re.compile(r"([\d.]+)(k?) fps")
 
 
 class VideoError(Exception):
-    """ffmpeg can't do what is asked; ``user_message`` is for the person whose file it is, the rest for the log."""
+    """ffmpeg failed. ``user_message`` is for the owner of the file, the report for the log."""
 
     def __init__(self, user_message: str, report: str = "") -> None:
         self.user_message = user_message
@@ -51,7 +51,7 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """What a file holds. ``frames`` is an estimate; ``None`` if the file does not say (recordings of browsers)."""
+    """Properties of a file. ``frames`` is an estimate; ``None`` if unknown, as in recordings of browsers."""
 
     width: int
     height: int
@@ -61,10 +61,10 @@ class Clip:
 
 def find_ffmpeg() -> str:
     """
-    The ffmpeg to use.
+    Return the path of ffmpeg.
 
     Raises:
-        RuntimeError: If there is none.
+        RuntimeError: If it is not installed.
     """
     program = shutil.which("ffmpeg")
     if program is None and importlib.util.find_spec("imageio_ffmpeg"):
@@ -76,10 +76,10 @@ def find_ffmpeg() -> str:
 
 def probe(source: Path) -> Clip:
     """
-    Find out whether a file is a video, and how long.
+    Return the properties of a video.
 
     Raises:
-        VideoError: If it is none that we read.
+        VideoError: If the file is not an accepted video.
     """
     report = _report_on(source)
     stream = _VIDEO_STREAM.search(report)
@@ -89,27 +89,32 @@ def probe(source: Path) -> Clip:
         raise VideoError("There is no picture in this file, only sound or text.", report)
     size = _SIZE.search(stream[0])
     if size is None:
-        raise VideoError("The picture in this file can't be read. The file may be damaged.", report)
+        raise VideoError("The picture in this file cannot be read. The file may be damaged.", report)
     duration = _duration_in(report)
     rate = _frame_rate_in(stream[0])
     frames = round(duration * rate) if duration and rate else None
     return Clip(width=int(size[1]), height=int(size[2]), duration=duration, frames=frames)
 
 
-def encode(source: Path, target: Path) -> Generator[int, None, None]:
+def encode(source: Path, target: Path, on_log: Callable[[str], None] = lambda line: None) -> Generator[int, None, None]:
     """
-    Encode a video to H.264 and AAC in MP4, ready to be played while it loads.
+    Encode a video to H.264 and AAC in MP4, playable while it loads.
+
+    Args:
+        source: The uploaded file.
+        target: The film.
+        on_log: Called with each line of ffmpeg's log.
 
     Yields:
-        The number of frames written so far, about ten times a second. Who leaves early closes the generator
-        (``contextlib.closing``), which stops ffmpeg, and removes the half-written target.
+        The number of frames written so far, about ten times a second. To stop early, close the generator
+        (``contextlib.closing``): that stops ffmpeg. The caller removes the incomplete target.
 
     Raises:
-        VideoError: If ffmpeg gives up, or there was not one frame in it.
+        VideoError: If ffmpeg fails, or finds no frame.
     """
     command = [
-        *_ffmpeg(source),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-map_metadata", "-1"),  # no subtitles, no place where it was taken
+        *_ffmpeg(source, loglevel="info"),
+        *("-map", "0:v:0", "-map", "0:a:0?", "-map_metadata", "-1"),  # no subtitles, no location
         *("-vf", f"{_fit(_FILM_SIZE)},format=yuv420p"),
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", "23"),
         *("-c:a", "aac", "-b:a", "128k", "-ac", "2"),
@@ -118,22 +123,26 @@ def encode(source: Path, target: Path) -> Generator[int, None, None]:
         str(target),
     ]
     frame = 0
-    with _running(command) as report:
+    with _running(command) as (report, log), closing(_new_lines(log, hidden=(source.parent, target.parent))) as lines:
         for line in report:
+            for text in next(lines):
+                on_log(text)
             key, _, value = line.partition("=")
             if key == "frame":
                 frame = int(value)
                 yield frame
+        for text in next(lines):
+            on_log(text)
     if frame == 0:
-        raise VideoError("There is not one readable picture in this video. The file may be damaged.")
+        raise VideoError("There is no readable picture in this video. The file may be damaged.")
 
 
 def take_poster(film: Path, target: Path, *, at: float) -> None:
     """
-    Save the picture at ``at`` seconds as a JPEG; the first one where there is none, for the sound may be longer.
+    Save the picture at ``at`` seconds as a JPEG, else the first one: the sound may be longer than the picture.
 
     Raises:
-        VideoError: If ffmpeg gives up.
+        VideoError: If ffmpeg fails.
     """
     try:
         _take_picture(film, target, at)
@@ -144,53 +153,64 @@ def take_poster(film: Path, target: Path, *, at: float) -> None:
 def _take_picture(film: Path, target: Path, at: float) -> None:
     command = [*_ffmpeg(film, "-ss", f"{at:.3f}"), "-frames:v", "1", "-vf", _fit(_POSTER_SIZE)]
     with _running([*command, "-q:v", "4", "-f", "mjpeg", str(target)]):
-        pass  # nothing to read: it is done in a moment
-    if not target.exists() or not target.stat().st_size:  # some versions say nothing
+        pass  # there is no output to read
+    if not target.exists() or not target.stat().st_size:  # some versions report no error
         raise VideoError(f"There is no picture at {at:.3f} seconds.")
 
 
-def _ffmpeg(source: Path, *options: str) -> list[str]:
-    """The beginning of a command: quiet, overwriting, deaf to the terminal, reading one file and no other."""
-    quiet = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+def _ffmpeg(source: Path, *options: str, loglevel: str = "error") -> list[str]:
+    """Return the start of a command, which overwrites files, ignores the terminal, and reads only ``source``."""
+    quiet = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", loglevel, "-y"]
     return [*quiet, "-format_whitelist", _CONTAINERS, *options, "-i", f"file:{source}"]
 
 
 def _fit(size: int) -> str:
-    """Shrink, never grow, to a square of ``size`` pixels; even sides, as yuv420p wants them."""
+    """Return a filter that shrinks to a square of ``size`` pixels, with even sides as yuv420p requires."""
     fit = "force_original_aspect_ratio=decrease:force_divisible_by=2"
     return f"scale=w='min({size},iw)':h='min({size},ih)':{fit}"
 
 
 @contextmanager
-def _running(command: Sequence[str]) -> Iterator[IO[str]]:
+def _running(command: Sequence[str]) -> Iterator[tuple[IO[str], Path]]:
     """
-    Run ffmpeg for the length of a block, which reads its output; leaving the block early stops it, and so does
-    the sudden end of our own process.
+    Run ffmpeg during a block, which gets its output and the path of its log. The end of the block, and of this
+    process, stops it.
 
     Raises:
-        VideoError: If it fails of itself.
+        VideoError: If ffmpeg fails.
     """
-    # Its complaints go to a file: a pipe that nobody reads fills up and stops the writer.
-    with tempfile.TemporaryFile("w+", errors="replace") as complaints:
+    # The log is a file: a pipe that is not read fills up and blocks the writer.
+    with tempfile.NamedTemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(  # noqa: S603 - a list of ours, no shell, and names of ours in it
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
             assert process.stdout is not None  # noqa: S101 - asked for above
             with _guarded(process.pid):
-                yield process.stdout
+                yield process.stdout, Path(log.name)
                 status = process.wait()
         finally:
             process.kill()  # does nothing if it has ended
             process.communicate()
         if status != 0:
-            complaints.seek(0)
-            raise VideoError("This video can't be converted. The file may be damaged.", complaints.read()[-2000:])
+            log.seek(0)
+            raise VideoError("This video cannot be converted. The file may be damaged.", log.read()[-2000:])
+
+
+def _new_lines(log: Path, *, hidden: Sequence[Path]) -> Generator[list[str], None, None]:
+    """Yield the complete lines that were added since the last time, without the names of our folders."""
+    rest = ""
+    with log.open(errors="replace") as stream:
+        while True:
+            *lines, rest = (rest + stream.read()).split("\n")
+            for folder in hidden:
+                lines = [line.replace(f"{folder}/", "") for line in lines]
+            yield [line.rstrip() for line in lines if line.strip()]
 
 
 @contextmanager
 def _guarded(pid: int) -> Iterator[None]:
-    """Have a process killed if ours vanishes within the block."""
+    """Kill a process if ours is killed during the block."""
     command = ["/bin/sh", "-c", _GUARD, str(pid)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - a script and a number of ours
     try:
@@ -200,9 +220,8 @@ def _guarded(pid: int) -> Iterator[None]:
 
 
 def _report_on(source: Path) -> str:
-    """What ffmpeg says of a file. It ends with "At least one output file must be specified", and status 1."""
-    command = _ffmpeg(source)
-    command[command.index("error")] = "info"
+    """Return ffmpeg's report on a file. It ends with an error, since no output is given."""
+    command = _ffmpeg(source, loglevel="info")
     try:
         done = subprocess.run(  # noqa: S603 - as above
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SHORT_TIMEOUT, check=False
@@ -228,6 +247,6 @@ def _duration_in(report: str) -> float | None:
 
 def _frame_rate_in(stream: str) -> float | None:
     match = _FRAME_RATE.search(stream)
-    if match is None or match[2]:  # "1k fps" is the clock of a recording that has no steady rate
+    if match is None or match[2]:  # "1k fps" is the clock of a recording without a steady rate
         return None
     return float(match[1])

@@ -1,11 +1,11 @@
 /**
- * The uploader's page: takes files, shows their upload in the bar in which their task goes on, and lists what
- * can be watched. What a task does is not its business: that is <jobpush-tasks>, fed by the server.
+ * The uploader: sends files, shows each upload in the same bar as its task, and lists the finished videos.
+ * <jobpush-tasks> shows the tasks, from the events of the server.
  */
 
-/** Uploads at once. More would only make each of them slower. */
+/** Parallel uploads. More would only slow each of them down. */
 const MAX_PARALLEL = 2;
-/** How long "Delete" waits for the second click. */
+/** Time for the second click on "Delete". */
 const SURE_MS = 4000;
 const MEGABYTE = 1024 * 1024;
 
@@ -13,7 +13,7 @@ const page = document.querySelector("#uploader").dataset;
 const limits = {
   bytes: Number(page.maxBytes),
   videos: Number(page.maxVideos),
-  /** Percent of a video's bar that belong to its upload. */
+  /** Percent of the bar that the upload takes. */
   uploadPercent: Number(page.uploadPercent),
 };
 const tasks = document.querySelector("jobpush-tasks");
@@ -21,11 +21,20 @@ const headers = { "X-Requested-With": "demo" };
 
 // ---- Uploads ----
 
-/** One file on its way to the server, as a task of the page's own until the server's events take over. */
+/** Codes of the server's errors after which an upload continues. */
+const CONTINUED = new Set(["cut_off", "wrong_offset", "upload_busy", "broker_away", "redis_away"]);
+/** Attempts without progress before an upload fails, and the pause before the first of them; it doubles. */
+const ATTEMPTS = 8;
+const PAUSE_MS = 500;
+
+/** One file on its way to the server, shown as a local task until the server's events take over. */
 class Upload {
   id = crypto.randomUUID();
   #file;
-  #request = new XMLHttpRequest();
+  #request;
+  #isActive = true;
+  /** Bytes that the server has. */
+  #offset = 0;
   #startedMs;
 
   constructor(file) {
@@ -34,48 +43,75 @@ class Upload {
   }
 
   get isActive() {
-    return this.#request !== null;
+    return this.#isActive;
   }
 
-  send() {
-    const request = this.#request;
+  /** Sends the file. After an interruption it continues where the server's copy ends. */
+  async send() {
     this.#startedMs = performance.now();
-    request.open("PUT", `${page.videosUrl}/${this.id}`);
-    request.setRequestHeader("X-Requested-With", headers["X-Requested-With"]);
-    request.setRequestHeader("X-File-Name", encodeURIComponent(this.#file.name.toWellFormed?.() ?? this.#file.name));
-    request.upload.onprogress = ({ loaded, total }) => this.#showProgress(loaded, total);
-    return new Promise((resolve) => {
-      request.onload = () => this.#answered(request);
-      request.onerror = () => this.fail("The upload was cut off. Check your connection and try again.");
-      request.onloadend = resolve;
-      request.send(this.#file);
-    });
+    for (let attempt = 0; this.#isActive; attempt += 1) {
+      const { status, text } = await this.#sendRest();
+      if (status === 202) this.#isActive = false; // from here on it is the server's task
+      if (!this.#isActive) return;
+      const isInterrupted = status === 0 || [502, 503, 504].includes(status) || CONTINUED.has(errorIn(text)?.code);
+      if (!isInterrupted) return this.fail(messageIn(text));
+      if (attempt === ATTEMPTS) return this.fail("The upload was interrupted. Check your connection and try again.");
+      this.#showProgress(this.#offset, "connection lost, trying again");
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * 2 ** attempt));
+      if (await this.#findOffset()) attempt = -1; // it moves, so it may be interrupted again
+    }
   }
 
   fail(error) {
-    this.#request = null;
+    this.#isActive = false;
     this.#show({ state: "FAILURE", error });
   }
 
   cancel() {
+    this.#isActive = false;
     this.#request?.abort();
-    this.#request = null;
+    fetch(this.#url, { method: "DELETE", headers }).catch(() => null); // the part that has arrived
     tasks.connection.remove(this.id);
   }
 
-  #answered({ status, responseText }) {
-    if (status !== 202) return this.fail(messageIn(responseText));
-    this.#request = null; // from here on it is the server's task
+  get #url() {
+    return `${page.videosUrl}/${this.id}`;
   }
 
-  #showProgress(loaded, total) {
+  #sendRest() {
+    const request = (this.#request = new XMLHttpRequest());
+    const start = this.#offset;
+    request.open("PUT", this.#url);
+    request.setRequestHeader("X-Requested-With", headers["X-Requested-With"]);
+    request.setRequestHeader("X-File-Name", encodeURIComponent(this.#file.name.toWellFormed?.() ?? this.#file.name));
+    request.setRequestHeader("Upload-Offset", start);
+    request.setRequestHeader("Upload-Length", this.#file.size);
+    request.upload.onprogress = ({ loaded }) => this.#isActive && this.#showProgress(start + loaded);
+    return new Promise((resolve) => {
+      request.onloadend = () => resolve({ status: request.status, text: request.responseText });
+      request.send(this.#file.slice(start));
+    });
+  }
+
+  /** Asks where the upload continues. Returns whether the server has more than before. */
+  async #findOffset() {
+    const response = await fetch(this.#url, { method: "HEAD", headers, cache: "no-store" }).catch(() => null);
+    if (response?.headers.get("Upload-Complete") === "1") this.#isActive = false;
+    const offset = response?.ok ? Number(response.headers.get("Upload-Offset")) : this.#offset;
+    const isFurther = offset > this.#offset;
+    this.#offset = response?.status === 404 ? 0 : offset;
+    return isFurther;
+  }
+
+  #showProgress(loaded, message) {
+    const total = this.#file.size;
     const seconds = (performance.now() - this.#startedMs) / 1000;
     const rate = seconds > 1 ? loaded / seconds : null;
     this.#show({
       state: "PROGRESS",
-      message: `uploading, ${megabytes(loaded)} of ${megabytes(total)}`,
+      message: message ?? `uploading, ${megabytes(loaded)} of ${megabytes(total)}`,
       percent: (limits.uploadPercent * loaded) / total,
-      eta: rate && (total - loaded) / rate,
+      eta: message ? null : rate && (total - loaded) / rate,
     });
   }
 
@@ -94,7 +130,7 @@ function take(files) {
   const left = Math.max(0, files.length - room);
   if (left) {
     const which = files.length === 1 ? "This file was" : `${left} of ${files.length} files were`;
-    showProblem(`${which} not taken: you can have ${limits.videos} videos. Delete some first.`);
+    showProblem(`${which} not taken: the limit is ${limits.videos} videos. Delete some first.`);
   }
   for (const file of [...files].slice(0, Math.max(0, room))) start(file);
 }
@@ -123,7 +159,7 @@ async function takeSample({ currentTarget: button }) {
   const response = await fetch(page.sampleUrl).catch(() => null);
   Object.assign(button, { disabled: false, textContent });
   if (response?.ok) take([new File([await response.blob()], "sample.mp4", { type: "video/mp4" })]);
-  else showProblem(response ? messageIn(await response.text()) : "The sample can't be loaded. Check your connection.");
+  else showProblem(response ? messageIn(await response.text()) : "The sample cannot be loaded. Check your connection.");
 }
 
 // ---- Finished videos ----
@@ -131,10 +167,21 @@ async function takeSample({ currentTarget: button }) {
 const gallery = document.querySelector("#gallery");
 const template = document.querySelector("#video");
 const videos = new Map();
+/** Loads a poster once its card comes near the screen: a gallery may hold hundreds. */
+const posters = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      target.poster = target.dataset.poster;
+      posters.unobserve(target);
+    }
+  },
+  { rootMargin: "300px" },
+);
 let isListed = false;
 let refreshing;
 
-/** Asks the server what there is to watch; calls while it answers become one more question. */
+/** Lists the finished videos. Calls during a request lead to one more request. */
 async function refresh() {
   if (refreshing) return void (refreshing = "again");
   refreshing = "once";
@@ -151,7 +198,7 @@ function showVideos(list, endedBefore) {
   const ids = new Set(list.map(({ id }) => id));
   for (const id of videos.keys()) if (!ids.has(id)) removeVideo(id);
   for (const video of [...list].reverse()) if (!videos.has(video.id)) addVideo(video);
-  // Of a video that was deleted nothing is to be seen, although its task is still remembered.
+  // A deleted video also disappears from the tasks, which the server still knows.
   for (const id of endedBefore) if (!ids.has(id)) tasks.connection.remove(id);
   isListed = true;
   showCount();
@@ -167,7 +214,9 @@ function addVideo(video) {
     `${video.width} × ${video.height}`,
     megabytes(video.bytes),
   ].filter(Boolean).join(" · ");
-  Object.assign(card.querySelector("video"), { src: video.url, poster: video.poster_url, ariaLabel: video.name });
+  const player = Object.assign(card.querySelector("video"), { src: video.url, ariaLabel: video.name });
+  player.dataset.poster = video.poster_url;
+  posters.observe(player);
   Object.assign(download, { href: video.download_url, ariaLabel: `Download ${video.name}` });
   remove.ariaLabel = `Delete ${video.name}`;
   remove.addEventListener("click", () => askedToDelete(video.id, remove));
@@ -181,7 +230,7 @@ async function askedToDelete(id, button) {
   const response = await fetch(`${page.videosUrl}/${id}`, { method: "DELETE", headers }).catch(() => null);
   button.disabled = false;
   if (response?.ok || response?.status === 404) forget(id);
-  else showProblem("The video can't be deleted right now. Try again in a moment.");
+  else showProblem("The video cannot be deleted right now. Try again in a moment.");
 }
 
 function askAgain(button) {
@@ -194,7 +243,7 @@ function askAgain(button) {
   }, SURE_MS);
 }
 
-/** Also told by the server when another tab deleted it. */
+/** Also called when another tab has deleted the video. */
 function forget(id) {
   removeVideo(id);
   tasks.connection.remove(id);
@@ -211,7 +260,7 @@ function showCount() {
   document.querySelector("#empty").hidden = videos.size > 0;
 }
 
-// ---- Words ----
+// ---- Messages ----
 
 const problems = document.querySelector("#problems");
 
@@ -227,13 +276,17 @@ function clearProblems() {
   problems.replaceChildren();
 }
 
-/** The sentence in an error of the server's, or one for what is none of them (a proxy's page, say). */
-function messageIn(text) {
+/** The error in a response of the server; nothing for other responses, for example a proxy's page. */
+function errorIn(text) {
   try {
-    return JSON.parse(text).error.message;
+    return JSON.parse(text).error;
   } catch {
-    return "The server can't take it right now. Try again in a moment.";
+    return undefined;
   }
+}
+
+function messageIn(text) {
+  return errorIn(text)?.message ?? "The server cannot take it right now. Try again in a moment.";
 }
 
 function megabytes(bytes) {
@@ -263,7 +316,7 @@ function listenForDrops(area) {
   document.addEventListener("drop", (event) => {
     area.classList.remove("over");
     if (!hasFiles(event)) return;
-    event.preventDefault(); // anywhere: a file that missed the area would replace the page
+    event.preventDefault(); // everywhere: a file dropped beside the area would replace the page
     take(event.dataTransfer.files);
   });
 }
@@ -273,15 +326,15 @@ listenForDrops(document.querySelector("#drop"));
 document.querySelector("#sample").addEventListener("click", takeSample);
 document.querySelector("#files").addEventListener("change", ({ target }) => {
   take(target.files);
-  target.value = ""; // so that the same file can be chosen again
+  target.value = ""; // allows the same file to be chosen again
 });
 tasks.addEventListener("jobpush-progress-success", refresh);
-tasks.addEventListener("jobpush-progress-failure", refresh); // lets the server tidy up behind it
+tasks.addEventListener("jobpush-progress-failure", refresh); // lets the server clean up
 tasks.addEventListener("jobpush-progress-cancel", (event) => {
   const upload = uploads.get(event.detail.task_id);
-  const isTask = event.detail.seq >= 1; // the server's word, which may come before its answer to the upload
+  const isTask = event.detail.seq >= 1; // an event of the server, which may precede its response to the upload
   if (isTask || !upload?.isActive) return;
-  event.preventDefault(); // the server knows nothing of it yet
+  event.preventDefault(); // the server does not know it yet
   upload.cancel();
 });
 tasks.connection.on("video-deleted", ({ id }) => forget(id));

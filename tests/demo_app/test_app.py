@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import time
 import uuid
@@ -97,7 +98,12 @@ def test_name_is_shown_as_text(sign_in: SignIn) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("  ", "Type a name"), ("x" * 41, "too long"), ("猫" * 14, "too long"), ("a\u202eb", "characters in it")],
+    [
+        ("  ", "Type a name"),
+        ("x" * 41, "too long"),
+        ("猫" * 14, "too long"),
+        ("a\u202eb", "characters that cannot be shown"),
+    ],
 )
 def test_name_that_can_not_be_one_is_refused_with_a_sentence(app: Flask, name: str, sentence: str) -> None:
     client = app.test_client()
@@ -184,7 +190,9 @@ def test_upload_needs_somebody(app: Flask) -> None:
     assert_refused(put(app.test_client()), 401, "signed_out", "Sign in")
 
 
-@pytest.mark.parametrize("video_id", ["1", "..%2f..%2fetc", str(uuid.uuid1()), "7B0AD5A3-5F6C-4F0B-8F5D-6F3D8A3B2C11"])
+@pytest.mark.parametrize(
+    "video_id", ["1", "..%2f..%2fetc", "c232ab00-9414-11ec-b3c8-9f6bdeced846", "7B0AD5A3-5F6C-4F0B-8F5D-6F3D8A3B2C11"]
+)
 def test_id_that_is_no_random_uuid_is_refused(sign_in: SignIn, user: str, video_id: str) -> None:
     response = put(sign_in(user), video_id=video_id)
 
@@ -196,7 +204,7 @@ def test_id_that_was_used_is_refused_whoever_used_it(sign_in: SignIn, user: str)
     video_id = str(uuid.uuid4())
     assert put(sign_in(user), video_id=video_id).status_code == 202
 
-    assert_refused(put(sign_in(f"not {user}"[:40]), video_id=video_id), 409, "id_taken", "already sent")
+    assert_refused(put(sign_in(f"not {user}"[:40]), video_id=video_id), 409, "id_taken", "in use")
 
 
 def test_file_that_is_too_large_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
@@ -212,15 +220,87 @@ def test_empty_file_is_refused_and_leaves_nothing(demo: Demo, sign_in: SignIn, u
 
 
 @pytest.mark.parametrize("is_gunicorn", [True, False])
-def test_upload_that_is_cut_off_leaves_nothing(demo: Demo, sign_in: SignIn, user: str, is_gunicorn: bool) -> None:
+def test_interrupted_upload_continues(demo: Demo, sign_in: SignIn, user: str, is_gunicorn: bool) -> None:
     # gunicorn's own mark, by which werkzeug leaves the counting of bytes to it
-    environ = {"CONTENT_LENGTH": "100", "wsgi.input_terminated": is_gunicorn}
+    environ = {"CONTENT_LENGTH": "7", "wsgi.input_terminated": is_gunicorn}
+    client, video_id = sign_in(user), str(uuid.uuid4())
 
-    response = put(sign_in(user), b"half", environ_overrides=environ)
+    cut = put(client, b"a v", video_id=video_id, environ_overrides=environ)
+    offset = client.head(f"/videos/{video_id}").headers["Upload-Offset"]
+    early = put(client, b"deo", video_id=video_id, headers={"Upload-Offset": "4", "Upload-Length": "7"})
+    assert video_id not in [task.task_id for task in demo.tasks.jobpush.tasks(user)]
+    rest = put(client, b"ideo", video_id=video_id, headers={"Upload-Offset": offset, "Upload-Length": "7"})
 
-    assert response.status_code == 400
-    assert demo.tasks.videos.unfinished(user) == []
-    assert demo.tasks.jobpush.tasks(user) == []
+    assert (cut.status_code, offset) == (400, "3")
+    assert_refused(early, 409, "wrong_offset", "continues at byte 3")
+    assert rest.status_code == 202
+    assert demo.tasks.videos.find(user, video_id).upload.read_bytes() == b"a video"
+    assert client.head(f"/videos/{video_id}").headers["Upload-Complete"] == "1"
+    again = put(client, b"ideo", video_id=video_id, headers={"Upload-Offset": offset, "Upload-Length": "7"})
+    assert_refused(again, 409, "id_taken", "complete")
+
+
+def test_upload_that_arrived_while_the_site_was_killed_starts_its_task(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+    video = demo.tasks.videos.reserve(user, video_id, limit=9)
+    video.upload.write_bytes(b"a video")
+
+    response = put(client, b"", video_id=video_id, headers={"Upload-Offset": "7", "Upload-Length": "7"})
+
+    assert response.status_code == 202
+    assert [task.task_id for task in demo.tasks.jobpush.tasks(user)] == [video_id]
+
+
+def test_upload_that_another_request_still_writes_is_refused(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+    video = demo.tasks.videos.reserve(user, video_id, limit=9)
+    with video.upload.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        assert_refused(put(client, video_id=video_id), 423, "upload_busy", "still sending")
+
+
+def test_incomplete_upload_of_another_user_is_not_continued(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video_id = str(uuid.uuid4())
+    demo.tasks.videos.reserve(user, video_id, limit=9).upload.write_bytes(b"a v")
+    other = sign_in(f"not {user}"[:40])
+
+    assert other.head(f"/videos/{video_id}").status_code == 404
+    assert other.delete(f"/videos/{video_id}", headers=OURS).status_code == 404
+    response = put(other, b"ideo", video_id=video_id, headers={"Upload-Offset": "3", "Upload-Length": "7"})
+    assert_refused(response, 409, "id_taken", "its id is in use")
+
+
+def test_cancelled_upload_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+    demo.tasks.videos.reserve(user, video_id, limit=9).upload.write_bytes(b"a v")
+
+    assert client.delete(f"/videos/{video_id}", headers=OURS).status_code == 204
+    assert demo.tasks.videos.find(user, video_id) is None
+
+
+def test_upload_never_grows_beyond_its_length(demo: Demo, sign_in: SignIn, user: str) -> None:
+    client, video_id = sign_in(user), str(uuid.uuid4())
+
+    put(client, b"a video and more", video_id=video_id, headers={"Upload-Length": "7"})
+    too_large = put(client, headers={"Upload-Length": str(MAX_BYTES + 1)})
+
+    assert demo.tasks.videos.find(user, video_id).size == 7
+    assert_refused(too_large, 413, "too_large", "at most")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:8000", 200), ("localhost", 200), ("evil.example:8000", 400), ("127.0.0.1.evil.example", 400)],
+)
+@pytest.mark.parametrize("path", ["/", "/jobpush/health/live"])
+def test_local_demo_refuses_a_foreign_host(app: Flask, demo: Demo, host: str, status: int, path: str) -> None:
+    settings = dataclasses.replace(app.config["DEMO"], hosts=("127.0.0.1", "localhost"))
+
+    response = demo.site.create_app(settings).test_client().get(path, headers={"Host": host})
+
+    assert response.status_code == status
+    assert ("JOBPUSH_DEMO_HOSTS" in response.text) == (status == 400)
 
 
 def test_one_video_too_many_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
@@ -231,13 +311,16 @@ def test_one_video_too_many_is_refused_with_the_limit(demo: Demo, sign_in: SignI
     assert_refused(put(client), 409, "too_many_videos", f"You have {MAX_VIDEOS} videos")
 
 
-def test_full_disk_is_told(sign_in: SignIn, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(*_: Any) -> None:
+def test_full_disk_is_reported_and_leaves_nothing(
+    demo: Demo, sign_in: SignIn, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copyfileobj", no_space)
+    monkeypatch.setattr(Video, "append", no_space)
 
     assert_refused(put(sign_in(user)), 507, "disk_full", "disk of this server is full")
+    assert demo.tasks.videos.unfinished(user) == []
 
 
 # -- watching ----------------------------------------------------------------------------------------

@@ -100,6 +100,17 @@ def test_a_film_without_any_picture_has_no_poster(clips: Path, tmp_path: Path) -
         video.take_poster(clips / "noise.mp4", tmp_path / "poster.jpg", at=1.5)
 
 
+def test_lines_of_the_log_arrive_without_the_names_of_folders(clips: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    frames = list(video.encode(clips / "odd.mkv", tmp_path / "film.mp4", on_log=lines.append))
+
+    assert frames
+    assert any("Stream #0:0" in line for line in lines)
+    assert any("film.mp4" in line for line in lines)
+    assert not [line for line in lines if str(tmp_path) in line or str(clips) in line]
+
+
 def test_who_leaves_early_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
     with closing(video.encode(clips / "long.mp4", tmp_path / "film.mp4")) as frames:
         next(frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +185,7 @@ def test_many_files_are_dropped_at_once_and_what_is_beyond_the_limits_is_told(vi
         }.items():
             expect(card(mo.page, name).locator("[part=error]")).to_contain_text(sentence)
         expect(mo.page.locator("#problems")).to_contain_text(
-            "1 of 4 files were not taken: you can have 3 videos. Delete some first."
+            "1 of 4 files were not taken: the limit is 3 videos. Delete some first."
         )
         expect(card(mo.page, "fourth.mov")).to_have_count(0)
         assert mo.errors == []
@@ -257,3 +259,48 @@ def test_redis_may_die_and_come_back_empty_in_the_middle(
 
     expect_state(gil.page, "long.mov", "SUCCESS")
     expect(video(gil.page, "long.mp4")).to_be_visible()
+
+
+def test_an_upload_continues_after_its_gateway_worker_is_killed(
+    demo_url: str, visit: Visit, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    clip = tmp_path / "long.mov"
+    clip.write_bytes(make_clip("short.mov", seconds=2).read_bytes() + bytes(60 * 1024**2))  # a video with a long tail
+    ada = visit(demo_url, "Resume")
+    throttle(ada.page, 8 * 1024**2)
+
+    ada.upload(clip)
+    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("uploading, 1")
+    os.kill(site_worker(demo_url), signal.SIGKILL)
+    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("trying again")
+    throttle(ada.page, -1)
+
+    expect(video(ada.page, "long.mp4")).to_be_visible()
+
+
+def throttle(page: Page, bytes_per_second: int) -> None:
+    """Limit what the browser sends; -1: no limit."""
+    session = page.context.new_cdp_session(page)
+    conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
+    session.send("Network.emulateNetworkConditions", conditions)
+
+
+def site_worker(url: str) -> int:
+    """Return the process id of a demo's gunicorn worker, which shares the listening socket with its parent."""
+    port = f"{int(url.rstrip('/').rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = (row[9] for row in rows if row[1].endswith(f":{port}") and row[3] == "0A")
+    holders = {int(fd.parts[2]) for fd in Path("/proc").glob("[0-9]*/fd/*") if target_of(fd) == f"socket:[{inode}]"}
+    (worker,) = (pid for pid in holders if parent_of(pid) in holders)
+    return worker
+
+
+def target_of(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""  # it has ended meanwhile
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
