@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .channels import (
     checked_user_id,
+    escape_mark,
     escape_user_id,
     id_text,
     parse_channel,
@@ -350,7 +351,7 @@ class JobPush:
         ids: dict[str, Any] = {"id": escape_user_id(user_data.get("id"))}
         if (watchlist := user_data.get("watchlist")) is not None:
             ids["watchlist"] = [escape_user_id(user) for user in watchlist]
-        text = encode({**user_data, **ids})
+        text = encode({**user_data, **ids, **escape_mark(ids["id"], *ids.get("watchlist", ()))})
         return {"auth": user_auth(config.key, config.secret, socket_id, text), "user_data": text}
 
     def authorize_channel(

@@ -53,6 +53,11 @@ def escape_id(text: str) -> str:
     return _ESCAPED + "".join(chr(byte) if byte in _KEPT else f"={byte:02X}" for byte in data)
 
 
+def escape_mark(*escaped: str) -> dict[str, bool]:
+    """Return the member that marks signed user data with escaped ids. Unmarked ids, of Pusher's SDKs, are plain."""
+    return {"escaped": True} if any(one.startswith(_ESCAPED) for one in escaped) else {}
+
+
 def unescape_id(escaped: str) -> str:
     """Reverse :func:`escape_id`. Text that it cannot have written is returned unchanged."""
     if not escaped.startswith(_ESCAPED):

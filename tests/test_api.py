@@ -134,14 +134,14 @@ def test_presence_channel_is_authorised_with_its_member(jobpush: JobPush) -> Non
 def test_user_is_authenticated_under_the_id_that_channels_know(jobpush: JobPush) -> None:
     answer = jobpush.authenticate_user("1.2", {"id": "a:b", "name": "Ada"})
 
-    assert json.loads(answer["user_data"]) == {"id": "=u=a=3Ab", "name": "Ada"}
+    assert json.loads(answer["user_data"]) == {"id": "=u=a=3Ab", "name": "Ada", "escaped": True}
     assert answer["auth"].startswith(f"{KEY}:")
 
 
 def test_users_to_be_watched_are_known_by_the_ids_that_channels_know(jobpush: JobPush) -> None:
     answer = jobpush.authenticate_user("1.2", {"id": 42, "watchlist": [7, "a:b"]})
 
-    assert json.loads(answer["user_data"]) == {"id": "42", "watchlist": ["7", "=u=a=3Ab"]}
+    assert json.loads(answer["user_data"]) == {"id": "42", "watchlist": ["7", "=u=a=3Ab"], "escaped": True}
 
 
 @pytest.mark.parametrize("socket_id", ["", "1", "1.2.3", "a.b", "1.2\n", "1.2:private-x", "١.٢", None, 1.2])

@@ -126,13 +126,26 @@ class Tally:
 class Channel:
     """A channel and its listeners in this process."""
 
-    __slots__ = ("catch_ups", "floor", "fresh", "listeners", "name", "roster", "task_id", "topic", "wire_name")
+    __slots__ = (
+        "catch_ups",
+        "floor",
+        "fresh",
+        "listeners",
+        "name",
+        "occupancy_topic",
+        "roster",
+        "task_id",
+        "topic",
+        "wire_name",
+    )
 
     def __init__(self, name: str, topic: TopicState) -> None:
         kind = parse_channel(name)
         self.name = name
         self.wire_name = name.encode()
         self.topic = topic
+        #: The topic under which its connections are counted.
+        self.occupancy_topic = topic.name if kind.user_id is not None else kind.occupancy_topic
         #: The one task whose events it carries; ``None``: it carries all events of its topic.
         self.task_id = None if kind.task_id is None else kind.task_id.encode()
         #: Its members, for presence channels only.

@@ -72,7 +72,7 @@ class Subscribing:
         """Subscribe a connection; it gets the answer later."""
         kind = parse_channel(request.channel)
         if kind.task_id is None:
-            self._begin(connection, request, kind.occupancy_topic)
+            self._begin(connection, request, request.topic or kind.occupancy_topic)
         else:
             self._commands.call(
                 self._hub_commands.owner(kind.task_id), partial(self._owner_answered, connection, request)
@@ -105,8 +105,8 @@ class Subscribing:
         connection.channels = tuple(one for one in connection.channels if one is not channel)
         self._discard(connection, channel)
         user = connection.protocol.user
-        topic = parse_channel(channel.name).occupancy_topic
-        still_counts = any(parse_channel(one.name).occupancy_topic == topic for one in connection.channels)
+        topic = channel.occupancy_topic
+        still_counts = any(one.occupancy_topic == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
             self._reporter.leave(connection, topic)
 
@@ -173,7 +173,7 @@ class Subscribing:
     def _enter(self, connection: Connection, channel: Channel, request: Subscribe | None) -> None:
         """Count a connection as soon as it receives what is announced about it."""
         if request is not None:
-            self._reporter.enter(connection, parse_channel(channel.name).occupancy_topic, request.member)
+            self._reporter.enter(connection, channel.occupancy_topic, request.member)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)
@@ -225,7 +225,7 @@ class Subscribing:
     def _refuse_excess(self, catch_up: CatchUp) -> None:
         """Refuse listeners for which a presence channel has no place; that answer came before the history."""
         channel = catch_up.channel
-        topic = parse_channel(channel.name).occupancy_topic
+        topic = channel.occupancy_topic
         for connection, request in _connections(catch_up):
             if request and request.member and self._reporter.is_refused(connection, topic):
                 self._leave(connection, channel)

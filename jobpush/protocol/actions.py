@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ..channels import Topic
+
 
 @dataclass(frozen=True, slots=True)
 class UserData:
@@ -15,11 +17,13 @@ class UserData:
         id: Escaped id, see :func:`jobpush.channels.escape_user_id`.
         user_info: JSON text of an object that other members of presence channels see.
         watchlist: Escaped ids of users; the connection receives when they come online or go offline.
+        alias: The id by which the client names its channel, where that is not ``id``.
     """
 
     id: str
     user_info: str = "{}"
     watchlist: tuple[str, ...] = ()
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Subscribe:
         member: The member, for presence channels only.
         owner_only: No signature was given: subscribe only if the task of ``private-task-<id>`` belongs to the user.
         is_claimed: The connection's token authorizes it, not a signature.
+        topic: The topic that feeds the channel, where its name does not tell.
     """
 
     channel: str
@@ -56,6 +61,7 @@ class Subscribe:
     member: Member | None = None
     owner_only: bool = False
     is_claimed: bool = False
+    topic: Topic | None = None
 
 
 @dataclass(frozen=True, slots=True)

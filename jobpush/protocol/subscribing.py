@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from .. import signing
-from ..channels import ChannelKind, parse_channel, validate_channel
+from ..channels import ChannelKind, Topic, parse_channel, validate_channel
 from ..config import Config
 from ..errors import EventError
 from ..tokens import ConnectionToken
@@ -67,7 +67,9 @@ def authorize(
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
         owner_only = True
     member = _member(config, user, channel, channel_data) if kind.is_presence else None
-    return Subscribe(channel, _since(channel, request), member, owner_only, is_claimed)
+    is_alias = user is not None and user.alias is not None and kind.user_id == user.alias
+    topic = Topic(f"user:{user.id}") if user is not None and is_alias else None
+    return Subscribe(channel, _since(channel, request), member, owner_only, is_claimed, topic)
 
 
 def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: str | None, auth: str) -> None:
@@ -80,7 +82,7 @@ def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: s
 def _is_open_to(user: UserData | None, kind: ChannelKind) -> bool:
     """Return whether a channel needs no signature: a public one, or a signed-in user's own."""
     if kind.user_id is not None:  # after signing in, pusher-js subscribes to it with an empty auth
-        return user is not None and kind.user_id == user.id
+        return user is not None and kind.user_id in (user.id, user.alias)
     return not kind.is_private
 
 

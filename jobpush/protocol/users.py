@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import signing
-from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, validate_channel
+from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, escape_id, validate_channel
 from ..config import Config
 from ..errors import EventError, InvalidData, InvalidUserId
 from ..events import encode
@@ -44,8 +44,12 @@ def read_user(user_data: str, *, max_user_info: int) -> UserData:
     watchlist = members.get("watchlist") or []
     if not isinstance(watchlist, list):
         raise InvalidData("watchlist of user_data must be a list of user ids")
-    ids = tuple(dict.fromkeys(_signin_id(user_id) for user_id in watchlist))
-    return UserData(_signin_id(members.get("id")), _user_info(members, max_user_info), ids)
+    # The SDKs know no escapes: an id that looks like one stays itself, unless our own signer has marked it.
+    to_wire = _signin_id if members.get("escaped") is True else lambda user_id: escape_id(_signin_id(user_id))
+    ids = tuple(dict.fromkeys(map(to_wire, watchlist)))
+    given = members.get("id")
+    user_id = to_wire(given)
+    return UserData(user_id, _user_info(members, max_user_info), ids, alias=None if user_id == given else str(given))
 
 
 def read_member(channel_data: str, *, max_user_info: int) -> Member:

@@ -236,7 +236,7 @@ def test_malformed_messages_are_dropped_with_one_log_line(
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     """A hub that is not started."""
-    hub = Hub(Config(), Refusals())
+    hub = Hub(Config(redis_url="redis://localhost"), Refusals())
     yield hub
     hub.loop.close()
 

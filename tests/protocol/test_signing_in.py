@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from jobpush import signing
+from jobpush import JobPush, signing
+from jobpush.channels import escape_id, user_topic
 from jobpush.protocol import messages
 from jobpush.protocol.actions import Close, Subscribe, UserData
 
@@ -151,8 +152,8 @@ def test_signing_in_again_as_another_user_ends_the_connection(make_shell, first)
     assert shell.protocol.user == UserData("42")
 
 
-def test_an_escaped_id_signs_in_as_it_travels(shell) -> None:
-    shell.sign_in({"id": "=u=a=3Ab"})
+def test_a_marked_id_is_escaped_already(shell) -> None:
+    shell.sign_in({"id": "=u=a=3Ab", "escaped": True})
 
     assert shell.users == [UserData("=u=a=3Ab")]
 
@@ -184,3 +185,24 @@ def test_watchlist_events_have_no_channel_and_no_empty_lists() -> None:
         "data": '{"events":[{"name":"online","user_ids":["1","2"]}]}',
     }
     assert json.loads(both["data"])["events"][1] == {"name": "offline", "user_ids": ["3"]}
+
+
+def test_an_id_of_an_sdk_that_looks_like_an_escape_stays_itself(shell) -> None:
+    shell.sign_in({"id": "=u=a=20b", "watchlist": ["=u=c"]})
+
+    assert shell.users == [UserData(escape_id("=u=a=20b"), watchlist=(escape_id("=u=c"),), alias="=u=a=20b")]
+    (answer,) = shell.subscribe("#server-to-user-=u=a=20b", auth="")
+    assert answer["event"] == "pusher_internal:subscription_succeeded"
+    assert shell.subscribes == [Subscribe("#server-to-user-=u=a=20b", topic=user_topic("=u=a=20b"))]
+    assert shell.subscribe("#server-to-user-=u=b", auth="")[0]["event"] == "pusher:subscription_error"
+
+
+def test_an_id_that_jobpush_has_escaped_is_the_users(shell) -> None:
+    config = {"key": KEY, "secret": SECRET}
+    answer = JobPush(**config).authenticate_user(SOCKET_ID, {"id": "a b", "watchlist": ["c d"]})
+
+    shell.send("pusher:signin", answer)
+
+    assert shell.users == [UserData("=u=a=20b", watchlist=("=u=c=20d",))]
+    assert shell.subscribe("#server-to-user-=u=a=20b", auth="")[0]["event"] == "pusher_internal:subscription_succeeded"
+    assert shell.subscribes[-1].topic is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ...channels import parse_channel, unescape_id, validate_channel
+from ...channels import escape_mark, parse_channel, unescape_id, validate_channel
 from ...errors import InvalidChannelName, TaskNotFound
 from ...events import encode
 from ...protocol.actions import UserData
@@ -24,7 +24,8 @@ def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
     user = state.user()
     if user is None:
         raise Forbidden("nobody is signed in")
-    user_data = encode({"id": user.id, **({} if user.user_info == "{}" else {"user_info": json.loads(user.user_info)})})
+    info = {} if user.user_info == "{}" else {"user_info": json.loads(user.user_info)}
+    user_data = encode({"id": user.id, **info, **escape_mark(user.id)})
     config = state.config
     return {"auth": user_auth(config.key, config.secret, socket_id, user_data), "user_data": user_data}
 
