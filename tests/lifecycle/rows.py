@@ -228,8 +228,8 @@ def child_killed_that_acknowledges_late(stand: Stand) -> None:
 def child_killed_and_its_task_delivered_again(stand: Stand) -> None:
     task_id = stand.delay("dies_once", stand.path())
 
-    # No signal: the message is there again, and who begins with it says what became of the attempt before.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS LOST | STARTED PROGRESS SUCCESS")
+    # No signal: the message is there again, and the begin of the next attempt ends the one before.
+    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row(pools=("prefork",))

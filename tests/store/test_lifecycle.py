@@ -128,7 +128,7 @@ def test_of_two_runs_at_once_the_newest_is_shown(task: Task) -> None:
     assert task.tell("SUCCESS", SECOND)
 
     running = [("PROGRESS", 1), ("PROGRESS", 1)]
-    assert task.sequence == [*running, ("LOST", 1), ("STARTED", 2), ("SUCCESS", 2)]
+    assert task.sequence == [*running, ("RETRY", 1), ("STARTED", 2), ("SUCCESS", 2)]
 
 
 def test_a_task_that_is_over_stays_so_until_it_runs_again(task: Task) -> None:

@@ -34,9 +34,9 @@ local is_same_attempt = is_known and attempt == stored.attempt
 local delivery = word.delivery
 if delivery == '' and is_same_attempt then delivery = stored.delivery end
 if is_known and not is_same_attempt and task_has_begun(stored) then
-  -- No attempt is left without an end: whoever runs the next one knows that this one will not come to any.
-  local ended = (word.number > stored.number or stored.handed_over == '1') and 'RETRY' or 'LOST'
-  stored.state, stored.rank, stored.at, stored.moment = ended, ended == 'RETRY' and RETRY or LOST, ARGV[9], ARGV[19]
+  -- No attempt is left without an end. It is not LOST: its worker may live, for a broker delivers again what takes
+  -- longer than its visibility timeout.
+  stored.state, stored.rank, stored.at, stored.moment = 'RETRY', RETRY, ARGV[9], ARGV[19]
   tell_task(stored, task_id, 1, ARGV[15], ARGV[16])
   seq = stored.seq
 end

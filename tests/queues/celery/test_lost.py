@@ -142,7 +142,7 @@ def test_of_two_workers_with_the_same_task_the_newest_is_shown(site: Site, user:
     stop_file.touch()
     last = listener.until_state(TaskState.SUCCESS, task_id)
 
-    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("LOST", 1)]
+    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("RETRY", 1)]
     assert steps(listener, task_id)[:4] == first
     attempts = [event.attempt for event in listener.of(task_id)]
     assert attempts == sorted(attempts)
@@ -162,7 +162,7 @@ def test_message_that_is_given_back_for_its_dead_process_is_another_attempt(
     stop_file.touch()
     listener.until_state(TaskState.SUCCESS, task_id)
 
-    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("LOST", 1)]
+    first = [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1), ("RETRY", 1)]
     assert steps(listener, task_id) == [*first, ("STARTED", 2), ("PROGRESS", 2), ("SUCCESS", 2)]
 
 
