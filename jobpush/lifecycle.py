@@ -33,8 +33,8 @@ Words come late, twice, in any order, and from runs that should not be any more,
   never make its bar jump to and fro.
   A task that replaced itself (Celery's ``replace``) has handed over: what takes its place goes on in the same attempt,
   unless progress was told, for then the bar goes back.
-- The begin of the next attempt ends the one before with RETRY, if it has no end yet: its worker may still live, so it is
-  not LOST. So each attempt that ran ends exactly once.
+- The begin of the next attempt ends the one before with RETRY, if it has no end yet: its worker may still live, so it
+  is not LOST. So each attempt that ran ends exactly once.
 - A task that was cancelled, or whose workflow was, and that is over, begins no further attempt; and is over when it
   asks for one, or is LOST.
 

@@ -31,7 +31,8 @@ _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 #: Around all that we do with prometheus-client, whose own locks a fork would leave as they are: held for ever in the
 #: child, if another thread counts at that moment. Whoever forks holds this one, and so nobody holds those.
 _lock = threading.RLock()  # one that counts may be interrupted by a signal whose handler forks
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class PublishMetrics:

@@ -27,4 +27,5 @@ def _reset() -> None:
         forkable.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_reset)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-from watched_tasks import make_app
+from celery import maybe_patch_concurrency
+
+maybe_patch_concurrency(sys.argv)  # as the command line does, before anything else is imported
+
+from watched_tasks import make_app  # noqa: E402
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])

@@ -122,11 +122,19 @@ def max_attempts_of(task: Any) -> int | None:
     return None if max_retries is None else max_retries + 1
 
 
+def expires_of(headers: Mapping[str, Any]) -> float | None:
+    """Return the Unix seconds after which a task is not started any more; ``None`` if it does not expire."""
+    return _unix_seconds(headers.get("expires"))
+
+
 def eta_of(headers: Mapping[str, Any]) -> float | None:
-    """Unix seconds before which a published task does not run; ``None``: it runs at once."""
+    """Return the Unix seconds before which a published task does not run; ``None`` if it runs at once."""
+    return _unix_seconds(headers.get("eta"))
+
+
+def _unix_seconds(text: Any) -> float | None:
     # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
     try:
-        eta = headers.get("eta")
-        return datetime.fromisoformat(str(eta)).timestamp() if eta else None
+        return datetime.fromisoformat(str(text)).timestamp() if text else None
     except ValueError:
         return None

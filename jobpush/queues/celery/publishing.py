@@ -22,7 +22,18 @@ from ...reporting.records import Ending
 from ...reporting.services import Services
 from ...store import TaskWrite
 from .compat import current_task
-from .headers import CREATED_HEADER, ROOT_HEADER, USER_HEADER, eta_of, inherit, read_headers, stamp, to_headers
+from .expiry import expiry_timer_of
+from .headers import (
+    CREATED_HEADER,
+    ROOT_HEADER,
+    USER_HEADER,
+    eta_of,
+    expires_of,
+    inherit,
+    read_headers,
+    stamp,
+    to_headers,
+)
 from .registry import Sending, current_sending, runtime_of, sending
 from .track_options import TrackOptions, options_of
 from .worker_leases import leases_of
@@ -228,6 +239,8 @@ def _publish_pending(
     tracked = replace(tracked, eta=eta_of(headers))
     stamp(tracked, headers)
     _publish_writes(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
+    if (expires_at := expires_of(headers)) is not None:
+        expiry_timer_of(runtime).add(tracked.task_id, expires_at)
 
 
 def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:

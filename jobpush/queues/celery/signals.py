@@ -27,6 +27,7 @@ from ...reporting.running_task import RunningTask
 from . import publishing
 from .compat import REPLACED, on_result, runs_tasks_itself
 from .endings import IGNORED
+from .expiry import EXPIRED
 from .headers import delivery_of, read_headers, stamp, stamp_delivery
 from .queue_positions import QueueWatcher
 from .registry import WorkerService, runtime_of, runtimes, worker_services_of
@@ -140,7 +141,7 @@ def _record_result(
 
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
     """Revoked before it ran, terminated while it ran, or not started in time."""
-    error = "The task was not started in time" if expired else None
+    error = EXPIRED if expired else None
     _end(sender.app, Ending(str(request.id), TaskState.REVOKED, error, delivery=delivery_of(request)))
 
 

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from jobpush.cli.embedded import EmbeddedRedis
 
 
-@pytest.mark.parametrize("pool", [("-P", "solo"), ("-P", "threads", "-c", "2"), ("-c", "1", "--max-tasks-per-child=1")])
+POOLS = [
+    ("-P", "solo"),
+    ("-P", "threads", "-c", "2"),
+    ("-P", "eventlet", "-c", "2"),
+    ("-c", "1", "--max-tasks-per-child=1"),
+]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=" ".join)
 def test_every_state_is_told_and_a_cancel_heard(own_site: Site, user: str, pool: tuple[str, ...]) -> None:
     own_site.start_worker(*pool)
     listener = own_site.listen(user)
