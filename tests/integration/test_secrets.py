@@ -86,7 +86,7 @@ def test_nothing_secret_is_logged_or_answered_in_any_trouble(
     for place, text in seen.items():
         assert not [secret for secret in SECRETS if secret in text], place
     # There was trouble indeed, and it was told.
-    for words in ("connection to Redis", "the application has an error", "that jobpush did not write"):
+    for words in ("connection to Redis", "the application has an error", "malformed message"):
         assert words in seen["gateway"], words
     for words in ("progress can't be published", "webhook http://127.0.0.1:1/hook", "ValueError: no such file"):
         assert words in seen["worker"], words

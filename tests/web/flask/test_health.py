@@ -128,8 +128,8 @@ def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
         ("subscription connection to Redis works", 2),
         ("command connection to Redis unix:", 1),
         ("subscription connection to Redis unix:", 1),
-        ("the gateway ends; 1 connections", 1),
-        ("the gateway has ended; 0 connections", 1),
+        ("The gateway stops: 1 connections", 1),
+        ("The gateway has stopped: 0 connections", 1),
     ):
         assert sum(change in text for text in texts) == count, (change, texts)
     if kind == "json":
