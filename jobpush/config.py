@@ -76,8 +76,14 @@ class Config:
     task_ttl: int = 86_400
     #: Seconds that a finished task is kept.
     final_ttl: int = 3_600
-    #: Tasks listed per user. Older ones are dropped from the list.
-    max_tasks: int = 100
+    #: Tasks listed per user. Beyond it the oldest ended tasks are dropped, then the oldest waiting ones.
+    max_tasks: int = 10_000
+    #: Tasks in one page of a list, and in the snapshots after a sign-in. Running tasks come first.
+    tasks_per_page: int = 100
+    #: Lines kept in the log of a task. Beyond it, and beyond ``log_bytes``, the oldest lines are dropped.
+    log_lines: int = 50_000
+    #: Bytes kept in the log of a task.
+    log_bytes: int = 4_194_304
     #: Events kept in the history of a topic. Approximate: Redis trims whole nodes.
     history_size: int = 1_000
     #: Seconds that the history of a topic is kept after its last event.

@@ -11,7 +11,8 @@ JobPushError
 │   ├── InvalidEventName
 │   └── InvalidData
 ├── StoreError              Redis refused a command or is unreachable
-│   ├── CommandRefused      it answers, but won't do this one thing, now or later
+│   ├── CommandRefused      Redis answers, but refuses this one command, now and later
+│   ├── MalformedMessage    a message or value in Redis that jobpush did not write
 │   └── TaskNotFound
 ├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
 ├── TokenError              a connection token is refused (leaves in tokens.py)
@@ -116,6 +117,16 @@ class CommandRefused(StoreError):
     """Redis refused what was asked on its own account: it would again, and does what else it is asked."""
 
     code = "command_refused"
+
+
+class MalformedMessage(StoreError, ValueError):
+    """A pub/sub message or a stored value does not have the form that jobpush writes; it is dropped."""
+
+    code = "malformed_message"
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        super().__init__(f"not a message of jobpush: {_shortened(payload)}")
 
 
 class TaskNotFound(StoreError):

@@ -69,15 +69,15 @@ class TaskEvent:
     def to_wire(self) -> dict[str, Any]:
         """What ``jobpush:task`` carries as its data: every field by its name; ``cancelling`` only while it is true."""
         wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at, "attempt": self.attempt}
-        wire.update(self._momentary())
-        wire.update(self._lasting())
+        wire.update(self._volatile())
+        wire.update(self._stable())
         if self.cancelling:
             wire["cancelling"] = True
         return wire
 
-    def to_tail(self) -> str:
+    def stable_json(self) -> str:
         """
-        What the publish script puts behind ``{"seq":…,"state":…,"at":…,"attempt":…`` and :meth:`to_moment`: the
+        What the publish script puts behind ``{"seq":…,"state":…,"at":…,"attempt":…`` and :meth:`volatile_json`: the
         other fields, twice encoded.
 
         The script sets the first four itself, so that it can give the ``seq`` and the ``attempt``; and it keeps the
@@ -89,11 +89,11 @@ class TaskEvent:
         Raises:
             InvalidData: If ``data`` has no JSON form (NaN and infinity have none).
         """
-        return encode_twice(self._lasting())[1:-1]
+        return encode_twice(self._stable())[1:-1]
 
-    def to_moment(self) -> str:
-        """The fields that are only true in this state, in the form of :meth:`to_tail`."""
-        return encode_twice(self._momentary())[1:-1]
+    def volatile_json(self) -> str:
+        """The fields that are only true in this state, in the form of :meth:`stable_json`."""
+        return encode_twice(self._volatile())[1:-1]
 
     @classmethod
     def from_wire(cls, wire: object) -> TaskEvent:
@@ -117,10 +117,10 @@ class TaskEvent:
                 raise EventError(f"{name} of a task event can't be {value!r}")
         return cls(state=state, **values)
 
-    def _momentary(self) -> dict[str, Any]:
+    def _volatile(self) -> dict[str, Any]:
         return {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "ahead": self.ahead, "error": self.error}
 
-    def _lasting(self) -> dict[str, Any]:
+    def _stable(self) -> dict[str, Any]:
         return {
             "task_id": self.task_id,
             "name": self.name,

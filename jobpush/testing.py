@@ -52,6 +52,7 @@ class RecordedEvents:
         import redis
 
         from .channels import user_topic
+        from .config import Config
         from .store.keys import Keys
 
         self._events: list[TaskEvent] = []
@@ -65,7 +66,9 @@ class RecordedEvents:
         if user is None:
             self._pubsub.psubscribe("*")
         else:
-            self._pubsub.subscribe(self._own_channel, Keys(prefix).topic(user_topic(user)))
+            self._pubsub.subscribe(
+                self._own_channel, Keys.of(Config(redis_url=redis_url, prefix=prefix)).topic(user_topic(str(user)))
+            )
         self._catch_up()
 
     @property

@@ -21,9 +21,10 @@ from jobpush import (
     StoreError,
     TaskNotFound,
 )
-from jobpush.channels import user_topic
+from jobpush.channels import Topic, user_topic
 from jobpush.store import Store
 from jobpush.store.directory import ChannelInfo
+from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
 from tests.store.gateways import Gateway
 
@@ -42,7 +43,7 @@ def test_notify_reaches_each_user_once(jobpush: JobPush, redis_url: str) -> None
 
         assert set(receipt.ids) == {"#server-to-user-42", "#server-to-user-7"}
         assert receipt.connections == 0
-        ((_, entry),) = client.xrange("jobpush:{user:42}:stream")
+        ((_, entry),) = client.xrange(Keys("jobpush").stream(user_topic("42")))
         assert b'"event":"greeting"' in entry[b"m"]
 
 
@@ -50,7 +51,7 @@ def test_trigger_leaves_out_the_one_who_knows(jobpush: JobPush, redis_url: str) 
     with redis.Redis.from_url(redis_url) as client:
         jobpush.trigger("news", "headline", "text", exclude="1.2")
 
-        ((_, entry),) = client.xrange("jobpush:{channel:news}:stream")
+        ((_, entry),) = client.xrange(Keys("jobpush").stream(Topic("channel:news")))
         assert entry[b"h"].split(b" ")[3] == b"1.2"
 
 
@@ -98,7 +99,7 @@ def test_disconnect_tells_the_gateways_of_a_user_and_nobody_else(jobpush: JobPus
     gateway.run(gateway.presence.occupy(user_topic("42"), 3))
 
     with redis.Redis.from_url(store.config.redis_url) as client, client.pubsub() as pubsub:
-        pubsub.subscribe("jobpush:{user:42}", "jobpush:{user:7}")
+        pubsub.subscribe(*(Keys("jobpush").topic(user_topic(user)) for user in ("42", "7")))
         for _ in range(2):
             pubsub.get_message(timeout=5)
 

@@ -96,7 +96,7 @@ def test_the_tail_completed_by_the_script_is_the_event(title: str, data: dict[st
     event = TaskEvent("t", TaskState.STARTED, title=title, data=data, seq=7, at=1.5)
 
     head = '\\"seq\\":7,\\"state\\":\\"STARTED\\",\\"at\\":1.5,\\"attempt\\":1,'
-    frame = f'{{"data":"{{{head}{event.to_moment()},{event.to_tail()}}}"}}'
+    frame = f'{{"data":"{{{head}{event.volatile_json()},{event.stable_json()}}}"}}'
 
     assert json.loads(json.loads(frame.encode())["data"]) == json.loads(json.dumps(event.to_wire()))
 
@@ -104,7 +104,7 @@ def test_the_tail_completed_by_the_script_is_the_event(title: str, data: dict[st
 @pytest.mark.parametrize("data", [{"x": math.nan}, {"x": object()}, {"x": {1, 2}}])
 def test_data_without_a_json_form_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
-        TaskEvent("t", TaskState.PROGRESS, data=data).to_tail()
+        TaskEvent("t", TaskState.PROGRESS, data=data).stable_json()
 
 
 def test_text_is_encoded_once_and_everything_else_twice() -> None:

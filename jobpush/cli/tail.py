@@ -14,7 +14,7 @@ from .terminal import COLOURS, bar, clock, json_line, pace, printable, readable_
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ..store.user_events import Heard
+    from ..store.user_events import UserEvent
 
 
 @click.command()
@@ -45,7 +45,7 @@ def tail(user: str, is_json: bool) -> None:
                 console.print(_line(event))
 
 
-def _line(received: Heard) -> Text:
+def _line(received: UserEvent) -> Text:
     """One event as one line. Text from outside is shown as text, never as markup."""
     from rich.text import Text
 

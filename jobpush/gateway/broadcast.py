@@ -21,7 +21,7 @@ class Broadcast:
     __slots__ = ("_frame_without_id", "channel", "excluded", "frame", "key", "pinned", "seq", "stream_id")
 
     def __init__(self, channel: bytes, message: Message) -> None:
-        stream_id, task_id, seq, is_snapshot, pinned, excluded, members = message
+        stream_id, task_id, seq, is_snapshot, pinned, excluded, members, _ = message
         self.channel = channel
         self.stream_id = stream_id
         self.seq = seq

@@ -12,7 +12,7 @@ from ..config import Config
 from ..store.redis.command_connection import CommandConnection, ConnectionLost
 from ..store.redis.errors import state_in
 from ..store.scripts import Command, Script
-from ..store.worker_leases import WorkerLeases
+from ..store.worker_leases import WORKER_DIED, Claim, WorkerLeases
 from .loop import Loop
 
 logger = logging.getLogger("jobpush.gateway")
@@ -46,9 +46,9 @@ class DeadWorkerReaper:
         self.count = 0
 
     @staticmethod
-    def scripts(config: Config) -> Sequence[Script]:
+    def scripts() -> Sequence[Script]:
         """Return the scripts that will be called."""
-        return WorkerLeases(config).scripts
+        return WorkerLeases.scripts
 
     def start(self) -> None:
         """Look for dead workers for as long as the loop runs."""
@@ -77,10 +77,20 @@ class DeadWorkerReaper:
             self._publish_losses(reply)
 
     def _publish_losses(self, reply: Sequence[Any]) -> None:
-        for calls, forget in self._leases.losses(reply):
-            published = _Published(len(calls), partial(self._forget, forget))
-            for call in calls:
-                self._commands.run(call, published.answered)
+        for worker in reply:
+            worker_id = worker.decode()
+            self._commands.call(self._leases.claims_of(worker_id), partial(self._publish_losses_of, worker_id))
+
+    def _publish_losses_of(self, worker_id: str, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            return  # the next look finds it again
+        if not reply:
+            self._commands.run(self._leases.forget_dead(worker_id))
+            return
+        claims = [Claim.read(member) for member in reply]
+        published = _Published(len(claims), partial(self._forget, self._leases.drop(worker_id, *claims)))
+        for claim in claims:
+            self._commands.run(self._leases.lose(claim, WORKER_DIED), published.answered)
 
     def _forget(self, forget: Command, number: int) -> None:
         """Forget claims of a worker whose losses are published, ``number`` of them by this process; look for more."""

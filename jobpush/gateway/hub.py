@@ -54,7 +54,7 @@ class Hub:
         self._commands = CommandConnection(
             self.loop,
             config.redis_url,
-            scripts=(*self._hub_commands.scripts, *Lease.scripts(config), *DeadWorkerReaper.scripts(config)),
+            scripts=(*self._hub_commands.scripts, *Lease.scripts(), *DeadWorkerReaper.scripts()),
             probe=self._hub_commands.keys.probe,
             on_up=self._on_connected,
             on_demoted=lambda: self._pubsub.reconnect("Redis is a replica now"),

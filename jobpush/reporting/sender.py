@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..config import Config
 from ..errors import CommandRefused, StoreError, TaskNotFound
 from ..store import Published, Store, TaskWrite
+from ..store.task_logs import LogEntry
 from .final_writes import FinalWrites
 from .records import Batch, Ending, SnapshotSource
 from .schedule import BATCH_SIZE
@@ -111,14 +112,14 @@ class Sender:
             self.end(batch.endings[0], store)
             del batch.endings[0]
         if batch.workflows:
-            for user_id, task_id in store.tell_workflows(batch.workflows, is_urgent=is_urgent):
+            for user_id, task_id in store.publish_workflows(batch.workflows, is_urgent=is_urgent):
                 self._on_workflow(user_id, task_id, self._config.min_interval)
             batch.workflows.clear()
         while batch.logs:
             self._append_log(batch.logs[0])
             del batch.logs[0]
         while batch.durations:
-            store.learn(batch.durations[0].task_name, batch.durations[0].seconds)
+            store.record_durations(batch.durations[0].task_name, batch.durations[0].seconds)
             del batch.durations[0]
 
     def _append_log(self, task: SnapshotSource) -> None:
@@ -127,8 +128,8 @@ class Sender:
             return
         user_id, task_id = task.tracked.user_id, task.tracked.task_id
         try:
-            for line in lines:
-                self.patient_store.log(user_id, task_id, line.message, level=line.level, at=line.at)
+            entries = [LogEntry(line.message, line.level, line.at) for line in lines]
+            self.patient_store.append_log(user_id, task_id, entries, dropped=dropped)
         except Exception as exc:
             is_to_blame = isinstance(exc, CommandRefused) or not isinstance(exc, StoreError)
             task.log_lines.put_back([] if is_to_blame else lines, dropped + len(lines) * is_to_blame)
@@ -175,7 +176,7 @@ class Sender:
         self.seqs.note(task_id, result.seq)
         if write.event.state.is_final:
             self.final_writes.add(write)
-        if result.has_untold_workflow and write.event.root_id is not None:
+        if result.has_pending_workflow and write.event.root_id is not None:
             self._on_workflow(write.user_id, write.event.root_id, self._config.min_interval)
         if result.is_cancelled:
             self._on_cancelled(task_id)

@@ -1,7 +1,18 @@
-"""The only room that knows Redis's keys and commands."""
+"""Keys, scripts and formats in Redis, and the clients that use them."""
 
 from .cancels import CancelFeed
-from .store import Notification, Published, Receipt, Store, TaskWrite
+from .records import Notification, Outcome, Published, Receipt, TaskWrite
+from .store import Store
 from .workflows import Membership, WorkflowPlan
 
-__all__ = ["CancelFeed", "Membership", "Notification", "Published", "Receipt", "Store", "TaskWrite", "WorkflowPlan"]
+__all__ = [
+    "CancelFeed",
+    "Membership",
+    "Notification",
+    "Outcome",
+    "Published",
+    "Receipt",
+    "Store",
+    "TaskWrite",
+    "WorkflowPlan",
+]

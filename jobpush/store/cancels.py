@@ -1,4 +1,4 @@
-"""Cancel requests as they arrive: at once for the processes that run tasks, in full for their parents."""
+"""Cancel requests: at once for the processes that run tasks, without loss for their parents."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _TIMEOUT = 5.0
 
 
 class CancelFeed:
-    """A reader of its own, since it waits; one thread at a time. Requests are made by :meth:`Store.cancel`."""
+    """A reader with its own connection, since it blocks; for one thread. :meth:`Store.cancel` makes the requests."""
 
     def __init__(self, config: Config) -> None:
-        self._keys = Keys(config.prefix)
+        self._keys = Keys.of(config)
         self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
 
     def listen(self) -> Iterator[str | None]:
         """
-        The ids of tasks that are cancelled from now on.
+        Read the ids of tasks that are cancelled from now on.
 
         Yields:
-            ``None`` when it has begun to hear: look yourself at what was cancelled before. Then task ids.
+            ``None`` once it is subscribed: read what was cancelled before. Then task ids.
 
         Raises:
             StoreError: When the connection is lost.
@@ -35,12 +35,12 @@ class CancelFeed:
 
     def newest(self) -> str:
         """
-        Where the stream of requests stands now.
+        Return the newest place in the stream of requests.
 
         Raises:
             StoreError: If Redis does not answer.
         """
-        (entries,) = self._client.run(commands=[("XREVRANGE", self._keys.cancels, "+", "-", "COUNT", 1)])
+        (entries,) = self._client.run([("XREVRANGE", self._keys.cancels, "+", "-", "COUNT", 1)])
         return entries[0][0].decode() if entries else "0-0"
 
     def read(self, after: str, *, timeout: float) -> tuple[str, list[str]]:
@@ -48,7 +48,7 @@ class CancelFeed:
         Wait for requests behind a place in the stream.
 
         Args:
-            after: As given by :meth:`newest`, or by this before.
+            after: A place from :meth:`newest` or from the last call.
             timeout: Seconds to wait for the first one.
 
         Returns:
@@ -61,7 +61,7 @@ class CancelFeed:
         with self._client.errors():
             replies: Any = self._client.at(self._keys.cancels).xread({self._keys.cancels: after}, block=milliseconds)
         entries = replies[0][1] if replies else []
-        task_ids = [fields[b"task_id"].decode() for _, fields in entries]
+        task_ids = [fields[b"task_id"].decode() for _, fields in entries if b"task_id" in fields]
         return (entries[-1][0].decode() if entries else after), task_ids
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 """
-Questions about who is there, over all gateways; only those that live count, whether or not the others are reaped yet.
+Queries over all gateways: online users, channels and members. Only statements of live gateways count.
 
 User ids are the application's own here, not escaped. This client blocks.
 """
@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..channels import Topic, escape_user_id, parse_channel, unescape_id, user_topic
 from ..events import encode
 from ..tokens import LEEWAY, MAX_TTL
-from .keys import Keys
-from .live_gateways import LiveGateways, ask_live_gateways, read_live_gateways
+from .keys import BUCKETS, Keys, bucket_tags, tag_of
 from .replies import read_member_id
-from .scripts import Command
 from .store import Store
 
-#: Names that are read at once: some milliseconds of Redis's time.
+#: Names that one page has: some milliseconds of Redis' time.
 _PAGE = 1_000
+#: Buckets whose names one round trip reads.
+_BUCKETS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class CachedEvent:
-    """The last event of a cache channel: its data, and the whole seconds that it is kept yet."""
+    """The last event of a cache channel: its data, and the whole seconds that it is still kept."""
 
     data: str
     ttl: int
@@ -39,9 +38,9 @@ class ChannelInfo:
     The state of one channel.
 
     Args:
-        subscription_count: Connections that have joined it.
-        user_count: Members, of presence channels; 0 elsewhere.
-        cache: Of cache channels; ``None`` if nothing is kept. Not told in lists.
+        subscription_count: Its subscribed connections.
+        user_count: Members of a presence channel; 0 for others.
+        cache: The event of a cache channel; ``None`` if there is none, and in lists.
     """
 
     subscription_count: int
@@ -51,10 +50,10 @@ class ChannelInfo:
 
 class RedisDirectory:
     """
-    Answers from Redis; each method raises :class:`~jobpush.errors.StoreError` if there is none.
+    Answers from Redis; each method raises :class:`~jobpush.errors.StoreError` if Redis does not answer.
 
     Args:
-        store: Whose connections are used.
+        store: The client that it uses.
     """
 
     def __init__(self, store: Store) -> None:
@@ -67,34 +66,32 @@ class RedisDirectory:
     # -- users ---------------------------------------------------------------------------------------
 
     def is_online(self, user_id: object) -> bool:
-        """Whether a user has a connection anywhere."""
+        """Return whether a user has a connection anywhere."""
         return self.user(user_id) > 0
 
     def user(self, user_id: object) -> int:
-        """How many connections a user has."""
-        live, (connections,) = self._ask_with_live(("HGETALL", self._keys.connections(user_topic(user_id))))
-        return live.count(connections)
+        """Return the number of a user's connections."""
+        return self._count_connections([user_topic(user_id)])[0]
 
     def online_users(self, cursor: str | None = None, *, limit: int = _PAGE) -> tuple[list[str], str | None]:
         """
-        A page of the users who are online.
+        Return a page of the online users.
 
         Args:
-            cursor: Of the page before; ``None``: the first page.
-            limit: Users to look at; a page may hold fewer, even none, and still have a next one.
+            cursor: From the last page; ``None``: the first page.
+            limit: Users to look at; a page may have fewer, even none, and still a next one.
 
         Returns:
-            Ids in a stable order, and the cursor of the next page; ``None``: this is the last one. Who comes or goes
-            meanwhile may be in it or not; who stays is in it once.
+            Ids in a stable order, and the cursor of the next page; ``None``: this is the last one. A user that stays
+            online meanwhile appears once; one that comes or goes may appear or not.
         """
-        names = self._names(self._keys.users, "", cursor, limit)
-        topics = [Topic(f"user:{name}") for name in names]
-        live, counts = self._ask_with_live(*(("HGETALL", self._keys.connections(topic)) for topic in topics))
-        users = [unescape_id(name) for name, count in zip(names, counts, strict=True) if live.count(count)]
+        names = self._names(self._keys.users, "", cursor or "", limit)
+        counts = self._count_connections([Topic(f"user:{name}") for name in names])
+        users = [unescape_id(name) for name, count in zip(names, counts, strict=True) if count]
         return users, names[-1] if len(names) == limit else None
 
     def all_online_users(self) -> Iterator[str]:
-        """All of them, read page by page."""
+        """Yield all online users, reading page by page."""
         cursor: str | None = None
         while True:
             users, cursor = self.online_users(cursor)
@@ -122,84 +119,92 @@ class RedisDirectory:
 
     def revoked_at(self, user_id: object) -> float | None:
         """Return since when connection tokens of a user are revoked, in Unix seconds; ``None`` if they are not."""
-        (revoked_at,) = self._store.run(commands=[("GET", self._keys.revoked(user_topic(user_id)))])
+        (revoked_at,) = self._store.run([("GET", self._keys.revoked(user_topic(user_id)))])
         return None if revoked_at is None else float(revoked_at)
 
     def _end_rights(self, user_id: object, command: str) -> int:
         topic = user_topic(user_id)
         text = encode({"command": command, "user": escape_user_id(user_id)})
-        live, (_, connections, _) = self._ask_with_live(
-            ("SET", self._keys.revoked(topic), f"{time.time():.3f}", "EX", MAX_TTL + LEEWAY),
-            ("HGETALL", self._keys.connections(topic)),
-            ("PUBLISH", self._keys.topic(topic), f"- ! 0 1 -\n{text}"),
-        )
-        return live.count(connections)
+        revoke = ("SET", self._keys.revoked(topic), f"{time.time():.3f}", "EX", MAX_TTL + LEEWAY)
+        read = ("HGETALL", self._keys.connections(topic))
+        publish = ("PUBLISH", self._keys.topic(topic), f"- ! 0 1 -\n{text}")
+        _, connections, _ = self._store.run([revoke, read, publish])
+        return self._store.live_gateways().count(connections)
 
     # -- channels ------------------------------------------------------------------------------------
 
     def users_in(self, channel: str) -> list[str]:
-        """Ids of the members of a presence channel; other channels have none."""
+        """Return the ids of the members of a presence channel; other channels have none."""
         return [unescape_id(member_id) for member_id in self.member_ids(channel)]
 
     def member_ids(self, channel: str) -> list[str]:
-        """The same as the channel itself tells them; who signs for it may have given any text."""
-        live, (members,) = self._ask_with_live(("HGETALL", self._keys.members(parse_channel(channel).occupancy_topic)))
+        """Return the member ids as they are on the wire: an application may sign any text."""
+        (members,) = self._store.run([("HGETALL", self._keys.members(parse_channel(channel).occupancy_topic))])
+        live = self._store.live_gateways()
         return [read_member_id(field) for field, stored in members.items() if live.hold(stored)]
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
         """
-        The channels that somebody has joined and whose names begin with ``prefix``, in the order of their names.
+        Return the channels that have subscribers and whose names begin with ``prefix``, in the order of their names.
 
-        Channels of users (``#server-to-user-…``, ``private-user-…``) are not listed: ask for who is online.
+        Channels of users (``#server-to-user-…``, ``private-user-…``) are not listed: read the online users.
         """
         found: dict[str, ChannelInfo] = {}
-        cursor: str | None = None
+        cursor = ""
         while names := self._names(self._keys.channels, prefix, cursor, _PAGE):
-            found |= {
-                name: info for name, info in zip(names, self._infos(names), strict=True) if info.subscription_count
-            }
+            infos = zip(names, self._infos(names), strict=True)
+            found |= {name: info for name, info in infos if info.subscription_count}
             cursor = names[-1]
-        return found
+        return dict(sorted(found.items()))
 
     def channel(self, name: str) -> ChannelInfo:
-        """One channel, whether somebody has joined it or not."""
+        """Return one channel, with or without subscribers."""
         (info,) = self._infos([name])
         if not parse_channel(name).is_cache:
             return info
         return ChannelInfo(info.subscription_count, info.user_count, self._cached(name))
 
     def _infos(self, names: Sequence[str]) -> list[ChannelInfo]:
-        keys, topics = self._keys, [parse_channel(name).occupancy_topic for name in names]
-        live, connections = self._ask_with_live(*(("HGETALL", keys.connections(topic)) for topic in topics))
-        users = self._count_members(topics, live)
-        return [ChannelInfo(live.count(one), count) for one, count in zip(connections, users, strict=True)]
+        topics = [parse_channel(name).occupancy_topic for name in names]
+        counts = zip(self._count_connections(topics), self._count_members(topics), strict=True)
+        return [ChannelInfo(connections, users) for connections, users in counts]
 
-    def _count_members(self, topics: Sequence[Topic], live: LiveGateways) -> list[int]:
-        keys = [self._keys.members(topic) for topic in topics]
-        if not live.has_ghosts:  # nearly always, and it costs the same however many there are
-            return [int(size) for size in self._store.run(commands=[("HLEN", key) for key in keys])]
-        members = self._store.run(commands=[("HVALS", key) for key in keys])
-        return [sum(map(live.hold, stored)) for stored in members]
+    def _count_connections(self, topics: Sequence[Topic]) -> list[int]:
+        connections = self._store.run([("HGETALL", self._keys.connections(topic)) for topic in topics])
+        live = self._store.live_gateways()
+        return [live.count(one) for one in connections]
+
+    def _count_members(self, topics: Sequence[Topic]) -> list[int]:
+        keys, live = [self._keys.members(topic) for topic in topics], self._store.live_gateways()
+        if not live.has_ghosts:  # the usual case, whose cost does not depend on the number of members
+            return [int(size) for size in self._store.run([("HLEN", key) for key in keys])]
+        return [sum(map(live.hold, stored)) for stored in self._store.run([("HVALS", key) for key in keys])]
 
     def _cached(self, name: str) -> CachedEvent | None:
         key = self._keys.cache(parse_channel(name).occupancy_topic)
-        message, ttl = self._store.run(commands=[("GET", key), ("TTL", key)])
+        message, ttl = self._store.run([("GET", key), ("TTL", key)])
         if message is None or ttl < 0:
             return None
         members = json.loads(b"{" + message.partition(b"\n")[2] + b"}")
         return CachedEvent(members["data"], ttl)
 
-    # -- shared --------------------------------------------------------------------------------------
+    def _names(self, index: Callable[[str], str], prefix: str, after: str, limit: int) -> list[str]:
+        """
+        Read names from the indexes of all buckets: the buckets in their order, and in each the names in theirs.
 
-    def _ask_with_live(self, *commands: Command) -> tuple[LiveGateways, list[Any]]:
-        """The gateways that live, and the replies to some commands, in one round trip."""
-        live, *replies = self._store.run([ask_live_gateways(self._keys)], commands)
-        return read_live_gateways(live), replies
-
-    def _names(self, index: str, prefix: str, after: str | None, limit: int) -> list[str]:
-        """Names of an index, in their order; all are ASCII, so ``\\xff`` is behind each of them."""
-        first = f"[{prefix}" if after is None else f"({after}"
-        (names,) = self._store.run(
-            commands=[("ZRANGEBYLEX", index, first, f"({prefix}".encode() + b"\xff", "LIMIT", 0, limit)]
-        )
-        return [name.decode() for name in names]
+        Names are ASCII, so ``\\xff`` follows each of them. The bucket of ``after`` is the first one.
+        """
+        tags, names = bucket_tags(), list[str]()
+        start = tags.index(tag_of(after)) if after else 0
+        first, last = f"[{prefix}", f"({prefix}".encode() + b"\xff"
+        for first_bucket in range(start, BUCKETS, _BUCKETS_AT_ONCE):
+            commands = [
+                ("ZRANGEBYLEX", index(tag), first, last, "LIMIT", 0, limit)
+                for tag in tags[first_bucket : first_bucket + _BUCKETS_AT_ONCE]
+            ]
+            if after and first_bucket == start:
+                commands[0] = ("ZRANGEBYLEX", index(tags[start]), f"({after}", last, "LIMIT", 0, limit)
+            names += [name.decode() for page in self._store.run(commands) for name in page]
+            if len(names) >= limit:
+                break
+        return names[:limit]

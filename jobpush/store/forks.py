@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Forkable(Protocol):
-    """Something with threads or locks."""
+    """An object with threads or locks."""
 
     def reset_after_fork(self) -> None:
         """Start from nothing; no other thread exists yet."""

@@ -1,20 +1,21 @@
-"""What the gateway's hub asks of Redis: the words of its commands, to be sent over a non-blocking link."""
+"""Commands and script calls of the gateway's hub, for a non-blocking connection."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..channels import Topic, parse_channel, unescape_id
+from ..channels import Topic, unescape_id
 from ..config import Config
 from .keys import Keys
-from .scripts import Call, Command, Script, load
+from .scripts import HISTORY, Call, Command, Script
+from .task_calls import history_call
 
-#: Before any event there can be: since this id, no history is whole.
+#: Before any event: no history is complete since this id.
 NEVER = "0-0"
 
 
 def stream_position(stream_id: bytes) -> tuple[int, int]:
-    """A stream id as what it is compared by."""
+    """Return a stream id in a form that can be compared."""
     milliseconds, _, number = stream_id.partition(b"-")
     return int(milliseconds), int(number)
 
@@ -22,44 +23,26 @@ def stream_position(stream_id: bytes) -> tuple[int, int]:
 class HubCommands:
     """Commands and script calls below one prefix."""
 
+    #: The scripts that the hub calls.
+    scripts: Sequence[Script] = (HISTORY,)
+
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.keys = Keys(config.prefix)
-
-    @property
-    def scripts(self) -> Sequence[Script]:
-        """The scripts that the hub will call."""
-        return (load("history"),)
+        self.keys = Keys.of(config)
 
     def history(self, channel: str, topic: Topic, since: str) -> Call:
-        """
-        What a channel's new reader needs first: ``[position, resumed, messages]``, see ``history.lua``.
-
-        Args:
-            channel: Name of the channel.
-            topic: The topic that feeds it.
-            since: Stream id of the last event that the reader has; empty for none.
-        """
-        keys = self.keys
-        task_id = parse_channel(channel).task_id
-        if task_id is not None:
-            kind, source = "task", keys.task(topic, unescape_id(task_id))
-        elif topic.startswith("user:"):
-            kind, source = "user", keys.tasks(topic)
-        else:
-            kind, source = "channel", keys.cache(topic)
-        arguments = (kind, since, keys.task_prefix(topic), self._config.history_ttl)
-        return Call(load("history"), (keys.stream(topic), keys.floor(topic), source), arguments)
+        """Read what a new subscriber needs first; see :func:`~jobpush.store.task_calls.history_call`."""
+        return history_call(self._config, channel, topic, since)
 
     def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Command:
         """
-        Publish what one client says to the others of a channel. It is for the moment: no history keeps it.
+        Publish a client event to the other clients of a channel. No history keeps it.
 
         Args:
             topic: The topic that feeds the channel.
-            task_id: Escaped id, where the channel is a task's; ``-`` elsewhere.
+            task_id: Escaped id for a task's channel; ``-`` for others.
             members: As :func:`jobpush.protocol.messages.event_members` makes them.
-            socket_id: The sender's, who is not to hear it.
+            socket_id: The sender's, which does not receive it.
         """
         return "PUBLISH", self.keys.topic(topic), f"- {task_id} 0 1 {socket_id}\n{members}"
 

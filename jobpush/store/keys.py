@@ -1,160 +1,238 @@
 """
-The names of all that jobpush keeps in Redis.
+Names of all keys and pub/sub channels in Redis.
 
-What belongs to a topic carries the topic as its hash tag, ``{user:42}``, so that a cluster keeps it in one slot
-and one script may touch it all. No part of a name is ever used as a pattern.
+Every name is ``<prefix>:{<tag>}:<kind>:<id>…``. Redis Cluster hashes the tag alone, so names with one tag share a slot.
+The CRC16 of an id selects one of 256 buckets, whatever the kind: a user's topic, tasks, inbox and watch topic share a
+bucket, and each script touches one bucket. The tags spread the buckets evenly over the slots. Global names have tags of
+their own. Redis' pub/sub ignores databases, so pub/sub names contain the database number.
 """
 
 from __future__ import annotations
 
+from binascii import crc_hqx
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
 from ..channels import Topic, escape_id
+from ..config import Config
+from .redis.topology import Topology
+
+#: Version of the key names and stored formats; see :meth:`jobpush.store.client.RedisClient.check_layout`.
+LAYOUT = 2
+BUCKETS = 256
+_SLOTS = 16_384
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+#: Tags of global names: longer than the tags of buckets.
+_LIVE, _CANCELS, _WEBHOOKS = "live", "cancels", "webhooks"
+
+
+def slot_of(name: str | bytes) -> int:
+    """Return the Cluster slot of a key or channel. Source: Redis Cluster specification, "Hash tags"."""
+    data = name.encode() if isinstance(name, str) else name
+    tag = data.partition(b"{")[2].partition(b"}")[0]
+    return crc_hqx(tag or data, 0) % _SLOTS
+
+
+@cache
+def bucket_tags() -> Sequence[str]:
+    """Return the tag of each bucket: the shortest whose slot lies in the bucket's 256th of all slots."""
+    tags: dict[int, str] = {}
+    for length in (1, 2, 3):
+        for letters in product(_ALPHABET, repeat=length):
+            tag = "".join(letters)
+            tags.setdefault(slot_of(tag) * BUCKETS // _SLOTS, tag)
+            if len(tags) == BUCKETS:
+                return tuple(tags[bucket] for bucket in range(BUCKETS))
+    raise AssertionError("unreachable: 1,332 tags of two characters suffice")
+
+
+def tag_of(name: str) -> str:
+    """Return the tag of the bucket of an id or channel name."""
+    return bucket_tags()[crc_hqx(name.encode(), 0) % BUCKETS]
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys below one prefix."""
+    """Names below one prefix, for one database."""
 
     prefix: str
+    database: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> Keys:
+        """Return the names that a configuration selects."""
+        return cls(config.prefix, Topology.parse(config.redis_url).database)
+
+    # -- topics --------------------------------------------------------------------------------------
 
     def topic(self, topic: Topic) -> str:
         """Pub/sub channel of a topic."""
-        return f"{self.prefix}:{{{topic}}}"
+        return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{self.database}:{topic}"
 
     def stream(self, topic: Topic) -> str:
         """History of a topic: a stream, bounded and expiring."""
-        return f"{self.prefix}:{{{topic}}}:stream"
+        return self._of_topic(topic) + ":stream"
 
     def floor(self, topic: Topic) -> str:
-        """Stream id after which the history of a topic holds every event."""
-        return f"{self.prefix}:{{{topic}}}:floor"
+        """Stream id after which the history is complete, and the Redis run that it holds for; see ``lib.lua``."""
+        return self._of_topic(topic) + ":floor"
 
     def connections(self, topic: Topic) -> str:
-        """Hash of gateway id to the number of its connections that hear the topic."""
-        return f"{self.prefix}:{{{topic}}}:connections"
+        """Hash of gateway id to the number of its connections that are subscribed to the topic."""
+        return self._of_topic(topic) + ":connections"
 
-    def revoked(self, topic: Topic) -> str:
-        """Unix seconds at which a user's connection tokens were revoked; kept as long as a token can be valid."""
-        return f"{self.prefix}:{{{topic}}}:revoked"
-
-    def count_told(self, topic: Topic) -> str:
-        """The subscription count that the readers of a topic were told last; it expires when they may hear another."""
-        return f"{self.prefix}:{{{topic}}}:count-told"
+    def published_count(self, topic: Topic) -> str:
+        """The last published subscription count. It expires when the next may be published."""
+        return self._of_topic(topic) + ":published-count"
 
     def members(self, topic: Topic) -> str:
         """Hash of a presence channel's user ids (as inside a JSON string) to gateways and ``user_info``."""
-        return f"{self.prefix}:{{{topic}}}:members"
+        return self._of_topic(topic) + ":members"
 
     def members_seq(self, topic: Topic) -> str:
         """Number of the last announcement about those members."""
-        return f"{self.prefix}:{{{topic}}}:members-seq"
+        return self._of_topic(topic) + ":members-seq"
 
     def cache(self, topic: Topic) -> str:
         """Last event of a cache channel."""
-        return f"{self.prefix}:{{{topic}}}:cache"
+        return self._of_topic(topic) + ":cache"
+
+    def revoked(self, topic: Topic) -> str:
+        """Unix seconds at which the connection tokens of a user were revoked; it expires with the last of them."""
+        return self._of_topic(topic) + ":revoked"
+
+    # -- tasks ---------------------------------------------------------------------------------------
 
     def tasks(self, topic: Topic) -> str:
-        """Sorted set of a user's task ids (escaped), by ``created_at``."""
-        return f"{self.prefix}:{{{topic}}}:tasks"
+        """Sorted set of a user's task ids (escaped): ended, waiting and running ones, each by ``created_at``."""
+        return self._of_topic(topic) + ":tasks"
 
     def task(self, topic: Topic, task_id: str) -> str:
         """Hash with the snapshot of a task."""
         return self.task_prefix(topic) + escape_id(task_id)
 
+    def task_prefix(self, topic: Topic) -> str:
+        """Prefix of the keys of a user's tasks."""
+        return self._of_topic(topic) + ":task:"
+
     def of_task(self, topic: Topic, task_id: str) -> tuple[str, ...]:
-        """What a script needs that changes a task; see ``lifecycle.lua``."""
+        """Keys of a script that changes a task: task, tasks, topic, stream, floor."""
+        name = self._of_topic(topic)
         return (
-            self.task(topic, task_id),
-            self.tasks(topic),
+            f"{name}:task:{escape_id(task_id)}",
+            name + ":tasks",
             self.topic(topic),
-            self.stream(topic),
-            self.floor(topic),
+            name + ":stream",
+            name + ":floor",
         )
 
-    def task_prefix(self, topic: Topic) -> str:
-        """What the keys of a user's tasks begin with."""
-        return f"{self.prefix}:{{{topic}}}:task:"
-
     def workflow(self, topic: Topic, task_id: str) -> str:
-        """Hash with what the members of a workflow have done, see ``workflow.lua``."""
+        """Hash with the sums over a workflow's members; see ``workflow.lua``."""
         return self.task(topic, task_id) + ":workflow"
 
     def children(self, topic: Topic, task_id: str) -> str:
-        """List of the ids (escaped) of a workflow's members, as they appeared."""
+        """List of the ids (escaped) of a workflow's members, in the order of their first events."""
         return self.task(topic, task_id) + ":members"
 
+    def log(self, topic: Topic, task_id: str) -> tuple[str, str]:
+        """Stream with the log of a task, and hash with its size."""
+        name = self.task(topic, task_id)
+        return name + ":log", name + ":log-state"
+
     def owner(self, task_id: str) -> str:
-        """The escaped id of the user whose task it is."""
-        return f"{self.prefix}:owner:{escape_id(task_id)}"
+        """Escaped id of the user that owns a task."""
+        return self._of("owner", task_id)
 
     def stages(self, task_name: str) -> str:
-        """Hash of the stages of a task to the seconds that they took in earlier runs; by Celery's name of the task."""
-        return f"{self.prefix}:stages:{escape_id(task_name)}"
+        """Hash of the stages of a task (by Celery's name) to their seconds in earlier runs."""
+        return self._of("stages", task_name)
 
     def queue_leader(self, queue: str) -> str:
-        """The worker that looks at a queue of the broker's, as long as it does."""
-        return f"{self.prefix}:queue-leader:{escape_id(queue)}"
+        """The worker that watches a queue of the broker."""
+        return self._of("queue-leader", queue)
+
+    # -- buckets -------------------------------------------------------------------------------------
+
+    def claims(self, tag: str, gateway_id: str) -> str:
+        """Set of a gateway's statements in a bucket, to be retracted when the gateway dies."""
+        return f"{self.prefix}:{{{tag}}}:claims:{gateway_id}"
+
+    def tombstone(self, tag: str, gateway_id: str) -> str:
+        """Exists once a dead gateway's statements in a bucket are being retracted."""
+        return f"{self.prefix}:{{{tag}}}:tombstone:{gateway_id}"
+
+    def channels(self, tag: str) -> str:
+        """Sorted set of a bucket's channels that have subscribers, in the order of their names."""
+        return f"{self.prefix}:{{{tag}}}:channels"
+
+    def users(self, tag: str) -> str:
+        """Sorted set of a bucket's online users (escaped ids), in the order of their ids."""
+        return f"{self.prefix}:{{{tag}}}:users"
+
+    # -- global --------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> str:
+        """Version of the layout; see :data:`LAYOUT`."""
+        return self._global(_LIVE, "layout")
 
     @property
     def probe(self) -> str:
-        """Written to find out whether Redis takes anything."""
-        return f"{self.prefix}:probe"
+        """Written to find out whether Redis accepts writes."""
+        return self._global(_LIVE, "probe")
 
     @property
     def gateways(self) -> str:
-        """Sorted set of gateway ids, by the time at which their lease ends."""
-        return f"{self.prefix}:gateways"
+        """Sorted set of gateway ids, by the end of their lease."""
+        return self._global(_LIVE, "gateways")
 
     @property
-    def workers(self) -> str:
-        """Sorted set of worker ids, by the time at which their lease ends."""
-        return f"{self.prefix}:workers"
-
-    def worker_claims(self, worker_id: str) -> str:
-        """Set of the deliveries that a worker has, as :class:`~jobpush.store.worker_leases.Claim` writes them."""
-        return self.worker_claims_prefix + worker_id
-
-    @property
-    def worker_claims_prefix(self) -> str:
-        """What the keys of all those sets begin with."""
-        return f"{self.prefix}:worker-claims:"
+    def reaper(self) -> str:
+        """The gateway that retracts the statements of dead gateways."""
+        return self._global(_LIVE, "reaper")
 
     @property
     def epoch(self) -> str:
         """Name of the time since Redis last lost data."""
-        return f"{self.prefix}:epoch"
-
-    def claims(self, gateway_id: str) -> str:
-        """Set of what a gateway has said of its connections, to be taken back when it dies."""
-        return self.claims_prefix + gateway_id
+        return self._global(_LIVE, "epoch")
 
     @property
-    def claims_prefix(self) -> str:
-        """What the keys of all claims begin with."""
-        return f"{self.prefix}:claims:"
+    def workers(self) -> str:
+        """Sorted set of worker ids, by the end of their lease."""
+        return self._global(_LIVE, "workers")
 
-    @property
-    def channels(self) -> str:
-        """Sorted set of the channels that somebody has joined; in the order of their names."""
-        return f"{self.prefix}:channels"
-
-    @property
-    def users(self) -> str:
-        """Sorted set of the users (escaped) who are online; in the order of their ids."""
-        return f"{self.prefix}:users"
-
-    @property
-    def webhooks(self) -> str:
-        """Stream of the events that other servers are to be told."""
-        return f"{self.prefix}:webhooks"
+    def worker_claims(self, worker_id: str) -> str:
+        """Set of a worker's deliveries; see :class:`~jobpush.store.worker_leases.Claim`."""
+        return self._global(f"worker-{worker_id}", "claims")
 
     @property
     def cancels(self) -> str:
         """Stream of cancel requests, for the parents of the workers."""
-        return f"{self.prefix}:cancels"
+        return self._global(_CANCELS, "stream")
 
     @property
     def cancel(self) -> str:
         """Pub/sub channel of the same requests, for the processes that run the tasks."""
-        return f"{self.prefix}:cancel"
+        return self._global(_CANCELS, f"{self.database}:cancel")
+
+    @property
+    def webhooks(self) -> str:
+        """Stream of the events that webhooks receive."""
+        return self._global(_WEBHOOKS, "stream")
+
+    def _of_topic(self, topic: Topic) -> str:
+        return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{topic}"
+
+    def _of(self, kind: str, name: str) -> str:
+        escaped = escape_id(name)
+        return f"{self.prefix}:{{{tag_of(escaped)}}}:{kind}:{escaped}"
+
+    def _global(self, tag: str, name: str) -> str:
+        return f"{self.prefix}:{{{tag}}}:{name}"
+
+
+def _tag_of_topic(topic: Topic) -> str:
+    return tag_of(topic.partition(":")[2])

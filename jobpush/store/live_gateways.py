@@ -1,4 +1,4 @@
-"""Which gateways live, and what counts of what gateways have said: only the words of those."""
+"""The gateways with a lease: only their statements count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .keys import Keys
-from .scripts import Call, load
+from .scripts import LIVE, Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class LiveGateways:
     The gateways whose lease has not ended.
 
     Args:
-        ids: Theirs.
-        has_ghosts: Whether something may be stored of others, which nobody has taken back yet.
+        ids: Their ids.
+        has_ghosts: Whether statements of others may be stored that no gateway has retracted yet.
     """
 
     ids: frozenset[bytes]
@@ -28,16 +28,16 @@ class LiveGateways:
         return sum(int(number) for gateway, number in connections.items() if gateway in self.ids)
 
     def hold(self, stored: bytes) -> bool:
-        """Whether a member, as he is stored, is one by any of them; see ``presence.lua`` for the form."""
+        """Return whether a stored member is one by any of them; see ``presence.lua`` for the form."""
         return not self.ids.isdisjoint(stored.partition(b"|")[0].split())
 
 
-def ask_live_gateways(keys: Keys) -> Call:
-    """A call for :func:`read_live_gateways`."""
-    return Call(load("presence", "live"), (keys.gateways,), ())
+def live_gateways_call(keys: Keys) -> Call:
+    """Return a call for :func:`read_live_gateways`."""
+    return LIVE([keys.gateways])
 
 
 def read_live_gateways(reply: Sequence[Any]) -> LiveGateways:
-    """What :func:`ask_live_gateways` was answered."""
+    """Read the reply of :func:`live_gateways_call`."""
     ids, dead = reply
     return LiveGateways(frozenset(ids), dead > 0)

@@ -1,41 +1,55 @@
 """
-Who is there: what a gateway says about its connections, as calls for whichever client is to send them.
+Statements of a gateway about its connections, as calls for any client.
 
-A gateway says absolute things, each as often as it likes: how many of its connections hear a topic
-(:meth:`Presence.occupy`), and who is a member of a presence channel by it (:meth:`Presence.join`,
-:meth:`Presence.leave`). The scripts find out who is first and last over all gateways, and tell it in the same step:
+A gateway's statements are absolute and may be repeated: how many of its connections are subscribed to a topic
+(:meth:`Presence.occupy`), and which users are members of a presence channel through it (:meth:`Presence.join`,
+:meth:`Presence.leave`). The scripts find out who is first and last over all gateways, and publish it in the same step:
 
 - ``member_added``, ``member_removed`` and ``subscription_count`` to the channel, ``watchlist_events`` to the topic of
-  those who watch a user (:func:`watch_topic`);
+  those who watch a user (:func:`jobpush.channels.watch_topic`);
 - the same and ``channel_occupied``, ``channel_vacated``, ``user_online`` and ``user_offline`` to webhooks. The last two
-  are ours, ``{"name": "user_online", "user_id": "42"}``: Pusher has no webhook for a user who comes or goes. Ids in
+  are ours, ``{"name": "user_online", "user_id": "42"}``: Pusher has no webhook for users that come or go. Ids in
   webhooks are those of the wire, see :func:`jobpush.channels.escape_id`.
 
-All this counts while the gateway holds a lease. When it has ended, any other gateway takes back what was said
-(:meth:`Presence.reap`, :meth:`Presence.retractions`), with the announcements of a user who leaves. A lease that has
-ended does not come back: the gateway goes on under a new id, and says all that is true anew.
+Statements count while the gateway holds a lease. When it ends, one elected gateway (:meth:`Presence.find_dead`) buries
+the dead one in each bucket (:meth:`Presence.bury`): its statements there are refused from then on, and those that stand
+are retracted (:meth:`Presence.retraction`). A lease that has ended does not come back: the gateway takes a new id and
+repeats all its statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from ..channels import Topic, parse_channel, watch_topic
 from ..config import Config
 from ..events import encode
-from .keys import Keys
-from .scripts import Call, Command, Script, load
+from .keys import Keys, tag_of
+from .scripts import (
+    BURY,
+    FIND_DEAD,
+    FORGET_DEAD,
+    JOIN,
+    LEAVE,
+    OCCUPY,
+    ONLINE,
+    PUBLISH_WEBHOOK_EVENTS,
+    RENEW,
+    ROSTER,
+    Call,
+    Command,
+    Script,
+)
 
-#: Reply of :meth:`Presence.join`, and first part of that of :meth:`Presence.occupy`: nothing was done, for the lease
-#: of the gateway has ended.
+#: Reply of :meth:`Presence.join`, and first part of that of :meth:`Presence.occupy`: the lease has ended.
 NO_LEASE = -1
 #: Reply of :meth:`Presence.join`: the channel has as many members as it may.
 FULL = -2
 
-#: Claims of a dead gateway that one :meth:`Presence.reap` finds: a few milliseconds of Redis's time to take back.
-_CLAIMS_AT_ONCE = 200
-_CHANNEL = "channel:"
+#: Claims of a dead gateway that one :meth:`Presence.bury` returns: a few milliseconds of Redis' time to retract.
+CLAIMS_AT_ONCE = 200
+#: Seconds that the statements of a dead gateway are refused.
+_TOMBSTONE_TTL = 3_600
 
 
 class Presence:
@@ -43,22 +57,29 @@ class Presence:
     The calls of one gateway.
 
     Args:
-        config: Prefix, lease, and what is to be told.
+        config: Prefix, lease, and what to publish.
         gateway_id: Letters, digits and dashes; never used before. All user ids here are those of the wire.
     """
+
+    #: The scripts that are called.
+    scripts: Sequence[Script] = (
+        RENEW,
+        OCCUPY,
+        ONLINE,
+        JOIN,
+        LEAVE,
+        ROSTER,
+        FIND_DEAD,
+        BURY,
+        FORGET_DEAD,
+        PUBLISH_WEBHOOK_EVENTS,
+    )
 
     def __init__(self, config: Config, gateway_id: str) -> None:
         self.gateway_id = gateway_id
         self._config = config
-        self._keys = Keys(config.prefix)
-        self._webhooks = self._keys.webhooks if config.webhook_urls else ""
-
-    @property
-    def scripts(self) -> Sequence[Script]:
-        """The scripts that are called."""
-        return tuple(
-            map(_script, ("renew", "occupy", "online", "join", "leave", "roster", "reap", "publish_webhook_events"))
-        )
+        self._keys = Keys.of(config)
+        self._has_webhooks = int(bool(config.webhook_urls))
 
     # -- the lease -----------------------------------------------------------------------------------
 
@@ -67,65 +88,92 @@ class Presence:
         Begin the lease, or renew it; before all else, then three times as often as it ends.
 
         Args:
-            epoch: As the reply to the first call told it; empty in the first call.
-            seconds: How long it is to last; ``None``: as configured. A gateway that is stopped in good order asks for
-                ``Config.grace``: by then those who come back are there by another one, and nobody hears of it.
+            epoch: From the reply to the last call; empty in the first call.
+            seconds: Length of the lease; ``None``: as configured. A gateway that stops in good order asks for
+                ``Config.grace``: by then its clients are back through another gateway, and nothing is published.
 
         Returns:
             A call for :func:`~jobpush.store.replies.read_renewal`.
         """
-        arguments = (self.gateway_id, self._config.lease if seconds is None else seconds, epoch)
-        return Call(_script("renew"), (self._keys.gateways, self._keys.epoch), arguments)
+        return RENEW(
+            (self._keys.gateways, self._keys.epoch),
+            gateway_id=self.gateway_id,
+            seconds=self._config.lease if seconds is None else seconds,
+            known_epoch=epoch,
+        )
 
-    def reap(self) -> Call:
+    # -- dead gateways -------------------------------------------------------------------------------
+
+    def find_dead(self) -> Call:
+        """Return a call that gives the ids of dead gateways, if this one is, or becomes, the elected reaper."""
+        milliseconds = int(self._config.lease * 1000)
+        return FIND_DEAD(
+            (self._keys.gateways, self._keys.reaper), gateway_id=self.gateway_id, milliseconds=milliseconds
+        )
+
+    def bury(self, gateway_id: str, tag: str) -> Call:
         """
-        Look for gateways that died.
+        Refuse the statements of a dead gateway in one of the :func:`~jobpush.store.keys.bucket_tags`.
 
         Returns:
-            A call for :meth:`retractions`. Once these have been made, call again until there are none.
+            A call that gives the claims to retract; full pages of :data:`CLAIMS_AT_ONCE` may be followed by more.
         """
-        return Call(_script("reap"), (self._keys.gateways,), (self._keys.claims_prefix, _CLAIMS_AT_ONCE))
+        names = self._keys.claims(tag, gateway_id), self._keys.tombstone(tag, gateway_id)
+        return BURY(names, limit=CLAIMS_AT_ONCE, ttl=_TOMBSTONE_TTL)
 
-    def retractions(self, reply: Sequence[Any]) -> Iterator[Call]:
-        """The calls that take back what :meth:`reap` has found; several gateways may make the same ones at once."""
-        for gateway, claims in reply:
-            gateway_id = gateway.decode()
-            for claim in claims:
-                topic, _, member = claim.decode().partition(" ")
-                if member:
-                    yield self._leave(gateway_id, Topic(topic), member)
-                else:
-                    yield self._occupy(gateway_id, Topic(topic), 0)
+    def retraction(self, gateway_id: str, claim: bytes) -> Call:
+        """Retract a statement of a dead gateway."""
+        topic, _, member = claim.decode().partition(" ")
+        if member:
+            return self._leave(gateway_id, Topic(topic), member)
+        return self._occupy(gateway_id, Topic(topic), 0)
+
+    def forget_dead(self, gateway_id: str) -> Call:
+        """Forget a dead gateway that has no claims left in any bucket."""
+        return FORGET_DEAD([self._keys.gateways], holder=gateway_id)
 
     # -- connections ---------------------------------------------------------------------------------
 
     def occupy(self, topic: Topic, connections: int, *, is_quiet: bool = False) -> Call:
         """
-        Say how many connections of this gateway a topic has; 0 if none is left.
+        Set how many connections of this gateway a topic has.
 
         Args:
-            topic: As :attr:`jobpush.channels.ChannelKind.occupancy_topic` gives it. A user's topic counts the
-                connections of that user.
+            topic: A :attr:`jobpush.channels.ChannelKind.occupancy_topic`. A user's topic counts the user's connections.
             connections: All of them, not the difference.
-            is_quiet: Tell nobody: Redis has lost data, and this is no news.
+            is_quiet: Publish nothing: Redis has lost data, and this is no news.
 
         Returns:
             A call that gives ``[total, wait]``: the connections of all gateways; and unless it is 0, the milliseconds
-            after which to make the call again, for the subscription count was told a moment ago. ``[NO_LEASE, 0]``
+            after which to repeat the call, since the subscription count was published a moment ago. ``[NO_LEASE, 0]``
             if the lease has ended.
         """
         return self._occupy(self.gateway_id, topic, connections, is_quiet=is_quiet)
 
     def _occupy(self, gateway_id: str, topic: Topic, connections: int, *, is_quiet: bool = False) -> Call:
-        keys = self._keys
-        kind, _, name = topic.partition(":")
-        arguments = (gateway_id, topic, connections, int(is_quiet), name)
-        names = [keys.connections(topic), keys.claims(gateway_id), keys.gateways, self._webhooks]
+        keys, (kind, _, name) = self._keys, topic.partition(":")
+        names, tag = self._bucket_keys(gateway_id, topic), tag_of(name)
         if kind == "user":
-            return Call(_script("online"), [*names, keys.users, keys.topic(watch_topic(name))], arguments)
-        is_counted = self._config.subscription_count and not parse_channel(name).is_presence
-        names += keys.channels, keys.topic(topic), keys.count_told(topic) if is_counted else ""
-        return Call(_script("occupy"), names, arguments)
+            return ONLINE(
+                (*names, keys.connections(topic), keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic)),
+                gateway_id=gateway_id,
+                topic=topic,
+                has_webhooks=self._has_webhooks,
+                user_id=name,
+                count=connections,
+                is_quiet=int(is_quiet),
+            )
+        topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)
+        return OCCUPY(
+            (*names, keys.connections(topic), keys.channels(tag), *topic_keys),
+            gateway_id=gateway_id,
+            topic=topic,
+            has_webhooks=self._has_webhooks,
+            channel=name,
+            count=connections,
+            is_quiet=int(is_quiet),
+            is_counted=int(self._config.subscription_count and not parse_channel(name).is_presence),
+        )
 
     # -- members -------------------------------------------------------------------------------------
 
@@ -140,61 +188,82 @@ class Presence:
         is_new: bool = False,
     ) -> Call:
         """
-        Say that a user is a member of a presence channel; once for all his connections here, or more often.
+        Make a user a member of a presence channel; once for all the user's connections here, or more often.
 
         Args:
             channel: Name of the channel.
             user_id: Any text.
-            user_info: JSON text as :func:`jobpush.events.encode` writes it; of the first connection, it stays.
-            socket_id: The connection that is not to hear of it, since it gets the roster.
+            user_info: JSON text as :func:`jobpush.events.encode` writes it; that of the first connection stays.
+            socket_id: The connection that does not receive the announcement, since it gets the roster.
             is_quiet: As in :meth:`occupy`.
-            is_new: Whether ``Config.max_members`` counts; not for who was let in before.
+            is_new: Whether ``Config.max_members`` applies; not for a user that was admitted before.
 
         Returns:
-            A call that gives 1 if he is new to the channel, 0 if not, :data:`NO_LEASE` if the lease has ended,
-            :data:`FULL` if there is no place.
+            A call that gives 1 for a new member, 0 for a known one, :data:`NO_LEASE` if the lease has ended,
+            :data:`FULL` if there is no room.
         """
         topic = parse_channel(channel).occupancy_topic
-        names = (*self._member_keys(self.gateway_id, topic), self._keys.gateways)
-        limit = self._config.max_members if is_new else 0
-        told = (int(is_quiet), socket_id)
-        arguments = (self.gateway_id, topic, channel, _inside_json(user_id), user_info, *told, limit)
-        return Call(_script("join"), names, arguments)
+        return JOIN(
+            self._member_keys(self.gateway_id, topic),
+            gateway_id=self.gateway_id,
+            topic=topic,
+            has_webhooks=self._has_webhooks,
+            channel=channel,
+            user_id=_inside_json(user_id),
+            user_info=user_info,
+            is_quiet=int(is_quiet),
+            excluded=socket_id,
+            max_members=self._config.max_members if is_new else 0,
+        )
 
     def leave(self, channel: str, user_id: str) -> Call:
         """
-        Say that no connection here makes a user a member any more.
+        Withdraw a member: no connection here makes the user one any more.
 
         Returns:
-            A call that gives 1 if he is no member by any gateway now, else 0.
+            A call that gives 1 if the user is no member through any gateway now, else 0.
         """
         return self._leave(self.gateway_id, parse_channel(channel).occupancy_topic, _inside_json(user_id))
 
     def _leave(self, gateway_id: str, topic: Topic, member: str) -> Call:
-        arguments = (gateway_id, topic, topic.removeprefix(_CHANNEL), member)
-        return Call(_script("leave"), self._member_keys(gateway_id, topic), arguments)
+        return LEAVE(
+            self._member_keys(gateway_id, topic),
+            gateway_id=gateway_id,
+            topic=topic,
+            has_webhooks=self._has_webhooks,
+            channel=topic.partition(":")[2],
+            user_id=member,
+        )
+
+    def roster(self, channel: str) -> Call:
+        """Read all members of a presence channel: a call for :func:`~jobpush.store.replies.read_roster`."""
+        topic = parse_channel(channel).occupancy_topic
+        return ROSTER((self._keys.members(topic), self._keys.members_seq(topic)))
+
+    def _bucket_keys(self, gateway_id: str, topic: Topic) -> tuple[str, str, str]:
+        keys, tag = self._keys, tag_of(topic.partition(":")[2])
+        claims = keys.claims(tag, gateway_id)
+        return claims, keys.tombstone(tag, gateway_id), keys.webhooks if self._has_webhooks else claims
 
     def _member_keys(self, gateway_id: str, topic: Topic) -> tuple[str, ...]:
         keys = self._keys
-        announced = (keys.topic(topic), keys.members_seq(topic), self._webhooks)
-        return (keys.members(topic), keys.claims(gateway_id), *announced)
-
-    def roster(self, channel: str) -> Call:
-        """Ask for all members of a presence channel: a call for :func:`~jobpush.store.replies.read_roster`."""
-        topic = parse_channel(channel).occupancy_topic
-        return Call(_script("roster"), (self._keys.members(topic), self._keys.members_seq(topic)), ())
+        roster = keys.members(topic), keys.topic(topic), keys.members_seq(topic)
+        return *self._bucket_keys(gateway_id, topic), *roster
 
     # -- watchlists and webhooks ---------------------------------------------------------------------
 
-    def watched(self, user_ids: Sequence[str]) -> Command:
-        """Ask which of some users are online: a command for :func:`~jobpush.store.replies.read_online`."""
-        return "ZMSCORE", self._keys.users, *user_ids
+    def watched(self, user_ids: Iterable[str]) -> list[tuple[Command, list[str]]]:
+        """Return commands for :func:`~jobpush.store.replies.read_online`, each with the users that it asks for."""
+        by_tag: dict[str, list[str]] = {}
+        for user_id in user_ids:
+            by_tag.setdefault(tag_of(user_id), []).append(user_id)
+        return [(("ZMSCORE", self._keys.users(tag), *ids), ids) for tag, ids in by_tag.items()]
 
     def client_event(
         self, channel: str, event: str, data: str | None, socket_id: str, user_id: str | None = None
     ) -> Call | None:
         """
-        Tell webhooks of a client event; ``None`` if there are none.
+        Send a client event to webhooks; ``None`` if there are none.
 
         Args: as of :class:`jobpush.protocol.actions.ClientEvent`, ``data`` is a JSON string with its quotes.
         """
@@ -205,17 +274,15 @@ class Presence:
         return self._webhook(text)
 
     def cache_miss(self, channel: str) -> Call | None:
-        """Tell webhooks that a cache channel had nothing to show; ``None`` if there are none."""
+        """Report to webhooks that a cache channel has no event; ``None`` if there are none."""
         return self._webhook(encode({"name": "cache_miss", "channel": channel}))
 
     def _webhook(self, event: str) -> Call | None:
-        return Call(_script("publish_webhook_events"), (self._webhooks,), (event,)) if self._webhooks else None
-
-
-def _script(name: str) -> Script:
-    return load("presence", name)
+        if not self._has_webhooks:
+            return None
+        return PUBLISH_WEBHOOK_EVENTS([self._keys.webhooks], event=event, has_webhooks=1)
 
 
 def _inside_json(user_id: str) -> str:
-    """A user id as it stands between the quotes of a JSON string; ids of Pusher's alphabet are the same."""
+    """Return a user id as it stands between the quotes of a JSON string."""
     return encode(user_id)[1:-1]

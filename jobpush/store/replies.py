@@ -1,4 +1,4 @@
-"""What Redis answers to the calls of :class:`~jobpush.store.presence.Presence`."""
+"""Replies to the calls of :class:`~jobpush.store.presence.Presence`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """
-    What became of a lease.
+    The reply to a renewal.
 
     Args:
-        is_held: Whether it was renewed; if not, the gateway needs a new id.
-        epoch: Changes when Redis has lost data: then what is said anew is no news.
+        is_held: Whether the lease was renewed; if not, the gateway needs a new id.
+        epoch: Changes when Redis has lost data: then repeated statements are no news.
     """
 
     is_held: bool
@@ -28,7 +28,7 @@ class Roster:
     The members of a presence channel.
 
     Args:
-        seq: Of the announcements on the topic, those up to this ``seq`` are in it already.
+        seq: It contains the announcements on the topic up to this ``seq``.
         members: ``user_info`` (JSON text) by user id.
     """
 
@@ -37,12 +37,12 @@ class Roster:
 
 
 def read_renewal(reply: Sequence[Any]) -> Renewal:
-    """What :meth:`Presence.renew` was answered."""
+    """Read the reply of :meth:`Presence.renew`."""
     return Renewal(bool(reply[0]), reply[1].decode())
 
 
 def read_roster(reply: Sequence[Any]) -> Roster:
-    """What :meth:`Presence.roster` was answered."""
+    """Read the reply of :meth:`Presence.roster`."""
     seq, stored = reply
     members = {
         read_member_id(field): value.partition(b"|")[2].decode()
@@ -52,11 +52,11 @@ def read_roster(reply: Sequence[Any]) -> Roster:
 
 
 def read_online(user_ids: Sequence[str], reply: Sequence[Any]) -> list[str]:
-    """Those of ``user_ids`` that are online, by the answer to :meth:`Presence.watched`."""
+    """Return the online ones of ``user_ids``, by the reply to a command of :meth:`Presence.watched`."""
     return [user_id for user_id, score in zip(user_ids, reply, strict=True) if score is not None]
 
 
 def read_member_id(field: bytes) -> str:
-    """The user id of a member, stored as it stands between the quotes of a JSON string."""
+    """Return the user id of a member, which is stored as the inside of a JSON string."""
     member: str = json.loads(b'"%b"' % field)
     return member

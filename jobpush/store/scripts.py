@@ -1,33 +1,96 @@
-"""The Lua scripts that run inside Redis, and calls of them."""
+"""
+The Lua scripts that run inside Redis: their keys and arguments by name.
+
+Each script is declared once, below. A generated prelude gives it the ranks of :mod:`jobpush.lifecycle` as constants,
+each key as ``<name>_key``, and each argument under its own name; ``name:number`` and ``name:flag`` convert it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from importlib import resources
+from typing import TypeAlias
+
+from ..lifecycle import TaskState
+
+#: One word of a Redis command.
+Word: TypeAlias = str | bytes | int | float
+#: The words of one Redis command.
+Command: TypeAlias = Sequence[Word]
+
+_CONVERSIONS = {"": "{}", "number": "tonumber({})", "flag": "{} == '1'"}
 
 
-@dataclass(frozen=True, slots=True)
 class Script:
-    """Source and SHA-1 of one script; Redis knows it by the latter."""
+    """
+    One script.
 
-    source: bytes
-    sha: str
+    Args:
+        name: Its file below ``lua``.
+        keys: Names of its keys.
+        arguments: Names of its other arguments.
+        libraries: Files that are put in front of it, behind ``lib``.
+        rest: Name of the list of all further arguments.
+    """
+
+    def __init__(
+        self, name: str, keys: str, arguments: str = "", libraries: Sequence[str] = (), *, rest: str = ""
+    ) -> None:
+        self.name = name
+        self.keys = tuple(keys.split())
+        self._declared = arguments.split()
+        self.arguments = tuple(item.partition(":")[0] for item in self._declared)
+        self._rest = rest
+        self._files = ("lib", *libraries, name)
+
+    def __call__(self, keys: Sequence[str], rest: Sequence[Word] = (), **arguments: Word) -> Call:
+        """Return a call with the keys in order, all arguments by name, and the ``rest`` behind them."""
+        if len(keys) != len(self.keys) or len(arguments) != len(self.arguments):
+            raise TypeError(f"{self.name}.lua takes the keys {self.keys} and the arguments {self.arguments}")
+        return Call(self, keys, [*(arguments[name] for name in self.arguments), *rest])
+
+    @cached_property
+    def source(self) -> bytes:
+        """The whole script."""
+        return self._source("PUBLISH")
+
+    @cached_property
+    def sha(self) -> str:
+        """Redis' name of the script."""
+        return _sha(self.source)
+
+    @cached_property
+    def sharded(self) -> tuple[bytes, str]:
+        """Source and SHA-1 of the variant for Redis Cluster, with sharded pub/sub."""
+        source = self._source("SPUBLISH")
+        return source, _sha(source)
+
+    def _source(self, publish: str) -> bytes:
+        names = [f"local {name}_key = KEYS[{index}]" for index, name in enumerate(self.keys, 1)]
+        for index, item in enumerate(self._declared, 1):
+            name, _, kind = item.partition(":")
+            names.append(f"local {name} = {_CONVERSIONS[kind].format(f'ARGV[{index}]')}")
+        if self._rest:
+            names.append(f"local {self._rest} = {{unpack(ARGV, {len(self._declared) + 1})}}")
+        folder = resources.files(__package__) / "lua"
+        parts = [folder.joinpath(f"{name}.lua").read_text("utf-8") for name in self._files]
+        return "\n".join([constants(publish), *names, *parts]).encode()
 
 
-@cache
-def load(*names: str) -> Script:
-    """Read ``<name>.lua``, with the functions that all scripts share, then those of the names before it, in front."""
-    folder = resources.files(__package__) / "lua"
-    source = b"".join(folder.joinpath(f"{name}.lua").read_bytes() for name in ("lib", *names))
-    return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+def constants(publish: str = "PUBLISH") -> str:
+    """Return the Lua constants of all scripts: ranks, the rank of each state, and the command that publishes."""
+    ranks = {state.name: state.rank for state in TaskState if state.rank < TaskState.SUCCESS.rank}
+    ranks["TERMINAL"] = TaskState.SUCCESS.rank
+    table = ", ".join(f"{state.name} = {state.rank}" for state in TaskState)
+    values = ", ".join(map(str, ranks.values()))
+    return f"local {', '.join(ranks)} = {values}\nlocal RANK_OF = {{{table}}}\nlocal PUBLISH = '{publish}'"
 
 
-def load_of_task(name: str) -> Script:
-    """A script that changes a task: in front of it the machine of a task's life, and the bar of its workflow."""
-    return load("workflow", "lifecycle", name)
+def _sha(source: bytes) -> str:
+    return hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +99,89 @@ class Call:
 
     script: Script
     keys: Sequence[str]
-    arguments: Sequence[str | bytes | int | float]
+    arguments: Sequence[Word]
 
-    def command(self) -> tuple[str | bytes | int | float, ...]:
-        """The words of the Redis command."""
+    def command(self) -> tuple[Word, ...]:
+        """Return the words of the Redis command."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
 
 
-#: The words of one Redis command.
-Command = Sequence[str | bytes | int | float]
+#: Anything that one round trip can contain.
+Request: TypeAlias = Call | Command
+
+
+# -- tasks -------------------------------------------------------------------------------------------
+
+_TASK_KEYS = "task tasks topic stream floor"
+_HISTORY = "history_size:number history_ttl"
+_TASK_FILES = ("workflow", "lifecycle")
+
+PUBLISH = Script(
+    "publish",
+    _TASK_KEYS,
+    "task_id state pinned published_at:number retry_number:number delivery is_handed_over:flag at known_seq:number"
+    " volatile_json stable_json ttl:number max_tasks:number workflow_id membership bare_json final_ttl:number "
+    + _HISTORY,
+    _TASK_FILES,
+)
+END = Script(
+    "end",
+    _TASK_KEYS,
+    "task_id state delivery least at volatile_json ttl:number bare_json final_ttl:number " + _HISTORY,
+    _TASK_FILES,
+)
+REGAIN = Script(
+    "regain",
+    _TASK_KEYS,
+    "task_id delivery at volatile_json ttl:number final_ttl:number " + _HISTORY,
+    _TASK_FILES,
+)
+CANCEL = Script("cancel", _TASK_KEYS, "task_id at bare_json final_ttl:number " + _HISTORY, _TASK_FILES)
+PUBLISH_WORKFLOW = Script("publish_workflow", _TASK_KEYS, "task_id at is_urgent:flag " + _HISTORY, _TASK_FILES)
+OWN = Script("own", "owner", "user_id ttl:number")
+HISTORY = Script("history", "stream floor source", "kind since task_prefix start:number limit:number history_ttl")
+APPEND_LOG = Script(
+    "append_log",
+    "log log_state task topic",
+    "task_id dropped:number max_lines:number max_bytes:number ttl",
+    rest="lines",
+)
+TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl " + _HISTORY)
+
+# -- presence ----------------------------------------------------------------------------------------
+
+_PRESENCE = ("presence",)
+_BUCKET_KEYS = "claims tombstone webhooks"
+_STATEMENT = "gateway_id topic has_webhooks:flag"
+
+OCCUPY = Script(
+    "occupy",
+    _BUCKET_KEYS + " connections channels topic published_count floor",
+    _STATEMENT + " channel count:number is_quiet:flag is_counted:flag",
+    _PRESENCE,
+)
+ONLINE = Script(
+    "online",
+    _BUCKET_KEYS + " connections users watch floor",
+    _STATEMENT + " user_id count:number is_quiet:flag",
+    _PRESENCE,
+)
+JOIN = Script(
+    "join",
+    _BUCKET_KEYS + " members topic members_seq",
+    _STATEMENT + " channel user_id user_info is_quiet:flag excluded max_members:number",
+    _PRESENCE,
+)
+LEAVE = Script("leave", _BUCKET_KEYS + " members topic members_seq", _STATEMENT + " channel user_id", _PRESENCE)
+ROSTER = Script("roster", "members members_seq")
+PUBLISH_WEBHOOK_EVENTS = Script("publish_webhook_events", "webhooks", "event has_webhooks:flag", _PRESENCE)
+BURY = Script("bury", "claims tombstone", "limit ttl")
+
+# -- leases ------------------------------------------------------------------------------------------
+
+RENEW = Script("renew", "gateways epoch", "gateway_id seconds:number known_epoch", _PRESENCE)
+LIVE = Script("live", "gateways", libraries=_PRESENCE)
+FIND_DEAD = Script("find_dead", "gateways reaper", "gateway_id milliseconds", _PRESENCE)
+FORGET_DEAD = Script("forget_dead", "leases", "holder", _PRESENCE)
+HOLD = Script("hold", "workers", "worker_id seconds:number begins:flag", _PRESENCE)
+DEAD_WORKERS = Script("dead_workers", "workers", libraries=_PRESENCE)

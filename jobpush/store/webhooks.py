@@ -75,7 +75,7 @@ class WebhookStore:
     """The blocking client. Connects on first use."""
 
     def __init__(self, config: Config) -> None:
-        self._stream = Keys(config.prefix).webhooks
+        self._stream = Keys.of(config).webhooks
         self._given_up = f"{self._stream}:given-up"
         self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
 
@@ -162,7 +162,7 @@ class WebhookStore:
         return len(entries)
 
     def _raw_given_up(self) -> list[bytes]:
-        return list(self._client.run(commands=[("LRANGE", self._given_up, 0, -1)])[0])
+        return list(self._client.run([("LRANGE", self._given_up, 0, -1)])[0])
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:

@@ -1,33 +1,33 @@
 """
-Which worker has which messages, so that somebody finds out when it dies: calls for whichever client sends them.
+Leases of workers, and their claims on messages, so that the death of a worker is detected: calls for any client.
 
 The parent of a worker holds a lease (:meth:`WorkerLeases.hold`), and a claim for each message that it has received.
-Any gateway looks for leases that have ended (:meth:`WorkerLeases.find_dead`) and says LOST of what is claimed there
-(:meth:`WorkerLeases.losses`). No lock is needed for that: each script does all or nothing, and does it once, however
-many gateways ask for it at the same time.
+Any gateway looks for leases that have ended (:meth:`WorkerLeases.find_dead`), reads the claims of the dead worker
+(:meth:`WorkerLeases.claims_of`), and publishes their tasks as LOST (:meth:`WorkerLeases.lose`). That needs no lock:
+each script does all or nothing, and does it once, however many gateways call it at the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..channels import Topic, escape_id, unescape_id
 from ..config import Config
 from ..lifecycle import TaskState
-from .endings import end_call, regain_call
 from .keys import Keys
-from .scripts import Call, Command, Script, load, load_of_task
+from .scripts import DEAD_WORKERS, END, FORGET_DEAD, HOLD, Call, Command, Request, Script
+from .task_calls import end_call, regain_call
 
-#: What a user reads of a task whose worker is dead.
+#: The error that a user sees for a task whose worker is dead.
 WORKER_DIED = "The worker of the task died"
 
-#: Claims of a dead worker that are found at once: a few milliseconds of Redis's time to tell them.
+#: Claims of a dead worker that one command returns: a few milliseconds of Redis' time to publish.
 _CLAIMS_AT_ONCE = 200
 
 
 class Claim(NamedTuple):
-    """A message that a worker has; the ids are escaped, so none holds a blank."""
+    """A message that a worker has; the ids are escaped, so none contains a blank."""
 
     user_id: str
     task_id: str
@@ -35,13 +35,14 @@ class Claim(NamedTuple):
 
     @classmethod
     def of(cls, user_id: str, task_id: str, delivery: str) -> Claim:
-        """The claim for a delivery, see :mod:`jobpush.lifecycle`."""
+        """Return the claim for a delivery, see :mod:`jobpush.lifecycle`."""
         return cls(escape_id(user_id), escape_id(task_id), delivery)
 
     @classmethod
     def read(cls, member: bytes) -> Claim:
-        """As it is stored."""
-        return cls(*member.decode().split(" "))
+        """Read a stored claim. Further words belong to newer versions; missing ones are empty."""
+        user_id, task_id, delivery, *_ = [*member.decode().split(" "), "", ""]
+        return cls(user_id, task_id, delivery)
 
     def __str__(self) -> str:
         return " ".join(self)
@@ -51,40 +52,38 @@ class WorkerLeases:
     """
     The calls of workers and gateways.
 
-    All times follow from ``Config.lost_after``, within which a death is to be known: a lease lasts two thirds of it,
-    and is renewed, as it is looked at, six times as often; so three renewals may fail.
+    All times follow from ``Config.lost_after``, within which a death is detected: a lease lasts two thirds of it. It is
+    renewed and checked six times in that time, so three renewals may fail.
     """
+
+    #: The scripts that a gateway calls.
+    scripts: Sequence[Script] = (DEAD_WORKERS, FORGET_DEAD, END)
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._keys = Keys(config.prefix)
-        #: Seconds between two renewals, and between two looks at the leases.
+        self._keys = Keys.of(config)
+        #: Seconds between two renewals, and between two checks.
         self.pause = config.lost_after / 6
         self._seconds = config.lost_after * 2 / 3
 
-    @property
-    def scripts(self) -> Sequence[Script]:
-        """The scripts that a gateway calls."""
-        return load("presence", "reap"), load_of_task("end")
-
     # -- for workers ---------------------------------------------------------------------------------
 
-    def hold(self, worker_id: str, *, only_renew: bool = False) -> Call:
+    def hold(self, worker_id: str, *, only_renew: bool = False) -> Sequence[Request]:
         """
-        Begin or renew a lease; ``only_renew``: not begin it, for who begins it has to say all claims anew.
+        Begin or renew a lease; ``only_renew``: do not begin it, since the beginner must repeat all claims.
 
         Returns:
-            A call that gives 0 if the lease was not held until now, see ``hold.lua``.
+            Requests; the first reply is 0 if the lease was not held until now, see ``hold.lua``.
         """
-        names = (self._keys.workers, self._keys.worker_claims(worker_id))
-        return Call(load("hold"), names, (worker_id, self._seconds, self._config.task_ttl, int(not only_renew)))
+        call = HOLD([self._keys.workers], worker_id=worker_id, seconds=self._seconds, begins=int(not only_renew))
+        return call, ("EXPIRE", self._keys.worker_claims(worker_id), self._config.task_ttl)
 
     def claim(self, worker_id: str, *claims: Claim) -> Command:
-        """The worker has received these."""
+        """Record that the worker has received these."""
         return "SADD", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def drop(self, worker_id: str, *claims: Claim) -> Command:
-        """The worker has these no longer."""
+        """Record that the worker no longer has these."""
         return "SREM", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def are_claimed(self, worker_id: str, claims: Sequence[Claim]) -> Command:
@@ -92,20 +91,19 @@ class WorkerLeases:
         return "SMISMEMBER", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def leave(self, worker_id: str) -> Sequence[Command]:
-        """The worker ends in good order, and has nothing any more."""
+        """End the lease of a worker that stops in good order and has no messages any more."""
         return ("ZREM", self._keys.workers, worker_id), ("DEL", self._keys.worker_claims(worker_id))
 
     def regain(self, claim: Claim) -> Call:
-        """Take back that a task is LOST."""
+        """Undo LOST."""
         return regain_call(self._config, _topic_of(claim), unescape_id(claim.task_id), claim.delivery)
 
     def lose(self, claim: Claim, error: str, *, least: TaskState = TaskState.PENDING) -> Call:
-        """Say that a task is LOST, if nothing else is known of it and it has come as far as ``least``."""
-        task_id = unescape_id(claim.task_id)
+        """Publish a task as LOST, unless more is known of it, or it has not come as far as ``least``."""
         return end_call(
             self._config,
             _topic_of(claim),
-            task_id,
+            unescape_id(claim.task_id),
             TaskState.LOST,
             error=error,
             delivery=claim.delivery,
@@ -115,15 +113,16 @@ class WorkerLeases:
     # -- for gateways --------------------------------------------------------------------------------
 
     def find_dead(self) -> Call:
-        """Look for workers that died: a call for :meth:`losses`; once those are made, call until there are none."""
-        arguments = (self._keys.worker_claims_prefix, _CLAIMS_AT_ONCE)
-        return Call(load("presence", "reap"), (self._keys.workers,), arguments)
+        """Return a call that gives the ids of workers whose lease has ended."""
+        return DEAD_WORKERS([self._keys.workers])
 
-    def losses(self, reply: Sequence[Any]) -> Iterator[tuple[Sequence[Call], Command]]:
-        """For each dead worker what is to be said of its tasks, and what makes its claims forgotten behind that."""
-        for worker_id, members in reply:
-            claims = [Claim.read(member) for member in members]
-            yield [self.lose(claim, WORKER_DIED) for claim in claims], self.drop(worker_id.decode(), *claims)
+    def claims_of(self, worker_id: str) -> Command:
+        """Ask for some claims of a dead worker; repeat it once they are dropped, until there are none."""
+        return "SRANDMEMBER", self._keys.worker_claims(worker_id), _CLAIMS_AT_ONCE
+
+    def forget_dead(self, worker_id: str) -> Call:
+        """Forget a dead worker without claims."""
+        return FORGET_DEAD([self._keys.workers], holder=worker_id)
 
 
 def _topic_of(claim: Claim) -> Topic:

@@ -1,16 +1,15 @@
-"""How a workflow begins in Redis, and which tasks are its members. What these add up to is kept by ``workflow.lua``."""
+"""The beginning of a workflow in Redis, and its members. ``workflow.lua`` keeps their sums."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..channels import Topic, escape_id
+from ..channels import Topic
 from ..config import Config
 from ..events import TaskEvent, encode_twice
 from .keys import Keys
-from .scripts import Call, Command, load_of_task
+from .scripts import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +18,10 @@ class Membership:
     The place of a task in a workflow; the workflow's id is the ``root_id`` of its events.
 
     Args:
-        branch: The branch it stands and falls with, after those around it, each with the number of members that were
-            planned in it: ``"0:12/3:2"``.
-        is_planned: Whether it was counted when the workflow began.
-        weight: Its part of the bar; ``None``: what the workflow has for tasks of its name.
+        branch: The path of its branch: the branches around it and its own, each with its number of planned members:
+            ``"0:12/3:2"``.
+        is_planned: Whether the plan counts it.
+        weight: Its part of the bar; ``None``: the workflow's weight for tasks of its name.
     """
 
     branch: str
@@ -30,7 +29,7 @@ class Membership:
     weight: float | None = None
 
     def to_argument(self, name: str) -> str:
-        """The form in which ``workflow.lua`` reads it, with Celery's name of the task."""
+        """Return the form that ``workflow.lua`` reads, with Celery's name of the task."""
         weight = "-" if self.weight is None else repr(float(self.weight))
         return f"{self.branch} {int(self.is_planned)} {weight} {name}"
 
@@ -41,9 +40,9 @@ class WorkflowPlan:
     What is known of a workflow when it begins.
 
     Args:
-        members: How many tasks it will have, as far as the canvas tells.
-        weight: What they weigh together.
-        weights: Weights of further ones, by name of the task; 1 where there is none.
+        members: Number of its tasks, as far as the canvas shows.
+        weight: Their weights together.
+        weights: Weights of further tasks, by name; 1 by default.
     """
 
     members: int
@@ -51,13 +50,13 @@ class WorkflowPlan:
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
-#: What an event of a workflow gets in Redis, with all that comes from its members.
+#: Fields of a workflow's event that Redis computes from its members.
 _MADE_IN_REDIS = ("seq", "state", "at", "attempt", "current", "total", "percent", "started_at", "error", "data")
 
 
 def begin_commands(config: Config, topic: Topic, event: TaskEvent, plan: WorkflowPlan) -> list[Command]:
-    """Commands that begin a workflow, whose first ``event`` they follow. Done twice, they do no harm."""
-    key = Keys(config.prefix).workflow(topic, event.task_id)
+    """Return commands that begin a workflow, ahead of its first ``event``. They may be repeated."""
+    key = Keys.of(config).workflow(topic, event.task_id)
     head = {name: value for name, value in event.to_wire().items() if name not in _MADE_IN_REDIS}
     fields: dict[str, str | float] = {
         "head": encode_twice(head)[1:-1],
@@ -70,20 +69,3 @@ def begin_commands(config: Config, topic: Topic, event: TaskEvent, plan: Workflo
     }
     words = [word for pair in fields.items() for word in pair]
     return [("HSET", key, *words), ("EXPIRE", key, config.task_ttl)]
-
-
-def tell_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = False) -> Call:
-    """
-    Have a workflow tell what it has left to tell; nothing happens where the task is none.
-
-    Args:
-        config: Prefix, and how long things live.
-        topic: Of its user.
-        task_id: Of the workflow.
-        is_urgent: Whether it is to tell it although it told something a moment ago.
-
-    Returns:
-        A call that gives 1 if it is still to be told.
-    """
-    arguments = (escape_id(task_id), repr(time.time()), config.history_size, config.history_ttl, int(is_urgent))
-    return Call(load_of_task("publish_workflow"), Keys(config.prefix).of_task(topic, task_id), arguments)

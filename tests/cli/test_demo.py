@@ -237,7 +237,7 @@ def use_every_page(url: str) -> None:
 
 def test_demo_leaves_nothing_in_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
-        others = {"jobpush:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}
+        others = {"jobpush:{live}:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}
         client.mset(dict.fromkeys(others, "somebody else's"))
 
         with running(temporary, JOBPUSH_REDIS_URL=redis_server.url) as (demo, url):

@@ -58,7 +58,7 @@ def test_store_finds_the_successor_of_a_redis_that_may_only_be_read(proxy: Proxy
         store = Store(Config(redis_url=proxy.url, publish_timeout=PATIENCE))
         store.probe()
         direct = Store(Config(redis_url=primary.url, publish_timeout=PATIENCE))
-        direct.run(commands=[("REPLICAOF", "127.0.0.1", ports[1])])
+        direct.run([("REPLICAOF", "127.0.0.1", ports[1])])
         direct.close()
         proxy.point_to(ports[1])
 

@@ -128,7 +128,7 @@ def task_events(data: bytes) -> None:
     except InvalidData:
         return  # NaN, which Python's reader lets in
     assert TaskEvent.from_wire(json.loads(text)) == event
-    inside = event.to_moment() + "," + event.to_tail()
+    inside = event.volatile_json() + "," + event.stable_json()
     assert isinstance(json.loads(json.loads('"{' + inside + '}"')), dict)
 
 

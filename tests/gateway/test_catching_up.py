@@ -217,15 +217,15 @@ def test_answer_to_a_join_comes_before_what_is_live_in_the_same_moment(site: Sit
     first.receive(), second.receive()
     first.subscribe("news")  # from now on the gateway hears the topic
 
-    store.run(commands=[("CLIENT", "PAUSE", "500", "ALL")])
+    store.run([("CLIENT", "PAUSE", "500", "ALL")])
     second.send("pusher:subscribe", {"channel": "news"})
     for _ in range(2):  # with the second answer all is done that came before the first
         first.send_event(Ping())
         first.wait_for_pong()
     with stopped(site):  # the history waits for it, and then the event
-        store.run(commands=[("PING",)])
+        store.run([("PING",)])
         store.trigger(["news"], "number", 1)
-        store.run(commands=[("PING",)])
+        store.run([("PING",)])
 
     assert events_of([second.receive(), second.receive()]) == [JOINED, "number"]
 

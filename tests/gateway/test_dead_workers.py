@@ -12,11 +12,11 @@ import pytest
 from jobpush.config import Config
 from jobpush.gateway.dead_workers import DeadWorkerReaper
 from jobpush.store.redis.command_connection import ConnectionLost
-from jobpush.store.scripts import Call, load
+from jobpush.store.scripts import END, Call
 
 LOST_AFTER = 12.0
-_FIND_DEAD = load("presence", "reap")
-DEAD = [[b"worker-1", [b"42 task-1 delivery-1"]]]
+DEAD = [b"worker-1"]
+CLAIMS = [b"42 task-1 delivery-1"]
 
 
 class FakeLoop:
@@ -53,7 +53,7 @@ class FakeCommands:
     waiting: list[Callable[[Any], None]] = field(default_factory=list)
 
     def run(self, call: Call, callback: Callable[[Any], None] | None = None) -> None:
-        if call.script is not _FIND_DEAD:
+        if call.script is END:
             assert callback is not None
             self.lost.append(str(call.arguments[0]))
             callback(self.refusal or (None if self.has_forgotten else [1, 5, 0, 0]))
@@ -64,7 +64,11 @@ class FakeCommands:
         else:
             self.waiting.append(callback)
 
-    def call(self, command: Sequence[Any]) -> None:
+    def call(self, command: Sequence[Any], callback: Callable[[Any], None] | None = None) -> None:
+        if callback is not None:
+            assert command[0] == "SRANDMEMBER"
+            callback(CLAIMS if self.dead else [])
+            return
         assert command[0] == "SREM"
         self.dead.clear()
 

@@ -58,7 +58,7 @@ class Webhooks:
         """All events since the last time, up to one that has these members."""
         events: list[dict[str, Any]] = []
         while not any(wanted.items() <= event.items() for event in events):
-            reply: Any = self._client.xread({"jobpush:webhooks": self._last}, block=10_000)
+            reply: Any = self._client.xread({"jobpush:{webhooks}:stream": self._last}, block=10_000)
             assert reply, f"{wanted} never came, but {events}"
             for entry_id, fields in reply[0][1]:
                 self._last = entry_id.decode()
@@ -301,7 +301,7 @@ def test_emptied_redis_makes_no_sound_and_is_told_all_again(serve: Serve, store:
     (ada, _), (bob, _) = join(sites[0], "ada"), join(sites[1], "bob")
     assert next_news(ada) == (ADDED, "bob")
 
-    store.run(commands=[("FLUSHALL",)])
+    store.run([("FLUSHALL",)])
     carol, _ = join(sites[1], "carol")
 
     assert [next_news(client) for client in (ada, bob)] == [(ADDED, "carol")] * 2

@@ -15,6 +15,7 @@ import redis
 from flask import Flask
 
 from jobpush import JobPush
+from jobpush.channels import user_topic
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import JobPushError
@@ -22,6 +23,7 @@ from jobpush.gateway import Gateway
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.metrics import Refusals
 from jobpush.store import Store
+from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
 from jobpush.webhooks.delivery import Courier
 from jobpush.webhooks.endpoints import configured_endpoints
@@ -97,9 +99,9 @@ def trouble(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str)
     yield from refused_requests(site)
     with redis.Redis.from_url(redis_url) as client:
         reader = site.sign_in("42")
-        client.publish("jobpush:{user:42}", "no message of ours")
+        client.publish(Keys("jobpush").topic(user_topic("42")), "no message of ours")
         event = {"name": "channel_occupied", "channel": "presence-room"}
-        client.xadd("jobpush:webhooks", {"e": json.dumps(event), "ms": str(int(time.time() * 1000))})
+        client.xadd("jobpush:{webhooks}:stream", {"e": json.dumps(event), "ms": str(int(time.time() * 1000))})
     workers.start_worker(
         "-c",
         "2",

@@ -434,7 +434,9 @@ def test_stages_without_weights_share_the_bar_as_in_earlier_runs(eager: Eager) -
                 eager.jobpush._runtime.publisher.flush()
 
     task = eager.task("encode_in_stages")(body)
-    eager.jobpush._runtime.store.learn("encode_in_stages", {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0})
+    eager.jobpush._runtime.store.record_durations(
+        "encode_in_stages", {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
+    )
 
     events = eager.run(task)
 

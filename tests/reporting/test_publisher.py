@@ -215,7 +215,7 @@ def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
 def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else(
     is_waited_for: bool, publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.run(commands=[("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
+    store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
 
     if is_waited_for:
         publisher.publish_now([write("bad", TaskState.STARTED)])
@@ -234,7 +234,7 @@ def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else
 def test_the_last_of_a_task_waits_when_redis_goes_away_while_a_refusal_is_sorted_out(
     publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.run(commands=[("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
+    store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
     publish, failures = publisher._sender.patient_store.publish, iter([StoreError("gone")])
 
     def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import hiredis
 import redis
-from jobpush.protocol.settings import ProtocolSettings
 
 from jobpush.config import Config
 from jobpush.errors import StoreError
@@ -134,10 +133,10 @@ class Gateway:
         self.hub = Hub(config, Refusals(), clock=clock)
         self.wires: dict[str, Wire] = {}
         self._hubs_ends: list[socket.socket] = []
-        for name, link in (("commands", self.hub._link), ("subscription", self.hub._subscriber)):
+        for name, link in (("commands", self.hub._commands), ("subscription", self.hub._pubsub)):
             link.start = partial(self._connect, name, link)  # type: ignore[method-assign]
         self.hub._begin()
-        self._settings = ProtocolSettings.from_config(config)
+        self._settings = config
 
     def turn(self) -> None:
         """One wake-up of the hub."""
@@ -173,9 +172,8 @@ class Gateway:
     def die(self) -> None:
         """End without a word."""
         self.hub.loop.close()
-        for connections in self.hub._connections:
-            for connection in connections.values():
-                os.close(connection.fd)
+        for connection in self.hub._connections:
+            os.close(connection.fd)
         for name in list(self.wires):
             self.break_wire(name)
         for end in self._hubs_ends:

@@ -9,7 +9,7 @@ import pusher
 from jobpush.events import TaskEvent, TaskState
 from jobpush.signing import sign
 from jobpush.store import Store
-from jobpush.store.store import TaskWrite
+from jobpush.store.records import TaskWrite
 
 from .deployment import APP_ID, KEY, SECRET, Deployment
 

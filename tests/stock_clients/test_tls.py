@@ -20,7 +20,7 @@ from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
 from jobpush.signing import http_text, sign
 from jobpush.store import Store
-from jobpush.store.store import TaskWrite
+from jobpush.store.records import TaskWrite
 
 from .application import Application
 from .clients import node

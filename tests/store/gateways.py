@@ -10,6 +10,7 @@ import redis
 
 from jobpush.channels import parse_channel
 from jobpush.store import Store
+from jobpush.store.keys import bucket_tags
 from jobpush.store.presence import Presence
 from jobpush.store.replies import Renewal, Roster, read_renewal, read_roster
 from jobpush.store.scripts import Call
@@ -40,14 +41,19 @@ class Gateway:
 
     def die(self) -> None:
         """Say nothing any more, for longer than the lease."""
-        self.store.run(commands=[("ZADD", self.store.keys.gateways, 1, self.presence.gateway_id)])
+        self.store.run([("ZADD", self.store.keys.gateways, 1, self.presence.gateway_id)])
 
     def reap(self) -> int:
-        """Take back all that dead gateways have said; tells how many calls it took."""
+        """Retract the statements of dead gateways; return their number."""
+        self.store.run([("DEL", self.store.keys.reaper)])  # an elected reaper stays it for the length of a lease
         count = 0
-        while calls := list(self.presence.retractions(self.run(self.presence.reap()))):
-            self.store.run(calls)
-            count += len(calls)
+        for gateway in self.run(self.presence.find_dead()):
+            gateway_id = gateway.decode()
+            for tag in bucket_tags():
+                while claims := self.run(self.presence.bury(gateway_id, tag)):
+                    self.store.run([self.presence.retraction(gateway_id, claim) for claim in claims])
+                    count += len(claims)
+            self.run(self.presence.forget_dead(gateway_id))
         return count
 
     def run(self, call: Call | None) -> Any:
@@ -89,14 +95,14 @@ class Ear:
             assert (stream_id, task_id, final) == ("-", "-", "1")
             self.seqs.append(int(seq))
             frame = json.loads(b"{" + members + b"}")
-            topic = message["channel"].decode().removeprefix("jobpush:{").removesuffix("}")
+            topic = message["channel"].decode().split(":", 3)[3]
             event = frame["event"].removeprefix("pusher_internal:")
             told.append(Told(topic, event, json.loads(frame["data"]), excluded))
         return told
 
     def webhooks(self) -> list[dict[str, Any]]:
         """What other servers were to be told since the last time."""
-        entries = self._client.xrange("jobpush:webhooks")
+        entries = self._client.xrange("jobpush:{webhooks}:stream")
         if entries:
-            self._client.xdel("jobpush:webhooks", *(entry_id for entry_id, _ in entries))
+            self._client.xdel("jobpush:{webhooks}:stream", *(entry_id for entry_id, _ in entries))
         return [json.loads(fields[b"e"]) for _, fields in entries]

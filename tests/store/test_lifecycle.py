@@ -19,9 +19,9 @@ from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
 from jobpush.store import Store, TaskWrite
-from jobpush.store.endings import regain_call
 from jobpush.store.messages import read_task
-from jobpush.store.store import Outcome
+from jobpush.store.records import Outcome
+from jobpush.store.task_calls import regain_call
 
 from .lifecycle_model import OVER, RUNNING, Model, Word
 
@@ -72,14 +72,14 @@ class Task:
     def ttl(self) -> int:
         """Seconds that its snapshot lives."""
         key = self.store.keys.task(user_topic(self.user), self.task_id)
-        (ttl,) = self.store.run(commands=[("TTL", key)])
+        (ttl,) = self.store.run([("TTL", key)])
         return int(ttl)
 
     @property
     def told(self) -> list[TaskEvent]:
         """All that was published."""
         stream = self.store.keys.stream(user_topic(self.user))
-        (entries,) = self.store.run(commands=[("XRANGE", stream, "-", "+")])
+        (entries,) = self.store.run([("XRANGE", stream, "-", "+")])
         return [read_task(b"\n" + fields[b"m"]) for _, fields in entries]
 
     @property

@@ -156,7 +156,12 @@ class PresenceMachine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[type[PresenceMachine]]:
-    with EmbeddedRedis() as server, redis.Redis.from_url(server.url, protocol=2) as client:
+    with (
+        EmbeddedRedis() as server,
+        redis.Redis.from_url(server.url, protocol=2) as client,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("jobpush.store.client._LIVE_GATEWAYS_TTL", 0.0)  # a death counts at once
         store = Store(Config(redis_url=server.url, webhook_urls=("https://example.com/",), publish_timeout=5))
         yield type("Machine", (PresenceMachine,), {"store": store, "client": client})
         store.close()

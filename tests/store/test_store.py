@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import redis
 
-from jobpush.channels import user_topic
+from jobpush.channels import Topic, user_topic
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Published, Store, TaskWrite
-from jobpush.store.scripts import Call, load
-from jobpush.store.store import Outcome
+from jobpush.store.records import Outcome
+from jobpush.store.task_calls import history_call
 from jobpush.testing import PATIENCE
 
 CREATED = 1_700_000_000.123456
@@ -235,7 +235,7 @@ def test_a_final_snapshot_lives_shorter_than_a_running_one(store: Store, client:
 def test_one_call_reaches_many_channels(store: Store, client: redis.Redis) -> None:
     listener = client.pubsub(ignore_subscribe_messages=True)
     names = [f"news-{number}" for number in range(300)]
-    listener.subscribe(*(f"jobpush:{{channel:{name}}}" for name in names))
+    listener.subscribe(*(store.keys.topic(Topic(f"channel:{name}")) for name in names))
     for _ in names:
         listener.get_message(timeout=5)  # the confirmations
 
@@ -278,13 +278,11 @@ def test_a_redis_without_the_scripts_is_given_them(store: Store, client: redis.R
 def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(store: Store, client: redis.Redis) -> None:
     for number in range(200):
         topic = user_topic(f"user-{number}")
-        keys = (store.keys.stream(topic), store.keys.floor(topic), store.keys.tasks(topic))
-        history = Call(load("history"), keys, ("user", "", store.keys.task_prefix(topic), 60))
 
-        ((position, _, _),) = store.run([history])
+        ((position, _, _),) = store.run([history_call(store.config, f"private-user-user-{number}", topic)])
         publish(store, event("PENDING"), user_id=f"user-{number}")
 
-        ((entry, _),) = client.xrange(keys[0])
+        ((entry, _),) = client.xrange(store.keys.stream(topic))
         assert [int(part) for part in position.split(b"-")] < [int(part) for part in entry.split(b"-")]
 
 

@@ -14,7 +14,7 @@ from jobpush.config import Config
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
 from jobpush.store import Store, TaskWrite
-from jobpush.store.worker_leases import WORKER_DIED, WorkerLeases
+from jobpush.store.worker_leases import WORKER_DIED, Claim, WorkerLeases
 
 
 class Worker:
@@ -26,7 +26,7 @@ class Worker:
         self.worker_id = uuid.uuid4().hex
 
     def hold(self) -> bool:
-        return self.store.run([self.leases.hold(self.worker_id)]) == [1]
+        return bool(self.store.run(self.leases.hold(self.worker_id))[0] == 1)
 
     def tell(self, task_id: str, state: str, *, handed: bool = False) -> None:
         event = TaskEvent(task_id, TaskState(state), created_at=1.0)
@@ -35,16 +35,19 @@ class Worker:
         self.store.publish([write])
 
     def die(self) -> None:
-        self.store.run(commands=[("ZADD", self.store.keys.workers, 1, self.worker_id)])
+        self.store.run([("ZADD", self.store.keys.workers, 1, self.worker_id)])
 
 
 def reap(store: Store) -> int:
     """Do as a gateway does; tells of how many claims it has heard."""
     leases, count = WorkerLeases(store.config), 0
-    while reply := store.run([leases.find_dead()])[0]:
-        for calls, forget in leases.losses(reply):
-            store.run(calls, [forget])
-            count += len(calls)
+    for worker in store.run([leases.find_dead()])[0]:
+        worker_id = worker.decode()
+        while members := store.run([leases.claims_of(worker_id)])[0]:
+            claims = [Claim.read(member) for member in members]
+            store.run([*(leases.lose(claim, WORKER_DIED) for claim in claims), leases.drop(worker_id, *claims)])
+            count += len(claims)
+        store.run([leases.forget_dead(worker_id)])
     return count
 
 

@@ -17,7 +17,7 @@ from jobpush.config import Config
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
-from jobpush.store.store import Outcome
+from jobpush.store.records import Outcome
 
 USER = "42"
 
@@ -330,7 +330,7 @@ def test_a_member_that_is_cancelled_alone_is_missed_by_its_workflow(workflow: Wo
 def test_a_workflow_without_members_succeeds_when_it_is_asked(workflow: Workflow) -> None:
     workflow.begin(0)
 
-    workflow.store.tell_workflows([(USER, workflow.task_id)])
+    workflow.store.publish_workflows([(USER, workflow.task_id)])
 
     assert workflow.outcome == ("SUCCESS", 0, 100.0)
 
@@ -375,13 +375,13 @@ def test_what_was_kept_back_is_told_when_it_is_asked_for(server: EmbeddedRedis) 
     workflow.begin(3)
     for number in range(2):
         published = workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
-    assert published.has_untold_workflow
+    assert published.has_pending_workflow
     assert workflow.event.current == 1
 
-    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
+    store.publish_workflows([(USER, workflow.task_id)], is_urgent=True)
     assert workflow.event.current == 2
     seq = workflow.event.seq
-    store.tell_workflows([(USER, workflow.task_id)], is_urgent=True)
+    store.publish_workflows([(USER, workflow.task_id)], is_urgent=True)
 
     assert workflow.event.seq == seq
     store.close()
@@ -395,7 +395,7 @@ def test_however_many_ask_it_tells_no_more_often_than_it_should(server: Embedded
         workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
     seq = workflow.event.seq
 
-    still_untold = [store.tell_workflows([(USER, workflow.task_id)]) for _ in range(2)]
+    still_untold = [store.publish_workflows([(USER, workflow.task_id)]) for _ in range(2)]
 
     assert still_untold == [[(USER, workflow.task_id)]] * 2  # so that both ask again
     assert workflow.event.seq == seq
@@ -437,8 +437,7 @@ class Model:
             self.parts[member] = 1.0
         elif percent is not None:
             self.parts[member] = percent / 100
-        if not self.is_over:
-            self._tell()
+        self._tell()
 
     def _tell(self) -> None:
         branches = {**PLANNED, **EXTRA}
@@ -457,6 +456,8 @@ class Model:
             state = next((one for one in ("FAILURE", "REVOKED", "LOST") if one in states), "SUCCESS")
         else:
             state = "PROGRESS" if done or ended else "STARTED"
+        if self.is_over and self.outcome is not None:  # the state stays, the counts go on
+            state = self.outcome[0]
         self.is_over = state in ("FAILURE", "REVOKED", "SUCCESS")
         self.percent = max(self.percent, 100.0 if state == "SUCCESS" else percent)
         self.outcome = (state, ended, self.percent)

@@ -80,7 +80,7 @@ def append(client: redis.Redis) -> Append:
 
     def append(name: str, **members: str) -> None:
         fields = {"e": json.dumps({"name": name, **members}), "ms": str(int(time.time() * 1000))}
-        client.xadd("jobpush:webhooks", fields)
+        client.xadd("jobpush:{webhooks}:stream", fields)
 
     return append
 

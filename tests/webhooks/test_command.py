@@ -52,7 +52,7 @@ def test_retry_puts_all_of_them_back_into_the_stream(webhook_store: WebhookStore
 
     assert run("webhooks", "--retry") == "put back into the queue: 3\n"
     assert run("webhooks") == "no webhook was given up\n"
-    assert client.xlen("jobpush:webhooks") == 3
+    assert client.xlen("jobpush:{webhooks}:stream") == 3
 
 
 def run(*arguments: str) -> str:

@@ -228,7 +228,7 @@ def test_the_list_of_what_was_given_up_is_bounded_expires_and_begins_with_the_ne
     given_up = webhook_store.given_up()
     assert len(given_up) == GIVEN_UP_KEPT
     assert given_up[0].delivery == Delivery(f"id-{GIVEN_UP_KEPT + 4}", "https://a.example/", EVENTS, 1.5)
-    assert client.ttl("jobpush:webhooks:given-up") > 86_400
+    assert client.ttl("jobpush:{webhooks}:stream:given-up") > 86_400
 
 
 # -- the other side ----------------------------------------------------------------------------------

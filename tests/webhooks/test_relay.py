@@ -126,13 +126,13 @@ def test_the_same_entries_make_a_delivery_of_the_same_id(
 ) -> None:
     append("channel_occupied", channel="a")
     append("channel_occupied", channel="b")
-    entries = client.xrange("jobpush:webhooks")
+    entries = client.xrange("jobpush:{webhooks}:stream")
     with running(celery_app, make_config(A)):
         (before,) = queued(celery_app, 1)
 
-    client.delete("jobpush:webhooks")
+    client.delete("jobpush:{webhooks}:stream")
     for entry_id, fields in entries:
-        client.xadd("jobpush:webhooks", fields, id=entry_id)
+        client.xadd("jobpush:{webhooks}:stream", fields, id=entry_id)
     with running(celery_app, make_config(A)):
         (after,) = queued(celery_app, 1)
 
@@ -143,7 +143,7 @@ def test_an_entry_that_nobody_understands_holds_nothing_up(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis
 ) -> None:
     for fields in ({"x": "y"}, {"e": "{", "ms": "1"}, {"e": "[]", "ms": "1"}, {"e": "{}", "ms": "now"}, {"again": "7"}):
-        client.xadd("jobpush:webhooks", fields)
+        client.xadd("jobpush:{webhooks}:stream", fields)
     append("channel_occupied", channel="news")
 
     with running(celery_app, make_config(A)):
@@ -209,7 +209,7 @@ def test_a_relay_that_ends_leaves_no_consumer_behind(
     with running(celery_app, make_config(A)):
         queued(celery_app, 1)
 
-    assert client.xinfo_consumers("jobpush:webhooks", "relay") == []
+    assert client.xinfo_consumers("jobpush:{webhooks}:stream", "relay") == []
 
 
 def test_consumers_that_vanished_are_forgotten_once_their_entries_are_claimed(
@@ -223,7 +223,7 @@ def test_consumers_that_vanished_are_forgotten_once_their_entries_are_claimed(
 
     webhook_store.forget_vanished(silence=0)
 
-    left = client.xinfo_consumers("jobpush:webhooks", "relay")
+    left = client.xinfo_consumers("jobpush:{webhooks}:stream", "relay")
     assert [consumer["name"] for consumer in left] == ["other", "with something"]
 
 
@@ -235,7 +235,7 @@ def test_without_urls_nothing_is_read(
     with running(celery_app, make_config()):
         pass
 
-    assert client.xinfo_groups("jobpush:webhooks") == []
+    assert client.xinfo_groups("jobpush:{webhooks}:stream") == []
 
 
 # -- the other side ----------------------------------------------------------------------------------
@@ -289,8 +289,8 @@ def channels(deliveries: list[Delivery]) -> list[str]:
 
 def assert_nothing_is_left(client: redis.Redis, app: Celery) -> None:
     """No event is waiting or pending, and no delivery more than was asked for is queued."""
-    assert client.xlen("jobpush:webhooks") == 0
-    assert client.xpending("jobpush:webhooks", "relay")["pending"] == 0
+    assert client.xlen("jobpush:{webhooks}:stream") == 0
+    assert client.xpending("jobpush:{webhooks}:stream", "relay")["pending"] == 0
     with app.connection() as connection, connection.SimpleQueue("celery") as messages:
         with pytest.raises(Empty):
             messages.get_nowait()

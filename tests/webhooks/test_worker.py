@@ -65,9 +65,9 @@ def test_each_endpoint_is_told_whatever_becomes_of_the_others(
         assert [[event["name"] for event in verified(request)["events"]] for request in tries] == [["member_added"]] * 3
         assert len({request.headers["Webhook-Id"] for request in tries}) == 1
         assert (well.rest(), ailing.rest(), gone.rest()) == ([], [], [])
-    assert client.llen("jobpush:webhooks:given-up") == 1
-    assert client.xlen("jobpush:webhooks") == 0
-    assert client.xinfo_consumers("jobpush:webhooks", "relay") == []
+    assert client.llen("jobpush:{webhooks}:stream:given-up") == 1
+    assert client.xlen("jobpush:{webhooks}:stream") == 0
+    assert client.xinfo_consumers("jobpush:{webhooks}:stream", "relay") == []
 
 
 def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: Append, client: redis.Redis) -> None:

@@ -69,8 +69,8 @@ def same_server(first: Config, second: Config) -> bool:
     if names[0] != names[1] or databases[0] != databases[1]:
         return False
     with closing(Store(first)) as writer, closing(Store(second)) as reader:
-        writer.run(commands=[("SET", names[0], mark, "PX", 10_000)])
-        return reader.run(commands=[("GET", names[1])]) == [mark.encode()]
+        writer.run([("SET", names[0], mark, "PX", 10_000)])
+        return reader.run([("GET", names[1])]) == [mark.encode()]
 
 
 def live_members(config: Config, index: str) -> int:
@@ -81,14 +81,14 @@ def live_members(config: Config, index: str) -> int:
         StoreError: If Redis does not answer.
     """
     with closing(Store(config)) as store:
-        ((seconds, _),) = store.run(commands=[("TIME",)])
-        (count,) = store.run(commands=[("ZCOUNT", index, float(seconds), "+inf")])
+        ((seconds, _),) = store.run([("TIME",)])
+        (count,) = store.run([("ZCOUNT", index, float(seconds), "+inf")])
     return int(count)
 
 
 def check_workers(config: Config) -> Finding:
     """Check that a worker with jobpush holds a lease."""
-    count = live_members(config, Keys(config.prefix).workers)
+    count = live_members(config, Keys.of(config).workers)
     if count:
         return ok("worker", f"{count} worker{'s hold leases' if count > 1 else ' holds a lease'} in this Redis")
     return warning(
@@ -145,7 +145,7 @@ def _check_eviction(info: dict[str, Any]) -> Finding:
 def _check_clock(config: Config) -> Finding:
     with closing(Store(config)) as store:
         before = time.time()
-        ((seconds, microseconds),) = store.run(commands=[("TIME",)])
+        ((seconds, microseconds),) = store.run([("TIME",)])
         after = time.time()
     at = int(seconds) + int(microseconds) / 1e6
     difference = max(before - at, at - after, 0.0)

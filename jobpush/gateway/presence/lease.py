@@ -15,6 +15,7 @@ from ...store.redis.errors import state_in
 from ...store.replies import read_renewal
 from ...store.scripts import Script
 from ..loop import Loop
+from .reaper import Reaper
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -56,14 +57,14 @@ class Lease:
         self._has_begun = False
         #: Of the last renewal; empty before the first.
         self._epoch = ""
-        self._is_reaping = False
+        self._reaper = Reaper(commands)
         #: Whether Redis answers but refuses commands, and whether a retry is due.
         self._is_refused = self._is_retrying = False
 
     @staticmethod
-    def scripts(config: Config) -> Sequence[Script]:
+    def scripts() -> Sequence[Script]:
         """Return the scripts that will be called."""
-        return _new_presence(config).scripts
+        return Presence.scripts
 
     def start(self) -> None:
         """Renew the lease from now on."""
@@ -74,7 +75,7 @@ class Lease:
     def on_connected(self) -> None:
         """Renew the lease: commands that were under way when the connection broke may be lost, and the lease too."""
         self.is_held = False
-        self._is_reaping = False
+        self._reaper.reset()
         self._renew()
 
     def doubt(self, presence: Presence) -> None:
@@ -103,8 +104,8 @@ class Lease:
             self.is_settled = True
             self._on_settled()
         # A gateway that lost its own lease was cut off itself: the others get time to renew before they count as dead.
-        if self.is_settled and not self._is_reaping:
-            self._reap()
+        if self.is_settled:
+            self._reaper.look(self.presence)
 
     def end(self) -> None:
         """Let the lease end after the grace: connections that reconnect elsewhere by then were never away."""
@@ -156,21 +157,10 @@ class Lease:
     def _begin_anew(self) -> None:
         """Continue under another id: a lease that has ended does not come back."""
         self.presence = _new_presence(self._config)
+        self._reaper.reset()
         self.is_held = self._has_begun = self.is_settled = False
         self._settled_at = self._loop.now + self._config.lease
         self._renew()
-
-    def _reap(self) -> None:
-        self._is_reaping = True
-        self._commands.run(self.presence.reap(), self._found_dead)
-
-    def _found_dead(self, reply: Any) -> None:
-        if isinstance(reply, Exception) or not reply or not self.is_held:
-            self._is_reaping = False
-            return
-        for call in self.presence.retractions(reply):
-            self._commands.run(call)
-        self._reap()
 
 
 def _new_presence(config: Config) -> Presence:

@@ -94,8 +94,9 @@ class Watchlists:
         unknown, self._unknown = list(self._unknown), set()
         for start in range(0, len(unknown), _USERS_AT_ONCE):
             asked = unknown[start : start + _USERS_AT_ONCE]
-            command = self._lease.presence.watched([one.user_id for one in asked])
-            self._commands.call(command, partial(self._answered, asked))
+            by_id = {one.user_id: one for one in asked}
+            for command, user_ids in self._lease.presence.watched(by_id):
+                self._commands.call(command, partial(self._answered, [by_id[user_id] for user_id in user_ids]))
 
     def _confirmed(self) -> Iterator[Watched]:
         for topic in self._topics:

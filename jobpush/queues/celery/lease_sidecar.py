@@ -71,7 +71,7 @@ def main() -> None:
     # A process that a task has forked may have a copy of the pipe's other end; the parent's death shows all the same.
     while os.getppid() == orders["parent"] and not select.select([sys.stdin], [], [], leases.pause)[0]:
         try:
-            store.run([leases.hold(orders["worker_id"], only_renew=True)])
+            store.run(leases.hold(orders["worker_id"], only_renew=True))
         except StoreError:
             pass  # the worker says so in its log
 

@@ -177,7 +177,7 @@ class LeaseKeeper:
         try:
             for start in range(0, len(all_held), _AT_ONCE):
                 self._end(all_held[start : start + _AT_ONCE], WORKER_STOPPED, least=TaskState.STARTED)
-            self._store.run(commands=self._leases.leave(self.worker_id))
+            self._store.run(self._leases.leave(self.worker_id))
         except StoreError as exc:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
         self._store.close()
@@ -206,7 +206,7 @@ class LeaseKeeper:
             self._is_stopped.wait(self._leases.pause)
 
     def _renew(self) -> None:
-        (was_held,) = self._store.run([self._leases.hold(self.worker_id)])
+        was_held, _ = self._store.run(self._leases.hold(self.worker_id))
         if self._reached_since is None:
             self._reached_since = time.monotonic()
         if not was_held:
@@ -219,7 +219,7 @@ class LeaseKeeper:
         claims = [held.claim for held in self._snapshot() if not held.is_over()]
         for start in range(0, len(claims), _AT_ONCE):
             some = claims[start : start + _AT_ONCE]
-            self._store.run([self._leases.regain(claim) for claim in some], [self._leases.claim(self.worker_id, *some)])
+            self._store.run([*map(self._leases.regain, some), self._leases.claim(self.worker_id, *some)])
         self._times_to_assert -= 1
 
     def _note_what_is_over(self) -> None:
@@ -253,7 +253,7 @@ class LeaseKeeper:
             some = done[start : start + _AT_ONCE]
             self._end(some, NO_WORD, reached_since=reached_since)
             claims = [held.claim for held in some]
-            self._store.run(commands=[self._leases.drop(self.worker_id, *claims)])
+            self._store.run([self._leases.drop(self.worker_id, *claims)])
             self._forget(claims)
 
     def _end(
@@ -261,7 +261,7 @@ class LeaseKeeper:
     ) -> None:
         """Publish the end of what still has its claim, and of what ended with Redis away, when none could be made."""
         claims = [held.claim for held in some]
-        (are_claimed,) = self._store.run(commands=[self._leases.are_claimed(self.worker_id, claims)])
+        (are_claimed,) = self._store.run([self._leases.are_claimed(self.worker_id, claims)])
         lost = []
         for held, is_claimed in zip(some, are_claimed, strict=True):
             ending = held.ending

@@ -1,24 +1,31 @@
--- What somebody who begins to listen to a topic needs first: what was missed since an id, or the snapshots.
--- KEYS: stream, floor, source (user: tasks; task: its hash; channel: its cache)
--- ARGV: kind ("user", "task" or "channel"), since ("" for none), prefix of the keys of the user's tasks, history ttl
--- Returns {position, resumed (1 all that was missed, 0 snapshots), messages}: whoever has the messages has
--- everything up to the position.
-local kind, since = ARGV[1], ARGV[2]
-if kind == 'task' and redis.call('HEXISTS', KEYS[3], 'workflow') == 1 then since = '' end  -- it is in no history
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local floor = redis.call('GET', KEYS[2])
-if not newest and not floor then
-  -- Nothing was ever said here: from now on the history is whole. A millisecond ago, for what is said within
-  -- this one may get its very id.
-  local now = redis.call('TIME')
-  floor = string.format('%.0f-0', now[1] * 1000 + math.floor(now[2] / 1000) - 1)
-  redis.call('SET', KEYS[2], floor, 'EX', ARGV[4])
+-- Read what a new subscriber of a topic needs first: the events since an id, or the snapshots.
+-- The source depends on the kind: user (index of the tasks), task (its hash) or channel (its cached event). start and
+-- limit select a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
+-- Return {position, resumed (1: missed events, 0: snapshots), messages}. With the messages, the subscriber has everything
+-- up to the position.
+if kind == 'task' and redis.call('HEXISTS', source_key, 'workflow') == 1 then since = '' end  -- not in the history
+local newest = redis.call('XREVRANGE', stream_key, '+', '-', 'COUNT', 1)[1]
+local floor, run, is_empty = read_floor()
+local has_lost_data = since ~= '' and run ~= run_id()
+local position
+if newest then
+  position = newest[1]
+  if not floor or has_lost_data then  -- the events before now may be incomplete
+    floor = past_id()
+    if is_before(floor, position) then floor = position else position = floor end
+    write_floor(floor, run_id())
+  end
+elseif is_empty and not has_lost_data then
+  position = floor
+else  -- no event yet, or the events expired, were evicted or got lost: the history is complete from now on
+  floor = past_id()
+  position = floor
+  if kind ~= 'task' then write_floor(floor, run_id(), true) end
 end
-local position = newest and newest[1] or floor
 
-if since ~= '' and floor and not is_before(since, floor) and not is_before(position, since) then
+if since ~= '' and not is_before(since, floor) and not is_before(position, since) then
   local missed = {}
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. since, '+')) do
+  for _, entry in ipairs(redis.call('XRANGE', stream_key, '(' .. since, '+')) do
     missed[#missed + 1] = entry[1] .. ' ' .. entry[2][2] .. '\n' .. entry[2][4]
   end
   return {position, 1, missed}
@@ -26,23 +33,28 @@ end
 
 local messages = {}
 local function add_snapshot(key, task_id)
-  local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'moment', 'tail', 'cancel', 'rank', 'id'})
+  local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'volatile_json', 'stable_json', 'cancel', 'rank', 'id'})
   if not task.seq then return false end
-  local header = task_header(task_id, task.seq, 1)
-  messages[#messages + 1] = {task.id, task.id .. ' ' .. header .. '\n' .. task_members(task)}
+  messages[#messages + 1] = task.id .. ' ' .. task_header(task_id, task.seq, 1) .. '\n' .. task_members(task)
   return true
 end
 
 if kind == 'user' then
-  for _, task_id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-    if not add_snapshot(ARGV[3] .. task_id, task_id) then redis.call('ZREM', KEYS[3], task_id) end
+  while limit > 0 do
+    local ids = redis.call('ZREVRANGE', source_key, start, start + limit - 1)
+    if #ids == 0 then break end
+    for _, task_id in ipairs(ids) do
+      if add_snapshot(task_prefix .. task_id, task_id) then
+        start, limit = start + 1, limit - 1
+      else
+        redis.call('ZREM', source_key, task_id)
+      end
+    end
   end
-  table.sort(messages, function(a, b) return is_before(a[1], b[1]) end)
 elseif kind == 'task' then
-  add_snapshot(KEYS[3], string.sub(KEYS[3], #ARGV[3] + 1))
+  add_snapshot(source_key, string.sub(source_key, #task_prefix + 1))
 else
-  local cached = redis.call('GET', KEYS[3])
-  if cached then messages[1] = {'', cached} end
+  local cached = redis.call('GET', source_key)
+  if cached then messages[1] = cached end
 end
-for index, message in ipairs(messages) do messages[index] = message[2] end
 return {position, 0, messages}

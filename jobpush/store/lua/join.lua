@@ -1,29 +1,25 @@
--- Say that a user is a member of a presence channel, by one gateway; his first gateway announces him.
--- KEYS: members, claims, topic, seq of the roster, webhooks ("": none), gateways
--- ARGV: gateway id, topic, channel, user id (inside of a JSON string), user_info (JSON text), quiet (1: tell nobody),
---       socket that is not to hear of it or "-", members that the channel may have (0: any number)
--- Returns 1 if he was no member before, 0 if he was, -1 if the gateway's lease has ended, -2 if the channel is full.
-local gateway, topic, channel, user, info = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if not has_lease(KEYS[6], gateway) then return -1 end
-local stored = redis.call('HGET', KEYS[1], user)
-local held_by, known_info
+-- Add a member to a presence channel, on behalf of one gateway; the member's first gateway announces it.
+-- user_id is the inside of a JSON string, user_info JSON text. excluded: a socket that does not receive it, or "-".
+-- Return 1 for a new member, 0 for a known one, -1 if the gateway's lease has ended, -2 if the channel is full.
+if is_dead() then return -1 end
+local stored = redis.call('HGET', members_key, user_id)
+local holders, known_info
 if stored then
-  held_by, known_info = read_member(stored)
-  if string.find(' ' .. held_by .. ' ', ' ' .. gateway .. ' ', 1, true) then return 0 end
+  holders, known_info = read_holders(stored)
+  if string.find(' ' .. holders .. ' ', ' ' .. gateway_id .. ' ', 1, true) then return 0 end
+elseif max_members > 0 and redis.call('HLEN', members_key) >= max_members then
+  return -2
 end
 
-local limit = tonumber(ARGV[8])
-if not stored and limit > 0 and redis.call('HLEN', KEYS[1]) >= limit then return -2 end
-
-redis.call('SADD', KEYS[2], topic .. ' ' .. user)
+redis.call('SADD', claims_key, topic .. ' ' .. user_id)
 if stored then
-  redis.call('HSET', KEYS[1], user, held_by .. ' ' .. gateway .. '|' .. known_info)
+  redis.call('HSET', members_key, user_id, holders .. ' ' .. gateway_id .. '|' .. known_info)
   return 0
 end
-redis.call('HSET', KEYS[1], user, gateway .. '|' .. info)
-if ARGV[6] ~= '1' then
-  tell(KEYS[3], next_seq(KEYS[4]), ARGV[7], 'pusher_internal:member_added',
-    '{"user_id":"' .. user .. '","user_info":' .. info .. '}')
-  tell_webhooks(KEYS[5], '{"name":"member_added","channel":"' .. channel .. '","user_id":"' .. user .. '"}')
+redis.call('HSET', members_key, user_id, gateway_id .. '|' .. user_info)
+if not is_quiet then
+  announce(topic_key, next_seq(), excluded, 'pusher_internal:member_added',
+    '{"user_id":"' .. user_id .. '","user_info":' .. user_info .. '}')
+  queue_webhook('{"name":"member_added","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
 end
 return 1

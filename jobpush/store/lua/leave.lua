@@ -1,22 +1,19 @@
--- Say that a user is no longer a member of a presence channel, by one gateway; his last gateway announces it.
--- KEYS: members, claims, topic, seq of the roster, webhooks ("": none)
--- ARGV: gateway id, topic, channel, user id (inside of a JSON string)
--- Returns 1 if he is no member any more, 0 if nothing has changed for the others.
-local gateway, topic, channel, user = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-redis.call('SREM', KEYS[2], topic .. ' ' .. user)
-local stored = redis.call('HGET', KEYS[1], user)
+-- Remove a member from a presence channel, on behalf of one gateway; the member's last gateway announces it.
+-- Return 1 if the user is no member any more, 0 if nothing has changed for the others.
+redis.call('SREM', claims_key, topic .. ' ' .. user_id)
+local stored = redis.call('HGET', members_key, user_id)
 if not stored then return 0 end
 
-local held_by, info = read_member(stored)
+local holders, info = read_holders(stored)
 local others = {}
-for other in string.gmatch(held_by, '%S+') do
-  if other ~= gateway then others[#others + 1] = other end
+for other in string.gmatch(holders, '%S+') do
+  if other ~= gateway_id then others[#others + 1] = other end
 end
 if #others > 0 then
-  redis.call('HSET', KEYS[1], user, table.concat(others, ' ') .. '|' .. info)
+  redis.call('HSET', members_key, user_id, table.concat(others, ' ') .. '|' .. info)
   return 0
 end
-redis.call('HDEL', KEYS[1], user)
-tell(KEYS[3], next_seq(KEYS[4]), '-', 'pusher_internal:member_removed', '{"user_id":"' .. user .. '"}')
-tell_webhooks(KEYS[5], '{"name":"member_removed","channel":"' .. channel .. '","user_id":"' .. user .. '"}')
+redis.call('HDEL', members_key, user_id)
+announce(topic_key, next_seq(), '-', 'pusher_internal:member_removed', '{"user_id":"' .. user_id .. '"}')
+queue_webhook('{"name":"member_removed","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
 return 1

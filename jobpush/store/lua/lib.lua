@@ -1,46 +1,80 @@
--- Shared by the scripts: put in front of each of them. A topic has four keys in one slot:
---   topic (pub/sub), stream (history), floor (the history holds every event after this id), and its own snapshots.
--- A message is "<stream id> <task id or -> <seq> <final> <excluded socket or ->\n<members of the frame>".
+-- Functions shared by all scripts. scripts.py puts the generated constants and the script's named keys and arguments in
+-- front of this file, so the functions here use the keys of the script that calls them.
+-- A message is "<place> <task id or -> <seq> <pinned> <excluded socket or ->\n<members of the frame>". The place is the
+-- stream id in the history; "-" for none, where a message about a task is for the task's own channel only; "*" for none,
+-- where it is for the user's channels too.
 
--- Rank of the states that nothing overwrites; see lifecycle.py.
-local TERMINAL = 6
-
--- Some fields of a hash as a table; those that are not there are false.
+-- Return some fields of a hash as a table; missing ones are false.
 local function read_fields(key, names)
   local fields = {}
   for index, value in ipairs(redis.call('HMGET', key, unpack(names))) do fields[names[index]] = value end
   return fields
 end
 
+local function publish_message(header, members)
+  redis.call(PUBLISH, topic_key, header .. '\n' .. members)
+end
+
+-- Let a key expire no earlier than in so many seconds.
+local function keep(key, seconds)
+  if redis.call('TTL', key) < tonumber(seconds) then redis.call('EXPIRE', key, seconds) end
+end
+
+-- Return the run id of this Redis, shortened. A restarted server and a promoted replica have another one.
+local function run_id()
+  return string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '', 1, 12)
+end
+
+-- The floor of a history is "<stream id> <run id>", and "<stream id> <run id> empty" before the first event. The stream
+-- holds every event after the id, provided that Redis has had the run id ever since.
+local function read_floor()
+  local id, run, mark = string.match(redis.call('GET', floor_key) or '', '^(%S+) (%x*) ?(%a*)$')
+  return id, run, mark == 'empty'
+end
+
+local function write_floor(id, run, is_empty)
+  redis.call('SET', floor_key, id .. ' ' .. run .. (is_empty and ' empty' or ''), 'EX', history_ttl)
+end
+
 -- Append to the history and publish, under one id.
-local function announce(topic, stream, floor, header, members, size, ttl)
-  local id = redis.call('XADD', stream, '*', 'h', header, 'm', members)
-  if redis.call('XTRIM', stream, 'MAXLEN', '~', size) > 0 then
-    redis.call('SET', floor, redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1])
-  else
-    redis.call('SET', floor, id, 'NX')
+local function append(header, members)
+  local id = redis.call('XADD', stream_key, '*', 'h', header, 'm', members)
+  local length = redis.call('XLEN', stream_key)
+  if length == 1 then  -- without a mark, the events before this one have expired, were evicted or got lost
+    local floor, run, is_empty = read_floor()
+    if is_empty then write_floor(floor, run) else write_floor(id, run_id()) end
+  elseif length > history_size and redis.call('XTRIM', stream_key, 'MAXLEN', '~', history_size) > 0 then
+    local _, run = read_floor()
+    write_floor(redis.call('XRANGE', stream_key, '-', '+', 'COUNT', 1)[1][1], run or run_id())
+  elseif redis.call('EXPIRE', floor_key, history_ttl) == 0 then
+    write_floor(id, run_id())
   end
-  redis.call('EXPIRE', stream, ttl)
-  redis.call('EXPIRE', floor, ttl)
-  redis.call('PUBLISH', topic, id .. ' ' .. header .. '\n' .. members)
+  redis.call('EXPIRE', stream_key, history_ttl)
+  publish_message(id .. ' ' .. header, members)
   return id
 end
 
--- The members of a task's frame: the event's data as a JSON string within JSON. moment and tail are made by Python.
+-- Return the members of a task's frame: the event's data as a JSON string within JSON. Python makes both parts.
 local function task_members(task)
   return '"event":"jobpush:task","data":"{\\"seq\\":' .. task.seq .. ',\\"state\\":\\"' .. task.state
-    .. '\\",\\"at\\":' .. task.at .. ',\\"attempt\\":' .. task.attempt .. ',' .. task.moment .. ',' .. task.tail
-    .. ((task.cancel and tonumber(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
+    .. '\\",\\"at\\":' .. task.at .. ',\\"attempt\\":' .. task.attempt .. ',' .. task.volatile_json .. ','
+    .. task.stable_json .. ((task.cancel and tonumber(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
 end
 
-local function task_header(task_id, seq, final)
-  return task_id .. ' ' .. seq .. ' ' .. final .. ' -'
+local function task_header(task_id, seq, pinned)
+  return task_id .. ' ' .. seq .. ' ' .. pinned .. ' -'
 end
 
--- Whether the stream id a is smaller than b ("milliseconds-number", compared as two numbers).
+-- Return whether the stream id a is smaller than b ("milliseconds-number", compared as two numbers).
 local function is_before(a, b)
   local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
   local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
   a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
   return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
+end
+
+-- Return a stream id that no later event can get: it lies a millisecond back.
+local function past_id()
+  local now = redis.call('TIME')
+  return string.format('%.0f-0', now[1] * 1000 + math.floor(now[2] / 1000) - 1)
 end

@@ -1,7 +1,6 @@
--- Read which gateways live.
--- KEYS: gateways
--- Returns {ids, number of those that died and are still to be reaped}.
+-- Return {ids of the live gateways, number of dead ones whose statements are not retracted yet}.
+local now = string.format('%.6f', SECONDS)
 return {
-  redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', SECONDS), '+inf'),
-  redis.call('ZCOUNT', KEYS[1], '-inf', string.format('%.6f', SECONDS)),
+  redis.call('ZRANGEBYSCORE', gateways_key, '(' .. now, '+inf'),
+  redis.call('ZCOUNT', gateways_key, '-inf', now),
 }

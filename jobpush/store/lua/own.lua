@@ -1,4 +1,2 @@
--- Keep whose a workflow is for at least so long from now on.
--- KEYS: owner
--- ARGV: user id (escaped), seconds
-if redis.call('TTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
+-- Keep the owner of a workflow for at least so many seconds.
+if redis.call('TTL', owner_key) < ttl then redis.call('SET', owner_key, user_id, 'EX', ttl) end

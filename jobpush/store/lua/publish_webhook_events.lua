@@ -1,4 +1,2 @@
--- Append an event for webhooks that concerns nothing else here.
--- KEYS: webhooks
--- ARGV: JSON of the event
-tell_webhooks(KEYS[1], ARGV[1])
+-- Append an event for webhooks that changes nothing else.
+queue_webhook(event)

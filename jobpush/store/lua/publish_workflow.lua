@@ -1,9 +1,7 @@
--- Have a workflow tell what it has left to tell, or what has come true without a word of its members.
--- ARGV: task id of the workflow (escaped), at, history size, history ttl, 1: nobody will ask later
--- Returns 1 if it is still to be told, because the workflow has told something a moment ago; 0 if it is told, or if the
--- task is no workflow.
-local bar = read_bar(KEYS[1])
+-- Publish what a workflow has pending, or what became true without a report of its members.
+-- Return 1 if it is still pending, because the workflow was published a moment ago; else 0.
+local bar = read_bar(task_key)
 if not bar.head then return 0 end
-tell_bar(bar, ARGV[1], ARGV[2], ARGV[5] == '1' and URGENT or ASKED, ARGV[3], ARGV[4])
+publish_bar(bar, task_id, at, is_urgent and URGENT or ASKED)
 write_bar(bar)
-return bar.untold
+return bar.pending

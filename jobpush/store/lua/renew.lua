@@ -1,23 +1,20 @@
--- Begin or renew the lease of a gateway.
--- KEYS: gateways, epoch
--- ARGV: gateway id, seconds, epoch of which the gateway knows ("": it begins)
--- Returns {1 or 0, epoch}. 0: the lease is lost, and what the gateway said may be gone or taken back. If the epoch is
--- another one too, Redis has lost data; else others took the gateway for dead.
+-- Begin the lease of a gateway, or renew it. known_epoch is the epoch of the last renewal; empty when the lease begins.
+-- Return {1 or 0, epoch}. 0: the lease is lost, and the gateway's statements may be gone or retracted. If the epoch
+-- differs too, Redis has lost data; otherwise the others took the gateway for dead.
 
--- An epoch ends when Redis is emptied or restarted: it may come back with what it knew minutes ago.
+-- An epoch ends when Redis is emptied or restarted: its data may be minutes old then.
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
-local lease_end = string.format('%.6f', SECONDS + ARGV[2])
-local epoch = redis.call('GET', KEYS[2])
+local lease_end = string.format('%.6f', SECONDS + seconds)
+local epoch = redis.call('GET', epoch_key)
 if not epoch or string.match(epoch, '^%x*') ~= run_id then
   epoch = string.format('%s-%.0f', run_id, MICROSECONDS)
-  redis.call('SET', KEYS[2], epoch)
-  -- The gateways of the past have time to come back before anybody takes back what they said.
-  for _, gateway in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    redis.call('ZADD', KEYS[1], lease_end, gateway)
+  redis.call('SET', epoch_key, epoch)
+  -- The gateways of the last epoch get time to come back before their statements are retracted.
+  for _, gateway in ipairs(redis.call('ZRANGE', gateways_key, 0, -1)) do
+    redis.call('ZADD', gateways_key, lease_end, gateway)
   end
 end
 
-local begins = ARGV[3] == ''
-if not begins and (epoch ~= ARGV[3] or not has_lease(KEYS[1], ARGV[1])) then return {0, epoch} end
-redis.call('ZADD', KEYS[1], lease_end, ARGV[1])
+if known_epoch ~= '' and (epoch ~= known_epoch or not has_lease(gateways_key, gateway_id)) then return {0, epoch} end
+redis.call('ZADD', gateways_key, lease_end, gateway_id)
 return {1, epoch}

@@ -1,4 +1,3 @@
--- Read who is a member of a presence channel.
--- KEYS: members, seq of the roster
--- Returns {seq, flat list of user id and what is stored of him}: the roster holds every announcement up to the seq.
-return {redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL', KEYS[1])}
+-- Read the members of a presence channel.
+-- Return {seq, flat list of user id and stored member}: the roster contains every announcement up to the seq.
+return {redis.call('GET', members_seq_key) or '0', redis.call('HGETALL', members_key)}

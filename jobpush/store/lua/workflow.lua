@@ -1,11 +1,10 @@
--- The bar of a workflow, kept by its members: each that says something adds what is new to the sums. No member is ever
--- read but the one that speaks, so an event costs the same however many there are. Put behind lib.lua.
--- A workflow is a task among its user's others. Under its own key it has two more:
+-- The bar of a workflow: each report of a member adds its changes to the sums. Only the reporting member is read, so an
+-- event costs the same for any number of members. A workflow is a task in its user's index. Its key has two companions:
 --   …:workflow  hash: what it began with (head, planned, planned_weight, interval, ttl, final_ttl, w:<name> weights),
 --               its sums, "m:<task id>" of each member, "b:<number>" of each branch
---   …:members   list of the ids of its members, as they appeared
--- A branch is what stands and falls together (see worker/canvas.py). Its path names the branches around it too, each
--- with the members it was planned with: "0:12/3:2". Of a branch that is broken nothing more is waited for.
+--   …:members   list of the ids of its members, in the order of their first reports
+-- The members of a branch stand and fall together (see queues/celery/canvas.py). A branch's path contains the branches
+-- around it, each with its number of planned members: "0:12/3:2". Nothing more is awaited of a broken branch.
 
 local STATUS_OF = {PENDING = 'W', RECEIVED = 'W', RETRY = 'W', STARTED = 'R', PROGRESS = 'R', SUCCESS = 'S',
   FAILURE = 'F', REVOKED = 'X', LOST = 'L'}
@@ -13,11 +12,26 @@ local COUNTER_OF = {R = 'running', S = 'succeeded', F = 'failed', X = 'revoked',
 local IS_OPEN = {W = 1, R = 1, L = 1, S = 0, F = 0, X = 0}
 local BREAKS = {F = 1, X = 1, L = 1, W = 0, R = 0, S = 0}
 local SUMS = {'extra', 'extra_weight', 'sum', 'closed', 'running', 'succeeded', 'failed', 'revoked', 'lost', 'percent',
-  'told', 'untold'}
+  'published', 'pending'}
 local BEGUN = {'planned', 'planned_weight', 'interval', 'ttl', 'final_ttl'}
+-- Offsets of the scores in a user's index: ended tasks are dropped first, running ones never.
+local WAITING_OFFSET, RUNNING_OFFSET = 10000000000, 20000000000
+-- Set by publish.lua: the publisher knows a seq of the task that Redis does not know.
+local has_lost_data = false
 
-local function read_bar(task_key)
-  local bar = {key = task_key .. ':workflow', task_key = task_key}
+local function is_running(rank)
+  return rank == STARTED or rank == PROGRESS
+end
+
+-- Put a task into its user's index, for at least so many seconds.
+local function index_task(task_id, rank, published_at, seconds)
+  local offset = (rank == TERMINAL or rank == LOST) and 0 or is_running(rank) and RUNNING_OFFSET or WAITING_OFFSET
+  redis.call('ZADD', tasks_key, offset + published_at, task_id)
+  keep(tasks_key, seconds)
+end
+
+local function read_bar(bar_task_key)
+  local bar = {key = bar_task_key .. ':workflow', task_key = bar_task_key}
   for _, names in ipairs({SUMS, BEGUN}) do
     for index, value in ipairs(redis.call('HMGET', bar.key, unpack(names))) do
       bar[names[index]] = tonumber(value or 0)
@@ -37,7 +51,7 @@ local function write_bar(bar)
   redis.call('HSET', bar.key, unpack(values))
 end
 
--- The branches of a path, the outermost first.
+-- Return the branches of a path, the outermost first.
 local function read_branches(bar, path)
   local branches = {}
   for number, size in string.gmatch(path, '(%d+):(%d+)') do
@@ -54,7 +68,7 @@ local function write_branches(bar, branches)
   end
 end
 
--- So many more members are waited for, in a branch and in those around it, up to one that is broken anyway.
+-- Await so many more members, in a branch and in those around it, up to one that is broken already.
 local function open_more(bar, branches, depth, more)
   for level = depth, 1, -1 do
     branches[level].open = branches[level].open + more
@@ -63,7 +77,7 @@ local function open_more(bar, branches, depth, more)
   bar.closed = bar.closed - more
 end
 
--- What a member's status means for those that stand and fall with it.
+-- Apply a member's change of status to the branches around it.
 local function change_branches(bar, path, is_extra, before, after)
   local branches = read_branches(bar, path)
   local inner = branches[#branches]
@@ -77,7 +91,7 @@ local function change_branches(bar, path, is_extra, before, after)
   write_branches(bar, branches)
 end
 
--- What is stored of a member: status, weight, the part of it that is done (0 to 1), path of its branch.
+-- Return a member: status, weight, the part of it that is done (0 to 1), path of its branch.
 local function read_member(bar, task_id, membership)
   local stored = redis.call('HGET', bar.key, 'm:' .. task_id)
   if stored then
@@ -90,10 +104,10 @@ local function read_member(bar, task_id, membership)
   return {status = 'W', weight = weight, part = 0, path = path, is_extra = is_planned == '0'}
 end
 
--- The part of a member that is done. What an attempt has done is not lost by its end.
+-- Return the part of a member that is done. It stays when an attempt ends.
 local function part_of(task, status, before)
   if status == 'S' then return 1 end
-  local percent = tonumber(string.match(task.tail, '\\"percent\\":(%-?[%d%.]+)'))
+  local percent = tonumber(string.match(task.stable_json, '\\"percent\\":(%-?[%d%.]+)'))
   return percent and percent / 100 or before
 end
 
@@ -109,7 +123,7 @@ local function add_member(bar, task, task_id)
   if COUNTER_OF[after] then bar[COUNTER_OF[after]] = bar[COUNTER_OF[after]] + 1 end
   if member.is_extra or before ~= after then change_branches(bar, member.path, member.is_extra, before, after) end
   if after == 'F' and bar.error == 'null' then
-    bar.error = string.match(task.moment .. ',\\"', '\\"error\\":(.-),\\"') or 'null'
+    bar.error = string.match(task.volatile_json .. ',\\"', '\\"error\\":(.-),\\"') or 'null'
   end
   if after == 'R' and bar.started_at == 'null' then bar.started_at = task.at end
   redis.call('HSET', bar.key, 'm:' .. task_id,
@@ -130,8 +144,8 @@ local function state_of(bar, is_cancelled)
   return 'PENDING', 0
 end
 
--- The members of the workflow's event that its members change.
-local function moment_of(bar, state)
+-- Return the fields of the workflow's event that its members change.
+local function volatile_json_of(bar, state)
   local total, weight = bar.planned + bar.extra, bar.planned_weight + bar.extra_weight
   local ended = bar.succeeded + bar.failed + bar.revoked
   local percent = state == 'SUCCESS' and 100 or weight > 0 and 100 * bar.sum / weight or 0
@@ -147,64 +161,84 @@ local function milliseconds()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- Seconds that all of it is kept: as long as a workflow that runs, or as its member that speaks, whose time may be far.
+-- Return the seconds that all of it is kept: at least as long as the reporting member, which may run late.
 local function lifetime_of(bar)
-  return math.max(bar.ttl, redis.call('TTL', KEYS[1]), 60)
+  return math.max(bar.ttl, redis.call('TTL', task_key), 60)
 end
 
--- Publish the workflow's event, unless it has ended, or has said something a moment ago and only goes on. Then it is
--- left untold: whoever learns that asks later, and again until it is told, so that many who ask tell no more than one.
--- how: COUNTED (a member has said something), ASKED (something may be untold), URGENT (nobody will ask later)
-local COUNTED, ASKED, URGENT = 0, 1, 2
-local function tell_bar(bar, workflow_id, at, how, history_size, history_ttl)
-  local stored = redis.call('HMGET', bar.task_key, 'seq', 'rank', 'state', 'cancel', 'attempt')
-  if not bar.head or not stored[1] or tonumber(stored[2]) == TERMINAL then
-    bar.untold = 0
-    return
-  end
-  local state, rank = state_of(bar, stored[4])
-  local is_new, now = state ~= stored[3], milliseconds()
-  local since = now - bar.told  -- below 0 where the clock of Redis was set back
-  if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
-  if not is_new and how ~= COUNTED and bar.untold == 0 then return end
-  if not is_new and how ~= URGENT and since >= 0 and since < bar.interval then
-    bar.untold = 1
-    return
-  end
-  bar.told, bar.untold = now, 0
-  -- A lost member that is delivered again takes its workflow along: what has ended goes on as another attempt.
-  local attempt = stored[5] + ((is_new and stored[3] == 'LOST') and 1 or 0)
-  local task = {seq = stored[1] + 1, state = state, rank = rank, at = at, attempt = attempt,
-    moment = moment_of(bar, state), tail = bar.head, cancel = stored[4]}
-  local header = task_header(workflow_id, task.seq, is_new and 1 or 0)
-  local id = announce(KEYS[3], KEYS[4], KEYS[5], header, task_members(task), history_size, history_ttl)
-  redis.call('HSET', bar.task_key, 'seq', task.seq, 'state', state, 'rank', rank, 'attempt', attempt, 'at', at,
-    'moment', task.moment, 'tail', task.tail, 'id', id)
-  local ttl = rank == TERMINAL and bar.final_ttl or lifetime_of(bar)
+-- Store a state of the workflow and publish it.
+local function publish_state(bar, workflow_id, stored, task, pinned, ttl)
+  local id = append(task_header(workflow_id, task.seq, pinned), task_members(task))
+  redis.call('HSET', bar.task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
+    'at', task.at, 'volatile_json', task.volatile_json, 'stable_json', task.stable_json, 'id', id)
   redis.call('EXPIRE', bar.task_key, ttl)
-  if redis.call('TTL', KEYS[2]) < ttl then redis.call('EXPIRE', KEYS[2], ttl) end
+  index_task(workflow_id, task.rank, stored.published_at or 0, ttl)
 end
 
--- The key of another task of the same user.
+-- Publish the workflow's event, unless it was published a moment ago and its state is the same. Then it is pending: the
+-- caller asks again later, until it is published, so many callers cause no more than one event. The state of an ended
+-- workflow stays, but its counts go on: members of a broken branch may still run.
+-- how: COUNTED (a member has reported), ASKED (something may be pending), URGENT (nobody will ask later)
+local COUNTED, ASKED, URGENT = 0, 1, 2
+local function publish_bar(bar, workflow_id, at, how)
+  local stored = read_fields(bar.task_key, {'seq', 'rank', 'state', 'cancel', 'attempt', 'published_at'})
+  if not bar.head or not stored.seq then
+    bar.pending = 0
+    return
+  end
+  local state, rank = state_of(bar, stored.cancel)
+  local has_ended = tonumber(stored.rank) == TERMINAL
+  if has_ended then state, rank = stored.state, TERMINAL end
+  local is_new, now = state ~= stored.state, milliseconds()
+  local since = now - bar.published  -- below 0 if the clock of Redis was set back
+  if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
+  if not is_new and how ~= COUNTED and bar.pending == 0 then return end
+  if not is_new and how ~= URGENT and since >= 0 and since < bar.interval then
+    bar.pending = 1
+    return
+  end
+  bar.published, bar.pending = now, 0
+  -- A lost member that is delivered again resumes its workflow, as another attempt.
+  local attempt = stored.attempt + ((is_new and stored.state == 'LOST') and 1 or 0)
+  local task = {seq = stored.seq + 1, state = state, rank = rank, at = at, attempt = attempt,
+    volatile_json = volatile_json_of(bar, state), stable_json = bar.head, cancel = stored.cancel}
+  local ttl = rank == TERMINAL and bar.final_ttl or lifetime_of(bar)
+  publish_state(bar, workflow_id, stored, task, is_new and 1 or 0, ttl)
+end
+
+-- Return the key of another task of the same user.
 local function key_of(task_id, other_id)
-  return string.sub(KEYS[1], 1, #KEYS[1] - #task_id) .. other_id
+  return string.sub(task_key, 1, #task_key - #task_id) .. other_id
 end
 
--- Whether the end of a member's workflow was asked for: then it does not start.
+-- Return whether the workflow of a member is cancelled: then the member does not start.
 local function is_workflow_cancelled(task_id, workflow_id)
   return redis.call('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
 end
 
--- Count what a member has just told, and tell it of its workflow.
--- Returns 1 if that is still to be told, 0 if it was.
-local function count_member(task, task_id, history_size, history_ttl)
+-- Publish once that a workflow is LOST if Redis has lost what it began with: its members cannot complete the bar.
+-- A workflow that Redis does not know yet is waited for.
+local function lose_bar(bar, workflow_id, at)
+  local stored = read_fields(bar.task_key, {'seq', 'rank', 'attempt', 'published_at', 'stable_json'})
+  if tonumber(stored.rank or 0) >= LOST or not (stored.seq or has_lost_data) then return end
+  local task = {seq = (stored.seq or milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
+    attempt = stored.attempt or 1,
+    volatile_json = '\\"error\\":\\"Redis lost the progress of this workflow\\"',
+    stable_json = stored.stable_json or ('\\"task_id\\":\\"' .. workflow_id .. '\\",\\"name\\":\\"\\",\\"title\\":\\"\\"'
+      .. ',\\"created_at\\":' .. at .. ',\\"data\\":{}')}
+  publish_state(bar, workflow_id, stored, task, 1, final_ttl)
+end
+
+-- Count what a member has reported, and publish its workflow.
+-- Return 1 if the workflow has something pending, else 0.
+local function count_member(task, task_id)
   local bar = read_bar(key_of(task_id, task.workflow))
+  if not bar.head then lose_bar(bar, task.workflow, task.at) end
   add_member(bar, task, task_id)
-  tell_bar(bar, task.workflow, task.at, COUNTED, history_size, history_ttl)
+  publish_bar(bar, task.workflow, task.at, COUNTED)
   write_bar(bar)
-  local ttl = lifetime_of(bar)
-  for _, key in ipairs({bar.key, bar.task_key .. ':members'}) do
-    if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
-  end
-  return bar.untold
+  local seconds = lifetime_of(bar)
+  keep(bar.key, seconds)
+  keep(bar.task_key .. ':members', seconds)
+  return bar.pending
 end

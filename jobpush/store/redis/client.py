@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from ...errors import StoreError
 from ..forks import register_after_fork
-from ..scripts import Call, Command
+from ..scripts import Call, Command, Request
 from .errors import is_wrong_server, store_errors
 from .topology import Topology
 
@@ -64,22 +64,24 @@ class RedisClient:
         """Return the client of the server that holds a key."""
         return self._client
 
-    def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
+    def run(self, requests: Sequence[Request]) -> list[Any]:
         """
-        Run scripts, then plain commands, in one round trip; in two if Redis does not have a script yet.
+        Run scripts and plain commands in one round trip; in two if Redis does not have a script yet.
 
         Returns:
-            The replies to ``calls`` and to ``commands``, in order.
+            The replies, in order.
 
         Raises:
             StoreError: If a command fails, or the connection does; any of the commands may have been run.
         """
         with self.errors():
-            replies = self._execute([*(call.command() for call in calls), *commands])
+            commands = [request.command() if isinstance(request, Call) else request for request in requests]
+            replies = self._execute(commands)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
-                loads = [("SCRIPT", "LOAD", script.source) for script in {calls[i].script for i in unknown}]
-                again = self._execute([*loads, *(calls[i].command() for i in unknown)])
+                scripts = {call.script for i in unknown if isinstance(call := requests[i], Call)}
+                loads = [("SCRIPT", "LOAD", script.source) for script in scripts]
+                again = self._execute([*loads, *(commands[i] for i in unknown)])
                 for i, reply in zip(unknown, again[len(loads) :], strict=True):
                     replies[i] = reply
             for reply in replies:

@@ -223,7 +223,7 @@ def test_lease_sidecar_ends_with_its_worker_whatever_that_has_forked(store: Stor
     worker = ChildProcess([sys.executable, "-c", FORKING_WORKER, store.config.redis_url], log=tmp_path / "log")
 
     def seconds_left() -> float:
-        (lease_end,) = store.run(commands=[("ZSCORE", store.keys.workers, "worker")])
+        (lease_end,) = store.run([("ZSCORE", store.keys.workers, "worker")])
         return float(lease_end) - time.time()
 
     def until(is_reached: Callable[[], bool]) -> None:
@@ -461,7 +461,7 @@ def test_lease_is_held_before_the_first_message_is_taken(store: Store) -> None:
 
     keeper.start()  # a worker that is killed right after its first task began was never found dead without
 
-    assert store.run(commands=[("ZSCORE", store.keys.workers, keeper.worker_id)]) != [None]
+    assert store.run([("ZSCORE", store.keys.workers, keeper.worker_id)]) != [None]
     keeper.stop()
 
 
@@ -518,7 +518,7 @@ def test_only_so_much_of_what_is_done_is_remembered_while_redis_is_away(
 
 def is_held(store: Store, worker_id: str) -> bool:
     """Whether the lease of a worker has not ended."""
-    (score,) = store.run(commands=[("ZSCORE", store.keys.workers, worker_id)])
+    (score,) = store.run([("ZSCORE", store.keys.workers, worker_id)])
     return score is not None and float(score) > time.time()
 
 

@@ -212,7 +212,7 @@ def test_a_message_that_nobody_has_stamped_says_whether_it_comes_again(eager: Ea
 def test_scheduled_task_is_kept_until_its_time_and_longer(eager: Eager) -> None:
     eager.app.tasks["encode"].apply_async((eager.user, "cat.mov"), countdown=1_000_000)
 
-    keys = list(eager.redis.scan_iter("jobpush:{user:*}:task:*"))
+    keys = list(eager.redis.scan_iter("jobpush:{*}:user:*:task:*"))
     assert [eager.redis.ttl(key) > 1_000_000 for key in keys] == [True]
 
 

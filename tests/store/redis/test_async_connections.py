@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import hiredis
@@ -18,7 +19,7 @@ from jobpush.gateway.loop import Loop
 from jobpush.store.redis import async_connection as link_module
 from jobpush.store.redis.command_connection import CommandConnection, ConnectionLost
 from jobpush.store.redis.pubsub_connection import PubSubConnection
-from jobpush.store.scripts import Call, Script, load
+from jobpush.store.scripts import HISTORY, Call
 
 #: Seconds after which a test gives up.
 TIMEOUT = 10.0
@@ -34,7 +35,7 @@ class Links:
         self.ups = 0
         self.downs = 0
         self._changed = threading.Condition()
-        self.commands = CommandConnection(self.loop, url, scripts=[load("history")], probe=probe, on_up=self._up)
+        self.commands = CommandConnection(self.loop, url, scripts=[HISTORY], probe=probe, on_up=self._up)
         self.subscriber = PubSubConnection(
             self.loop,
             url,
@@ -141,7 +142,7 @@ def test_refused_command_answers_with_the_refusal(links: Links) -> None:
 
 def test_script_that_redis_has_forgotten_is_taught_again(links: Links, client: redis.Redis) -> None:
     client.script_flush()
-    script = Script(b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
+    script: Any = SimpleNamespace(source=b"return ARGV[1]", sha="098e0f0d1448c0a81dafe820f66d460eb09263da")
 
     assert links.answer(lambda done: links.commands.run(Call(script, (), ("hello",)), done)) == b"hello"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -12,10 +14,10 @@ import redis
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import CommandRefused, StoreError
 from jobpush.store.redis.client import RedisClient
-from jobpush.store.scripts import Call, Script
+from jobpush.store.scripts import Call
 from jobpush.testing import PATIENCE
 
-ECHO = Script(b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
+ECHO: Any = SimpleNamespace(source=b"return ARGV[1]", sha="098e0f0d1448c0a81dafe820f66d460eb09263da")
 
 
 @pytest.fixture
@@ -28,21 +30,21 @@ def connections(redis_url: str) -> Iterator[RedisClient]:
 def test_replies_are_in_the_order_of_the_commands(connections: RedisClient) -> None:
     commands = [("SET", "a", 1), ("HSET", "h", "x", "y"), ("HGETALL", "h"), ("GET", "a"), ("GET", "none")]
 
-    assert connections.run(commands=commands) == [True, 1, {b"x": b"y"}, b"1", None]
+    assert connections.run(commands) == [True, 1, {b"x": b"y"}, b"1", None]
 
 
 def test_refused_command_is_an_error_and_the_others_run(connections: RedisClient) -> None:
-    connections.run(commands=[("SET", "a", 1)])
+    connections.run([("SET", "a", 1)])
 
     with pytest.raises(CommandRefused):
-        connections.run(commands=[("HGETALL", "a"), ("SET", "b", 2)])
+        connections.run([("HGETALL", "a"), ("SET", "b", 2)])
 
-    assert connections.run(commands=[("GET", "b")]) == [b"2"]
+    assert connections.run([("GET", "b")]) == [b"2"]
 
 
 def test_unknown_scripts_are_loaded_and_run_once(connections: RedisClient, client: redis.Redis) -> None:
     source = b"return redis.call('INCR', KEYS[1])"
-    count = Script(source, client.script_load(source))
+    count: Any = SimpleNamespace(source=source, sha=client.script_load(source))
     client.script_flush()
 
     replies = connections.run([Call(count, ["n"], ()), Call(ECHO, (), ("hello",)), Call(count, ["n"], ())])
@@ -53,7 +55,7 @@ def test_unknown_scripts_are_loaded_and_run_once(connections: RedisClient, clien
 def test_large_commands_and_replies_come_in_parts(connections: RedisClient) -> None:
     text = b"x" * 1_000_000
 
-    assert connections.run(commands=[("SET", "large", text), ("GET", "large")])[1] == text
+    assert connections.run([("SET", "large", text), ("GET", "large")])[1] == text
 
 
 def test_transaction_runs_all_commands_and_reports_a_refused_one(connections: RedisClient) -> None:
@@ -64,47 +66,47 @@ def test_transaction_runs_all_commands_and_reports_a_refused_one(connections: Re
 
 
 def test_connection_that_redis_closed_is_replaced(connections: RedisClient, client: redis.Redis) -> None:
-    connections.run(commands=[("PING",)])
+    connections.run([("PING",)])
     client.client_kill_filter(_type="normal", skipme=True)
 
-    assert connections.run(commands=[("GET", "none")]) == [None]
+    assert connections.run([("GET", "none")]) == [None]
     assert connections.connects == 2
 
 
 def test_redis_that_is_down_is_an_error_until_it_is_back(connections: RedisClient, redis_server: EmbeddedRedis) -> None:
-    connections.run(commands=[("PING",)])
+    connections.run([("PING",)])
     redis_server.kill()
 
     with pytest.raises(StoreError):
-        connections.run(commands=[("GET", "none")])
+        connections.run([("GET", "none")])
 
     redis_server.start()
-    assert connections.run(commands=[("GET", "none")]) == [None]
+    assert connections.run([("GET", "none")]) == [None]
 
 
 def test_threads_have_a_connection_each(connections: RedisClient) -> None:
     with ThreadPoolExecutor(8) as threads:
-        replies = list(threads.map(lambda number: connections.run(commands=[("ECHO", number)] * 20), range(200)))
+        replies = list(threads.map(lambda number: connections.run([("ECHO", number)] * 20), range(200)))
 
     assert replies == [[str(number).encode()] * 20 for number in range(200)]
 
 
 def test_crowd_of_threads_gets_more_connections_than_a_pool_of_redis_py_makes(connections: RedisClient) -> None:
     with ThreadPoolExecutor(120) as threads:
-        waiting = [threads.submit(connections.run, commands=[("BLPOP", "go", PATIENCE)]) for _ in range(120)]
-        connections.run(commands=[("RPUSH", "go", *range(120))])
+        waiting = [threads.submit(connections.run, [("BLPOP", "go", PATIENCE)]) for _ in range(120)]
+        connections.run([("RPUSH", "go", *range(120))])
 
         assert all(one.result()[0] for one in waiting)
 
 
 def test_child_of_a_fork_has_connections_of_its_own(connections: RedisClient) -> None:
-    (ours,) = connections.run(commands=[("CLIENT", "ID")])
+    (ours,) = connections.run([("CLIENT", "ID")])
 
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            os.write(writing, str(connections.run(commands=[("CLIENT", "ID")])[0]).encode())
+            os.write(writing, str(connections.run([("CLIENT", "ID")])[0]).encode())
         finally:
             os._exit(0)  # or an error would have a second run of the tests go on from here
     os.close(writing)
@@ -113,7 +115,7 @@ def test_child_of_a_fork_has_connections_of_its_own(connections: RedisClient) ->
     os.close(reading)
 
     assert theirs != ours
-    assert connections.run(commands=[("CLIENT", "ID")]) == [ours]
+    assert connections.run([("CLIENT", "ID")]) == [ours]
 
 
 def test_subscription_yields_its_confirmation_then_messages(connections: RedisClient, client: redis.Redis) -> None:
@@ -132,13 +134,13 @@ def test_demoted_primary_makes_all_clients_of_its_url_reconnect(
     connections: RedisClient, redis_url: str, client: redis.Redis
 ) -> None:
     other, elsewhere = RedisClient(redis_url, timeout=PATIENCE), RedisClient("redis://unused:1", timeout=PATIENCE)
-    ids = [one.run(commands=[("CLIENT", "ID")]) for one in (connections, other)]
+    ids = [one.run([("CLIENT", "ID")]) for one in (connections, other)]
     client.replicaof("127.0.0.1", 1)
 
     with pytest.raises(StoreError, match="must name the primary"):
-        connections.run(commands=[("SET", "a", 1)])
+        connections.run([("SET", "a", 1)])
 
     client.replicaof("NO", "ONE")
-    assert [one.run(commands=[("CLIENT", "ID")]) for one in (connections, other)] != ids
+    assert [one.run([("CLIENT", "ID")]) for one in (connections, other)] != ids
     assert other.connects == 2
     assert elsewhere.connects == 0

@@ -94,16 +94,16 @@ def test_sentinel_that_names_a_replica_is_skipped(servers: SentinelServers) -> N
     with RedisClient(servers.url_of([stale, servers.sentinels[0]]), timeout=2).at("any") as client:
         assert client.role()[0] == b"master"
     with pytest.raises(StoreError, match=rf"Sentinel 127.0.0.1:{stale} names 127.0.0.1:\d+, which is a replica"):
-        RedisClient(servers.url_of([stale]), timeout=2).run(commands=[("PING",)])
+        RedisClient(servers.url_of([stale]), timeout=2).run([("PING",)])
 
 
 def test_unknown_name_and_unreachable_sentinels_are_one_clear_line(servers: SentinelServers) -> None:
     unreachable = "127.0.0.1:1"
 
     with pytest.raises(StoreError, match=r"no primary 'other' found: Sentinel 127.0.0.1:\d+ knows no primary of this"):
-        RedisClient(servers.url_of(servers.sentinels, "other"), timeout=2).run(commands=[("PING",)])
+        RedisClient(servers.url_of(servers.sentinels, "other"), timeout=2).run([("PING",)])
     with pytest.raises(StoreError, match=f"Sentinel {unreachable} failed .*refused"):
-        RedisClient(f"redis+sentinel://{unreachable}/main/0", timeout=2).run(commands=[("PING",)])
+        RedisClient(f"redis+sentinel://{unreachable}/main/0", timeout=2).run([("PING",)])
 
 
 def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Pa
         options = f"ssl_ca_certs={root}&ssl_certfile={certificate}&ssl_keyfile={key}"
         base = servers.url.replace("://", "://:d%2Fa+ta@")
         client = RedisClient(f"{base}?{options}&sentinel_password=w%26tch", timeout=5)
-        assert client.run(commands=[("SET", "a", 1)]) == [True]
+        assert client.run([("SET", "a", 1)]) == [True]
         links = Links(f"{base}?{options}&sentinel_password=w%26tch")
         try:
             links.wait_until(lambda: links.ups == 1)
@@ -128,7 +128,7 @@ def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Pa
 
         for wrong in (f"{base}?{options}&sentinel_password=no", f"{servers.url}?{options}&sentinel_password=w%26tch"):
             with pytest.raises(StoreError, match="check user and password"):
-                RedisClient(wrong, timeout=5).run(commands=[("SET", "a", 1)])
+                RedisClient(wrong, timeout=5).run([("SET", "a", 1)])
 
 
 def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(servers: SentinelServers) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import redis
 
 import jobpush
-from jobpush.channels import escape_user_id, user_channel
+from jobpush.channels import escape_user_id, user_channel, user_topic
 from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from jobpush.store.keys import Keys
 from tests.gateway.client import TIMEOUT, Client, data_of
 from tests.gateway.conftest import Site
 from tests.gateway.publishing import start
@@ -238,7 +239,7 @@ def test_message_of_a_neighbour_that_is_none_is_dropped(site: Site, store: Store
 
     with redis.Redis.from_url(redis_url) as neighbour:
         for message in (b"", b"x", b"\n", b"a b c d e f\n", b"1-1 one x 0 -\n", b"\xff\xfe", b"{}" * 10_000):
-            assert neighbour.publish("jobpush:{user:42}", message) == 1
+            assert neighbour.publish(Keys("jobpush").topic(user_topic("42")), message) == 1
     start(store, "42", "ours")
 
     assert data_of(client.receive())["task_id"] == "ours"

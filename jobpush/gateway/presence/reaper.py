@@ -1,0 +1,55 @@
+"""Retracts the statements of gateways whose lease has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...store.keys import bucket_tags
+from ...store.presence import CLAIMS_AT_ONCE, Presence
+from ...store.redis.command_connection import CommandConnection
+
+
+class Reaper:
+    """The elected reaper buries each dead gateway bucket by bucket; of several candidates Redis elects one."""
+
+    def __init__(self, commands: CommandConnection) -> None:
+        self._commands = commands
+        #: Buckets that are still to be buried, by dead gateway.
+        self._left: dict[str, int] = {}
+
+    def look(self, presence: Presence) -> None:
+        """Look for dead gateways, unless some are being buried. Call about once a second while the lease is held."""
+        if not self._left:
+            self._commands.run(presence.find_dead(), lambda reply: self._found(presence, reply))
+
+    def reset(self) -> None:
+        """Forget burials under way: the connection to Redis, or the lease, is lost."""
+        self._left.clear()
+
+    def _found(self, presence: Presence, reply: Any) -> None:
+        if isinstance(reply, Exception) or self._left:
+            return
+        for gateway in reply:
+            gateway_id = gateway.decode()
+            self._left[gateway_id] = len(bucket_tags())
+            for tag in bucket_tags():
+                self._bury(presence, gateway_id, tag)
+
+    def _bury(self, presence: Presence, gateway_id: str, tag: str) -> None:
+        self._commands.run(presence.bury(gateway_id, tag), lambda reply: self._buried(presence, gateway_id, tag, reply))
+
+    def _buried(self, presence: Presence, gateway_id: str, tag: str, claims: Any) -> None:
+        if gateway_id not in self._left:
+            return
+        if isinstance(claims, Exception):  # the next look finds it again
+            del self._left[gateway_id]
+            return
+        for claim in claims:
+            self._commands.run(presence.retraction(gateway_id, claim))
+        if len(claims) == CLAIMS_AT_ONCE:
+            self._bury(presence, gateway_id, tag)
+            return
+        self._left[gateway_id] -= 1
+        if not self._left[gateway_id]:
+            del self._left[gateway_id]
+            self._commands.run(presence.forget_dead(gateway_id))

@@ -1,0 +1,93 @@
+"""The base of the blocking store: its connection, its names, and checks of Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..config import Config
+from ..errors import ConfigurationError
+from .keys import LAYOUT, Keys
+from .live_gateways import LiveGateways, live_gateways_call, read_live_gateways
+from .redis.client import RedisClient
+from .scripts import Request
+
+#: Seconds for which the set of live gateways is reused: a lease outlives it many times.
+_LIVE_GATEWAYS_TTL = 1.0
+
+
+class StoreClient:
+    """Connects on first use; safe to use from threads and after a fork."""
+
+    def __init__(self, config: Config) -> None:
+        """
+        Raises:
+            ConfigurationError: If ``Config.redis_url`` is not the URL of a Redis.
+        """
+        self.config = config
+        self.keys = Keys.of(config)
+        self.client = RedisClient(config.redis_url, timeout=config.publish_timeout, probe=self.keys.probe)
+        self._live_gateways: tuple[float, LiveGateways] | None = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+
+    def ping(self) -> None:
+        """
+        Check that Redis answers.
+
+        Raises:
+            StoreError: If it does not within ``Config.publish_timeout`` seconds.
+        """
+        self.run([("PING",)])
+
+    def probe(self) -> None:
+        """
+        Check that Redis accepts writes: a full Redis or a replica answers a PING too.
+
+        Raises:
+            StoreError: If it does not within ``Config.publish_timeout`` seconds.
+        """
+        self.run([("SET", self.keys.probe, "", "PX", 1)])
+
+    def check_layout(self) -> None:
+        """
+        Check at start that the stored data has this version's layout, and record the layout in an empty Redis.
+
+        Raises:
+            ConfigurationError: If another version of jobpush has written another layout.
+            StoreError: If Redis does not answer.
+        """
+        _, stored = self.run([("SET", self.keys.layout, LAYOUT, "NX"), ("GET", self.keys.layout)])
+        if stored != str(LAYOUT).encode():
+            raise ConfigurationError(
+                f"The data below the prefix {self.config.prefix!r} in Redis has layout {stored.decode()}, and this"
+                f" version of jobpush uses layout {LAYOUT}: run one version everywhere, or set another JOBPUSH_PREFIX"
+            )
+
+    def live_gateways(self) -> LiveGateways:
+        """
+        Return the gateways whose lease has not ended, as of a second ago at most.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        now, known = time.monotonic(), self._live_gateways
+        if known is None or now - known[0] >= _LIVE_GATEWAYS_TTL:
+            (reply,) = self.run([live_gateways_call(self.keys)])
+            known = self._live_gateways = now, read_live_gateways(reply)
+        return known[1]
+
+    def run(self, requests: Sequence[Request]) -> list[Any]:
+        """
+        Run scripts and plain commands in one round trip; see :meth:`RedisClient.run`.
+
+        Returns:
+            The replies, in order.
+
+        Raises:
+            StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        return self.client.run(requests)

@@ -1,0 +1,22 @@
+"""Election of the one worker that watches a queue of the broker."""
+
+from __future__ import annotations
+
+from .client import StoreClient
+
+
+class QueueLeadership(StoreClient):
+    """A leader per queue."""
+
+    def lead(self, queue: str, worker_id: str, seconds: float) -> bool:
+        """
+        Become or stay the leader of a queue for so many seconds.
+
+        Returns:
+            Whether this worker is the leader; another one stays it until it stops calling.
+        """
+        key, milliseconds = self.keys.queue_leader(queue), int(seconds * 1000)
+        is_new, leader = self.run([("SET", key, worker_id, "NX", "PX", milliseconds), ("GET", key)])
+        if is_new:
+            return True
+        return leader == worker_id.encode() and bool(self.run([("PEXPIRE", key, milliseconds)])[0])

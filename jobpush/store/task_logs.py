@@ -1,0 +1,127 @@
+"""Logs of tasks: bounded by lines and bytes, and as long-lived as the task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..channels import escape_id, user_topic
+from ..events import encode_twice
+from .scripts import APPEND_LOG
+from .tasks import TaskStore
+
+#: Lines that one call of the script appends.
+_LINES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """
+    A line of a task's log.
+
+    Args:
+        message: Its text.
+        level: A level of :mod:`logging` in lower case.
+        at: Unix seconds.
+        id: Its place in the log, given by Redis; empty before that.
+    """
+
+    message: str
+    level: str
+    at: float
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLog:
+    """
+    A part of a task's log.
+
+    Args:
+        entries: Its lines, in order.
+        dropped: Lines that were left out since the task began, to keep the log bounded.
+        has_gap: Whether lines between the ``since`` of the reader and these were dropped.
+    """
+
+    entries: Sequence[LogEntry]
+    dropped: int
+    has_gap: bool
+
+
+class TaskLogStore(TaskStore):
+    """Appends to logs, and reads them."""
+
+    def append_log(self, user_id: str, task_id: str, entries: Sequence[LogEntry], *, dropped: int = 0) -> list[str]:
+        """
+        Append lines to a task's log, and publish each as a ``jobpush:log`` event.
+
+        Args:
+            user_id: Owner of the task.
+            task_id: The task.
+            entries: The lines.
+            dropped: Lines that the caller has left out before these.
+
+        Returns:
+            The ids of the lines.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        keys, config, topic = self.keys, self.config, user_topic(user_id)
+        calls = []
+        for start in range(0, max(len(entries), 1), _LINES_AT_ONCE):
+            lines = [
+                encode_twice({"task_id": task_id, "level": line.level, "message": line.message, "at": line.at})[1:-1]
+                for line in entries[start : start + _LINES_AT_ONCE]
+            ]
+            call = APPEND_LOG(
+                (*keys.log(topic, task_id), keys.task(topic, task_id), keys.topic(topic)),
+                lines,
+                task_id=escape_id(task_id),
+                dropped=dropped if start == 0 else 0,
+                max_lines=config.log_lines,
+                max_bytes=config.log_bytes,
+                ttl=config.task_ttl,
+            )
+            calls.append(call)
+        return [line_id.decode() for ids in self.run(calls) for line_id in ids]
+
+    def task_log(self, task_id: str, *, since: str = "", limit: int = 1_000) -> TaskLog:
+        """
+        Read the log of a task.
+
+        Args:
+            task_id: The task.
+            since: Id of the last line that the reader has; empty: none.
+            limit: Lines to read at most.
+
+        Raises:
+            TaskNotFound: If nothing is stored of the task.
+            ValueError: If ``since`` is not the id of a line.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        position = _position(since)
+        topic = user_topic(self.owner(task_id))
+        log, state = self.keys.log(topic, task_id)
+        lines, (dropped, dropped_until) = self.run(
+            [
+                ("XRANGE", log, f"({since}" if since else "-", "+", "COUNT", limit),
+                ("HMGET", state, "dropped", "dropped_until"),
+            ]
+        )
+        has_gap = bool(since and dropped_until) and position < _position((dropped_until or b"").decode())
+        return TaskLog([_entry(*line) for line in lines], int(dropped or 0), has_gap)
+
+
+def _position(line_id: str) -> tuple[int, int]:
+    if not line_id:
+        return 0, 0
+    milliseconds, _, number = line_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _entry(line_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:
+    data: dict[str, Any] = json.loads(json.loads(b'"{%b}"' % fields[b"d"]))
+    return LogEntry(data["message"], data["level"], data["at"], line_id.decode())

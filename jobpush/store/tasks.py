@@ -1,0 +1,277 @@
+"""Tasks: publish, end, cancel and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from ..channels import escape_id, task_channel, unescape_id, user_channel, user_topic
+from ..errors import EventError, TaskNotFound
+from ..events import TaskEvent
+from ..lifecycle import TaskState
+from .client import StoreClient
+from .messages import read_task
+from .records import Outcome, Published, TaskWrite
+from .scripts import Call, Command, Request
+from .task_calls import cancel_call, end_call, history_call, own_call, publish_call, publish_workflow_call, snapshot_ttl
+from .worker_leases import Claim, WorkerLeases
+from .workflows import begin_commands
+
+#: Entries that the stream of cancel requests keeps; a worker reads it within seconds.
+_CANCELS_KEPT = 10_000
+#: Members of a workflow that one round trip reads.
+_CHILDREN_AT_ONCE = 500
+
+_NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
+
+
+class TaskStore(StoreClient):
+    """
+    Snapshots of tasks.
+
+    - One script stores a snapshot and publishes its event, so all readers see one order.
+    - Live delivery is at most once; resuming from an event's ``id`` makes it exact while the history reaches back.
+    - ``seq`` counts from 1 per task, and continues from the larger of what Redis and the publisher know.
+    - Within one attempt nothing overwrites SUCCESS, FAILURE or REVOKED: see :mod:`jobpush.lifecycle`.
+    - Everything is bounded and expires: see :class:`jobpush.config.Config`.
+    """
+
+    # -- change --------------------------------------------------------------------------------------
+
+    def publish(self, writes: Sequence[TaskWrite], known: Mapping[str, int] = _NOTHING_KNOWN) -> list[Published]:
+        """
+        Store snapshots and publish their events, all in one round trip.
+
+        Args:
+            writes: The events.
+            known: The last ``seq`` of each task that the publisher knows; Redis continues from it after a data loss.
+
+        Returns:
+            One :class:`Published` for each write, in order.
+
+        Raises:
+            InvalidData: If the data of an event has no JSON form; nothing was sent then.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
+        """
+        return self._publish(writes, known)[0]
+
+    def start(self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN) -> tuple[Published, dict[str, float]]:
+        """
+        Publish that a task starts, and read the durations of its stages, in one round trip.
+
+        Returns:
+            The result of the write, and the seconds that :meth:`record_durations` got for the task's name.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        (published,), (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
+        return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
+
+    def end(
+        self,
+        task_id: str,
+        state: TaskState,
+        *,
+        error: str | None = None,
+        delivery: str = "",
+        run_at: float | None = None,
+    ) -> Published:
+        """
+        End a task on behalf of its process; see :func:`~jobpush.store.task_calls.end_call` for the arguments.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        topic = user_topic(self.owner(task_id))
+        (reply,) = self.run(
+            [end_call(self.config, topic, task_id, state, error=error, delivery=delivery, run_at=run_at)]
+        )
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return _read_published(reply)
+
+    def publish_workflows(
+        self, workflows: Iterable[tuple[str, str]], *, is_urgent: bool = False
+    ) -> list[tuple[str, str]]:
+        """
+        Publish what workflows have pending.
+
+        Args:
+            workflows: Pairs of user id and task id.
+            is_urgent: Whether workflows that were published a moment ago are published too.
+
+        Returns:
+            Those that are still pending: call again.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        pairs = list(workflows)
+        calls = [
+            publish_workflow_call(self.config, user_topic(user), task_id, is_urgent=is_urgent)
+            for user, task_id in pairs
+        ]
+        return [workflow for workflow, is_pending in zip(pairs, self.run(calls), strict=True) if is_pending]
+
+    def cancel(self, task_id: str) -> TaskState:
+        """
+        Cancel a task: publish it to its readers and to the workers.
+
+        Returns:
+            The state after it: REVOKED if it had not started; STARTED or PROGRESS if it runs and is being
+            cancelled; its final state if it was too late.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        topic = user_topic(self.owner(task_id))
+        state, _ = self.run(
+            [cancel_call(self.config, topic, task_id), publish_workflow_call(self.config, topic, task_id)]
+        )
+        if state is None:
+            raise TaskNotFound(task_id)
+        after = TaskState(state.decode())
+        if after is TaskState.REVOKED or not after.is_final:
+            add = ("XADD", self.keys.cancels, "MAXLEN", "~", _CANCELS_KEPT, "*", "task_id", task_id)
+            self.run([add, ("PUBLISH", self.keys.cancel, task_id)])
+        return after
+
+    # -- read ----------------------------------------------------------------------------------------
+
+    def tasks(self, user_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
+        """
+        Return a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
+
+        Args:
+            user_id: The user.
+            start: Tasks to leave out.
+            limit: Tasks to read at most; ``None``: ``Config.tasks_per_page``.
+        """
+        call = history_call(self.config, user_channel(user_id), user_topic(user_id), start=start, limit=limit)
+        return self._snapshots([call])
+
+    def task(self, task_id: str) -> TaskEvent:
+        """
+        Return the snapshot of one task.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        topic = user_topic(self.owner(task_id))
+        events = self._snapshots([history_call(self.config, task_channel(task_id), topic)])
+        if not events:
+            raise TaskNotFound(task_id)
+        return events[0]
+
+    def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
+        """
+        Return the snapshots of a workflow's members, in the order of their first events.
+
+        Args:
+            task_id: The workflow.
+            start: Members to leave out.
+            limit: Members to read at most; ``None``: all.
+
+        Raises:
+            TaskNotFound: If nothing is stored of the workflow.
+        """
+        topic = user_topic(self.owner(task_id))
+        events: list[TaskEvent] = []
+        while limit is None or limit > 0:
+            size = _CHILDREN_AT_ONCE if limit is None else min(limit, _CHILDREN_AT_ONCE)
+            (ids,) = self.run([("LRANGE", self.keys.children(topic, task_id), start, start + size - 1)])
+            channels = [task_channel(unescape_id(child.decode())) for child in ids]
+            events += self._snapshots([history_call(self.config, channel, topic) for channel in channels])
+            if len(ids) < size:
+                break
+            start, limit = start + size, None if limit is None else limit - size
+        return events
+
+    def owner(self, task_id: str) -> str:
+        """
+        Return the user that owns a task.
+
+        Raises:
+            TaskNotFound: If nothing is stored of it.
+        """
+        (owner,) = self.run([("GET", self.keys.owner(task_id))])
+        if owner is None:
+            raise TaskNotFound(task_id)
+        return unescape_id(owner.decode())
+
+    def cancelled(self, tasks: Iterable[tuple[str, str]]) -> set[str]:
+        """
+        Return the ids of the tasks that are cancelled.
+
+        Args:
+            tasks: Pairs of user id and task id.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        pairs = list(tasks)
+        replies = self.run(
+            [("HEXISTS", self.keys.task(user_topic(user), task_id), "cancel") for user, task_id in pairs]
+        )
+        return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled}
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def _publish(
+        self, writes: Sequence[TaskWrite], known: Mapping[str, int], commands: Sequence[Command] = ()
+    ) -> tuple[list[Published], list[Any]]:
+        """Publish, and run ``commands`` in the same round trip; return the replies to both."""
+        # A workflow's plan comes first: without it, its members' reports would find a workflow that Redis has lost.
+        before: list[Request] = [command for write in writes for command in self._begin_commands(write)]
+        publish = [publish_call(self.config, write, known.get(write.event.task_id, 0)) for write in writes]
+        after: list[Request] = [*self._owner_requests(writes)]
+        after += [command for write in writes for command in self._claim_commands(write)]
+        replies = self.run([*before, *publish, *after, *commands])
+        published = replies[len(before) : len(before) + len(publish)]
+        return [_read_published(reply) for reply in published], replies[len(replies) - len(commands) :]
+
+    def _begin_commands(self, write: TaskWrite) -> list[Command]:
+        if write.plan is None:
+            return []
+        return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
+
+    def _owner_requests(self, writes: Sequence[TaskWrite]) -> list[Request]:
+        """Keep the owners as long as the snapshots; with every event, since Redis may have lost its data."""
+        requests: list[Request] = []
+        workflows: dict[tuple[str, str], int] = {}
+        for write in writes:
+            ttl, owner = snapshot_ttl(self.config, write), escape_id(str(write.user_id))
+            requests.append(("SET", self.keys.owner(write.event.task_id), owner, "EX", ttl))
+            if write.event.root_id is not None:
+                workflow = (write.event.root_id, str(write.user_id))
+                workflows[workflow] = max(ttl, workflows.get(workflow, 0))
+        return requests + [own_call(self.config, *workflow, ttl) for workflow, ttl in workflows.items()]
+
+    def _claim_commands(self, write: TaskWrite) -> list[Command]:
+        state = write.event.state
+        if not write.worker or (state is TaskState.PROGRESS and not write.is_handed_over):
+            return []
+        leases = WorkerLeases(self.config)
+        claim = Claim.of(write.user_id, write.event.task_id, write.delivery)
+        if state.is_final or state is TaskState.RETRY or write.is_handed_over:
+            return [leases.drop(write.worker, claim)]
+        return [leases.claim(write.worker, claim)]
+
+    def _snapshots(self, calls: Sequence[Call]) -> list[TaskEvent]:
+        """Read snapshots; leave out those of a newer version that this one cannot read."""
+        events = []
+        for _, _, messages in self.run(calls):
+            for message in messages:
+                try:
+                    events.append(read_task(message))
+                except EventError:
+                    continue
+        return events
+
+
+def _read_published(reply: Sequence[int]) -> Published:
+    status, seq, *flags = reply
+    return Published(Outcome(status), seq, *map(bool, flags))
