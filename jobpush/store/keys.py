@@ -64,7 +64,7 @@ class Keys:
     @classmethod
     def of(cls, config: Config) -> Keys:
         """Return the names that a configuration selects."""
-        return cls(config.prefix, Topology.parse(config.redis_url).database)
+        return cls(config.prefix, Topology.parse(config.redis_url).database if config.redis_url else 0)
 
     # -- topics --------------------------------------------------------------------------------------
 
