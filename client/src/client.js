@@ -1,7 +1,6 @@
 /** The connection to the gateway: Pusher's protocol, resuming, tokens. No elements. Safe to import on a server. */
 
-import { fold } from "./fold.js";
-import { TokenSource, tokenFrom } from "./token.js";
+import { fold, foldAll, isNews } from "./fold.js";
 import { SocketTransport, parse } from "./transport.js";
 
 const VERSION = "0.1.0";
@@ -19,11 +18,6 @@ const BLOCKED_AFTER = 2;
 const KNOWN_GATEWAY_BONUS = -20;
 const SOCKET_RETRY_MS = 300_000;
 const SIGN_IN_TIMEOUT_MS = 1500;
-/** The part of a token's lifetime after which it is replaced. */
-const REFRESH_AT = 0.8;
-const REFRESH_RETRY_MS = 5000;
-/** The longest delay that a timer of browsers can hold. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
 
 const USER_CHANNEL_PREFIX = "#server-to-user-";
 const OFFLINE = { code: "offline", message: "The browser is offline" };
@@ -47,16 +41,21 @@ function defaultRoot() {
 export class Connection {
   state = "closed";
   reason = null;
-  tasks = new Map();
   isLoaded = false;
+  #view = new Map();
+  /** Events that are not in the view yet: a burst is folded once. */
+  #pending = new Map();
 
   #key;
   #root;
   #headers;
   #credentials;
+  #tokenFunction;
+  #tokenUrl;
   #tokens;
 
   #users = 0;
+  #listening;
   #listeners = new Map();
   #subscriptions = new Map();
   #lastIds = new Map();
@@ -69,8 +68,6 @@ export class Connection {
   #isPinging = false;
   #timer;
   #signInTimer;
-  #refreshTimer;
-  #isTokenRetried = false;
   #failures = 0;
   #blocked = 0;
   #idleMs = MAX_IDLE_MS;
@@ -80,15 +77,23 @@ export class Connection {
 
   constructor({ key, root, token, headers, credentials } = {}) {
     const meta = globalThis.document?.querySelector("meta[name=jobpush]")?.dataset ?? {};
-    const load = token ?? (meta.tokenUrl && tokenFrom(meta.tokenUrl, { headers, credentials }));
     this.#key = key ?? meta.key;
     this.#root = root ?? meta.root ?? defaultRoot();
     this.#headers = headers;
     this.#credentials = credentials;
-    this.#tokens = load ? new TokenSource(load) : null;
+    this.#tokenFunction = token;
+    this.#tokenUrl = meta.tokenUrl;
   }
 
   // ---- What a page calls ----
+
+  get tasks() {
+    if (this.#pending.size) {
+      this.#view = foldAll(this.#view, this.#pending.values());
+      this.#pending.clear();
+    }
+    return this.#view;
+  }
 
   open() {
     this.#users += 1;
@@ -138,10 +143,6 @@ export class Connection {
     return (await this.request(`tasks/${encodeURIComponent(taskId)}/cancel`, { method: "POST" })).ok;
   }
 
-  async rerun(taskId) {
-    return (await this.request(`tasks/${encodeURIComponent(taskId)}/rerun`, { method: "POST" })).ok;
-  }
-
   show(event) {
     const known = this.tasks.get(event.task_id);
     const seq = (known?.seq ?? 0) + LOCAL_STEP;
@@ -167,21 +168,20 @@ export class Connection {
   /** Send a request to a route below /jobpush/. Never rejects. */
   async request(path, options = {}) {
     const answer = await this.#fetch(path, options);
-    if (answer.error?.code !== "token_expired" || !this.#tokens) return answer;
-    await this.#tokens.read(true).catch(() => null);
+    if (answer.error?.code !== "token_expired" || !(await this.#readToken(true))) return answer;
     return this.#fetch(path, options);
   }
 
   async #fetch(path, options) {
     const response = await fetch(this.#url(`/jobpush/${path}`), await this.#withIdentity(options)).catch(() => null);
-    const body = (await response?.json().catch(() => null)) ?? null;
-    const ok = response?.ok ?? false;
-    return { ok, status: response?.status ?? 0, data: ok ? body : null, error: ok ? null : (body?.error ?? null) };
+    const { ok = false, status = 0 } = response ?? {};
+    const body = await response?.json().catch(() => null);
+    return { ok, status, data: ok ? body : null, error: ok ? null : body?.error };
   }
 
   async #withIdentity(options) {
     const headers = { "X-Requested-With": "jobpush", ...this.#headers };
-    const token = this.#tokens && (await this.#tokens.read().catch(() => null));
+    const token = await this.#readToken();
     if (token) headers.Authorization = `Bearer ${token}`;
     return { headers, ...(this.#credentials && { credentials: this.#credentials }), ...options };
   }
@@ -189,15 +189,16 @@ export class Connection {
   // ---- Life of the connection ----
 
   #start() {
-    for (const type of ["online", "offline", "pageshow"]) addEventListener(type, this.#wake);
-    for (const type of ["visibilitychange", "resume"]) document.addEventListener(type, this.#wake);
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
+    for (const type of ["online", "offline", "pageshow"]) addEventListener(type, this.#wake, { signal });
+    for (const type of ["visibilitychange", "resume"]) document.addEventListener(type, this.#wake, { signal });
     this.#setState("connecting");
     this.#connect();
   }
 
   #stop() {
-    for (const type of ["online", "offline", "pageshow"]) removeEventListener(type, this.#wake);
-    for (const type of ["visibilitychange", "resume"]) document.removeEventListener(type, this.#wake);
+    this.#listening?.abort();
     this.#discard();
     this.#setState("closed");
   }
@@ -239,7 +240,7 @@ export class Connection {
     const url = this.#url(`/app/${this.#key}`, query).replace("http", "ws");
     this.#transport = new SocketTransport(url, this.#handlers);
     this.#after(ANSWER_TIMEOUT_MS, () => this.#lose());
-    if (this.#tokens) this.#sendToken();
+    this.#useTokens((tokens) => tokens.signIn());
   }
 
   async #openFallback() {
@@ -255,12 +256,12 @@ export class Connection {
     }
     this.#transport = new module.Fallback(this.#handlers, {
       scope: `jobpush ${this.#url("")} ${this.#key}`,
-      channels: () => [...this.#subscriptions.keys()],
-      since: () => this.#lastIds,
+      channels: this.#subscriptions,
+      since: this.#lastIds,
       url: (path, query) => this.#url(path, query),
       request: (path) => this.request(path),
       withIdentity: (options) => this.#withIdentity(options),
-      token: () => this.#tokens?.read().catch(() => null),
+      token: () => this.#readToken(),
     });
     this.#after(SOCKET_RETRY_MS, () => this.#connect());
   }
@@ -297,7 +298,7 @@ export class Connection {
   #discard() {
     if (this.#socketId && performance.now() - this.#connectedAt > ANSWER_TIMEOUT_MS) this.#failures = 0;
     clearTimeout(this.#timer);
-    clearTimeout(this.#refreshTimer);
+    this.#tokens?.then((tokens) => tokens.stop());
     this.#transport?.close();
     this.#transport = this.#socketId = undefined;
     this.#isPinging = false;
@@ -358,7 +359,8 @@ export class Connection {
       case "pusher:signin_success":
         return this.#signIn(USER_CHANNEL_PREFIX + parse(data.user_data).id);
       case "jobpush:signin_success":
-        return this.#acceptToken(data);
+        this.#setState("connected");
+        return this.#useTokens((tokens) => tokens.accept(data));
       case "jobpush:signin_error":
       case "jobpush:signed_out":
         return this.#loseUser(data);
@@ -372,7 +374,7 @@ export class Connection {
         // The server's numbers may have begun again.
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
       case "jobpush:task":
-        return isOwn && this.#setTasks(fold(this.tasks, data));
+        return isOwn && this.#addTask(data);
     }
   }
 
@@ -414,34 +416,30 @@ export class Connection {
 
   // ---- Tokens ----
 
-  async #sendToken(isFresh = false) {
-    const transport = this.#transport;
-    try {
-      const [token] = await Promise.all([this.#tokens.read(isFresh), transport.opened]);
-      if (token && transport === this.#transport) transport.send({ event: "jobpush:signin", data: { token } });
-    } catch (error) {
-      if (transport !== this.#transport) return;
-      console.warn("jobpush: the page's token function failed;", error);
-      if (!this.#userChannel) this.#setState(this.state, { code: "token_unavailable", message: "No token is available" });
-      this.#refreshTimer = setTimeout(() => this.#sendToken(true), REFRESH_RETRY_MS);
-    }
+  /** Call a function with the part that handles tokens, which is loaded where the page has some. */
+  #useTokens(run) {
+    if (!this.#tokenFunction && !this.#tokenUrl) return;
+    this.#tokens ??= this.#loadTokens();
+    return this.#tokens.then(run);
   }
 
-  #acceptToken({ expires_at }) {
-    this.#isTokenRetried = false;
-    this.#setState("connected");
-    const delayMs = Math.max(0, (expires_at - this.time()) * 1000 * REFRESH_AT);
-    clearTimeout(this.#refreshTimer);
-    this.#refreshTimer = setTimeout(() => this.#sendToken(true), Math.min(delayMs, MAX_DELAY_MS));
+  async #loadTokens() {
+    const { TokenSession, tokenFrom } = await import("./token.js");
+    const options = { headers: this.#headers, credentials: this.#credentials };
+    return new TokenSession(this.#tokenFunction ?? tokenFrom(this.#tokenUrl, options), {
+      transport: () => this.#transport,
+      time: () => this.time(),
+      setReason: (reason) => this.#userChannel || this.#setState(this.state, reason),
+    });
   }
 
-  /** The gateway refused a token, or ended the user's rights; one fresh token is tried. */
+  #readToken(isFresh) {
+    return this.#useTokens((tokens) => tokens.read(isFresh).catch(() => null));
+  }
+
   #loseUser({ code, message, reason }) {
-    clearTimeout(this.#refreshTimer);
     this.#setState("signedOut", { code: code ?? reason ?? "signed_out", message: message ?? reason });
-    if (!this.#tokens || this.#isTokenRetried) return;
-    this.#isTokenRetried = true;
-    this.#sendToken(true);
+    this.#useTokens((tokens) => tokens.refuse());
   }
 
   // ---- Channels ----
@@ -457,11 +455,11 @@ export class Connection {
     const subscription = this.#subscriptions.get(name);
     const socketId = this.#socketId;
     if (!socketId) return;
-    const body = new URLSearchParams({ socket_id: socketId, channel_name: name });
-    const { status, data, error } = await this.request("auth", { method: "POST", body });
+    const { sign } = await import("./signed.js");
+    const { data, ...refusal } = await sign(this, socketId, name);
     if (socketId !== this.#socketId || subscription !== this.#subscriptions.get(name)) return;
     if (data) this.#subscribe(name, data);
-    else this.#emit("pusher:subscription_error", { status, ...(error && { error }) }, { channel: name });
+    else this.#emit("pusher:subscription_error", refusal, { channel: name });
   }
 
   #subscribe(name, auth) {
@@ -479,7 +477,7 @@ export class Connection {
 
   #url(path, query) {
     const url = new URL(this.#root + path, location.href);
-    url.search = new URLSearchParams(query);
+    if (query) url.search = new URLSearchParams(query);
     return url.href;
   }
 
@@ -499,11 +497,23 @@ export class Connection {
     console.warn(`jobpush: ${reason.message ?? ""} (${reason.code})`);
   }
 
+  #addTask(event) {
+    const id = event?.task_id;
+    if (!isNews(this.#pending.get(id) ?? this.#view.get(id), event)) return;
+    this.#pending.set(id, event);
+    this.#emitTasks();
+  }
+
   #setTasks(tasks, isLoaded = this.isLoaded) {
     if (this.tasks === tasks && this.isLoaded === isLoaded) return;
-    this.tasks = tasks;
+    this.#view = tasks;
     this.isLoaded = isLoaded;
-    this.#emit("jobpush:tasks", tasks, {});
+    this.#emitTasks();
+  }
+
+  #emitTasks() {
+    this.#emit("jobpush:change", undefined, {});
+    if (this.#listeners.get("jobpush:tasks")?.size) this.#emit("jobpush:tasks", this.tasks, {});
   }
 
   #emit(event, data, info) {

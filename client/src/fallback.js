@@ -53,7 +53,7 @@ export class Fallback {
   /** The channels of this tab have changed. */
   update() {
     if (this.#isLeader) this.#restart();
-    else this.#tabs?.postMessage({ type: "join", tab: this.#id, channels: this.#host.channels() });
+    else this.#tabs?.postMessage({ type: "join", tab: this.#id, channels: [...this.#host.channels.keys()] });
   }
 
   close() {
@@ -112,8 +112,8 @@ export class Fallback {
 
   #open() {
     this.#source?.close();
-    const channels = new Set([...this.#host.channels(), ...[...this.#wanted.values()].flat()]);
-    const since = [...this.#host.since()].filter(([name]) => channels.has(name));
+    const channels = new Set([...this.#host.channels.keys(), ...[...this.#wanted.values()].flat()]);
+    const since = [...this.#host.since].filter(([name]) => channels.has(name));
     const query = { channels: [...channels], since: since.flat().join("|") };
     this.#source = new EventStream(this.#host.url("/jobpush/events", query), this.#host, {
       message: (message) => this.#call("message", message),

@@ -1,43 +1,75 @@
-import { strings } from "./locales/en.js";
+/** The texts of a task. Pure: `t` are the texts of a language, `now` is the gateway's time in Unix seconds. */
+
+const HOUR = 3600;
+const DAY = 86_400;
 
 export const isFinal = ({ state }) => /SUCCESS|FAILURE|REVOKED|LOST/.test(state);
 
 export const isWaiting = ({ state }) => /PENDING|RECEIVED|RETRY/.test(state);
 
+export const isRunning = (task) => !isFinal(task) && !isWaiting(task);
+
+export const hasFailed = ({ state }) => /FAILURE|LOST/.test(state);
+
 export const titleOf = (task) => task.title || task.name || task.task_id;
 
-export const stateText = (task) => (task.cancelling && !isFinal(task) ? strings.cancelling : strings[task.state]);
+export const stateText = (task, t) => (task.cancelling && !isFinal(task) ? t.cancelling : (t[task.state] ?? task.state));
 
-export const percentOf = ({ state, percent, current, total }) => {
+export function percentOf({ state, percent, current, total }) {
   if (state === "SUCCESS") return 100;
   return percent ?? (total > 0 ? (100 * current) / total : null);
-};
+}
 
-const waitText = ({ run_at, created_at, state }) => {
-  const now = Date.now() / 1000;
-  if (run_at > now + 3600) return strings.startsAt(new Date(run_at * 1000));
-  if (run_at > now) return strings.startsIn(run_at - now);
-  return state !== "RETRY" && now > created_at + 1 && strings.waited(now - created_at);
-};
+/** Return a message for a reason of the connection. */
+export const reasonText = (reason, t) => t[reason.code] ?? reason.message ?? reason.code;
 
-export const detailText = (task) => {
-  const { state, current, total } = task;
+function waitText({ run_at, created_at, state }, t, now) {
+  if (run_at > now + HOUR) return t.startsAt(new Date(run_at * 1000));
+  if (run_at > now) return t.startsIn(run_at - now);
+  return state !== "RETRY" && now > created_at + 1 && t.waited(now - created_at);
+}
+
+function endText({ started_at, at }, t, now) {
+  if (!at) return [];
+  const isToday = now - at < DAY && new Date(at * 1000).getDate() === new Date(now * 1000).getDate();
+  return [started_at && t.took(Math.max(0, at - started_at)), t.endedAt(new Date(at * 1000), isToday)];
+}
+
+/** Return the details of a task, in order; those that tick first. */
+export function detailsOf(task, t, now) {
+  const { state, current, total, started_at } = task;
   const percent = percentOf(task);
   const isMoving = state === "PROGRESS";
   const attempt = task.attempt + (state === "RETRY"); // the one to come
-  const details = [
-    isWaiting(task) && waitText(task),
-    task.ahead != null && strings.ahead(task.ahead),
-    attempt > 1 && strings.attempt(attempt, task.max_attempts),
-    percent != null && strings.percent(percent),
-    total > 0 ? strings.amount(current ?? 0, total) : current > 0 && strings.number(current),
-    isMoving && task.rate > 0 && strings.rate(task.rate),
-    isMoving && task.eta > 0 && strings.left(task.eta),
-  ];
-  return details.filter(Boolean).join(" · ");
+  return [
+    isWaiting(task) && waitText(task, t, now),
+    isRunning(task) && started_at && now > started_at + 1 && t.waited(now - started_at),
+    task.ahead != null && isWaiting(task) && t.ahead(task.ahead),
+    attempt > 1 && t.attempt(attempt, task.max_attempts),
+    percent != null && t.percent(percent),
+    total > 0 ? t.amount(current ?? 0, total) : current > 0 && t.number(current),
+    isMoving && task.rate > 0 && t.rate(task.rate),
+    isMoving && task.eta > 0 && t.left(task.eta),
+    ...(isFinal(task) ? endText(task, t, now) : []),
+  ].filter(Boolean);
+}
+
+/** Return what a screen reader announces of a change; quarters of the progress, and the reason of a failure. */
+export function announcement(task, t) {
+  const quarter = isFinal(task) ? 0 : Math.floor(percentOf(task) / 25) * 25;
+  const extra = hasFailed(task) ? task.error : quarter ? t.percent(quarter) : "";
+  return [`${titleOf(task)}: ${stateText(task, t)}`, extra].filter(Boolean).join(hasFailed(task) ? ": " : " ");
+}
+
+const kindOf = (task) => {
+  if (isRunning(task)) return "running";
+  if (isWaiting(task)) return "waiting";
+  return hasFailed(task) ? "failed" : "done";
 };
 
-export const announcement = (task) => {
-  const quarter = isFinal(task) ? 0 : Math.floor(percentOf(task) / 25) * 25;
-  return `${titleOf(task)}: ${stateText(task)} ${quarter ? strings.percent(quarter) : ""}`;
-};
+/** Return a summary such as "3 running, 2 waiting, 1 failed". */
+export function summaryText(tasks, t) {
+  const counts = { running: 0, waiting: 0, failed: 0, done: 0 };
+  for (const task of tasks) if (task.state !== "REVOKED") counts[kindOf(task)] += 1;
+  return Object.keys(counts).filter((key) => counts[key]).map((key) => t.summary[key](counts[key])).join(", ");
+}

@@ -167,8 +167,11 @@ export interface Connection {
   subscribe(channel: string): Channel;
   /** Ask to cancel a task. True if the gateway accepted the request; never rejects. */
   cancel(taskId: string): Promise<boolean>;
-  /** Ask to run a task again, where the application allows it. True if the gateway accepted; never rejects. */
-  rerun(taskId: string): Promise<boolean>;
+  /**
+   * Send a request to a route below `/jobpush/`, with the identity of the page: `tasks/<id>/rerun`, for example.
+   * Never rejects: `data` is the answer, `error` the gateway's refusal.
+   */
+  request(path: string, options?: RequestInit): Promise<{ ok: boolean; status: number; data: any; error?: Reason | null }>;
   /**
    * Show a local task that the server does not know yet, for example an upload. Fields that are not given stay as they
    * were. From the server's first event with the same `task_id` on, only the server counts.

@@ -1,12 +1,18 @@
 /** The module that pages load: the connection and the elements. Types and documentation: index.d.ts. */
 
+import { JobpushBadge, JobpushNotifications } from "./elements/lazy.js";
 import { JobpushProgress } from "./elements/progress.js";
 import { JobpushTasks } from "./elements/tasks.js";
 
 export { connect } from "./client.js";
 export { fold } from "./fold.js";
 export { strings } from "./locales/en.js";
-export { JobpushProgress, JobpushTasks };
+export { addLanguage } from "./locales/index.js";
+// For the parts that are loaded when used:
+export { sharedConnection } from "./client.js";
+export { addStyle, applyStyle } from "./elements/style.js";
+export { addTexts, loadTexts, textsOf } from "./locales/index.js";
+export { JobpushBadge, JobpushNotifications, JobpushProgress, JobpushTasks };
 
 /** Registering an element twice does no harm. */
 function define(name, element) {
@@ -16,3 +22,5 @@ function define(name, element) {
 
 define("jobpush-tasks", JobpushTasks);
 define("jobpush-progress", JobpushProgress);
+define("jobpush-notifications", JobpushNotifications);
+define("jobpush-badge", JobpushBadge);

@@ -31,13 +31,13 @@ export function useConnection(connection = sharedConnection()) {
 
 /** Return the tasks of the signed-in user, newest first. */
 export function useTasks(connection = sharedConnection()) {
-  const view = useValue(connection, "jobpush:tasks", ({ tasks }) => tasks, NOTHING);
+  const view = useValue(connection, "jobpush:change", ({ tasks }) => tasks, NOTHING);
   return useMemo(() => [...view.values()], [view]);
 }
 
 /** Return one task, which may be a member of a workflow; `undefined` until it is known. */
 export function useTask(taskId, connection = sharedConnection()) {
-  const own = useValue(connection, "jobpush:tasks", ({ tasks }) => tasks.get(taskId), undefined);
+  const own = useValue(connection, "jobpush:change", ({ tasks }) => tasks.get(taskId), undefined);
   const [member, setMember] = useState();
   useEffect(() => {
     setMember(undefined);

@@ -30,13 +30,13 @@ export function useConnection(connection = sharedConnection()) {
 
 /** Return a ref of the tasks of the signed-in user, newest first. */
 export function useTasks(connection = sharedConnection()) {
-  const view = useValue(connection, "jobpush:tasks", ({ tasks }) => tasks, new Map());
+  const view = useValue(connection, "jobpush:change", ({ tasks }) => tasks, new Map());
   return computed(() => [...view.value.values()]);
 }
 
 /** Return a ref of one task, which may be a member of a workflow. The id may be a ref or a getter. */
 export function useTask(taskId, connection = sharedConnection()) {
-  const view = useValue(connection, "jobpush:tasks", ({ tasks }) => tasks, new Map());
+  const view = useValue(connection, "jobpush:change", ({ tasks }) => tasks, new Map());
   const member = shallowRef();
   let channel;
   const leave = () => channel?.unsubscribe();

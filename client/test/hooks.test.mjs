@@ -101,7 +101,7 @@ for (const [name, mount] of Object.entries(frameworks)) {
     assert.ok(connection.users > 0);
 
     await change(() => connection.set({ state: "connected" }, "jobpush:state"));
-    await change(() => connection.set({ tasks: view({ task_id: "a", title: "Encode", percent: 5 }) }, "jobpush:tasks"));
+    await change(() => connection.set({ tasks: view({ task_id: "a", title: "Encode", percent: 5 }) }, "jobpush:change"));
     assert.equal(main.textContent, "connected: Encode 5; unknown");
     await change(() => connection.channels.get("private-task-member").listener({ title: "Part", percent: 1 }));
     assert.equal(main.textContent, "connected: Encode 5; Part 1");

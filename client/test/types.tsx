@@ -22,7 +22,7 @@ const view: TaskView = fold(new Map(), { task_id: "a", seq: 1, state: "SUCCESS" 
 const off: () => void = connection.on("jobpush:tasks", (tasks) => tasks.get("a")?.percent);
 connection.on("jobpush:state", (state) => state === "polling" && connection.reason?.message);
 connection.on("news", (data: { headline: string }, { channel }) => [data.headline, channel]);
-const accepted: Promise<boolean> = connection.rerun("a");
+const accepted: Promise<boolean> = connection.cancel("a");
 
 window.addEventListener("jobpush-progress-success", ({ detail }) => detail.replayed || detail.task_id);
 document.addEventListener("jobpush-progress-revoked", ({ detail }) => detail.state);

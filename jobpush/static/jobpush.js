@@ -1,1 +1,1 @@
-export * from "./jobpush-74W5DOAX.js";
+export * from "./jobpush-785DE277.js";

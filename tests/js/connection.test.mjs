@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 
 import { connect } from "../../client/src/client.js";
-import "../../client/src/fallback.js"; // so that it is there at once when it is used
+// So that they are there at once when they are used.
+import "../../client/src/fallback.js";
+import "../../client/src/signed.js";
+import "../../client/src/token.js";
 import { FakePage } from "./fakes.mjs";
 
 const OWN = "#server-to-user-42";
@@ -1127,6 +1130,7 @@ describe("tokens", () => {
     await openWithToken(counted());
     page.socket.welcome({ user: null });
     signedIn(Date.now() / 1000 + 20);
+    await page.settle();
 
     page.clock.pass(16_001);
     await page.settle();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fold } from "../../client/src/fold.js";
+import { fold, foldAll as foldMany } from "../../client/src/fold.js";
 
 const task = (task_id, seq, more = {}) => ({ task_id, seq, state: "PROGRESS", created_at: 1, attempt: 1, ...more });
 const foldAll = (events) => events.reduce(fold, new Map());
@@ -11,6 +11,12 @@ test("the newest event of a task is what the view holds", () => {
   const view = foldAll([task("a", 1, { percent: 10 }), task("a", 2, { percent: 20 })]);
 
   assert.deepEqual([...view.values()], [task("a", 2, { percent: 20 })]);
+});
+
+test("many events at once make the view that they make one by one", () => {
+  const events = [task("a", 1), task("b", 1, { created_at: 5 }), task("a", 3), task("a", 2), task("b", 2, { created_at: 0 }), null];
+
+  assert.deepEqual([...foldMany(new Map(), events)], [...foldAll(events)]);
 });
 
 test("an event that comes late changes nothing", () => {
@@ -98,10 +104,10 @@ test("neither the view given nor the event is changed", () => {
 });
 
 test("a page that stays open for weeks forgets the oldest tasks", () => {
-  const events = Array.from({ length: 1100 }, (_, at) => task(`t${at}`, 1, { created_at: at }));
+  const events = Array.from({ length: 10_100 }, (_, at) => task(`t${at}`, 1, { created_at: at }));
 
-  const view = foldAll(events);
+  const view = foldMany(new Map(), events);
 
-  assert.equal(view.size, 1000);
-  assert.equal(ids(view)[0], "t1099");
+  assert.equal(view.size, 10_000);
+  assert.equal(ids(view)[0], "t10099");
 });

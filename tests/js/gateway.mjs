@@ -54,6 +54,6 @@ window.WebSocket = class {
 };
 
 document.addEventListener("securitypolicyviolation", ({ violatedDirective }) => gateway.violations.push(violatedDirective));
-for (const name of ["update", "success", "failure", "cancel"]) {
+for (const name of ["update", "success", "failure", "revoked", "cancel"]) {
   document.addEventListener(`jobpush-progress-${name}`, ({ detail }) => gateway.told.push([name, detail.task_id]));
 }

@@ -1,29 +1,41 @@
+/** What all elements with tasks have in common. */
+
 import { connect } from "../client.js";
-import { announcement, isFinal, isWaiting, titleOf } from "../format.js";
-import { strings } from "../locales/en.js";
+import { isFinal, reasonText } from "../format.js";
+import { loadTexts, textsOf } from "../locales/index.js";
 import { Card } from "./card.js";
 import { make, setText } from "./dom.js";
-import { sheet } from "./style.js";
+import { addStyle, applyStyle } from "./style.js";
+import { setTicking } from "./ticker.js";
 
+/** A short loss of the connection is not worth a word. */
 const NOTE_DELAY_MS = 1500;
+/** A hidden tab has no frames. */
+const HIDDEN_FRAME_MS = 250;
+
+const END_EVENTS = { SUCCESS: "success", FAILURE: "failure", LOST: "failure", REVOKED: "revoked" };
+/** States of the connection in which the tasks are current. */
+const IS_CURRENT = /connected|polling/;
 
 export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #connection;
   #offs = [];
+  #known = new Map();
   #cards = new Map();
   #isScheduled = false;
   #noteTimer;
-  #ticker;
+  #resizes;
   #note = make("div", "connection");
-  #list = make("div", "list");
-  #empty = make("slot", "empty", { name: "empty", textContent: strings.empty });
+  #empty = make("slot", "empty", { name: "empty" });
   #live = make("div", "live", { role: "status" });
+  #announcer;
+  _list = make("div", "list", { role: "list" });
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [sheet];
-    root.append(this.#note, this.#list, this.#empty, this.#live);
+    applyStyle(root);
+    root.append(this.#note, this._list, this.#empty, this.#live);
   }
 
   get connection() {
@@ -36,34 +48,78 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     if (this.isConnected) this.connectedCallback();
   }
 
+  /** The texts of the element's language. */
+  texts() {
+    return textsOf(this._lang ?? "en");
+  }
+
+  /** The gateway's time in Unix seconds. */
+  now() {
+    return this.#connection?.time?.() ?? Date.now() / 1000;
+  }
+
   connectedCallback() {
     this.#connection = this.#connection?.open() ?? connect();
     this.#offs = [
       this.#connection.on("jobpush:state", () => this.#watchState()),
-      this.#connection.on("jobpush:tasks", () => this._refresh()),
+      this.#connection.on("jobpush:change", () => this._refresh()),
       ...this._listen(),
     ];
+    this.#loadLanguage();
+    if (this.hasAttribute("density")) import("./density.js").then((module) => addStyle(this.shadowRoot, module.default));
+    this.#resizes ??= globalThis.ResizeObserver && new ResizeObserver(() => this.#onResize());
+    this.#resizes?.observe(this);
     this.#watchState();
   }
 
   disconnectedCallback() {
     if (!this.#offs.length) return;
-    this.#offs.splice(0).forEach((off) => off());
+    for (const card of this.#cards.values()) card.canceling?.sendNow();
+    for (const off of this.#offs.splice(0)) off();
     clearTimeout(this.#noteTimer);
+    this.#announcer?.then((announcer) => announcer.stop());
+    this.#resizes?.disconnect();
+    setTicking(this.#tick, false);
     this.#connection.close();
   }
 
+  async #loadLanguage() {
+    this._lang = this.closest("[lang]")?.lang || "en";
+    this.#empty.textContent = this.texts().empty;
+    const texts = await loadTexts(this._lang);
+    this._list.ariaLabel = texts.tasks ?? null;
+    this.#empty.textContent = texts.empty;
+    for (const card of this.#cards.values()) card.update(card.task);
+    this._onTexts?.();
+    this.#showNote();
+  }
+
+  // ---- The connection ----
+
   #watchState() {
     const { state, reason } = this.#connection;
-    const show = () => {
-      this.dataset.connection = state;
-      setText(this.#note, reason?.message ?? strings[state]);
-      if (state === "connected" && !this.#connection.isLoaded) this.#noteTimer = setTimeout(() => this.#connection.explain?.(), NOTE_DELAY_MS);
-    };
     clearTimeout(this.#noteTimer);
-    this.#noteTimer = setTimeout(show, state === "connected" || reason ? 0 : NOTE_DELAY_MS);
+    const isUrgent = state === "connected" || state === "polling" || reason;
+    if (isUrgent) this.#showNote();
+    else this.#noteTimer = setTimeout(() => this.#showNote(), NOTE_DELAY_MS);
     this._refresh();
   }
+
+  #showNote() {
+    if (!this.#connection) return;
+    const { state, reason, isLoaded } = this.#connection;
+    const t = this.texts();
+    const before = this.dataset.connection;
+    this.dataset.connection = state;
+    this.toggleAttribute("data-stale", !IS_CURRENT.test(state));
+    const text = reason ? reasonText(reason, t) : state === "connected" ? "" : t[state];
+    setText(this.#note, text);
+    if (before !== undefined && before !== state && text) this.#announce((announcer) => announcer.note(text));
+    // Where nobody is signed in, the gateway gives the reason.
+    if (state === "connected" && !isLoaded) this.#noteTimer = setTimeout(() => this.#connection.isLoaded || this.#connection.explain?.(), NOTE_DELAY_MS);
+  }
+
+  // ---- Rendering ----
 
   _refresh() {
     if (this.#isScheduled) return;
@@ -74,49 +130,95 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       if (isDue) this._render();
     };
     requestAnimationFrame(render);
-    setTimeout(render, 250); // a hidden tab has no frames
+    setTimeout(render, HIDDEN_FRAME_MS);
   }
 
   _render() {
-    const shown = this._shown();
-    const ids = new Set(shown.map((task) => task.task_id));
+    const tasks = this._tasks();
+    this.#dispatchChanges(tasks);
+    this.#empty.hidden = tasks.length > 0 || !this.#connection.isLoaded;
+    this._show(tasks);
+    for (const card of this.#cards.values()) card.fit();
+    setTicking(this.#tick, [...this.#cards.values()].some(({ isTicking }) => isTicking));
+  }
+
+  /** Show exactly these tasks in the list, in this order. */
+  _setCards(tasks) {
+    const ids = new Set(tasks.map(({ task_id }) => task_id));
     for (const [id, card] of this.#cards) {
-      if (!ids.has(id)) card.node.remove(this.#cards.delete(id));
+      if (ids.has(id)) continue;
+      this.#cards.delete(id);
+      card.remove();
     }
-    this.#empty.hidden = shown.length || !this.#connection.isLoaded;
-    const news = shown.flatMap((task, index) => this.#show(task, this.#list.children[index]));
-    clearTimeout(this.#ticker);
-    // No frames, no ticks in a hidden tab.
-    if (shown.some(isWaiting)) this.#ticker = setTimeout(requestAnimationFrame, 1000, () => this._refresh());
-    if (news.length) this.#live.textContent = news.join(". ");
+    let place = this._list.firstElementChild;
+    while (place && place.part[0] !== "task") place = place.nextElementSibling;
+    for (const task of tasks) {
+      const card = this.#cardOf(task.task_id);
+      if (card.node === place) place = place.nextElementSibling;
+      else this._list.insertBefore(card.node, place?.parentNode === this._list ? place : null);
+      if (card.task !== task) card.update(task);
+    }
   }
 
-  /** What to announce. */
-  #show(task, place) {
-    const id = task.task_id;
-    const card = this.#cards.get(id) ?? new Card((card) => this.#cancel(card));
-    const before = card.task;
-    this.#cards.set(id, card);
-    if (card.node !== place) this.#list.insertBefore(card.node, place);
-    if (before !== task || isWaiting(task)) card.update(task);
-    if (before === task) return [];
-    this.#tell("update", task);
-    if (isFinal(task) && (before?.state !== task.state || before.attempt !== task.attempt)) {
-      this.#tell(task.state === "SUCCESS" ? "success" : "failure", task);
-    }
-    return before && announcement(before) !== announcement(task) ? [announcement(task)] : [];
+  _cards() {
+    return this.#cards;
   }
 
-  #tell(name, detail) {
+  #cardOf(id) {
+    let card = this.#cards.get(id);
+    if (!card) {
+      card = new Card({
+        element: this,
+        texts: () => this.texts(),
+        now: () => this.now(),
+        cancel: (task) => this.#cancel(task),
+        announce: (text) => this.#announce((announcer) => announcer.note(text)),
+        wantsMore: () => this.getAttribute("density") === "detailed" || this.hasAttribute("rerun") || this.hasAttribute("dismiss"),
+      });
+      card.slotNode.name = `task-${id}`;
+      this.#cards.set(id, card);
+    }
+    return card;
+  }
+
+  #tick = () => {
+    for (const card of this.#cards.values()) if (card.isTicking) card.tick();
+  };
+
+  #onResize() {
+    for (const card of this.#cards.values()) card.fit(true);
+    this._refresh();
+  }
+
+  // ---- Events ----
+
+  #dispatchChanges(tasks) {
+    const before = this.#known;
+    this.#known = new Map(tasks.map((task) => [task.task_id, task]));
+    for (const task of tasks) {
+      const known = before.get(task.task_id);
+      if (known === task) continue;
+      this._dispatch("update", task);
+      if (isFinal(task) && (known?.state !== task.state || known.attempt !== task.attempt)) {
+        this._dispatch(END_EVENTS[task.state], task);
+      }
+      if (known) this.#announce((announcer) => announcer.change(known, task));
+    }
+  }
+
+  /** The part that announces is loaded with the first change. */
+  #announce(run) {
+    this.#announcer ??= import("./announcer.js").then(({ Announcer }) => new Announcer(this.#live, () => this.texts()));
+    this.#announcer.then(run);
+  }
+
+  _dispatch(name, detail) {
     const init = { detail, bubbles: true, composed: true, cancelable: true };
-    return this.dispatchEvent(new CustomEvent("jobpush-progress-" + name, init));
+    return this.dispatchEvent(new CustomEvent(`jobpush-progress-${name}`, init));
   }
 
-  async #cancel(card) {
+  async #cancel(task) {
     // A page answers for local tasks itself.
-    if (!this.#tell("cancel", card.task) || (await this.#connection.cancel(card.task.task_id))) return;
-    card.notice = strings.cancelFailed;
-    card.update(card.task);
-    this.#live.textContent = `${titleOf(card.task)}: ${card.notice}`;
+    return !this._dispatch("cancel", task) || this.#connection.cancel(task.task_id);
   }
 }

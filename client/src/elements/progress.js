@@ -1,8 +1,13 @@
+/** `<jobpush-progress task-id="…">`: one task. */
+
 import { TaskElement } from "./base.js";
 
+/** Ids that Pusher allows in names of channels. */
+const IS_CHANNEL_NAME = /^[-\w=@,.;]+$/;
+
 export class JobpushProgress extends TaskElement {
-  static observedAttributes = ["task-id"];
-  #heard;
+  static observedAttributes = ["task-id", "density"];
+  #received;
 
   get taskId() {
     return this.getAttribute("task-id") ?? "";
@@ -13,31 +18,32 @@ export class JobpushProgress extends TaskElement {
   }
 
   get task() {
-    return this.connection?.tasks.get(this.taskId) ?? this.#heard;
+    return this.connection?.tasks.get(this.taskId) ?? this.#received;
   }
 
-  attributeChangedCallback() {
-    this.#heard = undefined;
+  attributeChangedCallback(name) {
+    if (name !== "task-id") return this._refresh();
+    this.#received = undefined;
     if (this.connection) this.connection = this.connection;
   }
 
-  /** Workflows' members are not in `connection.tasks`. */
+  /** Members of workflows are not in `connection.tasks`. */
   _listen() {
-    if (!/^[-\w=@,.;]+$/.test(this.taskId)) return [];
-    const channel = this.connection.subscribe("private-task-" + this.taskId);
+    if (!IS_CHANNEL_NAME.test(this.taskId)) return [];
+    const channel = this.connection.subscribe(`private-task-${this.taskId}`);
     channel.on("jobpush:task", (task) => {
-      this.#heard = task;
+      this.#received = task;
       this._refresh();
     });
     return [channel.unsubscribe];
   }
 
-  _shown() {
+  _tasks() {
     return this.task ? [this.task] : [];
   }
 
-  _render() {
-    super._render();
+  _show(tasks) {
+    this._setCards(tasks);
     this.dataset.state = this.task?.state ?? "";
   }
 }

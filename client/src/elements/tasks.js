@@ -1,10 +1,26 @@
+/** `<jobpush-tasks>`: all tasks of the user, those that run first, then the newest first. */
+
+import { isFinal, isWaiting } from "../format.js";
 import { TaskElement } from "./base.js";
 
+/** Longer lists are virtual. */
+const MAX_RENDERED = 60;
+
+const rank = (task) => (isFinal(task) ? 2 : isWaiting(task) ? 1 : 0);
+
 export class JobpushTasks extends TaskElement {
-  static observedAttributes = ["limit"];
+  static observedAttributes = ["limit", "group", "header", "attention"];
+  /** What short lists do without: see list.js. */
+  #parts;
+  #isLoading = false;
+
+  constructor() {
+    super();
+    for (const type of ["pointerenter", "focusin"]) this.addEventListener(type, () => this.#loadParts());
+  }
 
   get limit() {
-    return +this.getAttribute("limit") || Infinity;
+    return Number(this.getAttribute("limit")) || Infinity;
   }
 
   set limit(value) {
@@ -19,7 +35,27 @@ export class JobpushTasks extends TaskElement {
     return [];
   }
 
-  _shown() {
-    return [...this.connection.tasks.values()].slice(0, this.limit);
+  _tasks() {
+    return [...this.connection.tasks.values()];
+  }
+
+  _show(tasks) {
+    const isLong = tasks.length > Math.min(this.limit, MAX_RENDERED);
+    if (isLong || ["header", "group", "attention"].some((name) => this.hasAttribute(name))) this.#loadParts();
+    const sorted = () => tasks.sort((a, b) => rank(a) - rank(b)); // stable: newest first within a rank
+    if (this.#parts) this.#parts.show(tasks, sorted, MAX_RENDERED);
+    else this._setCards(sorted().slice(0, Math.min(this.limit, MAX_RENDERED)));
+  }
+
+  _onTexts() {
+    this.#parts?.translate();
+  }
+
+  async #loadParts() {
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    const { ListParts } = await import("./list.js");
+    this.#parts = new ListParts(this);
+    this._refresh();
   }
 }

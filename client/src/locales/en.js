@@ -1,5 +1,9 @@
 /** The English texts of the elements. */
+
+import { roundedMinutes } from "./steps.js";
+
 export const strings = {
+  lang: "en",
   PENDING: "Waiting",
   RECEIVED: "Waiting",
   STARTED: "Running",
@@ -11,6 +15,7 @@ export const strings = {
   LOST: "The worker was lost",
   cancelling: "Cancelling…",
   cancel: "Cancel",
+  undo: "Undo",
   cancelFailed: "Could not be cancelled; try again",
   empty: "No tasks yet",
   connecting: "Connecting…",
@@ -18,19 +23,29 @@ export const strings = {
   reconnecting: "Reconnecting…",
   failed: "Not connected: reload the page",
   signedOut: "Signed out: reload the page",
+  offline: "Offline: not up to date",
+  not_signed_in: "Nobody is signed in",
   cancelTask: (title) => `Cancel ${title}`,
+  undoCancel: (title) => `Do not cancel ${title}`,
   percent: (percent) => `${Math.floor(percent)} %`,
-  number: (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 }),
+  number: (number) => number.toLocaleString(strings.lang, { maximumFractionDigits: 1 }),
   amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
   rate: (rate) => `${strings.number(rate)}/s`,
   duration: (seconds) => {
     if (seconds < 60) return `${Math.ceil(seconds)} s`;
     return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${strings.number(seconds / 3600)} h`;
   },
-  left: (seconds) => `${strings.duration(seconds)} left`,
+  left: (seconds) => {
+    if (seconds < 10) return "a few seconds left";
+    if (seconds < 60) return "less than a minute left";
+    return seconds < 3600 ? `about ${roundedMinutes(seconds)} min left` : `about ${Math.round(seconds / 3600)} h left`;
+  },
   waited: (seconds) => `for ${strings.duration(seconds)}`,
+  took: (seconds) => `took ${strings.duration(seconds)}`,
+  endedAt: (date, isToday) => date.toLocaleString(strings.lang, { timeStyle: "short", ...(!isToday && { dateStyle: "medium" }) }),
   ahead: (count) => `${count} before it`,
   startsIn: (seconds) => `starts in ${strings.duration(seconds)}`,
-  startsAt: (date) => `starts at ${date.toLocaleString()}`,
+  startsAt: (date) => `starts at ${date.toLocaleString(strings.lang)}`,
   attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
+  summary: { running: (n) => `${n} running`, waiting: (n) => `${n} waiting`, failed: (n) => `${n} failed`, done: (n) => `${n} done` },
 };

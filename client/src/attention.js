@@ -1,0 +1,109 @@
+/**
+ * Attention for the end of a task: a toast, the tab's title, a desktop notification.
+ *
+ * One end gets exactly one toast or notification, in whichever tab is in front. `attention="toast title desktop"` on a
+ * list chooses the kinds.
+ */
+
+import "./locales/en-more.js";
+import { hasFailed, isFinal, percentOf, stateText, titleOf } from "./format.js";
+import css from "./attention.css";
+import { make, makeIcon, setIcon } from "./elements/dom.js";
+import { applyStyle, addStyle } from "./elements/style.js";
+
+const TOAST_MS = 6000;
+const MAX_TOASTS = 3;
+/** Tabs that are not in front leave the claim to the one that is. */
+const BACKGROUND_DELAY_MS = 400;
+/** Long enough for all tabs to have seen the end. */
+const CLAIM_MS = 60_000;
+
+const END_EVENTS = ["success", "failure", "revoked"].map((name) => `jobpush-progress-${name}`);
+
+/** Whether this tab is the one of the browser that shows an end. */
+async function claims(task) {
+  if (document.hidden || !document.hasFocus()) await new Promise((resolve) => setTimeout(resolve, BACKGROUND_DELAY_MS));
+  const { locks } = navigator;
+  if (!locks) return true;
+  return new Promise((resolve) => {
+    locks.request(`jobpush end ${task.task_id} ${task.attempt} ${task.state}`, { ifAvailable: true }, (lock) => {
+      resolve(Boolean(lock));
+      return lock && new Promise((release) => setTimeout(release, CLAIM_MS));
+    });
+  });
+}
+
+class Toasts {
+  #host = document.createElement("div");
+  #list = make("div", "toasts", { role: "list" });
+
+  constructor() {
+    const root = this.#host.attachShadow({ mode: "open" });
+    applyStyle(root);
+    addStyle(root, css);
+    root.append(this.#list);
+  }
+
+  show(task, t, direction) {
+    if (!this.#host.isConnected) document.body.append(this.#host);
+    this.#list.dir = direction;
+    const node = make("div", `toast ${task.state.toLowerCase()}`, { role: "listitem" });
+    const icon = makeIcon("icon");
+    setIcon(icon, task.state);
+    const text = make("div", "toast-text");
+    const reason = hasFailed(task) && task.error ? `: ${task.error}` : "";
+    text.append(make("div", "title", { textContent: titleOf(task), dir: "auto" }), make("div", "toast-state", { textContent: stateText(task, t) + reason }));
+    const close = make("button", "toast-close", { type: "button", textContent: "×", ariaLabel: t.close });
+    close.onclick = () => node.remove();
+    node.append(icon, text, close);
+    while (this.#list.childElementCount >= MAX_TOASTS) this.#list.firstChild.remove();
+    this.#list.append(node);
+    this.#hideLater(node);
+  }
+
+  #hideLater(node) {
+    let timer = setTimeout(() => node.remove(), TOAST_MS);
+    const hold = () => clearTimeout(timer);
+    const release = () => (timer = setTimeout(() => node.remove(), TOAST_MS));
+    node.addEventListener("pointerenter", hold);
+    node.addEventListener("focusin", hold);
+    node.addEventListener("pointerleave", release);
+    node.addEventListener("focusout", release);
+  }
+}
+
+let toasts;
+let title;
+
+/** Show the progress of all running tasks in the tab's title. */
+function updateTitle(tasks) {
+  const running = tasks.filter((task) => !isFinal(task));
+  const percents = running.map((task) => percentOf(task) ?? 0);
+  const percent = Math.floor(percents.reduce((sum, value) => sum + value, 0) / (running.length || 1));
+  const shown = /^\(\d+ %\) /;
+  if (!shown.test(document.title)) title = document.title;
+  const next = running.length ? `(${percent} %) ${title}` : title;
+  if (document.title !== next) document.title = next;
+}
+
+/** Ask for permission; call it from a click. */
+export const requestDesktop = () => Notification.requestPermission();
+
+function showDesktop(task, t) {
+  new Notification(titleOf(task), { body: [stateText(task, t), task.error].filter(Boolean).join(": "), tag: task.task_id });
+}
+
+/** Serve the ends of the tasks of a list. */
+export function attend(element) {
+  const wants = (kind) => (element.getAttribute("attention") ?? "").split(/\s+/).includes(kind);
+  const onEnd = async ({ detail: task }) => {
+    if (task.replayed || !(await claims(task))) return;
+    const t = element.texts();
+    const isBehind = document.hidden || !document.hasFocus();
+    const isAllowed = globalThis.Notification?.permission === "granted";
+    if (wants("desktop") && isBehind && isAllowed) showDesktop(task, t);
+    else if (wants("toast")) (toasts ??= new Toasts()).show(task, t, getComputedStyle(element).direction);
+  };
+  for (const name of END_EVENTS) element.addEventListener(name, onEnd);
+  element.addEventListener("jobpush-progress-update", () => wants("title") && queueMicrotask(() => updateTitle(element._tasks())));
+}

@@ -1,0 +1,103 @@
+/** The header of a list: summary, overall bar, filter, "clear finished"; groups, and "show more". */
+
+import "../locales/en-more.js";
+import { isFinal, isWaiting, percentOf, summaryText } from "../format.js";
+import css from "./tools.css";
+import { make, setText } from "./dom.js";
+import { addStyle } from "./style.js";
+
+/** Fewer tasks need no filter. */
+const MIN_FILTERED = 6;
+const PAGE = 20;
+
+const groupOf = (task) => (isFinal(task) ? "finished" : isWaiting(task) ? "waiting" : "running");
+
+export class Tools {
+  #element;
+  #header = make("div", "header", { hidden: true });
+  #summary = make("span", "summary");
+  #bar = make("progress", "overall", { max: 100 });
+  #filter = make("input", "filter", { type: "search" });
+  #clear = make("button", "clear", { type: "button" });
+  #more = make("button", "show-more", { type: "button", hidden: true });
+  /** What the user has chosen. */
+  #text = "";
+  #extra = 0;
+  #dismissed = new Set();
+  #hidden = 0;
+
+  constructor(element) {
+    this.#element = element;
+    addStyle(element.shadowRoot, css);
+    const row = make("div", "header-row");
+    row.append(this.#summary, this.#filter, this.#clear);
+    this.#header.append(row, this.#bar);
+    element._list.before(this.#header);
+    element._list.after(this.#more);
+    element.dismiss = (id) => this.#dismiss([id]);
+    this.#filter.oninput = () => {
+      this.#text = this.#filter.value.trim().toLowerCase();
+      element._refresh();
+    };
+    this.#clear.onclick = () => this.#dismiss(element._tasks().filter(isFinal).map(({ task_id }) => task_id));
+    this.#more.onclick = () => {
+      this.#extra += PAGE;
+      element._refresh();
+    };
+    this.translate();
+  }
+
+  translate() {
+    const t = this.#element.texts();
+    this.#bar.ariaLabel = t.overall;
+    this.#filter.placeholder = this.#filter.ariaLabel = t.filter;
+    this.#clear.textContent = t.clearFinished;
+    this.#element._list.ariaLabel = t.tasks;
+  }
+
+  /** Update the header, and return the tasks to show, in order. */
+  choose(tasks) {
+    const kept = tasks.filter(({ task_id }) => !this.#dismissed.has(task_id));
+    const chosen = this.#text ? kept.filter((task) => this.#matches(task)) : kept;
+    const shown = chosen.slice(0, this.#element.limit + this.#extra);
+    this.#hidden = chosen.length - shown.length;
+    this.#updateHeader(kept);
+    return shown;
+  }
+
+  #updateHeader(kept) {
+    const t = this.#element.texts();
+    this.#header.hidden = !this.#element.hasAttribute("header") || !kept.length;
+    setText(this.#summary, summaryText(kept, t));
+    this.#bar.hidden = kept.every(isFinal);
+    this.#bar.value = kept.reduce((sum, task) => sum + (isFinal(task) ? 100 : (percentOf(task) ?? 0)), 0) / (kept.length || 1);
+    this.#filter.hidden = kept.length < MIN_FILTERED && !this.#text;
+    this.#clear.hidden = !kept.some(isFinal);
+    setText(this.#more, this.#hidden > 0 ? t.more(Math.min(PAGE, this.#hidden)) : "");
+  }
+
+  #matches(task) {
+    const values = [task.title, task.name, task.message, task.error];
+    return values.some((value) => String(value ?? "").toLowerCase().includes(this.#text));
+  }
+
+  /** Mark the first card of each group. */
+  mark(shown) {
+    const cards = this.#element._cards();
+    const isGrouped = this.#element.hasAttribute("group");
+    const t = this.#element.texts();
+    let before;
+    for (const task of shown) {
+      const node = cards.get(task.task_id)?.node;
+      const group = groupOf(task);
+      if (node && isGrouped && group !== before) node.dataset.group = t.groups[group];
+      else if (node) delete node.dataset.group;
+      before = group;
+    }
+  }
+
+  #dismiss(ids) {
+    for (const id of ids) this.#dismissed.add(id);
+    this.#element._refresh();
+  }
+}

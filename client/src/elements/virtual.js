@@ -1,0 +1,79 @@
+/** Long lists: only the cards that can be seen are nodes; two empty nodes take the place of the rest. */
+
+const ESTIMATED_HEIGHT = 96;
+const GAP = 8;
+/** Rendered beyond the edges of the window. */
+const MARGIN = 600;
+
+/**
+ * Return the range of tasks to render, and the heights of what is above and below it.
+ *
+ * `heights` has the measured heights of cards, by task id.
+ */
+export function visibleRange(list, tasks, heights) {
+  const top = list.getBoundingClientRect().top;
+  const from = -top - MARGIN;
+  const to = innerHeight - top + MARGIN;
+  let offset = 0;
+  let first = -1;
+  let last = tasks.length;
+  let above = 0;
+  let end = 0;
+  for (let index = 0; index < tasks.length; index++) {
+    const height = (heights.get(tasks[index].task_id) ?? ESTIMATED_HEIGHT) + GAP;
+    if (first < 0 && offset + height >= from) {
+      first = index;
+      above = offset;
+    }
+    offset += height;
+    if (offset <= to) end = offset;
+    else if (last === tasks.length) {
+      last = index + 1;
+      end = offset;
+    }
+  }
+  if (first < 0) {
+    first = Math.max(0, tasks.length - 1);
+    above = offset - ESTIMATED_HEIGHT;
+  }
+  return { first, last: Math.max(last, first + 1), above, below: Math.max(0, offset - end) };
+}
+
+export class VirtualList {
+  #element;
+  #heights = new Map();
+  #above = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
+  #below = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
+
+  constructor(element) {
+    this.#element = element;
+    const onScroll = () => this.#above.isConnected && element._refresh();
+    addEventListener("scroll", onScroll, { capture: true, passive: true });
+  }
+
+  show(tasks) {
+    const { _list: list } = this.#element;
+    const cards = this.#element._cards();
+    for (const [id, { node }] of cards) if (node.offsetHeight) this.#heights.set(id, node.offsetHeight);
+    list.style.overflowAnchor = "none";
+    const { first, last, above, below } = visibleRange(list, tasks, this.#heights);
+    const visible = tasks.slice(first, last);
+    // The card with the focus stays.
+    const active = this.#element.shadowRoot.activeElement?.closest("[part~=task]");
+    const focused = active && [...cards].find(([, { node }]) => node === active)?.[0];
+    if (focused && !visible.some(({ task_id }) => task_id === focused)) {
+      visible.push(...tasks.filter(({ task_id }) => task_id === focused));
+    }
+    list.prepend(this.#above);
+    this.#element._setCards(visible);
+    list.append(this.#below);
+    this.#above.style.height = `${above}px`;
+    this.#below.style.height = `${below}px`;
+  }
+
+  clear() {
+    this.#element._list.style.overflowAnchor = "";
+    this.#above.remove();
+    this.#below.remove();
+  }
+}

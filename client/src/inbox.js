@@ -1,0 +1,201 @@
+/** `<jobpush-notifications>` and `<jobpush-badge>`: what is kept for a user, the same in all tabs and on all devices. */
+
+import "./locales/en-more.js";
+import { sharedConnection } from "./client.js";
+import { addStyle } from "./elements/style.js";
+import { make, setText } from "./elements/dom.js";
+import { safeUrl } from "./elements/result.js";
+import css from "./inbox.css";
+import { loadTexts, textsOf } from "./locales/index.js";
+
+const MAX_BADGE = 99;
+const BELL = "M8 1.75a4 4 0 0 0-4 4c0 4-1.75 5-1.75 5h11.5S12 9.75 12 5.75a4 4 0 0 0-4-4M6.75 13.25a1.4 1.4 0 0 0 2.5 0";
+
+const isUnread = ({ read }) => !read;
+const isUnseen = ({ seen, read }) => !seen && !read;
+
+/** The items of one connection, shared by all elements of the page. */
+class Inbox {
+  items = [];
+  hasFailed = false;
+  isLoaded = false;
+  #connection;
+  #listeners = new Set();
+  #offs = [];
+
+  constructor(connection) {
+    this.#connection = connection;
+  }
+
+  get unread() {
+    return this.items.filter(isUnread).length;
+  }
+
+  listen(listener) {
+    this.#listeners.add(listener);
+    if (this.#listeners.size === 1) this.#open();
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size) return;
+      for (const off of this.#offs.splice(0)) off();
+      this.#connection.close();
+    };
+  }
+
+  /** Mark items as seen or read; without ids all of them. */
+  async mark(state, ids) {
+    const chosen = this.items.filter(({ id }) => !ids || ids.includes(id));
+    for (const item of chosen) Object.assign(item, { seen: true, ...(state === "read" && { read: true }) });
+    this.#emit();
+    const body = new URLSearchParams({ state, ...(ids && { ids: ids.join(",") }) });
+    const { ok } = await this.#connection.request("inbox/read", { method: "POST", body });
+    if (!ok) this.#load();
+  }
+
+  #open() {
+    this.#connection.open();
+    this.#offs = [
+      this.#connection.on("jobpush:inbox", () => this.#load()),
+      this.#connection.on("jobpush:state", (state) => state === "connected" && this.#load()),
+    ];
+    this.#load();
+  }
+
+  async #load() {
+    const { data } = await this.#connection.request("inbox");
+    this.hasFailed = !data;
+    if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
+    this.#emit();
+  }
+
+  #emit() {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+const inboxes = new WeakMap();
+
+function inboxOf(connection) {
+  if (!inboxes.has(connection)) inboxes.set(connection, new Inbox(connection));
+  return inboxes.get(connection);
+}
+
+class View {
+  #element;
+  #inbox;
+  #off;
+  #isBadge;
+  #badge = make("span", "badge", { hidden: true });
+  #bell = make("button", "bell", { type: "button", ariaHasPopup: "dialog", ariaExpanded: "false" });
+  #panel = make("div", "panel", { hidden: true });
+  #title = make("span", "panel-title");
+  #markAll = make("button", "mark-all", { type: "button" });
+  #items = make("ul", "items");
+  #note = make("div", "note", { hidden: true });
+
+  constructor(element, isBadge) {
+    this.#element = element;
+    this.#isBadge = isBadge;
+    const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
+    addStyle(root, css);
+    root.replaceChildren(...(isBadge ? [this.#badge] : [this.#bell, this.#panel]));
+    if (!isBadge) this.#build(root);
+    this.#inbox = inboxOf(element.connection ?? sharedConnection());
+    this.#off = this.#inbox.listen(() => this.#render());
+    this.#translate();
+  }
+
+  stop() {
+    this.#off();
+    removeEventListener("pointerdown", this.#onOutside);
+  }
+
+  async #translate() {
+    const lang = this.#element.closest("[lang]")?.lang || "en";
+    await loadTexts(lang);
+    this.texts = () => textsOf(lang);
+    this.#render();
+  }
+
+  texts() {
+    return textsOf("en");
+  }
+
+  #build() {
+    const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    icon.setAttribute("viewBox", "0 0 16 16");
+    icon.setAttribute("aria-hidden", "true");
+    path.setAttribute("d", BELL);
+    icon.append(path);
+    this.#bell.append(icon, this.#badge);
+    const head = make("div", "panel-head");
+    head.append(this.#title, this.#markAll);
+    this.#panel.role = "dialog";
+    this.#panel.append(head, this.#items, this.#note);
+    this.#bell.onclick = () => this.#toggle(this.#panel.hidden);
+    this.#markAll.onclick = () => this.#inbox.mark("read");
+    this.#panel.onkeydown = this.#bell.onkeydown = ({ key }) => {
+      if (key !== "Escape" || this.#panel.hidden) return;
+      this.#toggle(false);
+      this.#bell.focus();
+    };
+    addEventListener("pointerdown", this.#onOutside);
+  }
+
+  #onOutside = (event) => {
+    if (!this.#panel.hidden && !event.composedPath().includes(this.#element)) this.#toggle(false);
+  };
+
+  #toggle(isOpen) {
+    this.#panel.hidden = !isOpen;
+    this.#bell.ariaExpanded = String(isOpen);
+    if (isOpen && this.#inbox.items.some(isUnseen)) this.#inbox.mark("seen");
+  }
+
+  #render() {
+    const t = this.texts();
+    const count = this.#isBadge ? this.#inbox.unread : this.#inbox.items.filter(isUnseen).length;
+    setText(this.#badge, count ? (count > MAX_BADGE ? `${MAX_BADGE}+` : t.number(count)) : "");
+    if (this.#isBadge) {
+      this.#badge.role = "img";
+      this.#badge.ariaLabel = t.unread(count);
+      return;
+    }
+    this.#bell.ariaLabel = count ? `${t.inbox}: ${t.unread(count)}` : t.inbox;
+    this.#panel.ariaLabel = this.#title.textContent = t.inbox;
+    setText(this.#markAll, this.#inbox.unread ? t.markAllRead : "");
+    const { items, hasFailed, isLoaded } = this.#inbox;
+    setText(this.#note, hasFailed ? t.inboxFailed : isLoaded && !items.length ? t.inboxEmpty : "");
+    // The keyboard stays where it is while the list is rendered anew.
+    const focused = this.#element.shadowRoot.activeElement?.closest?.("[data-id]")?.dataset.id;
+    this.#items.replaceChildren(...items.map((item) => this.#item(item, t)));
+    if (focused) [...this.#items.children].find(({ dataset }) => dataset.id === focused)?.querySelector("a, button")?.focus();
+  }
+
+  #item(item, t) {
+    const node = make("li", isUnread(item) ? "item unread" : "item");
+    node.dataset.id = item.id;
+    const url = safeUrl(item.url);
+    const text = item.title || item.event || "";
+    const title = make(url ? "a" : "span", "item-title", { textContent: text, dir: "auto", ...(url && { href: url }) });
+    if (url) title.onclick = () => this.#inbox.mark("read", [item.id]);
+    const message = typeof item.data?.message === "string" ? item.data.message : "";
+    const foot = make("div", "item-foot");
+    const date = new Date((item.at ?? 0) * 1000);
+    foot.append(make("time", "item-time", { textContent: item.at ? date.toLocaleString(t.lang, { dateStyle: "medium", timeStyle: "short" }) : "" }));
+    if (isUnread(item)) {
+      const mark = make("button", "mark", { type: "button", textContent: t.markRead, ariaLabel: `${t.markRead}: ${text}` });
+      mark.onclick = () => this.#inbox.mark("read", [item.id]);
+      foot.append(mark);
+    }
+    node.append(title, ...(message ? [make("span", "item-text", { textContent: message, dir: "auto" })] : []), foot);
+    return node;
+  }
+}
+
+/** Fill an element; return the function that ends it. */
+export function start(element, isBadge) {
+  const view = new View(element, isBadge);
+  return () => view.stop();
+}

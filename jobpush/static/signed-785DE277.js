@@ -1,0 +1,1 @@
+async function a(a,t,e){let r=new URLSearchParams({socket_id:t,channel_name:e}),{status:s,data:n,error:o}=await a.request("auth",{method:"POST",body:r});return n?{data:n}:{status:s,...o&&{error:o}}}export{a as sign};
