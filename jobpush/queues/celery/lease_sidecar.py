@@ -1,21 +1,21 @@
 """
-A process beside a worker whose tasks run in the worker's own process, where one of them may let nothing else run.
+A process that renews the lease of a worker whose tasks run in the worker's own process.
 
-A long call of C code that keeps Python's lock, or with gevent any code that does not wait, also holds up the thread
-that renews the worker's lease; the worker would be taken for dead. This process renews it as long as the worker lives.
-It never begins a lease: who does that has to say anew what the worker has, which only the worker knows.
+There a task can keep every other thread from running: a long call of C code that holds the GIL, or with gevent any code
+that does not wait. The thread that renews the lease stands still then, and the worker would count as dead. This process
+only renews the lease. It never begins one: the worker then publishes its claims again, which only the worker knows.
 
-Run as ``python -m jobpush.queues.celery.lease_sidecar``, with its orders as one line of JSON on its standard input.
+Run as ``python -m jobpush.queues.celery.lease_sidecar``, with its orders as one line of JSON on standard input.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from typing import IO, cast
 
@@ -31,7 +31,7 @@ _END_TIMEOUT = 2.0
 
 
 class LeaseSidecar:
-    """The worker's end of it: it is held as long as this object is not closed, and this process lives."""
+    """The sidecar of this process: it renews the lease until it is closed, or this process ends."""
 
     def __init__(self, config: Config, worker_id: str) -> None:
         orders = {
@@ -43,16 +43,18 @@ class LeaseSidecar:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # however we are installed
-            start_new_session=True,  # a Ctrl-C is for the worker, which still has tasks to end
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # wherever jobpush is installed
+            # A Ctrl-C is for the worker, which still has tasks to end. The second is the way of Windows.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        # By the pipe, for the address of Redis may hold a password, and arguments are for all to see.
+        # The URL of Redis may hold a password, and every user of the machine can read arguments.
         pipe = cast("IO[bytes]", self._process.stdin)
         pipe.write(json.dumps(orders).encode() + b"\n")
         pipe.flush()
 
     def close(self) -> None:
-        """End it; wait until it has ended, but not for a Redis that it waits for."""
+        """End the process, and wait for that, but not as long as for a Redis that does not answer."""
         try:
             self._process.communicate(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -62,18 +64,25 @@ class LeaseSidecar:
 
 def main() -> None:
     """Renew the lease until the worker has closed its end of the pipe, or is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who stops a service may send it to all of its processes
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which some service managers send to every process
     orders = json.loads(sys.stdin.readline())
     config = Config(**orders["config"])
     leases = WorkerLeases(config)
-    # It may wait longer than a task: a slow Redis is no dead worker.
+    # Longer than a task may wait: a slow Redis does not make a dead worker.
     store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
-    # A process that a task has forked may have a copy of the pipe's other end; the parent's death shows all the same.
-    while os.getppid() == orders["parent"] and not select.select([sys.stdin], [], [], leases.pause)[0]:
+    is_closed = threading.Event()
+
+    def wait_for_close() -> None:
+        sys.stdin.read()
+        is_closed.set()
+
+    threading.Thread(target=wait_for_close, daemon=True).start()
+    # A process that a task has forked may keep the pipe open; the parent's id changes all the same.
+    while os.getppid() == orders["parent"] and not is_closed.wait(leases.pause):
         try:
             store.run(leases.hold(orders["worker_id"], only_renew=True))
         except StoreError:
-            pass  # the worker says so in its log
+            pass  # the worker logs it
 
 
 if __name__ == "__main__":
