@@ -74,7 +74,7 @@ def test_after_a_reconnect_counts_and_histories_are_bounded_and_renewals_do_not_
 
         hub._after_each()
         assert all(connection.protocol.channels for connection in hub._connections)
-        assert waves >= USERS / 256 + USERS / 64
+        assert waves >= USERS / 64
         for connection in hub._connections:
             hub._connections.lose(connection)
         hub._connections.finish()
