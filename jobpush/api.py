@@ -314,6 +314,19 @@ class JobPush:
         """
         return self._directory.channels(prefix)
 
+    def sign_out(self, user: object) -> int:
+        """
+        End the rights of a user's connections, which stay open without a user, and revoke the user's tokens.
+
+        Returns:
+            The number of connections.
+
+        Raises:
+            InvalidUserId: If ``user`` is not an id.
+            StoreError: If Redis does not answer.
+        """
+        return self._directory.sign_out(user)
+
     def disconnect(self, user: object) -> int:
         """
         Close all connections of a user, with Pusher's code 4009, after which stock clients do not reconnect.

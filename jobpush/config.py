@@ -28,6 +28,9 @@ _OTHER_VARIABLES = (METRICS_FOLDER, "JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER")
 #: Variables of the demo site begin with this.
 _DEMO_VARIABLES = "JOBPUSH_DEMO_"
 
+#: Characters of a secret, at least.
+_MIN_SECRET = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -231,11 +234,16 @@ class Config:
 
         Raises:
             MissingSetting: If one is not set.
-            ConfigurationError: If the app id is not a number.
+            ConfigurationError: If the secret is short, or the app id is not a number.
         """
         for name, value in (("JOBPUSH_KEY", self.key), ("JOBPUSH_SECRET", self.secret)):
             if not value:
                 raise MissingSetting(name, "make one with: python -c 'import secrets; print(secrets.token_hex(16))'")
+        if len(self.secret) < _MIN_SECRET:
+            raise ConfigurationError(
+                f"JOBPUSH_SECRET has {len(self.secret)} characters and can be guessed; use {_MIN_SECRET} or more, for "
+                "example from: python -c 'import secrets; print(secrets.token_hex(16))'"
+            )
         if not self.app_id.isdecimal():
             raise ConfigurationError(f"JOBPUSH_APP_ID must be digits only, as Pusher SDKs require; not {self.app_id!r}")
 

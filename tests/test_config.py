@@ -49,7 +49,7 @@ def test_no_secret_has_a_default() -> None:
 
 def test_an_app_id_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="digits only"):
-        Config(key="k", secret="s", app_id="main").require_credentials()
+        Config(key="k", secret="s" * 32, app_id="main").require_credentials()
 
 
 def test_secrets_stay_out_of_the_repr() -> None:
@@ -74,3 +74,9 @@ def test_unknown_variables_are_reported_with_the_nearest_setting(
     }
     assert "JOBPUSH_REDISURL is ignored: there is no such setting; did you mean JOBPUSH_REDIS_URL?" in caplog.text
     assert "JOBPUSH_XYZZY is ignored: there is no such setting; run 'jobpush config'" in caplog.text
+
+
+@pytest.mark.parametrize("secret", ["s", "secret", "1234567"])
+def test_secret_that_can_be_guessed_is_refused(secret: str) -> None:
+    with pytest.raises(ConfigurationError, match="JOBPUSH_SECRET has"):
+        Config(key="k", secret=secret).require_credentials()

@@ -19,7 +19,7 @@ from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
 from .assets import script_name
-from .state import Callbacks, ChannelAuthorizer, GatewayState, UserLoader, current_gateway
+from .state import Callbacks, ChannelAuthorizer, GatewayState, Rerun, UserLoader, current_gateway
 
 
 class Gateway:
@@ -88,6 +88,16 @@ class Gateway:
         """
         self._callbacks.channel_authorizer = authorizer
         return authorizer
+
+    def on_rerun(self, function: Rerun) -> Rerun:
+        """
+        Register the function that runs an ended task again, when its user asks for it.
+
+        It is called in the request context with the task's id, its name and its user's id. It publishes what it likes,
+        and returns ``False`` to refuse. Without such a function no task can be run again.
+        """
+        self._callbacks.on_rerun = function
+        return function
 
     def sign_out(self) -> int:
         """

@@ -48,3 +48,17 @@ class NoSockets(Refusal):
 
     code = "no_sockets"
     status = 501
+
+
+class RerunRefused(Refusal):
+    """The application does not run this task again."""
+
+    code = "rerun_refused"
+    status = 409
+
+
+class RerunFailed(Refusal):
+    """The application's ``on_rerun`` raised an error."""
+
+    code = "rerun_failed"
+    status = 500

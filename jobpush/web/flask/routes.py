@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeAlias
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from flask_cors import CORS
 
 from ...channels import SERVER_TO_USER, parse_channel, unescape_id
@@ -29,8 +30,10 @@ from .http_api import http_api
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
 from .origins import ForbiddenOrigin
-from .refusals import BadRequest, Forbidden, NotSignedIn, Refusal
+from .refusals import BadRequest, Forbidden, NotSignedIn, Refusal, RerunFailed, RerunRefused
 from .state import GatewayState, current_gateway
+
+logger = logging.getLogger("jobpush.gateway")
 
 #: Returns the first actions of a connection, at a given time.
 Opening: TypeAlias = Callable[[float], Iterable[Action]]
@@ -190,6 +193,10 @@ def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Open
     positions = read_positions(since) or {own: since}
     names = [name for name in request.args.get("channels", "").split(",") if name and name != own]
     requests = [_subscribe_request(state, protocol.socket_id, name, positions.get(name)) for name in names]
+    if "jobpush_token" in g:  # the hub then ends the token's rights in time
+        _, _, token = request.headers["Authorization"].partition(" ")
+        requests.insert(0, encode({"event": "jobpush:signin", "data": {"token": token.strip()}}))
+        user = None
     return partial(protocol.open, user=user, announce_user=True, since=positions.get(own), time=time.time()), requests
 
 
@@ -239,13 +246,38 @@ def children(task_id: str) -> Response:
 def cancel(task_id: str) -> tuple[Response, int]:
     """Cancel a task. The required header proves that a script of an allowed origin sent the request."""
     state = current_gateway()
+    _ensure_own_script(state)
+    _ensure_own_task(state, task_id)
+    after = state.store.cancel(task_id)
+    return jsonify(task_id=task_id, state=after.value, cancelling=not after.is_final), 202
+
+
+@pages.post("/tasks/<path:task_id>/rerun")
+def rerun(task_id: str) -> tuple[Response, int]:
+    """Let the application's ``on_rerun`` run an ended task again."""
+    state = current_gateway()
+    _ensure_own_script(state)
+    _ensure_own_task(state, task_id)
+    function, event = state.callbacks.on_rerun, state.store.task(task_id)
+    if function is None:
+        raise RerunRefused("the application lets no task run again: it has no gateway.on_rerun")
+    if not event.state.is_final:
+        raise RerunRefused("the task has not ended")
+    try:
+        accepted = function(task_id, event.name, unescape_id(_user(state).id))
+    except Exception:
+        logger.exception("on_rerun failed for task %s", task_id)
+        raise RerunFailed("the application failed to run the task again") from None
+    if accepted is False:
+        raise RerunRefused("the application does not let this task run again")
+    return jsonify(task_id=task_id), 202
+
+
+def _ensure_own_script(state: GatewayState) -> None:
     state.origins.ensure_allowed()
     name, value = _OWN_SCRIPT
     if request.headers.get(name) != value:
         raise Forbidden(f"the header {name}: {value} is missing")
-    _ensure_own_task(state, task_id)
-    after = state.store.cancel(task_id)
-    return jsonify(task_id=task_id, state=after.value, cancelling=not after.is_final), 202
 
 
 def _user(state: GatewayState) -> UserData:

@@ -38,6 +38,8 @@ logger = logging.getLogger("jobpush.gateway")
 UserLoader: TypeAlias = Callable[[], Any]
 #: Decides whether a user (``None``: not signed in) may join a channel; a dict is the ``user_info`` for presence.
 ChannelAuthorizer: TypeAlias = Callable[[str | None, str], "bool | Mapping[str, Any]"]
+#: Runs an ended task again, by its id, its name and its user; ``False``: it refuses.
+Rerun: TypeAlias = Callable[[str, str, str], "bool | None"]
 
 #: What helps, by the reason of a refusal.
 _REMEDIES = {
@@ -56,6 +58,7 @@ class Callbacks:
 
     user_loader: UserLoader | None = None
     channel_authorizer: ChannelAuthorizer | None = None
+    on_rerun: Rerun | None = None
 
 
 class GatewayState:

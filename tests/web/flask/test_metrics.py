@@ -35,7 +35,7 @@ def test_metrics_are_shown_to_who_has_the_token_alone(site: Site) -> None:
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
 def test_metrics_are_shown_to_nobody_where_no_token_is_set(headers: dict[str, str]) -> None:
     app = Flask(__name__)
-    Gateway(app, key="k", secret="s", redis_url="redis://unused")
+    Gateway(app, key="k", secret="s" * 32, redis_url="redis://unused")
 
     response = app.test_client().get("/jobpush/metrics", headers=headers)
 

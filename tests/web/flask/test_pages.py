@@ -18,7 +18,7 @@ from jobpush.errors import ConfigurationError
 from jobpush.gateway import Gateway
 from jobpush.signing import verify_auth
 from jobpush.store import Store
-from tests.gateway.publishing import start
+from tests.gateway.publishing import finish, start
 from tests.gateway.site import KEY, SECRET
 
 PAGE = "https://app.example.com"
@@ -310,3 +310,52 @@ def test_user_loader_may_return_what_others_see_of_the_user(make: Make) -> None:
 def test_wrong_origins_end_the_start(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"app\.example\.com"):
         Gateway(Flask(__name__), key=KEY, secret=SECRET, redis_url=redis_url, allowed_origins="app.example.com")
+
+
+# -- run again -------------------------------------------------------------------------------------------
+
+
+def test_ended_task_runs_again_where_the_application_allows_it(make: Make, store: Store) -> None:
+    client = make()
+    sign_in(client, "42")
+    start(store, "42", "one")
+    asked = []
+
+    def rerun(path: str = "one", headers: dict[str, str] = OURS) -> tuple[int, str]:
+        answer = client.post(f"/jobpush/tasks/{path}/rerun", headers=headers)
+        return answer.status_code, answer.json.get("error", {}).get("code", "")
+
+    assert rerun() == (409, "rerun_refused")  # there is no function
+
+    @client.application.gateway.on_rerun
+    def run_again(task_id: str, name: str, user_id: str) -> bool:
+        asked.append((task_id, name, user_id))
+        return len(asked) < 2
+
+    assert rerun() == (409, "rerun_refused")  # it runs
+    finish(store, "42", "one")
+    assert rerun() == (202, "")
+    assert rerun() == (409, "rerun_refused")  # the application refuses
+    assert asked == [("one", "", "42")] * 2
+    assert rerun("another") == (404, "task_not_found")
+    assert rerun(headers={}) == (403, "forbidden")
+
+
+def test_function_that_fails_to_run_a_task_again_is_reported(
+    make: Make, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make()
+    sign_in(client, "42")
+    start(store, "42", "one")
+    finish(store, "42", "one")
+
+    @client.application.gateway.on_rerun
+    def run_again(task_id: str, name: str, user_id: str) -> None:
+        raise RuntimeError("secret detail")
+
+    answer = client.post("/jobpush/tasks/one/rerun", headers=OURS)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "rerun_failed")
+    assert "secret detail" not in answer.text
+    assert "secret detail" in caplog.text
+    assert client.get("/jobpush/tasks").status_code == 200

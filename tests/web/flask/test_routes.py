@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from jobpush import JobPush
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.signing import verify_auth
 from jobpush.store import Store
@@ -231,6 +232,32 @@ def test_event_stream_that_nobody_is_authorized_for_ends_as_a_websocket_does(ser
     assert messages[-1]["data"]["code"] == 4009
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_event_stream_of_a_token_gives_its_users_events_until_it_expires(site: Site, store: Store) -> None:
+    start(store, "42", "one")
+    assert request(site, "GET", "/jobpush/health/ready")[0] == 200
+    token = JobPush(key=KEY, secret=SECRET, redis_url="redis://unused").token("42", ttl=1, channels=["private-team"])
+    headers = {"Authorization": f"Bearer {token}"}
+
+    with event_stream(site, "/jobpush/events?channels=private-team", headers=headers) as stream:
+        messages = []
+        while not messages or messages[-1]["event"] != "jobpush:signed_out":
+            messages.append(next(stream)[1])
+
+    events = [message["event"] for message in messages]
+    assert "jobpush:signin_success" in events
+    assert {data_of(m)["task_id"] for m in messages if m["event"] == "jobpush:task"} == {"one"}
+    joined = [m["channel"] for m in messages if m["event"] == "pusher_internal:subscription_succeeded"]
+    assert joined == ["#server-to-user-42", "private-team"]
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_event_stream_of_a_refused_token_is_refused(site: Site) -> None:
+    status, body = request(site, "GET", "/jobpush/events", user="42", headers={"Authorization": "Bearer a.b.c"})
+
+    assert (status, body["error"]["code"]) == (401, "token_invalid")
+
+
 def test_event_stream_of_a_foreign_page_is_refused(site: Site) -> None:
     status, _ = request(site, "GET", "/jobpush/events", user="42", headers={"Origin": "http://evil.example"})
 
@@ -290,7 +317,7 @@ def raw_stream(
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=TIMEOUT)
     connection.request("GET", path, headers={**(headers or {}), **({"Cookie": f"user={user}"} if user else {})})
     response = connection.getresponse()
-    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8", response.read()
     yield response
     response.close()
     connection.close()

@@ -1,0 +1,146 @@
+"""The complete examples of ``docs/examples``: a real worker, a real gateway and a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+#: Milliseconds that a page may take on a busy machine.
+PATIENCE = 120_000
+#: Lines that a developer adds to an application of the framework with Celery, imports included.
+MOST_LINES = {"django": 12, "fastapi": 14}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class Project:
+    """A copy of an example, with its programs."""
+
+    def __init__(self, name: str, folder: Path, redis_url: str, stack: ExitStack) -> None:
+        shutil.copytree(EXAMPLES / name, folder)
+        self.folder = folder
+        self.port, self.gateway_port = free_port(), free_port()
+        self._stack = stack
+        self._environment = {
+            **os.environ,
+            "REDIS_URL": redis_url,
+            "JOBPUSH_REDIS_URL": redis_url,
+            "JOBPUSH_KEY": "shop",
+            "JOBPUSH_SECRET": "0123456789abcdef0123456789abcdef",
+            "JOBPUSH_ALLOWED_ORIGINS": f"http://127.0.0.1:{self.port}",
+            "GATEWAY": f"http://127.0.0.1:{self.gateway_port}",
+            "PYTHONPATH": f"{folder}:{EXAMPLES.parents[1]}",
+        }
+        if name == "django":
+            with (folder / "shop" / "settings.py").open("a") as settings:
+                settings.write(f'\nJOBPUSH["ROOT"] = "http://127.0.0.1:{self.gateway_port}"\n')
+
+    def run(self, *command: str, port: int | None = None) -> ChildProcess:
+        """Start ``python …`` in the project's folder, and wait until it listens."""
+        launcher = "import os, runpy, sys; os.chdir(sys.argv[1]); sys.argv[:] = sys.argv[2:]; sys.path.insert(0, ''); "
+        launcher += "m = sys.argv[0]; " + (
+            "runpy.run_path(m, run_name='__main__') if m.endswith('.py') else runpy.run_module(m, run_name='__main__')"
+        )
+        log = self.folder / f"{command[0].replace('/', '-')}-{len(command)}.log"
+        process = ChildProcess(
+            [sys.executable, "-c", launcher, str(self.folder), *command], log=log, environment=self._environment
+        )
+        self._stack.callback(process.stop, signal.SIGTERM, grace=10)
+        deadline = time.monotonic() + PATIENCE / 1000
+        while port is not None:
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        return process
+
+
+@contextmanager
+def django(folder: Path, redis_url: str) -> Iterator[Project]:
+    with ExitStack() as stack:
+        project = Project("django", folder, redis_url, stack)
+        migrate = project.run("manage.py", "migrate", "-v0")
+        assert migrate.wait(PATIENCE / 1000) == 0
+        project.run("celery", "-A", "shop", "worker", "-c", "1")
+        project.run(
+            "manage.py", "jobpush_gateway", "--bind", f"127.0.0.1:{project.gateway_port}", port=project.gateway_port
+        )
+        project.run("manage.py", "runserver", "--noreload", str(project.port), port=project.port)
+        yield project
+
+
+@contextmanager
+def fastapi(folder: Path, redis_url: str) -> Iterator[Project]:
+    with ExitStack() as stack:
+        project = Project("fastapi", folder, redis_url, stack)
+        project.run("celery", "-A", "tasks", "worker", "-c", "1")
+        project.run("jobpush", "gateway", "--bind", f"127.0.0.1:{project.gateway_port}", port=project.gateway_port)
+        project.run("uvicorn", "main:app", "--port", str(project.port), port=project.port)
+        yield project
+
+
+def sign_in(page: Page, project: Project, user: str) -> None:
+    page.goto(f"http://127.0.0.1:{project.port}/", timeout=PATIENCE)
+    page.get_by_placeholder("Your name").fill(user)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("serving", [django, fastapi])
+def test_example_shows_a_task_to_its_user_alone(serving, browser: Browser, tmp_path: Path) -> None:
+    with EmbeddedRedis(port=0) as redis, serving(tmp_path / "project", redis.url) as project:
+        mine, others = browser.new_context(), browser.new_context()
+        page, other = mine.new_page(), others.new_page()
+        sign_in(page, project, "ada")
+        sign_in(other, project, "bob")
+
+        page.get_by_role("button", name="Export orders.csv").click()
+        card = page.get_by_role("group", name="Export orders.csv")
+        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE)
+        page.reload()
+        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE)
+        card.get_by_role("button", name=re.compile("Cancel")).click()
+        expect(card).to_have_attribute("data-state", "REVOKED", timeout=PATIENCE)
+        expect(other.locator("jobpush-tasks")).to_have_attribute("data-connection", "connected", timeout=PATIENCE)
+        assert other.get_by_role("group", name="Export orders.csv").count() == 0
+
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_placeholder("Your name")).to_be_visible(timeout=PATIENCE)
+        assert page.request.get(f"http://127.0.0.1:{project.port}/jobpush/token").status == 401
+        mine.close()
+        others.close()
+
+
+@pytest.mark.parametrize("name", MOST_LINES)
+def test_example_adds_few_lines(name: str) -> None:
+    added = [
+        line
+        for file in sorted((EXAMPLES / name).rglob("*"))
+        if file.suffix in (".py", ".html") and file.name != "tests.py"
+        for line in file.read_text().splitlines()
+        if re.search(r"jobpush|progress|push\.|JOBPUSH|AsyncJobPush", line)
+    ]
+
+    assert 0 < len(added) <= MOST_LINES[name], "\n".join(added)
