@@ -31,7 +31,7 @@ def sendable_data(data: Mapping[str, Any], limit: int, warn: Callable[[str, obje
 def _without_unsendable(data: Mapping[str, Any], limit: int, warn: Callable[[str, object], None]) -> dict[str, Any]:
     sendable: dict[str, Any] = {}
     sizes: dict[str, int] = {}
-    for key, value in list(data.items()):
+    for key, value in data.items():
         try:
             text = encode({key: value})
             sendable.update(json.loads(text))

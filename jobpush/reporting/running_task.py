@@ -65,7 +65,7 @@ class RunningTask:
     The task's threads only store into ``current``, ``total``, ``message`` and :attr:`data`, then look at
     ``is_changed``: no lock, for that is the hot path. The publisher clears the flag before it reads, so what is
     written while it reads is published next time, and the last state always is. What reads before it writes
-    (``advance``, ``data``) takes :attr:`lock`, since several threads of a task may report.
+    (``advance``) takes :attr:`lock`, since several threads of a task may report.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class RunningTask:
         self.current: float = 0
         self.total: float | None = None
         self.message = ""
-        self.data: Mapping[str, Any] = {}
+        self.data: dict[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
         self.is_handed_over = False
@@ -193,9 +193,8 @@ class RunningTask:
             raise TaskCancelled(self.tracked.task_id)
 
     def add_data(self, data: Mapping[str, Any]) -> None:
-        """Merge into the data, which is replaced as a whole, so that a reader never meets half of it."""
-        with self.lock:
-            self.data = {**self.data, **data}
+        """Merge into the data. One step for the interpreter, as the copy that the publisher makes."""
+        self.data.update(data)
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
         """End the stage before and begin another; ``weight`` is in percent, ``None`` for what was learned of it."""
@@ -368,9 +367,10 @@ class RunningTask:
 
     def _sendable_data(self) -> Mapping[str, Any]:
         """Return a copy of the data in plain JSON types, without the values that can't be sent."""
-        if not self.data:
+        data = self.data.copy()
+        if not data:
             return {}
-        return sendable_data(self.data, self._config.max_data, self.warn_once)
+        return sendable_data(data, self._config.max_data, self.warn_once)
 
     def warn_once(self, what: str, reason: object) -> None:
         """Log, once for each part, that the task goes on without it."""
