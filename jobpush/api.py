@@ -106,23 +106,25 @@ class JobPush:
         result: bool = False,
         errors: Mapping[type[BaseException], str] | None = None,
         adopt: bool = True,
+        capture: bool = False,
     ) -> Callable[[F], F]:
         """
         Let a user watch a task. Stands above or below ``@app.task``; ``@jobpush.track`` alone is ``track()``.
 
         Args:
-            user: Whose task it is: the name of an argument, or a callable that gets the arguments by name (without
-                ``self``) and returns the user's id. ``None``: the message's header ``jobpush_user``, else the user of
-                the task that publishes it. Where it comes to ``None``, nobody sees the task.
-            title: What the user reads, with arguments in braces. ``None``: the task's name.
-            result: Whether the user sees what the task returns, as ``data["result"]``.
-            errors: What the user reads instead of an exception's own first line, by type; the nearest type counts.
+            user: The user of the task: the name of an argument, or a callable that receives the arguments by name
+                (without ``self``) and returns the user's id. ``None``: the message's header ``jobpush_user``, else the
+                user of the task that publishes it. A task whose user is ``None`` is not shown.
+            title: Text that the user reads, with arguments in braces. ``None``: the task's name.
+            result: Whether the user sees the return value, as ``data["result"]``.
+            errors: Text that the user reads instead of an exception's own first line, by type; the nearest type counts.
             adopt: Whether the task's ``update_state()`` moves the bar too, and so celery-progress's
                 ``ProgressRecorder``.
+            capture: Whether the task's log also takes what the task writes to :mod:`logging`.
 
         Raises:
             UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
-            ConfigurationError: If an argument of ``track()`` can't be what it is for.
+            ConfigurationError: If an argument of ``track()`` is invalid.
         """
         from .queues.celery.decorator import is_task_or_function, track, track_bare
         from .queues.celery.track_options import TrackOptions
@@ -131,7 +133,13 @@ class JobPush:
             raise ConfigurationError(f"errors must be a mapping {{Type: 'sentence'}}, not {errors!r}")
         is_task = callable(user) and not inspect.isfunction(user) and is_task_or_function(user)
         options = TrackOptions(
-            self._runtime, None if is_task else user, title, result=result, errors=dict(errors or {}), adopt=adopt
+            self._runtime,
+            None if is_task else user,
+            title,
+            result=result,
+            errors=dict(errors or {}),
+            adopt=adopt,
+            capture=capture,
         )
         if is_task:
             return cast("Callable[[F], F]", track(options, user))

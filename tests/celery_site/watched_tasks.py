@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from billiard.exceptions import TimeLimitExceeded
 from celery import Celery, chain, group
 from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.log import get_task_logger
 
 from jobpush import JobPush, progress
 from jobpush.reporting.progress import current_progress
@@ -74,6 +77,44 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         for _ in progress.iter(range(frames), message="encoding"):
             pass
         return filename
+
+    @task("logs")
+    @jobpush.track(user="user_id", capture=True)
+    def logs(user_id: str) -> None:
+        progress.log("first")
+        get_task_logger("watched").warning("second")
+        logging.getLogger("library").error("third")
+        progress.log("last", level="debug")
+
+    @task("forks")
+    @jobpush.track(user="user_id")
+    def forks(user_id: str) -> None:
+        progress.update(1, total=100)
+        for _ in range(4):
+            if (pid := os.fork()) == 0:
+                for _ in range(20):
+                    progress.advance(1)
+                os._exit(0)
+            os.waitpid(pid, 0)
+        progress.advance(1)
+
+    @task("threads")
+    @jobpush.track(user="user_id")
+    def threads(user_id: str) -> None:
+        progress.update(0, total=4_000)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4_000):
+                pool.submit(progress.advance, 1)
+
+    @task("cleans_up")
+    @jobpush.track(user="user_id")
+    def cleans_up(user_id: str, path: str) -> None:
+        try:
+            for _ in progress.iter(range(100_000), total=100_000):
+                time.sleep(0.01)
+        finally:
+            progress.update(message="removing the temporary file")
+            Path(path).write_text("cleaned")
 
     @jobpush.track(user="user_id", title="Above {filename}")
     @task("above", bind=True)

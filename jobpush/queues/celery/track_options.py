@@ -52,6 +52,8 @@ class TrackOptions:
     errors: Mapping[type[BaseException], str] = field(default_factory=dict)
     #: Whether ``update_state()`` moves the bar.
     adopt: bool = True
+    #: Whether what the task writes to ``logging`` is appended to its log.
+    capture: bool = False
     #: Whether the task itself is not tracked, and only seen as a member of a workflow.
     is_for_members: bool = False
 

@@ -13,6 +13,7 @@ from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from ...errors import TaskCancelled
 from ...events import TaskState
+from ...reporting.capture import capture_from
 from ...reporting.hooks import interruptions, is_running_untracked_task
 from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
@@ -91,7 +92,11 @@ def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None
         if options.adopt:
             report_update_state(task, options.runtime)
         tracked = _identify(options, task, request)
-        return _start(options.runtime, request, tracked) if tracked is not None else None
+        this = _start(options.runtime, request, tracked) if tracked is not None else None
+        if this is not None and options.capture:
+            this.captures = True
+            capture_from("celery.task")  # which does not propagate in a worker
+        return this
     except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
         raise
     except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
