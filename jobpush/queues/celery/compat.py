@@ -29,11 +29,12 @@ def request_of(task: Any) -> Any:
     """
     Return the request that Celery runs a task for.
 
-    ``Task.__call__`` pushes a copy of it, outside of workers also where a base class calls ``super().__call__()``; the
-    signals know the first one alone.
+    ``Task.__call__`` pushes another one, outside of workers also where a base class calls ``super().__call__()``: a
+    copy, or one without an id in Celery 5.4. The signals know the first one alone.
     """
-    request = task.request
-    return next((one for one in task.request_stack.stack if one.id == request.id), request)
+    stack = task.request_stack.stack
+    newest = next((request for request in reversed(stack) if request.id is not None), task.request)
+    return next((request for request in stack if request.id == newest.id), newest)
 
 
 def is_lazy(target: Any) -> bool:

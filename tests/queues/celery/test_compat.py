@@ -54,7 +54,7 @@ def check_current_task() -> None:
     assert compat.current_task() is None
     first, second, task = nested.apply().result
     assert task is compat.unwrapped(nested)
-    assert first is not second and first.id == second.id
+    assert first is not second and first.id is not None
 
 
 def check_lazy_task() -> None:
@@ -152,8 +152,9 @@ def check_result() -> None:
     request = make_request(SimpleNamespace(apply_async=lambda *args, **options: calls.append(options)))
     compat.on_result(request, results.append)
     request.execute_using_pool(None)
+    state.active_requests.add(request)
     calls[0]["callback"]((0, "1", 0.1))
-    assert results == [None] and request.id in state.successful_requests
+    assert results == [None] and request not in state.active_requests
     with pytest.raises(ValueError) as caught:
         raise ValueError("broke")
     calls[0]["callback"]((1, ExceptionInfo((ValueError, caught.value, caught.tb)), 0.1))
