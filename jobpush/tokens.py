@@ -9,6 +9,9 @@ with the secrets, all others with ``JOBPUSH_JWT_PUBLIC_KEY``. The header of a to
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -44,6 +47,8 @@ _DEFAULT_PUBLIC_KEY = ("RS256", "ES256", "EdDSA")
 _SIGNATURE_ONLY: Any = dict.fromkeys(
     (f"verify_{name}" for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")), False
 )
+#: ``{"alg":"HS256","typ":"JWT"}`` as nearly all libraries encode it.
+_USUAL_HEADER = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 #: Channels that no claim covers: they are their owner's alone.
 _OWNED = (SERVER_TO_USER, PRIVATE_USER, PRIVATE_TASK)
 
@@ -226,20 +231,44 @@ def ensure_token_settings(config: Config) -> None:
 
 
 def _verified_claims(config: Config, text: str) -> dict[str, Any]:
+    claims: dict[str, Any] | None = _usual_claims(config, text)
+    if claims is not None:
+        return claims
     import jwt
 
-    hmac = [name for name in config.jwt_algorithms or ("HS256",) if name in _HMAC]
-    candidates: list[tuple[Any, list[str]]] = [(_hmac_key(secret), hmac) for secret in config.secrets if secret]
+    of_secret = [name for name in config.jwt_algorithms or ("HS256",) if name in _HMAC]
+    candidates: list[tuple[Any, list[str]]] = [(_hmac_key(secret), of_secret) for secret in config.secrets if secret]
     if config.jwt_public_key:
         algorithms = [name for name in config.jwt_algorithms or _DEFAULT_PUBLIC_KEY if name in _PUBLIC_KEY]
         candidates.append((_load_public_key(config.jwt_public_key), algorithms))
     for key, algorithms in candidates:
         try:
-            claims: dict[str, Any] = jwt.decode(text, key, algorithms=algorithms, options=_SIGNATURE_ONLY)
+            claims = jwt.decode(text, key, algorithms=algorithms, options=_SIGNATURE_ONLY)
             return claims
         except Exception:  # noqa: S112 - PyJWT raises TypeError and others for a key of another kind, too
             continue
     raise TokenInvalid("the token is not a JWT that one of the configured keys has signed")
+
+
+def _usual_claims(config: Config, text: str) -> dict[str, Any] | None:
+    """
+    Return the claims of a valid token with the most usual header; ``None`` leaves the token to PyJWT.
+
+    PyJWT takes about as long as a third of a handshake; this takes a twentieth of that.
+    """
+    signed, _, signature = text.rpartition(".")
+    header, _, payload = signed.partition(".")
+    if header != _USUAL_HEADER or "HS256" not in (config.jwt_algorithms or ("HS256",)) or not text.isascii():
+        return None
+    for secret in filter(None, config.secrets):
+        digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
+        if hmac.compare_digest(base64.urlsafe_b64encode(digest).rstrip(b"="), signature.encode()):
+            try:
+                claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            except (ValueError, RecursionError):
+                return None
+            return claims if isinstance(claims, dict) else None
+    return None
 
 
 def _hmac_key(secret: str) -> bytes:
@@ -297,7 +326,7 @@ def _read_claims(config: Config, claims: Mapping[str, Any]) -> ConnectionToken:
     info = claims.get("info") or {}
     if not isinstance(info, dict):
         raise InvalidData("info must be an object")
-    user_info = encode(info)
+    user_info = encode(info) if info else "{}"
     if len(user_info.encode()) > config.max_user_info:
         raise InvalidData(f"info has {len(user_info.encode())} bytes; {config.max_user_info} are allowed")
     watchlist = tuple(dict.fromkeys(map(escape_user_id, _texts(claims, "watch"))))

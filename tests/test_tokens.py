@@ -28,10 +28,11 @@ def pem_of(key: Any) -> str:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def signed(secret: Any = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+def signed(secret: Any = SECRET, algorithm: str = "HS256", headers: Any = None, **claims: Any) -> str:
     """A token of the given claims; ``None`` leaves a default claim out."""
-    every = {"sub": "42", "exp": NOW + 60, "iat": NOW, **claims}
-    return jwt.encode({name: value for name, value in every.items() if value is not None}, secret, algorithm=algorithm)
+    every = {"sub": "42", "exp": NOW + 600, "iat": NOW, **claims}
+    given = {name: value for name, value in every.items() if value is not None}
+    return jwt.encode(given, secret, algorithm=algorithm, headers=headers)
 
 
 def code_of(text: str, config: Config = CONFIG) -> str:
@@ -238,3 +239,37 @@ def test_a_token_that_no_gateway_would_accept_is_not_made(arguments: dict[str, A
         make_token(CONFIG, "42", **arguments)
     with pytest.raises(JobPushError):
         make_token(CONFIG, "")
+
+
+def test_usual_tokens_are_read_as_pyjwt_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [
+        make_token(CONFIG, "42", tasks=["é"]),
+        signed(),
+        signed("b" * 64),
+        signed()[:-1],
+        signed() + "A",
+        signed() + "=",
+        signed().replace(".", "..", 1),
+        signed(headers={"typ": "at+jwt"}),
+        jwt.api_jws.encode(b"[]", SECRET),
+        jwt.api_jws.encode(b"no JSON", SECRET),
+        jwt.api_jws.encode(b"\xff", SECRET),
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9..",
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+    ]
+
+    def outcomes() -> list[object]:
+        return [outcome_of(text) for text in texts]
+
+    usual = outcomes()
+    monkeypatch.setattr("jobpush.tokens._USUAL_HEADER", None)
+
+    assert usual == outcomes()
+    assert [type(outcome).__name__ for outcome in usual[:3]] == ["ConnectionToken", "ConnectionToken", "str"]
+
+
+def outcome_of(text: str) -> object:
+    try:
+        return read_token(CONFIG, text, time.time())
+    except TokenError as exc:
+        return exc.code
