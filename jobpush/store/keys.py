@@ -22,7 +22,7 @@ from .redis.topology import Topology
 #: Version of the key names and stored formats; see :meth:`jobpush.store.client.RedisClient.check_layout`.
 LAYOUT = 2
 BUCKETS = 256
-_SLOTS = 16_384
+SLOTS = 16_384
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 #: Tags of global names: longer than the tags of buckets.
@@ -32,8 +32,8 @@ _LIVE, _CANCELS, _WEBHOOKS = "live", "cancels", "webhooks"
 def slot_of(name: str | bytes) -> int:
     """Return the Cluster slot of a key or channel. Source: Redis Cluster specification, "Hash tags"."""
     data = name.encode() if isinstance(name, str) else name
-    tag = data.partition(b"{")[2].partition(b"}")[0]
-    return crc_hqx(tag or data, 0) % _SLOTS
+    tag, closing, _ = data.partition(b"{")[2].partition(b"}")
+    return crc_hqx(tag if tag and closing else data, 0) % SLOTS
 
 
 @cache
@@ -43,7 +43,7 @@ def bucket_tags() -> Sequence[str]:
     for length in (1, 2, 3):
         for letters in product(_ALPHABET, repeat=length):
             tag = "".join(letters)
-            tags.setdefault(slot_of(tag) * BUCKETS // _SLOTS, tag)
+            tags.setdefault(slot_of(tag) * BUCKETS // SLOTS, tag)
             if len(tags) == BUCKETS:
                 return tuple(tags[bucket] for bucket in range(BUCKETS))
     raise AssertionError("unreachable: 1,332 tags of two characters suffice")

@@ -7,11 +7,37 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from jobpush.cli import embedded
 from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 
+from . import servers
 from .gateways import Ear
+
+#: Fixtures that start a server.
+_WITH_SERVER = {"redis_server", "server", "sentinel_servers"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on several servers; see :mod:`tests.store.servers`."""
+    is_of_connections = metafunc.definition.path.parent.name == "redis"
+    is_of_cluster = bool({"cluster_servers", "own_cluster_servers"} & set(metafunc.fixturenames))
+    has_server = is_of_cluster or _WITH_SERVER & set(metafunc.fixturenames)
+    if has_server and (servers.EVERY or is_of_connections):
+        names = servers.ALL if servers.EVERY else servers.ONE_OF_EACH_KIND
+        if is_of_cluster:
+            names = [name for name in names if name not in servers.WITHOUT_CLUSTER]
+        metafunc.parametrize("server_program", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def server_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program of all servers that the test starts; by default the one that the demo would take."""
+    name = getattr(request, "param", None)
+    if name is not None:
+        program = servers.find(name)
+        monkeypatch.setattr(embedded, "find_redis_server", lambda: program)
 
 
 @pytest.fixture

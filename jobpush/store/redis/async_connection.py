@@ -81,6 +81,7 @@ class AsyncConnection:
         self._loop = loop
         self._name = name
         topology = Topology.parse(url)
+        topology.require_single_primary()
         #: For logs: the servers and the database, without the password.
         self.server = topology.name
         self._pool = topology.make_pool(_CONNECT_TIMEOUT)

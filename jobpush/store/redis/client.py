@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 from ...errors import StoreError
 from ..forks import register_after_fork
 from ..scripts import Call, Command, Request
+from .cluster import Cluster
 from .errors import is_wrong_server, store_errors
 from .topology import Topology
 
@@ -41,8 +42,8 @@ class RedisClient:
         #: Connections made so far. A new one may lead to another server, which need not have the last writes.
         self.connects = 0
         #: The clients of the parent processes. Deleting one would wait for a lock that a thread of the parent held.
-        self._inherited: list[redis.Redis] = []
-        self._client = self._make_client()
+        self._inherited: list[object] = []
+        self._connect_later()
         register_after_fork(self)
         _clients.add(self)
 
@@ -52,8 +53,8 @@ class RedisClient:
 
         Source: redis-py's ``ConnectionPool`` waits for its lock after a fork, then raises ``ChildDeadlockedError``.
         """
-        self._inherited.append(self._client)
-        self._client = self._make_client()
+        self._inherited.append((self._client, self._cluster))
+        self._connect_later()
 
     @property
     def name(self) -> str:
@@ -61,8 +62,16 @@ class RedisClient:
         return self._topology.name
 
     def at(self, key: str) -> redis.Redis:
-        """Return the client of the server that holds a key."""
-        return self._client
+        """
+        Return the client of the server that holds a key.
+
+        Raises:
+            StoreError: If no server of the cluster does, or none answers.
+        """
+        if self._cluster is None:
+            return self._client
+        with store_errors():
+            return self._cluster.client_of(key)
 
     def run(self, requests: Sequence[Request]) -> list[Any]:
         """
@@ -75,14 +84,12 @@ class RedisClient:
             StoreError: If a command fails, or the connection does; any of the commands may have been run.
         """
         with self.errors():
-            commands = [request.command() if isinstance(request, Call) else request for request in requests]
+            commands = [self._words(request) for request in requests]
             replies = self._execute(commands)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
-                scripts = {call.script for i in unknown if isinstance(call := requests[i], Call)}
-                loads = [("SCRIPT", "LOAD", script.source) for script in scripts]
-                again = self._execute([*loads, *(commands[i] for i in unknown)])
-                for i, reply in zip(unknown, again[len(loads) :], strict=True):
+                self._load([call for i in unknown if isinstance(call := requests[i], Call)])
+                for i, reply in zip(unknown, self._execute([commands[i] for i in unknown]), strict=True):
                     replies[i] = reply
             for reply in replies:
                 if isinstance(reply, Exception):
@@ -109,7 +116,7 @@ class RedisClient:
             StoreError: When the connection is lost.
         """
         with self.errors(), self.at(name).pubsub() as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(name)
+            (pubsub.subscribe if self._cluster is None else pubsub.ssubscribe)(name)
             is_pinged = False
             while True:
                 message = pubsub.get_message(timeout=_PING_AFTER)
@@ -118,8 +125,10 @@ class RedisClient:
                         raise redis.TimeoutError(f"no answer for {_PING_AFTER} s")
                     pubsub.ping()
                 is_pinged = message is None
+                if message is not None and message["type"].endswith("unsubscribe"):
+                    raise redis.ConnectionError(f"another primary has the slot of {name} now")
                 if message is not None and message["type"] != "pong":
-                    yield message["data"] if message["type"] == "message" else None
+                    yield message["data"] if message["type"] in ("message", "smessage") else None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -136,20 +145,46 @@ class RedisClient:
 
     def reconnect(self) -> None:
         """Close idle connections: they may lead to a server that is no longer the primary."""
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        self._disconnect(is_final=False)
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.connection_pool.disconnect()
+        self._disconnect(is_final=True)
+
+    def _disconnect(self, *, is_final: bool) -> None:
+        self._client.connection_pool.disconnect(inuse_connections=is_final)
+        if self._cluster is not None:
+            self._cluster.disconnect(is_final=is_final)
+
+    def _words(self, request: Request) -> Command:
+        """Return the words of a command; in a cluster with sharded pub/sub, which stays within one shard."""
+        words = request.command() if isinstance(request, Call) else request
+        if self._cluster is None:
+            return words
+        if isinstance(request, Call):
+            return (words[0], request.script.sharded[1], *words[2:])
+        return ("SPUBLISH", *words[1:]) if words[0] == "PUBLISH" else words
+
+    def _load(self, calls: Sequence[Call]) -> None:
+        if self._cluster is not None:
+            self._cluster.load([(call.keys[0], call.script.sharded[0]) for call in calls])
+        else:
+            for source in {call.script.source for call in calls}:
+                self._client.script_load(source)
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        if self._cluster is not None:
+            return self._cluster.execute(commands)
         with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipeline.execute(raise_on_error=False)
 
-    def _make_client(self) -> redis.Redis:
-        return redis.Redis(connection_pool=self._topology.make_pool(self._timeout, on_connect=self._on_connect))
+    def _connect_later(self) -> None:
+        pool = self._topology.make_pool(self._timeout, on_connect=self._on_connect)
+        self._client = redis.Redis(connection_pool=pool)
+        topology = self._topology
+        self._cluster = Cluster(topology, self._timeout, self._on_connect) if topology.is_cluster else None
 
     def _on_connect(self, connection: Any) -> None:
         connection.on_connect()

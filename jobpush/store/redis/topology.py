@@ -62,6 +62,18 @@ class Topology:
         """Whether the keys are spread over several primaries."""
         return bool(self.nodes) and self.primary is None
 
+    def require_single_primary(self) -> None:
+        """
+        Check that there is one server for all keys.
+
+        Raises:
+            ConfigurationError: If there are several.
+        """
+        if self.is_cluster:
+            raise ConfigurationError(
+                "A gateway cannot use a Redis Cluster yet: set JOBPUSH_REDIS_URL to a single Redis or to Sentinels"
+            )
+
     @staticmethod
     @cache
     def parse(url: str) -> Topology:
@@ -92,7 +104,7 @@ class Topology:
         if scheme == "unix":
             return Topology(f"unix://{parts.path}?db={database}", database, connection_class, options)
         host, port = options.get("host", "localhost"), options.get("port", 6379)
-        return Topology(f"{scheme}://{_join(host, port)}/{database}", database, connection_class, options)
+        return Topology(f"{scheme}://{join_address(host, port)}/{database}", database, connection_class, options)
 
     def make_pool(
         self, timeout: float, *, on_connect: OnConnect | None = None, address: Address | None = None
@@ -134,7 +146,7 @@ class _Sentinels(Sentinel):
         """
         reasons: dict[str, None] = {}
         for number, sentinel in enumerate(self.sentinels):
-            at = _join(*(sentinel.connection_pool.connection_kwargs[name] for name in ("host", "port")))
+            at = join_address(*(sentinel.connection_pool.connection_kwargs[name] for name in ("host", "port")))
             try:
                 address: Any = sentinel.sentinel_get_master_addr_by_name(service_name)
             except redis.RedisError as exc:
@@ -149,7 +161,7 @@ class _Sentinels(Sentinel):
             if reason is None:
                 self.sentinels.insert(0, self.sentinels.pop(number))
                 return address  # type: ignore[no-any-return]
-            reasons[f"Sentinel {at} names {_join(*address)}, which {reason}"] = None
+            reasons[f"Sentinel {at} names {join_address(*address)}, which {reason}"] = None
         raise MasterNotFoundError(f"no primary {service_name!r} found: {'; '.join(reasons)}")
 
     def _why_not_primary(self, address: Address) -> str | None:
@@ -177,7 +189,7 @@ def _parse_several(parts: SplitResult, kind: str, *, is_tls: bool) -> Topology:
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     for_sentinels = {name[9:]: query.pop(name) for name in list(query) if name.startswith("sentinel_")}
     path = "/".join(names)
-    host = _join(*nodes[0])
+    host = join_address(*nodes[0])
     scheme = "rediss" if is_tls else "redis"
     connection_class, options = _read_options(
         f"{scheme}://{user}{'@' if user else ''}{host}/{path}?{urlencode(query)}", path
@@ -187,7 +199,7 @@ def _parse_several(parts: SplitResult, kind: str, *, is_tls: bool) -> Topology:
         raise ValueError("a cluster has no database but 0")
     where = f"/{primary}/{database}" if primary else ""
     return Topology(
-        name=f"{parts.scheme}://{','.join(_join(*node) for node in nodes)}{where}",
+        name=f"{parts.scheme}://{','.join(join_address(*node) for node in nodes)}{where}",
         database=database,
         connection_class=connection_class,
         options=options,
@@ -227,5 +239,6 @@ def _parse_address(text: str, port: int) -> Address:
     return parts.hostname, parts.port or port
 
 
-def _join(host: str, port: int) -> str:
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

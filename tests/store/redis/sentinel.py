@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis, find_redis_server
+from jobpush.cli import embedded
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.ports import free_port
 from jobpush.cli.processes import ChildProcess
 from jobpush.testing import PATIENCE
@@ -79,10 +80,11 @@ class SentinelServers:
         return port
 
     def fail_over(self) -> None:
-        """Exchange primary and replica in good order."""
+        """Exchange primary and replica in good order; return when the old primary, too, follows the new one."""
         before = self.primary
         self._ask(self.sentinels[0]).execute_command("SENTINEL", "FAILOVER", NAME)
         self.wait_for_primary_other_than(before)
+        wait_until(lambda: self.connect(before).info("replication").get("master_link_status") == "up")
 
     def wait_for_primary_other_than(self, port: int) -> None:
         """Wait until all Sentinels name another primary, which accepts writes."""
@@ -145,7 +147,7 @@ class SentinelServers:
             lines += [f"requirepass {self._sentinel_password}", f"sentinel sentinel-pass {self._sentinel_password}"]
         file = folder / "sentinel.conf"
         file.write_text("\n".join(lines) + "\n")
-        command = [find_redis_server(), str(file), "--sentinel"]
+        command = [embedded.find_redis_server(), str(file), "--sentinel"]
         self._stack.callback(ChildProcess(command, log=folder / "log").kill)
         self.sentinels.append(port)
 

@@ -22,7 +22,7 @@ from .test_async_connections import Links
 
 
 @pytest.fixture
-def servers() -> Iterator[SentinelServers]:
+def sentinel_servers() -> Iterator[SentinelServers]:
     with SentinelServers() as servers:
         yield servers
 
@@ -41,45 +41,45 @@ def succeeds(call: Callable[[], object]) -> Callable[[], bool]:
     return run
 
 
-def test_clients_find_the_new_primary_when_the_old_one_is_killed(servers: SentinelServers) -> None:
-    store = Store(Config(redis_url=servers.url, publish_timeout=2.0))
-    links = Links(servers.url)
+def test_clients_find_the_new_primary_when_the_old_one_is_killed(sentinel_servers: SentinelServers) -> None:
+    store = Store(Config(redis_url=sentinel_servers.url, publish_timeout=2.0))
+    links = Links(sentinel_servers.url)
     try:
         links.loop.call_soon(lambda: links.subscriber.subscribe(b"news"))
         links.wait_until(lambda: links.ups == 1 and links.subscribed == [b"news"])
         store.publish([event("before")])
 
-        killed = servers.kill_primary()
+        killed = sentinel_servers.kill_primary()
         wait_until(succeeds(lambda: store.publish([event("after")])))
         links.wait_until(lambda: links.ups == 2 and links.subscribed == [b"news", b"news"])
 
-        assert servers.primary != killed
+        assert sentinel_servers.primary != killed
         assert store.task("after").state is TaskState.SUCCESS
         links.call("SET", "from-the-hub", "1")
-        assert servers.connect(servers.primary).get("from-the-hub") == b"1"
-        servers.connect(servers.primary).publish("news", "hello")
+        assert sentinel_servers.connect(sentinel_servers.primary).get("from-the-hub") == b"1"
+        sentinel_servers.connect(sentinel_servers.primary).publish("news", "hello")
         links.wait_until(lambda: links.messages == [(b"news", b"hello")])
     finally:
         links.close()
         store.close()
 
 
-def test_clients_follow_an_orderly_fail_over(servers: SentinelServers) -> None:
-    store = Store(Config(redis_url=servers.url, publish_timeout=2.0))
-    webhooks = WebhookStore(Config(redis_url=servers.url))
-    links = Links(servers.url)
+def test_clients_follow_an_orderly_fail_over(sentinel_servers: SentinelServers) -> None:
+    store = Store(Config(redis_url=sentinel_servers.url, publish_timeout=2.0))
+    webhooks = WebhookStore(Config(redis_url=sentinel_servers.url))
+    links = Links(sentinel_servers.url)
     try:
         links.wait_until(lambda: links.ups == 1)
         store.probe()
         webhooks.join()
 
-        servers.fail_over()
+        sentinel_servers.fail_over()
 
         wait_until(succeeds(store.probe))
         wait_until(succeeds(lambda: store.lead("queue", "worker", 600)))
         wait_until(succeeds(webhooks.join))
         links.wait_until(lambda: links.ups >= 2)
-        new = servers.connect(servers.primary)
+        new = sentinel_servers.connect(sentinel_servers.primary)
         assert new.exists(store.keys.queue_leader("queue"), store.keys.webhooks) == 2
     finally:
         links.close()
@@ -87,21 +87,21 @@ def test_clients_follow_an_orderly_fail_over(servers: SentinelServers) -> None:
         store.close()
 
 
-def test_sentinel_that_names_a_replica_is_skipped(servers: SentinelServers) -> None:
-    old = servers.primary
-    stale = servers.add_sentinel_of(next(port for port in servers.servers if port != old))
+def test_sentinel_that_names_a_replica_is_skipped(sentinel_servers: SentinelServers) -> None:
+    old = sentinel_servers.primary
+    stale = sentinel_servers.add_sentinel_of(next(port for port in sentinel_servers.servers if port != old))
 
-    with RedisClient(servers.url_of([stale, servers.sentinels[0]]), timeout=2).at("any") as client:
+    with RedisClient(sentinel_servers.url_of([stale, sentinel_servers.sentinels[0]]), timeout=2).at("any") as client:
         assert client.role()[0] == b"master"
     with pytest.raises(StoreError, match=rf"Sentinel 127.0.0.1:{stale} names 127.0.0.1:\d+, which is a replica"):
-        RedisClient(servers.url_of([stale]), timeout=2).run([("PING",)])
+        RedisClient(sentinel_servers.url_of([stale]), timeout=2).run([("PING",)])
 
 
-def test_unknown_name_and_unreachable_sentinels_are_one_clear_line(servers: SentinelServers) -> None:
+def test_unknown_name_and_unreachable_sentinels_are_one_clear_line(sentinel_servers: SentinelServers) -> None:
     unreachable = "127.0.0.1:1"
 
     with pytest.raises(StoreError, match=r"no primary 'other' found: Sentinel 127.0.0.1:\d+ knows no primary of this"):
-        RedisClient(servers.url_of(servers.sentinels, "other"), timeout=2).run([("PING",)])
+        RedisClient(sentinel_servers.url_of(sentinel_servers.sentinels, "other"), timeout=2).run([("PING",)])
     with pytest.raises(StoreError, match=f"Sentinel {unreachable} failed .*refused"):
         RedisClient(f"redis+sentinel://{unreachable}/main/0", timeout=2).run([("PING",)])
 
@@ -131,9 +131,9 @@ def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Pa
                 RedisClient(wrong, timeout=5).run([("SET", "a", 1)])
 
 
-def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(servers: SentinelServers) -> None:
-    store = Store(Config(redis_url=servers.url, publish_timeout=2.0))
-    fail_over_at = {20: servers.fail_over, 40: servers.kill_primary}
+def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(sentinel_servers: SentinelServers) -> None:
+    store = Store(Config(redis_url=sentinel_servers.url, publish_timeout=2.0))
+    fail_over_at = {20: sentinel_servers.fail_over, 40: sentinel_servers.kill_primary}
     try:
         for number in range(60):
             fail_over: Any = fail_over_at.get(number)
@@ -147,8 +147,8 @@ def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(servers: Sent
     assert recent == {TaskState.SUCCESS}
 
 
-def test_replica_as_the_url_is_one_clear_line(servers: SentinelServers) -> None:
-    replica = next(port for port in servers.servers if port != servers.primary)
+def test_replica_as_the_url_is_one_clear_line(sentinel_servers: SentinelServers) -> None:
+    replica = next(port for port in sentinel_servers.servers if port != sentinel_servers.primary)
 
     with pytest.raises(StoreError, match="this server is a replica; JOBPUSH_REDIS_URL must name the primary"):
         Store(Config(redis_url=f"redis://127.0.0.1:{replica}/0", publish_timeout=2.0)).probe()

@@ -1,0 +1,172 @@
+"""Blocking connections to the primaries of a Redis Cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+
+from ..keys import SLOTS, slot_of
+from ..scripts import Command
+from .topology import Address, OnConnect, Topology, join_address
+
+#: How often a command follows a redirection before it fails.
+_MAX_REDIRECTS = 5
+#: Seconds between two attempts while a slot moves.
+_PAUSE = 0.05
+
+
+class Cluster:
+    """
+    One client of redis-py for each primary, found by the slot of a key.
+
+    The slots are read from ``CLUSTER SLOTS``: on first use, and again in a thread after a redirection or a failure.
+    """
+
+    def __init__(self, topology: Topology, timeout: float, on_connect: OnConnect | None) -> None:
+        self._nodes = topology.nodes
+        self._make_pool: Callable[[Address], redis.ConnectionPool] = lambda address: topology.make_pool(
+            timeout, on_connect=on_connect, address=address
+        )
+        self._lock = threading.Lock()
+        self._clients: dict[Address, redis.Redis] = {}
+        self._slots: list[Address | None] = []
+        self._is_refreshing = False
+
+    def client_of(self, name: str | bytes) -> redis.Redis:
+        """
+        Return the client of the primary that holds a key.
+
+        Raises:
+            redis.RedisError: If no primary does, or no node answers.
+        """
+        return self._client_at(self._address_of(slot_of(name)))
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """
+        Run commands in one round trip for each primary, and follow redirections.
+
+        Returns:
+            The replies in the order of the commands. The reply of a refused command, and of each command to a primary
+            that is unreachable, is an exception.
+        """
+        replies: list[Any] = [None] * len(commands)
+        places: dict[int, Address | None] = dict.fromkeys(range(len(commands)))  # the value is where ASK points to
+        for attempt in range(_MAX_REDIRECTS + 1):
+            for address, indexes in self._by_address(commands, places).items():
+                is_asking = [places[i] is not None for i in indexes]
+                for i, reply in zip(
+                    indexes, self._execute_at(address, [commands[i] for i in indexes], is_asking), strict=True
+                ):
+                    replies[i] = reply
+            places = {i: asked for i in places if (asked := self._redirected(replies[i])) is not _DONE}
+            if not places:
+                break
+            if attempt or any(isinstance(replies[i], (TryAgainError, ClusterDownError)) for i in places):
+                time.sleep(_PAUSE)
+        return replies
+
+    def load(self, scripts: Sequence[tuple[str | bytes, bytes]]) -> None:
+        """Load scripts, each into the primary of a key: pairs of key and source."""
+        for client, source in {(self.client_of(key), source) for key, source in scripts}:
+            client.script_load(source)
+
+    def refresh(self) -> None:
+        """Read the slots again, in a thread."""
+        with self._lock:
+            if self._is_refreshing:
+                return
+            self._is_refreshing = True
+        threading.Thread(target=self._refresh, name="jobpush-cluster-slots", daemon=True).start()
+
+    def disconnect(self, *, is_final: bool) -> None:
+        """Close the idle connections, or all of them."""
+        for client in list(self._clients.values()):
+            client.connection_pool.disconnect(inuse_connections=is_final)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _by_address(self, commands: Sequence[Command], places: dict[int, Address | None]) -> dict[Address, list[int]]:
+        found: dict[Address, list[int]] = {}
+        for i, asked in places.items():
+            found.setdefault(asked or self._address_of(slot_of(key_of(commands[i]))), []).append(i)
+        return found
+
+    def _execute_at(self, address: Address, commands: Sequence[Command], is_asking: Sequence[bool]) -> list[Any]:
+        try:
+            with self._client_at(address).pipeline(transaction=False) as pipeline:
+                for command, asking in zip(commands, is_asking, strict=True):
+                    if asking:
+                        pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                replies = iter(pipeline.execute(raise_on_error=False))
+        except redis.RedisError as exc:  # this primary is unreachable; the others are not
+            self.refresh()
+            return [exc] * len(commands)
+        return [(next(replies) if asking else None, next(replies))[1] for asking in is_asking]
+
+    def _redirected(self, reply: Any) -> Any:
+        """Return where ASK points to, ``None`` to look the slot up again, and ``_DONE`` for a final reply."""
+        if isinstance(reply, AskError):
+            return reply.host, reply.port
+        if isinstance(reply, MovedError):
+            with self._lock:
+                self._slots[reply.slot_id] = reply.host, reply.port
+            self.refresh()
+            return None
+        return None if isinstance(reply, TryAgainError) else _DONE
+
+    def _address_of(self, slot: int) -> Address:
+        if not self._slots:
+            self._read_slots()
+        address = self._slots[slot]
+        if address is None:
+            self.refresh()
+            raise ClusterDownError(f"no primary has slot {slot}: the cluster is incomplete")
+        return address
+
+    def _client_at(self, address: Address) -> redis.Redis:
+        with self._lock:
+            client = self._clients.get(address)
+            if client is None:
+                client = self._clients[address] = redis.Redis(connection_pool=self._make_pool(address))
+            return client
+
+    def _refresh(self) -> None:
+        try:
+            self._read_slots()
+        except redis.RedisError:
+            pass  # the next failure starts another attempt
+        finally:
+            self._is_refreshing = False
+
+    def _read_slots(self) -> None:
+        reasons = []
+        for address in dict.fromkeys([*self._clients, *self._nodes]):
+            try:
+                ranges: Any = self._client_at(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            except redis.RedisError as exc:
+                reasons.append(f"{join_address(*address)} failed ({exc})")
+                continue
+            slots: list[Address | None] = [None] * SLOTS
+            for first, last, (host, port, *_), *_ in ranges:
+                # A node that does not know its own address gives none: it is the one that was asked.
+                primary = (host.decode() if host else address[0], port)
+                slots[first : last + 1] = [primary] * (last + 1 - first)
+            self._slots = slots
+            return
+        raise redis.ConnectionError(f"no node of the cluster answers: {'; '.join(reasons)}")
+
+
+_DONE = object()
+
+
+def key_of(command: Command) -> str | bytes:
+    """Return the first key of a command; any text for one that has none."""
+    position = 3 if command[0] in ("EVALSHA", "EVAL") else 1
+    key = command[position] if len(command) > position else ""
+    return key if isinstance(key, (str, bytes)) else str(key)

@@ -1,0 +1,99 @@
+"""A Redis Cluster of three primaries and three replicas on the loopback interface."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from itertools import combinations
+from typing import Any
+
+import redis
+
+from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.ports import free_port
+from jobpush.store.keys import SLOTS, slot_of
+
+from .sentinel import wait_until
+
+#: Milliseconds until a node counts as failed.
+_NODE_TIMEOUT = 1_500
+
+
+class ClusterServers:
+    """The nodes, by number: 0 to 2 begin as primaries, 3 to 5 as their replicas."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.nodes: list[EmbeddedRedis] = []
+        self.ports: list[int] = []
+
+    def __enter__(self) -> ClusterServers:
+        with self._stack:
+            buses: list[int] = []
+            for _ in range(6):
+                options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]
+                buses.append(free_port())  # the default, the port plus 10,000, may be in use
+                options += ["--cluster-port", str(buses[-1])]
+                options += ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"]
+                node = self._stack.enter_context(EmbeddedRedis(port=0, arguments=options))
+                self.nodes.append(node)
+                self.ports.append(redis.ConnectionPool.from_url(node.url).connection_kwargs["port"])
+            for number in range(3):
+                first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
+                self.ask(number, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            for number, other in combinations(range(6), 2):
+                self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.ports[other], buses[other])
+            for number in range(3, 6):
+                wait_until(lambda number=number: self.ask(number, "CLUSTER", "REPLICATE", self.id_of(number - 3)))  # type: ignore[misc]
+            wait_until(lambda: all(self._is_complete(number) for number in range(6)))
+            for number in range(6):  # not earlier: a node forgets those that do not answer a MEET within this time
+                self.ask(number, "CONFIG", "SET", "cluster-node-timeout", _NODE_TIMEOUT)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """For jobpush."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.ports[:3])
+
+    def ask(self, number: int, *command: str | int) -> Any:
+        """Send a command to one node."""
+        with redis.Redis(port=self.ports[number], protocol=2) as client:
+            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def id_of(self, number: int) -> str:
+        """Return the cluster's name of a node."""
+        return str(self.ask(number, "CLUSTER", "MYID").decode())
+
+    def primary_of(self, name: str) -> int:
+        """Return the number of the node that holds a key."""
+        slot = slot_of(name)
+        for first, last, (_, port, *_), *_ in self.ask(self._any(), "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return self.ports.index(port)
+        raise AssertionError(f"no primary has slot {slot}")
+
+    def start_migration(self, name: str, target: int) -> None:
+        """Begin to move the slot of a key to another primary: keys that it has no longer are redirected by ASK."""
+        source, slot = self.primary_of(name), slot_of(name)
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
+        for key in self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            self.ask(source, "MIGRATE", "127.0.0.1", self.ports[target], key.decode(), 0, 5_000)
+
+    def finish_migration(self, name: str, target: int) -> None:
+        """Give the slot to its new primary."""
+        for number in (target, self.primary_of(name), *range(3)):
+            self.ask(number, "CLUSTER", "SETSLOT", slot_of(name), "NODE", self.id_of(target))
+
+    def _any(self) -> int:
+        return next(number for number, node in enumerate(self.nodes) if node.is_running)
+
+    def _is_complete(self, number: int) -> bool:
+        info = self.ask(number, "CLUSTER", "INFO")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        slots = self.ask(number, "CLUSTER", "SLOTS")
+        has_replicas = all(len(one) == 4 for one in slots)
+        return ("cluster_state:ok" in text or "'cluster_state': 'ok'" in text) and len(slots) == 3 and has_replicas

@@ -1,0 +1,174 @@
+"""Redis Cluster: blocking clients find the primary of each key, also while slots move and after a fail-over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobpush.channels import user_topic
+from jobpush.cli import embedded
+from jobpush.config import Config
+from jobpush.errors import StoreError
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
+from jobpush.store.keys import slot_of
+from jobpush.store.redis.client import RedisClient
+from jobpush.store.scripts import Call
+from jobpush.testing import PATIENCE
+
+from .cluster import ClusterServers
+from .sentinel import wait_until
+
+_ECHO = (b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
+ECHO: Any = SimpleNamespace(source=_ECHO[0], sha=_ECHO[1], sharded=_ECHO)
+#: Enough for every primary to hold some.
+KEYS = [f"key-{number}" for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Callable[[], ClusterServers]]:
+    """Start one cluster of each program for the tests that leave it as it is."""
+    started: dict[str, ClusterServers] = {}
+    with ExitStack() as stack:
+
+        def share() -> ClusterServers:
+            program = embedded.find_redis_server()
+            if program not in started:
+                started[program] = stack.enter_context(ClusterServers())
+            return started[program]
+
+        yield share
+
+
+@pytest.fixture
+def cluster_servers(shared: Callable[[], ClusterServers]) -> ClusterServers:
+    return shared()
+
+
+@pytest.fixture
+def own_cluster_servers() -> Iterator[ClusterServers]:
+    """A cluster that the test may break."""
+    with ClusterServers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def connections(cluster_servers: ClusterServers) -> Iterator[RedisClient]:
+    connections = RedisClient(cluster_servers.url, timeout=PATIENCE)
+    yield connections
+    connections.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"), [("123456789", 12739), ("{user1000}.following", 3443), ("foo{}{bar}", 8363), ("foo{{bar}}", 4015)]
+)
+def test_slot_of_a_name(name: str, slot: int) -> None:
+    """Source: the examples of the Redis Cluster specification, computed with CLUSTER KEYSLOT."""
+    assert slot_of(name) == slot
+
+
+def test_slots_are_those_of_the_server(cluster_servers: ClusterServers) -> None:
+    for name in ["a", "{a}b", "a{b}", "{}a", "a{b", "{a{b}}", "ä{☃}"]:
+        assert slot_of(name) == cluster_servers.ask(0, "CLUSTER", "KEYSLOT", name)
+
+
+def test_commands_reach_the_primary_of_their_key_and_replies_keep_their_order(connections: RedisClient) -> None:
+    connections.run([("SET", key, key) for key in KEYS])
+
+    assert connections.run([("GET", key) for key in KEYS]) == [key.encode() for key in KEYS]
+
+
+def test_scripts_are_loaded_into_each_primary(connections: RedisClient) -> None:
+    assert connections.run([Call(ECHO, [key], [key]) for key in KEYS]) == [key.encode() for key in KEYS]
+
+
+def test_moved_slot_is_followed(cluster_servers: ClusterServers, connections: RedisClient) -> None:
+    key = KEYS[0]
+    connections.run([("SET", key, "1")])
+    target = (cluster_servers.primary_of(key) + 1) % 3
+
+    cluster_servers.start_migration(key, target)
+    assert connections.run([("GET", key), ("SET", f"{{{key}}}new", "2")]) == [b"1", True]  # by ASK
+    cluster_servers.finish_migration(key, target)
+    assert connections.run([("GET", key), ("GET", f"{{{key}}}new")]) == [b"1", b"2"]  # by MOVED
+    assert cluster_servers.primary_of(key) == target
+
+
+def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_one_clear_line(
+    own_cluster_servers: ClusterServers,
+) -> None:
+    connections = RedisClient(own_cluster_servers.url, timeout=PATIENCE)
+    connections.run([("SET", key, "1") for key in KEYS])
+    killed = own_cluster_servers.primary_of(KEYS[0])
+    others = [key for key in KEYS if own_cluster_servers.primary_of(key) != killed]
+    wait_until(lambda: own_cluster_servers.ask(killed, "WAIT", 1, 1_000) == 1)
+    own_cluster_servers.nodes[killed].kill()
+
+    with pytest.raises(StoreError):
+        connections.run([("GET", KEYS[0])])
+    assert connections.run([("GET", key) for key in others]) == [b"1"] * len(others)
+
+    def is_back() -> bool:
+        try:
+            return connections.run([("SET", KEYS[0], "2")]) == [True]
+        except StoreError:
+            return False
+
+    wait_until(is_back)
+
+    # The slot of a key that nobody serves any more.
+    key = others[0]
+    for number in range(6):
+        if own_cluster_servers.nodes[number].is_running:
+            own_cluster_servers.ask(number, "CLUSTER", "DELSLOTS", slot_of(key))
+    connections = RedisClient(own_cluster_servers.url, timeout=PATIENCE)
+    with pytest.raises(StoreError, match=f"no primary has slot {slot_of(key)}: the cluster is incomplete"):
+        connections.run([("GET", key)])
+
+
+def test_unreachable_cluster_is_one_clear_line() -> None:
+    with pytest.raises(StoreError, match="no node of the cluster answers: 127.0.0.1:1 failed"):
+        RedisClient("redis+cluster://127.0.0.1:1", timeout=PATIENCE).run([("GET", "a")])
+
+
+def test_node_of_a_cluster_as_a_single_server_is_one_clear_line(cluster_servers: ClusterServers) -> None:
+    connections = RedisClient(cluster_servers.nodes[0].url, timeout=PATIENCE)
+
+    with pytest.raises(StoreError, match=r"this server is part of a cluster; use redis\+cluster://"):
+        connections.run([("GET", key) for key in KEYS])
+
+
+def test_threads_share_the_clients(connections: RedisClient) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda key: connections.run([("INCR", key)] * 20), KEYS))
+
+    assert replies == [list(range(1, 21))] * len(KEYS)
+
+
+def test_store_keeps_tasks_of_many_users_and_publishes_their_events_in_their_shards(
+    cluster_servers: ClusterServers,
+) -> None:
+    users = [f"user-{number}" for number in range(20)]
+    writes = [
+        TaskWrite(user, TaskEvent(f"task-of-{user}", TaskState.PENDING, "work", "Work", at=1.0, created_at=1.0))
+        for user in users
+    ]
+    with closing(Store(Config(redis_url=cluster_servers.url, publish_timeout=PATIENCE))) as store:
+        messages = store.client.subscribe(store.keys.topic(user_topic(users[0])))
+        assert next(messages) is None
+
+        store.publish(writes)
+        receipt = store.trigger(["news", "private-team-7"], "greeting", {"text": "hello"})
+
+        assert [[task.title for task in store.tasks(user)] for user in users] == [["Work"]] * len(users)
+        assert b"task-of-user-0" in (next(messages) or b"")
+        assert set(receipt.ids) == {"news", "private-team-7"}
+        cancels = store.client.subscribe(store.keys.cancel)
+        assert next(cancels) is None
+        assert store.cancel("task-of-user-1") is TaskState.REVOKED
+        assert next(cancels) == b"task-of-user-1"
