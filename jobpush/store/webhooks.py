@@ -1,9 +1,9 @@
 """
-What Redis keeps of webhooks: the stream of events to be told, and the list of deliveries that were given up.
+Webhooks in Redis: the stream of events to deliver, and the list of deliveries that were given up.
 
-The presence scripts append the events; the parents of the workers read them through one consumer group, so that
-each event is taken by one of them. What was taken stays pending until it is acknowledged, and what a vanished
-worker left pending is claimed by another: an event is told at least once.
+The presence scripts append the events. The parents of the workers read them through one consumer group, so that one of
+them gets each event. An entry stays pending until it is acknowledged; if its worker dies, another one claims it. Each
+event is delivered at least once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .redis.client import RedisClient
 
 #: The consumer group; all workers of a prefix are in it.
 _GROUP = "relay"
-#: Seconds to wait for Redis, beyond what a command itself is told to wait.
+#: Seconds to wait for Redis, in addition to the blocking time of a command.
 _TIMEOUT = 5.0
-#: Deliveries that the list of those given up holds.
+#: Given-up deliveries that the list holds.
 GIVEN_UP_KEPT = 1_000
-#: Seconds that it outlives the last of them.
+#: Seconds that the list outlives the last of them.
 _GIVEN_UP_TTL = 30 * 86_400
 
 Event = dict[str, Any]
@@ -35,9 +35,9 @@ Event = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """
-    What one request tells one endpoint.
+    The content of one request to one endpoint.
 
-    ``id`` is the same at each try; ``endpoint`` is the :attr:`~jobpush.webhooks.endpoints.Endpoint.name`; ``since``
+    ``id`` is the same in each attempt; ``endpoint`` is the :attr:`~jobpush.webhooks.endpoints.Endpoint.name`; ``since``
     (Unix seconds) is when the oldest of its events happened.
     """
 
@@ -49,7 +49,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A delivery that will not be tried again by itself, when that was decided (Unix seconds), and why."""
+    """A delivery that is no longer retried, when that was decided (Unix seconds), and why."""
 
     delivery: Delivery
     reason: str
@@ -60,9 +60,9 @@ class GivenUp:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """
-    One entry of the stream: an event and when it happened (Unix seconds), or a delivery to be tried again.
+    One entry of the stream: an event and its time (Unix seconds), or a delivery to retry.
 
-    Both are ``None`` if it is neither, which nobody but a stranger can have written.
+    Both are ``None`` for an entry that jobpush did not write.
     """
 
     id: str
@@ -91,9 +91,9 @@ class WebhookStore:
 
     def join(self) -> None:
         """
-        Make sure that the consumer group is there; to be called first, and again after each :class:`StoreError`.
+        Create the consumer group if it is missing. Call it first, and again after each :class:`StoreError`.
 
-        A new group begins with the oldest event, so what happened before the first worker came is told as well.
+        A new group begins with the oldest event, so events from before the first worker are delivered, too.
         """
         with self._client.errors():
             try:

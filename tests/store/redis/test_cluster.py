@@ -145,7 +145,7 @@ def test_node_of_a_cluster_as_a_single_server_is_one_clear_line(cluster_servers:
 
 def test_threads_share_the_clients(connections: RedisClient) -> None:
     with ThreadPoolExecutor(8) as threads:
-        replies = list(threads.map(lambda key: connections.run([("INCR", key)] * 20), KEYS))
+        replies = list(threads.map(lambda key: connections.run([("INCR", f"count-{key}")] * 20), KEYS))
 
     assert replies == [list(range(1, 21))] * len(KEYS)
 
