@@ -1,7 +1,7 @@
 """
 Live progress of Celery tasks in the browser of the user who started them.
 
-The names of one end load on first use, so that a gateway runs without Celery and a worker without Flask.
+Names are imported on first use, so that a gateway runs without Celery and a worker without Flask.
 """
 
 from __future__ import annotations

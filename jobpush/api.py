@@ -206,15 +206,20 @@ class JobPush:
         """
         return self._runtime.store.children(_task_id(task_id), start=start, limit=limit)
 
-    def tasks(self, user: object) -> list[TaskEvent]:
+    def tasks(self, user: object, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
         """
-        Return the running and recent tasks of a user, newest first.
+        Return a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
+
+        Args:
+            user: The user's id.
+            start: Number of tasks to skip.
+            limit: Number of tasks to read at most; ``None``: ``Config.tasks_per_page``.
 
         Raises:
             InvalidUserId: If ``user`` is not an id.
             StoreError: If Redis does not answer.
         """
-        return self._runtime.store.tasks(checked_user_id(user))
+        return self._runtime.store.tasks(checked_user_id(user), start=start, limit=limit)
 
     def cancel(self, task_id: str) -> TaskState:
         """

@@ -1,1 +1,1 @@
-"""What a running task reports, and how it is published. Knows no queue."""
+"""Progress of running tasks, and how it is published. Knows no queue."""

@@ -131,7 +131,7 @@ class Publisher:
         write = task.write(task.snapshot(TaskState.STARTED))
         if not self._breaker.is_open:
             try:
-                task.learned = self._sender.start(write)
+                task.known_durations = self._sender.start(write)
                 return
             except StoreError as exc:
                 self._fail(exc)

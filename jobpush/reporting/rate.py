@@ -1,20 +1,20 @@
-"""How fast a task goes and how long it will take: exponentially weighted, and silent until it knows."""
+"""Speed and time left of a task: exponentially weighted, and unknown until there are enough samples."""
 
 from __future__ import annotations
 
 import math
 
-#: Seconds over which the past loses most of its weight, at least; and their part of the time that was seen. A long
-#: task is judged by minutes, so that an item of its that takes a while does not frighten anybody.
+#: Seconds over which older samples lose most of their weight, at least; and as a part of the observed time. A long task
+#: is averaged over minutes, so that one slow item changes little.
 _MIN_MEMORY = 5.0
 _MEMORY_PART = 0.25
 #: Seconds and samples before which a rate is a guess.
 _MIN_TIME = 1.0
 _MIN_SAMPLES = 3
-#: Seconds within which the rate that is told may double, and what it may change by from one sample to the next.
+#: Seconds within which the published rate may double, and its largest change from one sample to the next.
 _DOUBLING_TIME = 2.0
 _MAX_FACTOR = 2.0
-#: How many times longer than what was seen one may look ahead: an hour after a minute.
+#: Longest forecast as a multiple of the observed time: an hour after a minute.
 _MAX_OUTLOOK = 60.0
 
 
@@ -22,8 +22,8 @@ class RateEstimator:
     """
     Units per second, from amounts at points in time.
 
-    Each stretch between two samples counts by its length, and by how long ago it was. The rate that is told follows
-    that in bounded steps, so that what is made of it does not jump.
+    Each stretch between two samples is weighted by its length and its age. The published rate follows in bounded steps,
+    so that forecasts do not jump.
     """
 
     __slots__ = ("rate", "amount", "at", "_samples", "_units", "_time", "_elapsed")
@@ -47,7 +47,7 @@ class RateEstimator:
         Take a sample.
 
         Args:
-            amount: How much is done; less than before begins anew.
+            amount: Units done; fewer than before start over.
             now: Monotonic seconds.
         """
         if amount < self.amount:
@@ -64,9 +64,9 @@ class RateEstimator:
 
     def seconds_left(self, amount: float) -> float | None:
         """
-        How long ``amount`` more units will take; ``None`` while that is a guess.
+        Return how long ``amount`` more units take; ``None`` while that is a guess.
 
-        A forecast reaches no further than what was seen allows: a task that takes an hour tells it after a minute.
+        A forecast is limited by the observed time: a task of an hour has one after a minute.
         """
         seconds = amount / self.rate if self.rate else math.inf
         return seconds if seconds <= self._elapsed * _MAX_OUTLOOK else None

@@ -89,7 +89,7 @@ class RunningTask:
         "will_retry",
         "failure",
         "tracked",
-        "learned",
+        "known_durations",
         "_publisher",
         "_config",
         "_started_at",
@@ -140,7 +140,7 @@ class RunningTask:
         self.failure: str | None = None
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
-        self.learned: Mapping[str, float] = {}
+        self.known_durations: Mapping[str, float] = {}
         self._publisher = publisher
         self._config = config
         self._clock = clock
@@ -197,8 +197,8 @@ class RunningTask:
         self.data.update(data)
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
-        """End the stage before and begin another; ``weight`` is in percent, ``None`` for what was learned of it."""
-        stages = self._stages or Stages(self.learned)
+        """End the stage before and begin another; ``weight`` is in percent, ``None`` for its share in earlier runs."""
+        stages = self._stages or Stages(self.known_durations)
         name, weight = self._text_of(name), self._weight_of(weight)
         # In this order a reader in between sees less, which the guard in _overall_percent evens out.
         self.current, self.total, self.message = 0, total, name
@@ -206,7 +206,7 @@ class RunningTask:
         self._stages = stages
         # The publisher's thread may be reading the old ones.
         self._rate = RateEstimator()
-        if not stages.is_learned:
+        if not stages.is_informed:
             self._pace = RateEstimator()
         self.add_data({"stage": name})
         self.mark_changed()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..config import Config
 from ..errors import CommandRefused, StoreError, TaskNotFound
 from ..store import Published, Store, TaskWrite
-from ..store.task_logs import LogEntry
 from .final_writes import FinalWrites
 from .records import Batch, Ending, SnapshotSource
 from .schedule import BATCH_SIZE
@@ -128,8 +127,7 @@ class Sender:
             return
         user_id, task_id = task.tracked.user_id, task.tracked.task_id
         try:
-            entries = [LogEntry(line.message, line.level, line.at) for line in lines]
-            self.patient_store.append_log(user_id, task_id, entries, dropped=dropped)
+            self.patient_store.append_log(user_id, task_id, lines, dropped=dropped)
         except Exception as exc:
             is_to_blame = isinstance(exc, CommandRefused) or not isinstance(exc, StoreError)
             task.log_lines.put_back([] if is_to_blame else lines, dropped + len(lines) * is_to_blame)

@@ -1,11 +1,11 @@
-"""The parts of a task's bar: how much of it each takes, as the task says or as its earlier runs have shown."""
+"""Stages of a task: the share of the bar that each takes, as the task declares or as its earlier runs took."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Stages of one task whose durations are learned. With more, they tell files apart, not kinds of work.
+#: Stages of one task whose durations are kept. With more, a stage stands for a file, not for a kind of work.
 MAX_STAGES = 50
 #: Characters of a stage's name that count.
 _MAX_NAME = 100
@@ -19,8 +19,8 @@ class Span:
     Where the stage that runs lies within the whole, in percent.
 
     Args:
-        before: What lies behind it.
-        weight: What it takes itself.
+        before: Percent before it.
+        weight: Percent that it takes.
     """
 
     before: float = 0.0
@@ -28,11 +28,11 @@ class Span:
 
     @property
     def end(self) -> float:
-        """What lies behind its end."""
+        """Percent at its end."""
         return self.before + self.weight
 
     def at(self, fraction: float) -> float:
-        """The percentage at a fraction of the stage, 0 to 1."""
+        """Return the percentage at a fraction of the stage, 0 to 1."""
         return self.before + self.weight * fraction
 
 
@@ -40,17 +40,17 @@ class Stages:
     """
     The stages of one attempt, in the order in which they begin. Pure: times are passed in.
 
-    A stage takes the weight that the task gives it. Without one it takes the share of what is left that it had in
-    earlier runs; and all that is left, where nothing was learned. A stage that begins again is another stage: the
-    encoding of the second file follows that of the first.
+    A stage takes the weight that the task gives it. Without one it takes the share of the rest that it had in earlier
+    runs, or the whole rest if there are none. A stage that begins again is another stage: the encoding of the second
+    file follows that of the first.
 
     Args:
-        learned: Seconds that each stage took before, by its key.
+        known: Seconds that each stage took in earlier runs, by its key.
     """
 
-    def __init__(self, learned: Mapping[str, float]) -> None:
-        self._learned = learned
-        self._expected = dict(learned)
+    def __init__(self, known: Mapping[str, float]) -> None:
+        self._known = known
+        self._expected = dict(known)
         self._counts: dict[str, int] = {}
         self._durations: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
@@ -58,13 +58,13 @@ class Stages:
         self.bar = Span()
         #: Its place within the time of the whole task, as far as that is known; else the same.
         self.time = Span()
-        #: Whether more stages may follow than anybody knows of.
+        #: Whether an unknown number of stages may follow.
         self.is_open_ended = False
 
     @property
-    def is_learned(self) -> bool:
-        """Whether anything is known of earlier runs."""
-        return bool(self._learned)
+    def is_informed(self) -> bool:
+        """Whether durations of earlier runs are known."""
+        return bool(self._known)
 
     def begin(self, name: str, weight: float | None, now: float) -> None:
         """
@@ -72,16 +72,16 @@ class Stages:
 
         Args:
             name: Of the stage.
-            weight: Percent of the whole bar; ``None``, or what is no weight: as learned.
+            weight: Percent of the whole bar; ``None``, or what is no weight: as in earlier runs.
             now: Monotonic seconds.
         """
         self.end(now)
         key = self._key(name)
         share = self._take_share(key)
         given = None if weight is None or not weight >= 0 else weight  # NaN is neither
-        self.is_open_ended = given is None and not self._learned and self.bar.end == 0
+        self.is_open_ended = given is None and not self._known and self.bar.end == 0
         self.bar = _next_span(self.bar, share, given)
-        self.time = _next_span(self.time, share, None) if self._learned else self.bar
+        self.time = _next_span(self.time, share, None) if self._known else self.bar
         self._running = (key, now)
 
     def end(self, now: float) -> None:
@@ -112,17 +112,17 @@ class Stages:
         return name if count == 1 else f"{name} #{count}"
 
     def _take_share(self, key: str) -> float:
-        """The part of what is left that a stage takes, 0 to 1; all of it where no other is expected."""
-        if not self._learned:
+        """Return the share of the rest that a stage takes, 0 to 1; all of it if no other is expected."""
+        if not self._known:
             return 1.0
         own = self._expected.pop(key, None)
-        if own is None:  # it is new: as long as others
-            own = sum(self._learned.values()) / len(self._learned)
+        if own is None:  # a new one: the average of the others
+            own = sum(self._known.values()) / len(self._known)
         expected = own + sum(self._expected.values())
         return own / expected if expected > 0 else 1.0
 
     def _weighted(self, key: str, seconds: float) -> float:
-        before = self._learned.get(key, seconds)
+        before = self._known.get(key, seconds)
         return before + _NEWEST_WEIGHT * (seconds - before)
 
 

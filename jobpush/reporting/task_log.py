@@ -6,7 +6,8 @@ import re
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from ..store.task_logs import LogEntry
 
 #: Characters of one line.
 MAX_LINE_LENGTH = 2_000
@@ -17,15 +18,6 @@ MAX_CHARACTERS = 524_288
 #: Colours and other control sequences of terminals.
 _SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of a task's text; ``at`` in Unix seconds."""
-
-    message: str
-    level: str
-    at: float
 
 
 class TaskLog:
@@ -49,14 +41,14 @@ class TaskLog:
             if self._characters > MAX_CHARACTERS or len(self._lines) > MAX_LINES:
                 self._drop_oldest()
 
-    def take(self) -> tuple[list[LogLine], int]:
+    def take(self) -> tuple[list[LogEntry], int]:
         """Remove all lines; return them and the number of lines that were dropped before them."""
         with self._lock:
             lines, dropped = self._lines, self._dropped
             self._lines, self._characters, self._dropped = deque(), 0, 0
-        return [LogLine(readable(text), readable(level)[:20].lower(), at) for text, level, at in lines], dropped
+        return [LogEntry(readable(text), readable(level)[:20].lower(), at) for text, level, at in lines], dropped
 
-    def put_back(self, lines: Sequence[LogLine], dropped: int) -> None:
+    def put_back(self, lines: Sequence[LogEntry], dropped: int) -> None:
         """Return lines that could not be sent to their place before those that came meanwhile."""
         with self._lock:
             self._lines.extendleft((line.message, line.level, line.at) for line in reversed(lines))

@@ -17,17 +17,17 @@ except ImportError as exc:
     raise ConfigurationError("jobpush.tqdm needs tqdm: pip install 'jobpush[tqdm]'") from exc
 
 
-#: By which a bar finds what it was given, by place or by name.
+#: Binds the arguments of a bar, given by position or by name.
 _SIGNATURE = inspect.signature(_Tqdm.__init__)
-#: The bar that was made last, and the task that made it.
+#: The newest bar, and its task.
 _innermost: ContextVar[tuple[RunningTask | None, tqdm | None]] = ContextVar("jobpush_tqdm", default=(None, None))
 
 
 class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
     """
-    Called as tqdm is; what it counts is also the progress of the task. A bar that is disabled still moves there.
+    Takes tqdm's arguments; what it counts is also the progress of the task. A disabled bar still moves in the browser.
 
-    Of bars within each other the task's is the outermost; how far an inner one is counts as a part of its next unit.
+    Of nested bars the outermost is the task's; the progress of an inner one counts as a part of its next unit.
 
     Example::
 
@@ -39,12 +39,12 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # tqdm's own `n` stands still where the bar is disabled, and so does its `desc`.
+        # tqdm's own `n` and `desc` do not change while the bar is disabled.
         given = _SIGNATURE.bind(self, *args, **kwargs).arguments
         self._done: float = given.get("initial", 0)
         self._message: str | None = given.get("desc")
         self._is_open = True
-        #: How much of the next unit is done, as bars within this one tell.
+        #: Part of the next unit that is done, as reported by inner bars.
         self._part: float = 0
         self._outer = _innermost_open()
         _innermost.set((current_progress(), self))
@@ -73,7 +73,7 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
         self._report()
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
-        """Say what is being done; in the browser it is the message."""
+        """Set the description; in the browser it is the message."""
         self._message = desc
         self._report()
         super().set_description(desc, refresh)
@@ -90,13 +90,13 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
             progress.update(done, total=self.total, message=message)
             return
         if self.total and self._outer.total:
-            # Of several inner bars in turn, the later ones don't move it back.
+            # Later inner bars do not move it back.
             self._outer._part = max(self._outer._part, min(done / self.total, 1.0))
         self._outer._report(message)
 
 
 def _innermost_open() -> tqdm | None:
-    """The bar of the task that runs here in which a new one is made; ``None`` if it is the first."""
+    """Return the open bar of the current task that a new bar is nested in; ``None`` for the first."""
     task, bar = _innermost.get()
     while bar is not None and not bar._is_open:
         bar = bar._outer

@@ -468,7 +468,7 @@ def test_one_forecast_covers_all_stages() -> None:
     clock = FakeClock(1_000.0)
     publisher: Any = SimpleNamespace(changed=lambda task: None)  # no thread reads it
     task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config(), clock)
-    task.learned = {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
+    task.known_durations = {"probing": 10.0, "encoding": 80.0, "thumbnail": 10.0}
     left = []
 
     for name, seconds, total in (("probing", 10, None), ("encoding", 80, 8_000), ("thumbnail", 10, None)):

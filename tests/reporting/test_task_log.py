@@ -17,8 +17,9 @@ from jobpush.reporting import schedule
 from jobpush.reporting.capture import capture_from
 from jobpush.reporting.publisher import Publisher
 from jobpush.reporting.running_task import RunningTask
-from jobpush.reporting.task_log import MAX_CHARACTERS, MAX_LINE_LENGTH, MAX_LINES, LogLine, TaskLog, readable
+from jobpush.reporting.task_log import MAX_CHARACTERS, MAX_LINE_LENGTH, MAX_LINES, TaskLog, readable
 from jobpush.store.messages import read_event
+from jobpush.store.task_logs import LogEntry
 from jobpush.testing import RecordedEvents
 from tests.celery_site.site import Eager
 
@@ -42,7 +43,7 @@ def test_lines_keep_their_order() -> None:
     for number in range(5):
         log.add(str(number), "INFO", float(number))
 
-    assert log.take() == ([LogLine(str(number), "info", float(number)) for number in range(5)], 0)
+    assert log.take() == ([LogEntry(str(number), "info", float(number)) for number in range(5)], 0)
     assert log.take() == ([], 0)
 
 
@@ -165,7 +166,7 @@ def test_lines_of_many_ended_tasks_do_not_pile_up_while_redis_is_away(
 
     assert sum(bool(task.log_lines._lines) for task in tasks) <= schedule.MAX_WAITING_LOGS + 1
     tasks[0].log("one more", level="info")
-    assert tasks[0].log_lines.take() == ([LogLine("one more", "info", pytest.approx(time.time(), abs=60))], 1)
+    assert tasks[0].log_lines.take() == ([LogEntry("one more", "info", pytest.approx(time.time(), abs=60))], 1)
     redis_server.restart(keep_data=False)
     assert publisher.flush()
 
