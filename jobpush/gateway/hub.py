@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..config import Config, warn_about_unknown_variables
 from ..protocol import messages
-from ..protocol.actions import ClientEvent, Subscribe, UserData
+from ..protocol.actions import ClientEvent
 from ..store.hub_commands import HubCommands
 from ..store.redis.command_connection import CommandConnection
 from ..store.redis.pubsub_connection import PubSubConnection
@@ -101,6 +101,16 @@ class Hub:
             lambda: self._connections,
             config,
         )
+        # The rest of the ConnectionHost.
+        self.flush_later = self._connections.flush_later
+        self.lose = self._connections.lose
+        self.close_later = self._connections.close_later
+        self.expect_end = self._connections.expect_end
+        self.sign_in = self._users.sign_in
+        self.sign_out = self._users.sign_out
+        self.check_token = self._users.check_token
+        self.subscribe = self._subscribing.begin
+        self.unsubscribe = self._subscribing.leave
         self._thread = threading.Thread(target=self._run, name="jobpush-hub", daemon=True)
 
     # -- from any thread -----------------------------------------------------------------------------
@@ -168,42 +178,6 @@ class Hub:
             self._thread.join(self.config.drain_timeout + 2 * END_TIMEOUT)
 
     # -- for connections -----------------------------------------------------------------------------
-
-    def flush_later(self, connection: Connection) -> None:
-        """See :meth:`Connections.flush_later`."""
-        self._connections.flush_later(connection)
-
-    def lose(self, connection: Connection) -> None:
-        """See :meth:`Connections.lose`."""
-        self._connections.lose(connection)
-
-    def close_later(self, connection: Connection, code: int, reason: str) -> None:
-        """See :meth:`Connections.close_later`."""
-        self._connections.close_later(connection, code, reason)
-
-    def expect_end(self, connection: Connection) -> None:
-        """See :meth:`Connections.expect_end`."""
-        self._connections.expect_end(connection)
-
-    def sign_in(self, connection: Connection, user: UserData) -> bool:
-        """See :meth:`Users.sign_in`."""
-        return self._users.sign_in(connection, user)
-
-    def sign_out(self, connection: Connection, user_id: str) -> None:
-        """See :meth:`Users.sign_out`."""
-        self._users.sign_out(connection, user_id)
-
-    def check_token(self, connection: Connection, text: str) -> None:
-        """See :meth:`Users.check_token`."""
-        self._users.check_token(connection, text)
-
-    def subscribe(self, connection: Connection, request: Subscribe) -> None:
-        """See :meth:`Subscribing.begin`."""
-        self._subscribing.begin(connection, request)
-
-    def unsubscribe(self, connection: Connection, channel: str) -> None:
-        """See :meth:`Subscribing.leave`."""
-        self._subscribing.leave(connection, channel)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection from all channels and watchlists."""
