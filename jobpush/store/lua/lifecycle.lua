@@ -78,8 +78,8 @@ end
 local function trim_index()
   local excess = redis.call('ZCARD', tasks_key) - max_tasks
   if excess <= 0 then return end
-  local droppable = redis.call('ZCOUNT', tasks_key, '-inf', '(' .. RUNNING_OFFSET)
-  redis.call('ZREMRANGEBYRANK', tasks_key, 0, math.min(excess, droppable) - 1)
+  excess = math.min(excess, redis.call('ZCOUNT', tasks_key, '-inf', '(' .. RUNNING_OFFSET))
+  if excess > 0 then redis.call('ZREMRANGEBYRANK', tasks_key, 0, excess - 1) end
 end
 
 -- Give the task its next seq, store its changes for so many seconds, and publish it. A workflow has many members, which
