@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TypeAlias
 
@@ -47,6 +48,8 @@ _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 _MAX_FORM = 16_384
 #: The routes that pages of allowed origins may use: not the metrics, and not the HTTP API for servers.
 _CORS_ROUTES = r"/jobpush/(?!metrics).*"
+#: Lines of a log in one page.
+_LOG_LINES = 1_000
 #: Members of a workflow in one page.
 _CHILDREN = 100
 
@@ -218,10 +221,12 @@ def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since:
 
 @pages.get("/tasks")
 def tasks() -> Response:
-    """Return snapshots of the user's running and recent tasks, newest first."""
+    """Return a page (``?start=&limit=``) of snapshots of the user's tasks, running ones first."""
     state = current_gateway()
     user = _user(state)
-    return jsonify(tasks=[event.to_wire() for event in state.store.tasks(unescape_id(user.id))])
+    start, limit = _page(state.config.tasks_per_page)
+    events = state.store.tasks(unescape_id(user.id), start=start, limit=limit)
+    return jsonify(tasks=[event.to_wire() for event in events])
 
 
 @pages.get("/tasks/<path:task_id>")
@@ -237,9 +242,28 @@ def children(task_id: str) -> Response:
     """Return a page (``?start=&limit=``) of snapshots of a workflow's members, in order."""
     state = current_gateway()
     _ensure_own_task(state, task_id)
-    start, limit = request.args.get("start", 0, type=int), request.args.get("limit", _CHILDREN, type=int)
-    events = state.store.children(task_id, start=max(0, start), limit=min(max(0, limit), _CHILDREN))
+    start, limit = _page(_CHILDREN)
+    events = state.store.children(task_id, start=start, limit=limit)
     return jsonify(children=[event.to_wire() for event in events])
+
+
+@pages.get("/tasks/<path:task_id>/log")
+def log(task_id: str) -> Response:
+    """Return a page of a task's log, in order: the lines after ``?since=`` (the id of a line)."""
+    state = current_gateway()
+    _ensure_own_task(state, task_id)
+    _, limit = _page(_LOG_LINES)
+    try:
+        part = state.store.task_log(task_id, since=request.args.get("since", ""), limit=max(1, limit))
+    except ValueError:
+        raise BadRequest("since must be the id of a line") from None
+    return jsonify(lines=[asdict(entry) for entry in part.entries], lost=part.dropped, has_gap=part.has_gap)
+
+
+def _page(most: int) -> tuple[int, int]:
+    """Return ``start`` and ``limit`` of the query."""
+    start, limit = request.args.get("start", 0, type=int), request.args.get("limit", most, type=int)
+    return max(0, start), min(max(0, limit), most)
 
 
 @pages.post("/tasks/<path:task_id>/cancel")

@@ -18,6 +18,7 @@ from jobpush.errors import ConfigurationError
 from jobpush.gateway import Gateway
 from jobpush.signing import verify_auth
 from jobpush.store import Store
+from jobpush.store.task_logs import LogEntry
 from tests.gateway.publishing import finish, start
 from tests.gateway.site import KEY, SECRET
 
@@ -310,6 +311,46 @@ def test_user_loader_may_return_what_others_see_of_the_user(make: Make) -> None:
 def test_wrong_origins_end_the_start(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"app\.example\.com"):
         Gateway(Flask(__name__), key=KEY, secret=SECRET, redis_url=redis_url, allowed_origins="app.example.com")
+
+
+# -- pages of tasks and logs -----------------------------------------------------------------------------
+
+
+def test_tasks_come_in_pages(make: Make, store: Store) -> None:
+    client = make()
+    sign_in(client, "42")
+    for number in range(5):
+        start(store, "42", f"task-{number}")
+
+    def ids(query: str) -> list[str]:
+        return [task["task_id"] for task in client.get(f"/jobpush/tasks{query}").json["tasks"]]
+
+    everything = ids("")
+    assert len(everything) == 5
+    assert ids("?limit=2") + ids("?start=2&limit=2") + ids("?start=4") == everything
+    assert ids("?start=-1&limit=x") == everything
+    assert ids("?limit=-5") == []
+
+
+def test_log_of_a_task_is_read_in_order_by_its_owner(make: Make, store: Store) -> None:
+    client = make()
+    sign_in(client, "42")
+    start(store, "42", "one")
+    store.append_log("42", "one", [LogEntry(f"line {number}", "info", float(number)) for number in range(5)], dropped=3)
+
+    whole = client.get("/jobpush/tasks/one/log").json
+    third = whole["lines"][2]["id"]
+    rest = client.get(f"/jobpush/tasks/one/log?since={third}").json
+
+    assert [line["message"] for line in whole["lines"]] == [f"line {number}" for number in range(5)]
+    assert whole["lines"][1]["level"] == "info"
+    assert whole["lost"] == 3
+    assert [line["message"] for line in rest["lines"]] == ["line 3", "line 4"]
+    assert [line["message"] for line in client.get("/jobpush/tasks/one/log?limit=1").json["lines"]] == ["line 0"]
+    assert client.get("/jobpush/tasks/one/log?since=x").status_code == 400
+    assert client.get("/jobpush/tasks/none/log").status_code == 404
+    sign_in(client, "43")
+    assert client.get("/jobpush/tasks/one/log").status_code == 404
 
 
 # -- run again -------------------------------------------------------------------------------------------
