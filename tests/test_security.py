@@ -34,3 +34,12 @@ def test_every_row_of_the_table_is_held_by_tests() -> None:
     assert len(rows) == 9
     for who, _, _, may_not in rows:
         assert NAMES.search(may_not), who
+
+
+def test_every_abuse_is_held_by_tests() -> None:
+    section = TEXT.partition("## Abuse")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+
+    assert len(rows) >= 14
+    for abuse, _, tests in rows:
+        assert NAMES.search(tests), abuse
