@@ -124,6 +124,7 @@ def python_interface() -> str:
                     "" if isinstance(member, property) else str(inspect.signature(function)).replace("(self, ", "(")
                 )
                 signature = signature.replace("(self)", "()").replace("'", "")
+                signature = re.sub(r"<object object at \w+>", "…", signature)  # a default that stands for "not given"
                 parts.append(f"### `{name}{signature}`\n\n{as_code(function)}")
     return "\n\n".join(parts) + "\n"
 
