@@ -10,6 +10,13 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 #: Celery also takes ``ssl_cert_reqs`` as the name of the constant in :mod:`ssl`.
 _SSL_FLAG = re.compile(r"([?&]ssl_cert_reqs=)CERT_(NONE|OPTIONAL|REQUIRED)\b")
+_REDIS_SCHEMES = ("redis://", "rediss://", "redis+socket://", "socket://", "unix://", "sentinel://")
+
+
+def is_redis(broker_url: object) -> bool:
+    """Whether a broker is a Redis, by its URL or the first of several."""
+    url = broker_url[0] if isinstance(broker_url, (list, tuple)) and broker_url else broker_url
+    return str(url or "").startswith(_REDIS_SCHEMES)
 
 
 def redis_url_of(

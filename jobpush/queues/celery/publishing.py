@@ -21,6 +21,7 @@ from ...reporting.progress import current_progress
 from ...reporting.records import Ending
 from ...reporting.services import Services
 from ...store import TaskWrite
+from .broker import is_redis
 from .compat import current_task
 from .expiry import expiry_timer_of
 from .headers import (
@@ -34,6 +35,7 @@ from .headers import (
     stamp,
     to_headers,
 )
+from .queue_positions import publish_no_worker
 from .registry import Sending, current_sending, runtime_of, sending
 from .track_options import TrackOptions, options_of
 from .worker_leases import leases_of
@@ -80,6 +82,9 @@ def before_task_publish(
 ) -> None:
     """Signal: find out whose task it is, stamp the message, and tell the user."""
     this = current_sending()
+    if is_redis(this.app.conf.broker_url):
+        declared = kwargs.get("declare")
+        this.queue = getattr(declared[0], "name", None) if declared else kwargs.get("routing_key")
     try:
         _before_publish(this, headers, body)
     except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it comes once
@@ -239,12 +244,14 @@ def _publish_pending(
     tracked = replace(tracked, eta=eta_of(headers))
     stamp(tracked, headers)
     _publish_writes(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
+    if this.queue and this.is_published:
+        publish_no_worker(runtime, tracked, this.queue)
     if (expires_at := expires_of(headers)) is not None:
         expiry_timer_of(runtime).add(tracked.task_id, expires_at)
 
 
 def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:
-    runtime.publisher.publish_now(writes)
+    this.is_published = runtime.publisher.publish_now(writes) is not None
     this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
 
 

@@ -1,48 +1,58 @@
-"""How those who are next in a queue learn how many are before them, where the broker can tell."""
+"""Queue positions of waiting tasks, and hints for tasks that no worker will take. Redis brokers only."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from ...errors import StoreError, TaskNotFound
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
-from ...store import TaskWrite
 from .compat import queue_head
 from .headers import read_headers
 
 logger = logging.getLogger(__name__)
 
-#: Places from the head of a queue that are told; reading more would cost more, and interest nobody yet.
+#: Messages at the head of a queue that get a position. Reading more costs more, and nobody waits for those yet.
 MAX_PLACES = 20
+#: Texts that the user reads of a task that waits in vain.
+NO_WORKER = "No worker is running for the queue {queue}"
+NOT_IN_QUEUE = "The task is no longer in its queue"
+#: Seconds for which it is remembered whether a queue has a worker.
+_KNOWN_FOR = 5.0
 
 
 class QueueWatcher:
     """
-    The thread of a worker's parent that looks at the head of the worker's queues, and tells who waits there.
+    The thread of a worker's parent that publishes the positions of the tasks at the head of the worker's queues.
 
-    Only a Redis broker lets itself be looked at. Of all workers of a queue one looks, every ``place_interval`` seconds;
-    it reads the places anew each time, so what others put into the queue or take out of it is counted too.
+    One of the workers of a queue does this, every ``place_interval`` seconds. It reads the queue anew each time, so it
+    counts what others put into it or take out of it too. A task that left the queue and was not received by any worker
+    was purged: its bar shows that.
     """
 
     def __init__(self, consumer: Any, runtime: Services) -> None:
         """
         Args:
-            consumer: Celery's, as ``worker_ready`` gives it.
+            consumer: Celery's, as ``worker_ready`` passes it.
             runtime: Of the same app.
         """
         self._consumer = consumer
         self._runtime = runtime
         self._id = uuid.uuid4().hex
         self._is_stopped = threading.Event()
-        #: The places that were told last, by queue and task id.
-        self._told: dict[str, dict[str, int]] = {}
+        #: The positions that were published last, by queue and task.
+        self._published: dict[str, dict[TaskIdentity, int]] = {}
+        #: Tasks that have left their queue since, by queue.
+        self._gone: dict[str, list[TaskIdentity]] = {}
         if runtime.config.place_interval > 0:
             threading.Thread(target=self._run, name="jobpush-queues", daemon=True).start()
 
@@ -58,38 +68,67 @@ class QueueWatcher:
                         return
                     self._watch(connection.default_channel)
             except Exception as exc:  # of Redis or of the broker; nobody waits for this
-                logger.debug("places in the queues can't be told at the moment: %s", exc)
+                logger.debug("queue positions can't be published at the moment: %s", exc)
                 self._is_stopped.wait(self._runtime.config.place_interval)
 
     def _watch(self, channel: Any) -> None:
         interval = self._runtime.config.place_interval
-        while not self._is_stopped.wait(interval):
+        while not self._is_stopped.is_set():
             for queue in [queue.name for queue in self._consumer.task_consumer.queues]:
                 if self._runtime.store.lead(queue, self._id, 3 * interval):
-                    self._publish_places(queue, dict(_places(channel, queue)))
+                    self._look_at(queue, list(queue_head(channel, queue, MAX_PLACES)))
+            self._is_stopped.wait(interval)
 
-    def _publish_places(self, queue: str, places: dict[TaskIdentity, int]) -> None:
-        before = self._told.get(queue, {})
-        self._told[queue] = {tracked.task_id: place for tracked, place in places.items()}
-        for tracked, place in places.items():
-            if before.get(tracked.task_id) != place:
-                self._runtime.publisher.submit(self._write(tracked, place))
+    def _look_at(self, queue: str, messages: list[bytes]) -> None:
+        tasks = (_first_attempt(json.loads(message)["headers"]) for message in messages)
+        places = {task: place for place, task in enumerate(tasks) if task is not None}
+        before = self._published.get(queue, {})
+        for task, place in places.items():
+            if before.get(task) != place:
+                self._publish(task, ahead=place)
+        if len(messages) < MAX_PLACES:  # else a task that is not among them may wait behind them
+            self._publish_purged(queue, places)
+        self._gone.setdefault(queue, []).extend(task for task in before if task not in places)
+        self._published[queue] = places
 
-    def _write(self, tracked: TaskIdentity, place: int) -> TaskWrite:
-        event = replace(tracked.event(TaskState.PENDING), ahead=place)
-        return replace(tracked.write(event, task_ttl=self._runtime.config.task_ttl), pinned=False)
+    def _publish_purged(self, queue: str, places: dict[TaskIdentity, int]) -> None:
+        """Publish what left the queue before the last look, and is still not received."""
+        for task in self._gone.pop(queue, ()):
+            with suppress(TaskNotFound):
+                stored = self._runtime.store.task(task.task_id)
+                if task not in places and stored.state is TaskState.PENDING and not stored.message:
+                    self._publish(task, message=NOT_IN_QUEUE)
+
+    def _publish(self, task: TaskIdentity, **progress: Any) -> None:
+        write = task.write(task.event(TaskState.PENDING, **progress), task_ttl=self._runtime.config.task_ttl)
+        self._runtime.publisher.submit(replace(write, pinned=False))
 
 
-def _places(channel: Any, queue: str) -> Iterator[tuple[TaskIdentity, int]]:
-    """The tracked tasks at the head of a queue, and how many messages are before each."""
-    for ahead, message in enumerate(queue_head(channel, queue, MAX_PLACES)):
-        tracked = _first_attempt(json.loads(message)["headers"])
-        if tracked is not None:
-            yield tracked, ahead
+def publish_no_worker(runtime: Services, task: TaskIdentity, queue: str) -> None:
+    """Publish that no worker watches the queue to which a task was just published, if so."""
+    if runtime.config.place_interval > 0 and task.root_id is None and not _has_worker(runtime, queue):
+        event = task.event(TaskState.PENDING, message=NO_WORKER.format(queue=queue))
+        runtime.publisher.submit(task.write(event, task_ttl=runtime.config.task_ttl))
+
+
+_known: weakref.WeakKeyDictionary[Services, dict[str, tuple[float, bool]]] = weakref.WeakKeyDictionary()
+
+
+def _has_worker(runtime: Services, queue: str) -> bool:
+    known = _known.setdefault(runtime, {})
+    known_until, has_worker = known.get(queue, (0.0, True))
+    if known_until < time.monotonic():
+        store = runtime.store
+        try:
+            has_worker = bool(store.run([("EXISTS", store.keys.queue_leader(queue))])[0])
+        except StoreError:
+            return True  # nobody knows
+        known[queue] = time.monotonic() + _KNOWN_FOR, has_worker
+    return has_worker
 
 
 def _first_attempt(headers: dict[str, Any]) -> TaskIdentity | None:
-    """The task of a message, if its user is to see it as one that waits: no member of a workflow, and no comeback."""
+    """Return the task of a message that waits for its first attempt, and has a bar of its own; else ``None``."""
     tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1
     is_back = headers.get("redelivered") or headers.get("replaced_task_nesting")
     if tracked is None or tracked.attempt > 1 or tracked.root_id is not None or is_back:

@@ -59,13 +59,17 @@ class Sending:
 
     Args:
         app: Celery's.
+        queue: The queue of a Redis broker that the message goes to; ``None``: it is another broker, or not known.
         withdraw: How to take back what its user has been told of it.
+        is_published: Whether Redis has the task, so that more can be published of it without waiting in vain.
         is_own: Whether it is the next attempt of the task that sends it, or takes its place.
         time_limit: The soft one of the task that sends it, if that came within a receiver of Celery's signals.
     """
 
     app: Any
+    queue: str | None = None
     withdraw: Callable[[], None] | None = None
+    is_published: bool = False
     is_own: bool = False
     time_limit: SoftTimeLimitExceeded | None = None
 

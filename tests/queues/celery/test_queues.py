@@ -54,3 +54,36 @@ def test_one_worker_looks_at_a_queue_until_it_stops(store: Store) -> None:
     client.close()
 
     assert store.lead("celery", "b", 60)
+
+
+def test_task_that_was_purged_shows_that(busy_site: Site, user: str, tmp_path: Path) -> None:
+    listener = busy_site.listen(user)
+    gate = tmp_path / "gate"
+    running = busy_site.delay("reports_until", user, str(gate))
+    listener.until_state(TaskState.PROGRESS, running)
+    received = busy_site.delay("encode", user, "received.mov")
+    listener.until_state(TaskState.RECEIVED, received)
+    purged = [busy_site.delay("encode", user, f"{name}.mov") for name in "ab"]
+    listener.until(lambda event: event.task_id == purged[1] and event.ahead == 1)
+
+    assert busy_site.app.control.purge() == 2
+
+    for _ in purged:
+        event = listener.until(lambda event: event.message == "The task is no longer in its queue")
+        assert event.task_id in purged and event.state is TaskState.PENDING
+    gate.touch()
+    listener.until_final(received)
+    assert not any("queue" in event.message for event in listener.of(received))
+
+
+def test_task_in_a_queue_without_a_worker_shows_that(busy_site: Site, user: str) -> None:
+    listener = busy_site.listen(user)
+    listener.until_final(busy_site.delay("encode", user, "ready.mov"))
+
+    waits = busy_site.delay("encode", user, "cat.mov", queue="nobody")
+    event = listener.until(lambda event: event.task_id == waits and bool(event.message))
+    runs = busy_site.delay("encode", user, "dog.mov")
+    listener.until_final(runs)
+
+    assert (event.state, event.message) == (TaskState.PENDING, "No worker is running for the queue nobody")
+    assert not any("No worker" in event.message for event in listener.of(runs))
