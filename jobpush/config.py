@@ -87,6 +87,10 @@ class Config:
     log_lines: int = 50_000
     #: Bytes kept in the log of a task.
     log_bytes: int = 4_194_304
+    #: Notifications kept in the inbox of a user. Beyond it the oldest are dropped.
+    inbox_size: int = 200
+    #: Seconds that a notification is kept in an inbox.
+    inbox_ttl: int = 2_592_000
     #: Events kept in the history of a topic. Approximate: Redis trims whole nodes.
     history_size: int = 1_000
     #: Seconds that the history of a topic is kept after its last event.

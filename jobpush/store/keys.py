@@ -104,6 +104,11 @@ class Keys:
         """Unix seconds at which the connection tokens of a user were revoked; it expires with the last of them."""
         return self._of_topic(topic) + ":revoked"
 
+    def inbox(self, topic: Topic) -> tuple[str, str]:
+        """Stream of a user's kept notifications, and hash of their states."""
+        name = self._of_topic(topic)
+        return name + ":inbox", name + ":inbox-states"
+
     # -- tasks ---------------------------------------------------------------------------------------
 
     def tasks(self, topic: Topic) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .erasing import ErasingStore
+from .inbox import InboxStore
 from .notifications import NotificationStore
 from .queue_leadership import QueueLeadership
 from .stage_durations import StageDurationStore
 from .task_logs import TaskLogStore
 
 
-class Store(NotificationStore, TaskLogStore, StageDurationStore, QueueLeadership):
+class Store(NotificationStore, TaskLogStore, InboxStore, ErasingStore, StageDurationStore, QueueLeadership):
     """One client for all of it; the gateway's hub uses the same keys and scripts without blocking."""

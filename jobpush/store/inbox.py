@@ -1,0 +1,123 @@
+"""Inboxes of users: kept notifications, unseen, seen or read; bounded and expiring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..channels import user_topic
+from ..events import encode
+from .client import StoreClient
+from .scripts import KEEP_INBOX, MARK_INBOX
+
+#: Items that one call of the script marks.
+_ITEMS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """
+    A kept notification.
+
+    Args:
+        id: Its place in the inbox.
+        event: Name of its event.
+        data: Data of its event.
+        title: What the inbox shows.
+        url: Where it leads; empty: nowhere.
+        at: Unix seconds, of Redis.
+        seen: Whether the user has opened the inbox since.
+        read: Whether the user has opened or marked it; then it is seen too.
+    """
+
+    id: str
+    event: str
+    data: Any
+    title: str
+    url: str
+    at: float
+    seen: bool
+    read: bool
+
+
+class InboxStore(StoreClient):
+    """Keeps, reads and marks notifications; every change is published as ``jobpush:inbox``."""
+
+    def keep_notification(self, user_id: object, event: str, data: object, *, title: str = "", url: str = "") -> str:
+        """
+        Keep a notification in a user's inbox.
+
+        Returns:
+            The id of the item.
+
+        Raises:
+            InvalidData: If the data has no JSON form.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        topic = user_topic(user_id)
+        (item_id,) = self.run(
+            [
+                KEEP_INBOX(
+                    (*self.keys.inbox(topic), self.keys.topic(topic)),
+                    item=encode({"event": event, "data": data, "title": title, "url": url}),
+                    ttl=self.config.inbox_ttl,
+                    max_items=self.config.inbox_size,
+                )
+            ]
+        )
+        return str(item_id.decode())
+
+    def inbox(self, user_id: object, *, limit: int | None = None) -> list[InboxItem]:
+        """
+        Return the items of a user's inbox, newest first.
+
+        Raises:
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        inbox, states = self.keys.inbox(user_topic(user_id))
+        count = self.config.inbox_size if limit is None else limit
+        entries, marked = self.run([("XREVRANGE", inbox, "+", "-", "COUNT", count), ("HGETALL", states)])
+        return [_item(item_id, fields, marked.get(item_id)) for item_id, fields in entries]
+
+    def mark_inbox(self, user_id: object, state: str, ids: Sequence[str] | None = None) -> int:
+        """
+        Mark items as ``seen`` or ``read``; an item that was read stays read.
+
+        Args:
+            user_id: The user.
+            state: ``seen`` or ``read``.
+            ids: The items; ``None``: all. Unknown ids are ignored.
+
+        Returns:
+            The number of items that have changed.
+
+        Raises:
+            ValueError: If there is no such state.
+            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
+        """
+        if state not in ("seen", "read"):
+            raise ValueError(f"{state!r} is no state of a notification: it is seen or read")
+        topic = user_topic(user_id)
+        names = (*self.keys.inbox(topic), self.keys.topic(topic))
+        parts = (
+            [()]
+            if ids is None
+            else [ids[start : start + _ITEMS_AT_ONCE] for start in range(0, len(ids), _ITEMS_AT_ONCE)]
+        )
+        return sum(self.run([MARK_INBOX(names, part, state=state, ttl=self.config.inbox_ttl) for part in parts]))
+
+
+def _item(item_id: bytes, fields: dict[bytes, bytes], state: bytes | None) -> InboxItem:
+    item = json.loads(fields[b"d"])
+    return InboxItem(
+        id=item_id.decode(),
+        event=item.get("event", ""),
+        data=item.get("data"),
+        title=item.get("title", ""),
+        url=item.get("url", ""),
+        at=int(item_id.partition(b"-")[0]) / 1000,
+        seen=state is not None,
+        read=state == b"read",
+    )
