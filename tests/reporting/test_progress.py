@@ -243,7 +243,7 @@ def test_task_runs_where_jobpush_is_set_up_wrongly(user: str, caplog: pytest.Log
 
     assert app.tasks["encode"].apply((user, "cat.mov")).result == "cat.mov"
 
-    assert "runs without its progress being told" in caplog.text
+    assert "runs without its progress being published" in caplog.text
     app.close()
 
 

@@ -50,7 +50,7 @@ class ModelArgument:
             return self._value
         try:
             return self._model.model_validate(self._value)
-        except Exception:  # the task fails in the worker; the user still sees whose it is
+        except Exception:  # the task fails in the worker, and its user sees that
             return None
 
     def __getattr__(self, name: str) -> Any:

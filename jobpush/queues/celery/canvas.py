@@ -1,4 +1,4 @@
-"""A canvas as a workflow sees it: which tasks it will have, and which of them stand and fall together."""
+"""The tasks of a canvas as members of a workflow, and the branches that fail together."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PlannedCanvas:
 
     @property
     def plan(self) -> WorkflowPlan:
-        """What is known of the workflow before it begins."""
+        """The plan of the workflow, before it begins."""
         return WorkflowPlan(self._members, self._weight, self._weights)
 
     def _branch(self, path: str, canvas: Any) -> str:

@@ -1,4 +1,4 @@
-"""The ends of a task of which Celery says nothing, or not enough: they are seen at the task's edge, and told there."""
+"""Task ends for which Celery sends no signal, or not enough: the wrapper round the task publishes them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from .canvas import is_chain, is_chord
 from .compat import is_raised_by_worker, is_replacement, replacement_of
 from .track_options import TrackOptions, options_of
 
-#: What a user reads of a task that has its result ignored, and gives no reason.
+#: Error text of a task that raises Ignore without a reason.
 IGNORED = "The task ended without a result"
 
 
 def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc: BaseException) -> None:
     """
-    Tell the user how a task ended, if Celery will not; before Celery handles what it has raised.
+    Publish the end of a task if Celery will not, before Celery handles the exception.
 
-    - ``Ignore`` is over, as the task has stored by itself, else without success or failure: REVOKED. Celery's own
-      means that another task takes the place of this one, or a whole canvas: then the bar goes on with the one of its
-      tasks that gets the id, and if that is none of which the user hears, this one has done what it had to: SUCCESS.
-    - ``Reject`` gives the message back, which is RETRY, or refuses it, which is FAILURE: as it always is where the
-      message was acknowledged before the task began.
-    - ``SystemExit`` and other exceptions that are no ``Exception`` are FAILURE, unless they are how the worker ends a
-      task; then its parent says why.
+    - ``Ignore``: the final state that the task has stored itself, else REVOKED. ``replace()`` raises it too: then the
+      task with the same id continues the bar. If that task has no user, this one ends with SUCCESS.
+    - ``Reject``: RETRY if the message is requeued, else FAILURE. A message that was acknowledged before the task began
+      cannot be requeued.
+    - ``SystemExit`` and other exceptions that are no ``Exception``: FAILURE. If the worker raised them to end the task,
+      its parent publishes the end.
     """
     if isinstance(exc, Ignore):
         if is_replacement(exc):
@@ -42,16 +41,16 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
         state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
         this.finish_now(state, error=options.error_text(exc))  # before the message is with another worker
     elif isinstance(exc, Exception):
-        this.failure = options.error_text(exc)  # for the case that Celery comes to say nothing
+        this.failure = options.error_text(exc)  # in case Celery sends no signal
     elif not is_raised_by_worker(exc):
         this.finish_now(TaskState.FAILURE, error=_error_of(options, exc))  # the process may be about to end
 
 
 def _has_heir(exc: BaseException, task: Any) -> bool:
     """
-    Whether a user hears, for its own sake, of the task that gets the id of one that was replaced.
+    Whether the replacement that gets the id of a replaced task is itself tracked.
 
-    That is in what Celery's ``replace()`` has made of the new one: it, the last of a chain, the body of a chord.
+    In the signature that ``replace()`` made this is the task, the last one of a chain, or the body of a chord.
     """
     signature = replacement_of(exc)
     while is_chain(signature) or is_chord(signature):
@@ -69,7 +68,7 @@ def _error_of(options: TrackOptions, exc: BaseException) -> str:
 
 
 def _stored_state(task: Any) -> TaskState:
-    """How a task ended that has Celery ignore its result: as it has stored by itself, else it was given up."""
+    """Return the final state that a task with an ignored result has stored itself, else REVOKED."""
     try:
         state = TaskState(task.backend.get_state(task.request.id))
     except Exception:  # no result backend, none that answers, or a state of the application's own

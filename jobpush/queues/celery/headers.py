@@ -51,13 +51,13 @@ def stamp_delivery(identity: TaskIdentity, headers: MutableMapping[str, Any]) ->
 
 
 def delivery_of(request: Any) -> str:
-    """The delivery that a request of Celery's belongs to, in any process of its worker; empty if it is not known."""
+    """Return the delivery of a request, in any process of its worker; empty if it is not known."""
     return str(vars(request).get(DELIVERY_HEADER) or "")
 
 
 def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity | None:
     """
-    The task that a message is about, as its publisher stamped it; ``None`` if the message is not stamped.
+    Return the task of a message, as its publisher stamped it; ``None`` if the message is not stamped.
 
     Args:
         headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
@@ -82,7 +82,7 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity |
 
 
 def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """What a message tells of a task's place among others, by the names of :class:`TaskIdentity`."""
+    """Return the parent, group and workflow of a message's task, by the names of :class:`TaskIdentity`."""
     parent, group, root = headers.get("parent_id"), headers.get("group"), headers.get(ROOT_HEADER)
     relations: dict[str, Any] = {
         # Celery has a retry, and what a task is replaced by, published by the task itself.
@@ -99,10 +99,10 @@ def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> None:
     """
-    Give what a task publishes its user, and its place in a workflow; Celery hands on neither.
+    Copy the user and the workflow of a task to a message that it publishes; Celery copies neither.
 
     Args:
-        headers: Of the message to be published. What they say themselves stays.
+        headers: Of the message to be published. Values that are set already stay.
         parent: The headers of the task that publishes it.
     """
     user = parent.get(USER_HEADER)
@@ -115,7 +115,7 @@ def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> Non
 
 
 def max_attempts_of(task: Any) -> int | None:
-    """How often a task may be tried, as it is declared; ``None``: no limit, or its code is not here."""
+    """Return how many attempts a task declares; ``None`` if it has no limit, or its code is not here."""
     if task is None:
         return None
     max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)

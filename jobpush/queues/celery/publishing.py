@@ -1,4 +1,4 @@
-"""What happens when a task is published: it is on its user's screen before it is in the broker's queue."""
+"""Publishing a task: its bar appears before its message is in the broker's queue."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from .wrapper import headers_of, running_of
 
 logger = logging.getLogger("jobpush")
 
-#: What a user reads of a task that the broker did not take.
+#: Error text of a task that the broker did not take.
 NOT_QUEUED = "The task could not be queued"
-#: Celery's own, which polls until the header of a chord has ended and publishes its body: nobody's work, so it is no
-#: member of a workflow, but what it publishes is.
+#: Celery's own task that polls until the header of a chord has ended and publishes its body. It is no member of a
+#: workflow; the body is.
 CHORD_UNLOCK = "celery.chord_unlock"
 
 
@@ -62,7 +62,7 @@ def wrap_send_task(app: Any) -> None:
     @functools.wraps(original)
     def send_task(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("task_id") is not None:
-            kwargs["task_id"] = str(kwargs["task_id"])  # of a uuid.UUID, whose result Celery could not store
+            kwargs["task_id"] = str(kwargs["task_id"])  # Celery cannot store the result of a uuid.UUID
         with sending(app) as this:
             try:
                 result = original(*args, **kwargs)
@@ -80,7 +80,7 @@ def wrap_send_task(app: Any) -> None:
 def before_task_publish(
     sender: str | None = None, headers: MutableMapping[str, Any] | None = None, body: Any = None, **kwargs: Any
 ) -> None:
-    """Signal: find out whose task it is, stamp the message, and tell the user."""
+    """Signal: find the user of the task, stamp the message, and publish PENDING."""
     this = current_sending()
     if is_redis(this.app.conf.broker_url):
         declared = kwargs.get("declare")
@@ -102,7 +102,7 @@ def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, bod
     app_runtime = runtime_of(this.app)
     if app_runtime is None or headers is None:
         return
-    if isinstance(body, dict):  # message protocol 1, whose fields the worker merges with the headers
+    if isinstance(body, dict):  # message protocol 1: the worker merges its fields with the headers
         headers = ChainMap(headers, {**body, "group": body.get("taskset")})
         body = (body["args"], body["kwargs"], body)
     task = current_task()
@@ -117,11 +117,11 @@ def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, bod
 
 def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
     """
-    The headers of the task whose code publishes one; empty where it is no task's.
+    Return the headers of the task that publishes a message; empty outside of tasks.
 
     A task that is called as a function has none, and stands for the one that calls it. Of a thread with a copy of its
-    task's context, only that context tells the task; and of an errback that the parent of a worker calls as a
-    function, only its first argument.
+    task's context, only that context leads to the task. Of an errback that the parent of a worker calls
+    as a function, only its first argument does.
     """
     task, progress = app.current_worker_task, current_progress()
     if task is not None:
@@ -136,7 +136,7 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
 def _publish_tracked(
     this: Sending, runtime: Services, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
 ) -> None:
-    """Tell the user of the task, if it has one; ``is_named``: whether the caller said who."""
+    """Publish the task if it has a user; ``is_named``: whether the caller named the user."""
     task = this.app.tasks.get(headers["task"])
     is_member = bool(headers.get(ROOT_HEADER))
     if task is None:
@@ -174,14 +174,14 @@ def _with_user(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict
 
 
 def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
-    """A task is published for the first time."""
+    """Publish a task for the first time."""
     tracked = options.identify(task, body[0], body[1], headers)
     if tracked is not None:
         _publish_pending(this, options.runtime, tracked, headers)
 
 
 def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
-    """A task whose code is not here: only the caller of ``send_task``, or who publishes it, can say whose it is."""
+    """Publish a task whose code is not here: its user comes from the caller of ``send_task`` or the publishing task."""
     tracked = read_headers({**headers, CREATED_HEADER: time.time()})
     if tracked is not None:
         _publish_pending(this, runtime, tracked, headers)
@@ -190,7 +190,7 @@ def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[s
 def _publish_again(
     this: Sending, options: TrackOptions, task: Any, request: Any, headers: MutableMapping[str, Any], body: Any
 ) -> None:
-    """A running task publishes itself: it is a retry, or it is replaced by another of the same id."""
+    """Publish a task from its own code: a retry, or a replacement with the same id."""
     running = running_of(request)
     if running is None:
         return
@@ -199,19 +199,19 @@ def _publish_again(
     if tracked is None:
         return
     if tracked.attempt > before.attempt:
-        # Told here, for the task_retry signal comes when the next attempt may have been received already.
+        # Before the task_retry signal: by then a worker may have received the next attempt.
         running.will_retry = True
         running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
         reason = retry_reason(options, sys.exc_info()[1])
         _publish_writes(this, options.runtime, running.final_writes(TaskState.RETRY, error=reason))
     else:
-        running.hand_over()  # told here, for what takes its place may start before this one has ended
+        running.hand_over()  # the replacement may start before this task has ended
 
 
 def _publish_for_dead_process(
     options: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
 ) -> None:
-    """The parent of a worker publishes the next attempt of a task whose process died (``retry_on_worker_lost``)."""
+    """Publish the next attempt of a task after its process died (``retry_on_worker_lost``), in the worker's parent."""
     if _stamp_again(options, task, before, headers, body) is not None:
         reason, run_at = options.error_text(WorkerLostError()), eta_of(headers)
         ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
@@ -221,11 +221,11 @@ def _publish_for_dead_process(
 def _stamp_again(
     options: TrackOptions, task: Any, before: TaskIdentity, headers: MutableMapping[str, Any], body: Any
 ) -> TaskIdentity | None:
-    """Have a message go on with the bar of the attempt ``before``; ``None`` if nobody is to see it."""
+    """Let a message continue the bar of the attempt ``before``; ``None`` if it has no user."""
     headers.setdefault(USER_HEADER, before.user_id)  # a replaced task has lost its headers
     tracked = options.identify(task, body[0], body[1], headers)
     if tracked is None and options.is_for_members and before.root_id is None:
-        # It is tracked for the sake of the one that it replaces.
+        # It continues the bar of the task that it replaces.
         tracked = replace(before, name=task.name, attempt=int(headers.get("retries") or 0) + 1, eta=None)
     if tracked is not None:
         again = replace(tracked, title=before.title, created_at=before.created_at, is_again=before.is_again)
@@ -234,7 +234,7 @@ def _stamp_again(
 
 
 def retry_reason(options: TrackOptions, exc: BaseException | None) -> str | None:
-    """What the user is told of the exception that made a task try again."""
+    """Return the error text of a retry."""
     return options.error_text(exc) if exc is not None else None
 
 
@@ -255,8 +255,8 @@ def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite
     this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
 
 
-def withdrawn(told: TaskWrite) -> TaskWrite:
-    """What its user is told of a task that the broker did not take."""
-    event = replace(told.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
-    # It may be the first that Redis hears of the task, so it tells its place too.
-    return TaskWrite(told.user_id, event, pinned=True, membership=told.membership, plan=told.plan)
+def withdrawn(published: TaskWrite) -> TaskWrite:
+    """Return the REVOKED event of a task that the broker did not take."""
+    event = replace(published.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
+    # It may be the first event of the task that reaches Redis, so it has the membership too.
+    return TaskWrite(published.user_id, event, pinned=True, membership=published.membership, plan=published.plan)

@@ -1,4 +1,4 @@
-"""Which JobPush belongs to which Celery app; Celery's signals are the same for all apps of a process."""
+"""The JobPush of each Celery app. Celery's signals are shared by all apps of a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from ...reporting.services import Services
 
-#: Attribute of an app that holds its Runtime; Celery has no place for extensions.
+#: Attribute of an app that holds its services; Celery has no place for extensions.
 _ATTRIBUTE = "jobpush_runtime"
 #: Attribute of an app that holds what starts the services of its workers.
 _SERVICES_ATTRIBUTE = "jobpush_worker_services"
@@ -43,12 +43,12 @@ def worker_services_of(app: Any) -> Sequence[Callable[[], WorkerService]]:
 
 
 def runtime_of(app: Any) -> Services | None:
-    """The runtime that serves ``app``; ``None`` if it has no JobPush."""
+    """Return the services of ``app``; ``None`` if it has no JobPush."""
     return getattr(app, _ATTRIBUTE, None)
 
 
 def runtimes() -> list[Services]:
-    """Those of all apps in this process."""
+    """Return the services of all apps in this process."""
     return list(_runtimes)
 
 
@@ -60,7 +60,7 @@ class Sending:
     Args:
         app: Celery's.
         queue: The queue of a Redis broker that the message goes to; ``None``: it is another broker, or not known.
-        withdraw: How to take back what its user has been told of it.
+        withdraw: Withdraws the events that were published of it.
         is_published: Whether Redis has the task, so that more can be published of it without waiting in vain.
         is_own: Whether it is the next attempt of the task that sends it, or takes its place.
         time_limit: The soft one of the task that sends it, if that came within a receiver of Celery's signals.
@@ -79,7 +79,7 @@ _sending: ContextVar[Sending | None] = ContextVar("jobpush_sending", default=Non
 
 @contextmanager
 def sending(app: Any) -> Iterator[Sending]:
-    """Tell ``before_task_publish`` which app is sending; Celery does not tell it."""
+    """Pass the sending app to ``before_task_publish``; Celery does not."""
     this = Sending(app)
     token = _sending.set(this)
     try:

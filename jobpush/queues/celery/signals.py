@@ -1,5 +1,5 @@
 """
-What Celery says of a task, turned into events.
+Receivers of Celery's signals, which publish the events of tasks.
 
 The receivers run inline, in a worker's parent inside its event loop: they hand over to the publisher and return.
 What each ending of a task really emits, and in which process, differs between Celery's versions and pools;
@@ -39,14 +39,14 @@ from .wrapper import running_of
 
 logger = logging.getLogger("jobpush")
 
-#: What a user reads of a task whose process was ended by its worker's parent, for reasons of the worker.
+#: Error text of a task that its worker stopped for reasons of its own.
 TASK_STOPPED = "The worker stopped the task before its end"
-#: What a user reads of a task whose own code has ended well, and what Celery does after that has not.
+#: Error text of a task whose code succeeded, while Celery failed to store its result.
 NOT_COMPLETED = "The task ran, but its result could not be kept"
 
 
 def connect() -> None:
-    """Listen to Celery. Twice does no harm."""
+    """Connect the receivers. Twice does no harm."""
     receivers = {
         signals.before_task_publish: publishing.before_task_publish,
         signals.task_received: on_received,
@@ -87,9 +87,9 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
 
 
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
-    """The worker takes up its work: from now on it heeds cancels, and hands webhooks on."""
+    """Start the services of the worker: leases, cancelling, queue positions, webhooks."""
     runtime = runtime_of(sender.app)
-    if runtime is not None and not _followers:  # it is said again when the worker has lost its broker and is back
+    if runtime is not None and not _followers:  # the signal is repeated when the worker has reconnected to its broker
         leases_of(runtime).start(runs_tasks=runs_tasks_itself(sender.pool))
         _keepers.append(leases_of(runtime))
         _followers.append(Revoker(sender, runtime))
@@ -98,18 +98,18 @@ def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
 
 
 def on_worker_shutdown(**kwargs: Any) -> None:
-    """The worker has ended."""
+    """Stop the services of the worker."""
     while _followers:
         _followers.pop().stop()
     for keeper in _keepers:
         keeper.wait_for_redis()
     on_process_shutdown()
-    while _keepers:  # last, for what they say of a task is the last word
+    while _keepers:  # last: what is still unpublished is LOST then
         _keepers.pop().stop()
 
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
-    """The worker has the message; it may run at once, or wait for its time."""
+    """Publish RECEIVED; the task may run at once, or wait for its time."""
     options = options_of(request.task) if request.task is not None else None
     tracked = _received_task(options, request) if options is not None else None
     if options is None or tracked is None:
@@ -127,7 +127,7 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
 def _record_result(
     keeper: LeaseKeeper, options: TrackOptions, tracked: TaskIdentity, exc: BaseException | None
 ) -> None:
-    """A pool process has returned the result of a task."""
+    """Keep how a task ended, from the result that its pool process returned."""
     if exc is None:
         state, error = TaskState.SUCCESS, None
     elif isinstance(exc, Ignore) and str(exc) != REPLACED:
@@ -140,20 +140,20 @@ def _record_result(
 
 
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
-    """Revoked before it ran, terminated while it ran, or not started in time."""
+    """Publish REVOKED: before the task ran, terminated while it ran, or expired."""
     error = EXPIRED if expired else None
     _end(sender.app, Ending(str(request.id), TaskState.REVOKED, error, delivery=delivery_of(request)))
 
 
 def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
-    """The worker has no code for it."""
+    """Publish FAILURE of a task for which the worker has no code."""
     tracked = read_headers({"id": id, "task": name, **(message.headers or {})})
     if tracked is not None:
         _end(sender.app, Ending(str(id), TaskState.FAILURE, f"No worker knows the task {name}", tracked))
 
 
 def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
-    """The worker can't read the message."""
+    """Publish FAILURE of a task whose message the worker cannot read."""
     headers = message.headers or {}
     tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1, and all in the body
     if tracked is not None:
@@ -172,7 +172,7 @@ def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:
 
 
 def _is_waiting_retry(tracked: TaskIdentity) -> bool:
-    """Whether it is to try again later: until then its user is to see RETRY, and why."""
+    """Whether the next attempt waits for its time: until then the bar shows RETRY and the reason."""
     return tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time()
 
 
@@ -184,12 +184,12 @@ def _end(app: Any, ending: Ending) -> None:
 
 # -- in the process that runs the task ---------------------------------------------------------------
 
-#: The task that ended last here, for a signal that comes when Celery has forgotten it.
+#: The task that ended last here, for a signal that arrives after Celery has dropped its request.
 _ended: ContextVar[RunningTask | None] = ContextVar("jobpush_ended", default=None)
 
 
 def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
-    """The task returned, and its result is stored."""
+    """Publish SUCCESS: the task returned, and its result is stored."""
     running = running_of(sender.request)
     if running is None:
         return
@@ -200,7 +200,7 @@ def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
 
 
 def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
-    """The task raised; or, in the parent, its process died or took too long."""
+    """Publish FAILURE: the task raised; or, in the parent, its process died or took too long."""
     options = options_of(sender)
     if options is None:
         return
@@ -214,31 +214,31 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
 
 
 def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
-    """Of several deliveries of a task the one that has failed, as far as Celery tells; else the newest."""
+    """Return the delivery that failed, if Celery passes it; else the newest one of the task."""
     delivery = delivery_of(request) if request.id == task_id else ""
     return delivery or leases_of(options.runtime).delivery_of(str(task_id))
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
-    """The next attempt is published, and RETRY with it; here the reason is known for sure."""
+    """Publish the reason of a retry, or that the parent stopped the task."""
     running, options = running_of(request), options_of(sender)
     if options is None:
         return
     if running is None:
-        # The parent has published another attempt, and told so; or else it has stopped the task, because the worker
-        # ends or has lost its broker: that may deliver it again, or not.
+        # The parent has published another attempt with RETRY. Or it has stopped the task, because the worker ends or
+        # has lost its broker, which may deliver the task again.
         if reason is None:
             ending = Ending(str(request.id), TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
             options.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(options, getattr(reason, "exc", None))
     if error != running.error or request.is_eager:  # nobody has published an eager one
-        # Before going on, for an eager task begins its next attempt at once.
+        # Wait for it: an eager task begins its next attempt at once.
         options.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
 
 
 def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
-    """What Celery does once a task's own code has ended went wrong: its result can't be kept, for example."""
+    """Publish FAILURE when Celery fails after the task's code has ended, for example to store its result."""
     ended = _ended.get()
     if ended is None or ended.tracked.task_id != str(task_id) or ended.will_retry or ended.is_handed_over:
         return  # else it has ended, and what goes wrong is what Celery keeps of that
@@ -246,7 +246,7 @@ def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> N
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
-    """The task's process is free again. Whether the task has ended is for the other signals to say."""
+    """Forget the running task. The other signals publish its end."""
     running, options = running_of(task.request), options_of(task)
     if running is not None and options is not None:
         options.runtime.running.remove(running)
@@ -254,6 +254,6 @@ def on_postrun(task: Any = None, **kwargs: Any) -> None:
 
 
 def on_process_shutdown(**kwargs: Any) -> None:
-    """The process ends: what is not published yet goes out now."""
+    """Flush the publishers as the process ends."""
     for runtime in runtimes():
         runtime.flush()

@@ -1,4 +1,4 @@
-"""What ``track()`` was told about a task: whose it is, what it is called, what its errors are called."""
+"""The options of ``track()``: the user, the title and the error texts of a task."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 #: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
 User = str | Callable[..., object] | None
 
-#: What a user reads of a task that was rejected without a reason.
+#: Error text of a task that was rejected without a reason.
 REJECTED = "The task was rejected"
 
-#: What a user reads instead of Celery's own words, which are for operators.
+#: Error texts in place of Celery's, which are for operators.
 _SENTENCES: Mapping[type[BaseException], str] = {
     WorkerLostError: "The process that ran the task died",
     TimeLimitExceeded: "The task took too long and was stopped",
@@ -85,7 +85,7 @@ class TrackOptions:
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], headers: Mapping[str, Any]
     ) -> TaskIdentity | None:
         """
-        Find out whose task a message is about.
+        Find the user and the title of a message's task.
 
         Args:
             task: The Celery task.
@@ -124,7 +124,7 @@ class TrackOptions:
         )
 
     def error_text(self, exc: BaseException) -> str:
-        """What the user is told of an exception: the sentence for its nearest type, or its own first line."""
+        """Return the error text of an exception: the one for its nearest type, or its own first line."""
         sentences = {**_SENTENCES, **self.errors}
         if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
             exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
@@ -168,7 +168,7 @@ class TrackOptions:
         except SoftTimeLimitExceeded:  # of the task that publishes this one
             raise
         except Exception:  # the application's own callable
-            logger.exception("task %s is not shown to anybody: its user can't be told", task.name)
+            logger.exception("task %s is not shown to anybody: its user can't be found", task.name)
             return None
 
     def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
@@ -188,5 +188,5 @@ def attach(options: TrackOptions, function: Callable[..., Any]) -> None:
 
 
 def options_of(task: Any) -> TrackOptions | None:
-    """What ``track()`` was told about a Celery task; ``None`` if it is not tracked."""
+    """Return the options of a Celery task; ``None`` if it is not tracked."""
     return getattr(task.run, _ATTRIBUTE, None)

@@ -1,4 +1,4 @@
-"""How the world learns that a worker died: its parent holds a lease, and a claim for each message that it has."""
+"""The lease of a worker, and its claims: one for each message that it has."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .lease_sidecar import LeaseSidecar
 
 logger = logging.getLogger(__name__)
 
-#: What a user reads of a task that left its worker without a word.
+#: Error text of a task that left its worker without an end.
 NO_WORD = "The task ended without a word"
-#: What a user reads of a task that was running when its worker was stopped.
+#: Error text of a task that was running when its worker was stopped.
 WORKER_STOPPED = "The worker of the task was stopped"
 
 #: Claims in one round trip.
 _AT_ONCE = 200
-#: Messages that are done, and of which it is yet to be seen whether their end was told; then the oldest give way, for
-#: Redis has been away for long. Those that left without a word are LOST with the worker then, or never.
+#: Finished messages whose end is still to be checked. Beyond, the oldest are dropped: Redis has been away for long. If
+#: they have no end they become LOST with the worker, or never.
 MAX_OVER = 10_000
 
 
@@ -48,7 +48,7 @@ class _Held:
     was_reserved: bool = False
     #: Monotonic seconds at which it was found to be done; ``None``: it is not.
     over_since: float | None = None
-    #: How it ended, from its result; ``None``: it has not, or its result does not tell.
+    #: How it ended, from its result; ``None``: it has not, or its result does not show it.
     ending: Ending | None = None
 
     def is_over(self) -> bool:
@@ -71,8 +71,8 @@ class LeaseKeeper:
     """
     The thread in a worker's parent that keeps its lease alive, whatever its children do.
 
-    It also sees to it that no task stays as it was when its process left without a word: of whatever Celery says
-    nothing, it says LOST, ``lost_after`` seconds later, which gives way to a word that was only late.
+    It also ends tasks whose process left without publishing an end: with their result if the pool returned one, else
+    with LOST after ``lost_after`` seconds. A late event of the task replaces LOST.
 
     The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there may let no other thread (with gevent:
     no other greenlet) run for a while. So there a
@@ -82,7 +82,7 @@ class LeaseKeeper:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._leases = WorkerLeases(config)
-        # A connection of its own: the thread can wait longer than a task may, and a slow Redis is no dead worker.
+        # A connection of its own, with more patience than a task has: a slow Redis does not make a dead worker.
         self._store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
         self.reset_after_fork()
         register_after_fork(self)
@@ -96,9 +96,9 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._sidecar: LeaseSidecar | None = None
         self._is_stopped = threading.Event()
-        #: Monotonic seconds since when Redis does what it is asked; ``None``: it does not, as far as is known.
+        #: Monotonic seconds since which Redis answers; ``None``: it does not, as far as is known.
         self._reached_since: float | None = None
-        #: How often all claims are still to be said: a gateway that took us for dead may be taking them back.
+        #: How often all claims are still to be published: a gateway that found this worker dead may be removing them.
         self._times_to_assert = 0
 
     # -- the worker's side ---------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class LeaseKeeper:
         A message was received: it is this worker's until Celery is done with ``request``.
 
         Returns:
-            The task with the delivery that this is, for all that will be said of it. What is published of it with
+            The task with the delivery that this is, for all its events. What is published of it with
             RECEIVED or STARTED claims it, what ends it gives it back.
         """
         tracked = replace(tracked, delivery=new_delivery(), worker=self.worker_id)
@@ -200,7 +200,7 @@ class LeaseKeeper:
                 self._assert_claims()
                 self._settle()
             except StoreError:
-                self._reached_since = None  # the publisher says so in the log
+                self._reached_since = None  # the publisher logs it
             except Exception:  # a bug of ours; the lease is what counts, and it is renewed first
                 logger.exception("the claims of this worker can't be looked after")
             self._is_stopped.wait(self._leases.pause)
@@ -213,7 +213,7 @@ class LeaseKeeper:
             self._times_to_assert = 2
 
     def _assert_claims(self) -> None:
-        """Say all that is true anew: Redis was away or came back empty, or somebody took us for dead."""
+        """Publish all claims again: Redis was away or came back empty, or a gateway found this worker dead."""
         if not self._times_to_assert:
             return
         claims = [held.claim for held in self._snapshot() if not held.is_over()]
@@ -223,7 +223,7 @@ class LeaseKeeper:
         self._times_to_assert -= 1
 
     def _note_what_is_over(self) -> None:
-        """Note since when what is done is done; of that, keep the newest :data:`MAX_OVER`."""
+        """Record when messages were finished; keep the newest :data:`MAX_OVER`."""
         now = time.monotonic()
         over = []
         for held in self._snapshot():
@@ -237,9 +237,9 @@ class LeaseKeeper:
 
     def _settle(self) -> None:
         """
-        Forget what is done, and see that its end was told: what has no word of it still has its claim.
+        Forget finished messages, and end those that still have their claim: nothing else has ended them.
 
-        While Redis is away nobody can tell anything: a word has the whole of ``lost_after`` once it is back.
+        The time with Redis away does not count: an event has the whole of ``lost_after`` once Redis is back.
         """
         now = time.monotonic()
         reached_since = now if self._reached_since is None else self._reached_since

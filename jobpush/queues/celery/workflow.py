@@ -19,7 +19,7 @@ from .headers import ROOT_HEADER, USER_HEADER
 from .publishing import CHORD_UNLOCK, withdrawn
 from .track_options import TrackOptions, options_of
 
-#: What a workflow is called where tasks have Celery's name of the task, and where it is given no title.
+#: The name of every workflow, and its title if it is given none.
 WORKFLOW = "jobpush.workflow"
 
 
@@ -31,7 +31,7 @@ class TrackedWorkflow:
         app: The Celery app.
         runtime: Of its JobPush.
         canvas: A signature, or a callable that makes one.
-        user_id: Whose screen it is on.
+        user_id: The user that sees it.
         title: What the user reads.
         weights: By name of the task; 1 where there is none.
     """

@@ -1,4 +1,4 @@
-"""The wrapper of a tracked task: what happens right before and right after its own code, in its own process."""
+"""The wrapper round a tracked task, which runs right before and after its code, in its process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ATTRIBUTE = "jobpush_running"
 
 def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Put the wrapper around the function of a task.
+    Wrap the function of a task.
 
     Returns:
         A function with the name and the signature of ``function``. Called otherwise than by Celery it is the same.
@@ -58,7 +58,7 @@ def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Cal
             except TaskCancelled:
                 this.finish(TaskState.REVOKED)
                 _mark_revoked(task)
-                # A pool child does not outlive a foreign BaseException, but knows Ignore.
+                # A pool process does not survive a foreign BaseException, but handles Ignore.
                 raise Ignore(f"{this.tracked.task_id} was cancelled by its user") from None
             except BaseException as exc:
                 publish_unusual_end(this, options, task, exc)
@@ -71,12 +71,12 @@ def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Cal
 
 
 def running_of(request: Any) -> RunningTask | None:
-    """The tracked task that a request of Celery's has run; ``None`` for any other."""
+    """Return the tracked task that a request has run; ``None`` for any other."""
     return getattr(request, _ATTRIBUTE, None)
 
 
 def headers_of(request: Any) -> dict[str, Any]:
-    """The headers of the message that a running task came with. An eager task has them in one place only."""
+    """Return the headers of a running task's message. An eager task has them in one place only."""
     return {**(request.headers or {}), **vars(request)}
 
 
@@ -87,7 +87,7 @@ def _is_inside(request: Any) -> bool:
 
 
 def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None:
-    """Tell the user that the task has started; ``None`` if nobody is to be told, or nobody can be."""
+    """Publish that the task has started; ``None`` if it has no user, or a fault of ours prevents it."""
     try:
         if options.adopt:
             report_update_state(task, options.runtime)
@@ -100,7 +100,7 @@ def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None
     except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
         raise
     except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
-        logger.exception("task %s runs without its progress being told", task.name)
+        logger.exception("task %s runs without its progress being published", task.name)
         return None
 
 
@@ -126,25 +126,25 @@ def _start(runtime: Services, request: Any, tracked: TaskIdentity) -> RunningTas
     runtime.running.add(this)
     if request.is_eager:
         _publish_skipped_states(runtime, tracked)
-    # Also the guard: the reply cancels what was cancelled while it waited. Before it one hears of cancels already,
-    # so none falls in between.
+    # The reply also cancels a task that was cancelled while it waited. Cancels are received from before this call on,
+    # so none is missed.
     runtime.publisher.start(this)
     return this
 
 
 def _publish_skipped_states(runtime: Services, tracked: TaskIdentity) -> None:
-    """Tell what an eager task skips: nobody publishes it, and no worker receives it."""
+    """Publish the states that an eager task skips: it is not published, and no worker receives it."""
     skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
     task_ttl = runtime.config.task_ttl
     runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
 
 
 def _mark_revoked(task: Any) -> None:
-    """Let who waits for the result, or for the whole chord, know. Celery itself stores nothing after Ignore."""
+    """Store REVOKED for those that wait for the result or the chord. Celery stores nothing after Ignore."""
     request = task.request
     try:
         task.backend.mark_as_revoked(
             request.id, "cancelled", request=request, store_result=not (request.ignore_result or request.is_eager)
         )
     except Exception:  # the result backend may be away; the task has ended all the same
-        logger.exception("the result backend could not be told that task %s was cancelled", request.id)
+        logger.exception("the result backend could not store that task %s was cancelled", request.id)
