@@ -355,6 +355,26 @@ class JobPush:
         """
         return self._directory.disconnect(user)
 
+    # -- privacy -------------------------------------------------------------------------------------
+
+    def erase(self, user: object) -> int:
+        """
+        Remove everything that is kept of a user: tasks, logs, inbox, history and presence. Closes the user's connections.
+
+        A task that still runs is stored again with its next report: cancel it before.
+
+        Returns:
+            The number of tasks that were removed.
+
+        Raises:
+            InvalidUserId: If ``user`` is not an id.
+            StoreError: If Redis does not answer; then some may be left: call it again.
+        """
+        user_id = checked_user_id(user)
+        erased = self._runtime.store.erase(user_id)
+        self._directory.disconnect(user_id)  # last: it revokes the user's tokens
+        return erased
+
     # -- Pusher's two authentication requests --------------------------------------------------------
 
     def authenticate_user(self, socket_id: str, user_data: Mapping[str, Any]) -> dict[str, str]:

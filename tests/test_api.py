@@ -22,9 +22,11 @@ from jobpush import (
     TaskNotFound,
 )
 from jobpush.channels import Topic, user_topic
-from jobpush.store import Store
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import ChannelInfo
 from jobpush.store.keys import Keys
+from jobpush.store.task_logs import LogEntry
 from jobpush.testing import PATIENCE
 from tests.store.gateways import Gateway
 
@@ -112,6 +114,33 @@ def test_disconnect_tells_the_gateways_of_a_user_and_nobody_else(jobpush: JobPus
 
 def test_user_without_tasks_has_none(jobpush: JobPush) -> None:
     assert jobpush.tasks("42") == []
+
+
+def test_erasing_a_user_removes_all_tasks_logs_and_history(jobpush: JobPush, store: Store) -> None:
+    membership = Membership("0:1", is_planned=True)
+    for user in ("42", "7"):
+        writes = [
+            TaskWrite(user, TaskEvent(f"task-{user}", TaskState.STARTED, name="encode"), pinned=True),
+            TaskWrite(user, TaskEvent(f"flow-{user}", TaskState.PENDING), pinned=True, plan=WorkflowPlan(1, 1.0)),
+            TaskWrite(
+                user, TaskEvent(f"part-{user}", TaskState.STARTED, root_id=f"flow-{user}"), membership=membership
+            ),
+        ]
+        store.publish(writes)
+        store.append_log(user, f"task-{user}", [LogEntry("a line of text", "info", 1.0)])
+        jobpush.notify(user, "greeting", "hello")
+
+    erased = jobpush.erase("42")
+
+    assert erased == 3
+    assert jobpush.tasks("42") == []
+    with redis.Redis.from_url(store.config.redis_url) as client:
+        names = {key.decode() for key in client.scan_iter("*")}
+    of_user = {name for name in names if name.endswith("-42") or "user:42" in name or "-42:" in name}
+    assert {name.rpartition(":")[2] for name in of_user} <= {"revoked", "floor"}  # neither is about the user
+    assert {task.task_id for task in jobpush.tasks("7")} == {"task-7", "flow-7"}
+    assert store.task_log("task-7").entries
+    assert jobpush.erase("42") == 0
 
 
 def test_redis_away_is_an_error_for_who_asks() -> None:
