@@ -359,7 +359,7 @@ class JobPush:
 
     def erase(self, user: object) -> int:
         """
-        Remove everything that is kept of a user: tasks, logs, inbox, history and presence. Closes the user's connections.
+        Remove everything that is kept of a user: tasks, logs, inbox, history and presence. All connections are closed.
 
         A task that still runs is stored again with its next report: cancel it before.
 
