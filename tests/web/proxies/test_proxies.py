@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import shutil
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -46,24 +48,44 @@ class Proxy:
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self.port = port
         self.context = context
+        self._opened = ExitStack()
 
     def open(self) -> ssl.SSLSocket:
         """Connect with TLS."""
         plain = socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
-        return self.context.wrap_socket(plain, server_hostname="127.0.0.1")
+        opened = self.context.wrap_socket(plain, server_hostname="127.0.0.1")
+        self._opened.callback(opened.close)
+        return opened
 
-    def get(self, path: str, **headers: str) -> http.client.HTTPResponse:
-        """Send a request."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=self.context)
+    def get(self, path: str, *, source: str = "127.0.0.1", **headers: str) -> http.client.HTTPResponse:
+        """Send a request from an address."""
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=TIMEOUT, context=self.context, source_address=(source, 0)
+        )
+        self._opened.callback(connection.close)
         connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        return connection.getresponse()
+        response = connection.getresponse()
+        self._opened.callback(response.close)
+        return response
+
+    def connect(self, **options: Any) -> Client:
+        """Open a WebSocket."""
+        client = Client(self.port, tls=self.context, origin=f"https://127.0.0.1:{self.port}", **options)
+        self._opened.callback(client.hang_up)
+        return client
+
+    def close(self) -> None:
+        """Close everything that was opened."""
+        self._opened.close()
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Return a port outside the range from which the kernel takes those of clients."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("", port))
+            return port
 
 
 @contextmanager
@@ -98,7 +120,9 @@ def proxied(kind: str, gateway_port: int, folder: Path) -> Iterator[Proxy]:
             except OSError:
                 assert process.is_running and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
-        yield Proxy(port, context)
+        running = Proxy(port, context)
+        yield running
+        running.close()
     finally:
         process.kill()
 
@@ -112,8 +136,7 @@ def proxy(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Itera
 
 
 def test_sockets_streams_and_limits_of_addresses_pass_the_proxy(proxy: Proxy, store: Store) -> None:
-    own = f"https://127.0.0.1:{proxy.port}"
-    client = Client(proxy.port, user="42", client="jobpush", tls=proxy.context, origin=own)
+    client = proxy.connect(user="42", client="jobpush")
     client.receive_until(lambda message: message["event"] == "pusher_internal:subscription_succeeded")
     stream = read_events(proxy.get("/jobpush/events", Cookie="user=42"))
     while next(stream)[1]["event"] != "pusher_internal:subscription_succeeded":
@@ -124,9 +147,9 @@ def test_sockets_streams_and_limits_of_addresses_pass_the_proxy(proxy: Proxy, st
     assert data_of(client.receive())["task_id"] == "one"
     assert data_of(next(stream)[1])["task_id"] == "one"
     assert proxy.get("/jobpush/tasks", Cookie="user=42", Origin=f"http://127.0.0.1:{proxy.port}").status == 403
-    opened = [Client(proxy.port, tls=proxy.context, origin=own) for _ in range(2)]
-    events = [one.receive() for one in opened]
-    assert [one["event"] for one in events] == ["pusher:connection_established", "pusher:error"]
+    streams = [read_events(proxy.get("/jobpush/events", source="127.0.0.2")) for _ in range(4)]
+    events = [next(one)[1]["event"] for one in streams]
+    assert events == ["pusher:connection_established"] * 3 + ["pusher:error"]
 
 
 def test_proxy_holds_slow_heads(proxy: Proxy) -> None:
@@ -136,5 +159,3 @@ def test_proxy_holds_slow_heads(proxy: Proxy) -> None:
 
     assert proxy.get("/jobpush/health/live").status == 200
     assert proxy.get("/jobpush/health/ready").status == 200
-    for one in slow:
-        one.close()
