@@ -103,56 +103,56 @@ class WebhookStore:
                     raise
 
     def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
-        """Take up to ``count`` new entries, waiting up to ``wait`` seconds (less than 5) for the first."""
+        """Return up to ``count`` new entries; wait up to ``wait`` seconds (less than 5) for the first."""
         milliseconds = max(1, int(wait * 1000))  # 0 would wait for ever
         with self._client.errors():
             reply: Any = self._redis.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
         return [_entry(*item) for _, items in reply or () for item in items]
 
     def claim(self, consumer: str, *, count: int, idle: float) -> list[Entry]:
-        """Take over up to ``count`` entries that somebody took ``idle`` seconds ago and has not acknowledged."""
+        """Return up to ``count`` entries that another consumer took ``idle`` seconds ago and did not acknowledge."""
         with self._client.errors():
             reply: Any = self._redis.xautoclaim(
                 self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count
             )
-        return [_entry(*item) for item in reply[1] if item[0] is not None]  # Redis 6.2 gives None for trimmed ones
+        return [_entry(*item) for item in reply[1] if item[0] is not None]  # Redis 6.2 returns None for trimmed ones
 
     def acknowledge(self, ids: Sequence[str]) -> None:
-        """Take entries out of the stream; they are dealt with."""
+        """Remove entries from the stream."""
         self._client.transact(self._stream, ("XACK", self._stream, _GROUP, *ids), ("XDEL", self._stream, *ids))
 
     def forget(self, consumer: str) -> None:
-        """Remove a consumer that has nothing pending: what it has pending would be lost with it."""
+        """Remove a consumer without pending entries, which would be lost with it."""
         with self._client.errors():
             self._redis.xgroup_delconsumer(self._stream, _GROUP, consumer)
 
     def forget_vanished(self, *, silence: float) -> None:
-        """Remove the consumers of which nothing was heard for some seconds and whose entries have all been claimed."""
+        """Remove consumers without pending entries that have been silent for ``silence`` seconds."""
         with self._client.errors():
             consumers: Any = self._redis.xinfo_consumers(self._stream, _GROUP)
         for consumer in consumers:
             if not consumer["pending"] and consumer["idle"] >= silence * 1000:
                 self.forget(consumer["name"].decode())
 
-    # -- what was given up ---------------------------------------------------------------------------
+    # -- given-up deliveries -------------------------------------------------------------------------
 
     def give_up(self, delivery: Delivery, *, reason: str, tries: int) -> None:
-        """Keep a delivery for people to look at, in place of the oldest if there are too many."""
+        """Add a delivery to the list of given-up ones; the oldest is dropped if there are too many."""
         entry = json.dumps(asdict(GivenUp(delivery, reason, tries, time.time())))
         key = self._given_up
         commands = ("LPUSH", key, entry), ("LTRIM", key, 0, GIVEN_UP_KEPT - 1), ("EXPIRE", key, _GIVEN_UP_TTL)
         self._client.transact(key, *commands)
 
     def given_up(self) -> list[GivenUp]:
-        """What was given up, newest first."""
+        """Return the given-up deliveries, newest first."""
         return [_given_up(raw) for raw in self._raw_given_up()]
 
     def retry_given_up(self) -> int:
         """
-        Put all that was given up back on its way, oldest first; it has the whole time for its tries again.
+        Retry all given-up deliveries, oldest first, for the full time again.
 
         Returns:
-            How many deliveries these were.
+            The number of deliveries.
         """
         entries = self._raw_given_up()
         for raw in reversed(entries):

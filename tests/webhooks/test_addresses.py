@@ -1,4 +1,4 @@
-"""Nothing inside is called unless it is allowed, by whatever name it goes; and what was checked is what is called."""
+"""Private addresses are refused unless allowed, and the connection is made to the address that was checked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_special_address_is_not_public(address: str) -> None:
         *["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "0.0", "169.254.169.254", "10.0.0.1"],
     ],
 )
-def test_a_url_that_points_inside_is_refused_before_anything_is_sent(host: str) -> None:
+def test_url_with_a_private_address_is_refused_before_anything_is_sent(host: str) -> None:
     with Receiver() as receiver:
         with pytest.raises(ForbiddenAddress, match="not public; JOBPUSH_WEBHOOK_ALLOW_PRIVATE"):
             send(f"http://{host}:{receiver.port}/", allow_private=False)

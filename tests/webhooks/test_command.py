@@ -41,7 +41,7 @@ def test_programs_get_one_object_a_line(webhook_store: WebhookStore) -> None:
     assert (given_up["reason"], given_up["tries"]) == ("it answered 410", 1)
 
 
-def test_nothing_given_up_is_said_in_words_to_people_only() -> None:
+def test_empty_list_is_a_sentence_for_people_only() -> None:
     assert run("webhooks") == "no webhook was given up\n"
     assert run("webhooks", "--json") == ""
 

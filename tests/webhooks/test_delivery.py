@@ -28,7 +28,7 @@ from .receiver import PATIENCE, Receiver
 EVENTS = [{"name": "channel_occupied", "channel": "chat-ä"}, {"name": "user_online", "user_id": "42"}]
 
 
-def test_a_delivery_is_what_pushers_own_sdk_takes_for_genuine(celery_app: Celery, make_config: MakeConfig) -> None:
+def test_pusher_sdk_accepts_a_delivery_as_genuine(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver() as receiver:
         deliver(celery_app, make_config(receiver.url))
 

@@ -86,7 +86,7 @@ def test_urls_that_differ_in_their_query_or_credentials_have_different_names(oth
         ("https://hook.example/#member_added", "bad query field"),
     ],
 )
-def test_a_wrong_url_is_told_by_its_place(url: str, reason: str) -> None:
+def test_error_of_a_wrong_url_has_its_position(url: str, reason: str) -> None:
     config = Config(key="k", secret="s", webhook_urls=("https://right.example/", url))
 
     with pytest.raises(ConfigurationError, match=f"URL 2 of JOBPUSH_WEBHOOK_URLS is wrong: .*{reason}"):

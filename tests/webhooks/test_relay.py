@@ -42,7 +42,7 @@ def test_events_are_queued_for_each_endpoint_that_wants_them(
     assert_nothing_is_left(client, celery_app)
 
 
-def test_what_nobody_wants_is_taken_out_of_the_stream(
+def test_event_that_no_filter_accepts_is_removed_from_the_stream(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis
 ) -> None:
     append("channel_occupied", channel="news")
@@ -68,7 +68,7 @@ def test_no_request_carries_more_than_twenty_events(
     assert channels(deliveries) == [f"c{number}" for number in range(45)]
 
 
-def test_what_comes_within_the_interval_is_told_in_one_request(
+def test_events_within_the_interval_are_sent_in_one_request(
     celery_app: Celery, make_config: MakeConfig, append: Append
 ) -> None:
     with running(celery_app, make_config(A, webhook_batch_interval=PATIENCE)):
@@ -94,7 +94,7 @@ def test_several_relays_queue_each_event_once(
     assert_nothing_is_left(client, celery_app)
 
 
-def test_what_a_dead_worker_had_taken_is_claimed_by_another(
+def test_entries_of_a_dead_worker_are_claimed_by_another(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis, webhook_store: WebhookStore
 ) -> None:
     append("channel_occupied", channel="taken")
@@ -108,7 +108,7 @@ def test_what_a_dead_worker_had_taken_is_claimed_by_another(
     assert_nothing_is_left(client, celery_app)
 
 
-def test_what_a_living_worker_is_busy_with_is_not_claimed(
+def test_entries_of_a_live_worker_are_not_claimed(
     celery_app: Celery, make_config: MakeConfig, append: Append, webhook_store: WebhookStore
 ) -> None:
     append("channel_occupied", channel="taken")
@@ -139,7 +139,7 @@ def test_the_same_entries_make_a_delivery_of_the_same_id(
     assert after == before
 
 
-def test_an_entry_that_nobody_understands_holds_nothing_up(
+def test_malformed_entry_is_skipped(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis
 ) -> None:
     for fields in ({"x": "y"}, {"e": "{", "ms": "1"}, {"e": "[]", "ms": "1"}, {"e": "{}", "ms": "now"}, {"again": "7"}):

@@ -1,4 +1,4 @@
-"""The whole way: an event in Redis, a real worker, a server that is told."""
+"""From an event in Redis through a real worker to a server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
         worker.stop(signal.SIGTERM, signal.SIGQUIT, grace=2)
 
 
-def test_each_endpoint_is_told_whatever_becomes_of_the_others(
+def test_each_endpoint_gets_its_events_whatever_happens_to_the_others(
     start_worker: StartWorker, append: Append, client: redis.Redis
 ) -> None:
     with Receiver() as well, Receiver(500, 503) as ailing, Receiver(410) as gone:
@@ -70,7 +70,7 @@ def test_each_endpoint_is_told_whatever_becomes_of_the_others(
     assert client.xinfo_consumers("jobpush:{webhooks}:stream", "relay") == []
 
 
-def test_two_workers_tell_each_event_once(start_worker: StartWorker, append: Append, client: redis.Redis) -> None:
+def test_two_workers_deliver_each_event_once(start_worker: StartWorker, append: Append, client: redis.Redis) -> None:
     with Receiver() as receiver:
         workers = [start_worker(receiver.url) for _ in range(2)]
         for number in range(50):

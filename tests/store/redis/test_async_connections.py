@@ -1,4 +1,4 @@
-"""The gateway's two links to Redis, on a real loop and a real Redis."""
+"""The gateway's two connections to Redis, on a real loop and a real Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT = 10.0
 
 
 class Links:
-    """Both links in a loop of their own; what they say is recorded."""
+    """Both connections on their own loop; their callbacks are recorded."""
 
     def __init__(self, url: str, *, probe: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.loop = Loop(self._flush, clock)
@@ -48,18 +48,18 @@ class Links:
         self._thread.start()
 
     def call(self, *command: str) -> Any:
-        """Send a command from the loop's thread; wait for its answer."""
+        """Send a command from the loop's thread; wait for its reply."""
         return self.answer(lambda callback: self.commands.call(command, callback))
 
     def answer(self, ask: Callable[[Callable[[Any], None]], None]) -> Any:
-        """What a callback is given."""
+        """Return the argument of a callback."""
         answers: list[Any] = []
         self.loop.call_soon(lambda: ask(lambda reply: self._note(answers, reply)))
         self.wait_until(lambda: bool(answers))
         return answers[0]
 
     def wait_until(self, is_true: Callable[[], bool]) -> None:
-        """Wait for something that the links have said."""
+        """Wait for a callback."""
         with self._changed:
             assert self._changed.wait_for(is_true, TIMEOUT)
 
@@ -107,7 +107,7 @@ class Links:
 
 @pytest.fixture
 def links(redis_url: str) -> Iterator[Links]:
-    """Both links, up."""
+    """Both connections, working."""
     links = Links(redis_url)
     links.loop.call_soon(lambda: links.subscriber.subscribe(b"first"))
     links.wait_until(lambda: links.ups == 1 and links.subscribed == [b"first"])
@@ -118,12 +118,12 @@ def links(redis_url: str) -> Iterator[Links]:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Somebody else."""
+    """Another client."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
 
 
-def test_answers_come_in_the_order_of_the_commands(links: Links) -> None:
+def test_replies_are_in_the_order_of_the_commands(links: Links) -> None:
     answers: list[Any] = []
 
     def ask(done: Callable[[Any], None]) -> None:
@@ -136,18 +136,18 @@ def test_answers_come_in_the_order_of_the_commands(links: Links) -> None:
     assert answers == [str(number).encode() for number in range(1_000)]
 
 
-def test_refused_command_answers_with_the_refusal(links: Links) -> None:
+def test_refused_command_gets_the_error_as_its_reply(links: Links) -> None:
     assert isinstance(links.call("NO-SUCH-COMMAND"), hiredis.ReplyError)
 
 
-def test_script_that_redis_has_forgotten_is_taught_again(links: Links, client: redis.Redis) -> None:
+def test_script_that_redis_no_longer_has_is_loaded_again(links: Links, client: redis.Redis) -> None:
     client.script_flush()
     script: Any = SimpleNamespace(source=b"return ARGV[1]", sha="098e0f0d1448c0a81dafe820f66d460eb09263da")
 
     assert links.answer(lambda done: links.commands.run(Call(script, (), ("hello",)), done)) == b"hello"
 
 
-def test_large_answer_is_read_in_parts(links: Links, client: redis.Redis) -> None:
+def test_large_reply_is_read_in_parts(links: Links, client: redis.Redis) -> None:
     client.set("large", b"x" * 3_000_000)
 
     assert len(links.call("GET", "large")) == 3_000_000
@@ -159,7 +159,7 @@ def test_large_command_is_sent_in_parts(links: Links) -> None:
     assert links.call("ECHO", text) == text.encode()
 
 
-def test_subscription_hears_what_is_published_after_its_confirmation(links: Links, client: redis.Redis) -> None:
+def test_subscription_receives_messages_after_its_confirmation(links: Links, client: redis.Redis) -> None:
     links.loop.call_soon(lambda: links.subscriber.subscribe(b"news"))
     links.wait_until(lambda: links.subscribed == [b"news"])
 
@@ -168,7 +168,7 @@ def test_subscription_hears_what_is_published_after_its_confirmation(links: Link
     links.wait_until(lambda: links.messages == [(b"news", b"hello")])
 
 
-def test_name_that_is_dropped_and_wanted_again_is_confirmed_once(links: Links, client: redis.Redis) -> None:
+def test_channel_that_is_dropped_and_subscribed_again_is_confirmed_once(links: Links, client: redis.Redis) -> None:
     def waver() -> None:
         for _ in range(3):
             links.subscriber.subscribe(b"news")
@@ -183,7 +183,7 @@ def test_name_that_is_dropped_and_wanted_again_is_confirmed_once(links: Links, c
     assert links.subscribed == [b"news"]
 
 
-def test_killed_redis_ends_what_is_under_way_and_is_found_again(links: Links, redis_server: EmbeddedRedis) -> None:
+def test_killed_redis_fails_pending_commands_and_is_reconnected(links: Links, redis_server: EmbeddedRedis) -> None:
     links.loop.call_soon(lambda: links.subscriber.subscribe(b"news"))
     links.wait_until(lambda: bool(links.subscribed))
     lost: list[Any] = []
@@ -198,7 +198,7 @@ def test_killed_redis_ends_what_is_under_way_and_is_found_again(links: Links, re
     assert links.call("PING") == b"PONG"
 
 
-def test_redis_that_answers_no_more_is_given_up_and_found_again(
+def test_silent_redis_is_reconnected(
     links: Links, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "_PING_AFTER", 0.1)
@@ -211,7 +211,7 @@ def test_redis_that_answers_no_more_is_given_up_and_found_again(
     links.wait_until(lambda: links.subscribed == [b"first"])
 
 
-def test_quiet_redis_is_not_given_up(redis_url: str) -> None:
+def test_redis_without_traffic_stays_connected(redis_url: str) -> None:
     now = 0.0  # moved by the test alone, for a machine that stalls is no dead Redis
     links = Links(redis_url, clock=lambda: now)
     try:
@@ -238,7 +238,7 @@ def test_password_and_database_are_taken_from_the_url(redis_url: str, client: re
     links.close()
 
 
-def test_links_come_back_any_number_of_times(redis_url: str, client: redis.Redis) -> None:
+def test_connections_reconnect_any_number_of_times(redis_url: str, client: redis.Redis) -> None:
     """redis-py's pool counts the connections that it has ever made, and makes no more than ``max_connections``."""
     joint = "&" if "?" in redis_url else "?"
     links = Links(f"{redis_url}{joint}max_connections=2")
