@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from ..channels import Topic, parse_channel, watch_topic
 from ..config import Config
 from ..events import encode
-from .keys import Keys, tag_of
+from .keys import LAYOUT, Keys, tag_of
 from .scripts import (
     BURY,
     FIND_DEAD,
@@ -96,10 +96,11 @@ class Presence:
             A call for :func:`~jobpush.store.replies.read_renewal`.
         """
         return RENEW(
-            (self._keys.gateways, self._keys.epoch),
+            (self._keys.gateways, self._keys.epoch, self._keys.layout),
             gateway_id=self.gateway_id,
             seconds=self._config.lease if seconds is None else seconds,
             known_epoch=epoch,
+            layout=str(LAYOUT),
         )
 
     # -- dead gateways -------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ BURY = Script("bury", "claims tombstone", "limit ttl")
 
 # -- leases ------------------------------------------------------------------------------------------
 
-RENEW = Script("renew", "gateways epoch", "gateway_id seconds:number known_epoch", _PRESENCE)
+RENEW = Script("renew", "gateways epoch layout", "gateway_id seconds:number known_epoch layout", _PRESENCE)
 LIVE = Script("live", "gateways", libraries=_PRESENCE)
 FIND_DEAD = Script("find_dead", "gateways reaper", "gateway_id milliseconds", _PRESENCE)
 FORGET_DEAD = Script("forget_dead", "leases", "holder", _PRESENCE)

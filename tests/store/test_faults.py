@@ -10,7 +10,7 @@ import redis
 from jobpush.channels import Topic, parse_channel, user_topic
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
-from jobpush.errors import ConfigurationError, MalformedMessage
+from jobpush.errors import ConfigurationError, MalformedMessage, StoreError
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import CancelFeed, Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.keys import LAYOUT
@@ -316,6 +316,14 @@ def test_another_layout_is_refused_with_one_sentence(store: Store, client: redis
         store.check_layout()
 
 
+def test_gateway_gets_no_lease_on_another_layout(store: Store, client: redis.Redis) -> None:
+    client.set(store.keys.layout, LAYOUT + 1)
+
+    with pytest.raises(StoreError, match=f"has layout {LAYOUT + 1} and this version.*JOBPUSH_PREFIX"):
+        Gateway(store)
+    assert not client.exists(store.keys.gateways, store.keys.epoch)
+
+
 def test_empty_redis_gets_the_layout(store: Store, client: redis.Redis) -> None:
     store.check_layout()
     store.check_layout()
@@ -327,10 +335,8 @@ def test_empty_redis_gets_the_layout(store: Store, client: redis.Redis) -> None:
 
 
 def test_applications_in_two_databases_do_not_hear_each_other(redis_url: str, client: redis.Redis) -> None:
-    separator = "&" if "?" in redis_url else "?"
-    stores = [
-        Store(Config(redis_url=f"{redis_url}{separator}db={number}", publish_timeout=PATIENCE)) for number in (0, 1)
-    ]
+    address = redis_url.partition("?")[0]
+    stores = [Store(Config(redis_url=f"{address}?db={number}", publish_timeout=PATIENCE)) for number in (0, 1)]
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(stores[0].keys.topic(user_topic(USER)))
     listener.get_message(timeout=5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from celery import signals
 from celery.exceptions import Ignore, Reject, Retry
 
 from ...config import warn_about_unknown_variables
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, StoreError
 from ...events import TaskState, error_text
 from ...reporting.identity import TaskIdentity
 from ...reporting.records import Ending
@@ -79,6 +80,8 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
     if runtime is not None:
         try:
             name = runtime.store.client.name
+            with suppress(StoreError):  # Redis may be away; the worker starts all the same
+                runtime.store.check_layout()
         except ConfigurationError as exc:
             raise SystemExit(f"jobpush: {exc}") from None  # Celery would log any other exception, and go on
         warn_about_unknown_variables()

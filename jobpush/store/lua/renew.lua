@@ -1,6 +1,11 @@
 -- Begin the lease of a gateway, or renew it. known_epoch is the epoch of the last renewal; empty when the lease begins.
 -- Return {1 or 0, epoch}. 0: the lease is lost, and the gateway's statements may be gone or retracted. If the epoch
--- differs too, Redis has lost data; otherwise the others took the gateway for dead.
+-- differs too, Redis has lost data; otherwise the others took the gateway for dead. An error if the stored data has
+-- another layout; a Redis without data gets this one.
+if not redis.call('SET', layout_key, layout, 'NX') and redis.call('GET', layout_key) ~= layout then
+  return redis.error_reply('LAYOUT the data in Redis has layout ' .. redis.call('GET', layout_key) .. ' and this version'
+    .. ' of jobpush uses layout ' .. layout .. ': run one version everywhere, or set another JOBPUSH_PREFIX')
+end
 
 -- An epoch ends when Redis is emptied or restarted: its data may be minutes old then.
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
