@@ -193,7 +193,7 @@ class JobPush:
 
     def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
         """
-        Return the tasks of a workflow, in the order in which they were published.
+        Return the tasks of a workflow: failed and lost ones first, else in the order in which they were published.
 
         Args:
             task_id: Id of the workflow's bar.

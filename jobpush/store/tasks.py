@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ..channels import escape_id, task_channel, unescape_id, user_channel, user_topic
+from ..channels import Topic, escape_id, task_channel, unescape_id, user_channel, user_topic
 from ..errors import EventError, TaskNotFound
 from ..events import TaskEvent
 from ..lifecycle import TaskState
@@ -168,7 +168,7 @@ class TaskStore(StoreClient):
 
     def children(self, task_id: str, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
         """
-        Return the snapshots of a workflow's members, in the order of their first events.
+        Return the snapshots of a workflow's members: failed and lost ones first, then by their first events.
 
         Args:
             task_id: The workflow.
@@ -179,16 +179,30 @@ class TaskStore(StoreClient):
             TaskNotFound: If nothing is stored of the workflow.
         """
         topic = user_topic(self.owner(task_id))
+        ids = self._ids_of_children(topic, task_id, start, limit)
         events: list[TaskEvent] = []
-        while limit is None or limit > 0:
-            size = _CHILDREN_AT_ONCE if limit is None else min(limit, _CHILDREN_AT_ONCE)
-            (ids,) = self.run([("LRANGE", self.keys.children(topic, task_id), start, start + size - 1)])
-            channels = [task_channel(unescape_id(child.decode())) for child in ids]
+        for first in range(0, len(ids), _CHILDREN_AT_ONCE):
+            some = ids[first : first + _CHILDREN_AT_ONCE]
+            channels = [task_channel(unescape_id(child.decode())) for child in some]
             events += self._snapshots([history_call(self.config, channel, topic) for channel in channels])
-            if len(ids) < size:
-                break
-            start, limit = start + size, None if limit is None else limit - size
         return events
+
+    def _ids_of_children(self, topic: Topic, task_id: str, start: int, limit: int | None) -> list[bytes]:
+        key, sums = self.keys.children(topic, task_id), self.keys.workflow(topic, task_id)
+        end = None if limit is None else start + limit
+        if limit is not None and limit <= 0:
+            return []
+        (counts,) = self.run([("HMGET", sums, "failed", "lost")])
+        if not any(int(count or 0) for count in counts):
+            (ids,) = self.run([("LRANGE", key, start, -1 if end is None else end - 1)])
+            return list(ids)
+        (ids,) = self.run([("LRANGE", key, 0, -1)])
+        statuses: list[bytes | None] = []
+        for first in range(0, len(ids), _CHILDREN_AT_ONCE):
+            names = [b"m:" + child for child in ids[first : first + _CHILDREN_AT_ONCE]]
+            statuses += self.run([("HMGET", sums, *names)])[0]
+        has_failed = {child: (status or b"")[:1] in (b"F", b"L") for child, status in zip(ids, statuses, strict=True)}
+        return sorted(ids, key=lambda child: not has_failed[child])[start:end]
 
     def owner(self, task_id: str) -> str:
         """

@@ -500,3 +500,22 @@ def test_in_any_order_the_sums_are_those_of_all_members(
         state_now, ended, percent_now = workflow.outcome
         assert (state_now, ended) == model.outcome[:2]
         assert percent_now == pytest.approx(model.outcome[2], abs=0.01)
+
+
+@pytest.mark.parametrize("state", ["FAILURE", "LOST"])
+def test_failed_members_are_listed_first_on_any_page(server: EmbeddedRedis, state: str) -> None:
+    store = make_store(server)
+    workflow = Workflow(store)
+    workflow.begin(6)
+    for number in range(6):
+        workflow.say(str(number), "STARTED", f"0:6/{number + 1}:1")
+    ids = [event.task_id for event in store.children(workflow.task_id)]
+    for number in (4, 2):
+        workflow.say(str(number), state, f"0:6/{number + 1}:1")
+
+    expected = [ids[2], ids[4], ids[0], ids[1], ids[3], ids[5]]
+    assert [event.task_id for event in store.children(workflow.task_id)] == expected
+    pages = [store.children(workflow.task_id, start=start, limit=2) for start in (0, 2, 4, 6)]
+    assert [event.task_id for page in pages for event in page] == expected
+    assert store.children(workflow.task_id, limit=0) == []
+    store.close()
