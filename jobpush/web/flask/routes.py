@@ -328,6 +328,31 @@ def static_file(filename: str) -> Response:
     return send_asset(filename)
 
 
+# -- the inbox -------------------------------------------------------------------------------------------
+
+
+@pages.get("/inbox")
+def inbox() -> Response:
+    """Return the user's kept notifications, newest first."""
+    state = current_gateway()
+    user = _user(state)
+    items = state.store.inbox(unescape_id(user.id))
+    unseen, unread = sum(not item.seen for item in items), sum(not item.read for item in items)
+    return jsonify(items=[asdict(item) for item in items], unseen=unseen, unread=unread)
+
+
+@pages.post("/inbox/read")
+def read_inbox() -> Response:
+    """Mark notifications: ``state`` is seen or read, ``ids`` are separated by commas; all without ``ids``."""
+    state = current_gateway()
+    _ensure_own_script(state)
+    user = _user(state)
+    mark, ids = _field("state") or "read", _field("ids")
+    if mark not in ("seen", "read"):
+        raise BadRequest("state must be seen or read")
+    return jsonify(changed=state.store.mark_inbox(unescape_id(user.id), mark, ids.split(",") if ids else None))
+
+
 # -- around it -------------------------------------------------------------------------------------------
 
 

@@ -353,6 +353,38 @@ def test_log_of_a_task_is_read_in_order_by_its_owner(make: Make, store: Store) -
     assert client.get("/jobpush/tasks/one/log").status_code == 404
 
 
+# -- the inbox -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["data", "json"])
+def test_inbox_is_its_users_and_is_marked_by_an_own_script(make: Make, store: Store, kind: str) -> None:
+    client = make()
+    sign_in(client, "42")
+    first, second = (store.keep_notification("42", "invoice", {"number": n}, title=f"Invoice {n}") for n in (1, 2))
+    store.keep_notification("43", "invoice", {}, title="of another user")
+
+    def states() -> list[tuple[str, bool, bool]]:
+        return [(item["title"], item["seen"], item["read"]) for item in client.get("/jobpush/inbox").json["items"]]
+
+    def mark(status: int = 200, headers: dict[str, str] = OURS, **fields: str) -> None:
+        assert client.post("/jobpush/inbox/read", headers=headers, **{kind: fields}).status_code == status
+
+    assert states() == [("Invoice 2", False, False), ("Invoice 1", False, False)]
+    mark(state="seen")
+    mark(state="read", ids=f"{first},1-1,x")
+    assert states() == [("Invoice 2", True, False), ("Invoice 1", True, True)]
+    mark(400, state="unread")
+    mark(403, headers={}, state="read")
+    assert states()[0] == ("Invoice 2", True, False)
+    assert second in {item["id"] for item in client.get("/jobpush/inbox").json["items"]}
+    mark(state="read")
+    body = client.get("/jobpush/inbox").json
+    assert (body["unseen"], body["unread"]) == (0, 0)
+    with client.session_transaction() as stored:
+        stored.clear()
+    assert client.get("/jobpush/inbox").status_code == 401
+
+
 # -- run again -------------------------------------------------------------------------------------------
 
 
