@@ -22,8 +22,9 @@ from .channels import (
 )
 from .config import Config
 from .errors import ConfigurationError, EventError, InvalidData, TaskNotFound
-from .events import TaskEvent, TaskState, encode
+from .events import TaskEvent, TaskState, encode, is_safe_url, shortened
 from .queues.celery.broker import redis_url_of
+from .reporting.identity import MAX_TITLE_LENGTH
 from .reporting.services import Services
 from .signing import channel_auth, user_auth
 from .store import Receipt
@@ -107,6 +108,7 @@ class JobPush:
         errors: Mapping[type[BaseException], str] | None = None,
         adopt: bool = True,
         capture: bool = False,
+        notify: str | None = None,
     ) -> Callable[[F], F]:
         """
         Let a user watch a task. Stands above or below ``@app.task``; ``@jobpush.track`` alone is ``track()``.
@@ -121,6 +123,8 @@ class JobPush:
             adopt: Whether the task's ``update_state()`` moves the bar too, and so celery-progress's
                 ``ProgressRecorder``.
             capture: Whether the task's log also takes what the task writes to :mod:`logging`.
+            notify: ``"end"``: keep the end of the task (SUCCESS, FAILURE, REVOKED) in the user's inbox, as the event
+                ``jobpush:end``. ``None``: keep nothing.
 
         Raises:
             UnknownArgument: If the task has no argument that ``user`` or ``title`` names.
@@ -131,6 +135,8 @@ class JobPush:
 
         if not isinstance(errors or {}, Mapping):
             raise ConfigurationError(f"errors must be a mapping {{Type: 'sentence'}}, not {errors!r}")
+        if notify not in (None, "end"):
+            raise ConfigurationError(f"notify must be 'end' or None, not {notify!r}")
         is_task = callable(user) and not inspect.isfunction(user) and is_task_or_function(user)
         options = TrackOptions(
             self._runtime,
@@ -140,6 +146,7 @@ class JobPush:
             errors=dict(errors or {}),
             adopt=adopt,
             capture=capture,
+            notifies_end=notify == "end",
         )
         if is_task:
             return cast("Callable[[F], F]", track(options, user))
@@ -238,23 +245,37 @@ class JobPush:
 
     # -- notifications -------------------------------------------------------------------------------
 
-    def notify(self, user: object, event: str, data: object = None) -> Receipt:
+    def notify(
+        self, user: object, event: str, data: object = None, *, keep: bool = False, title: str = "", url: str = ""
+    ) -> Receipt:
         """
-        Send an event to all connections of one user or several, in one round trip.
+        Send an event to all connections of one user or several, in one round trip; and keep it in their inboxes.
 
         Args:
             user: An id, or an iterable of ids.
             event: An event name of the application.
             data: Text, or a value that Celery's JSON serializer takes; at most ``max_data`` bytes.
+            keep: Whether the inbox of each user keeps it.
+            title: Text that the inbox shows; at most 200 characters, the rest is cut. Needs ``keep``.
+            url: Where the item of the inbox leads: ``https://…``, ``http://…`` or a path. Needs ``keep``.
 
         Returns:
             The number of connections that received it.
 
         Raises:
-            EventError: If an id, the event or the data is invalid.
+            EventError: If an id, the event, the data or the URL is invalid.
             StoreError: If Redis does not answer.
         """
-        return self.trigger([user_channel(one) for one in _ids(user)], event, data)
+        users = [checked_user_id(one) for one in _ids(user)]
+        if (title or url) and not keep:
+            raise EventError("title and url are for the inbox: give keep=True too")
+        if not is_safe_url(url):
+            raise EventError(f"url must begin with https://, http:// or /, not {shortened(repr(url), 80)}")
+        receipt = self.trigger([user_channel(one) for one in users], event, data)
+        for one in dict.fromkeys(users) if keep else ():
+            title = shortened(str(title), MAX_TITLE_LENGTH)
+            self._runtime.store.keep_notification(one, event, data, title=title, url=url)
+        return receipt
 
     def trigger(
         self, channels: str | Iterable[str], event: str, data: object = None, *, exclude: str | None = None

@@ -23,6 +23,8 @@ from .lifecycle import TaskState as TaskState
 #: Wire names of our own events.
 TASK_EVENT = "jobpush:task"
 LOG_EVENT = "jobpush:log"
+#: Of an inbox: the end of a task.
+END_EVENT = "jobpush:end"
 RESYNC_EVENT = "jobpush:resync"
 
 #: Characters of an error that a user is shown.
@@ -205,6 +207,13 @@ def bounded_amounts(current: float, total: float | None) -> tuple[float, float |
 def shortened(text: str, limit: int) -> str:
     """``text`` with ``limit`` characters at most; an ellipsis stands for what is left out."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def is_safe_url(url: object) -> bool:
+    """Whether a link may lead there: a path, ``https://…`` or ``http://…``; empty text is no link, and fine."""
+    if not isinstance(url, str) or not url.isprintable() or any(character in url for character in ' \\"<>'):
+        return False
+    return not url or url.lower().startswith(("https://", "http://", "/", "?", "#"))
 
 
 def error_text(exc: BaseException) -> str:

@@ -116,6 +116,34 @@ def test_user_without_tasks_has_none(jobpush: JobPush) -> None:
     assert jobpush.tasks("42") == []
 
 
+def test_a_kept_notification_is_in_the_inbox_of_each_user_once(jobpush: JobPush, store: Store) -> None:
+    jobpush.notify(["42", 7, "42"], "order", {"n": 1}, keep=True, title="Order " + "x" * 300, url="/orders/1")
+    jobpush.notify("42", "greeting", "not kept")
+
+    for user in ("42", "7"):
+        (item,) = store.inbox(user)
+        assert (item.event, item.data, item.url, item.read) == ("order", {"n": 1}, "/orders/1", False)
+        assert len(item.title) == 200
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep": True, "url": "javascript:alert(1)"},
+        {"keep": True, "url": " javascript:alert(1)"},
+        {"keep": True, "url": "data:text/html,x"},
+        {"keep": True, "url": "/a\\nb"},
+        {"keep": True, "url": 7},
+        {"title": "without keep"},
+        {"url": "/without/keep"},
+    ],
+)
+def test_an_inbox_takes_no_dangerous_link(jobpush: JobPush, store: Store, options: dict[str, Any]) -> None:
+    with pytest.raises(EventError):
+        jobpush.notify("42", "order", **options)
+    assert store.inbox("42") == []
+
+
 def test_erasing_a_user_removes_all_tasks_logs_and_history(jobpush: JobPush, store: Store) -> None:
     membership = Membership("0:1", is_planned=True)
     for user in ("42", "7"):

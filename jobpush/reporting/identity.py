@@ -43,6 +43,7 @@ class TaskIdentity:
         root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
         membership: Its place in the workflow.
         is_again: Redelivered without a publish time: reuse the stored run if there is one.
+        notifies_end: Whether the user's inbox keeps the end.
     """
 
     task_id: str
@@ -60,6 +61,7 @@ class TaskIdentity:
     root_id: str | None = None
     membership: Membership | None = None
     is_again: bool = False
+    notifies_end: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
@@ -108,4 +110,5 @@ class TaskIdentity:
             is_handed_over=is_handed_over,
             membership=self.membership,
             is_again=self.is_again,
+            notifies_end=self.notifies_end,
         )

@@ -32,6 +32,7 @@ class Ending:
         tracked: The task as its message describes it, in case the store does not know it.
         delivery: The delivery that has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
         run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
+        notifies_end: Whether the user's inbox keeps the end.
     """
 
     task_id: str
@@ -40,6 +41,7 @@ class Ending:
     tracked: TaskIdentity | None = None
     delivery: str = ""
     run_at: float | None = None
+    notifies_end: bool = False
 
 
 class SnapshotSource(Protocol):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..errors import CommandRefused, StoreError, TaskNotFound
+from ..events import END_EVENT, TaskEvent, is_safe_url
 from ..store import Published, Store, TaskWrite
+from ..store.records import Outcome
 from .final_writes import FinalWrites
 from .records import Batch, Ending, SnapshotSource
 from .schedule import BATCH_SIZE
@@ -79,7 +81,11 @@ class Sender:
         """Publish the end of a tracked task. One that the store does not know is stored as its message describes it."""
         store = store or self._store
         try:
-            store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at)
+            result = store.end(
+                ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
+            )
+            if ending.notifies_end and ending.state.is_final and result.outcome is Outcome.STORED:
+                self._keep_end(store.owner(ending.task_id), store.task(ending.task_id))
         except TaskNotFound:
             if ending.tracked is None:
                 return
@@ -120,6 +126,17 @@ class Sender:
         while batch.durations:
             store.record_durations(batch.durations[0].task_name, batch.durations[0].seconds)
             del batch.durations[0]
+
+    def _keep_end(self, user_id: str, event: TaskEvent) -> None:
+        """Keep the end of a task in the user's inbox."""
+        data = {"task_id": event.task_id, "state": event.state.value, "error": event.error}
+        url = event.data.get("url", "")
+        try:
+            self.patient_store.keep_notification(
+                user_id, END_EVENT, data, title=event.title, url=url if is_safe_url(url) else ""
+            )
+        except StoreError as exc:  # the end itself is published
+            logger.warning("the end of task %s is missing in the inbox of its user: %s", event.task_id, exc)
 
     def _append_log(self, task: SnapshotSource) -> None:
         lines, dropped = task.log_lines.take()
@@ -174,6 +191,8 @@ class Sender:
         self.seqs.note(task_id, result.seq)
         if write.event.state.is_final:
             self.final_writes.add(write)
+            if write.notifies_end and result.outcome is Outcome.STORED:
+                self._keep_end(write.user_id, write.event)
         if result.has_pending_workflow and write.event.root_id is not None:
             self._on_workflow(write.user_id, write.event.root_id, self._config.min_interval)
         if result.is_cancelled:

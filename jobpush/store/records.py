@@ -36,6 +36,7 @@ class TaskWrite:
         membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
         plan: The plan of the workflow that begins with the event; ``None``: an ordinary event.
         is_again: Whether it belongs to the stored run, if there is one, whatever its ``created_at`` is.
+        notifies_end: Whether the publisher keeps the end in the user's inbox.
     """
 
     user_id: str
@@ -48,6 +49,7 @@ class TaskWrite:
     membership: Membership | None = None
     plan: WorkflowPlan | None = None
     is_again: bool = False
+    notifies_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

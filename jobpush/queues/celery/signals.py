@@ -145,7 +145,10 @@ def _record_result(
 def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **kwargs: Any) -> None:
     """Publish REVOKED: before the task ran, terminated while it ran, or expired."""
     error = EXPIRED if expired else None
-    _end(sender.app, Ending(str(request.id), TaskState.REVOKED, error, delivery=delivery_of(request)))
+    options = options_of(sender)
+    notifies_end = options is not None and options.notifies_end
+    delivery = delivery_of(request)
+    _end(sender.app, Ending(str(request.id), TaskState.REVOKED, error, delivery=delivery, notifies_end=notifies_end))
 
 
 def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
@@ -213,7 +216,8 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
         running.finish(TaskState.FAILURE, error=error)
     else:
         delivery = _failed_delivery(options, sender.request, task_id)
-        options.runtime.publisher.submit_ending(Ending(str(task_id), TaskState.FAILURE, error, delivery=delivery))
+        ending = Ending(str(task_id), TaskState.FAILURE, error, delivery=delivery, notifies_end=options.notifies_end)
+        options.runtime.publisher.submit_ending(ending)
 
 
 def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:

@@ -54,6 +54,8 @@ class TrackOptions:
     adopt: bool = True
     #: Whether what the task writes to ``logging`` is appended to its log.
     capture: bool = False
+    #: Whether the user's inbox keeps the end of the task.
+    notifies_end: bool = False
     #: Whether the task itself is not tracked, and only seen as a member of a workflow.
     is_for_members: bool = False
 

@@ -92,7 +92,7 @@ def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None
         if options.adopt:
             report_update_state(task, options.runtime)
         tracked = _identify(options, task, request)
-        this = _start(options.runtime, request, tracked) if tracked is not None else None
+        this = _start(options.runtime, request, tracked, options.notifies_end) if tracked is not None else None
         if this is not None and options.capture:
             this.captures = True
             capture_from("celery.task")  # which does not propagate in a worker
@@ -118,9 +118,10 @@ def _identify(options: TrackOptions, task: Any, request: Any) -> TaskIdentity | 
     return tracked
 
 
-def _start(runtime: Services, request: Any, tracked: TaskIdentity) -> RunningTask:
+def _start(runtime: Services, request: Any, tracked: TaskIdentity, notifies_end: bool) -> RunningTask:
     if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
         tracked = replace(tracked, delivery=new_delivery())
+    tracked = replace(tracked, notifies_end=notifies_end)
     this = RunningTask(tracked, runtime.publisher, runtime.config, runtime.clock)
     setattr(request, _ATTRIBUTE, this)
     runtime.running.add(this)
