@@ -162,7 +162,7 @@ class View {
       this.#badge.ariaLabel = t.unread(count);
       return;
     }
-    this.#bell.ariaLabel = count ? `${t.inbox}: ${t.unread(count)}` : t.inbox;
+    this.#bell.ariaLabel = count ? `${t.inbox}: ${this.#badge.textContent}` : t.inbox;
     this.#panel.ariaLabel = this.#title.textContent = t.inbox;
     setText(this.#markAll, this.#inbox.unread ? t.markAllRead : "");
     const { items, hasFailed, isLoaded } = this.#inbox;

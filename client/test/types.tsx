@@ -1,6 +1,6 @@
 /** The documented imports, checked by `tsc --strict`. Nothing here runs. */
 
-import { connect, fold, strings, JobpushTasks, type Connection, type TaskEvent, type TaskView } from "jobpush";
+import { addLanguage, connect, fold, strings, JobpushTasks, type Connection, type TaskEvent, type TaskView } from "jobpush";
 import { useConnection, useTask, useTasks } from "jobpush/react";
 import * as vue from "jobpush/vue";
 
@@ -29,6 +29,8 @@ document.addEventListener("jobpush-progress-revoked", ({ detail }) => detail.sta
 const list: JobpushTasks | null = document.querySelector("jobpush-tasks");
 if (list) list.limit = 3;
 
+addLanguage("fr", { SUCCESS: "Terminé" });
+
 // @ts-expect-error -- states are known
 connection.on("jobpush:state", (state) => state === "unknown");
 // @ts-expect-error -- client events have a prefix
@@ -42,7 +44,8 @@ export function Tasks() {
     <section title={reason?.message}>
       {state}
       <a href={task?.data?.url}>{tasks.map(({ data }) => data?.width)}</a>
-      <jobpush-tasks limit={3} density="compact" no-cancel="" />
+      <jobpush-tasks limit={3} header="" density="compact" no-cancel="" />
+      <jobpush-badge />
       <jobpush-progress task-id="a" />
     </section>
   );

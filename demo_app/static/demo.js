@@ -329,7 +329,8 @@ document.querySelector("#files").addEventListener("change", ({ target }) => {
   target.value = ""; // allows the same file to be chosen again
 });
 tasks.addEventListener("jobpush-progress-success", refresh);
-tasks.addEventListener("jobpush-progress-failure", refresh); // lets the server clean up
+// Lets the server clean up:
+for (const end of ["failure", "revoked"]) tasks.addEventListener(`jobpush-progress-${end}`, refresh);
 tasks.addEventListener("jobpush-progress-cancel", (event) => {
   const upload = uploads.get(event.detail.task_id);
   const isTask = event.detail.seq >= 1; // an event of the server, which may precede its response to the upload

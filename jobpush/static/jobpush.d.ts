@@ -215,6 +215,14 @@ export const strings: Record<TaskState, string> & {
   cancelling: string;
   cancel: string;
   cancelFailed: string;
+  undo: string;
+  offline: string;
+  not_signed_in: string;
+  undoCancel(title: string): string;
+  took(seconds: number): string;
+  endedAt(date: Date, isToday: boolean): string;
+  /** Of all tasks: "3 running, 2 waiting, 1 failed". */
+  summary: Record<"running" | "waiting" | "failed" | "done", (count: number) => string>;
   empty: string;
   polling: string;
   connecting: string;
@@ -239,17 +247,28 @@ export const strings: Record<TaskState, string> & {
 };
 
 /**
- * What both elements have. The attribute `no-cancel` hides the cancel buttons; `data-connection` tells the state of the
- * connection, late if it is lost: a short loss is not worth a word. Each card has its task's state as `data-state`.
+ * Add a language, or replace single texts of one: `addLanguage("fr", { SUCCESS: "Terminé" })`. The elements use the
+ * language of the nearest `lang` attribute; English, German and Arabic are included. Missing texts are English.
+ */
+export function addLanguage(lang: string, texts: Record<string, unknown>): void;
+
+/**
+ * What both elements have. Attributes: `no-cancel` hides the cancel buttons, `rerun` shows "run again" on ended tasks,
+ * `density` is `compact`, `default` or `detailed`. `data-connection` is the state of the connection, and `data-stale`
+ * is set while the tasks are not current. Each card has its task's state as `data-state`, and a slot `task-<id>`.
  */
 declare class TaskElement extends HTMLElement {
   /** The page's shared connection unless another one is set. Opened and closed with the element. */
   connection: Connection;
 }
 
-/** `<jobpush-tasks>`: the user's tasks, newest first; `slot="empty"` is shown once it is known that there are none. */
+/**
+ * `<jobpush-tasks>`: the user's tasks, those that run first, then the newest first. `slot="empty"` is shown once it is
+ * known that there are none. Attributes: `header` (summary, overall bar, filter, "clear finished"), `group` (headings),
+ * `attention="toast title desktop"` (what shows the end of a task; exactly one tab does).
+ */
 export class JobpushTasks extends TaskElement {
-  /** The attribute `limit`: how many tasks are shown at most. Infinity without it. */
+  /** The attribute `limit`: how many tasks are shown at first; "show more" shows the others. Infinity without it. */
   limit: number;
 }
 
@@ -260,8 +279,19 @@ export class JobpushTasks extends TaskElement {
 export class JobpushProgress extends TaskElement {
   /** The attribute `task-id`. */
   taskId: string;
-  /** What was last heard of the task. */
+  /** The newest known state of the task. */
   readonly task: TaskEvent | undefined;
+}
+
+/** `<jobpush-notifications>`: a bell with the notifications that are kept for the user. */
+export class JobpushNotifications extends HTMLElement {
+  /** Set it before the element is on the page; else the page's shared connection is used. */
+  connection?: Connection;
+}
+
+/** `<jobpush-badge>`: the number of unread notifications. */
+export class JobpushBadge extends HTMLElement {
+  connection?: Connection;
 }
 
 /** All bubble, also out of shadow trees. At most one of a kind per task and frame: the newest. */
@@ -292,12 +322,15 @@ export interface JobpushElementAttributes {
   connection?: Connection;
   density?: "compact" | "default" | "detailed";
   "no-cancel"?: boolean | "";
+  rerun?: boolean | "";
 }
 
 declare global {
   interface HTMLElementTagNameMap {
     "jobpush-tasks": JobpushTasks;
     "jobpush-progress": JobpushProgress;
+    "jobpush-notifications": JobpushNotifications;
+    "jobpush-badge": JobpushBadge;
   }
   interface HTMLElementEventMap extends JobpushEventMap {}
   interface DocumentEventMap extends JobpushEventMap {}
@@ -306,6 +339,13 @@ declare global {
 
 /** The elements in JSX; `jobpush/react` and `jobpush/vue` declare them to their frameworks. */
 export interface JobpushIntrinsicElements {
-  "jobpush-tasks": JobpushElementAttributes & { limit?: number };
+  "jobpush-tasks": JobpushElementAttributes & {
+    limit?: number;
+    header?: boolean | "";
+    group?: boolean | "";
+    attention?: string;
+  };
   "jobpush-progress": JobpushElementAttributes & { "task-id"?: string };
+  "jobpush-notifications": JobpushElementAttributes;
+  "jobpush-badge": JobpushElementAttributes;
 }

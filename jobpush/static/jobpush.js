@@ -1,1 +1,1 @@
-export * from "./jobpush-785DE277.js";
+export * from "./jobpush-3D3B46C5.js";

@@ -151,7 +151,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       card.remove();
     }
     let place = this._list.firstElementChild;
-    while (place && place.part[0] !== "task") place = place.nextElementSibling;
+    while (place && place.part[0] !== "item") place = place.nextElementSibling;
     for (const task of tasks) {
       const card = this.#cardOf(task.task_id);
       if (card.node === place) place = place.nextElementSibling;

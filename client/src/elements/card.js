@@ -39,12 +39,15 @@ export class Card {
     const footer = make("div", "footer");
     const slot = make("slot", "");
     this.more = make("div", "more", { hidden: true });
-    this.node = make("div", "task", { role: "listitem", tabIndex: -1 });
+    const card = make("div", "task", { role: "group", tabIndex: -1 });
+    this.node = make("div", "item", { role: "listitem" });
+    this.card = card;
     this.#actions.append(this.#cancel);
     head.append(this.#icon, this.#title, this.#state, this.#actions);
     track.append(this.#bar, make("i", "sweep"));
     footer.append(this.#message, this.#error, this.#detail);
-    this.node.append(head, track, footer, this.more, slot);
+    card.append(head, track, footer, this.more, slot);
+    this.node.append(card);
     this.slotNode = slot;
     this.#cancel.onclick = async () => (await import("./cancel.js")).toggleCancel(this);
   }
@@ -64,8 +67,8 @@ export class Card {
     if (isOther || task.cancelling) this.notice = undefined;
     const error = this.notice || task.error;
     const percent = percentOf(task) ?? (isFinal(task) ? 0 : null);
-    this.node.ariaLabel = this.#bar.ariaLabel = title;
-    this.node.toggleAttribute("data-unknown", percent === null && isRunning(task));
+    this.card.ariaLabel = this.#bar.ariaLabel = title;
+    this.card.toggleAttribute("data-unknown", percent === null && isRunning(task));
     if (percent === null) this.#bar.removeAttribute("value");
     else if (this.#bar.value !== percent || !this.#bar.hasAttribute("value")) this.#bar.value = percent;
     if (this.#titleText !== title) this.#setTitle(title);
@@ -123,9 +126,9 @@ export class Card {
   }
 
   #updateState(state) {
-    this.node.dataset.state = state;
+    this.card.dataset.state = state;
     const part = state.toLowerCase();
-    for (const node of [this.node, this.#state, this.#bar]) node.part = `${node.part[0]} ${part}`;
+    for (const node of [this.card, this.#state, this.#bar]) node.part = `${node.part[0]} ${part}`;
     setIcon(this.#icon, state);
   }
 
@@ -133,7 +136,7 @@ export class Card {
     const canUndo = this.canceling?.canUndo;
     const isHidden = isFinal(this.task) || this.task.cancelling || (this.canceling && !canUndo);
     // The keyboard stays here when its button goes.
-    if (isHidden && this.#cancel.matches(":focus")) this.node.focus();
+    if (isHidden && this.#cancel.matches(":focus")) this.card.focus();
     setText(this.#cancel, isHidden ? "" : canUndo ? t.undo : t.cancel);
     this.#cancel.ariaLabel = (canUndo ? t.undoCancel : t.cancelTask)(title);
   }

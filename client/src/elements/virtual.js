@@ -59,7 +59,7 @@ export class VirtualList {
     const { first, last, above, below } = visibleRange(list, tasks, this.#heights);
     const visible = tasks.slice(first, last);
     // The card with the focus stays.
-    const active = this.#element.shadowRoot.activeElement?.closest("[part~=task]");
+    const active = this.#element.shadowRoot.activeElement?.closest("[part=item]");
     const focused = active && [...cards].find(([, { node }]) => node === active)?.[0];
     if (focused && !visible.some(({ task_id }) => task_id === focused)) {
       visible.push(...tasks.filter(({ task_id }) => task_id === focused));

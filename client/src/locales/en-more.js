@@ -9,7 +9,7 @@ const plural = pluralOf("en");
 addTexts({
   actions: "Actions",
   rerun: "Run again",
-  rerunTask: (title) => `Run ${title} again`,
+  rerunTask: (title) => `Run again: ${title}`,
   rerunFailed: "Could not be started again",
   dismiss: "Dismiss",
   dismissTask: (title) => `Dismiss ${title}`,

@@ -26,7 +26,7 @@ export const strings = {
   offline: "Offline: not up to date",
   not_signed_in: "Nobody is signed in",
   cancelTask: (title) => `Cancel ${title}`,
-  undoCancel: (title) => `Do not cancel ${title}`,
+  undoCancel: (title) => `Undo: cancel ${title}`,
   percent: (percent) => `${Math.floor(percent)} %`,
   number: (number) => number.toLocaleString(strings.lang, { maximumFractionDigits: 1 }),
   amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,

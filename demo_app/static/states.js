@@ -1,4 +1,4 @@
-/** Every state of the card, as tasks: for tests, and for the page "states" of the demo. */
+/** Every state of the card, as tasks: for the tests, and for the page "states" of the demo. */
 
 const NOW = Date.now() / 1000;
 const LONG = "Summer holiday in the mountains, the long version with all of the walks and the rain, part 0012.mov";

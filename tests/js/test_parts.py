@@ -1,0 +1,305 @@
+"""The parts of the elements that load when used: details, log, header, inbox, toasts; and accessibility."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from .test_elements import GATEWAY, HERE, PageHandler, next_frame, part, put, send, site, task, until
+
+__all__ = ["site"]
+
+AXE = (HERE.parents[1] / "client" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+DEMO_STATIC = HERE.parents[1] / "demo_app" / "static"
+
+PageHandler.paths["/static/logo.svg"] = DEMO_STATIC / "logo.svg"
+PageHandler.paths["/states.js"] = DEMO_STATIC / "states.js"
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    """A page without elements yet, that must neither throw nor offend its policy."""
+    context = browser.new_context(viewport={"width": 800, "height": 600}, locale="en-US", timezone_id="UTC")
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.add_init_script(GATEWAY)
+    page.goto(site)
+    yield page
+    assert errors == []
+    assert page.evaluate("gateway.violations") == []
+    context.close()
+
+
+def send_log(page: Page, *lines: dict[str, Any]) -> None:
+    page.evaluate("lines => lines.forEach((line) => gateway.send('jobpush:log', line))", list(lines))
+
+
+def line(number: int, **fields: Any) -> dict[str, Any]:
+    return {"id": f"{number}-0", "task_id": "a", "level": "info", "message": f"line {number}", "at": number, **fields}
+
+
+def open_menu(page: Page, item: str) -> None:
+    page.get_by_role("button", name="Actions: Task a").click()
+    page.get_by_role("menu").get_by_text(item).click()
+
+
+# ---- Results and steps ----
+
+
+@pytest.mark.parametrize(
+    ("data", "href"),
+    [
+        ({"url": "/media/1.mp4"}, "/media/1.mp4"),
+        ({"result": {"type": "link", "url": "https://example.com/x", "label": "Report"}}, "https://example.com/x"),
+        ({"result": {"type": "file", "url": "./report.pdf"}}, "/report.pdf"),
+    ],
+)
+def test_a_result_is_a_link(page: Page, data: dict[str, Any], href: str) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="SUCCESS", data=data))
+
+    link = part(page, "result-link")
+    expect(link).to_be_visible()
+    assert link.evaluate("node => node.href").endswith(href)
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", " javascript:alert(1)", "data:text/html,x", "x y", 7, None, "blob:x"]
+)
+def test_a_result_with_another_address_is_no_link(page: Page, url: Any) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    with page.expect_response("**/details-*.js"):
+        send(page, task(state="SUCCESS", data={"url": url, "result": {"type": "link", "url": url}}))
+    next_frame(page)
+
+    assert page.locator("a").count() == 0
+
+
+def test_a_table_is_shown_as_text(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    rows = [["<b>Region</b>", "Orders"], ["North", 120]]
+    send(page, task(state="SUCCESS", data={"result": {"type": "table", "rows": rows}}))
+
+    expect(part(page, "result-table").locator("td")).to_have_text(["<b>Region</b>", "Orders", "North", "120"])
+
+
+def test_stages_are_steps(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+
+    send(page, task(state="PROGRESS", data={"stage": "encode", "stages": ["probe", "encode", "thumbnail"]}))
+
+    expect(part(page, "step")).to_have_text(["probe", "encode", "thumbnail"])
+    expect(part(page, "current")).to_have_attribute("aria-current", "step")
+
+
+# ---- Run again ----
+
+
+def test_a_failed_task_is_run_again(page: Page) -> None:
+    put(page, "<jobpush-tasks rerun></jobpush-tasks>")
+    send(page, task(state="FAILURE"))
+    page.route("**/tasks/a/rerun", lambda route: route.fulfill(status=403, json={"error": {"code": "forbidden"}}))
+
+    with page.expect_request("**/jobpush/tasks/a/rerun") as request:
+        page.get_by_role("button", name="Run again: Task a").click()
+
+    assert request.value.method == "POST"
+    expect(part(page, "error")).to_have_text("Could not be started again")
+
+
+# ---- Log ----
+
+
+def test_a_log_is_replayed_and_followed_without_a_gap_or_a_double(page: Page) -> None:
+    kept = [line(number) for number in range(1, 4)]
+
+    def answer(route: Route) -> None:
+        since = parse_qs(urlsplit(route.request.url).query).get("since", ["0-0"])[0]
+        lines = [entry for entry in kept if int(entry["id"].split("-")[0]) > int(since.split("-")[0])]
+        route.fulfill(json={"lines": lines[:2], "lost": 5})
+
+    page.route("**/tasks/a/log*", answer)
+    put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
+    send(page, task(state="PROGRESS"))
+
+    open_menu(page, "Log")
+    texts = part(page, "log-text")
+    expect(texts).to_have_text(["line 1", "line 2", "line 3"])
+    expect(part(page, "log-note")).to_have_text("5 lines left out")
+    send_log(page, line(3), line(4), line(5, task_id="other"))
+    expect(texts).to_have_text(["line 1", "line 2", "line 3", "line 4"])
+    kept.extend([line(4), line(5)])
+    page.evaluate("gateway.socket.onclose({ code: 4200 })")
+    until(page, "gateway.sockets.length === 2")
+    page.evaluate("gateway.welcome()")
+
+    expect(texts).to_have_text([f"line {number}" for number in range(1, 6)])
+
+
+def test_a_log_is_filtered_by_level_and_text_and_shows_no_markup(page: Page) -> None:
+    lines = [line(1, level="debug"), line(2, level="error", message="<b>\u202edisk\x07"), line(3)]
+    page.route(
+        "**/tasks/a/log*",
+        lambda route: route.fulfill(json={"lines": lines if "since" not in route.request.url else []}),
+    )
+    put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
+    send(page, task(state="PROGRESS"))
+    open_menu(page, "Log")
+    expect(part(page, "log-line")).to_have_count(3)
+
+    part(page, "log-level").select_option("warning")
+    expect(part(page, "log-text")).to_have_text(["<b>\\u202edisk\\u0007"])
+    part(page, "log-level").select_option("debug")
+    part(page, "log-search").fill("LINE 3")
+
+    expect(part(page, "log-text")).to_have_text(["line 3"])
+
+
+def test_a_long_log_has_few_nodes(page: Page) -> None:
+    page.route("**/tasks/a/log*", lambda route: route.fulfill(json={"lines": []}))
+    put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
+    send(page, task(state="PROGRESS"))
+    open_menu(page, "Log")
+    expect(part(page, "log-note")).to_have_text("No lines yet")
+
+    page.evaluate(
+        """() => {
+            const line = (number) => ({ id: `${number}-0`, task_id: "a", level: "info", message: `line ${number}` });
+            for (let number = 1; number <= 50_100; number++) gateway.send("jobpush:log", line(number));
+        }"""
+    )
+
+    expect(part(page, "log-text").last).to_have_text("line 50100")
+    assert part(page, "log-line").count() < 60
+    expect(part(page, "log-note")).to_have_text("100 lines left out")
+
+
+# ---- Workflows ----
+
+
+def test_a_workflow_unfolds_to_its_members_failures_first(page: Page) -> None:
+    members = [task("m1", state="SUCCESS"), task("m2", state="FAILURE")]
+    page.route("**/tasks/a/children", lambda route: route.fulfill(json={"children": members}))
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS", data={"children": {"total": 2}}))
+
+    open_menu(page, "Members")
+
+    expect(part(page, "member")).to_have_count(2)
+    assert part(page, "member").evaluate_all("nodes => nodes.map((node) => node.taskId)") == ["m2", "m1"]
+
+
+# ---- The list ----
+
+
+def test_the_header_counts_filters_dismisses_and_shows_more(page: Page) -> None:
+    put(page, '<jobpush-tasks header group limit="5"></jobpush-tasks>')
+    send(page, *[task(str(number), state="PROGRESS", percent=50) for number in range(6)])
+    send(page, task("x", state="FAILURE"), task("y", state="SUCCESS"))
+
+    expect(part(page, "summary")).to_have_text("6 running, 1 failed, 1 done")
+    expect(part(page, "task")).to_have_count(5)
+    page.get_by_role("button", name="Show 3 more").click()
+    expect(part(page, "task")).to_have_count(8)
+    expect(part(page, "overall")).to_have_js_property("value", 62.5)
+    page.get_by_role("button", name="Clear finished").click()
+    expect(part(page, "task")).to_have_count(6)
+    page.get_by_role("searchbox", name="Filter tasks").fill("task 3")
+
+    expect(part(page, "title")).to_have_text(["Task 3"])
+
+
+# ---- Inbox ----
+
+
+def test_the_inbox_counts_shows_and_marks(page: Page) -> None:
+    items = [
+        {"id": "2-0", "title": "Album ready", "url": "/album", "at": 1_767_268_800, "seen": False, "read": False},
+        {"id": "1-0", "title": "Old", "url": "javascript:alert(1)", "at": 1, "seen": True, "read": False},
+    ]
+    page.route("**/jobpush/inbox", lambda route: route.fulfill(json={"items": items}))
+    page.route("**/jobpush/inbox/read", lambda route: route.fulfill(json={}))
+    html = "<jobpush-notifications></jobpush-notifications><jobpush-badge></jobpush-badge>"
+    page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
+    until(page, "gateway.sockets.length === 1")
+    page.evaluate("gateway.welcome()")
+    expect(page.locator("jobpush-badge")).to_have_text("2")
+
+    with page.expect_request("**/inbox/read") as seen:
+        page.get_by_role("button", name="Notifications: 1").click()
+    assert parse_qs(seen.value.post_data or "") == {"state": ["seen"]}
+    expect(page.get_by_role("link", name="Album ready")).to_be_visible()
+    assert page.get_by_role("link").count() == 1
+    with page.expect_request("**/inbox/read") as read:
+        page.get_by_role("button", name="Mark as read: Old").click()
+
+    assert parse_qs(read.value.post_data or "") == {"state": ["read"], "ids": ["1-0"]}
+    expect(page.locator("jobpush-badge")).to_have_text("1")
+
+
+# ---- Attention ----
+
+
+def test_one_end_gets_one_toast_in_one_tab(page: Page) -> None:
+    second = page.context.new_page()
+    second.add_init_script(GATEWAY)
+    second.goto(page.url)
+    for tab in (page, second):
+        put(tab, '<jobpush-tasks attention="toast title"></jobpush-tasks>')
+        send(tab, task(state="PROGRESS", percent=40))
+        expect(part(tab, "title")).to_be_visible()
+        until(tab, "performance.getEntriesByType('resource').some(({ name }) => name.includes('/attention-'))")
+        send(tab, task(state="PROGRESS", percent=50, seq=2))
+        until(tab, "document.title === '(50 %) Tasks'")
+
+    for tab in (page, second):
+        send(tab, task(state="FAILURE", error="The disk is full", seq=3))
+    for tab in (page, second):
+        tab.locator("jobpush-tasks").get_by_text("The disk is full").wait_for()
+
+    def toasts() -> int:
+        return sum(part(tab, "toast").count() for tab in (page, second))
+
+    until(page, "document.title === 'Tasks'")
+    for _ in range(500):
+        if toasts():
+            break
+        page.wait_for_timeout(10)
+    assert toasts() == 1
+
+
+# ---- Accessibility ----
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "forced", "arabic"])
+def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
+    page.emulate_media(
+        color_scheme="dark" if theme == "dark" else "light", forced_colors="active" if theme == "forced" else "none"
+    )
+    if theme == "arabic":
+        page.evaluate("Object.assign(document.documentElement, { lang: 'ar', dir: 'rtl' })")
+    page.route("**/jobpush/inbox", lambda route: route.fulfill(json={"items": [{"id": "1-0", "title": "Album ready"}]}))
+    put(
+        page,
+        "<h1>Tasks</h1><jobpush-notifications></jobpush-notifications>"
+        "<jobpush-tasks header group rerun></jobpush-tasks>",
+    )
+    page.evaluate("async () => gateway.sendTasks(...(await import('/states.js')).states)")
+    expect(part(page, "step").first).to_be_visible()
+    expect(part(page, "summary")).to_be_visible()
+
+    page.evaluate(AXE + "; 0")
+    found = page.evaluate("axe.run().then(({ violations }) => violations)")
+
+    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found] == [], json.dumps(found)[
+        :2000
+    ]
