@@ -47,10 +47,12 @@ from .files import (
 )
 from .sample import sample_clip
 from .settings import Settings
-from .tasks import UPLOAD_PERCENT, encode, jobpush
+from .tasks import UPLOAD_PERCENT, encode, jobpush, trailer
 
 #: Bytes of a name in UTF-8. In the name of a channel a byte takes three, and Pusher limits user ids to 128.
 MAX_NAME_BYTES = 40
+#: Videos in a trailer.
+MAX_CLIPS = 8
 #: Seconds after which an upload without writes and without a task is removed.
 ABANDONED_AFTER = 3600
 #: Everything comes from this site; a file name cannot become a script.
@@ -225,6 +227,25 @@ def film(video_id: str) -> ResponseReturnValue:
 def poster(video_id: str) -> ResponseReturnValue:
     """Send a still picture of the film."""
     return send_file(_finished(video_id).poster, mimetype="image/jpeg")
+
+
+@site.post("/trailers")
+def make_trailer() -> ResponseReturnValue:
+    """Start the workflow that makes a trailer of the user's newest videos."""
+    user_id = _user_id()
+    sources = [str(details["id"]) for details in _library().finished(user_id)][:MAX_CLIPS]
+    if len(sources) < 2:
+        raise Refusal(HTTPStatus.CONFLICT, "too_few_videos", "A trailer needs two videos.")
+    title = f"Trailer of {len(sources)} videos"
+    workflow = jobpush.track_workflow(trailer, user_id, title, weights={"demo.join": 0.5})
+    video = _reserve(user_id, workflow.task_id)
+    try:
+        workflow.delay(user_id, workflow.task_id, sources)
+    except BaseException:
+        video.remove()
+        raise
+    video.mark_queued()
+    return jsonify(task_id=workflow.task_id), HTTPStatus.ACCEPTED
 
 
 @site.get("/sample.mp4")

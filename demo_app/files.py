@@ -153,7 +153,7 @@ class Video:
 
     def finish(self, details: dict[str, Any]) -> None:
         """Make the video watchable: remove the upload and store the details. All other files must exist."""
-        self.upload.unlink()
+        self.upload.unlink(missing_ok=True)  # a trailer has none
         draft = self._details.with_suffix(".draft")
         draft.write_text(json.dumps({**details, "finished_at": time.time()}))
         draft.rename(self._details)  # atomic, for concurrent readers

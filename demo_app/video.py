@@ -158,6 +158,34 @@ def _take_picture(film: Path, target: Path, at: float) -> None:
         raise VideoError(f"There is no picture at {at:.3f} seconds.")
 
 
+def cut(film: Path, target: Path, *, at: float, seconds: float) -> None:
+    """
+    Cut a silent clip out of a film. All clips have the same size and frame rate, so that :func:`join` can copy them.
+
+    Raises:
+        VideoError: If ffmpeg fails.
+    """
+    frame = "scale=640:360:force_original_aspect_ratio=decrease,pad=640:360:-1:-1,fps=25,format=yuv420p"
+    codec = ["-an", "-vf", frame, "-c:v", "libx264", "-preset", "veryfast", "-f", "mp4"]
+    with _running([*_ffmpeg(film, "-ss", f"{at:.3f}", "-t", f"{seconds:.3f}"), *codec, str(target)]):
+        pass  # there is no output to read
+
+
+def join(clips: Sequence[Path], target: Path) -> None:
+    """
+    Join clips of :func:`cut`.
+
+    Raises:
+        VideoError: If ffmpeg fails.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as playlist:
+        playlist.writelines(f"file '{clip}'\n" for clip in clips)
+        playlist.flush()
+        quiet = [find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", "-f", "concat", "-safe", "0"]
+        with _running([*quiet, "-i", playlist.name, "-c", "copy", "-movflags", "+faststart", "-f", "mp4", str(target)]):
+            pass
+
+
 def _ffmpeg(source: Path, *options: str, loglevel: str = "error") -> list[str]:
     """Return the start of a command, which overwrites files, ignores the terminal, and reads only ``source``."""
     quiet = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", loglevel, "-y"]

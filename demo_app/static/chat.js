@@ -1,12 +1,12 @@
-/** The chat's page: a presence channel tells who is here, its client events who is typing. */
+/** The chat: the members of a presence channel are present, its client events show that a user types. */
 
 import { connect } from "../jobpush/static/jobpush.js";
 import { listRecent, sendInPlace } from "./recent.js";
 
-/** How often those who type say so, and how long one word of it counts. */
-const [SAY_EVERY_MS, COUNTS_FOR_MS] = [1500, 3000];
+/** Pause between two "typing" events of this page, and how long each is shown. */
+const [TYPING_PAUSE_MS, TYPING_SHOWN_MS] = [1500, 3000];
 
-const form = document.querySelector("#say");
+const form = document.querySelector("#send");
 const me = form.dataset.user;
 const channel = connect().subscribe("presence-chat");
 
@@ -16,7 +16,7 @@ listRecent(document.querySelector("#messages"), channel, "message", (node, { nam
 });
 sendInPlace(form);
 
-// ---- Who is here ----
+// ---- Present users ----
 
 for (const change of ["subscription_succeeded", "member_added", "member_removed"]) {
   channel.on(`pusher:${change}`, showPeople);
@@ -31,25 +31,25 @@ function showPeople() {
 const person = (name) =>
   Object.assign(document.createElement("li"), { textContent: name, title: name, className: name === me ? "own" : "" });
 
-// ---- Who is typing ----
+// ---- Typing users ----
 
-/** Names, each with the timer that ends it. */
+/** Names of typing users, each with the timer that removes it. */
 const typists = new Map();
-let saidAt = -Infinity;
+let typingSentAt = -Infinity;
 
 form.addEventListener("input", ({ timeStamp }) => {
-  if (timeStamp - saidAt > SAY_EVERY_MS && channel.trigger("client-typing", {})) saidAt = timeStamp;
+  if (timeStamp - typingSentAt > TYPING_PAUSE_MS && channel.trigger("client-typing", {})) typingSentAt = timeStamp;
 });
-// A message takes that word back, so the next one is to be said at once.
-form.addEventListener("submit", () => (saidAt = -Infinity));
-// Who it was is the gateway's word, not the sender's.
+// A message ends "typing", so the next event is sent at once.
+form.addEventListener("submit", () => (typingSentAt = -Infinity));
+// The gateway adds the user id; the sender cannot choose it.
 channel.on("client-typing", (_, { user_id }) => setTyping(channel.members.get(user_id)?.name, true));
 
 function setTyping(name, isTyping) {
   if (!name || name === me) return; // "me" is my other tab
   clearTimeout(typists.get(name));
   typists.delete(name);
-  if (isTyping) typists.set(name, setTimeout(setTyping, COUNTS_FOR_MS, name, false));
+  if (isTyping) typists.set(name, setTimeout(setTyping, TYPING_SHOWN_MS, name, false));
   const names = new Intl.ListFormat("en").format(typists.keys());
   document.querySelector("#typing").textContent = names && `${names} ${typists.size > 1 ? "are" : "is"} typing…`;
 }

@@ -258,6 +258,15 @@ function removeVideo(id) {
 function showCount() {
   document.querySelector("#count").textContent = videos.size || "";
   document.querySelector("#empty").hidden = videos.size > 0;
+  document.querySelector("#trailer").hidden = videos.size < 2;
+}
+
+async function makeTrailer({ currentTarget: button }) {
+  clearProblems();
+  button.disabled = true;
+  const response = await fetch(page.trailerUrl, { method: "POST", headers }).catch(() => null);
+  button.disabled = false;
+  if (!response?.ok) showProblem(messageIn(await response?.text()));
 }
 
 // ---- Messages ----
@@ -324,6 +333,7 @@ function listenForDrops(area) {
 await customElements.whenDefined("jobpush-tasks");
 listenForDrops(document.querySelector("#drop"));
 document.querySelector("#sample").addEventListener("click", takeSample);
+document.querySelector("#trailer").addEventListener("click", makeTrailer);
 document.querySelector("#files").addEventListener("change", ({ target }) => {
   take(target.files);
   target.value = ""; // allows the same file to be chosen again

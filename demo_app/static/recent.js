@@ -1,13 +1,12 @@
-/** What the chat and the feed have in common: a list that is always up to date, and a form that adds to it. */
+/** Shared by the chat and the feed: a list that is always up to date, and a form that adds to it. */
 
 /**
- * Shows in a list what the server keeps at its `data-url`, and each `event` of the channel as it comes.
+ * Shows the entries at the list's `data-url`, and each `event` of the channel as it arrives.
  *
- * What is kept is asked for whenever the channel is joined, so that nothing falls between the two; what comes both
- * ways is shown once, in the order of the ids. Each `data-text` in the list's template names a field; it is filled
- * as text, whatever it looks like.
+ * The entries are fetched after every subscription, so that none is missed. Each entry is shown once, in the order of
+ * the ids. Each `data-text` in the list's template names a field, which is filled as text, never as HTML.
  *
- * @param {HTMLOListElement} list `reversed`: the newest is on top
+ * @param {HTMLOListElement} list `reversed`: the newest entry is on top
  * @param {(node: Element, item: Record<string, string>) => void} [onShow]
  */
 export function listRecent(list, channel, event, onShow) {
@@ -35,7 +34,7 @@ export function listRecent(list, channel, event, onShow) {
   });
 }
 
-/** Sends a form of one text without leaving the page; if the server did not take it, the text comes back. */
+/** Sends a form without leaving the page. If the server refuses it, the text comes back. */
 export function sendInPlace(form) {
   const { text } = form.elements;
   const problem = form.querySelector(".problem");

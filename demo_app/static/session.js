@@ -1,4 +1,4 @@
-/** For who is signed in: when they sign out, in whatever tab, the server ends the connection of this one too. */
+/** For signed-in users: after a sign-out in another tab, the server closes this connection and the page reloads. */
 
 import { connect } from "../jobpush/static/jobpush.js";
 
@@ -6,7 +6,7 @@ const connection = connect();
 let wasConnected = connection.state === "connected";
 
 const off = connection.on("jobpush:state", (state) => {
-  wasConnected ||= state === "connected"; // one that is refused from the start would be refused again, for ever
+  wasConnected ||= state === "connected"; // a connection that is refused at once would be refused for ever
   if (state === "failed" && wasConnected) location.reload();
 });
-addEventListener("beforeunload", off); // the tab that signs out is on its way already
+addEventListener("beforeunload", off); // the tab that signs out is already leaving

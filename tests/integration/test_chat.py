@@ -197,16 +197,16 @@ def test_message_that_can_not_be_taken_comes_back_with_the_reason(demo_url: str,
     page = enter_chat(visit(demo_url, "Rex"))
 
     say(page, "   ")
-    expect(page.locator("#say .problem")).to_have_text("A message has 1 to 500 characters.")
+    expect(page.locator("#send .problem")).to_have_text("A message has 1 to 500 characters.")
     page.context.set_offline(True)
     say(page, "Can you hear me?")
-    expect(page.locator("#say .problem")).to_contain_text("Check your connection")
+    expect(page.locator("#send .problem")).to_contain_text("Check your connection")
     expect(field(page)).to_have_value("Can you hear me?")
     page.context.set_offline(False)
     page.get_by_role("button", name="Send").click()
 
     expect(message(page, "Can you hear me?")).to_be_visible()
-    expect(page.locator("#say .problem")).to_have_text("")
+    expect(page.locator("#send .problem")).to_have_text("")
 
 
 def test_chat_is_for_who_has_signed_in(demo_url: str, browser: Browser) -> None:

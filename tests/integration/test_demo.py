@@ -304,3 +304,39 @@ def target_of(link: Path) -> str:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+    ada = visit(demo_url, "Trailer")
+    ada.upload(make_clip("one.mov", seconds=4), make_clip("two.mov", seconds=4))
+    for name in ("one.mp4", "two.mp4"):
+        expect(video(ada.page, name)).to_be_visible()
+
+    ada.page.get_by_role("button", name="Make a trailer").click()
+
+    expect_state(ada.page, "Trailer of 2 videos", "SUCCESS")
+    expect(video(ada.page, "Trailer.mp4")).to_be_visible()
+    assert plays(ada.page, "Trailer.mp4")
+    assert ada.errors == []
+
+
+def test_a_gallery_of_a_hundred_videos_loads_only_what_is_on_the_screen(
+    demo_url: str, visit: Visit, make_clip: MakeClip
+) -> None:
+    ada = visit(demo_url, "Gallery")
+    requests: list[str] = []
+    details = {"width": 320, "height": 180, "duration": 3.0, "bytes": 1000}
+    videos = [
+        {"id": str(number), "name": f"{number}.mp4", **details}
+        | {"url": f"/f{number}", "download_url": f"/d{number}", "poster_url": f"/p{number}"}
+        for number in range(100)
+    ]
+    ada.page.route("**/videos", lambda route: route.fulfill(json={"videos": videos}))
+    ada.page.route("**/[fp][0-9]*", lambda route: (requests.append(route.request.url), route.fulfill(status=204))[1])
+
+    ada.page.reload()
+    expect(ada.page.locator("article.video")).to_have_count(100)
+    expect(ada.page.locator("article.video video[poster]").first).to_be_visible()
+
+    assert 0 < ada.page.locator("article.video video[poster]").count() < 50
+    assert not [url for url in requests if "/f" in url]

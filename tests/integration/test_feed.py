@@ -74,7 +74,7 @@ def test_what_a_command_publishes_is_on_every_page_at_once(
     open_feed(ada)
     stranger.goto(f"{fragile_demo.url}feed")
     expect_loaded(stranger)
-    expect(stranger.get_by_text("Nothing is new yet.")).to_be_visible()
+    expect(stranger.get_by_text("No headlines yet.")).to_be_visible()
 
     command = run_command(fragile_demo.redis.url, tmp_path, "The new office is open")
 
@@ -82,7 +82,7 @@ def test_what_a_command_publishes_is_on_every_page_at_once(
     for page in (ada.page, stranger):
         expect_newest(page, "The new office is open", "the command line")
         expect(page.locator("#headlines li.new")).to_have_count(1)
-        expect(page.get_by_text("Nothing is new yet.")).to_be_hidden()
+        expect(page.get_by_text("No headlines yet.")).to_be_hidden()
     assert ada.errors == []
 
 
