@@ -246,13 +246,8 @@ def recorded_events(jobpush_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture
 def jobpush_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """A clock that only the test moves: ``jobpush_clock.advance(10)``."""
-    from .queues.celery import publishing, workflow
-    from .queues.celery import track_options as tracking
-    from .reporting import identity
     from .reporting.services import Services
 
     clock = FakeClock()
     monkeypatch.setattr(Services, "clock", clock)
-    for module in (publishing, identity, tracking, workflow):
-        monkeypatch.setattr(module, "time", clock)
     return clock

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-import time
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
@@ -182,7 +181,7 @@ def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMa
 
 def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
     """Publish a task whose code is not here: its user comes from the caller of ``send_task`` or the publishing task."""
-    tracked = read_headers({**headers, CREATED_HEADER: time.time()})
+    tracked = read_headers({**headers, CREATED_HEADER: runtime.clock.time()})
     if tracked is not None:
         _publish_pending(this, runtime, tracked, headers)
 
@@ -243,7 +242,11 @@ def _publish_pending(
 ) -> None:
     tracked = replace(tracked, eta=eta_of(headers))
     stamp(tracked, headers)
-    _publish_writes(this, runtime, [tracked.write(tracked.event(TaskState.PENDING), task_ttl=runtime.config.task_ttl)])
+    _publish_writes(
+        this,
+        runtime,
+        [tracked.write(tracked.event(TaskState.PENDING, at=runtime.clock.time()), task_ttl=runtime.config.task_ttl)],
+    )
     if this.queue and this.is_published:
         publish_no_worker(runtime, tracked, this.queue)
     if (expires_at := expires_of(headers)) is not None:
@@ -252,11 +255,11 @@ def _publish_pending(
 
 def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:
     this.is_published = runtime.publisher.publish_now(writes) is not None
-    this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1]))
+    this.withdraw = lambda: runtime.publisher.submit(withdrawn(writes[-1], runtime.clock.time()))
 
 
-def withdrawn(published: TaskWrite) -> TaskWrite:
+def withdrawn(published: TaskWrite, at: float) -> TaskWrite:
     """Return the REVOKED event of a task that the broker did not take."""
-    event = replace(published.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=time.time())
+    event = replace(published.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=at)
     # It may be the first event of the task that reaches Redis, so it has the membership too.
     return TaskWrite(published.user_id, event, pinned=True, membership=published.membership, plan=published.plan)

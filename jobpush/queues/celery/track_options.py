@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
@@ -119,7 +118,7 @@ class TrackOptions:
             user_id=user_id,
             name=task.name,
             title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
-            created_at=time.time(),
+            created_at=self.runtime.clock.time(),
             attempt=int(headers.get("retries") or 0) + 1,
             max_attempts=max_attempts_of(task),
             **relations,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -85,7 +84,7 @@ class TrackedWorkflow:
         try:
             result = planned.canvas.apply_async(args, kwargs, **options)
         except Exception:
-            self._runtime.publisher.submit(withdrawn(first))
+            self._runtime.publisher.submit(withdrawn(first, self._runtime.clock.time()))
             raise
         if not planned.plan.members:
             self._runtime.publisher.publish_workflow(self._user_id, tracked.task_id)  # nobody else will
@@ -102,10 +101,10 @@ class TrackedWorkflow:
         if self._is_begun:
             self.task_id = str(uuid.uuid4())
         self._is_begun = True
-        return TaskIdentity(self.task_id, self._user_id, WORKFLOW, self._title, created_at=time.time())
+        return TaskIdentity(self.task_id, self._user_id, WORKFLOW, self._title, created_at=self._runtime.clock.time())
 
     def _first_write(self, tracked: TaskIdentity, plan: WorkflowPlan) -> TaskWrite:
-        event = tracked.event(TaskState.PENDING)
+        event = tracked.event(TaskState.PENDING, at=self._runtime.clock.time())
         return TaskWrite(self._user_id, event, pinned=True, ttl=self._runtime.config.task_ttl, plan=plan)
 
 

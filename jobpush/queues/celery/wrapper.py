@@ -136,8 +136,8 @@ def _start(runtime: Services, request: Any, tracked: TaskIdentity, notifies_end:
 def _publish_skipped_states(runtime: Services, tracked: TaskIdentity) -> None:
     """Publish the states that an eager task skips: it is not published, and no worker receives it."""
     skipped = (TaskState.PENDING, TaskState.RECEIVED) if tracked.attempt == 1 else (TaskState.RECEIVED,)
-    task_ttl = runtime.config.task_ttl
-    runtime.publisher.publish_now([tracked.write(tracked.event(state), task_ttl=task_ttl) for state in skipped])
+    task_ttl, now = runtime.config.task_ttl, runtime.clock.time()
+    runtime.publisher.publish_now([tracked.write(tracked.event(state, at=now), task_ttl=task_ttl) for state in skipped])
 
 
 def _mark_revoked(task: Any) -> None:
