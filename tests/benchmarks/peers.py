@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.store.keys import bucket_tags
 
 from .native import compiled
 from .processes import ROOT, Cores
@@ -90,6 +91,9 @@ class JobPush(Peer):
 
     settings: Mapping[str, str] = field(default_factory=dict)
 
+    def publisher(self, stage: Stage, size: int) -> list[str]:
+        return [*super().publisher(stage, size), "--tags", ",".join(bucket_tags())]
+
     def command(self, stage: Stage) -> list[str]:
         command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
         command += ["--bind", f"127.0.0.1:{stage.port}", "--workers", str(stage.workers), "--log-level", "warning"]
@@ -120,7 +124,7 @@ OURS = JobPush(
     "jobpush_site.py",
     path="/app/bench?protocol=7",
     steps=(("pusher:connection_established", _SUBSCRIBE), ("pusher_internal:subscription_succeeded", "")),
-    channel="jobpush:{channel:news-{g}}",
+    channel="jobpush:{{b}}:0:channel:news-{g}",
     message=_EVENT,
 )
 #: Our own client: it hears its user's channel without having asked.
@@ -130,7 +134,7 @@ OURS_PER_USER = JobPush(
     "jobpush_site.py",
     path="/app/bench?protocol=7&client=jobpush",
     steps=(("pusher_internal:subscription_succeeded", ""),),
-    channel="jobpush:{user:{g}}",
+    channel="jobpush:{{b}}:0:user:{g}",
     message=_EVENT,
 )
 #: The same where what is published are snapshots of tasks, of which only the newest counts; all watch the same user's.
@@ -147,7 +151,7 @@ OURS_TWO_CHANNELS = JobPush(
         ("pusher_internal:subscription_succeeded", _SUBSCRIBE),
         ("pusher_internal:subscription_succeeded", ""),
     ),
-    channel="jobpush:{channel:news-{g}}",
+    channel="jobpush:{{b}}:0:channel:news-{g}",
     message=_EVENT,
 )
 

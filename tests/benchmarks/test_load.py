@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobpush.channels import Topic
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.store.keys import Keys, bucket_tags
 
 from .errors import BenchmarkError
 from .native import compiled
+from .peers import OURS
 from .processes import Cores, Load
 
 ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -128,6 +131,26 @@ def test_publisher_goes_round_the_streams_and_ends_them_together(redis_server: E
     assert [channel for channel, _ in heard] == ["to-0", "to-1", "to-2"] * 4
     assert [text.split()[:2] for _, text in heard] == [[str(n % 3), str(7 + n // 3)] for n in range(12)]
     assert all(f'"~{text.split()[0]}.{text.split()[1]}.' in text and len(text) > 66 for _, text in heard)
+    client.close()
+
+
+def test_publisher_names_the_channels_of_jobpush(redis_server: EmbeddedRedis) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.psubscribe("*")
+    pubsub.get_message(timeout=10)
+    socket_path = redis_server.url.removeprefix("unix://").partition("?")[0]
+
+    command = [compiled("publish"), "--redis", socket_path, "--channel", OURS.channel, "--message", "{s}"]
+    subprocess.run(
+        [*command, "--tags", ",".join(bucket_tags()), "--streams", "300", "--events", "300"],
+        check=True,
+        capture_output=True,
+    )
+
+    received = [pubsub.get_message(timeout=10) for _ in range(300)]
+    names = [message["channel"].decode() for message in received if message]
+    assert names == [Keys("jobpush").topic(Topic(f"channel:news-{number}")) for number in range(300)]
     client.close()
 
 

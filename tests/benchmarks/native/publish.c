@@ -6,7 +6,8 @@
  *     publish --redis /run/redis.sock --channel 'news' --message '{m}' --events 10000 --rate 500
  *
  * In the templates of channel, path and message {g} is the group, {s} the stream, {q} the seq, {t} the time (CLOCK_MONOTONIC,
- * nanoseconds), {d} an id as Redis gives to the entries of a stream (wall clock), and {m} the mark that load.c
+ * nanoseconds), {b} the tag of the bucket,
+ * {d} an id as Redis gives to the entries of a stream (wall clock), and {m} the mark that load.c
  * checks ("~stream.seq.time~"), filled with dots to --size bytes. Events go round the streams,
  * of which each group hears --per-group.
  *
@@ -39,7 +40,7 @@
 #define MAX_MESSAGE 16384
 
 static struct {
-    const char *redis, *http, *channel, *path, *message;
+    const char *redis, *http, *channel, *path, *message, *tags;
     uint64_t streams, per_group, from, events, window, fanout, size, slice, steady;
     double rate, seconds;
 } options = {.channel = "news", .path = "/", .message = "{m}", .streams = 1, .per_group = 1, .from = 1, .window = 1, .fanout = 1,
@@ -89,6 +90,22 @@ static int put_id(char *out) {
     return sprintf(out, "%lu-%lu", last / 1000000, last % 1000000);
 }
 
+static size_t fill(char *out, const char *template, const Event *event);
+
+/* The tag of a channel's bucket, as jobpush/store/keys.py gives it: by the CRC16 of the name after the last colon. */
+static int put_tag(char *out, const Event *event) {
+    char name[512];
+    size_t size = fill(name, strrchr(options.channel, ':') + 1, event);
+    uint16_t crc = 0;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= (uint16_t)((unsigned char)name[i] << 8);
+        for (int bit = 0; bit < 8; bit++) crc = (uint16_t)(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
+    }
+    const char *tag = options.tags;
+    for (unsigned bucket = crc % 256; bucket; bucket--) tag = strchr(tag, ',') + 1;
+    return sprintf(out, "%.*s", (int)strcspn(tag, ","), tag);
+}
+
 static size_t fill(char *out, const char *template, const Event *event) {
     char *begin = out;
     while (*template) {
@@ -99,6 +116,7 @@ static size_t fill(char *out, const char *template, const Event *event) {
         case 'q': out += sprintf(out, "%lu", event->seq); break;
         case 't': out += sprintf(out, "%lu", event->at); break;
         case 'd': out += put_id(out); break;
+        case 'b': out += put_tag(out, event); break;
         case 'm': out += put_mark(out, event); break;
         default: *out++ = *template++; continue;
         }
@@ -269,6 +287,7 @@ static void parse(int count, char **arguments) {
         if (!strcmp(name, "--redis")) options.redis = value; /* a path, or HOST:PORT */
         else if (!strcmp(name, "--http")) options.http = value; /* HOST:PORT */
         else if (!strcmp(name, "--channel")) options.channel = value;
+        else if (!strcmp(name, "--tags")) options.tags = value; /* of 256 buckets, for {b} in --channel */
         else if (!strcmp(name, "--path")) options.path = value;
         else if (!strcmp(name, "--message")) options.message = value;
         else if (!strcmp(name, "--streams")) options.streams = number;
