@@ -1,9 +1,8 @@
 """
-How many connections one process takes, in all and from one address, and how fast.
+Limits on the connections of one process: in all, per address, and per second.
 
-All of it is counted in this process alone: no handshake waits for Redis. What is refused is told by Pusher's 4100, upon
-which stock clients come back after a second, and not by its 4004: they would stay away for good, also when a place is
-free again (pusher-js ``protocol.ts``).
+Each process counts for itself, so no handshake waits for Redis. A refusal is Pusher's 4100, after which stock clients
+reconnect after a second. After 4004 they would not reconnect at all (pusher-js ``protocol.ts``).
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ from ...errors import ConfigurationError
 from ...protocol.codes import OverCapacity, TooManyConnections, TooManyConnectionsOfAddress, TooManyHandshakes
 from .rare_log import RareLog
 
-#: Descriptors that are left for Redis, requests, files and those who are being refused.
+#: Descriptors reserved for Redis, requests, files and connections that are being refused.
 _SPARE_DESCRIPTORS = 256
-#: Connections that are being told that they are refused; beyond that they get a bare 503 and cost nothing more.
+#: Connections that receive the reason of their refusal at once; the others get a bare 503.
 _MAX_REFUSED = 100
-#: Seconds of its rate that an address may use up at once: a page's tabs come back together.
+#: Seconds of its rate that an address may use at once: the tabs of a page reconnect together.
 _BURST = 2.0
-#: Addresses whose rate is remembered, those seen last.
+#: Addresses whose rate is kept, the most recent ones.
 _MAX_ADDRESSES = 10_000
-#: Bits of an IPv6 address that tell customers apart; the rest is one's own to choose.
+#: Bits of an IPv6 address that identify a customer, which chooses the rest.
 _IPV6_CUSTOMER = 64
 
 
 class Flooded(HTTPException):
-    """Too many are refused at this moment even to be told why; not logged."""
+    """Too many connections are being refused to send each the reason. Not logged."""
 
     code = 503
     description = "Over capacity"
 
     def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
-        """With when to come back."""
+        """Add the time after which to retry."""
         return [*super().get_headers(*args, **kwargs), ("Retry-After", "1"), ("Connection", "close")]
 
 
 class _Address:
-    """What one address has."""
+    """The connections of one address."""
 
     __slots__ = ("connections", "name")
 
@@ -59,9 +58,9 @@ class _Address:
 
 class Place:
     """
-    What a connection has taken up; to be called when it is gone. There is one for each: it must be small.
+    The place of a connection; called when the connection is closed. Each connection has one, so it is small.
 
-    ``refusal`` tells why it has none, and is to be told to the client; it counts all the same until it is gone.
+    ``refusal`` is the error for a connection without a place; it counts as being refused until it is closed.
     """
 
     __slots__ = ("_address", "_limits", "_on_gone", "refusal")
@@ -73,7 +72,7 @@ class Place:
         self.refusal = refusal
 
     def __call__(self) -> None:
-        """Give it back. Twice does no harm."""
+        """Give the place back. Idempotent."""
         limits, self._limits = self._limits, None
         if limits is not None:
             limits.leave(self._address, is_refused=self.refusal is not None)
@@ -88,7 +87,7 @@ class Place:
             self()
 
     def and_then(self, on_gone: Callable[[], None] | None) -> Place:
-        """The same; it also calls something else then."""
+        """Call ``on_gone`` too when the connection is closed, and return the place."""
         self._on_gone = on_gone
         return self
 
@@ -109,19 +108,19 @@ class Limits:
         self._taken = 0
         self._refused = 0
         self._addresses: dict[str, _Address] = {}
-        #: Handshakes that an address may yet make, and when that was so; those seen last at the end.
+        #: Remaining handshakes of each address, and their time; the most recent last.
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._log = RareLog(clock)
 
     def enter(self, address: str | None) -> Place:
         """
-        Give a connection a place, or say why not; in a ``with``, an error on the way gives it back.
+        Give a connection a place, or a place with a refusal. In a ``with`` block, an exception gives it back.
 
         Args:
-            address: As :meth:`TrustedProxies.client_of` gives it; ``None``: it is not known, and not limited.
+            address: As :meth:`TrustedProxies.client_of` gives it; ``None``: unknown, and not limited.
 
         Raises:
-            Flooded: If it is refused, and there is not even room to tell it why.
+            Flooded: If it is refused, and too many connections are being refused already.
         """
         with self._lock:
             refusal = self._refusal(address)
@@ -139,7 +138,7 @@ class Limits:
             return Place(self, known, None)
 
     def leave(self, address: _Address | None, *, is_refused: bool) -> None:
-        """A connection is gone; for :class:`Place`."""
+        """Give a place back; for :class:`Place`."""
         with self._lock:
             if is_refused:
                 self._refused -= 1
@@ -177,17 +176,17 @@ class Limits:
 
 
 def descriptors_left() -> int:
-    """Connections for which the process's limit of open files leaves room."""
+    """Return the number of connections that the process's limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(soft - _SPARE_DESCRIPTORS, soft // 2)
 
 
 class TrustedProxies:
     """
-    The proxies whose word about the address of their client is believed.
+    The proxies whose headers about their clients are trusted.
 
     Args:
-        names: Addresses, networks (``10.0.0.0/8``), or ``unix`` for who comes by a unix socket.
+        names: Addresses, networks (``10.0.0.0/8``), or ``unix`` for clients of a unix socket.
 
     Raises:
         ConfigurationError: If one is none of these.
@@ -199,18 +198,18 @@ class TrustedProxies:
 
     def client_of(self, peer: str, forwarded_for: str) -> str | None:
         """
-        The address of the client, by which it is counted; of IPv6 the network of its customer.
+        Return the address by which a client is counted; for IPv6 the network of the customer.
 
-        Read from the right: each trusted proxy vouches for the one before it, and what a client has written stands
-        further left.
+        The header is read from the right: each trusted proxy appends the address before it. What a client has written
+        stands further left.
 
         Args:
-            peer: Who the connection comes from; empty for a unix socket.
+            peer: The address of the connection; empty for a unix socket.
             forwarded_for: The header ``X-Forwarded-For``.
 
         Returns:
-            ``None`` if it can't be told: a proxy that nobody has named looks like a neighbour (loopback or private),
-            and all its clients would be counted as one.
+            ``None`` if it is unknown: without named proxies a loopback or private address may be a proxy, and all its
+            clients would count as one.
         """
         if not self.trusts(peer):
             address = _address(peer)
@@ -241,7 +240,7 @@ def _network(name: str) -> IPv4Network | IPv6Network:
 
 @lru_cache(maxsize=_MAX_ADDRESSES)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with or without a port behind it: some proxies add it."""
+    """Parse an address, with or without a port: some proxies append it."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

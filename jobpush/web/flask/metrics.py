@@ -1,10 +1,9 @@
 """
-What ``/jobpush/metrics`` tells Prometheus of a gateway. What each figure means stands in :data:`_HELP`.
+``/jobpush/metrics`` for Prometheus. :data:`_HELP` describes each metric.
 
-The hub counts in plain integers, once for each batch of events and never for each frame. A scrape asks its thread to
-copy them between two wake-ups, so the figures of a process fit each other; see :mod:`jobpush.gateway.metrics` for how
-those of several processes come together. Nothing here is registered with prometheus-client's own registry: that is
-the application's.
+The hub counts in plain integers, once for each batch of events and never for each frame. A scrape lets the hub's thread
+copy them between two wake-ups, so the values of a process are consistent. :mod:`jobpush.gateway.metrics` adds up those
+of several processes. Nothing is registered with prometheus-client's own registry: that is the application's.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ _HUB_TIMEOUT = 1.0
 
 _HELP = {
     "connections": "WebSockets and event streams that are open.",
-    "topics": "Topics that are heard in Redis.",
-    "ready": "Processes that hear Redis and take connections.",
-    "processes": "Processes whose figures are added up here.",
+    "topics": "Topics that are subscribed in Redis.",
+    "ready": "Processes that receive events from Redis and accept connections.",
+    "processes": "Processes whose values are added up.",
     "connections_opened": "Connections that were taken over, refused ones included.",
     "client_messages_received": "Messages that clients have sent.",
-    "events_received": "Messages that Redis has brought: events, and what gateways tell each other.",
+    "events_received": "Messages received from Redis: events, and commands between gateways.",
     "events_sent": "Deliveries of live events: one for each connection that is sent one, or has it in its outbox.",
     "events_conflated": "Deliveries that were spared, for a newer event of the same task came before they were sent.",
-    "events_dropped": "Messages that were thrown away with the outbox of a reader who was too slow.",
+    "events_dropped": "Messages dropped with the outbox of a slow reader.",
     "redis_reconnects": "Connections to Redis that were made again after they broke.",
     "tasks_lost": "Tasks that this gateway has found to be lost with their worker.",
     "refusals": "Connections, subscriptions, messages and requests that were refused.",
@@ -56,17 +55,17 @@ _HELP = {
 
 
 class MetricsRefused(JobPushError):
-    """Who asks for the figures does not have the token."""
+    """The request does not carry the token of the metrics."""
 
     code = "metrics_refused"
 
 
 class Metrics:
     """
-    The figures of one process, and of its siblings. Made with its hub, whose thread does the counting.
+    The metrics of one process and of its siblings. The hub's thread counts.
 
     Args:
-        hub: Whose figures they are.
+        hub: The hub of this process.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -79,12 +78,12 @@ class Metrics:
             hub.loop.call_soon(self._show)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """What Prometheus reads, and its content type; ``accept`` is what it says it can read."""
+        """Return the text for Prometheus and its content type, chosen by the ``Accept`` header of the request."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
     def figures(self) -> MetricValues:
-        """Of all processes; the own ones as of now, or as they were last where the hub does not answer."""
+        """Return the values of all processes; the last known ones of this process if its hub does not answer."""
         is_taken = threading.Event()
 
         def take() -> None:
@@ -97,7 +96,7 @@ class Metrics:
         return own if self._siblings is None else own + self._siblings.others()
 
     def _show(self) -> None:
-        """Let the siblings see the figures, for as long as the hub runs."""
+        """Share the values with the siblings, for as long as the hub runs."""
         self._hub.loop.call_later(_SHOW_INTERVAL, self._show)
         self._take()
 
@@ -108,11 +107,11 @@ class Metrics:
         delivery = (*hub.delivery.counts, hub.delivery.sum)
         self._latest = MetricValues(map(float, itertools.chain(gauges, counters, hub.refusals.counts, delivery)))
         if self._siblings is not None:
-            self._siblings.write(self._latest)  # whatever a scrape has told, a killed process leaves behind
+            self._siblings.write(self._latest)  # a killed process leaves the values of its last scrape
 
 
 class _Figures(Collector):
-    """The figures as prometheus-client wants them."""
+    """The values in the form of prometheus-client."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -138,10 +137,10 @@ def _histogram(name: str, counts: list[float], total: float) -> HistogramMetricF
 
 def ensure_may_read(token: str) -> None:
     """
-    Let the present request pass if it carries the token, as Prometheus's ``authorization`` setting sends it.
+    Accept the current request if it carries the token, as Prometheus's ``authorization`` setting sends it.
 
-    There is no way in without one. The address that a request comes from proves nothing: a proxy on this machine
-    makes every stranger look like a neighbour.
+    A token is always required. The address of a request proves nothing: behind a proxy on this machine every client
+    has a local address.
 
     Raises:
         MetricsRefused: Otherwise.
@@ -154,6 +153,6 @@ def ensure_may_read(token: str) -> None:
 
 
 def respond(metrics: Metrics) -> Response:
-    """The answer to a scrape."""
+    """Return the response to a scrape."""
     text, content_type = metrics.exposition(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type, headers={"Cache-Control": "no-store"})
