@@ -76,8 +76,8 @@ class Hub:
             linger=config.linger,
         )
         self._lease = Lease(self.loop, self._commands, config, on_held=self._on_held, on_settled=self._on_settled)
-        self._reporter = OccupancyReporter(self.loop, self._commands, self._lease, config)
-        self._rosters = Rosters(self.loop, self._commands, self._lease, self._topics)
+        self._reporter = OccupancyReporter(self.loop, self._commands, self._lease, config, self._topics.subscribers)
+        self._rosters = Rosters(self.loop, self._commands, self._lease, self._topics, self._reporter)
         self._watchlists = Watchlists(self.loop, self._commands, self._lease, self._topics)
         self._dead_workers = DeadWorkerReaper(self.loop, self._commands, config, lambda: self._lease.is_held)
         self._subscribing = Subscribing(

@@ -109,6 +109,7 @@ class Subscribing:
         still_counts = any(one.occupancy_topic == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
             self._reporter.leave(connection, topic)
+        self._reporter.note_subscribed(topic)
 
     def leave_all(self, connection: Connection) -> None:
         """Unsubscribe a lost connection from all channels."""
@@ -174,6 +175,7 @@ class Subscribing:
         """Count a connection as soon as it receives what is announced about it."""
         if request is not None:
             self._reporter.enter(connection, channel.occupancy_topic, request.member)
+            self._reporter.note_subscribed(channel.occupancy_topic)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)

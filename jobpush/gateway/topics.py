@@ -10,6 +10,7 @@ from ..channels import Topic
 from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
 from .channel import Channel, Tally, TopicState
+from .listener import Listener
 from .presence.watched import Watched
 
 logger = logging.getLogger("jobpush.gateway")
@@ -65,6 +66,18 @@ class Topics:
     def get(self, key: bytes) -> TopicState | None:
         """Return the topic of a pub/sub channel, if this process subscribes to it."""
         return self._topics.get(key)
+
+    def subscribers(self, name: Topic) -> int:
+        """Return how many listeners the channels of a topic have, except those of single tasks."""
+        topic = self._topics.get(self._key_of(name).encode())
+        if topic is None:
+            return 0
+        found: set[Listener] = set()
+        for channel in topic.whole:
+            found.update(channel.listeners)
+            for catch_up in channel.catch_ups:
+                found.update(catch_up.listeners)
+        return len(found)
 
     def subscribe(self, name: Topic) -> TopicState:
         """Return the topic of that name, after subscribing to it if needed."""

@@ -80,6 +80,10 @@ class Keys:
         """Stream id after which the history is complete, and the Redis run that it holds for; see ``lib.lua``."""
         return self._of_topic(topic) + ":floor"
 
+    def subscribed(self, topic: Topic) -> str:
+        """Hash of gateway id to the number of a user's connections that are subscribed to the user's channel."""
+        return self._of_topic(topic) + ":subscribed"
+
     def connections(self, topic: Topic) -> str:
         """Hash of gateway id to the number of its connections that are subscribed to the topic."""
         return self._of_topic(topic) + ":connections"

@@ -45,9 +45,10 @@ class NotificationStore(TaskStore):
     def _trigger_call(self, channel: str, notification: Notification) -> Call:
         kind, keys, config = parse_channel(channel), self.keys, self.config
         topic = kind.topic or user_topic(self.owner(unescape_id(kind.task_id or "")))
+        counts = keys.subscribed(topic) if topic.startswith("user:") else keys.connections(topic)
         event, data = encode(notification.event), encode_twice(notification.data)
         return TRIGGER(
-            (keys.topic(topic), keys.stream(topic), keys.floor(topic), keys.connections(topic), keys.cache(topic)),
+            (keys.topic(topic), keys.stream(topic), keys.floor(topic), counts, keys.cache(topic)),
             header=f"{kind.task_id or '-'} 0 1 {notification.exclude or '-'}",
             members=f'"event":{event},"data":"{data}"',
             cache_ttl=config.cache_ttl if kind.is_cache else 0,

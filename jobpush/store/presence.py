@@ -135,13 +135,14 @@ class Presence:
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def occupy(self, topic: Topic, connections: int, *, is_quiet: bool = False) -> Call:
+    def occupy(self, topic: Topic, connections: int, *, subscribed: int | None = None, is_quiet: bool = False) -> Call:
         """
         Set how many connections of this gateway a topic has.
 
         Args:
             topic: A :attr:`jobpush.channels.ChannelKind.occupancy_topic`. A user's topic counts the user's connections.
             connections: All of them, not the difference.
+            subscribed: Of a user's: those that are subscribed to the user's channel; ``None``: all.
             is_quiet: Publish nothing: Redis has lost data, and this is no news.
 
         Returns:
@@ -149,19 +150,24 @@ class Presence:
             after which to repeat the call, since the subscription count was published a moment ago. ``[NO_LEASE, 0]``
             if the lease has ended.
         """
-        return self._occupy(self.gateway_id, topic, connections, is_quiet=is_quiet)
+        subscribed = connections if subscribed is None else subscribed
+        return self._occupy(self.gateway_id, topic, connections, subscribed, is_quiet=is_quiet)
 
-    def _occupy(self, gateway_id: str, topic: Topic, connections: int, *, is_quiet: bool = False) -> Call:
+    def _occupy(
+        self, gateway_id: str, topic: Topic, connections: int, subscribed: int = 0, *, is_quiet: bool = False
+    ) -> Call:
         keys, (kind, _, name) = self._keys, topic.partition(":")
         names, tag = self._bucket_keys(gateway_id, topic), tag_of(name)
         if kind == "user":
+            user_keys = keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic), keys.subscribed(topic)
             return ONLINE(
-                (*names, keys.connections(topic), keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic)),
+                (*names, keys.connections(topic), *user_keys),
                 gateway_id=gateway_id,
                 topic=topic,
                 has_webhooks=self._has_webhooks,
                 user_id=name,
                 count=connections,
+                subscribed=subscribed,
                 is_quiet=int(is_quiet),
             )
         topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)

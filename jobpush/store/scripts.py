@@ -166,8 +166,8 @@ OCCUPY = Script(
 )
 ONLINE = Script(
     "online",
-    _BUCKET_KEYS + " connections users watch floor",
-    _STATEMENT + " user_id count:number is_quiet:flag",
+    _BUCKET_KEYS + " connections users watch floor subscribed",
+    _STATEMENT + " user_id count:number subscribed:number is_quiet:flag",
     _PRESENCE,
 )
 JOIN = Script(

@@ -22,7 +22,7 @@ USER = Topic("user:42")
 class FakePresence:
     """Returns its calls as tuples."""
 
-    def occupy(self, topic: Topic, number: int, *, is_quiet: bool) -> tuple[Any, ...]:
+    def occupy(self, topic: Topic, number: int, *, subscribed: int | None, is_quiet: bool) -> tuple[Any, ...]:
         return ("occupy", topic, number, "quietly") if is_quiet else ("occupy", topic, number)
 
     def join(self, channel: str, user_id: str, user_info: str, *, is_quiet: bool, is_new: bool) -> tuple[Any, ...]:
@@ -59,7 +59,7 @@ def loop() -> Any:
 @pytest.fixture
 def reporter(commands: FakeCommands, loop: Any) -> OccupancyReporter:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
-    return OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=5.0))
+    return OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=5.0), lambda topic: 0)
 
 
 def connection() -> Connection:
@@ -220,7 +220,7 @@ def test_a_lost_connection_counts_until_the_grace_has_passed(
 
 def test_without_a_grace_a_lost_connection_is_reported_at_once(commands: FakeCommands, loop: Any) -> None:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
-    reporter = OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=0.0))
+    reporter = OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=0.0), lambda topic: 0)
 
     let_alice_be_away(reporter)
 

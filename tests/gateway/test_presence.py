@@ -100,7 +100,7 @@ def sign_in(site: Site, user: str, watchlist: list[str] | None = None) -> Client
 
 def next_news(client: Client) -> tuple[str, str]:
     """Who comes or goes next."""
-    message = client.receive_until(lambda message: message["event"] != RESYNC_EVENT)[-1]
+    message = client.receive_until(lambda message: message["event"] not in (RESYNC_EVENT, "pusher:ping"))[-1]
     assert message["event"] in (ADDED, REMOVED), message
     return message["event"], data_of(message)["user_id"]
 
@@ -514,3 +514,30 @@ def test_other_servers_find_who_is_online_and_send_him_away(serve: Serve) -> Non
     assert ada == (200, {"id": "ada", "online": True, "connections": 2})
     assert end == (200, {})
     assert [client.wait_for_close() for client in clients[:2]] == [4009, 4009]
+
+
+def test_receipt_counts_subscribed_connections_and_not_those_that_only_signed_in(site: Site, store: Store) -> None:
+    directory = RedisDirectory(store)
+    client = sign_in(site, "42")
+    watch_until_online(site, "42")
+    receipts = [store.trigger(["#server-to-user-42"], "hello", {}).connections]
+
+    client.subscribe("#server-to-user-42")
+    receipts.append(store.trigger(["#server-to-user-42"], "hello", {}).connections)
+    client.receive_until(lambda message: message["event"] == "hello")
+    client.subscribe("private-user-42")
+    receipts.append(store.trigger(["#server-to-user-42"], "hello", {}).connections)
+    for channel in ("#server-to-user-42", "private-user-42"):
+        client.send("pusher:unsubscribe", {"channel": channel})
+    client.subscribe("news")
+    receipts.append(store.trigger(["#server-to-user-42"], "hello", {}).connections)
+
+    assert receipts == [0, 1, 1, 0]
+    assert directory.is_online("42")
+
+
+def watch_until_online(site: Site, user: str) -> None:
+    """Wait until Redis knows a user's connection."""
+    watcher = sign_in(site, "watcher", [user])
+    while user not in next_watched(watcher).get("online", []):
+        pass

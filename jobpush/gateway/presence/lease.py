@@ -134,8 +134,10 @@ class Lease:
             self._is_refused = False
             logger.warning("Redis accepts the gateway's commands again")
         has_lost_data = self._epoch not in ("", renewal.epoch)
+        if has_lost_data:
+            self._unsettle()
         self._epoch, self._has_begun = renewal.epoch, True
-        if not self.is_held:
+        if has_lost_data or not self.is_held:
             self.is_held = True
             self._on_held(has_lost_data)
 
@@ -158,9 +160,14 @@ class Lease:
         """Continue under another id: a lease that has ended does not come back."""
         self.presence = _new_presence(self._config)
         self._reaper.reset()
-        self.is_held = self._has_begun = self.is_settled = False
-        self._settled_at = self._loop.now + self._config.lease
+        self.is_held = self._has_begun = False
+        self._unsettle()
         self._renew()
+
+    def _unsettle(self) -> None:
+        """Give all gateways the time to report again, before what is missing in Redis counts as gone."""
+        self.is_settled = False
+        self._settled_at = self._loop.now + self._config.lease
 
 
 def _new_presence(config: Config) -> Presence:

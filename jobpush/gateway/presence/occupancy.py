@@ -15,12 +15,24 @@ class Occupancy:
         member: The member; ``None``: connections are counted.
     """
 
-    __slots__ = ("is_admitted", "is_published", "is_refused", "may_be_known", "member", "number", "times", "topic")
+    __slots__ = (
+        "is_admitted",
+        "is_published",
+        "is_refused",
+        "may_be_known",
+        "member",
+        "number",
+        "subscribed",
+        "times",
+        "topic",
+    )
 
     def __init__(self, topic: Topic, member: Member | None) -> None:
         self.topic = topic
         self.member = member
         self.number = 0
+        #: Of a user's connections: those in the last report that were subscribed to the user's channel.
+        self.subscribed = 0
         #: Number of reports; only the answer to the last one counts.
         self.times = 0
         #: Whether Redis has confirmed a number above 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -30,13 +31,24 @@ class OccupancyReporter:
 
     Reports are absolute, so they are repeated whenever they are in doubt: after a reconnect, or when Redis has lost
     data.
+
+    Args:
+        subscribed: Returns the number of connections that are subscribed to the channels of a user's topic.
     """
 
-    def __init__(self, loop: Loop, commands: CommandConnection, lease: Lease, config: Config) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        commands: CommandConnection,
+        lease: Lease,
+        config: Config,
+        subscribed: Callable[[Topic], int],
+    ) -> None:
         self._loop = loop
         self._commands = commands
         self._lease = lease
         self._config = config
+        self._subscribed = subscribed
         self._counts: dict[tuple[Topic, str | None], Occupancy] = {}
         #: Counts to be reported, in the order of the changes; and whether only Redis needs to know.
         self._changed: dict[Occupancy, bool] = {}
@@ -51,6 +63,12 @@ class OccupancyReporter:
         self._enter(connection, Occupancy(topic, None))
         if member is not None:
             self._enter(connection, Occupancy(topic, member))
+
+    def note_subscribed(self, topic: Topic) -> None:
+        """Report a user's connections again, if another number of them is subscribed to the user's channel."""
+        count = self._counts.get((topic, None)) if topic.startswith("user:") else None
+        if count is not None and self._subscribed(topic) != count.subscribed:
+            self._changed.setdefault(count, False)
 
     def leave(self, connection: Connection, topic: Topic) -> None:
         """Stop counting a connection that has unsubscribed; reported at once."""
@@ -74,6 +92,11 @@ class OccupancyReporter:
     def is_refused(self, connection: Connection, topic: Topic) -> bool:
         """Return whether the channel had no place for a connection's member."""
         return any(count.is_refused for count in connection.counts if count.topic == topic)
+
+    def has_published(self, topic: Topic, user_id: str) -> bool:
+        """Return whether Redis has confirmed that this process has a member of a presence channel."""
+        count = self._counts.get((topic, user_id))
+        return count is not None and count.is_published and count.number > 0
 
     def dismiss(self, connection: Connection) -> None:
         """Stop counting a connection that is not expected to come back; reported at once."""
@@ -145,6 +168,8 @@ class OccupancyReporter:
         count.is_admitted &= number > 0
         count.times += 1
         self._in_flight += 1
+        if count.topic.startswith("user:"):
+            count.subscribed = self._subscribed(count.topic)
         call = _call(presence, count, number, is_quiet=is_quiet)
         self._commands.run(call, partial(self._answered, presence, count, number, count.times))
 
@@ -175,7 +200,8 @@ class OccupancyReporter:
 def _call(presence: Presence, count: Occupancy, number: int, *, is_quiet: bool) -> Call:
     """Return the call that reports a number."""
     if count.member is None:
-        return presence.occupy(count.topic, number, is_quiet=is_quiet)
+        subscribed = count.subscribed if count.topic.startswith("user:") else None
+        return presence.occupy(count.topic, number, subscribed=subscribed, is_quiet=is_quiet)
     channel, member = count.topic.partition(":")[2], count.member
     if not number:
         return presence.leave(channel, member.user_id)

@@ -13,6 +13,7 @@ from ..channel import Channel
 from ..loop import Loop
 from ..topics import Topics
 from .lease import RETRY_AFTER, Lease
+from .occupancy_reporter import OccupancyReporter
 from .roster import LiveRoster
 
 logger = logging.getLogger("jobpush.gateway")
@@ -21,11 +22,14 @@ logger = logging.getLogger("jobpush.gateway")
 class Rosters:
     """The rosters of all presence channels of this process."""
 
-    def __init__(self, loop: Loop, commands: CommandConnection, lease: Lease, topics: Topics) -> None:
+    def __init__(
+        self, loop: Loop, commands: CommandConnection, lease: Lease, topics: Topics, reporter: OccupancyReporter
+    ) -> None:
         self._loop = loop
         self._commands = commands
         self._lease = lease
         self._topics = topics
+        self._reporter = reporter
 
     def ask(self, channel: Channel, roster: LiveRoster) -> None:
         """Read the roster of a presence channel whose topic is confirmed."""
@@ -59,6 +63,10 @@ class Rosters:
                 logger.warning("Redis refused the roster of %s: %s", channel.name, reply)
             self._loop.call_later(RETRY_AFTER, lambda: self.ask(channel, roster))
             return
+        found = read_roster(reply)
+        own = (one for one in roster.members if self._reporter.has_published(channel.occupancy_topic, one))
+        if any(user_id not in found.members for user_id in own):
+            self._lease.doubt(self._lease.presence)  # Redis has lost data
         is_complete = self._lease.is_held and self._lease.is_settled
-        for change in roster.take(read_roster(reply), is_complete=is_complete):
+        for change in roster.take(found, is_complete=is_complete):
             channel.send_to_all(change.frame(channel.name))
