@@ -84,7 +84,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_KEY", "key")
-    monkeypatch.setenv("JOBPUSH_SECRET", "secret")
+    monkeypatch.setenv("JOBPUSH_SECRET", "secret of the tests")
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "redis://localhost:6379/0")
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn was started"))
 

@@ -117,12 +117,12 @@ def test_a_correct_environment_has_no_failed_check() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_people_see_each_finding_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBPUSH_SECRET", "x")
+    monkeypatch.setenv("JOBPUSH_SECRET", "0123456789")
     monkeypatch.setenv("JOBPUSH_REDISURL", "redis://elsewhere")
 
     output = CliRunner().invoke(main, ["doctor"]).output
 
-    assert "! credentials        JOBPUSH_SECRET has only 1 characters\n" in output
+    assert "! credentials        JOBPUSH_SECRET has only 10 characters\n" in output
     assert "→ make a longer one with: python -c" in output
     assert "JOBPUSH_REDISURL is ignored" in output
     assert "→ did you mean JOBPUSH_REDIS_URL?" in output

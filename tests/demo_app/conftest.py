@@ -95,7 +95,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         settings = {
             "JOBPUSH_REDIS_URL": redis_server.url,
             "JOBPUSH_KEY": "key",
-            "JOBPUSH_SECRET": "secret",
+            "JOBPUSH_SECRET": "secret of the tests",
             "JOBPUSH_DEMO_DIR": str(folder),
             "JOBPUSH_DEMO_SECRET": "session secret",
         }

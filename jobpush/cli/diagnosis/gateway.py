@@ -23,7 +23,7 @@ def check_credentials(config: Config) -> Finding:
     except MissingSetting as exc:
         return failed("credentials", f"{exc.name} is not set", f"make one with: {_NEW_SECRET}")
     except ConfigurationError as exc:
-        return failed("credentials", str(exc), "set JOBPUSH_APP_ID to a number")
+        return failed("credentials", str(exc), "correct the setting that the message names")
     if len(config.secret) < MIN_SECRET:
         return warning(
             "credentials",
