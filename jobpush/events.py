@@ -1,5 +1,5 @@
 """
-The one vocabulary of both ends: what a task event says, and its form on the wire.
+Task events: their fields, and their form on the wire.
 
 Every task event is a whole snapshot of its task, so a reader may miss any of them but the newest.
 """
@@ -40,7 +40,7 @@ class TaskEvent:
     ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
     PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
     ``None``: no limit, or not known. ``ahead`` is how many messages were before a PENDING task in its queue when that
-    was told; ``None``: not known, as with most brokers, or too many to be counted.
+    was counted; ``None``: unknown, as with most brokers, or too many to count.
     """
 
     task_id: str
@@ -103,7 +103,7 @@ class TaskEvent:
         Read an event that came from outside, checking all that it lets in; unknown members are left out.
 
         Raises:
-            EventError: If a member is missing or has another type than :class:`TaskEvent` says.
+            EventError: If a member is missing or has another type than in :class:`TaskEvent`.
         """
         if not isinstance(wire, Mapping):
             raise EventError(f"a task event must be a JSON object, not {type(wire).__name__}")
@@ -186,7 +186,7 @@ def percent_of(current: float, total: float | None, state: TaskState) -> float |
 
 def bounded_amounts(current: float, total: float | None) -> tuple[float, float | None]:
     """
-    Bring what a task said into a form that makes no broken bar.
+    Return amounts that make a valid bar.
 
     A total of 0 or less is unknown; ``current`` is kept within 0 and the total.
 
@@ -218,7 +218,7 @@ def is_safe_url(url: object) -> bool:
 
 def error_text(exc: BaseException) -> str:
     """
-    What a user is told of an exception: its ``user_message``, or the first line of its own text.
+    Return what a user sees of an exception: its ``user_message``, or the first line of its own text.
 
     At most 200 characters, never a traceback; the name of its type where it has no text, or fails to give it.
     """

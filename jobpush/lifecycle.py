@@ -1,51 +1,51 @@
 """
-The life of a task: its states, and when a word about it is heard. One machine for every process and every broker.
+The states of a task, and when a report about it is accepted. One state machine for every process and every broker.
 
-One attempt goes to the right; within it nothing is heard that stands further to the left::
+One attempt goes to the right. Within it, a report of a state further to the left is refused::
 
     PENDING ──> RECEIVED ──> STARTED ──> PROGRESS ──┬──> RETRY                          its code asks for another try
        0            1           2           3       │      4
-    published   a worker     it runs    it told     ├──> LOST                           its worker died
-                has it                  how far     │      5
-                                                    └──> SUCCESS | FAILURE | REVOKED    over, once and for all
+    published   a worker     it runs    it reported ├──> LOST                           its worker died
+                has it                  progress    │      5
+                                                    └──> SUCCESS | FAILURE | REVOKED    it is over
                                                            6
 
-Any state may be left out. LOST gives way to a word of the very run that was believed dead; the states of rank 6
-give way to nothing in their attempt, so each attempt ends once. A bar goes back only where ``attempt`` goes up.
+Any state may be left out. LOST gives way to a report of the run that was believed dead. The states of rank 6 give way
+to nothing in their attempt, so each attempt ends once. A bar goes back only when ``attempt`` goes up.
 
-Words come late, twice, in any order, and from runs that should not be any more, so each one says where it belongs:
+Reports come late, twice, in any order, and from runs that should have ended. So each one contains its origin:
 
-- ``run``: when the task was published. A task published anew under its old id begins from nothing; what is still
-  said of the former one is refused.
-- ``number``: Celery's count, which goes up with each retry. A higher one begins the next attempt, a lower one is
+- ``published_at``: when the task was published. A task that is published again under its id starts from nothing;
+  reports of the former run are refused.
+- ``retry_number``: Celery's count, which goes up with each retry. A higher one begins the next attempt, a lower one is
   refused.
-- ``delivery``: one stay of the message with one worker, made up when it is received. A broker delivers again what was
-  not acknowledged: after the death of a worker, or in the middle of a long task (``visibility_timeout``). Then
-  ``number`` is the same, and::
+- ``delivery``: an id for one delivery of the message to one worker, made on receipt. A broker delivers an
+  unacknowledged message again: after the death of a worker, or during a long task (``visibility_timeout``). Then
+  ``retry_number`` is the same, and::
 
-    word of another delivery     the stored state is
+    report of another delivery   the stored state is
                                  PENDING, RECEIVED    STARTED, PROGRESS    RETRY, LOST      SUCCESS, FAILURE, REVOKED
     RECEIVED                     same attempt         refused: it runs     next attempt     refused: it is over
     STARTED or more              same attempt         next attempt         next attempt     next attempt, it runs again
 
-  The newest delivery wins. The one before is superseded once the newest has begun or, where it has ended with RETRY,
-  once the newest is received; what it still says is refused. So two workers that run the same task at the same time
-  never make its bar jump to and fro.
-  A task that replaced itself (Celery's ``replace``) has handed over: what takes its place goes on in the same attempt,
-  unless progress was told, for then the bar goes back.
-- The begin of the next attempt ends the one before with RETRY, if it has no end yet: its worker may still live, so it
-  is not LOST. So each attempt that ran ends exactly once.
-- A task that was cancelled, or whose workflow was, and that is over, begins no further attempt; and is over when it
-  asks for one, or is LOST.
+  The newest delivery wins. It supersedes the one before when it begins or, if that one has ended with RETRY, when it is
+  received; further reports of a superseded delivery are refused. So two workers that run one task at the same time do
+  not make its bar jump.
+  A task that replaced itself (Celery's ``replace``) has handed over: its replacement continues the same attempt, unless
+  progress was reported, since the bar would go back.
+- The next attempt ends the one before with RETRY, if that has no end yet: its worker may still be alive, so it is not
+  LOST. So each attempt that ran ends exactly once.
+- A cancelled task, or one of a cancelled workflow, begins no further attempt once it is over. It is over when it asks
+  for one, or is LOST.
 
-Who is not the task itself may end its attempt: the parent of its process (killed, killed and tried again, timed out,
-revoked), or the gateway that finds its worker dead. That is heard only of the delivery that is stored, or of a task
-that waits, as one does that has handed over; and LOST is only said of what is RECEIVED, STARTED or PROGRESS. RETRY is
-not LOST with its worker: the message of the next attempt waits unacknowledged, and comes back.
+Other processes may end an attempt: the parent of the task's process (killed, killed and retried, timed out, revoked),
+or the gateway that finds its worker dead. That is accepted for the stored delivery only, or for a task that waits or
+has handed over. LOST is accepted for RECEIVED, STARTED and PROGRESS only. A task in RETRY is not LOST with its worker:
+the message of the next attempt is unacknowledged, and comes back.
 
-``attempt``, which users see, counts from 1 and is given by the store. It is ``number`` plus what was delivered again.
+Users see ``attempt``. The store counts it from 1: ``retry_number`` plus the repeated deliveries.
 
-All this is decided inside Redis, by ``store/lifecycle.lua``, in one step with what it decides about.
+``store/lua/lifecycle.lua`` decides all this inside Redis, in one step with the change.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from enum import Enum
 
 
 class TaskState(str, Enum):
-    """Celery's states, and two of ours: PROGRESS (started, and told how far) and LOST (its worker died)."""
+    """Celery's states, and two of ours: PROGRESS (it has reported progress) and LOST (its worker died)."""
 
     PENDING = "PENDING"
     RECEIVED = "RECEIVED"
@@ -73,7 +73,7 @@ class TaskState(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no later event of the task is expected. LOST counts: the task may be heard of again, or not."""
+        """Whether no later event of the task is expected. LOST counts, though the task may come back."""
         return self in _FINAL
 
     def __str__(self) -> str:

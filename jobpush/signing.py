@@ -60,7 +60,7 @@ def http_text(method: str, path: str, query: Mapping[str, str]) -> str:
 
 
 def verify(secrets: Iterable[str], text: str, signature: str) -> bool:
-    """Whether ``signature`` (hexadecimal) signs ``text`` with one of ``secrets``, told in constant time."""
+    """Return whether ``signature`` (hexadecimal) signs ``text`` with one of ``secrets``, in constant time."""
     given = signature.encode("utf-8", "replace")
     results = [hmac.compare_digest(sign(secret, text).encode(), given) for secret in secrets]
     return any(results)
