@@ -40,6 +40,7 @@ def make(redis_url: str) -> Iterator[Make]:
         app.secret_key = "x" * 32
         if csrf == "first":
             CSRFProtect(app)
+        settings = {"publish_timeout": 60.0, **settings}  # a busy machine
         app.gateway = Gateway(app, user_loader=user_loader, key=KEY, secret=SECRET, redis_url=redis_url, **settings)
         if csrf == "last":
             CSRFProtect(app)
