@@ -156,5 +156,5 @@ def server_context(authority: trustme.CA, name: str) -> ssl.SSLContext:
 
 
 def send(url: str, *, allow_private: bool = True) -> int:
-    (endpoint,) = configured_endpoints(Config(key="k", secret="s", webhook_urls=(url,)))
+    (endpoint,) = configured_endpoints(Config(key="k", secret="s3cret-of-the-tests", webhook_urls=(url,)))
     return post(endpoint, [], b"{}", connect_timeout=5, timeout=10, allow_private=allow_private)

@@ -15,7 +15,7 @@ ONLINE = {"name": "user_online", "user_id": "42"}
 
 
 def endpoint(url: str) -> Endpoint:
-    (only,) = configured_endpoints(Config(key="k", secret="s", webhook_urls=(url,)))
+    (only,) = configured_endpoints(Config(key="k", secret="s3cret-of-the-tests", webhook_urls=(url,)))
     return only
 
 
@@ -87,7 +87,7 @@ def test_urls_that_differ_in_their_query_or_credentials_have_different_names(oth
     ],
 )
 def test_error_of_a_wrong_url_has_its_position(url: str, reason: str) -> None:
-    config = Config(key="k", secret="s", webhook_urls=("https://right.example/", url))
+    config = Config(key="k", secret="s3cret-of-the-tests", webhook_urls=("https://right.example/", url))
 
     with pytest.raises(ConfigurationError, match=f"URL 2 of JOBPUSH_WEBHOOK_URLS is wrong: .*{reason}"):
         configured_endpoints(config)
