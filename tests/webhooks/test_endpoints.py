@@ -40,7 +40,7 @@ def test_a_url_gets_what_its_filters_let_through(fragment: str, wanted: list[dic
 def test_urls_with_filters_come_from_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_WEBHOOK_URLS", "https://a.example/#kinds=member_added+member_removed, http://b.example")
 
-    first, second = configured_endpoints(Config.load({"key": "k", "secret": "s"}, {}))
+    first, second = configured_endpoints(Config.load({"key": "k", "secret": "s3cret-of-the-tests"}, {}))
 
     assert (first.name, first.kinds) == ("https://a.example/", {"member_added", "member_removed"})
     assert (second.name, second.kinds) == ("http://b.example", frozenset())
