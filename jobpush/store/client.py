@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..config import Config
@@ -67,15 +67,15 @@ class StoreClient:
                 f" version of jobpush uses layout {LAYOUT}: run one version everywhere, or set another JOBPUSH_PREFIX"
             )
 
-    def live_gateways(self) -> LiveGateways:
+    def live_gateways(self, seen: Iterable[bytes] = ()) -> LiveGateways:
         """
-        Return the gateways whose lease has not ended, as of a second ago at most.
+        Return the gateways whose lease has not ended, as of a second ago at most; a new one that is ``seen`` counts.
 
         Raises:
             StoreError: If Redis does not answer.
         """
         now, known = time.monotonic(), self._live_gateways
-        if known is None or now - known[0] >= _LIVE_GATEWAYS_TTL:
+        if known is None or now - known[0] >= _LIVE_GATEWAYS_TTL or not known[1].ids.issuperset(seen):
             (reply,) = self.run([live_gateways_call(self.keys)])
             known = self._live_gateways = now, read_live_gateways(reply)
         return known[1]

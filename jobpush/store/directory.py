@@ -129,7 +129,7 @@ class RedisDirectory:
         read = ("HGETALL", self._keys.connections(topic))
         publish = ("PUBLISH", self._keys.topic(topic), f"- ! 0 1 -\n{text}")
         _, connections, _ = self._store.run([revoke, read, publish])
-        return self._store.live_gateways().count(connections)
+        return self._store.live_gateways(connections).count(connections)
 
     # -- channels ------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class RedisDirectory:
 
     def _count_connections(self, topics: Sequence[Topic]) -> list[int]:
         connections = self._store.run([("HGETALL", self._keys.connections(topic)) for topic in topics])
-        live = self._store.live_gateways()
+        live = self._store.live_gateways(gateway for one in connections for gateway in one)
         return [live.count(one) for one in connections]
 
     def _count_members(self, topics: Sequence[Topic]) -> list[int]:

@@ -38,9 +38,10 @@ class NotificationStore(TaskStore):
             for one, channels in zip(notifications, names, strict=True)
             for name in channels
         ]
-        replies = iter(self.run(calls))
-        live = self.live_gateways()
-        return [_receipt(live, {name: next(replies) for name in channels}) for channels in names]
+        replies = self.run(calls)
+        live = self.live_gateways(gateway for _, counts in replies for gateway in counts[::2])
+        each = iter(replies)
+        return [_receipt(live, {name: next(each) for name in channels}) for channels in names]
 
     def _trigger_call(self, channel: str, notification: Notification) -> Call:
         kind, keys, config = parse_channel(channel), self.keys, self.config

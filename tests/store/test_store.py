@@ -249,7 +249,7 @@ def test_one_call_reaches_many_channels(store: Store, client: redis.Redis) -> No
 
 
 def test_a_receipt_counts_the_connections_of_live_gateways_only(store: Store, client: redis.Redis) -> None:
-    key = store.keys.connections(user_topic("42"))
+    key = store.keys.subscribed(user_topic("42"))
     client.hset(key, mapping={"alive": 3, "dead": 5})
     client.zadd(store.keys.gateways, {"alive": time.time() + 60, "dead": time.time() - 1})
 
