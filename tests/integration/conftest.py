@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from demo_app.video import find_ffmpeg
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.testing import PATIENCE
 from tests.markup import record_scripts
 
@@ -30,22 +31,16 @@ def running_demo(**settings: str) -> Iterator[str]:
     """``jobpush demo`` on a free port until the end of the block; gives its URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}
     environment["JOBPUSH_PUBLISH_TIMEOUT"] = str(PATIENCE)  # what the machine holds up is not to be left out or refused
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "jobpush", "demo", "--port", "0", "--no-open"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**environment, **settings},
-    )
-    assert demo.stdout is not None
+    command = [sys.executable, "-m", "jobpush", "demo", "--port", "0", "--no-open"]
+    demo = ChildProcess(command, environment={**environment, **settings}, is_piped=True)  # ends with the test run
     try:
-        line = demo.stdout.readline()
+        line = demo.stdout.readline().decode()
         assert "http://" in line, f"the demo did not start, it exited with {demo.wait()}"
         yield next(word for word in line.split() if word.startswith("http://"))
-    finally:
         demo.send_signal(signal.SIGINT)
-        demo.wait(timeout=60)
-        demo.stdout.close()
-    assert demo.returncode == 0
+        assert demo.wait(timeout=60) == 0
+    finally:
+        demo.stop(signal.SIGINT, grace=60)
 
 
 @pytest.fixture(scope="session")
