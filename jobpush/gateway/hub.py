@@ -202,15 +202,18 @@ class Hub:
 
     def _run(self) -> None:
         warn_about_unknown_variables()
+        self._begin()
+        try:
+            self.loop.run()
+        finally:
+            self.loop.close()
+
+    def _begin(self) -> None:
         self._commands.start()
         self._pubsub.start()
         self._lease.start()
         self._dead_workers.start()
         self._tick()
-        try:
-            self.loop.run()
-        finally:
-            self.loop.close()
 
     def _on_connected(self) -> None:
         self._lease.on_connected()  # first: everything else counts under the lease only
