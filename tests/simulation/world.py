@@ -32,7 +32,7 @@ from jobpush.protocol.server import ServerProtocol
 from jobpush.reporting.publisher import Publisher
 from jobpush.store import Published, Store
 from jobpush.store.redis.async_connection import AsyncConnection
-from jobpush.store.scripts import Call, Command
+from jobpush.store.scripts import Request
 
 #: Seconds that a real Redis has for an answer.
 PATIENCE = 30
@@ -202,11 +202,11 @@ class FaultyStore(Store):
         #: Tasks whose end Redis has acknowledged, since it last came back empty.
         self.acknowledged: set[str] = set()
 
-    def run(self, calls: Sequence[Call] = (), commands: Sequence[Command] = ()) -> list[Any]:
+    def run(self, requests: Sequence[Request]) -> list[Any]:
         fault, self.fault = self.fault, None
         if fault == "before" or not self._server.is_there:
             raise StoreError("the connection broke")
-        replies = super().run(calls, commands)
+        replies = super().run(requests)
         self._server.wait_for_pushes()
         if fault == "after":
             raise StoreError("the connection broke, and the answer is lost")
