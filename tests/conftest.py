@@ -15,12 +15,13 @@ from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from tests.browsers import chromium
+from tests.effort import examples
 
 # Where the run itself was put into the background, its programs would take no Ctrl-C from the tests either.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine may hold up any example for a while.
-settings.register_profile("jobpush", deadline=None)
+settings.register_profile("jobpush", deadline=None, max_examples=examples(100))
 settings.load_profile("jobpush")
 
 

@@ -27,6 +27,7 @@ from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
 from tests.autobahn.cases import PATIENCE, frame, pieces
+from tests.effort import examples
 from tests.gateway.client import read_to_the_end
 from tests.gateway.conftest import serving
 from tests.gateway.site import KEY, SECRET
@@ -110,7 +111,7 @@ streams = st.lists(frames | frames | frames | st.binary(max_size=30), max_size=8
 
 
 @given(stream=streams, size=st.sampled_from([1, 2, 3, 7, 64, 100_000]), is_polite=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_bytes_behind_the_handshake_are_answered_in_whole_frames(
     place: Place, stream: bytes, size: int, is_polite: bool
 ) -> None:
@@ -215,7 +216,7 @@ def escaped(text: str) -> str:
 
 
 @given(st.sampled_from(["GET", "POST", "PUT", "OPTIONS", "HEAD"]), paths, queries, headers, bodies)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_request_is_answered_and_none_is_our_error(
     port: int, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
 ) -> None:
@@ -235,7 +236,7 @@ triggers = st.dictionaries(
 
 
 @given(st.sampled_from(["events", "batch_events"]), triggers | st.builds(lambda t: {"batch": [t, t]}, triggers))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_signed_body_is_taken_or_refused(port: int, route: str, members: dict[str, object]) -> None:
     path, body = f"/apps/1/{route}", json.dumps(members).encode()
     query = signing_query("POST", path, body)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
+
 from .seeds import CORPUS, SEEDS
 from .targets import TARGETS
 
@@ -23,7 +25,7 @@ def test_corpus_is_taken_or_refused_as_it_is_meant(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_seeds_with_something_changed_are_taken_or_refused(name: str, data: st.DataObject) -> None:
     seed = data.draw(st.sampled_from(SEEDS[name]))
     start, size = data.draw(st.integers(0, len(seed))), data.draw(st.integers(0, 8))

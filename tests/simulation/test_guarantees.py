@@ -287,7 +287,7 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=int(os.environ.get("SIMULATION_SEQUENCES", "120")),
+            max_examples=int(os.environ.get("SIMULATION_SEQUENCES", "40")),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

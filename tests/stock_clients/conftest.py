@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.effort import members
+
 from .application import Application
 from .backend import MASTER_KEY
 from .clients import node
@@ -34,7 +36,7 @@ def application() -> Iterator[Application]:
     application.close()
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=members(SHAPES))
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Gateways for all tests of a module."""
     folder = tmp_path_factory.mktemp("gateways")

@@ -22,6 +22,7 @@ from jobpush.store import Store, TaskWrite
 from jobpush.store.messages import read_task
 from jobpush.store.records import Outcome
 from jobpush.store.task_calls import regain_call
+from tests.effort import examples
 
 from .lifecycle_model import OVER, RUNNING, Model, Word
 
@@ -372,5 +373,5 @@ def test_any_order_of_words_is_heard_as_it_is_drawn(shared_store: Store) -> None
         store = shared_store
 
     case = Machine.TestCase
-    case.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+    case.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
     case().runTest()

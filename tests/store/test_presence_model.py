@@ -17,6 +17,7 @@ from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.effort import examples
 
 from .gateways import Ear, Gateway, Told
 
@@ -171,6 +172,6 @@ def test_what_is_told_and_answered_is_what_the_model_says(machine: type[Presence
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(60), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -18,6 +18,7 @@ from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.store.records import Outcome
+from tests.effort import examples
 
 USER = "42"
 
@@ -463,7 +464,7 @@ class Model:
         self.outcome = (state, ended, self.percent)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(
         st.tuples(
