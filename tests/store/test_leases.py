@@ -148,6 +148,23 @@ def test_an_emptied_redis_is_told_everything_anew_without_a_sound(
     assert changes(ear.heard()) == [("member_removed", "42")]
 
 
+def test_statements_made_before_a_loss_was_noticed_are_retracted(store: Store, ear: Ear, client: redis.Redis) -> None:
+    before = Gateway(store)
+    client.flushall()
+    settle(before, "42")  # it does not know yet that its lease is gone
+
+    assert not before.renew(before.epoch).is_held
+    after = Gateway(store)
+    settle(after, "42", is_quiet=True)
+    after.leave(ROOM, "42")
+    ear.heard()
+    before.die()
+    after.reap()
+
+    assert ("member_removed", "42") in changes(ear.heard())
+    assert not client.keys(f"*:claims:{before.presence.gateway_id}")
+
+
 def test_a_redis_that_came_back_with_old_data_forgets_only_who_has_left(
     redis_server: EmbeddedRedis, store: Store
 ) -> None:

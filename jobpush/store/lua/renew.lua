@@ -20,6 +20,10 @@ if not epoch or string.match(epoch, '^%x*') ~= run_id then
   end
 end
 
-if known_epoch ~= '' and (epoch ~= known_epoch or not has_lease(gateways_key, gateway_id)) then return {0, epoch} end
+if known_epoch ~= '' and (epoch ~= known_epoch or not has_lease(gateways_key, gateway_id)) then
+  -- The gateway continues under another id. Statements that it made before it knew are retracted like those of the dead.
+  redis.call('ZADD', gateways_key, lease_end, gateway_id)
+  return {0, epoch}
+end
 redis.call('ZADD', gateways_key, lease_end, gateway_id)
 return {1, epoch}
