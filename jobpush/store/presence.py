@@ -41,6 +41,9 @@ from .scripts import (
     Script,
 )
 
+#: Seconds that the empty history of a public channel is kept for clients that lost their connection: anybody can name
+#: such a channel. Histories of users and of channels that need a right are kept for ``Config.history_ttl``.
+_PUBLIC_HISTORY_LEFT = 20
 #: Reply of :meth:`Presence.join`, and first part of that of :meth:`Presence.occupy`: the lease has ended.
 NO_LEASE = -1
 #: Reply of :meth:`Presence.join`: the channel has as many members as it may.
@@ -135,7 +138,15 @@ class Presence:
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def occupy(self, topic: Topic, connections: int, *, subscribed: int | None = None, is_quiet: bool = False) -> Call:
+    def occupy(
+        self,
+        topic: Topic,
+        connections: int,
+        *,
+        subscribed: int | None = None,
+        is_quiet: bool = False,
+        is_lost: bool = False,
+    ) -> Call:
         """
         Set how many connections of this gateway a topic has.
 
@@ -144,6 +155,7 @@ class Presence:
             connections: All of them, not the difference.
             subscribed: Of a user's: those that are subscribed to the user's channel; ``None``: all.
             is_quiet: Publish nothing: Redis has lost data, and this is no news.
+            is_lost: Whether the last connection was lost, so that its client may come back and resume.
 
         Returns:
             A call that gives ``[total, wait]``: the connections of all gateways; and unless it is 0, the milliseconds
@@ -151,10 +163,17 @@ class Presence:
             if the lease has ended.
         """
         subscribed = connections if subscribed is None else subscribed
-        return self._occupy(self.gateway_id, topic, connections, subscribed, is_quiet=is_quiet)
+        return self._occupy(self.gateway_id, topic, connections, subscribed, is_quiet=is_quiet, is_lost=is_lost)
 
     def _occupy(
-        self, gateway_id: str, topic: Topic, connections: int, subscribed: int = 0, *, is_quiet: bool = False
+        self,
+        gateway_id: str,
+        topic: Topic,
+        connections: int,
+        subscribed: int = 0,
+        *,
+        is_quiet: bool = False,
+        is_lost: bool = True,
     ) -> Call:
         keys, (kind, _, name) = self._keys, topic.partition(":")
         names, tag = self._bucket_keys(gateway_id, topic), tag_of(name)
@@ -169,7 +188,10 @@ class Presence:
                 count=connections,
                 subscribed=subscribed,
                 is_quiet=int(is_quiet),
+                history_left=self._config.history_ttl if is_lost else 0,
             )
+        is_public = not parse_channel(name).is_private
+        history_left = _PUBLIC_HISTORY_LEFT if is_public else self._config.history_ttl
         topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)
         return OCCUPY(
             (*names, keys.connections(topic), keys.channels(tag), *topic_keys),
@@ -180,6 +202,7 @@ class Presence:
             count=connections,
             is_quiet=int(is_quiet),
             is_counted=int(self._config.subscription_count and not parse_channel(name).is_presence),
+            history_left=history_left if is_lost else 0,
         )
 
     # -- members -------------------------------------------------------------------------------------

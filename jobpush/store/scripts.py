@@ -161,13 +161,13 @@ _STATEMENT = "gateway_id topic has_webhooks:flag"
 OCCUPY = Script(
     "occupy",
     _BUCKET_KEYS + " connections channels topic published_count floor",
-    _STATEMENT + " channel count:number is_quiet:flag is_counted:flag",
+    _STATEMENT + " channel count:number is_quiet:flag is_counted:flag history_left:number",
     _PRESENCE,
 )
 ONLINE = Script(
     "online",
     _BUCKET_KEYS + " connections users watch floor subscribed",
-    _STATEMENT + " user_id count:number subscribed:number is_quiet:flag",
+    _STATEMENT + " user_id count:number subscribed:number is_quiet:flag history_left:number",
     _PRESENCE,
 )
 JOIN = Script(

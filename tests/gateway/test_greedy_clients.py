@@ -102,7 +102,7 @@ def test_unsubscribing_drops_what_is_queued() -> None:
 def test_a_replay_beyond_the_bound_is_cut_and_says_so(serve: Serve, store: Store) -> None:
     site = serve(max_data=10_240)
     first = site.connect()
-    since = position_of("news", first)
+    since = first.subscribe("news")[-1]["id"]
     for number in range(600):
         store.trigger(["news"], "number", {"n": number, "padding": "x" * 10_000})
 

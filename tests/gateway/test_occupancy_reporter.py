@@ -22,7 +22,9 @@ USER = Topic("user:42")
 class FakePresence:
     """Returns its calls as tuples."""
 
-    def occupy(self, topic: Topic, number: int, *, subscribed: int | None, is_quiet: bool) -> tuple[Any, ...]:
+    def occupy(
+        self, topic: Topic, number: int, *, subscribed: int | None, is_quiet: bool, is_lost: bool
+    ) -> tuple[Any, ...]:
         return ("occupy", topic, number, "quietly") if is_quiet else ("occupy", topic, number)
 
     def join(self, channel: str, user_id: str, user_info: str, *, is_quiet: bool, is_new: bool) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ class Occupancy:
 
     __slots__ = (
         "is_admitted",
+        "is_lost",
         "is_published",
         "is_refused",
         "may_be_known",
@@ -41,6 +42,8 @@ class Occupancy:
         self.may_be_known = False
         #: Whether Redis has confirmed that the member has a place, so that the limit is not applied again.
         self.is_admitted = False
+        #: Whether the last connection was lost, so that its client may come back.
+        self.is_lost = False
         #: Whether the channel had no place for the member.
         self.is_refused = False
 

@@ -87,6 +87,7 @@ class OccupancyReporter:
             if count.number:
                 self._note(count)
             else:
+                count.is_lost = True
                 self._vacant[count] = self._loop.now + self._config.grace
 
     def is_refused(self, connection: Connection, topic: Topic) -> bool:
@@ -144,6 +145,7 @@ class OccupancyReporter:
         if count not in connection.counts:
             connection.counts += (count,)
             count.number += 1
+            count.is_lost = False
             self._vacant.pop(count, None)
             self._changed.setdefault(count, False)  # a channel is reported before its members
 
@@ -201,7 +203,8 @@ def _call(presence: Presence, count: Occupancy, number: int, *, is_quiet: bool) 
     """Return the call that reports a number."""
     if count.member is None:
         subscribed = count.subscribed if count.topic.startswith("user:") else None
-        return presence.occupy(count.topic, number, subscribed=subscribed, is_quiet=is_quiet)
+        is_lost = count.is_lost
+        return presence.occupy(count.topic, number, subscribed=subscribed, is_quiet=is_quiet, is_lost=is_lost)
     channel, member = count.topic.partition(":")[2], count.member
     if not number:
         return presence.leave(channel, member.user_id)

@@ -7,6 +7,7 @@ if kind == 'task' and redis.call('HEXISTS', source_key, 'workflow') == 1 then si
 local newest = redis.call('XREVRANGE', stream_key, '+', '-', 'COUNT', 1)[1]
 local floor, run, is_empty = read_floor()
 local has_lost_data = since ~= '' and run ~= run_id()
+local may_have_gap = has_lost_data and floor and not is_before(since, floor)
 local position
 if newest then
   position = newest[1]
@@ -32,6 +33,14 @@ if since ~= '' and not is_before(since, floor) and not is_before(position, since
 end
 
 local messages = {}
+if may_have_gap and kind ~= 'task' then  -- what is left of the missed events; a user's tasks come as snapshots
+  for _, entry in ipairs(redis.call('XRANGE', stream_key, '(' .. since, '+')) do
+    local header = entry[2][2]
+    if kind == 'channel' or string.sub(header, 1, 2) == '- ' then
+      messages[#messages + 1] = entry[1] .. ' ' .. header .. '\n' .. entry[2][4]
+    end
+  end
+end
 local function add_snapshot(key, task_id)
   local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'volatile_json', 'stable_json', 'cancel', 'rank', 'id'})
   if not task.seq then return false end
@@ -54,7 +63,7 @@ if kind == 'user' then
 elseif kind == 'task' then
   add_snapshot(source_key, string.sub(source_key, #task_prefix + 1))
 else
-  local cached = redis.call('GET', source_key)
+  local cached = #messages == 0 and redis.call('GET', source_key)
   if cached then messages[1] = cached end
 end
 return {position, 0, messages}

@@ -37,10 +37,12 @@ local function queue_webhook(event)
     'ms', string.format('%.0f', math.floor(MICROSECONDS / 1000)))
 end
 
--- Forget the floor of a history without events: nothing stays of a channel that never had an event.
+-- Forget the floor of a history without events, history_left seconds from now: nothing stays of a channel that never
+-- had an event, and until then a lost connection can resume without a gap.
 local function forget_empty_history()
   local floor = redis.call('GET', floor_key)
-  if floor and string.find(floor, ' empty', 1, true) then redis.call('DEL', floor_key) end
+  if not floor or not string.find(floor, ' empty', 1, true) then return end
+  if redis.call('TTL', floor_key) > history_left then redis.call('EXPIRE', floor_key, history_left) end
 end
 
 -- Set one gateway's number of connections, and list the name in an index while there are any.
