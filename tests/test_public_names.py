@@ -45,7 +45,9 @@ def test_gateway_runs_without_celery() -> None:
 
 
 def test_application_that_only_notifies_runs_without_celery_and_flask() -> None:
-    code = "from jobpush import JobPush; JobPush(key='k', secret='s').authorize_channel('1.2', 'private-a')"
+    code = (
+        "from jobpush import JobPush; JobPush(key='k', secret='0123456789abcdef').authorize_channel('1.2', 'private-a')"
+    )
 
     assert loaded_after(code).isdisjoint({"celery", "kombu", "flask"})
 

@@ -47,5 +47,5 @@ def _without_unsendable(data: Mapping[str, Any], limit: int, warn: Callable[[str
     return sendable
 
 
-def _name_of(key: str) -> str:
-    return "result" if key == "result" else f"data {key!r}"
+def _name_of(name: str) -> str:
+    return "result" if name == "result" else f"data {name!r}"

@@ -222,7 +222,7 @@ def test_wrong_redis_url_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "bogus")
 
     for command in (["tail", "ada"], ["notify", "ada", "greeting", "{}"]):
-        assert_fails_with(run(*command), "Error: JOBPUSH_REDIS_URL is no address of a Redis")
+        assert_fails_with(run(*command), "Error: JOBPUSH_REDIS_URL is not the URL of a Redis")
 
 
 def test_tail_shows_no_events_of_other_users(redis_url: str, store: Store) -> None:
@@ -251,7 +251,7 @@ def test_tail_ends_without_a_message_on_ctrl_c(redis_url: str, store: Store) -> 
 def test_tail_without_redis_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "unix:///nowhere/redis.sock")
 
-    assert_fails_with(run("tail", "ada"), "Error: Redis does not answer")
+    assert_fails_with(run("tail", "ada"), "Error: Redis refused a command or is unreachable")
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ class Shifted:
 
 @pytest.mark.usefixtures("credentials")
 def test_worker_with_a_lease(store: Store) -> None:
-    store.run([WorkerLeases(store.config).hold("w1")])
+    store.run(WorkerLeases(store.config).hold("w1"))
 
     assert findings()["worker"]["message"] == "1 worker holds a lease in this Redis"
 

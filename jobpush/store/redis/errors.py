@@ -7,12 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
-from redis.exceptions import AskError, MovedError, ReadOnlyError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 
 from ...errors import CommandRefused, StoreError
 
 #: Source: the error codes of Redis. Up to 6.2 an error inside a script is in the middle of another error's text.
 _STATE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN) ")
+#: The same codes as redis-py gives them: by class, without the code in the text.
+_STATE_OF_CLASS: dict[type[redis.RedisError], str] = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+}
 #: Errors caused by the command itself: a key of another type, or a script that fails on its arguments.
 _OF_COMMAND = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
 #: Errors inside a script that the script does not cause: missing rights (7.0 has a text of its own for them), and an
@@ -42,8 +58,11 @@ _HINT_RIGHTS = "the Redis user lacks a right; it needs ~<JOBPUSH_PREFIX>:* and &
 
 def state_in(error: object) -> str | None:
     """Return the code of a state of Redis in which the same command works later: ``"OOM"`` if it is full."""
-    found = _STATE.search(str(error)) if isinstance(error, Exception) else None
-    return found and found[1]
+    if not isinstance(error, Exception):
+        return None
+    by_class = next((code for kind, code in _STATE_OF_CLASS.items() if isinstance(error, kind)), None)
+    found = _STATE.search(str(error))
+    return by_class or (found and found[1])
 
 
 def is_command_error(error: object) -> bool:
@@ -53,8 +72,10 @@ def is_command_error(error: object) -> bool:
     Only where that is certain: proxies have texts of their own for a Redis that is unreachable.
     """
     text = str(error)
-    others = (_STATE, _RIGHTS, _SIGN_IN, _KILLED)
-    return bool(_OF_COMMAND.search(text)) and not any(other.search(text) for other in others)
+    others = (_RIGHTS, _SIGN_IN, _KILLED)
+    return (
+        state_in(error) is None and bool(_OF_COMMAND.search(text)) and not any(other.search(text) for other in others)
+    )
 
 
 def is_missing_right(error: object) -> bool:

@@ -5,10 +5,25 @@ from __future__ import annotations
 import pytest
 import redis
 from redis import ResponseError
-from redis.exceptions import MovedError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 
 from jobpush.errors import CommandRefused, StoreError
-from jobpush.store.redis.errors import explain, is_command_error, is_missing_right, is_wrong_server, store_errors
+from jobpush.store.redis.errors import (
+    explain,
+    is_command_error,
+    is_missing_right,
+    is_wrong_server,
+    state_in,
+    store_errors,
+)
 
 #: The text of an error inside a script, in Redis up to 6.2 and in Redis 7.
 _OLD = "Error running script (call to f_1): @user_script:7: @user_script: 7: -{}"
@@ -93,3 +108,20 @@ def test_errors_of_redis_py_become_store_errors(error: Exception, kind: type[Sto
         raise error
 
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OutOfMemoryError, "OOM"),
+        (ReadOnlyError, "READONLY"),
+        (BusyLoadingError, "LOADING"),
+        (MasterDownError, "MASTERDOWN"),
+        (ClusterDownError, "CLUSTERDOWN"),
+    ],
+)
+def test_a_state_that_redis_py_names_by_class_is_not_blamed_on_the_command(error: type[RedisError], code: str) -> None:
+    refused = error("command not allowed. script: f49df598b77c9361, on @user_script:68.")
+
+    assert state_in(refused) == code
+    assert not is_command_error(refused)

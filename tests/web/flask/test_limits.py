@@ -157,11 +157,11 @@ def test_flood_of_refused_connections_gets_a_bare_503(serve: Serve) -> None:
     site.sign_in("42")
 
     with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT)) for _ in range(300)
-        ]
-        for raw in sockets:
-            raw.sendall(handshake())
+        sockets = []
+        for _ in range(300):
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT))
+            raw.sendall(handshake())  # at once: idle connections of one address are few
+            sockets.append(raw)
         # Each that is told why leaves the close unanswered, and so is held for some seconds.
         answers = [raw.recv(12) for raw in sockets]
 

@@ -257,7 +257,7 @@ def test_package_has_no_pattern_for_redis_but_the_demos_own_and_the_testers() ->
 
     found = {path.name for path in sources if words.search(path.read_text())}
 
-    assert found == {"demo.py", "testing.py"}
+    assert found == {"demo_runner.py", "testing.py"}
 
 
 def test_nothing_secret_is_compared_with_an_equals_sign() -> None:

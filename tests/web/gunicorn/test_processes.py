@@ -108,7 +108,7 @@ def test_gevent_is_refused_in_one_sentence(site: Site) -> None:
     from jobpush.errors import ConfigurationError
     from jobpush.web.gunicorn.handover import take_socket
 
-    with pytest.raises(ConfigurationError, match="gthread"):
+    with pytest.raises(ConfigurationError, match="serve with gunicorn -c python:jobpush.gunicorn_conf"):
         take_socket({"gunicorn.socket": object()})
 
 
