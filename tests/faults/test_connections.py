@@ -11,7 +11,8 @@ import pytest
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import StoreError
-from jobpush.store import CancelFeed, Store, cancels
+from jobpush.store import CancelFeed, Store
+from jobpush.store.redis import client
 
 from .crowd import PATIENCE
 from .proxy import Proxy
@@ -26,10 +27,8 @@ def proxy() -> Iterator[Proxy]:
         proxy.close()
 
 
-def test_who_waits_for_cancels_notices_that_the_network_has_forgotten_it(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cancels, "_HEALTH_INTERVAL", 1.0)
+def test_a_reader_of_cancels_notices_a_silent_network(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_PING_AFTER", 1.0)
     feed = CancelFeed(Config(redis_url=proxy.url))
     heard: list[Any] = []
     ended = threading.Event()

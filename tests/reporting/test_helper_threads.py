@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,11 +36,18 @@ def in_threads() -> None:
         thread.join()
 
 
+def run_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run an event loop in a thread of its own: the browser of other tests may run one in this thread."""
+    thread = threading.Thread(target=asyncio.run, args=(coroutine,))
+    thread.start()
+    thread.join()
+
+
 def in_asyncio_threads() -> None:
     async def main() -> None:
         await asyncio.gather(*(asyncio.to_thread(count_up) for _ in range(THREADS)))
 
-    asyncio.run(main())
+    run_loop(main())
 
 
 def in_an_executor_of_asyncio() -> None:
@@ -48,7 +55,7 @@ def in_an_executor_of_asyncio() -> None:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(None, count_up) for _ in range(THREADS)))
 
-    asyncio.run(main())
+    run_loop(main())
 
 
 def in_a_thread_of_a_thread() -> None:
