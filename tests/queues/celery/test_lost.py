@@ -235,10 +235,10 @@ def test_lease_sidecar_ends_with_its_worker_whatever_that_has_forked(store: Stor
     def is_renewed() -> bool:
         if seconds_left() > 0.4:
             return True  # which only the sidecar can have stored
-        store.run([short])
+        store.run(short)
         return False
 
-    store.run([short])
+    store.run(short)
     until(is_renewed)
 
     kill(worker)
