@@ -100,7 +100,7 @@ class JobPush(Peer):
         return [*command, "tests.benchmarks.servers.jobpush_site:create_app()"]
 
     def environment(self, stage: Stage) -> Mapping[str, str]:
-        credentials = {"JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "bench"}
+        credentials = {"JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "secret of the benchmark"}
         return {"JOBPUSH_REDIS_URL": stage.redis.url, **credentials, **self.settings}
 
     def client(self, stage: Stage) -> list[str]:

@@ -96,7 +96,7 @@ def _running_application(redis_url: str) -> Iterator[str]:
         "BENCH_BROKER_URL": redis_url,
         "JOBPUSH_REDIS_URL": redis_url,
         "JOBPUSH_KEY": "bench",
-        "JOBPUSH_SECRET": "bench",
+        "JOBPUSH_SECRET": "secret of the benchmark",
     }
     celery = [
         "celery",

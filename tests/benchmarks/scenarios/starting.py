@@ -29,7 +29,7 @@ def measure(pace: Pace) -> Sample:
 def _seconds_to_accept(redis_url: str, log: Path) -> float:
     port = free_port()
     command = [str(Path(sys.executable).with_name("jobpush")), "gateway", "--bind", f"127.0.0.1:{port}"]
-    environment = {"JOBPUSH_REDIS_URL": redis_url, "JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "bench"}
+    environment = {"JOBPUSH_REDIS_URL": redis_url, "JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "secret of the benchmark"}
     begun = time.monotonic()
     with Server(command, port=port, cores=Cores.split().server, log=log, environment=environment) as server:
         while time.monotonic() - begun < START_TIMEOUT:
