@@ -10,6 +10,7 @@ import click
 from ..errors import ConfigurationError, JobPushError
 from .demo import demo
 from .doctor import doctor
+from .erase import erase
 from .gateway import gateway
 from .notify import notify
 from .presence import channels, online
@@ -80,5 +81,5 @@ def main() -> None:
             reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows every line
 
 
-for _command in (cancel, channels, config, demo, doctor, gateway, notify, online, tail, tasks, webhooks):
+for _command in (cancel, channels, config, demo, doctor, erase, gateway, notify, online, tail, tasks, webhooks):
     main.add_command(_command)

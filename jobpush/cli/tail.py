@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
     from ..store.user_events import UserEvent
 
+_LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+
 
 @click.command()
 @click.argument("user")
+@click.option("--logs", is_flag=True, help="Show the lines of the tasks' logs too.")
 @json_option
 @redis_option
-def tail(user: str, is_json: bool) -> None:
+def tail(user: str, logs: bool, is_json: bool) -> None:
     """
     Show what the browsers of USER receive: a snapshot of each task, then every event.
+
+    With --logs, the lines of a task's log that are kept follow its snapshot, and new ones appear as the task writes
+    them.
 
     \b
     For people:
       jobpush tail alice
+    With what the tasks log:
+      jobpush tail alice --logs
     For programs:
       jobpush tail alice --json | jq 'select(.data.state == "FAILURE")'
     """
@@ -38,7 +46,7 @@ def tail(user: str, is_json: bool) -> None:
 
         console = Console(highlight=False, soft_wrap=True)
     with suppress(KeyboardInterrupt):
-        for event in listen(load_config(), user):
+        for event in listen(load_config(), user, with_logs=logs):
             if is_json:
                 click.echo(json_line({"event": event.event, "data": event.data}))
             else:
@@ -49,7 +57,10 @@ def _line(received: UserEvent) -> Text:
     """One event as one line. Text from outside is shown as text, never as markup."""
     from rich.text import Text
 
-    task = received.task
+    task, line = received.task, received.line
+    if line is not None:
+        level = (f"{printable(line.level):<9}", _LEVEL_COLOURS.get(line.level, "dim"))
+        return Text.assemble((f"{clock(line.at)}  ", "dim"), level, f"  {printable(line.message)}")
     if task is None:
         parts = (f"{clock(time.time())}  ", "dim"), printable(received.event), "  ", readable_json(received.data)
         return Text.assemble(*parts)

@@ -37,8 +37,11 @@ def readable_json(value: object) -> str:
 
 
 def clock(at: float) -> str:
-    """Return the local time of day of a Unix time."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
+    """Return the local time of day of a Unix time, which may come from outside."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "??:??:??"
 
 
 def bar(task: TaskEvent) -> str:

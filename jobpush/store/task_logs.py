@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..channels import escape_id, user_topic
-from ..events import encode_twice
+from ..errors import EventError
+from ..events import encode_twice, shortened
 from .scripts import APPEND_LOG
 from .tasks import TaskStore
 
@@ -32,6 +33,21 @@ class LogEntry:
     level: str
     at: float
     id: str = ""
+
+    @classmethod
+    def from_wire(cls, wire: object) -> LogEntry:
+        """
+        Read a line that came from outside.
+
+        Raises:
+            EventError: If a member is missing or has another type than in :class:`LogEntry`.
+        """
+        if isinstance(wire, Mapping):
+            line = cls(*(wire.get(name) for name in cls.__slots__))  # type: ignore[arg-type]
+            texts = (line.message, line.level, line.id)
+            if all(isinstance(text, str) for text in texts) and isinstance(line.at, (int, float)):
+                return line
+        raise EventError(f"a line of a log must have message, level, at and id, not {shortened(repr(wire), 80)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +118,7 @@ class TaskLogStore(TaskStore):
             ValueError: If ``since`` is not the id of a line.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        position = _position(since)
+        position = line_position(since)
         topic = user_topic(self.owner(task_id))
         log, state = self.keys.log(topic, task_id)
         lines, (dropped, dropped_until) = self.run(
@@ -111,11 +127,24 @@ class TaskLogStore(TaskStore):
                 ("HMGET", state, "dropped", "dropped_until"),
             ]
         )
-        has_gap = bool(since and dropped_until) and position < _position((dropped_until or b"").decode())
+        has_gap = bool(since and dropped_until) and position < line_position((dropped_until or b"").decode())
         return TaskLog([_entry(*line) for line in lines], int(dropped or 0), has_gap)
 
+    def task_log_lines(self, task_id: str) -> Iterator[LogEntry]:
+        """Yield all kept lines of a task's log, page by page; see :meth:`task_log`."""
+        since = ""
+        while entries := self.task_log(task_id, since=since).entries:
+            yield from entries
+            since = entries[-1].id
 
-def _position(line_id: str) -> tuple[int, int]:
+
+def line_position(line_id: str) -> tuple[int, int]:
+    """
+    Return the place of a line in its log, for comparisons.
+
+    Raises:
+        ValueError: If it is not the id of a line.
+    """
     if not line_id:
         return 0, 0
     milliseconds, _, number = line_id.partition("-")

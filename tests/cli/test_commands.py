@@ -18,6 +18,7 @@ from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.directory import RedisDirectory
+from jobpush.store.task_logs import LogEntry
 from jobpush.testing import PATIENCE
 
 
@@ -189,6 +190,44 @@ def test_tail_escapes_control_characters(options: tuple[str, ...], redis_url: st
     assert "\\u001b" in line
     if options:
         assert json.loads(line)["data"]["title"] == "x\x1b]0;owned\x07\x9b2J.mov"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_tail_with_logs_shows_kept_lines_after_their_task_and_then_new_ones(
+    options: tuple[str, ...], redis_url: str, store: Store
+) -> None:
+    publish(store, "ada")
+    store.append_log("ada", "t1", [LogEntry(f"kept {number}", "info", 1.0) for number in range(3)])
+
+    with tailing("ada", "--logs", *options, redis_url=redis_url) as tail:
+        lines = [read_line(tail) for _ in range(4)]
+        store.append_log("ada", "t1", [LogEntry("new \x1b[2J", "warning", 1e300)])
+        lines.append(read_line(tail))
+
+    if options:
+        data = [json.loads(line)["data"] for line in lines]
+        assert [one.get("message") for one in data[1:]] == ["kept 0", "kept 1", "kept 2", "new \x1b[2J"]
+        assert {one["task_id"] for one in data} == {"t1"}
+    else:
+        assert [line.rstrip().rpartition("  ")[2] for line in lines[1:]] == [
+            "kept 0",
+            "kept 1",
+            "kept 2",
+            "new \\u001b[2J",
+        ]
+        assert "warning" in lines[-1]
+
+
+def test_tail_without_logs_leaves_lines_out(redis_url: str, store: Store) -> None:
+    publish(store, "ada")
+    store.append_log("ada", "t1", [LogEntry("kept", "info", 1.0)])
+
+    with tailing("ada", "--json", redis_url=redis_url) as tail:
+        read_line(tail)
+        store.append_log("ada", "t1", [LogEntry("new", "info", 1.0)])
+        publish(store, "ada", state=TaskState.SUCCESS)
+
+        assert json.loads(read_line(tail))["data"]["state"] == "SUCCESS"
 
 
 def test_tail_shows_a_workflow_and_not_its_members(redis_url: str, store: Store) -> None:

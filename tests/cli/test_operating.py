@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from jobpush.cli import main
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
+from jobpush.store.task_logs import LogEntry
 from jobpush.testing import PATIENCE
 
 
@@ -59,6 +60,45 @@ def test_cancel_of_an_unknown_task_is_one_sentence() -> None:
 
     assert result.exit_code == 1
     assert result.output.startswith("Error: task 'nothing' is not known")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "shown"),
+    [
+        ((), "y", "erased ada: 1 task, and everything else\n"),
+        (("--yes",), "", "erased ada: 1 task, and everything else\n"),
+        (("--yes", "--json"), "", '{"user": "ada", "tasks": 1}\n'),
+    ],
+)
+def test_erase(options: tuple[str, ...], answer: str, shown: str, store: Store) -> None:
+    publish(store, "t1", TaskState.SUCCESS)
+    store.append_log("ada", "t1", [LogEntry("one", "info", 1.0)])
+    store.keep_notification("ada", "greeting", {})
+
+    result = CliRunner().invoke(main, ["erase", "ada", *options], input=answer)
+
+    assert (result.exit_code, result.stdout) == (0, shown)
+    assert store.tasks("ada") == []
+    assert store.inbox("ada") == []
+
+
+@pytest.mark.parametrize("answer", ["n", ""])
+def test_erase_without_confirmation_erases_nothing(answer: str, store: Store) -> None:
+    publish(store, "t1", TaskState.PROGRESS)
+
+    result = CliRunner().invoke(main, ["erase", "ada"], input=answer)
+
+    assert result.exit_code == 1
+    assert "some tasks have not ended" in result.stderr
+    assert "Remove all tasks, logs and notifications of ada" in result.stderr
+    assert [task.task_id for task in store.tasks("ada")] == ["t1"]
+
+
+def test_erase_of_an_invalid_user_is_one_sentence() -> None:
+    result = run("erase", "", "--yes")
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
 
 
 def test_without_connections_nothing_is_listed() -> None:
