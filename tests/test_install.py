@@ -13,6 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from jobpush.cli.processes import ChildProcess
+
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
 
@@ -23,13 +25,12 @@ def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--editable", f"{ROOT}[embedded,demo]", "--constraint", CONSTRAINTS], check=True)
 
-    command = [python.with_name("jobpush"), "demo", "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}) as demo:
-        assert demo.stdout is not None
-        line = demo.stdout.readline()
-        demo.send_signal(signal.SIGINT)
+    command = [str(python.with_name("jobpush")), "demo", "--port", "0", "--no-open"]
+    demo = ChildProcess(command, environment={**os.environ, "PYTHONPATH": ""}, is_piped=True)
+    line = demo.stdout.readline()
+    demo.stop(signal.SIGINT, grace=60)
 
-    assert "http://" in line
+    assert b"http://" in line
     assert demo.returncode == 0
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,8 @@ from typing import IO
 #: to remove. prctl(PR_SET_PDEATHSIG) is no alternative: the signal is sent when the starting *thread* ends, the code
 #: has to run between fork and exec, and grandchildren and folders stay.
 _GUARD = 'read -r group || exit; read -r done || { kill -s KILL -- "-$group"; sleep 0.2; rm -rf -- "$@"; }'
+
+_STDERR = 2
 
 #: Pipes to the guards. A forked child that lives on must not hold them open.
 _pipes: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
@@ -34,6 +35,37 @@ def _close_pipes() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_pipes)
+
+
+class Guard:
+    """Kills a process group, and removes its leftovers, if this process vanishes."""
+
+    def __init__(self, leftovers: Sequence[Path] = ()) -> None:
+        """Start it. It comes before the group that it watches, because this process may vanish at any time."""
+        # A copy: another thread may change ours while the child reads it, which fails with "Bad address".
+        self._process = subprocess.Popen(  # noqa: S603 - a constant, no input
+            ["/bin/sh", "-c", _GUARD, "guard", *map(str, leftovers)],
+            stdin=subprocess.PIPE,
+            env=dict(os.environ),
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    @property
+    def is_released(self) -> bool:
+        """Whether :meth:`release` was called."""
+        return self._process.returncode is not None
+
+    def watch(self, group: int) -> None:
+        """Kill this process group if this process vanishes before :meth:`release`."""
+        pipe = self._process.stdin
+        assert pipe is not None  # noqa: S101 - for the type checker
+        _pipes.add(pipe)
+        pipe.write(b"%d\n" % group)
+
+    def release(self) -> None:
+        """End the guard; the group stays as it is."""
+        self._process.communicate(b"\n")
 
 
 class ChildProcess:
@@ -68,32 +100,25 @@ class ChildProcess:
             leftovers: Folders and files that the guard removes if this process vanishes.
             is_piped: Whether :attr:`stdout` reads the standard output of the child.
         """
-        # A copy: another thread may change ours while the child reads it, which fails with "Bad address".
-        ours = dict(os.environ)
-        guard = ["/bin/sh", "-c", _GUARD, "guard", *map(str, leftovers)]
-        # The guard starts first: this process may vanish at any time.
-        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, env=ours, start_new_session=True, bufsize=0)  # noqa: S603
+        self._guard = Guard(leftovers)
         output = log.open("ab") if log else None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - a list, and no shell
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if is_piped else output or sys.stderr,
+                stdout=subprocess.PIPE if is_piped else output or _STDERR,
                 stderr=output,
-                env=ours if environment is None else environment,
+                env=dict(os.environ) if environment is None else environment,
                 pass_fds=descriptors,
                 start_new_session=True,
             )
         except BaseException:
-            self._guard.communicate()
+            self._guard.release()
             raise
         finally:
             if output:
                 output.close()
-        pipe = self._guard.stdin
-        assert pipe is not None  # noqa: S101 - for the type checker
-        _pipes.add(pipe)
-        pipe.write(b"%d\n" % self.pid)
+        self._guard.watch(self.pid)
 
     @property
     def pid(self) -> int:
@@ -146,11 +171,11 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the program and its whole group, and wait until it is gone. A second call does nothing."""
-        if self._guard.returncode is not None:
+        if self._guard.is_released:
             return  # the process id may belong to another process by now
         with suppress(ProcessLookupError):  # the whole group has ended already
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._guard.communicate(b"\n")
+        self._guard.release()

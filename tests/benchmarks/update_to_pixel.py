@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from tests.browsers import chromium
 
 #: Notes, frame by frame, when which message became visible; Unix seconds.
@@ -110,15 +111,13 @@ def _running_application(redis_url: str) -> Iterator[str]:
     ]
     gunicorn = ["gunicorn", "--worker-class", "gthread", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
     commands = [celery, [*gunicorn, "--log-level", "warning", "tests.benchmarks.servers.pixel_app:create_app()"]]
-    processes = [subprocess.Popen([sys.executable, "-m", *command], env=environment) for command in commands]
+    processes = [ChildProcess([sys.executable, "-m", *command], environment=environment) for command in commands]
     try:
         _wait_until_ready(f"{url}jobpush/health/ready")
         yield url
     finally:
         for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
+            process.stop(signal.SIGTERM, grace=30)
 
 
 def _wait_until_ready(url: str) -> None:

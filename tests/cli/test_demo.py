@@ -20,6 +20,7 @@ import pytest
 from redis import Redis
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import Guard
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def temporary() -> Iterator[Path]:
 def started(temporary: Path, *options: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """A starting demo, killed after the block. Without a ``DISPLAY`` it opens no browser."""
     no_browser = () if "DISPLAY" in settings else ("--no-open",)
+    guard = Guard()
     with subprocess.Popen(
         [sys.executable, "-m", "jobpush", "demo", *no_browser, *(options or ("--port", "0"))],
         stdout=subprocess.PIPE,
@@ -45,10 +47,12 @@ def started(temporary: Path, *options: str, **settings: str) -> Iterator[subproc
         env={**os.environ, "TMPDIR": str(temporary), **settings},
         start_new_session=True,
     ) as demo:
+        guard.watch(demo.pid)
         try:
             yield demo
         finally:
             demo.kill()
+            guard.release()
 
 
 @contextmanager

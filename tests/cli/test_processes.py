@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from jobpush.cli.processes import ChildProcess
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,16 +59,27 @@ def test_program_that_does_not_exist_leaves_no_guard() -> None:
     assert "read -r group" not in done.stdout
 
 
-def test_child_and_its_own_children_end_with_a_parent_that_is_killed() -> None:
-    script = (
-        "import sys\n"
+@pytest.mark.parametrize(
+    "start",
+    [
         "from jobpush.cli.processes import ChildProcess\n"
         "child = ChildProcess(['sh', '-c', 'sleep 600 & echo started; wait'], is_piped=True)\n"
-        "child.stdout.readline()\n"
-        "print(child.pid, flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        "child.stdout.readline()\n",
+        "import subprocess\n"
+        "from jobpush.cli.processes import Guard\n"
+        "guard = Guard()\n"
+        "child = subprocess.Popen(['sh', '-c', 'sleep 600 & wait'], start_new_session=True)\n"
+        "guard.watch(child.pid)\n",
+        "from tests.gateway.conftest import serving\n"
+        "started = serving('redis://127.0.0.1:1/0')\n"
+        "child = started.__enter__()(redis_patience=1).process\n",
+    ],
+    ids=["ChildProcess", "Guard", "gateway under test"],
+)
+def test_child_and_its_own_children_end_with_a_parent_that_is_killed(start: str) -> None:
+    script = f"import sys\n{start}print(child.pid, flush=True)\nsys.stdin.read()\n"
+    command = [sys.executable, "-c", script]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent:
         group = int(parent.stdout.readline())

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import Guard
 from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.store import Store
@@ -168,15 +169,18 @@ def started_program(name: str, redis_url: str, user: str, **settings: object) ->
     command = [sys.executable, "-m", "tests.faults.programs", name, redis_url, user]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     environment.update((f"JOBPUSH_{setting.upper()}", str(value)) for setting, value in settings.items())
+    guard = Guard()
     program = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    guard.watch(program.pid)
     with program:
         try:
             yield program
         finally:
             with suppress(ProcessLookupError):  # as it should be: all of it has ended
                 os.killpg(program.pid, signal.SIGKILL)
+            guard.release()
 
 
 def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
 from jobpush.store import Store
 
@@ -29,7 +29,7 @@ class Site:
     """A web server that serves :mod:`tests.gateway.site`."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: ChildProcess
     clients: list[Client] = field(default_factory=list)
 
     def connect(self, user: str | None = None, **options: Any) -> Client:
@@ -52,9 +52,7 @@ class Site:
         """End it and its workers at once."""
         for client in self.clients:
             client.hang_up()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
 
 
 Serve = Callable[..., Site]
@@ -74,8 +72,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
         **settings: object,
     ) -> Site:
         variables = {f"JOBPUSH_{name.upper()}": str(value) for name, value in settings.items()}
-        with socket.socket() as listener, ExitStack() as stack:
-            output = None if log is None else stack.enter_context(log.open("wb"))
+        with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)  # it answers before the server does: nobody has to wait for it
             commands = {
@@ -91,20 +88,18 @@ def serving(redis_url: str) -> Iterator[Serve]:
             command = [sys.executable, "-m", *commands[server], *arguments]
             if server == "gunicorn":
                 command.append(application)
-            process = subprocess.Popen(
+            process = ChildProcess(
                 command,
-                cwd=_ROOT,
-                env={
+                environment={
                     **os.environ,
+                    "PYTHONPATH": str(_ROOT),
                     "JOBPUSH_REDIS_URL": redis_url,
                     "LISTEN_FD": str(listener.fileno()),
                     **variables,
                     **(environment or {}),
                 },
-                pass_fds=[listener.fileno()],
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+                descriptors=[listener.fileno()],
+                log=log,
             )
             sites.append(Site(listener.getsockname()[1], process))
             return sites[-1]

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.cli.processes import ChildProcess
 from jobpush.gateway import Gateway
 from jobpush.web.gunicorn.logs import logging_config
 from tests.gateway.client import TIMEOUT, Client
 from tests.gateway.conftest import Serve
 from tests.gateway.site import KEY, SECRET
 from tests.gateway.web import scrape_until
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -68,21 +66,17 @@ class Gunicorn:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobpush", "gateway", "--bind", f"127.0.0.1:{self.port}", *options],
-                cwd=ROOT,
-                env={
-                    **os.environ,
-                    "JOBPUSH_REDIS_URL": redis_url,
-                    "JOBPUSH_KEY": KEY,
-                    "JOBPUSH_SECRET": SECRET,
-                    "JOBPUSH_METRICS_TOKEN": "let-prometheus-in",
-                },
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self.process = ChildProcess(
+            [sys.executable, "-m", "jobpush", "gateway", "--bind", f"127.0.0.1:{self.port}", *options],
+            environment={
+                **os.environ,
+                "JOBPUSH_REDIS_URL": redis_url,
+                "JOBPUSH_KEY": KEY,
+                "JOBPUSH_SECRET": SECRET,
+                "JOBPUSH_METRICS_TOKEN": "let-prometheus-in",
+            },
+            log=log,
+        )
 
     @property
     def lines(self) -> list[str]:
@@ -92,7 +86,7 @@ class Gunicorn:
     def wait_for(self, text: str) -> None:
         """Wait until it has logged something."""
         with self._log.open() as log:
-            while self.process.poll() is None:
+            while self.process.is_running:
                 if text in log.readline():
                     return
         raise AssertionError(self.lines)
@@ -117,9 +111,7 @@ def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
         client.hang_up()
         assert gunicorn.process.wait(TIMEOUT) == 0
     finally:
-        if gunicorn.process.poll() is None:
-            os.killpg(gunicorn.process.pid, signal.SIGKILL)
-            gunicorn.process.wait()
+        gunicorn.process.kill()
 
     lines = [json.loads(line) for line in gunicorn.lines] if kind == "json" else gunicorn.lines
     texts = [line["message"] if isinstance(line, dict) else line for line in lines]
