@@ -19,7 +19,8 @@ _LOG_FORMATS = click.Choice(["text", "json"])
 @click.option(
     "--user-loader",
     metavar="MODULE:FUNCTION",
-    help="Function that returns the user's id, or None, for a werkzeug Request.  [default: $JOBPUSH_USER_LOADER]",
+    help="Function that gets a werkzeug Request and returns the user's id, a pair of id and user_info, or None."
+    "  [default: $JOBPUSH_USER_LOADER]",
 )
 @redis_option
 def gateway(bind: str, workers: int, log_format: str, user_loader: str | None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from .. import signing
-from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, escape_id, validate_channel
+from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, escape_id, escape_user_id, validate_channel
 from ..config import Config
 from ..errors import EventError, InvalidData, InvalidUserId
 from ..events import encode
@@ -63,6 +64,20 @@ def read_member(channel_data: str, *, max_user_info: int) -> Member:
     """
     members = _members(channel_data, "channel_data")
     return Member(_member_id(members.get("user_id")), _user_info(members, max_user_info))
+
+
+def loaded_user(loaded: object, *, max_user_info: int) -> UserData | None:
+    """
+    Return the user that a ``user_loader`` names: by an id, by a pair of id and ``user_info``, or ``None`` for nobody.
+
+    Raises:
+        EventError: If the id or ``user_info`` is invalid.
+    """
+    user_id, info = loaded if isinstance(loaded, (tuple, list)) and len(loaded) == 2 else (loaded, None)
+    if user_id is None:
+        return None
+    members = {"user_info": dict(info) if isinstance(info, Mapping) else info}
+    return UserData(escape_user_id(user_id), _user_info(members, max_user_info))
 
 
 def _members(text: str, name: str) -> dict[str, Any]:

@@ -39,6 +39,10 @@ def create_app(**settings):
 app = create_app()
 long_id = Flask("long")
 Gateway(long_id, user_loader=lambda: "x" * 500, key="k" * 16, secret="s" * 16)
+pair = Flask("pair")
+Gateway(pair, user_loader=lambda: (42, {"name": "Ada"}), key="k" * 16, secret="s" * 16)
+text_info = Flask("text_info")
+Gateway(text_info, user_loader=lambda: (42, "Ada"), key="k" * 16, secret="s" * 16)
 broken = Flask("broken")
 Gateway(broken, user_loader=lambda: {}["user"], key="k" * 16, secret="s" * 16)
 anonymous = Flask("anonymous")
@@ -242,8 +246,10 @@ def test_unreachable_broker() -> None:
     ("arguments", "status", "word"),
     [
         (["doctor_web:app"], "ok", "None"),
-        (["doctor_web:create_app()", "--header", "Cookie: user=ada"], "ok", "'ada' (str)"),
-        (["doctor_web:long_id"], "failed", "invalid id"),
+        (["doctor_web:create_app()", "--header", "Cookie: user=ada"], "ok", "user 'ada'"),
+        (["doctor_web:pair"], "ok", "user '42'"),
+        (["doctor_web:long_id"], "failed", "invalid user"),
+        (["doctor_web:text_info"], "failed", "user_info must be a JSON object"),
         (["doctor_web:broken"], "failed", "KeyError"),
         (["doctor_web:anonymous"], "warning", "no user_loader"),
     ],
@@ -441,7 +447,11 @@ def test_gateway_refuses_a_wrong_user_loader(name: str, word: str, monkeypatch: 
 
 @pytest.mark.usefixtures("credentials")
 def test_gateway_finds_its_users_with_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "loader_of_users.py").write_text("def load(request):\n    return request.headers.get('X-User')\n")
+    (tmp_path / "loader_of_users.py").write_text(
+        "def load(request):\n"
+        "    user = request.headers.get('X-User')\n"
+        "    return user and (user, {'name': user.title()})\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOBPUSH_USER_LOADER", "loader_of_users:load")
     from jobpush.gateway import create_app
@@ -450,3 +460,5 @@ def test_gateway_finds_its_users_with_a_function(tmp_path: Path, monkeypatch: py
 
     assert client.get("/jobpush/tasks").status_code == 401
     assert client.get("/jobpush/tasks", headers={"X-User": "ada"}).status_code == 200
+    signed_in = client.post("/jobpush/user-auth", data={"socket_id": "1.2"}, headers={"X-User": "ada"}).json
+    assert json.loads(signed_in["user_data"]) == {"id": "ada", "user_info": {"name": "Ada"}}

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...channels import escape_user_id
+from ...channels import unescape_id
 from ...config import Config
-from ...errors import ConfigurationError, InvalidUserId, MissingSetting
+from ...errors import ConfigurationError, EventError, MissingSetting
+from ...protocol.users import loaded_user
 from .finding import Finding, failed, ok, skipped, warning
 
 #: Characters below which a secret can be guessed.
@@ -66,12 +67,12 @@ def check_flask(app: Any, headers: Mapping[str, str]) -> Iterator[Finding]:
         return
     if not app.secret_key:
         yield warning("secret key", "the Flask application has no secret_key, so no session", "set app.secret_key")
-    yield _check_user_loader(app, state.callbacks.user_loader, headers)
+    yield _check_user_loader(app, state, headers)
     yield _check_csrf(app)
 
 
-def _check_user_loader(app: Any, loader: Any, headers: Mapping[str, str]) -> Finding:
-    cure = "return the user's id, or None, from user_loader"
+def _check_user_loader(app: Any, state: Any, headers: Mapping[str, str]) -> Finding:
+    loader, cure = state.callbacks.user_loader, "return the user's id, (id, user_info) or None from user_loader"
     if loader is None:
         return warning(
             "user_loader",
@@ -80,17 +81,16 @@ def _check_user_loader(app: Any, loader: Any, headers: Mapping[str, str]) -> Fin
         )
     with app.test_request_context("/", headers=dict(headers)):
         try:
-            user_id = loader()
+            loaded = loader()
+            user = loaded_user(loaded, max_user_info=state.config.max_user_info)
+        except EventError as exc:
+            return failed("user_loader", f"it returns an invalid user: {exc}", cure)
         except Exception as exc:
             return failed("user_loader", f"it raises {type(exc).__name__}: {exc}", cure)
-    if user_id is None:
+    if user is None:
         hint = "" if headers else "; add a session with --header 'Cookie: …'"
         return ok("user_loader", f"it returns None (not signed in){hint}")
-    try:
-        escape_user_id(user_id)
-    except InvalidUserId as exc:
-        return failed("user_loader", f"it returns an invalid id: {exc}", cure)
-    return ok("user_loader", f"it returns {str(user_id)!r} ({type(user_id).__name__})")
+    return ok("user_loader", f"it returns {loaded!s:.80} ({type(loaded).__name__}): user {unescape_id(user.id)!r}")
 
 
 def _check_csrf(app: Any) -> Finding:

@@ -50,7 +50,8 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
     if parse_channel(channel).is_presence:
         if user is None:
             raise Forbidden("nobody is signed in")
-        channel_data = encode({"user_id": user.id, "user_info": granted if isinstance(granted, Mapping) else {}})
+        info = granted if isinstance(granted, Mapping) else json.loads(user.user_info)
+        channel_data = encode({"user_id": user.id, "user_info": info})
     config = state.config
     auth = {"auth": channel_auth(config.key, config.secret, socket_id, channel, channel_data)}
     return auth if channel_data is None else {**auth, "channel_data": channel_data}

@@ -39,7 +39,8 @@ class Gateway:
 
     Args:
         app: The application, unless :meth:`init_app` follows.
-        user_loader: Called in the request context of each handshake; returns the user's id or ``None``.
+        user_loader: Called in the request context of each handshake; returns the user's id, a pair of id
+            and ``user_info`` (what other members of presence channels see), or ``None``.
         settings: Settings by their names in :class:`jobpush.config.Config`; they override ``app.config``.
     """
 

@@ -14,14 +14,14 @@ from weakref import WeakSet
 
 from flask import current_app, g, request
 
-from ...channels import escape_user_id, unescape_id
+from ...channels import unescape_id
 from ...config import Config
-from ...errors import ConfigurationError, InvalidUserId, JobPushError
-from ...events import encode
+from ...errors import ConfigurationError, EventError, JobPushError
 from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
+from ...protocol.users import loaded_user
 from ...store import Store
 from ...store.directory import RedisDirectory
 from ...tokens import ConnectionToken, TokenInvalid, read_token
@@ -163,11 +163,9 @@ class GatewayState:
         if loader is None:
             return None
         try:
-            loaded = loader()
-            user_id, info = loaded if isinstance(loaded, tuple) else (loaded, None)
-            return None if user_id is None else UserData(escape_user_id(user_id), encode(info or {}))
-        except InvalidUserId as exc:
-            self.log.warn("invalid_user_id", f"user_loader returned an invalid id, so the request has no user: {exc}")
+            return loaded_user(loader(), max_user_info=self.config.max_user_info)
+        except EventError as exc:
+            self.log.warn("invalid_user", f"user_loader returned an invalid user, so the request has no user: {exc}")
         except Exception:
             logger.exception("user_loader failed; the request has no user")
         return None

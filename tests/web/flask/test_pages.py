@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -301,12 +304,30 @@ def test_sign_out_revokes_the_tokens_of_the_user(make: Make) -> None:
     assert client.get("/jobpush/tasks", headers=bearer(other)).status_code == 200
 
 
-def test_user_loader_may_return_what_others_see_of_the_user(make: Make) -> None:
-    client = make(user_loader=lambda: ("42", {"name": "Ada"}))
+@pytest.mark.parametrize("info", [{"name": "Ada"}, MappingProxyType({"name": "Ada"})])
+@pytest.mark.parametrize("pair", [tuple, list])
+def test_user_loader_may_return_what_others_see_of_the_user(make: Make, pair: type, info: Any) -> None:
+    client = make(user_loader=lambda: pair((uuid.UUID(int=1), info)))
+    client.application.gateway.authorize_channel(lambda user_id, channel: True)  # type: ignore[attr-defined]
 
-    answer = client.post("/jobpush/user-auth", data={"socket_id": "1.2"})
+    user = client.post("/jobpush/user-auth", data={"socket_id": "1.2"}).json
+    member = client.post("/jobpush/auth", data={"socket_id": "1.2", "channel_name": "presence-room"}).json
 
-    assert answer.json["user_data"] == '{"id":"42","user_info":{"name":"Ada"}}'
+    user_id = str(uuid.UUID(int=1))
+    assert json.loads(user["user_data"]) == {"id": user_id, "user_info": {"name": "Ada"}}
+    assert json.loads(member["channel_data"]) == {"user_id": user_id, "user_info": {"name": "Ada"}}
+
+
+@pytest.mark.parametrize(
+    "loaded", [("42", "Ada"), ("42", ["Ada"]), ("42", {"name": "x" * 2_000}), ("42", {}, {}), ({}, {})]
+)
+def test_invalid_user_of_a_user_loader_is_nobody_and_logged(
+    make: Make, loaded: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make(user_loader=lambda: loaded)
+
+    assert client.get("/jobpush/tasks").status_code == 401
+    assert "user_loader returned an invalid user" in caplog.text
 
 
 def test_wrong_origins_end_the_start(redis_url: str) -> None:
