@@ -115,8 +115,16 @@ class GatewayState:
 
     @property
     def metrics(self) -> Metrics:
-        """The metrics of this process's hub and of its sibling processes."""
-        self.hub  # noqa: B018 - starts both
+        """
+        The metrics of this process's hub and of its sibling processes.
+
+        Raises:
+            NoSockets: If no hub can run here.
+        """
+        try:
+            self.hub  # noqa: B018 - starts both
+        except ConfigurationError as exc:
+            raise NoSockets(str(exc)) from None
         assert self._metrics is not None  # noqa: S101 - for the type checker
         return self._metrics
 

@@ -76,6 +76,12 @@ def take_socket(environ: dict[str, Any]) -> Handover:
     return _share(taken)
 
 
+_REMEDY = (
+    "for WebSockets serve with gunicorn -c python:jobpush.gunicorn_conf (not under gevent or eventlet), "
+    "or run jobpush gateway beside it"
+)
+
+
 def ensure_socket(environ: dict[str, Any]) -> socket.socket:
     """
     Return the socket of a request.
@@ -85,10 +91,7 @@ def ensure_socket(environ: dict[str, Any]) -> socket.socket:
     """
     taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if not isinstance(taken, socket.socket):
-        raise ConfigurationError(
-            "this web server does not expose its sockets, so pages poll; for WebSockets serve with "
-            "gunicorn -c python:jobpush.gunicorn_conf, or run jobpush gateway beside it"
-        )
+        raise ConfigurationError(f"this web server does not expose its sockets, so pages poll; {_REMEDY}")
     return taken
 
 
@@ -99,12 +102,11 @@ def ensure_real_threads() -> None:
     Raises:
         ConfigurationError: If one has.
     """
-    gevent = sys.modules.get("gevent.monkey")
-    eventlet = sys.modules.get("eventlet.patcher")
-    if (gevent and gevent.is_module_patched("socket")) or (eventlet and eventlet.is_monkey_patched("socket")):
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    is_patched = (gevent and gevent.is_module_patched) or (eventlet and eventlet.is_monkey_patched)
+    if is_patched and any(map(is_patched, ("socket", "thread", "threading", "select"))):
         raise ConfigurationError(
-            "jobpush's gateway has an event loop of its own and can't run under gevent or eventlet: "
-            "serve with gunicorn --worker-class gthread"
+            f"gevent or eventlet has replaced the threads that the gateway's event loop needs, so pages poll; {_REMEDY}"
         )
 
 

@@ -104,14 +104,6 @@ def test_clients_of_a_stopped_gateway_count_until_they_can_have_come_back(serve:
     assert store.trigger(["#server-to-user-42"], "hello", {}).connections == 0
 
 
-def test_gevent_is_refused_in_one_sentence(site: Site) -> None:
-    from jobpush.errors import ConfigurationError
-    from jobpush.web.gunicorn.handover import take_socket
-
-    with pytest.raises(ConfigurationError, match="serve with gunicorn -c python:jobpush.gunicorn_conf"):
-        take_socket({"gunicorn.socket": object()})
-
-
 def status(site: Site, path: str) -> int:
     """Status of a GET."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
