@@ -14,7 +14,11 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", 
 
 @click.command()
 @click.option(
-    "--app", "names", multiple=True, metavar="MODULE:APP", help="Flask or Celery application; may be given twice."
+    "--app",
+    "names",
+    multiple=True,
+    metavar="MODULE:APP",
+    help="Flask, Django, FastAPI, Starlette or Celery application; may be given twice.",
 )
 @click.option("--url", metavar="URL", help="Address of the gateway as browsers see it.")
 @click.option("--origin", metavar="URL", help="Address of the pages, if it is another one.")
@@ -35,6 +39,7 @@ def doctor(
       jobpush doctor
     Check an application, with its worker:
       jobpush doctor --app shop.web:app --app shop.tasks:celery_app
+      jobpush doctor --app shop.wsgi:application --app shop.celery:app
     Check the way through the proxy, its idle limit included:
       jobpush doctor --url https://shop.example --idle 70
     Check which user a session belongs to:

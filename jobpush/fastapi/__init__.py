@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncJobPush"]
 
+#: Name of the route of the token endpoint.
+TOKEN_ROUTE = "jobpush_token"  # noqa: S105 - a name
 _TOKEN_PATH = "/jobpush/token"  # noqa: S105 - a path
 
 
@@ -67,7 +69,8 @@ class AsyncJobPush:
             return JSONResponse({"token": made}, headers={"Cache-Control": "no-store"})
 
         token.__annotations__ = {"user_id": Annotated[Any, Depends(user)], "return": Response}
-        router.add_api_route(self._token_url, token, include_in_schema=False, response_model=None)
+        token.jobpush = self._jobpush  # type: ignore[attr-defined]  # jobpush doctor finds the endpoint by it
+        router.add_api_route(self._token_url, token, name=TOKEN_ROUTE, include_in_schema=False, response_model=None)
         return router
 
     def tags(self) -> Markup:
@@ -78,9 +81,11 @@ class AsyncJobPush:
             f'<script type="module" src="{root}/jobpush/static/{script_name()}"></script>'
         )
 
-    async def notify(self, user: object, event: str, data: object = None) -> Receipt:
+    async def notify(
+        self, user: object, event: str, data: object = None, *, keep: bool = False, title: str = "", url: str = ""
+    ) -> Receipt:
         """Await :meth:`jobpush.JobPush.notify`."""
-        return await run_in_threadpool(self._jobpush.notify, user, event, data)
+        return await run_in_threadpool(self._jobpush.notify, user, event, data, keep=keep, title=title, url=url)
 
     async def trigger(
         self, channels: str | Iterable[str], event: str, data: object = None, *, exclude: str | None = None
@@ -88,9 +93,9 @@ class AsyncJobPush:
         """Await :meth:`jobpush.JobPush.trigger`."""
         return await run_in_threadpool(self._jobpush.trigger, channels, event, data, exclude=exclude)
 
-    async def tasks(self, user: object) -> list[TaskEvent]:
+    async def tasks(self, user: object, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
         """Await :meth:`jobpush.JobPush.tasks`."""
-        return await run_in_threadpool(self._jobpush.tasks, user)
+        return await run_in_threadpool(self._jobpush.tasks, user, start=start, limit=limit)
 
     async def cancel(self, task_id: str) -> TaskState:
         """Await :meth:`jobpush.JobPush.cancel`."""
@@ -99,3 +104,15 @@ class AsyncJobPush:
     async def sign_out(self, user: object) -> int:
         """Await :meth:`jobpush.JobPush.sign_out`."""
         return await run_in_threadpool(self._jobpush.sign_out, user)
+
+    async def disconnect(self, user: object) -> int:
+        """Await :meth:`jobpush.JobPush.disconnect`."""
+        return await run_in_threadpool(self._jobpush.disconnect, user)
+
+    async def erase(self, user: object) -> int:
+        """Await :meth:`jobpush.JobPush.erase`."""
+        return await run_in_threadpool(self._jobpush.erase, user)
+
+    async def is_online(self, user: object) -> bool:
+        """Await :meth:`jobpush.JobPush.is_online`."""
+        return await run_in_threadpool(self._jobpush.is_online, user)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -279,7 +280,7 @@ def test_flask_application_without_a_gateway() -> None:
         ("doctor_web:nothing", "nothing"),
         ("nowhere:app", "nowhere"),
         ("doctor_web:WEB", "WEB"),
-        ("os:path", "Flask or Celery"),
+        ("os:path", "name a Flask, Celery, FastAPI or Starlette application, or Django's"),
     ],
 )
 def test_wrong_name_of_an_application(name: str, word: str) -> None:
@@ -288,6 +289,89 @@ def test_wrong_name_of_an_application(name: str, word: str) -> None:
     assert result.exit_code == 1
     assert word in result.output
     assert "Traceback" not in result.output
+
+
+FASTAPI = """
+from fastapi import FastAPI, Header
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from jobpush import JobPush
+from jobpush.fastapi import AsyncJobPush
+
+def user(x_user: str | None = Header(None)):
+    if x_user == "broken":
+        raise KeyError("user")
+    return x_user
+
+app = FastAPI()
+app.include_router(AsyncJobPush(JobPush(key="0123456789abcdef", secret="fedcba9876543210")).router(user))
+mounted = Starlette(routes=[Mount("/api", app)])
+without = Starlette()
+"""
+DJANGO = """
+import django
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import include, path
+
+settings.configure(
+    SECRET_KEY="x" * 50, ROOT_URLCONF=__name__, ALLOWED_HOSTS=[".shop.example"], SECURE_SSL_REDIRECT=True,
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "jobpush.django"],
+    MIDDLEWARE=["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware",
+                __name__ + ".sign_in"],
+    JOBPUSH={"KEY": "0123456789abcdef", "SECRET": "fedcba9876543210"},
+)
+class User:
+    pk = 7
+    is_authenticated = True
+
+def sign_in(get_response):
+    def respond(request):
+        if request.headers.get("X-User"):
+            request.user = User()
+        return get_response(request)
+    return respond
+
+urlpatterns = [path("jobpush/", include("jobpush.django.urls"))]
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+application, asgi = get_wsgi_application(), get_asgi_application()
+"""
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["app", "--header", "X-User: ada"], "ok", "/jobpush/token gives a token for user 'ada'"),
+        (["app"], "ok", "401"),
+        (["mounted", "--header", "X-User: ada"], "ok", "/api/jobpush/token gives a token for user 'ada'"),
+        (["app", "--header", "X-User: broken"], "failed", "KeyError"),
+        (["without"], "failed", "no user"),
+    ],
+)
+def test_token_endpoint_of_an_asgi_application(
+    arguments: list[str], status: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "doctor_asgi.py").write_text(FASTAPI)
+    monkeypatch.chdir(tmp_path)
+
+    finding = findings("--app", f"doctor_asgi:{arguments[0]}", *arguments[1:])["token endpoint"]
+
+    assert (finding["status"], words in finding["message"]) == (status, True), finding
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("name", ["application", "asgi"])
+def test_token_endpoint_of_django(name: str, tmp_path: Path) -> None:
+    (tmp_path / "doctor_django.py").write_text(DJANGO)
+    command = [sys.executable, "-m", "jobpush", "doctor", "--json", "--app", f"doctor_django:{name}"]
+
+    done = subprocess.run([*command, "--header", "X-User: x"], cwd=tmp_path, capture_output=True, text=True)
+
+    found = {line["check"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert found["token endpoint"]["message"] == "/jobpush/token gives a token for user '7'", done
+    assert found["django"]["status"] == "ok"
 
 
 # -- origins -----------------------------------------------------------------------------------------

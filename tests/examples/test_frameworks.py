@@ -110,10 +110,16 @@ def test_twins_of_fastapi_do_what_the_application_calls(push: AsyncJobPush, stor
 
     async def use() -> None:
         assert [event.task_id for event in await push.tasks("ada")] == ["one"]
-        assert (await push.notify("ada", "greeting", {"text": "hello"})).connections == 0
+        assert await push.tasks("ada", start=1) == []
+        kept = {"keep": True, "title": "Hello", "url": "/hello"}
+        assert (await push.notify("ada", "greeting", {"text": "hello"}, **kept)).connections == 0
         assert (await push.trigger("news", "headline", {})).connections == 0
         assert await push.cancel("one") is TaskState.STARTED
-        assert await push.sign_out("ada") == 0
+        assert store.task("one").cancelling
+        assert [item.title for item in store.inbox("ada")] == ["Hello"]
+        assert await push.sign_out("ada") == await push.disconnect("ada") == 0
+        assert not await push.is_online("ada")
+        assert await push.erase("ada") == 1
 
     anyio.run(use)
-    assert store.task("one").cancelling
+    assert store.inbox("ada") == []

@@ -1,4 +1,4 @@
-"""The applications that ``--app`` names: Flask with a gateway, Celery, or one that has both."""
+"""The applications that ``--app`` names: Flask with a gateway, Django, FastAPI, Starlette, Celery."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ...config import Config
 from ...errors import ConfigurationError
+from .frameworks import TokenApplication
 
 
 @dataclass
@@ -18,6 +19,8 @@ class Applications:
 
     flask: Any = None
     celery: Any = None
+    with_tokens: TokenApplication | None = None
+    is_django: bool = False
 
     @classmethod
     def load(cls, names: Iterable[str]) -> Applications:
@@ -28,7 +31,7 @@ class Applications:
             names: ``package.module:name``; a call such as ``package.module:create_app()`` makes the application.
 
         Raises:
-            ConfigurationError: If a name leads to no Flask and no Celery application.
+            ConfigurationError: If a name leads to no application that jobpush knows.
         """
         apps = cls()
         for name in names:
@@ -39,13 +42,22 @@ class Applications:
                 apps.celery = apps.celery or app.extensions.get("celery")  # as in the documentation of Flask
             elif ("celery", "Celery") in kinds:
                 apps.celery = app
+            elif kinds & {("django", "WSGIHandler"), ("django", "ASGIHandler")}:
+                apps.with_tokens, apps.is_django = TokenApplication.of_django(app), True
+            elif ("starlette", "Starlette") in kinds:  # FastAPI's is a subclass
+                apps.with_tokens = TokenApplication.of_starlette(app)
             else:
-                raise ConfigurationError(f"--app {name} is a {type(app).__name__}; name a Flask or Celery application")
+                raise ConfigurationError(
+                    f"--app {name} is a {type(app).__name__}; name a Flask, Celery, FastAPI or Starlette application, "
+                    "or Django's in wsgi.py or asgi.py, without middleware around it"
+                )
         return apps
 
     @property
     def gateway_config(self) -> Config | None:
-        """Settings of the Flask application's gateway; ``None``: it has no gateway."""
+        """Settings of the web application's gateway, or of its JobPush; ``None``: it has neither."""
+        if self.with_tokens is not None:
+            return self.with_tokens.config
         state = self.flask and self.flask.extensions.get("jobpush")
         return state.config if state else None
 

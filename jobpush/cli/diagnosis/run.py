@@ -9,6 +9,7 @@ from ...errors import StoreError
 from ...store.redis.topology import Topology
 from .applications import Applications
 from .finding import Finding, Status, failed, ok, skipped, warning
+from .frameworks import check_django, check_token_endpoint
 from .gateway import check_credentials, check_flask, check_origins
 from .redis_server import check_redis, check_workers, same_server
 
@@ -30,7 +31,7 @@ def diagnose(
         apps: Applications to check.
         url: Address of the gateway as browsers see it; ``None``: skip what needs it.
         origin: Origin of the pages; ``None``: that of ``url``.
-        headers: Headers of the request that ``user_loader`` gets.
+        headers: Headers of the request that ``user_loader``, or the token endpoint, gets.
         idle: Seconds for the check of idle limits; 0: skip it.
     """
     yield from _check_environment()
@@ -61,10 +62,14 @@ def diagnose(
             yield failed("worker", f"the leases cannot be read: {exc}", "see the finding on Redis")
     yield check_credentials(main)
     yield from check_origins(main, url, origin or url)
-    if apps.flask is not None:
+    if apps.is_django:
+        yield from check_django()
+    if apps.with_tokens is not None:
+        yield from check_token_endpoint(apps.with_tokens, headers)
+    elif apps.flask is not None:
         yield from check_flask(apps.flask, headers)
     else:
-        yield skipped("user_loader", "no Flask application was given", "add --app package.module:app")
+        yield skipped("user_loader", "no web application was given", "add --app package.module:app")
     if url:
         from .proxy import check_proxy
 
