@@ -15,10 +15,10 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py
           tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py tests/test_public_names.py
 export FAST_TESTS := $(FAST)
 
-.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve reference lock audit clean
+.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve docs-pictures reference lock audit clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 	@$(PYTHON) tools/prepare.py demo
@@ -95,6 +95,10 @@ reference: ## Write the reference pages of the documentation from the code
 docs-serve: ## Serve the documentation on http://127.0.0.1:8001 and rebuild it on changes
 	@$(PYTHON) tools/prepare.py docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve --dev-addr 127.0.0.1:8001
+
+docs-pictures: ## Make the pictures of the documentation from the running demo (two minutes)
+	@$(PYTHON) tools/prepare.py test
+	@$(VENV)/python tools/pictures.py
 
 lock: ## Write down today's newest versions for the demo
 	@$(PYTHON) tools/prepare.py lock

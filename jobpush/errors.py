@@ -114,7 +114,7 @@ class StoreError(JobPushError):
 
 
 class CommandRefused(StoreError):
-    """Redis refused what was asked on its own account: it would again, and does what else it is asked."""
+    """Redis refuses this command, now and later; other commands work."""
 
     code = "command_refused"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -26,9 +27,106 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "errors.md", "python.md"])
+PAGES = ["settings.md", "commands.md", "errors.md", "python.md", "http.md", "widget.md", "limits.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_up_to_date(name: str, reference: ModuleType) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text() == reference.pages()[name], "run make reference"
+
+
+def test_every_error_code_has_an_entry_and_a_cure(reference: ModuleType) -> None:
+    page = reference.pages()["errors.md"]
+    sources = "".join(path.read_text() for path in (ROOT / "jobpush").rglob("*.py"))
+    codes = {*re.findall(r'^    code(?:: ClassVar\[str\])? = "(\w+)"', sources, re.MULTILINE)} - {"error"}
+    codes.update(re.findall(r'_error\(\d+, "(\w+)"', sources))
+    cures = re.findall(r"^\| `?(\w+)`? \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+
+    assert codes == set(reference.CURES) == {code for code, _ in cures if code.islower()} - {"code", "status"}
+    assert {error.__name__ for error in reference.wire_errors()} < set(reference.WIRE_CURES)
+    assert all(len(cure) > 10 for code, cure in cures if code not in ("code", "status"))
+
+
+def test_every_wire_event_has_an_entry() -> None:
+    page = (ROOT / "docs" / "reference" / "wire.md").read_text()
+    _, from_client, from_gateway, _, _ = re.split(r"^## ", page, flags=re.MULTILINE)
+    package = ROOT / "jobpush"
+    server = (package / "protocol" / "server.py").read_text()
+    sent = "".join(
+        path.read_text()
+        for path in (package / "protocol" / "messages.py", package / "events.py", *package.glob("store/lua/*.lua"))
+    )
+
+    assert set(re.findall(r"^\| `([\w:…-]+)`", from_client, re.MULTILINE)) == {
+        *re.findall(r'case "(\w+:\w+)":', server),
+        "client-…",
+    }
+    assert {*re.findall(r"^(?:\| )?`(\w+:\w+)`", from_gateway, re.MULTILINE)} == {
+        *re.findall(r'"((?:pusher|pusher_internal|jobpush):\w+)\\?"', sent)
+    }
+
+
+# -- elements --------------------------------------------------------------------------------------------
+
+SOURCES = ROOT / "client" / "src"
+ELEMENTS = {
+    one["tagName"]: one
+    for one in json.loads((SOURCES / "custom-elements.json").read_text())["modules"][0]["declarations"]
+}
+
+
+def names(tag: str, kind: str) -> set[str]:
+    return {one["name"] for one in ELEMENTS[tag].get(kind, ())}
+
+
+def read(*patterns: str) -> str:
+    return "".join(path.read_text() for pattern in patterns for path in sorted(SOURCES.glob(pattern)))
+
+
+def parts(source: str) -> set[str]:
+    """The parts that a source makes, without the words that a part has in some states."""
+    made = re.findall(r'\bmake(?:Icon\(|\([^,()]+, )[^"`,]*["`]([a-z][a-z-]+)[ "`]', source)
+    return {*made, *re.findall(r'\.part = "([\w-]+)"', source)}
+
+
+def test_the_elements_are_those_that_the_module_defines() -> None:
+    assert set(ELEMENTS) == set(re.findall(r'define\("([\w-]+)"', read("index.js")))
+
+
+def test_the_attributes_of_the_elements_are_those_of_the_sources() -> None:
+    source = read("elements/*.js", "attention.js")
+    used = set(re.findall(r'(?:has|get)Attribute\("([\w-]+)"\)', source)) - {"d", "value"}  # of other elements
+    used.update(re.findall(r":host\(\[([\w-]+)\]\)", read("elements/*.css")))
+
+    assert names("jobpush-tasks", "attributes") | names("jobpush-progress", "attributes") == used - {
+        "hidden",
+        "data-stale",
+    }
+
+
+def test_the_events_of_the_elements_are_those_of_the_sources() -> None:
+    source = read("elements/base.js")
+    ends = re.search(r"END_EVENTS = \{(.*?)\}", source)
+    assert ends is not None
+    sent = {*re.findall(r'_dispatch\("(\w+)"', source), *re.findall(r'"(\w+)"', ends[1])}
+
+    for tag in ("jobpush-tasks", "jobpush-progress"):
+        assert names(tag, "events") == {f"jobpush-progress-{name}" for name in sent}
+
+
+def test_the_slots_and_properties_of_the_elements_are_those_of_the_sources() -> None:
+    slots = set(re.findall(r'make\("slot".*name: "(\w+)"|slotNode\.name = `([\w-]+)', read("elements/*.js")))
+
+    assert {name.removesuffix("<id>") for name in names("jobpush-tasks", "slots")} == {*map("".join, slots)}
+    assert names("jobpush-tasks", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("elements/*.css")))
+    assert names("jobpush-notifications", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("inbox.css")))
+
+
+def test_the_parts_of_the_elements_are_those_of_the_sources() -> None:
+    assert names("jobpush-tasks", "cssParts") == parts(read("elements/*.js"))
+    assert names("jobpush-progress", "cssParts") < names("jobpush-tasks", "cssParts")
+    assert names("jobpush-notifications", "cssParts") == parts(read("inbox.js"))
+    assert names("jobpush-badge", "cssParts") == {"badge"}
 
 
 def test_every_setting_and_command_has_an_entry(reference: ModuleType) -> None:
