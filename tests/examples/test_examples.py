@@ -18,6 +18,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.processes import ChildProcess
+from tests.effort import IS_FULL
+from tests.stock_clients.clients import find
+from tests.web.proxies.test_proxies import MAIN
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 #: Milliseconds that a page may take on a busy machine.
@@ -36,10 +39,13 @@ def free_port() -> int:
 class Project:
     """A copy of an example, with its programs."""
 
-    def __init__(self, name: str, folder: Path, redis_url: str, stack: ExitStack) -> None:
+    def __init__(self, name: str, folder: Path, redis_url: str, stack: ExitStack, *, has_proxy: bool) -> None:
         shutil.copytree(EXAMPLES / name, folder)
         self.folder = folder
         self.port, self.gateway_port = free_port(), free_port()
+        #: Port of the address that the browser opens.
+        self.public_port = free_port() if has_proxy else self.port
+        gateway = "" if has_proxy else f"http://127.0.0.1:{self.gateway_port}"
         self._stack = stack
         self._environment = {
             **os.environ,
@@ -47,13 +53,26 @@ class Project:
             "JOBPUSH_REDIS_URL": redis_url,
             "JOBPUSH_KEY": "shop",
             "JOBPUSH_SECRET": "0123456789abcdef0123456789abcdef",
-            "JOBPUSH_ALLOWED_ORIGINS": f"http://127.0.0.1:{self.port}",
-            "GATEWAY": f"http://127.0.0.1:{self.gateway_port}",
+            "JOBPUSH_ALLOWED_ORIGINS": "" if has_proxy else f"http://127.0.0.1:{self.port}",
+            "GATEWAY": gateway,
             "PYTHONPATH": f"{folder}:{EXAMPLES.parents[1]}",
         }
         if name == "django":
             with (folder / "shop" / "settings.py").open("a") as settings:
-                settings.write(f'\nJOBPUSH["ROOT"] = "http://127.0.0.1:{self.gateway_port}"\n')
+                settings.write(f'\nJOBPUSH["ROOT"] = "{gateway}"\n')
+        if has_proxy:
+            self._start_nginx()
+
+    def _start_nginx(self) -> None:
+        """Start nginx with the configuration of the examples: one origin for application and gateway."""
+        text = (EXAMPLES / "nginx.conf").read_text()
+        for port, ours in ((8080, self.public_port), (8000, self.port), (8001, self.gateway_port)):
+            text = text.replace(f"127.0.0.1:{port};", f"127.0.0.1:{ours};")
+        folder = self.folder / "nginx"
+        folder.mkdir()
+        (folder / "nginx.conf").write_text(MAIN.format(server=text))
+        command = [find("nginx", package="nginx"), "-p", str(folder), "-c", "nginx.conf"]
+        self._stack.callback(ChildProcess(command, log=folder / "nginx.log").kill)
 
     def run(self, *command: str, port: int | None = None) -> ChildProcess:
         """Start ``python …`` in the project's folder, and wait until it listens."""
@@ -78,9 +97,9 @@ class Project:
 
 
 @contextmanager
-def django(folder: Path, redis_url: str) -> Iterator[Project]:
+def django(folder: Path, redis_url: str, *, has_proxy: bool) -> Iterator[Project]:
     with ExitStack() as stack:
-        project = Project("django", folder, redis_url, stack)
+        project = Project("django", folder, redis_url, stack, has_proxy=has_proxy)
         migrate = project.run("manage.py", "migrate", "-v0")
         assert migrate.wait(PATIENCE / 1000) == 0
         project.run("celery", "-A", "shop", "worker", "-c", "1")
@@ -92,9 +111,9 @@ def django(folder: Path, redis_url: str) -> Iterator[Project]:
 
 
 @contextmanager
-def fastapi(folder: Path, redis_url: str) -> Iterator[Project]:
+def fastapi(folder: Path, redis_url: str, *, has_proxy: bool) -> Iterator[Project]:
     with ExitStack() as stack:
-        project = Project("fastapi", folder, redis_url, stack)
+        project = Project("fastapi", folder, redis_url, stack, has_proxy=has_proxy)
         project.run("celery", "-A", "tasks", "worker", "-c", "1")
         project.run("jobpush", "gateway", "--bind", f"127.0.0.1:{project.gateway_port}", port=project.gateway_port)
         project.run("uvicorn", "main:app", "--port", str(project.port), port=project.port)
@@ -102,15 +121,19 @@ def fastapi(folder: Path, redis_url: str) -> Iterator[Project]:
 
 
 def sign_in(page: Page, project: Project, user: str) -> None:
-    page.goto(f"http://127.0.0.1:{project.port}/", timeout=PATIENCE)
+    page.goto(f"http://127.0.0.1:{project.public_port}/", timeout=PATIENCE)
     page.get_by_placeholder("Your name").fill(user)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("serving", [django, fastapi])
-def test_example_shows_a_task_to_its_user_alone(serving, browser: Browser, tmp_path: Path) -> None:
-    with EmbeddedRedis(port=0) as redis, serving(tmp_path / "project", redis.url) as project:
+#: The application, and whether nginx serves it and the gateway on one origin; ``make test`` tries each half once.
+SITES = [(django, True), (fastapi, False), *([(django, False), (fastapi, True)] if IS_FULL else [])]
+
+
+@pytest.mark.parametrize(("serving", "has_proxy"), SITES)
+def test_example_shows_a_task_to_its_user_alone(serving, has_proxy: bool, browser: Browser, tmp_path: Path) -> None:
+    with EmbeddedRedis(port=0) as redis, serving(tmp_path / "project", redis.url, has_proxy=has_proxy) as project:
         mine, others = browser.new_context(), browser.new_context()
         page, other = mine.new_page(), others.new_page()
         sign_in(page, project, "ada")
@@ -128,7 +151,7 @@ def test_example_shows_a_task_to_its_user_alone(serving, browser: Browser, tmp_p
 
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_placeholder("Your name")).to_be_visible(timeout=PATIENCE)
-        assert page.request.get(f"http://127.0.0.1:{project.port}/jobpush/token").status == 401
+        assert page.request.get(f"http://127.0.0.1:{project.public_port}/jobpush/token").status == 401
         mine.close()
         others.close()
 
