@@ -66,6 +66,18 @@ def test_every_wire_event_has_an_entry() -> None:
     }
 
 
+def test_every_check_of_the_doctor_is_in_the_troubleshooting_page() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "jobpush" / "cli" / "diagnosis").glob("*.py"))
+    page = (ROOT / "docs" / "reference" / "troubleshooting.md").read_text()
+    symptoms, table = page.split("## All checks of the doctor")
+    checks = set(re.findall(r"^\| `([\w ]+)` \|", table, re.MULTILINE))
+
+    assert checks == set(re.findall(r'\b(?:ok|failed|warning|skipped)\(\s*"([\w ]+)"', sources))
+    assert {
+        name for names in re.findall(r"doctor: (`.*`) \|", symptoms) for name in re.findall("`(.+?)`", names)
+    } <= checks
+
+
 # -- elements --------------------------------------------------------------------------------------------
 
 SOURCES = ROOT / "client" / "src"

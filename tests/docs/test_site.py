@@ -1,8 +1,9 @@
-"""The documentation builds without a warning."""
+"""The documentation builds without a warning, also as Markdown with a list of all pages."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,4 +18,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "site" / "start" / "flask" / "index.html").is_file()
+    site = tmp_path / "site"
+    assert (site / "start" / "flask" / "index.html").is_file()
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"^- \[.+\]\((.+)\): .+$", (site / "llms.txt").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(pages)
+    for name in pages:
+        text = (site / name).read_text()
+        assert text == (ROOT / "docs" / name).read_text()
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
+            assert (site / name).parent.joinpath(link).exists(), (name, link)
