@@ -1,7 +1,8 @@
 """
-A hook of MkDocs: writes each page as Markdown beside its HTML, and ``llms.txt``, a list of all pages for programs.
+Hooks of MkDocs: include files of the repository, and write each page as Markdown with a list of pages, ``llms.txt``.
 
-The Markdown of ``start/flask/`` is ``start/flask.md``, so links between the sources hold. Source: llmstxt.org.
+A page that is ``<!-- include: CHANGELOG.md -->`` shows that file. The Markdown of ``start/flask/`` is at
+``start/flask.md``, so links between the sources hold. Source: llmstxt.org.
 """
 
 from __future__ import annotations
@@ -16,13 +17,25 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
 
+ROOT = Path(__file__).resolve().parents[1]
+
 _navigation: Navigation
+_texts: dict[str, str] = {}
 
 
 def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
     """Keep the navigation: it gives the order and the titles of the pages."""
     global _navigation
     _navigation = nav
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Include a file of the repository, and keep the text."""
+    if included := re.match(r"<!-- include: (\S+) -->", markdown):
+        markdown = (ROOT / included[1]).read_text()
+        markdown = re.sub(r"\]\(([A-Z]+\.md)\)", lambda link: f"]({link[1].lower()})", markdown)
+    _texts[page.file.src_uri] = markdown
+    return markdown
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -32,9 +45,9 @@ def on_post_build(config: MkDocsConfig) -> None:
     for heading, pages in _sections():
         lines += [f"## {heading}", ""]
         for page in pages:
-            text = Path(page.file.abs_src_path or "").read_text()
-            (folder / page.file.src_uri).write_text(text)
-            lines.append(f"- [{page.title}]({page.file.src_uri}): {_summary(text)}")
+            name = page.file.src_uri
+            (folder / name).write_text(_texts[name])
+            lines.append(f"- [{page.title}]({name}): {_summary(_texts[name])}")
         lines.append("")
     (folder / "llms.txt").write_text("\n".join(lines))
 
