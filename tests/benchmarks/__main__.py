@@ -25,7 +25,7 @@ DOCS = ROOT / "docs"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--quick", "is_quick", is_flag=True, help="A first look: one short round, not all of it.")
-@click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list tells the names.")
+@click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list shows the names.")
 @click.option("--only", default="", metavar="A,B", help="Only these subjects: ours, nchan, ws …")
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 3; quick: 1]")
 @click.option("--seconds", type=float, help="That are counted each time.  [default: 0.8; quick: 0.5]")
@@ -130,7 +130,7 @@ def _print(results: Results, console: Console) -> None:
     for key, scenario in SCENARIOS.items():
         if key in results.samples:
             console.print(_scenario_table(results, scenario))
-    bars = Table("figure", "bar", "here", "", title="What jobpush is to reach")
+    bars = Table("figure", "bar", "here", "", title="Goals")
     for row in terminal_report(results):
         bars.add_row(*row)
     if bars.row_count:

@@ -254,7 +254,7 @@ BARS: Sequence[Bar] = (
         6,
     ),
     Bar(
-        "ten times more than can be sent: age of what the worst client shows",
+        "ten times more than can be sent: age of the oldest snapshot shown",
         "250 ms",
         _figure("overload", "age_max"),
         _plain("ms"),
@@ -283,7 +283,7 @@ BARS: Sequence[Bar] = (
     ),
     *(
         Bar(
-            f"the same at {rate:,} events a second, for those who can",
+            f"the same at {rate:,} events a second, where the server keeps up",
             "better than every other",
             _latency_against_best(f"at_{rate}"),
             _latency_text(f"at_{rate}"),
@@ -396,7 +396,7 @@ BARS: Sequence[Bar] = (
     ),
     Bar(
         "a whole encode job, with and without jobpush",
-        "no difference to be seen",
+        "no visible difference",
         _job_difference("ours-film"),
         _job_text("ours-film"),
         0,
@@ -404,7 +404,7 @@ BARS: Sequence[Bar] = (
     ),
     Bar(
         "the same of a loop in Python",
-        "no difference to be seen",
+        "no visible difference",
         _job_difference("ours-loop"),
         _job_text("ours-loop"),
         0,

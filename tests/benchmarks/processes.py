@@ -91,7 +91,7 @@ class Server:
 
     def final_writes(self) -> str:
         """The end of its log."""
-        return self._log.read_text(errors="replace").strip()[-1500:] or "it said nothing"
+        return self._log.read_text(errors="replace").strip()[-1500:] or "it logged nothing"
 
     @property
     def pids(self) -> list[int]:
@@ -138,7 +138,7 @@ class Load:
             )
 
     def wait_until_ready(self) -> dict[str, Any]:
-        """Wait for all connections; tells how fast they came."""
+        """Wait for all connections, and return how fast they came."""
         self.opened = self._answer()
         return self.opened
 

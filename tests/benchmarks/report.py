@@ -26,7 +26,7 @@ _SHORT = (
 PLOTS = (
     ("fanout", "deliveries", "One channel, 1,000 sockets: deliveries a second"),
     ("per-user", "deliveries", "1,000 users, a channel each: deliveries a second"),
-    ("overload", "age_max", "Ten times too much: age of what the worst client shows, ms"),
+    ("overload", "age_max", "Ten times too much: age of the oldest snapshot shown, ms"),
     ("connecting", "memory", "Memory of an idle connection, KB"),
 )
 
@@ -87,7 +87,7 @@ def _machine(results: Results) -> str:
         f"Commit {machine['commit']}, {machine['date']}, on {machine['processor']} ({machine['cores']} cores; load "
         f"average {machine['load']}), {machine['system']}, Python {machine['python']}, node {machine['node']}, nginx "
         f"{machine['nginx']}, Redis {machine['redis']}. The server has one core, load, publisher and Redis the others; "
-        "figures are medians, ± is half of the way from the smallest to the largest."
+        "figures are medians, ± is half of the range from the smallest to the largest."
     )
 
 
@@ -145,7 +145,7 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def digits_of(value: float | None) -> int:
-    """How many digits after the point tell something."""
+    """Return the number of significant digits after the point."""
     return 0 if value is None or value >= 100 else 1 if value >= 1 else 2
 
 

@@ -58,7 +58,7 @@ class Crowd:
 
     @property
     def fanout(self) -> int:
-        """Connections that hear one event."""
+        """Connections that receive one event."""
         return self.connections // self.group_count
 
 

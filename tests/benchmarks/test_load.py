@@ -1,4 +1,4 @@
-"""A frame that is lost or doubled fails the run, however the bytes come; and the publisher says each number once."""
+"""A frame that is lost or doubled fails the run, however the bytes arrive; the publisher sends each number once."""
 
 from __future__ import annotations
 

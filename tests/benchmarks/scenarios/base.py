@@ -1,4 +1,4 @@
-"""What a scenario is: who is measured, and what comes out."""
+"""A scenario: the measured servers and the figures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody who is measured: ours, a peer, or another way to do the same."""
+    """A subject of a measurement: jobpush, a peer, or another way to do the same."""
 
     key: str
     title: str

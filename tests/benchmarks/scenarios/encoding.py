@@ -113,10 +113,10 @@ def _measure(which: str, pace: Pace) -> Sample:
 ENCODING = Scenario(
     "job",
     "A whole job, with and without jobpush",
-    "The same Celery task, eager, in pairs of runs, one tracked and one bare, with ffmpeg on the core of the worker. "
-    "How much longer it takes until its result is there: the median of the pairs, and between what their middle half "
-    "lies; and how much more CPU the worker and ffmpeg use, until the end of the task is known in Redis. A task that "
-    "does nothing tells what start and end take, which does not grow with the job.",
+    "The same eager Celery task in pairs of runs, one tracked and one bare, with ffmpeg on the core of the "
+    "worker. The time until the result exists: the median of the pairs and their middle half. The CPU of worker "
+    "and ffmpeg, until the end of the task is stored in Redis. A task that does nothing shows the cost of start "
+    "and end, which does not grow with the job.",
     {
         "seconds": Metric("bare", "s", 3),
         "more": Metric("longer by", "ms", 1),

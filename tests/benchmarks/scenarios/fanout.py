@@ -8,13 +8,13 @@ from ..peers import OURS, OURS_TWO_CHANNELS, PEERS, WALL, WALL_JOINED, WALL_PYTH
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, of_peer
 
-#: Events that wait while the server is busy: what comes out shows whether it makes something of that.
+#: Events that wait while the server is busy; a server may join them.
 BACKLOG = 64
-#: Of the connections, those that stop reading.
+#: Share of the connections that stop reading.
 SLOW_SHARE = 0.1
-#: Bytes that a kernel takes for a reader, so that it is soon felt that he does not read.
+#: Bytes of the kernel's receive buffer: small, so that it fills soon when a client does not read.
 RECEIVE_BUFFER = 65_536
-#: Bytes of the events that fill what the kernels hold for those who do not read, before anything is measured.
+#: Bytes of the events that fill the buffers of the slow clients before the measurement.
 FILLING = 4_000
 
 
@@ -48,7 +48,7 @@ def measure_wall(peer: Peer, pace: Pace) -> Sample:
 
 
 def measure_slow(peer: Peer, pace: Pace) -> Sample:
-    """How late the others hear of an event while one in ten does not read, at half of what the server can do."""
+    """Latency of the others while one in ten does not read, at half of the server's rate."""
     crowd = Crowd(pace.connections, groups=1)
     slow = int(pace.connections * SLOW_SHARE)
     with running(peer, crowd.connections) as run:
@@ -77,8 +77,9 @@ def _cpu_of_an_event(figures: dict[str, Any], listeners: int) -> float:
 FANOUT = Scenario(
     "fanout",
     "One channel, 1,000 sockets",
-    "Every event goes to every socket. With a backlog 64 events are on their way at a time, so that a server which is "
-    "busy has something to join; event by event the next is published when the last one has arrived everywhere.",
+    'Every event goes to every socket. "Backlog" keeps 64 events on their way, so that a busy server can join '
+    'several in one write. "One event at a time" publishes the next event when the last one has arrived '
+    "everywhere.",
     {
         "deliveries": Metric("backlog, deliveries/s", "/s"),
         "cpu": Metric("server CPU each", "µs", 2),
@@ -98,8 +99,9 @@ FANOUT = Scenario(
 SLOW_READERS = Scenario(
     "slow",
     "100 of 1,000 sockets stop reading",
-    "What that does to the others, at half of the events that the server can send one at a time: how many times later "
-    "they hear of an event than before. It is measured once the kernels take nothing more for those who do not read.",
+    "The effect on the other sockets, at half of the rate that the server can send one event at a time: latency "
+    "and CPU as a multiple of the values before. Measured once the kernel takes no more bytes for the sockets "
+    "that do not read.",
     {
         "ratio_p50": Metric("p50, times", "×", 2),
         "ratio_p99": Metric("p99, times", "×", 2),

@@ -35,9 +35,9 @@ def measure(peer: Peer, pace: Pace) -> Sample:
 OVERLOADED = Scenario(
     "overload",
     "Ten times more than can be sent",
-    "Snapshots of ten tasks go to 1,000 sockets, ten times as many as the server can send, for some "
-    "seconds. How old is the oldest of the ten that a client shows? A server that falls behind shows what was true "
-    "seconds ago, the longer the worse.",
+    "Snapshots of ten tasks go to 1,000 sockets for some seconds, at ten times the rate that the server can send. "
+    "The figure is the age of the oldest of the ten snapshots that a client shows. A server that falls behind "
+    "shows older and older data.",
     {
         "published": Metric("events/s", "/s"),
         "age_p50": Metric("age, p50", "ms"),

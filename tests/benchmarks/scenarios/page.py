@@ -1,4 +1,4 @@
-"""From opening a page to the first correct bar, and from a task's word to the pixel."""
+"""From opening a page to the first correct bar, and from a report to the pixel."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def measure_pixel(pace: Pace) -> Sample:
 OPENING = Scenario(
     "page",
     "Page open to first correct bar",
-    "Pages one after the other. Ours is right when the snapshot of the running task has come, and asks nothing for it: "
-    "its handshake says who it is. Flask-SocketIO is ready when it has joined its room, and would have to fetch the "
-    "snapshot from elsewhere.",
+    "Pages one after the other. A page of jobpush is right when the snapshot of the running task has arrived. It "
+    "sends no message for that, because its handshake identifies the user. Flask-SocketIO is ready when it has "
+    "joined its room; it would have to fetch the snapshot from elsewhere.",
     {
         "questions": Metric("messages of the page after the handshake"),
         "open_p50": Metric("p50", "ms", 2),
@@ -55,8 +55,8 @@ OPENING = Scenario(
 PIXEL = Scenario(
     "pixel",
     "progress.update to the pixel",
-    "A Celery worker, a gateway and Chromium on this machine; a task that says where it is every 5 to 15 ms, of which "
-    "one in 0.1 s is published. Until an update, or a newer one, is visible.",
+    "A Celery worker, a gateway and Chromium on this machine. A task reports progress every 5 to 15 ms, and one "
+    "report in 0.1 s is published. The time until an update, or a newer one, is visible.",
     {
         "handshake": Metric("handshake in the browser", "ms", 1),
         "snapshot": Metric("from there to the snapshot", "ms", 1),

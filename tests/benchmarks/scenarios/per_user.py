@@ -23,7 +23,7 @@ FIRST = 100
 
 
 def measure(peer: Peer, pace: Pace) -> Sample:
-    """Throughput, then latency at half of that, and at rates that are the same for all who can."""
+    """Throughput, then latency at half of that rate and at fixed rates."""
     crowd = Crowd(pace.connections)
     with running(peer, crowd.connections) as run:
         window = BACKLOG * crowd.connections
@@ -82,12 +82,13 @@ def start_tasks(redis_url: str, users: int) -> None:
 PER_USER = Scenario(
     "per-user",
     "1,000 users, a channel each",
-    "Every event goes to one socket. First as many as the server can send, 2,000 of them on their way at a time; then "
-    "the time from the publisher to the socket at half of that, and at rates that are the same for all who can, in "
-    "every round. p50 and p99 are those of a fifth of a second, of which the median counts, and at half load the worst "
-    "stands beside them: a virtual machine lets nobody run for some milliseconds now and then, and of a whole second "
-    "that is all that a p99 tells. nchan is spoken to without Redis. What the way through Redis takes in itself is "
-    "told by a loop in C, which does nothing but to pass events on.",
+    "Every event goes to one socket. The first column is the most that the server can send, with 2,000 events on "
+    "their way. Then the time from the publisher to the socket is measured at half of that rate, and at fixed "
+    "rates that are the same for all servers that can keep up with them in every round. p50 and p99 are taken "
+    "over 0.2 s; the tables show the median of these figures, and at half load also the worst p99. The reason: a "
+    "virtual machine stops all its programs for some milliseconds now and then, and over a whole second p99 shows "
+    "nothing else. nchan works without Redis. A loop in C that only passes events on shows the cost of the way "
+    "through Redis.",
     {
         "deliveries": Metric("deliveries/s", "/s"),
         "cpu": Metric("server CPU each", "µs", 2),
@@ -104,9 +105,10 @@ PER_USER = Scenario(
 CONNECTING = Scenario(
     "connecting",
     "1,000 connections more",
-    "64 at a time. Ours are signed in by the session of the page, hear their user's channel, and are ready when the "
-    "snapshot of their user's task has come; the others are ready when they hear their channel, and have neither "
-    "sign-in nor snapshot. Memory is the process's own (PSS), from 100 connections to 1,100 idle ones.",
+    "64 at a time. A connection of jobpush is signed in by the session of the page, is subscribed to its user's "
+    "channel, and is ready when the snapshot of its user's task has arrived. A connection of the others is ready "
+    "when it is subscribed; they have no sign-in and no snapshot. Memory is the proportional set size of the "
+    "process, from 100 connections to 1,100 idle ones.",
     {
         "connects": Metric("connects/s", "/s"),
         "cpu": Metric("server CPU each", "ms", 2),

@@ -1,4 +1,4 @@
-"""What it costs to ask twice a second, and how old the answer is; beside being told."""
+"""The cost and the age of polling twice a second, beside push."""
 
 from __future__ import annotations
 
@@ -142,10 +142,10 @@ def _ages(connection: http.client.HTTPConnection, task: _Task, seconds: float) -
 
 POLLING = Scenario(
     "polling",
-    "Being told, and asking twice a second",
-    "What one user with one running task, which moves ten times a second, costs the server; and how old what the page "
-    "shows is. Asking is celery-progress on Django at its default interval, over a connection that is kept; TCP's own "
-    "bytes are counted for neither.",
+    "Push, and polling twice a second",
+    "The cost of one user with one running task that moves ten times a second, and the age of the state that the "
+    "page shows. The poller is celery-progress on Django at its default interval, over a connection that is kept "
+    "open. Bytes of TCP are not counted for either.",
     {
         "requests": Metric("requests a second", "", 1),
         "bytes": Metric("bytes a second", "B"),

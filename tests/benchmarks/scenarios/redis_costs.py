@@ -61,7 +61,7 @@ def _cpu_of_events(server: EmbeddedRedis, users: int) -> float:
 
 
 def _bytes_of_tasks(server: EmbeddedRedis, users: int) -> float:
-    """Bytes that a task takes that has said twenty times where it is, history included; each is another user's."""
+    """Bytes of a task after twenty reports, history included; each task has its own user."""
     client = redis.Redis.from_url(server.url)
     store = Store(Config(redis_url=server.url, publish_timeout=10))
     store.publish([_write(users, 0)])  # the scripts are loaded now
@@ -91,8 +91,9 @@ def _write(user: int, number: int) -> TaskWrite:
 REDIS_COSTS = Scenario(
     "redis",
     "What Redis does for it",
-    "CPU of the Redis process for 4,000 events, one a round trip: of 10 users, of the same when their histories are "
-    "full, of 2,000 users; and the memory of a running task after 20 events, its share of index and history included.",
+    "CPU of the Redis process for 4,000 events, one per round trip: of 10 users, of the same users with full "
+    "histories, and of 2,000 users. Memory of a running task after 20 events, with its share of index and "
+    "history.",
     {
         "cpu": Metric("CPU of an event", "µs", 1),
         "cpu_history": Metric("with full histories", "µs", 1),

@@ -48,7 +48,7 @@ STARTING = Scenario(
     "start",
     "Starting",
     "`import jobpush`, `JobPush(app)` and one `track()` in an interpreter that has imported Celery and its Redis "
-    "transport; and `jobpush gateway`, from its start until it has accepted a connection and answered on it.",
+    "transport. `jobpush gateway` from its start until it has accepted a connection and answered on it.",
     {"import": Metric("import in a worker", "ms", 1), "accept": Metric("gateway to first accept", "ms")},
     [Subject("ours", "jobpush", measure)],
     is_quick=True,

@@ -227,7 +227,7 @@ def _paced(step: Callable[[int], object]) -> None:
 
 
 class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
-    """Runs functions as tasks of an eager app in this process; in a ``with``, tracked, and tells their events."""
+    """Runs functions as tasks of an eager app in this process; in a ``with``, tracked, and returns their events."""
 
     def __init__(self, redis_url: str, **settings: Any) -> None:
         app = Celery("bench", broker="memory://")
@@ -302,7 +302,7 @@ def _in_interpreter(function: str, which: str, pace: Pace) -> Sample:
 UPDATING = Scenario(
     "update",
     "A call that sends nothing",
-    "In a loop: 200,000 calls of one method, above the bare loop. tqdm writes to /dev/null.",
+    "A loop of 200,000 calls of one method; the cost of the empty loop is subtracted. tqdm writes to /dev/null.",
     {"call": Metric("a call", "ns")},
     [
         Subject("ours", "progress.update(n, total=…)", partial(_in_interpreter, "update_alone", "ours")),
@@ -315,9 +315,9 @@ UPDATING = Scenario(
 PUBLISHING = Scenario(
     "publish",
     "An event that is published",
-    "CPU of the worker's process, all threads, above the same loop without it: 400 events one by one, 4 ms apart; and "
-    "fifty tasks side by side with ten events a second each, without their starts and ends. The machine: a command of "
-    "that size, made beforehand, is sent to Redis, and its answer read, with nothing around it.",
+    "CPU of the worker's process, all threads, above the same loop without publishing: 400 events one by one, 4 "
+    'ms apart; and fifty tasks side by side with ten events a second each, without their starts and ends. "The '
+    'machine" sends a prepared command of the same size to Redis and reads the reply, and nothing else.',
     {"event_cpu": Metric("worker CPU of an event", "µs", 1), "events": Metric("events published")},
     [
         Subject("ours", "jobpush, one task", partial(_in_interpreter, "publish_alone", "ours")),

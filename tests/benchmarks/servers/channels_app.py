@@ -31,7 +31,7 @@ from django.urls import path  # noqa: E402
 
 
 class Subscriber(AsyncWebsocketConsumer):
-    """A connection that hears one group."""
+    """A connection that is subscribed to one group."""
 
     async def connect(self) -> None:
         self.group = self.scope["url_route"]["kwargs"]["stream"]

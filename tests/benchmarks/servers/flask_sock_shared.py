@@ -23,7 +23,7 @@ listeners = defaultdict(set)
 
 
 def listen() -> None:
-    """Pass on what is published, to whoever hears it."""
+    """Pass published events on to all subscribers."""
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.psubscribe("*")
     for message in pubsub.listen():

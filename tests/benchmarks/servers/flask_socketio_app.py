@@ -21,5 +21,5 @@ socketio = SocketIO(app, async_mode="gevent", message_queue=os.environ["REDIS_UR
 
 @socketio.on("join")
 def join(stream: str) -> None:
-    """A room for each stream; the client's acknowledgement says that it is in."""
+    """A room for each stream; the acknowledgement confirms that the client has joined."""
     join_room(stream)

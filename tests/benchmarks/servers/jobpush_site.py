@@ -1,4 +1,4 @@
-"""Ours: a Flask site with a gateway, whose users are signed in by Flask's own session."""
+"""jobpush: a Flask site with a gateway that identifies users by Flask's session."""
 
 from __future__ import annotations
 
