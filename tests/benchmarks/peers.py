@@ -11,9 +11,11 @@ import string
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.config import Config
 from jobpush.store.keys import bucket_tags
 
 from .native import compiled
@@ -85,11 +87,16 @@ class Peer:
         return ["--redis", address, "--channel", self.channel, "--message", self.message]
 
 
+CREDENTIALS = {"key": "bench", "secret": "secret of the benchmark"}
+
+
 @dataclass(frozen=True)
 class JobPush(Peer):
     """Ours. What is published is what the store's scripts publish, so that the server is measured and not they."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
+    #: Whether a connection signs in with a token in its first message, instead of by the session of its page.
+    has_token: bool = False
 
     def publisher(self, stage: Stage, size: int) -> list[str]:
         return [*super().publisher(stage, size), "--tags", ",".join(bucket_tags())]
@@ -100,16 +107,18 @@ class JobPush(Peer):
         return [*command, "tests.benchmarks.servers.jobpush_site:create_app()"]
 
     def environment(self, stage: Stage) -> Mapping[str, str]:
-        credentials = {"JOBPUSH_KEY": "bench", "JOBPUSH_SECRET": "secret of the benchmark"}
+        credentials = {f"JOBPUSH_{name.upper()}": value for name, value in CREDENTIALS.items()}
         return {"JOBPUSH_REDIS_URL": stage.redis.url, **credentials, **self.settings}
 
     def client(self, stage: Stage) -> list[str]:
-        from .servers.jobpush_site import session_cookies
+        from .servers.jobpush_site import session_cookies, tokens
 
-        cookies = stage.folder / "cookies"
-        if not cookies.exists():
-            cookies.write_text("\n".join(session_cookies(stage.users)))
-        return [*super().client(stage), "--values", str(cookies), "--header", "Cookie: {v}"]
+        values = stage.folder / "values"
+        if not values.exists():
+            config = Config(**CREDENTIALS)
+            values.write_text("\n".join((partial(tokens, config) if self.has_token else session_cookies)(stage.users)))
+        header = () if self.has_token else ("--header", "Cookie: {v}")
+        return [*super().client(stage), "--values", str(values), *header]
 
 
 #: In the templates {g} is a group of connections that hear the same, {s} a stream, {q} the place in it.
@@ -141,6 +150,17 @@ OURS_PER_USER = JobPush(
 OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT, settings={"JOBPUSH_MAX_CONNECTIONS_PER_USER": "0"})
 #: The same where each user has a task already: a connection is ready when the page is right.
 OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),))
+#: The same where a token signs each connection in.
+OURS_WITH_TOKEN = replace(
+    OURS_WITH_TASKS,
+    key="ours-token",
+    title="jobpush, signed in by a token",
+    steps=(
+        ("pusher:connection_established", '{"event":"jobpush:signin","data":{"token":"{v}"}}'),
+        ('"event":"jobpush:task"', ""),
+    ),
+    has_token=True,
+)
 #: Our own client on a page that also hears a public channel: two channels on one socket.
 OURS_TWO_CHANNELS = JobPush(
     "ours-two-channels",

@@ -1126,6 +1126,26 @@ describe("tokens", () => {
     assert.doesNotMatch(page.socket.url.href, /t1/);
   });
 
+  test("the token is read while the socket opens, and nothing but it is sent before the first task", async () => {
+    let reads = 0;
+    const connection = open({ token: async () => `t${++reads}` });
+    await page.settle();
+    assert.equal(reads, 1);
+    assert.equal(page.sockets.length, 1);
+
+    page.socket.onopen();
+    await page.settle();
+    page.socket.welcome({ user: null });
+    signedIn(FAR);
+    page.socket.receive("pusher_internal:subscription_succeeded", { position: "1-0" }, { channel: OWN });
+    page.socket.receiveTask(task("a", 1));
+    await page.settle();
+
+    assert.equal(connection.tasks.get("a").state, "PROGRESS");
+    assert.deepEqual(page.socket.sent.map(({ event }) => event), ["jobpush:signin"]);
+    assert.deepEqual(page.requests, []);
+  });
+
   test("the token is replaced on the same socket before it expires", async () => {
     await openWithToken(counted());
     page.socket.welcome({ user: null });

@@ -10,7 +10,7 @@ from .fanout import FANOUT, SLOW_READERS
 from .growth import GROWTH, WORKERS
 from .overload import OVERLOADED
 from .page import OPENING, PIXEL
-from .per_user import CONNECTING, PER_USER
+from .per_user import CONNECTING, PER_USER, TOKENS
 from .polling import POLLING
 from .redis_costs import REDIS_COSTS
 from .starting import STARTING
@@ -24,6 +24,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         OVERLOADED,
         SLOW_READERS,
         CONNECTING,
+        TOKENS,
         OPENING,
         GROWTH,
         WORKERS,

@@ -8,7 +8,7 @@ from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
 
-from ..peers import OURS_PER_USER, OURS_WITH_TASKS, PEERS, RELAY, Peer
+from ..peers import OURS_PER_USER, OURS_WITH_TASKS, OURS_WITH_TOKEN, PEERS, RELAY, Peer
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, of_peer
 
@@ -49,7 +49,7 @@ def measure_connecting(peer: Peer, pace: Pace) -> Sample:
     count = pace.connections
     crowd = Crowd(count + FIRST)
     with running(peer, crowd.connections) as run:
-        if peer is OURS_WITH_TASKS:
+        if peer in (OURS_WITH_TASKS, OURS_WITH_TOKEN):
             start_tasks(run.stage.redis.url, crowd.connections)
         run.join(crowd, count=FIRST)
         few = run.memory()
@@ -115,5 +115,18 @@ CONNECTING = Scenario(
         "memory": Metric("memory each", "KB", 1),
     },
     [of_peer(peer, measure_connecting) for peer in (OURS_WITH_TASKS, *PEERS)],
+    is_quick=True,
+)
+
+TOKENS = Scenario(
+    "tokens",
+    "1,000 connections more, by session and by token",
+    "As above, jobpush alone. First the session of the page, a signed cookie, names the user; then a connection token "
+    "in the first message, of which the gateway checks signature, claims and revocation. The two take turns.",
+    {
+        "connects": Metric("connects/s", "/s"),
+        "cpu": Metric("server CPU each", "ms", 2),
+    },
+    [of_peer(peer, measure_connecting) for peer in (OURS_WITH_TASKS, OURS_WITH_TOKEN)],
     is_quick=True,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Flask, session
 
 from jobpush import Gateway
+from jobpush.config import Config
+from jobpush.tokens import make_token
 
 #: Signs the sessions; the benchmark makes those of its users with it.
 SECRET_KEY = "benchmark"
@@ -24,3 +26,8 @@ def session_cookies(count: int) -> list[str]:
     app.secret_key = SECRET_KEY
     serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
     return [f"session={serializer.dumps({'user_id': str(number)})}" for number in range(count)]
+
+
+def tokens(config: Config, count: int) -> list[str]:
+    """Connection tokens of the same users."""
+    return [make_token(config, str(number), ttl=3_600) for number in range(count)]
