@@ -5,7 +5,7 @@ JobPushError
 ├── ConfigurationError      a setting or a decorator is wrong: fails early, at start
 │   ├── MissingSetting
 │   └── UnknownArgument
-├── EventError              what was to be sent is not fit to be sent
+├── EventError              an event is invalid and cannot be sent
 │   ├── InvalidUserId
 │   ├── InvalidChannelName
 │   ├── InvalidEventName
@@ -16,7 +16,7 @@ JobPushError
 │   └── TaskNotFound
 ├── ProtocolError           a browser or server broke the Pusher protocol (leaves in protocol/codes.py)
 ├── TokenError              a connection token is refused (leaves in tokens.py)
-└── DeliveryFailed          a webhook was not taken (webhooks/delivery.py)
+└── DeliveryFailed          a webhook was not accepted (webhooks/delivery.py)
 
 TaskCancelled               raised in a task that is cancelled; not an Exception, see there
 
@@ -30,7 +30,7 @@ from typing import ClassVar
 
 
 class JobPushError(Exception):
-    """Base of all that jobpush raises on purpose."""
+    """Base of all errors that jobpush raises."""
 
     #: Stable name of the error, for logs and JSON.
     code: ClassVar[str] = "error"
@@ -66,13 +66,13 @@ class UnknownArgument(ConfigurationError):
 
 
 class EventError(JobPushError):
-    """An event can't be sent as it is."""
+    """An event is invalid and cannot be sent."""
 
     code = "invalid_event"
 
 
 class InvalidUserId(EventError):
-    """A user id is empty, too long or no text."""
+    """A user id is empty, too long, or neither text, an integer nor a UUID."""
 
     code = "invalid_user_id"
 
@@ -102,7 +102,7 @@ class InvalidEventName(EventError):
 
 
 class InvalidData(EventError):
-    """The data of an event is no JSON, or too much of it."""
+    """The data of an event has no JSON form, or is too long."""
 
     code = "invalid_data"
 
@@ -140,7 +140,7 @@ class TaskNotFound(StoreError):
 
 
 class ProtocolError(JobPushError):
-    """A peer broke the Pusher protocol."""
+    """A peer violated the Pusher protocol."""
 
     code = "protocol"
 

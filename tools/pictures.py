@@ -161,7 +161,7 @@ def stills(browser: Browser, url: str, folder: Path, jobpush: JobPush) -> None:
         page = sign_in(browser, url, WIDE, is_dark=is_dark)
         page.locator("jobpush-tasks").evaluate("element => element.setAttribute('attention', 'toast')")
         before = page.locator(".video").count()
-        page.set_input_files("#files", [clip(folder, f"lake{suffix}.mov", 20, colors="0x3a5a98 0xd9e7ff")])
+        page.set_input_files("#files", [clip(folder, "lake.mov", 20, colors="0x3a5a98 0xd9e7ff")])
         card = page.locator("jobpush-tasks").locator("[part~=task]").first
         expect(card).to_contain_text(re.compile(r"\d+ / \d+ · .+/s"), timeout=60_000)
         page.screenshot(path=PICTURES / f"demo{suffix}.png")

@@ -22,14 +22,16 @@ import yaml
 
 import jobpush.cli.demo_runner
 import jobpush.webhooks.delivery  # noqa: F401 - for its errors
-from jobpush import JobPush, progress
+from jobpush import Gateway, JobPush, TaskCancelled, progress, tqdm
 from jobpush.channels import MAX_CHANNEL_LENGTH, MAX_EVENT_LENGTH, MAX_USER_ID_LENGTH
 from jobpush.cli import main
 from jobpush.config import Config
 from jobpush.errors import JobPushError, ProtocolError
 from jobpush.events import MAX_ERROR_LENGTH
+from jobpush.fastapi import AsyncJobPush
 from jobpush.protocol import codes
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
+from jobpush.testing import FakeClock, RecordedEvents, jobpush_clock, jobpush_redis, recorded_events
 from jobpush.tokens import MAX_SIZE, MAX_TTL
 from jobpush.web.flask import routes
 
@@ -170,21 +172,92 @@ def subclasses(cls: type) -> Iterator[type]:
         yield from subclasses(child)
 
 
+#: The public objects that are described with their methods: heading and object.
+PUBLIC = [
+    ("`jobpush.JobPush`", JobPush),
+    ("`jobpush.progress`", type(progress)),
+    ("`jobpush.tqdm`", tqdm),
+    ("`jobpush.Gateway`", Gateway),
+    ("`jobpush.fastapi.AsyncJobPush`", AsyncJobPush),
+    ("`jobpush.testing.RecordedEvents`", RecordedEvents),
+    ("`jobpush.testing.FakeClock`", FakeClock),
+    ("`jobpush.TaskCancelled`", TaskCancelled),
+]
+
+
 def python_interface() -> str:
-    """Return the page of the public methods, from their docstrings."""
-    parts = ["# Python interface", NOTE]
-    for title, target in (("`jobpush = JobPush(...)`", JobPush), ("`progress`", type(progress))):
-        parts.append(f"## {title}\n\n{as_code(target)}")
+    """Return the page of the public objects and their methods, from their docstrings."""
+    parts = ["# Python interface", NOTE, "The errors are listed with their codes on the page [Error codes](errors.md)."]
+    for title, target in PUBLIC:
+        parts.append(f"## {title}\n\n{as_prose(target)}")
         for name, member in vars(target).items():
             function = member.fget if isinstance(member, property) else member
-            if not name.startswith("_") and inspect.getdoc(function):
-                signature = (
-                    "" if isinstance(member, property) else str(inspect.signature(function)).replace("(self, ", "(")
-                )
-                signature = signature.replace("(self)", "()").replace("'", "")
-                signature = re.sub(r"<object object at \w+>", "…", signature)  # a default that stands for "not given"
-                parts.append(f"### `{name}{signature}`\n\n{as_code(function)}")
+            if not name.startswith("_") and callable(function) and inspect.getdoc(function):
+                shown = f"{name}{signature_of(function)}" if function is member else name
+                parts.append(f"### `{name}{'()' if function is member else ''}`\n\n```python\n{shown}\n```")
+                parts.append(as_prose(function))
+    parts.append("## pytest fixtures\n\nThe plugin is active where jobpush is installed.")
+    for fixture in (recorded_events, jobpush_redis, jobpush_clock):
+        parts.append(f"### `{fixture.__name__}`\n\n{as_prose(fixture)}")
     return "\n\n".join(parts) + "\n"
+
+
+def signature_of(function: Any) -> str:
+    """Return a signature without ``self``, one parameter per line if it is long."""
+    signature = str(inspect.signature(function)).replace("(self, ", "(").replace("(self)", "()").replace("'", "")
+    signature = re.sub(r"<object object at \w+>", "…", signature)  # a default that stands for "not given"
+    if len(signature) < 80:
+        return signature
+    arguments, _, result = signature[1:].rpartition(") -> ")
+    parameters = re.split(r", (?=[\w*]+(?::|,|$)|\*)", arguments)
+    return "(\n" + "".join(f"    {one},\n" for one in parameters) + f") -> {result}"
+
+
+def as_prose(target: object) -> str:
+    """Turn a docstring with its sections into Markdown."""
+    parts, lines = [], (inspect.getdoc(target) or "").splitlines()
+    while lines:
+        line = lines.pop(0)
+        block = []
+        while lines and (lines[0].startswith("    ") or (not lines[0] and _is_indented(lines))):
+            block.append(lines.pop(0)[4:])
+        if line in ("Args:", "Raises:"):
+            parts.append(f"**{line.rstrip(':')}**\n\n" + "\n".join(_entries(block)))
+        elif line in ("Returns:", "Yields:"):
+            parts.append(f"**{line.rstrip(':')}** {as_markdown(' '.join(block))}")
+        elif line.endswith("::"):
+            code = "\n".join(block).strip("\n")
+            parts.append(f"{as_markdown(line[:-1])}\n\n```{'html' if code.startswith('<') else 'python'}\n{code}\n```")
+        else:
+            parts.append(as_markdown("\n".join([line, *(f"  {one}" for one in block)])))
+    return re.sub(r"\n{3,}", "\n\n", _joined(parts))
+
+
+def _is_indented(lines: list[str]) -> bool:
+    """Whether the next line with text is indented."""
+    return next((one for one in lines if one), "").startswith("    ")
+
+
+def _joined(parts: list[str]) -> str:
+    """Join the lines of paragraphs, and separate everything else by empty lines."""
+    text = ""
+    for part in parts:
+        is_plain = bool(part) and not part.startswith("**") and "```" not in part
+        text += part + ("\n" if is_plain else "\n\n")
+    return text.strip("\n")
+
+
+def _entries(block: list[str]) -> Iterator[str]:
+    """Return the entries of a section as a list."""
+    text = ""
+    for line in [*block, "end:"]:
+        if line and not line.startswith(" "):
+            if text:
+                name, _, rest = text.partition(": ")
+                yield f"- `{name}`: {as_markdown(rest)}"
+            text = line
+        elif line:
+            text += f" {line.strip()}"
 
 
 def http_routes() -> str:
@@ -201,7 +274,32 @@ def http_routes() -> str:
             for method, operation in item.items():
                 if method != "parameters" and tag["name"] in operation["tags"]:
                     parts.append(route(document, path, method, item, operation))
+    parts.append('## Schemas\n\nA member without "yes" may be absent.')
+    for name, schema in document["components"]["schemas"].items():
+        if properties := schema.get("properties"):
+            rows = ["| member | type | always | meaning |", "| --- | --- | --- | --- |"]
+            for member, one in properties.items():
+                always = "yes" if member in schema.get("required", ()) else ""
+                about = one.get("description", "") if isinstance(one, dict) else ""
+                rows.append(f"| `{member}` | {type_of(one)} | {always} | {about} |")
+            parts.append(f"### `{name}`\n\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"
+
+
+def type_of(schema: Any) -> str:
+    """Return the type of a schema in words."""
+    if not isinstance(schema, dict) or not schema.keys() - {"description"}:
+        return "any JSON"
+    if name := schema.get("$ref", "").rpartition("/")[2]:
+        return f"[`{name}`](#{name.lower()})" if name not in ("TaskState", "SocketId") else f"`{name}`"
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    kind = schema["type"]
+    if kind == "array":
+        return f"list of {type_of(schema['items'])}"
+    return " or ".join([kind] if isinstance(kind, str) else kind)
 
 
 def route(document: Any, path: str, method: str, item: Any, operation: Any) -> str:
@@ -259,7 +357,7 @@ def widget() -> str:
             if entries := element.get(key):
                 rows = ["| name | type | meaning |", "| --- | --- | --- |"]
                 for one in entries:
-                    kind = one.get("type", {}).get("text", "").replace("|", "\\|")
+                    kind = one.get("type", {}).get("text", "").replace(" | ", " or ")
                     rows.append(f"| `{one[name]}` | {f'`{kind}`' if kind else ''} | {one['description']} |")
                 if not any("type" in one for one in entries):
                     rows = [re.sub(r"^(\| [^|]+ \|) [^|]* \|", r"\1", row) for row in rows]
@@ -286,11 +384,6 @@ def first_line(target: object) -> str:
 def as_markdown(text: str) -> str:
     """Turn the markup of docstrings into Markdown."""
     return re.sub(r":\w+:`~?\.?([^`]+)`", r"`\1`", text).replace("``", "`").replace("<", "&lt;")
-
-
-def as_code(target: object) -> str:
-    """Return a docstring as it is laid out."""
-    return f"```text\n{inspect.getdoc(target)}\n```"
 
 
 #: Limits that are no settings.

@@ -81,28 +81,28 @@ class UnknownApp(PusherError):
 
 
 class InvalidVersion(PusherError):
-    """The protocol version is no number."""
+    """The protocol version is not a number."""
 
     number = 4006
     sentence = "Invalid version string format"
 
 
 class UnsupportedVersion(PusherError):
-    """This server does not speak that version of the protocol."""
+    """The server does not support this version of the protocol."""
 
     number = 4007
     sentence = "Unsupported protocol version"
 
 
 class MissingVersion(PusherError):
-    """The client did not name its version of the protocol."""
+    """The client sent no version of the protocol."""
 
     number = 4008
     sentence = "No protocol version supplied"
 
 
 class NotAuthorized(PusherError):
-    """The connection may not be here: origin, sign-in, or nothing authorised in time."""
+    """The connection is refused: its origin, its sign-in, or no authorised channel in time."""
 
     number = 4009
     sentence = "Connection not authorized"
@@ -116,22 +116,22 @@ class SigninTimeout(NotAuthorized):
 
 
 class OverCapacity(PusherError):
-    """The server has no place left, or is about to stop."""
+    """The server is full or shuts down."""
 
     number = 4100
     sentence = "Over capacity"
 
 
 class TooManyConnections(OverCapacity):
-    """The process has as many connections as it may."""
+    """The process has reached its limit of connections."""
 
 
 class TooManyConnectionsOfAddress(OverCapacity):
-    """An address has as many connections to this process as it may."""
+    """An address has reached its limit of connections to this process."""
 
 
 class TooManyConnectionsOfUser(OverCapacity):
-    """A user has as many connections to this process as they may."""
+    """A user has reached the limit of connections to this process."""
 
 
 class TooManyHandshakes(OverCapacity):
@@ -175,8 +175,8 @@ class InvalidMessage(PusherError):
     """
     A message is malformed.
 
-    4300 and not Reverb's 4200 nor 4009: Pysher takes any ``pusher:error`` below 4300 as an order to
-    disconnect or to reconnect. Source: the band is Pusher's, "Any other type of error".
+    4300, unlike Reverb's 4200 and 4009: Pysher disconnects or reconnects after any ``pusher:error`` below 4300.
+    Source: the band is Pusher's, "Any other type of error".
     """
 
     number = 4300
@@ -205,7 +205,7 @@ class ClientEventRejected(PusherError):
 
 
 class WatchlistTooLong(PusherError):
-    """A watchlist was cut."""
+    """A watchlist was cut to the limit."""
 
     number = 4302
     sentence = "Watchlist limit exceeded"
@@ -248,14 +248,14 @@ class SubscriptionUnauthorized(SubscriptionRefused):
 
 
 class InvalidSubscription(SubscriptionRefused):
-    """The name of the channel, its channel data or its ``since`` can't be used."""
+    """The name of the channel, its channel data or its ``since`` is invalid."""
 
     type = "InvalidRequest"
     status = 400
 
 
 class SubscriptionLimitReached(SubscriptionRefused):
-    """The connection has as many channels as it may, or the presence channel as many members."""
+    """The connection has reached its limit of channels, or the presence channel its limit of members."""
 
     type = "LimitReached"
     status = 429

@@ -33,7 +33,7 @@ _GONE = 410
 
 
 class DeliveryFailed(JobPushError):
-    """One attempt failed; ``is_final``: so would another."""
+    """An attempt to deliver failed; with ``is_final`` there is no other."""
 
     code = "delivery_failed"
 

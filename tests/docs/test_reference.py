@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+import jobpush
 from jobpush.cli import main
 from jobpush.config import Config
 
@@ -64,6 +65,16 @@ def test_every_wire_event_has_an_entry() -> None:
     assert {*re.findall(r"^(?:\| )?`(\w+:\w+)`", from_gateway, re.MULTILINE)} == {
         *re.findall(r'"((?:pusher|pusher_internal|jobpush):\w+)\\?"', sent)
     }
+
+
+def test_every_public_name_has_an_entry(reference: ModuleType) -> None:
+    pages = reference.pages()
+    names = set(re.findall(r"^## `jobpush\.(\w+)`", pages["python.md"], re.MULTILINE))
+    errors = {
+        name for name in jobpush.__all__ if name.endswith("Error") or name[0] == "I" or name in pages["errors.md"]
+    }
+
+    assert set(jobpush.__all__) - names <= errors
 
 
 def test_every_check_of_the_doctor_is_in_the_troubleshooting_page() -> None:
