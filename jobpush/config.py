@@ -37,9 +37,8 @@ class Config:
     """The settings of one jobpush. Outside Python, the name is ``JOBPUSH_`` and the name in upper case."""
 
     # -- Redis and the application -------------------------------------------------------------------
-    #: Redis server: redis://, rediss://, unix:// or redis+sentinel://user:password@host1,host2/primary/0. Publishers
-    #: also accept redis+cluster://host1,host2; gateways do not yet. Required, except in a Celery application whose
-    #: broker is a Redis: that one is used.
+    #: Redis server: redis://, rediss://, unix:// or redis+sentinel://user:password@host1,host2/primary/0 or
+    #: redis+cluster://host1,host2. Required, except in a Celery application whose broker is a Redis: that one is used.
     redis_url: str = field(default="", repr=False)
     #: First part of every Redis key and channel. Applications with different prefixes can share a Redis server.
     prefix: str = "jobpush"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..config import Config
-from ..store.redis.command_connection import CommandConnection, ConnectionLost
+from ..store.redis.command_connection import Commands, ConnectionLost
 from ..store.redis.errors import state_in
 from ..store.scripts import Command, Script
 from ..store.worker_leases import WORKER_DIED, Claim, WorkerLeases
@@ -30,9 +30,7 @@ class DeadWorkerReaper:
         is_accepted: Returns whether Redis accepts this process's commands.
     """
 
-    def __init__(
-        self, loop: Loop, commands: CommandConnection, config: Config, is_accepted: Callable[[], bool]
-    ) -> None:
+    def __init__(self, loop: Loop, commands: Commands, config: Config, is_accepted: Callable[[], bool]) -> None:
         self._loop = loop
         self._commands = commands
         self._is_accepted = is_accepted

@@ -12,8 +12,7 @@ from ..config import Config, warn_about_unknown_variables
 from ..protocol import messages
 from ..protocol.actions import ClientEvent
 from ..store.hub_commands import HubCommands
-from ..store.redis.command_connection import CommandConnection
-from ..store.redis.pubsub_connection import PubSubConnection
+from ..store.redis.hub_connections import connect
 from .connection import Connection, Traffic
 from .connections import END_TIMEOUT, SLICES, Arrival, Connections
 from .dead_workers import DeadWorkerReaper
@@ -51,21 +50,15 @@ class Hub:
         self._sampler = Sampler(self.delivery)
         self.loop = Loop(self._after_each, clock)
         self._hub_commands = HubCommands(config)
-        self._commands = CommandConnection(
+        self._commands, self._pubsub = connect(
             self.loop,
             config.redis_url,
             scripts=(*self._hub_commands.scripts, *Lease.scripts(), *DeadWorkerReaper.scripts()),
             probe=self._hub_commands.keys.probe,
             on_up=self._on_connected,
-            on_demoted=lambda: self._pubsub.reconnect("Redis is a replica now"),
-        )
-        self._pubsub = PubSubConnection(
-            self.loop,
-            config.redis_url,
-            probe=self._hub_commands.keys.probe,
             on_message=lambda key, payload: self._topics.on_message(key, payload),
             on_subscribed=self._on_subscribed,
-            on_down=lambda: self._topics.suspend(),
+            on_down=lambda keys: self._topics.suspend(keys),
         )
         self._topics = Topics(
             key_of=self._hub_commands.keys.topic,
@@ -215,9 +208,16 @@ class Hub:
         self._dead_workers.start()
         self._tick()
 
-    def _on_connected(self) -> None:
-        self._lease.on_connected()  # first: everything else counts under the lease only
-        self._dead_workers.on_connected()
+    def _on_connected(self, *, holds_leases: bool, has_lost_data: bool) -> None:
+        if holds_leases:
+            self._lease.on_connected()  # first: everything else counts under the lease only
+            self._dead_workers.on_connected()
+        else:  # another shard of a cluster
+            if has_lost_data:
+                self._lease.unsettle()
+            self._reporter.republish(has_lost_data=has_lost_data)
+            self._rosters.on_held()
+            self._watchlists.on_held()
         self._subscribing.on_connected()
 
     def _on_held(self, has_lost_data: bool) -> None:

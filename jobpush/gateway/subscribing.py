@@ -21,7 +21,7 @@ from ..protocol.actions import Subscribe
 from ..protocol.codes import SubscriptionLimitReached
 from ..store.hub_commands import HubCommands
 from ..store.messages import Message, read_message
-from ..store.redis.command_connection import CommandConnection, ConnectionLost
+from ..store.redis.command_connection import Commands, ConnectionLost
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel, TopicState
 from .connection import Connection
@@ -46,7 +46,7 @@ class Subscribing:
     def __init__(
         self,
         loop: Loop,
-        commands: CommandConnection,
+        commands: Commands,
         hub_commands: HubCommands,
         topics: Topics,
         lease: Lease,

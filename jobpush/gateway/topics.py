@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..channels import Topic
 from ..store.messages import COMMAND, Message, read_message
@@ -190,10 +190,11 @@ class Topics:
         for channel in dirty:
             channel.flush(self.tally)
 
-    def suspend(self) -> None:
-        """Let all listeners catch up: the subscriptions in Redis are gone."""
+    def suspend(self, keys: Iterable[bytes] | None = None) -> None:
+        """Let the listeners of some pub/sub channels catch up, or all: the subscriptions in Redis are gone."""
         self.flush()
-        for topic in self._topics.values():
+        topics = self._topics.values() if keys is None else filter(None, map(self._topics.get, keys))
+        for topic in topics:
             for channel in topic.channels():
                 channel.suspend()
             if topic.watched is not None:

@@ -15,7 +15,7 @@ from ..protocol.actions import UserData
 from ..protocol.codes import NotAuthorized, TooManyConnectionsOfUser
 from ..protocol.server import answer
 from ..store.hub_commands import HubCommands
-from ..store.redis.command_connection import CommandConnection
+from ..store.redis.command_connection import Commands
 from ..tokens import LEEWAY, ConnectionToken, TokenError, read_token
 from .connection import Connection
 from .loop import Loop
@@ -38,7 +38,7 @@ class Users:
     def __init__(
         self,
         loop: Loop,
-        commands: CommandConnection,
+        commands: Commands,
         hub_commands: HubCommands,
         topics: Topics,
         reporter: OccupancyReporter,

@@ -50,7 +50,7 @@ NO_LEASE = -1
 FULL = -2
 
 #: Claims of a dead gateway that one :meth:`Presence.bury` returns: a few milliseconds of Redis' time to retract.
-CLAIMS_AT_ONCE = 200
+_CLAIMS_AT_ONCE = 200
 #: Seconds that the statements of a dead gateway are refused.
 _TOMBSTONE_TTL = 3_600
 
@@ -120,10 +120,10 @@ class Presence:
         Refuse the statements of a dead gateway in one of the :func:`~jobpush.store.keys.bucket_tags`.
 
         Returns:
-            A call that gives the claims to retract; full pages of :data:`CLAIMS_AT_ONCE` may be followed by more.
+            A call that gives some claims to retract. Repeat it until there are none.
         """
         names = self._keys.claims(tag, gateway_id), self._keys.tombstone(tag, gateway_id)
-        return BURY(names, limit=CLAIMS_AT_ONCE, ttl=_TOMBSTONE_TTL)
+        return BURY(names, limit=_CLAIMS_AT_ONCE, ttl=_TOMBSTONE_TTL)
 
     def retraction(self, gateway_id: str, claim: bytes) -> Call:
         """Retract a statement of a dead gateway."""

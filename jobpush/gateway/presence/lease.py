@@ -10,7 +10,7 @@ from typing import Any
 
 from ...config import Config
 from ...store.presence import Presence
-from ...store.redis.command_connection import CommandConnection, ConnectionLost
+from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.redis.errors import state_in
 from ...store.replies import read_renewal
 from ...store.scripts import Script
@@ -36,7 +36,7 @@ class Lease:
     def __init__(
         self,
         loop: Loop,
-        commands: CommandConnection,
+        commands: Commands,
         config: Config,
         *,
         on_held: Callable[[bool], None],
@@ -83,6 +83,11 @@ class Lease:
         if presence is self.presence and self.is_held:
             self.is_held = False
             self._renew()
+
+    def unsettle(self) -> None:
+        """Give all gateways the time to report again, before what is missing in Redis counts as gone."""
+        self.is_settled = False
+        self._settled_at = self._loop.now + self._config.lease
 
     def refused(self, error: Exception) -> bool:
         """
@@ -135,7 +140,7 @@ class Lease:
             logger.warning("Redis accepts the gateway's commands again")
         has_lost_data = self._epoch not in ("", renewal.epoch)
         if has_lost_data:
-            self._unsettle()
+            self.unsettle()
         self._epoch, self._has_begun = renewal.epoch, True
         if has_lost_data or not self.is_held:
             self.is_held = True
@@ -161,13 +166,8 @@ class Lease:
         self.presence = _new_presence(self._config)
         self._reaper.reset()
         self.is_held = self._has_begun = False
-        self._unsettle()
+        self.unsettle()
         self._renew()
-
-    def _unsettle(self) -> None:
-        """Give all gateways the time to report again, before what is missing in Redis counts as gone."""
-        self.is_settled = False
-        self._settled_at = self._loop.now + self._config.lease
 
 
 def _new_presence(config: Config) -> Presence:

@@ -16,6 +16,7 @@ class Occupancy:
     """
 
     __slots__ = (
+        "answered",
         "is_admitted",
         "is_lost",
         "is_published",
@@ -36,6 +37,8 @@ class Occupancy:
         self.subscribed = 0
         #: Number of reports; only the answer to the last one counts.
         self.times = 0
+        #: The last one of them that was answered.
+        self.answered = 0
         #: Whether Redis has confirmed a number above 0.
         self.is_published = False
         #: Whether Redis may have received such a report, confirmed or not.

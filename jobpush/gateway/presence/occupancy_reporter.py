@@ -12,7 +12,7 @@ from ...channels import Topic
 from ...config import Config
 from ...protocol.actions import Member
 from ...store.presence import FULL, NO_LEASE, Presence
-from ...store.redis.command_connection import CommandConnection, ConnectionLost
+from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.scripts import Call
 from ..connection import Connection
 from ..loop import Loop
@@ -39,7 +39,7 @@ class OccupancyReporter:
     def __init__(
         self,
         loop: Loop,
-        commands: CommandConnection,
+        commands: Commands,
         lease: Lease,
         config: Config,
         subscribed: Callable[[Topic], int],
@@ -124,7 +124,7 @@ class OccupancyReporter:
             if not number and not count.may_be_known:
                 self._forget(count)
                 continue
-            self._report(count, number, is_quiet=is_quiet)
+            self._report(count, number, is_quiet=is_quiet and number > 0)
 
     def tick(self) -> None:
         """Report connections that have not come back. Call about once a second."""
@@ -184,6 +184,10 @@ class OccupancyReporter:
             elif not number and self._counts.get(count.key) is not count:
                 self._changed = {count: False, **self._changed}  # repeated before the count that replaced it
             return
+        if times < count.answered:  # a cluster redirected it, so that it has overtaken a newer report
+            self._note(self._counts.get(count.key, count))
+            return
+        count.answered = times
         result, wait = reply if isinstance(reply, list) else (reply, 0)
         count.is_refused = result == FULL
         if count.is_refused:

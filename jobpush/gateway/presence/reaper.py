@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...store.keys import bucket_tags
-from ...store.presence import CLAIMS_AT_ONCE, Presence
-from ...store.redis.command_connection import CommandConnection
+from ...store.presence import Presence
+from ...store.redis.command_connection import Commands
 
 
 class Reaper:
     """The elected reaper buries each dead gateway bucket by bucket; of several candidates Redis elects one."""
 
-    def __init__(self, commands: CommandConnection) -> None:
+    def __init__(self, commands: Commands) -> None:
         self._commands = commands
         #: Buckets that are still to be buried, by dead gateway.
         self._left: dict[str, int] = {}
@@ -43,13 +44,25 @@ class Reaper:
             return
         if isinstance(claims, Exception):  # the next look finds it again
             del self._left[gateway_id]
-            return
+        elif claims:
+            self._retract(presence, gateway_id, tag, claims)
+        else:
+            self._left[gateway_id] -= 1
+            if not self._left[gateway_id]:
+                del self._left[gateway_id]
+                self._commands.run(presence.forget_dead(gateway_id))
+
+    def _retract(self, presence: Presence, gateway_id: str, tag: str, claims: Sequence[bytes]) -> None:
+        """Retract some claims, then look for more: a gateway is forgotten only if none is left in any bucket."""
+        unanswered = len(claims)
+
+        def retracted(reply: Any) -> None:
+            nonlocal unanswered
+            unanswered -= 1
+            if isinstance(reply, Exception):
+                self._left.pop(gateway_id, None)
+            elif not unanswered and gateway_id in self._left:
+                self._bury(presence, gateway_id, tag)
+
         for claim in claims:
-            self._commands.run(presence.retraction(gateway_id, claim))
-        if len(claims) == CLAIMS_AT_ONCE:
-            self._bury(presence, gateway_id, tag)
-            return
-        self._left[gateway_id] -= 1
-        if not self._left[gateway_id]:
-            del self._left[gateway_id]
-            self._commands.run(presence.forget_dead(gateway_id))
+            self._commands.run(presence.retraction(gateway_id, claim), retracted)

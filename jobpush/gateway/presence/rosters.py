@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ...store.redis.command_connection import CommandConnection, ConnectionLost
+from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.replies import read_roster
 from ..channel import Channel
 from ..loop import Loop
@@ -23,7 +23,7 @@ class Rosters:
     """The rosters of all presence channels of this process."""
 
     def __init__(
-        self, loop: Loop, commands: CommandConnection, lease: Lease, topics: Topics, reporter: OccupancyReporter
+        self, loop: Loop, commands: Commands, lease: Lease, topics: Topics, reporter: OccupancyReporter
     ) -> None:
         self._loop = loop
         self._commands = commands

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ...channels import watch_topic
-from ...store.redis.command_connection import CommandConnection, ConnectionLost
+from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.replies import read_online
 from ..connection import Connection
 from ..loop import Loop
@@ -26,7 +26,7 @@ _USERS_AT_ONCE = 500
 class Watchlists:
     """All watchlists of this process."""
 
-    def __init__(self, loop: Loop, commands: CommandConnection, lease: Lease, topics: Topics) -> None:
+    def __init__(self, loop: Loop, commands: Commands, lease: Lease, topics: Topics) -> None:
         self._loop = loop
         self._commands = commands
         self._lease = lease

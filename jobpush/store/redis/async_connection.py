@@ -21,7 +21,7 @@ import hiredis
 from ..scripts import Command
 from .compat import open_socket
 from .errors import advice, explain
-from .topology import Topology
+from .topology import Address, Topology, join_address
 
 logger = logging.getLogger("jobpush.redis")
 
@@ -75,16 +75,16 @@ class AsyncConnection:
         loop: The event loop.
         url: As :class:`Topology` reads it.
         name: Kind of connection, for the log.
+        address: Of the primary, in a cluster.
     """
 
-    def __init__(self, loop: Loop, url: str, name: str) -> None:
+    def __init__(self, loop: Loop, url: str, name: str, address: Address | None = None) -> None:
         self._loop = loop
         self._name = name
         topology = Topology.parse(url)
-        topology.require_single_primary()
         #: For logs: the servers and the database, without the password.
-        self.server = topology.name
-        self._pool = topology.make_pool(_CONNECT_TIMEOUT)
+        self.server = topology.name if address is None else join_address(*address)
+        self._pool = topology.make_pool(_CONNECT_TIMEOUT, address=address)
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_CHUNK)

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 from ...errors import StoreError
 from ..forks import register_after_fork
 from ..scripts import Call, Command, Request
-from .cluster import Cluster
+from .cluster import Cluster, sharded_words
 from .errors import is_wrong_server, store_errors
 from .topology import Topology
 
@@ -157,13 +157,9 @@ class RedisClient:
             self._cluster.disconnect(is_final=is_final)
 
     def _words(self, request: Request) -> Command:
-        """Return the words of a command; in a cluster with sharded pub/sub, which stays within one shard."""
-        words = request.command() if isinstance(request, Call) else request
-        if self._cluster is None:
-            return words
-        if isinstance(request, Call):
-            return (words[0], request.script.sharded[1], *words[2:])
-        return ("SPUBLISH", *words[1:]) if words[0] == "PUBLISH" else words
+        if self._cluster is not None:
+            return sharded_words(request)
+        return request.command() if isinstance(request, Call) else request
 
     def _load(self, calls: Sequence[Call]) -> None:
         if self._cluster is not None:

@@ -1,4 +1,4 @@
-"""Blocking connections to the primaries of a Redis Cluster."""
+"""The primaries of a Redis Cluster, and blocking connections to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from ..keys import SLOTS, slot_of
-from ..scripts import Command
+from ..scripts import Call, Command, Request
 from .topology import Address, OnConnect, Topology, join_address
 
 #: How often a command follows a redirection before it fails.
@@ -75,13 +75,37 @@ class Cluster:
         for client, source in {(self.client_of(key), source) for key, source in scripts}:
             client.script_load(source)
 
-    def refresh(self) -> None:
-        """Read the slots again, in a thread."""
+    def refresh(self, then: Callable[[redis.RedisError | None], None] = lambda exc: None) -> None:
+        """
+        Read the slots again, in a thread, unless that is under way.
+
+        Args:
+            then: Called in that thread after it, with the error if no node answers.
+        """
         with self._lock:
             if self._is_refreshing:
                 return
             self._is_refreshing = True
-        threading.Thread(target=self._refresh, name="jobpush-cluster-slots", daemon=True).start()
+        threading.Thread(target=self._refresh, args=[then], name="jobpush-cluster-slots", daemon=True).start()
+
+    def primary_of(self, slot: int) -> Address | None:
+        """Return the address of the primary that has a slot, as far as is known."""
+        return self._slots[slot] if self._slots else None
+
+    def primaries(self) -> list[Address]:
+        """Return the addresses of all known primaries."""
+        return list(dict.fromkeys(filter(None, self._slots)))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each slot has a primary, as far as is known."""
+        return bool(self._slots) and None not in self._slots
+
+    def move(self, slot: int, address: Address) -> None:
+        """Note that a slot has moved."""
+        with self._lock:
+            if self._slots:
+                self._slots[slot] = address
 
     def disconnect(self, *, is_final: bool) -> None:
         """Close the idle connections, or all of them."""
@@ -114,8 +138,7 @@ class Cluster:
         if isinstance(reply, AskError):
             return reply.host, reply.port
         if isinstance(reply, MovedError):
-            with self._lock:
-                self._slots[reply.slot_id] = reply.host, reply.port
+            self.move(reply.slot_id, (reply.host, reply.port))
             self.refresh()
             return None
         return None if isinstance(reply, TryAgainError) else _DONE
@@ -136,17 +159,19 @@ class Cluster:
                 client = self._clients[address] = redis.Redis(connection_pool=self._make_pool(address))
             return client
 
-    def _refresh(self) -> None:
+    def _refresh(self, then: Callable[[redis.RedisError | None], None]) -> None:
+        error = None
         try:
             self._read_slots()
-        except redis.RedisError:
-            pass  # the next failure starts another attempt
+        except redis.RedisError as exc:  # the next failure starts another attempt
+            error = exc
         finally:
             self._is_refreshing = False
+        then(error)
 
     def _read_slots(self) -> None:
         reasons = []
-        for address in dict.fromkeys([*self._clients, *self._nodes]):
+        for address in dict.fromkeys([*self.primaries(), *self._clients, *self._nodes]):
             try:
                 ranges: Any = self._client_at(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
             except redis.RedisError as exc:
@@ -157,12 +182,21 @@ class Cluster:
                 # A node that does not know its own address gives none: it is the one that was asked.
                 primary = (host.decode() if host else address[0], port)
                 slots[first : last + 1] = [primary] * (last + 1 - first)
-            self._slots = slots
+            with self._lock:
+                self._slots = slots
             return
         raise redis.ConnectionError(f"no node of the cluster answers: {'; '.join(reasons)}")
 
 
 _DONE = object()
+
+
+def sharded_words(request: Request) -> Command:
+    """Return the words of a command that publishes by sharded pub/sub, which stays within one shard."""
+    if isinstance(request, Call):
+        words = request.command()
+        return (words[0], request.script.sharded[1], *words[2:])
+    return ("SPUBLISH", *request[1:]) if request[0] == "PUBLISH" else request
 
 
 def key_of(command: Command) -> str | bytes:

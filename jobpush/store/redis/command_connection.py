@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 
@@ -13,6 +13,7 @@ from ...errors import StoreError
 from ..scripts import Call, Command, Script
 from .async_connection import AsyncConnection, Loop
 from .errors import explain, is_missing_right, is_wrong_server, state_in
+from .topology import Address
 
 logger = logging.getLogger("jobpush.redis")
 
@@ -29,7 +30,22 @@ class ConnectionLost(StoreError):
         super().__init__("the connection to Redis was lost")
 
 
-def _ignore(reply: Any) -> None:
+class Commands(Protocol):
+    """The way to Redis as the services of the gateway use it, to one primary or to several."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands are sent now; those that cannot be sent get a :class:`ConnectionLost`."""
+
+    def call(self, command: Command, callback: Callback = ...) -> None:
+        """Send one command."""
+
+    def run(self, call: Call, callback: Callback = ...) -> None:
+        """Run a script."""
+
+
+def ignore_reply(reply: Any) -> None:
+    """Log a refusal, and nothing else."""
     if isinstance(reply, hiredis.ReplyError) and state_in(reply) is None:  # commands with a callback report a state
         logger.warning("Redis refused a command of the gateway: %s", explain(reply))
 
@@ -42,6 +58,7 @@ class CommandConnection(AsyncConnection):
 
     Args:
         scripts: Loaded into Redis on each connection, so that not every one of many first calls has to.
+        address: As in :class:`AsyncConnection`.
         probe: Channel on which the connection checks its right to publish; ``None``: it is not checked.
         on_up: Called on each new connection.
         on_demoted: Called when the server is no longer the primary. This connection reconnects by itself then.
@@ -52,19 +69,20 @@ class CommandConnection(AsyncConnection):
         loop: Loop,
         url: str,
         *,
+        address: Address | None = None,
         scripts: Sequence[Script],
         probe: str | None = None,
         on_up: Callable[[], None],
         on_demoted: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(loop, url, "command")
+        super().__init__(loop, url, "command", address)
         self._scripts = scripts
         self._probe = probe
         self._on_up = on_up
         self._on_demoted = on_demoted
         self._callbacks: deque[Callback] = deque()
 
-    def call(self, command: Command, callback: Callback = _ignore) -> None:
+    def call(self, command: Command, callback: Callback = ignore_reply) -> None:
         """
         Send one command.
 
@@ -78,26 +96,27 @@ class CommandConnection(AsyncConnection):
         self.write(command)
         self._callbacks.append(callback)
 
-    def run(self, call: Call, callback: Callback = _ignore) -> None:
+    def run(self, call: Call, callback: Callback = ignore_reply) -> None:
         """Run a script. If Redis no longer has it (``SCRIPT FLUSH``), load it and run it again."""
 
         def answered(reply: Any) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self._load(call.script)
+                self.load(call.script)
                 self.call(call.command(), callback)
             else:
                 callback(reply)
 
         self.call(call.command(), answered)
 
-    def _load(self, script: Script) -> None:
+    def load(self, script: Script) -> None:
+        """Load a script into Redis."""
         self.call(("SCRIPT", "LOAD", script.source))
 
     def _opened(self) -> None:
         if self._probe is not None:
             self.call(("PUBLISH", self._probe, ""), self._probed)
         for script in self._scripts:
-            self._load(script)
+            self.load(script)
         self._on_up()
 
     def _probed(self, reply: Any) -> None:
@@ -109,10 +128,13 @@ class CommandConnection(AsyncConnection):
         callback(reply)
         if isinstance(reply, hiredis.ReplyError):
             if is_wrong_server(reply):
-                self.reconnect(reply)
-                self._on_demoted()
-        elif not self.is_working and callback not in (_ignore, self._probed):  # a replica accepts those as well
+                self._leave_server(reply)
+        elif not self.is_working and callback not in (ignore_reply, self._probed):  # a replica accepts those as well
             self._accepted()
+
+    def _leave_server(self, reason: object) -> None:
+        self.reconnect(reason)
+        self._on_demoted()
 
     def _lost(self) -> None:
         callbacks, self._callbacks = self._callbacks, deque()

@@ -8,6 +8,7 @@ from typing import Any
 import hiredis
 
 from .async_connection import AsyncConnection, Loop
+from .topology import Address
 
 #: Names in one SUBSCRIBE after a reconnect.
 _NAMES_AT_ONCE = 500
@@ -22,19 +23,25 @@ class PubSubConnection(AsyncConnection):
         on_message: Gets the channel and the payload of each message.
         on_subscribed: Gets a channel when Redis has confirmed the subscription: no later message is missed.
         on_down: Called when the connection is lost; nothing is subscribed then.
+        address: As in :class:`AsyncConnection`.
     """
+
+    #: Kinds of a message and of a confirmation, and the commands.
+    _MESSAGE, _CONFIRMATION = b"message", b"subscribe"
+    _SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
 
     def __init__(
         self,
         loop: Loop,
         url: str,
         *,
+        address: Address | None = None,
         probe: str | None = None,
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[bytes], None],
         on_down: Callable[[], None],
     ) -> None:
-        super().__init__(loop, url, "subscription")
+        super().__init__(loop, url, "subscription", address)
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_down = on_down
@@ -54,25 +61,27 @@ class PubSubConnection(AsyncConnection):
         """Unsubscribe from a channel."""
         self._wanted.discard(name)
         if self.is_up:
-            self.write(("UNSUBSCRIBE", name))
+            self.write((self._UNSUBSCRIBE, name))
 
     def _send_subscribe(self, names: Sequence[bytes]) -> None:
         for name in names:
             self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
-        self.write(("SUBSCRIBE", *names))
+        self.write((self._SUBSCRIBE, *names))
 
     def _opened(self) -> None:
         self._unconfirmed.clear()
-        names = list(self._wanted)
-        for start in range(0, len(names), _NAMES_AT_ONCE):
-            self._send_subscribe(names[start : start + _NAMES_AT_ONCE])
+        self._subscribe_all(list(self._wanted))
         self._ping()  # its reply shows that the connection works, also without a channel
 
+    def _subscribe_all(self, names: Sequence[bytes]) -> None:
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            self._send_subscribe(names[start : start + _NAMES_AT_ONCE])
+
     def _take_replies(self) -> None:
-        gets, on_message = self._reader.gets, self._on_message  # the hot path of the whole gateway
+        gets, on_message, kind = self._reader.gets, self._on_message, self._MESSAGE  # the hot path of the whole gateway
         received = 0
         while (reply := gets()) is not False:
-            if type(reply) is list and reply[0] == b"message":
+            if type(reply) is list and reply[0] == kind:
                 received += 1
                 on_message(reply[1], reply[2])
             else:
@@ -87,7 +96,7 @@ class PubSubConnection(AsyncConnection):
             return
         if not self.is_working:
             self._accepted()
-        if isinstance(reply, list) and reply[0] == b"subscribe":
+        if isinstance(reply, list) and reply[0] == self._CONFIRMATION:
             self._confirmed(reply[1])
 
     def _confirmed(self, name: bytes) -> None:

@@ -62,18 +62,6 @@ class Topology:
         """Whether the keys are spread over several primaries."""
         return bool(self.nodes) and self.primary is None
 
-    def require_single_primary(self) -> None:
-        """
-        Check that there is one server for all keys.
-
-        Raises:
-            ConfigurationError: If there are several.
-        """
-        if self.is_cluster:
-            raise ConfigurationError(
-                "A gateway cannot use a Redis Cluster yet: set JOBPUSH_REDIS_URL to a single Redis or to Sentinels"
-            )
-
     @staticmethod
     @cache
     def parse(url: str) -> Topology:

@@ -74,7 +74,7 @@ class Gateway:
         config = Config.load(self._settings, values)
         config.require_credentials()
         ensure_token_settings(config)
-        Topology.parse(config.redis_url).require_single_primary()  # fails here, not in the first request
+        Topology.parse(config.redis_url)  # fails here, not in the first request
         state = app.extensions["jobpush"] = GatewayState(config, self._callbacks)
         routes.register(app, state)
         app.jinja_env.globals["jobpush_tags"] = jobpush_tags

@@ -1,0 +1,116 @@
+"""The connections of a gateway's hub: to one primary, or to all primaries of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from ..scripts import Script
+from .async_connection import Loop
+from .cluster_connections import ClusterCommands, ClusterPubSub, Routes
+from .command_connection import CommandConnection, Commands
+from .pubsub_connection import PubSubConnection
+from .topology import Topology
+
+
+class Connections(Protocol):
+    """Connections that reconnect by themselves; see :class:`~jobpush.store.redis.async_connection.AsyncConnection`."""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether Redis has accepted something."""
+
+    @property
+    def reconnects(self) -> int:
+        """Number of connections after the first."""
+
+    def start(self) -> None:
+        """Connect."""
+
+    def stop(self) -> None:
+        """Close the connections."""
+
+    def tick(self) -> None:
+        """Check that Redis still answers."""
+
+    def flush(self) -> None:
+        """Send what was written."""
+
+
+class HubCommandConnections(Connections, Commands, Protocol):
+    """For commands."""
+
+    server: str
+
+
+class HubPubSub(Connections, Protocol):
+    """For pub/sub."""
+
+    @property
+    def received(self) -> int:
+        """Number of messages."""
+
+    def subscribe(self, name: bytes) -> None:
+        """Subscribe to a channel."""
+
+    def unsubscribe(self, name: bytes) -> None:
+        """Unsubscribe from a channel."""
+
+
+class OnUp(Protocol):
+    """Receives that a primary is connected."""
+
+    def __call__(self, *, holds_leases: bool, has_lost_data: bool) -> None:
+        """
+        Args:
+            holds_leases: Whether it holds the leases too; a single one does.
+            has_lost_data: Whether it may lack what its predecessor had. For the one with the leases, the renewal of the
+                lease shows that.
+        """
+
+
+def connect(
+    loop: Loop,
+    url: str,
+    *,
+    scripts: Sequence[Script],
+    probe: str,
+    on_up: OnUp,
+    on_message: Callable[[bytes, bytes], None],
+    on_subscribed: Callable[[bytes], None],
+    on_down: Callable[[Collection[bytes] | None], None],
+) -> tuple[HubCommandConnections, HubPubSub]:
+    """
+    Return the connections, which are not started yet.
+
+    Args:
+        loop: The event loop.
+        url: As :class:`Topology` reads it.
+        scripts: Loaded into each primary.
+        probe: Channel for the check of rights; it has the tag of the leases.
+        on_up: Called when a primary is connected.
+        on_message: Gets the channel and the payload of each message.
+        on_subscribed: Gets a channel when Redis has confirmed the subscription.
+        on_down: Gets the channels whose subscriptions were lost; ``None``: all.
+    """
+    if Topology.parse(url).is_cluster:
+        routes = Routes(loop, url)
+
+        def on_shard_up(holds: Callable[[str], bool], has_lost_data: bool) -> None:
+            on_up(holds_leases=holds(probe), has_lost_data=has_lost_data)
+
+        return ClusterCommands(routes, loop, url, scripts=scripts, probe=probe, on_up=on_shard_up), ClusterPubSub(
+            routes, loop, url, probe=probe, on_message=on_message, on_subscribed=on_subscribed, on_down=on_down
+        )
+    pubsub = PubSubConnection(
+        loop, url, probe=probe, on_message=on_message, on_subscribed=on_subscribed, on_down=lambda: on_down(None)
+    )
+    commands = CommandConnection(
+        loop,
+        url,
+        scripts=scripts,
+        probe=probe,
+        on_up=lambda: on_up(holds_leases=True, has_lost_data=False),
+        on_demoted=lambda: pubsub.reconnect("Redis is a replica now"),
+    )
+    return commands, pubsub
