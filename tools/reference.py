@@ -37,7 +37,8 @@ from jobpush.web.flask import routes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
-MANIFEST = ROOT / "client" / "src" / "custom-elements.json"
+CLIENT = ROOT / "client" / "src"
+MANIFEST = CLIENT / "custom-elements.json"
 NOTE = "<!-- Written by tools/reference.py: change the code, then run make reference. -->\n"
 
 
@@ -50,6 +51,7 @@ def pages() -> dict[str, str]:
         "python.md": python_interface(),
         "http.md": http_routes(),
         "widget.md": widget(),
+        "javascript.md": javascript(),
         "limits.md": limits(),
     }
 
@@ -328,6 +330,30 @@ def route(document: Any, path: str, method: str, item: Any, operation: Any) -> s
     return "\n\n".join([*lines, "\n".join(rows)])
 
 
+def javascript() -> str:
+    """Return the page of the JavaScript module, from its declarations."""
+    parts = ["# JavaScript", NOTE, JAVASCRIPT.strip()]
+    for title, name in (("The module", "index"), ("React: `jobpush/react`", "react"), ("Vue: `jobpush/vue`", "vue")):
+        parts.append(f"## {title}")
+        for comment, declaration in declarations((CLIENT / f"{name}.d.ts").read_text()):
+            heading = re.search(r"(?:type|interface|function|const) (\w+)", declaration)
+            assert heading is not None  # noqa: S101
+            text = re.sub(r"\{@link (\S+)\}", r"`\1`", comment)
+            parts += filter(None, [f"### `{heading[1]}`", text, f"```ts\n{declaration}\n```"])
+    return "\n\n".join(parts) + "\n"
+
+
+def declarations(source: str) -> Iterator[tuple[str, str]]:
+    """Yield comment and text of each exported declaration; the elements have a page of their own."""
+    for block in re.split(r"\n\n", source):
+        found = re.fullmatch(
+            r"(?:/\*\*(.*?)\*/\n)?(?://.*\n)?(export (?:type|interface|function|const) .*)", block, re.DOTALL
+        )
+        if found and not re.match(r"export interface Jobpush", found[2]):
+            lines = [line.strip().removeprefix("*").strip() for line in (found[1] or "").strip().splitlines()]
+            yield "\n".join(lines), found[2].strip()
+
+
 def picture(text: str, name: str) -> str:
     """Return a picture in the colours of the page."""
     return f"![{text}](../pictures/{name}.png#only-light)\n![{text}](../pictures/{name}-dark.png#only-dark)"
@@ -335,11 +361,7 @@ def picture(text: str, name: str) -> str:
 
 def widget() -> str:
     """Return the page of the elements, from the custom elements manifest."""
-    parts = [
-        "# Elements",
-        NOTE,
-        "Every page that has `{{ jobpush_tags() }}` or loads `jobpush.js` can use these elements.",
-    ]
+    parts = ["# Elements", NOTE, ELEMENTS.strip()]
     parts.append(picture("A card", "card"))
     tables = (
         ("attributes", "Attributes", "name"),
@@ -385,6 +407,37 @@ def as_markdown(text: str) -> str:
     """Turn the markup of docstrings into Markdown."""
     return re.sub(r":\w+:`~?\.?([^`]+)`", r"`\1`", text).replace("``", "`").replace("<", "&lt;")
 
+
+#: The beginning of the page of the elements.
+ELEMENTS = """
+Every page that has `{{ jobpush_tags() }}` or loads `jobpush.js` can use these elements:
+
+```html
+<jobpush-tasks header group limit="10" attention="toast title"></jobpush-tasks>
+<jobpush-progress task-id="8d7c…"></jobpush-progress>
+<jobpush-notifications></jobpush-notifications>
+```
+"""
+
+#: The beginning of the page of the JavaScript module.
+JAVASCRIPT = """
+The gateway serves one ES module. Importing it defines the [elements](widget.md).
+
+```html
+<script type="module">
+  import { connect } from "/jobpush/static/jobpush.js";
+
+  const connection = connect();                          // shared with the elements of the page
+  connection.on("jobpush:tasks", (tasks) => show([...tasks.values()]));
+  connection.on("message", ({ text }) => alert(text));   // an event of jobpush.notify()
+  const room = connection.subscribe("presence-room");
+  room.on("pusher:member_added", ({ user_id }) => greet(user_id));
+  document.addEventListener("jobpush-progress-success", ({ detail: task }) => open(task.data.url));
+</script>
+```
+
+A bundler takes the same module from the npm package `jobpush`, which the repository has in `client/`.
+"""
 
 #: Limits that are no settings.
 FIXED_LIMITS = [

@@ -59,7 +59,7 @@ export interface TaskEvent<Data extends object = Record<string, unknown>> {
   readonly max_attempts?: number | null;
   /** Unix seconds at which a task that waits for its time will run: a retry, an ETA or a countdown; `null`: at once. */
   readonly run_at?: number | null;
-  /** How many were before it in its queue when that was told; `null`: not known. */
+  /** Messages before it in its queue at the last count; `null`: not known. */
   readonly ahead?: number | null;
   /** Unix seconds, as are the next two. */
   readonly created_at?: number;
@@ -73,7 +73,7 @@ export interface TaskEvent<Data extends object = Record<string, unknown>> {
   readonly cancelling?: boolean;
   /** The extra keywords of `progress.update` in the task. Check an address in here before you link to it. */
   readonly data?: Readonly<Data>;
-  /** True for what was already so when the page opened; such an event is no news. */
+  /** True if the task was already in this state when the page opened. */
   readonly replayed?: boolean;
 }
 
@@ -274,7 +274,7 @@ export class JobpushTasks extends TaskElement {
 
 /**
  * `<jobpush-progress task-id="…">`: one task of the user, also one that is a part of a workflow (if its id has only
- * characters that Pusher allows in names). The attribute `data-state` tells its state.
+ * characters that Pusher allows in names). The attribute `data-state` is its state.
  */
 export class JobpushProgress extends TaskElement {
   /** The attribute `task-id`. */

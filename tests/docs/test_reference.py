@@ -28,7 +28,7 @@ def reference() -> ModuleType:
     return module
 
 
-PAGES = ["settings.md", "commands.md", "errors.md", "python.md", "http.md", "widget.md", "limits.md"]
+PAGES = ["settings.md", "commands.md", "errors.md", "python.md", "http.md", "widget.md", "javascript.md", "limits.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -87,6 +87,17 @@ def test_every_check_of_the_doctor_is_in_the_troubleshooting_page() -> None:
     assert {
         name for names in re.findall(r"doctor: (`.*`) \|", symptoms) for name in re.findall("`(.+?)`", names)
     } <= checks
+
+
+def test_every_export_of_the_javascript_module_has_an_entry(reference: ModuleType) -> None:
+    page = reference.pages()["javascript.md"]
+    types = (ROOT / "client" / "src" / "index.d.ts").read_text()
+    exported = set(re.findall(r"^export (?:type|interface|function|const) (\w+)", types, re.MULTILINE))
+
+    assert {name for name in exported if not name.startswith("Jobpush")} <= set(
+        re.findall(r"^### `(\w+)`", page, re.MULTILINE)
+    )
+    assert page.count("### `useTask`") == 2
 
 
 # -- elements --------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_the_excerpts_for_nginx_and_caddy_are_from_the_tested_files() -> None:
 def test_a_page_names_settings_and_commands_that_exist(page: Path) -> None:
     text = page.read_text()
     settings = {f"JOBPUSH_{item.name.upper()}" for item in fields(Config)}
-    others = {"JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER"}
+    others = {"JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER", "JOBPUSH_DEMO_SECRET", "JOBPUSH_REDIS_PASSWORD"}
 
     assert set(re.findall(r"\bJOBPUSH_[A-Z]\w+", text)) - others <= settings
     code = "\n".join([*re.findall(r"`[^`\n]+`", text), *re.findall(r"```sh\n(.*?)```", text, re.DOTALL)])
