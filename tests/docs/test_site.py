@@ -29,3 +29,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert text.strip() == source.strip() or (source.startswith("<!-- include:") and text.startswith("# ")), name
         for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
             assert (site / name).parent.joinpath(link).exists(), (name, link)
+
+
+def test_every_picture_is_on_a_page_and_small() -> None:
+    pages = "".join(
+        page.read_text() for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "mkdocs.yml"]
+    )
+
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert f"pictures/{picture.name}" in pages, picture
+        assert picture.stat().st_size < 600_000, picture
