@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..protocol.actions import Action
 from ..protocol.server import ServerProtocol
@@ -11,10 +11,15 @@ from .broadcast import Broadcast
 from .connection import Connection, ConnectionHost
 
 #: Proxies must neither store nor buffer the stream; the browser reconnects after two seconds.
-EVENT_STREAM_HEAD = (
+_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
-    b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
+    b"X-Accel-Buffering: no\r\nConnection: close\r\n%b\r\nretry: 2000\n\n"
 )
+
+
+def event_stream_head(headers: Mapping[str, str]) -> bytes:
+    """Return the head of a stream with further headers, and its first lines."""
+    return _HEAD % "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
 
 
 class EventStreamConnection(Connection):

@@ -7,6 +7,7 @@ from wsproto.events import BytesMessage, Ping
 
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.web.flask.test_routes import raw_stream
 
 from .client import Client, data_of, events_of
 from .conftest import Serve, Site
@@ -176,6 +177,23 @@ def test_own_and_listed_origins_may_connect(site: Site, serve: Serve) -> None:
     assert_established(anybody.connect(origin="http://evil.example"))
     assert_established(listed.connect(origin=f"http://127.0.0.1:{listed.port}"))
     assert listed.connect(origin="http://evil.example").wait_for_close() == 4009
+
+
+def test_page_of_an_allowed_origin_may_read_the_event_stream(serve: Serve) -> None:
+    """The hub writes the head of a stream, so flask-cors adds nothing to it."""
+    listed, anybody = serve(allowed_origins="https://*.shop.example"), serve(allowed_origins="*")
+    own = f"http://127.0.0.1:{listed.port}"
+
+    for site, origin, allowed, credentials in (
+        (listed, "https://a.shop.example", "https://a.shop.example", "true"),
+        (listed, own, None, None),
+        (anybody, "http://evil.example", "*", None),
+    ):
+        with raw_stream(site, "/jobpush/events", user="42", headers={"Origin": origin}) as response:
+            headers = response.headers
+            assert headers["Access-Control-Allow-Origin"] == allowed
+            assert headers["Access-Control-Allow-Credentials"] == credentials
+            assert (headers["Vary"] == "Origin") is (site is listed)
 
 
 def test_gateway_that_wants_tls_sends_others_to_it(serve: Serve) -> None:

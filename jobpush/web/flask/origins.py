@@ -60,16 +60,29 @@ class Origins:
             else:
                 self._exact.add(origin)
         self._pattern = re.compile("|".join(patterns)) if patterns else None
-
-    @property
-    def cors(self) -> list[str | re.Pattern[str]] | str:
-        """The origins as flask-cors takes them."""
-        return "*" if self.is_any else [*sorted(self._exact), *([self._pattern] if self._pattern else [])]
+        listed: list[str | re.Pattern[str]] = [*sorted(self._exact), *([self._pattern] if self._pattern else [])]
+        #: The origins as flask-cors takes them.
+        self.cors: list[str | re.Pattern[str]] | str = "*" if self.is_any else listed
+        #: Whether an answer depends on the origin that asks.
+        self.varies = bool(listed) and not self.is_any
 
     def allows(self, origin: str) -> bool:
         """Return whether an origin is listed."""
         normalized = _without_default_port(origin.strip().lower().rstrip("/"))
         return self.is_any or normalized in self._exact or bool(self._pattern and self._pattern.fullmatch(normalized))
+
+    def cors_headers(self) -> dict[str, str]:
+        """Return the headers with which a page of another origin may read the answer to the current request."""
+        origin = request.environ.get("HTTP_ORIGIN")
+        if self.is_any:
+            return {"Access-Control-Allow-Origin": "*"}
+        if origin is None or not self.allows(origin):
+            return {"Vary": "Origin"} if self.varies else {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Vary": "Origin",
+        }
 
     def ensure_allowed(self) -> None:
         """

@@ -17,7 +17,7 @@ from ...channels import SERVER_TO_USER, parse_channel, unescape_id
 from ...errors import JobPushError, StoreError, TaskNotFound
 from ...events import encode
 from ...gateway.connections import Arrival
-from ...gateway.event_stream import EVENT_STREAM_HEAD, EventStreamConnection, read_positions
+from ...gateway.event_stream import EventStreamConnection, event_stream_head, read_positions
 from ...protocol.actions import Action, UserData
 from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
@@ -87,6 +87,14 @@ def _exempt_from_csrf(app: Flask) -> None:
 def bound_form() -> None:
     """Limit the size of a request body."""
     request.max_content_length = _MAX_FORM
+
+
+@pages.after_request
+def vary(response: Response) -> Response:
+    """Keep caches from serving an answer without CORS headers to a page of another origin."""
+    if current_gateway().origins.varies:
+        response.vary.add("Origin")
+    return response
 
 
 # -- errors ----------------------------------------------------------------------------------------------
@@ -178,7 +186,8 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     hub = state.hub
     handover = take_socket(request.environ)
     on_gone = place.and_then(handover.on_gone)
-    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, EVENT_STREAM_HEAD, opening, requests, on_gone))
+    head = event_stream_head(state.origins.cors_headers())  # the hub writes it, so flask-cors cannot add to it
+    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, head, opening, requests, on_gone))
     return handed_over(handover)
 
 

@@ -94,6 +94,17 @@ def test_page_of_an_allowed_origin_may_read_answers_with_credentials(make: Make,
         assert "Origin" in ",".join(headers.get_all("Vary"))
 
 
+@pytest.mark.parametrize("origin", [None, "https://evil.example", "http://localhost"])
+def test_caches_keep_answers_for_each_origin_apart(make: Make, origin: str | None) -> None:
+    client, headers = make(allowed_origins=f"{PAGE},https://*.example.org"), {"Origin": origin} if origin else {}
+
+    for path in ("static/jobpush.js", "config"):
+        with client.get(f"/jobpush/{path}", headers=headers) as answer:
+            assert "Origin" in ",".join(answer.headers.get_all("Vary"))
+    with make().get("/jobpush/static/jobpush.js") as answer:
+        assert "Origin" not in ",".join(answer.headers.get_all("Vary"))
+
+
 def test_preflight_is_answered(make: Make) -> None:
     asked = {
         "Access-Control-Request-Method": "POST",
