@@ -60,11 +60,16 @@ class Keys:
 
     prefix: str
     database: int = 0
+    #: Whether the buckets lie on several servers.
+    is_cluster: bool = False
 
     @classmethod
     def of(cls, config: Config) -> Keys:
         """Return the names that a configuration selects."""
-        return cls(config.prefix, Topology.parse(config.redis_url).database if config.redis_url else 0)
+        if not config.redis_url:
+            return cls(config.prefix)
+        topology = Topology.parse(config.redis_url)
+        return cls(config.prefix, topology.database, topology.is_cluster)
 
     # -- topics --------------------------------------------------------------------------------------
 
@@ -181,6 +186,10 @@ class Keys:
         """Sorted set of a bucket's online users (escaped ids), in the order of their ids."""
         return f"{self.prefix}:{{{tag}}}:users"
 
+    def webhook_source(self, tag: str) -> str:
+        """Stream to which the scripts of a bucket append events for webhooks; in a cluster one in the same slot."""
+        return f"{self.prefix}:{{{tag}}}:webhooks" if self.is_cluster else self.webhooks
+
     # -- global --------------------------------------------------------------------------------------
 
     @property
@@ -231,6 +240,11 @@ class Keys:
     def webhooks(self) -> str:
         """Stream of the events that webhooks receive."""
         return self._global(_WEBHOOKS, "stream")
+
+    @property
+    def webhook_collector(self) -> str:
+        """The worker that moves the events of all buckets into that stream."""
+        return self._global(_WEBHOOKS, "collector")
 
     def _of_topic(self, topic: Topic) -> str:
         return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{topic}"

@@ -273,7 +273,7 @@ class Presence:
     def _bucket_keys(self, gateway_id: str, topic: Topic) -> tuple[str, str, str]:
         keys, tag = self._keys, tag_of(topic.partition(":")[2])
         claims = keys.claims(tag, gateway_id)
-        return claims, keys.tombstone(tag, gateway_id), keys.webhooks if self._has_webhooks else claims
+        return claims, keys.tombstone(tag, gateway_id), keys.webhook_source(tag) if self._has_webhooks else claims
 
     def _member_keys(self, gateway_id: str, topic: Topic) -> tuple[str, ...]:
         keys = self._keys
@@ -301,16 +301,16 @@ class Presence:
         if user_id is not None:
             members["user_id"] = user_id
         text = encode(members) if data is None else f'{encode(members)[:-1]},"data":{data}}}'
-        return self._webhook(text)
+        return self._webhook(channel, text)
 
     def cache_miss(self, channel: str) -> Call | None:
         """Report to webhooks that a cache channel has no event; ``None`` if there are none."""
-        return self._webhook(encode({"name": "cache_miss", "channel": channel}))
+        return self._webhook(channel, encode({"name": "cache_miss", "channel": channel}))
 
-    def _webhook(self, event: str) -> Call | None:
+    def _webhook(self, channel: str, event: str) -> Call | None:
         if not self._has_webhooks:
             return None
-        return PUBLISH_WEBHOOK_EVENTS([self._keys.webhooks], event=event, has_webhooks=1)
+        return PUBLISH_WEBHOOK_EVENTS([self._keys.webhook_source(tag_of(channel))], event=event, has_webhooks=1)
 
 
 def _inside_json(user_id: str) -> str:

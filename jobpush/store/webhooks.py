@@ -1,7 +1,8 @@
 """
 Webhooks in Redis: the stream of events to deliver, and the list of deliveries that were given up.
 
-The presence scripts append the events. The parents of the workers read them through one consumer group, so that one of
+The presence scripts append the events; in a cluster to a stream of their bucket, from which an elected worker moves
+them (:meth:`WebhookStore.collect`). The parents of the workers read them through one consumer group, so that one of
 them gets each event. An entry stays pending until it is acknowledged; if its worker dies, another one claims it. Each
 event is delivered at least once.
 """
@@ -12,18 +13,24 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import redis
 
 from ..config import Config
-from .keys import Keys
+from .keys import Keys, bucket_tags
 from .redis.client import RedisClient
 
 #: The consumer group; all workers of a prefix are in it.
 _GROUP = "relay"
 #: Seconds to wait for Redis, in addition to the blocking time of a command.
 _TIMEOUT = 5.0
+#: Seconds between two collections of events in a cluster, and after which a silent collector is replaced; events of one
+#: bucket that a collection takes.
+_COLLECT_EVERY = 1.0
+_COLLECTOR_TTL = 10
+_COLLECTED_AT_ONCE = 200
 #: Given-up deliveries that the list holds.
 GIVEN_UP_KEPT = 1_000
 #: Seconds that the list outlives the last of them.
@@ -75,9 +82,11 @@ class WebhookStore:
     """The blocking client. Connects on first use."""
 
     def __init__(self, config: Config) -> None:
-        self._stream = Keys.of(config).webhooks
+        self._keys = Keys.of(config)
+        self._stream = self._keys.webhooks
         self._given_up = f"{self._stream}:given-up"
         self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
+        self._next_collection = 0.0
 
     def close(self) -> None:
         """Close all connections."""
@@ -101,6 +110,28 @@ class WebhookStore:
             except redis.ResponseError as exc:
                 if not str(exc).startswith("BUSYGROUP"):
                     raise
+
+    def collect(self, consumer: str) -> None:
+        """
+        Move the events of all buckets into the stream, at most once a second; one of all callers does it.
+
+        Without a cluster there is nothing to move. An event is moved twice if the connection breaks between the steps.
+        """
+        if not self._keys.is_cluster or time.monotonic() < self._next_collection:
+            return
+        self._next_collection = time.monotonic() + _COLLECT_EVERY
+        key = self._keys.webhook_collector
+        _, elected = self._client.run([("SET", key, consumer, "NX", "EX", _COLLECTOR_TTL), ("GET", key)])
+        if elected != consumer.encode():
+            return
+        sources = [self._keys.webhook_source(tag) for tag in bucket_tags()]
+        read = [("XRANGE", source, "-", "+", "COUNT", _COLLECTED_AT_ONCE) for source in sources]
+        _, *pages = self._client.run([("EXPIRE", key, _COLLECTOR_TTL), *read])
+        entries = [(source, *entry) for source, page in zip(sources, pages, strict=True) for entry in page]
+        entries.sort(key=lambda entry: [int(part) for part in entry[1].split(b"-")])
+        if entries:
+            self._client.run([("XADD", self._stream, "*", *chain(*fields.items())) for _, _, fields in entries])
+            self._client.run([("XDEL", source, entry_id) for source, entry_id, _ in entries])
 
     def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
         """Return up to ``count`` new entries; wait up to ``wait`` seconds (less than 5) for the first."""

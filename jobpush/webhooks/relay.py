@@ -97,6 +97,7 @@ class WebhookRelay:
     def _relay(self) -> None:
         while not self._stopping.is_set():
             if self._batch is None:
+                self._store.collect(self._consumer)
                 self._batch = self._to_batch(self._claim() or self._gather())
             self._forward(self._batch)
             self._batch = None

@@ -20,6 +20,7 @@ from jobpush.store.worker_leases import Claim, WorkerLeases
 from jobpush.store.workflows import begin_commands
 
 CONFIG = Config(redis_url="redis://localhost:6379/3")
+CLUSTER_WITH_WEBHOOKS = Config(redis_url="redis+cluster://localhost", webhook_urls=("https://example.com/",))
 IDS = ["42", "a:b", "ünï", "x" * 100, "{", "}", "a{b}c", "=u=", "*"]
 
 
@@ -103,23 +104,23 @@ def test_database_is_read_from_every_form_of_a_url(url: str, database: int) -> N
     assert Keys.of(Config(redis_url=url)).database == database
 
 
-def all_calls() -> list[Call]:
+def all_calls(config: Config) -> list[Call]:
     """Every call that a worker, an application or a gateway makes, for odd ids."""
     calls: list[Call] = []
     for user in IDS:
         topic = user_topic(user)
         event = TaskEvent("a:b", TaskState.STARTED, root_id="r:1", created_at=1.0)
         calls += [
-            task_calls.publish_call(CONFIG, TaskWrite(user, event, membership=Membership("0:1")), 0),
-            task_calls.end_call(CONFIG, topic, "a:b", TaskState.LOST),
-            task_calls.regain_call(CONFIG, topic, "a:b", "d"),
-            task_calls.cancel_call(CONFIG, topic, "a:b"),
-            task_calls.publish_workflow_call(CONFIG, topic, "a:b"),
-            task_calls.own_call(CONFIG, "a:b", user, 1),
-            task_calls.history_call(CONFIG, f"private-user-{topic.partition(':')[2]}", topic),
-            task_calls.history_call(CONFIG, "private-task-a", topic),
+            task_calls.publish_call(config, TaskWrite(user, event, membership=Membership("0:1")), 0),
+            task_calls.end_call(config, topic, "a:b", TaskState.LOST),
+            task_calls.regain_call(config, topic, "a:b", "d"),
+            task_calls.cancel_call(config, topic, "a:b"),
+            task_calls.publish_workflow_call(config, topic, "a:b"),
+            task_calls.own_call(config, "a:b", user, 1),
+            task_calls.history_call(config, f"private-user-{topic.partition(':')[2]}", topic),
+            task_calls.history_call(config, "private-task-a", topic),
         ]
-    presence = Presence(CONFIG, "g1")
+    presence = Presence(config, "g1")
     for channel in ("news", "presence-room", "private-task-t1", "private-user-42", "cache-x"):
         kind = parse_channel(channel)
         calls += [
@@ -127,20 +128,22 @@ def all_calls() -> list[Call]:
             presence.join(channel, "42", "{}"),
             presence.leave(channel, "42"),
             presence.roster(channel),
+            *filter(None, [presence.cache_miss(channel), presence.client_event(channel, "client-a", None, "1.1")]),
             presence.retraction("g2", kind.occupancy_topic.encode()),
             presence.retraction("g2", f"{kind.occupancy_topic} 42".encode()),
-            task_calls.history_call(CONFIG, channel, kind.topic or Topic("user:42")),
+            task_calls.history_call(config, channel, kind.topic or Topic("user:42")),
         ]
     calls += [presence.renew(), presence.find_dead(), presence.forget_dead("g2")]
     calls += [presence.bury("g2", tag) for tag in bucket_tags()]
-    leases = WorkerLeases(CONFIG)
+    leases = WorkerLeases(config)
     calls += [one for one in leases.hold("w1") if isinstance(one, Call)]
     claim = Claim("42", "t1", "d")
     return [*calls, leases.find_dead(), leases.forget_dead("w1"), leases.lose(claim, "died"), leases.regain(claim)]
 
 
-def test_every_call_of_a_script_has_one_slot() -> None:
-    for call in all_calls():
+@pytest.mark.parametrize("config", [CONFIG, CLUSTER_WITH_WEBHOOKS], ids=["single", "cluster"])
+def test_every_call_of_a_script_has_one_slot(config: Config) -> None:
+    for call in all_calls(config):
         assert len(slots(call)) == 1, (call.script.name, call.keys)
 
 

@@ -16,11 +16,13 @@ from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
-from jobpush.store.keys import slot_of
+from jobpush.store.keys import bucket_tags, slot_of
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.scripts import Call
+from jobpush.store.webhooks import WebhookStore
 from jobpush.testing import PATIENCE
 
+from ..gateways import Gateway
 from .cluster import ClusterServers
 from .sentinel import wait_until
 
@@ -172,3 +174,33 @@ def test_store_keeps_tasks_of_many_users_and_publishes_their_events_in_their_sha
         assert next(cancels) is None
         assert store.cancel("task-of-user-1") is TaskState.REVOKED
         assert next(cancels) == b"task-of-user-1"
+
+
+def test_webhook_events_of_all_buckets_are_collected_once(cluster_servers: ClusterServers) -> None:
+    config = Config(
+        redis_url=cluster_servers.url,
+        prefix="webhooks",
+        publish_timeout=PATIENCE,
+        webhook_urls=("https://example.com/",),
+    )
+    channels = [f"news-{number}" for number in range(20)]
+    with (
+        closing(Store(config)) as store,
+        closing(WebhookStore(config)) as elected,
+        closing(WebhookStore(config)) as other,
+    ):
+        gateway = Gateway(store)
+        for channel in channels:
+            gateway.occupy(channel, 1)
+        elected.join()
+
+        elected.collect("elected")
+        other.collect("other")
+
+        entries = other.take("other", count=100, wait=0.01)
+        events = [entry.event or {} for entry in entries]
+        assert {event["name"] for event in events} == {"channel_occupied"}
+        assert sorted(event["channel"] for event in events) == sorted(channels)
+        assert elected.take("elected", count=100, wait=0.01) == []
+        sources = [("XLEN", store.keys.webhook_source(tag)) for tag in bucket_tags()]
+        assert not any(store.run(sources))
