@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import jobpush
 from jobpush.cli import main
 from jobpush.config import Config
+from jobpush.webhooks.endpoints import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +52,7 @@ def test_every_error_code_has_an_entry_and_a_cure(reference: ModuleType) -> None
 
 def test_every_wire_event_has_an_entry() -> None:
     page = (ROOT / "docs" / "reference" / "wire.md").read_text()
-    _, from_client, from_gateway, _, _ = re.split(r"^## ", page, flags=re.MULTILINE)
+    _, from_client, from_gateway, *_ = re.split(r"^## ", page, flags=re.MULTILINE)
     package = ROOT / "jobpush"
     server = (package / "protocol" / "server.py").read_text()
     sent = "".join(
@@ -98,6 +100,18 @@ def test_every_export_of_the_javascript_module_has_an_entry(reference: ModuleTyp
         re.findall(r"^### `(\w+)`", page, re.MULTILINE)
     )
     assert page.count("### `useTask`") == 2
+
+
+def test_every_kind_of_webhook_has_an_entry() -> None:
+    page = (ROOT / "docs" / "reference" / "wire.md").read_text().split("## Webhooks")[1].split("\n## ")[0]
+    document = yaml.safe_load((ROOT / "docs" / "reference" / "openapi.yaml").read_text())
+    schema = document["components"]["schemas"]["WebhookEvent"]["properties"]
+
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == KINDS == set(schema["name"]["enum"])
+    members = {
+        name for row in re.findall(r"^\| `\w+` \| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert members | {"name"} == set(schema)
 
 
 # -- elements --------------------------------------------------------------------------------------------
