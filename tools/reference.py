@@ -125,9 +125,9 @@ def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command
 def errors() -> str:
     """Return the page of all stable error codes, in Python and on the wire, each with its cure."""
     parts = ["# Error codes", NOTE, "A code stays the same when its message changes."]
-    rows = ["| code | class | meaning | cure |", "| --- | --- | --- | --- |"]
+    rows = ["| code and class | meaning | cure |", "| --- | --- | --- |"]
     for error in python_errors():
-        rows.append(f"| `{error.code}` | `{error.__name__}` | {first_line(error)} | {CURES[error.code]} |")
+        rows.append(f"| `{error.code}`<br>`{error.__name__}` | {first_line(error)} | {CURES[error.code]} |")
     parts += ["## In Python and in JSON", "\n".join(rows)]
     rows = ["| code | status | cure |", "| --- | --- | --- |"]
     rows += [f"| `{code}` | {status} | {CURES[code]} |" for status, code in gateway_states()]

@@ -43,7 +43,7 @@ def test_every_error_code_has_an_entry_and_a_cure(reference: ModuleType) -> None
     sources = "".join(path.read_text() for path in (ROOT / "jobpush").rglob("*.py"))
     codes = {*re.findall(r'^    code(?:: ClassVar\[str\])? = "(\w+)"', sources, re.MULTILINE)} - {"error"}
     codes.update(re.findall(r'_error\(\d+, "(\w+)"', sources))
-    cures = re.findall(r"^\| `?(\w+)`? \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+    cures = re.findall(r"^\| `?(\w+)`?(?:<br>`\w+`)? \|.*\| ([^|]+) \|$", page, re.MULTILINE)
 
     assert codes == set(reference.CURES) == {code for code, _ in cures if code.islower()} - {"code", "status"}
     assert {error.__name__ for error in reference.wire_errors()} < set(reference.WIRE_CURES)
