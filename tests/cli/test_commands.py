@@ -335,7 +335,9 @@ def test_missing_package_names_its_extra(redis_url: str, store: Store, monkeypat
         ("gunicorn", ["gateway"], "gateway"),
         ("flask_sock", ["gateway"], "gateway"),
     ):
-        monkeypatch.setitem(sys.modules, package, None)
-        result = run(*command, "--redis-url", redis_url)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            # Its modules too: Python looks for an imported module before it looks for the module's package.
+            for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+                patch.setitem(sys.modules, name, None)
+            result = run(*command, "--redis-url", redis_url)
         assert_fails_with(result, f"needs the package {package}; run: pip install 'jobpush[{extra}]'")
