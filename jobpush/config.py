@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -30,6 +32,8 @@ _DEMO_VARIABLES = "JOBPUSH_DEMO_"
 
 #: Characters of a secret, at least.
 _MIN_SECRET = 8
+#: What the key cannot have: it is a segment of the path, and stands before a colon in signatures.
+_UNFIT_KEY = re.compile(r"[\s/:?#%]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ class Config:
             settings: The application's configuration, by the same names.
 
         Raises:
-            ConfigurationError: If a keyword is unknown, or a value has the wrong type.
+            ConfigurationError: If a keyword is unknown, or a value has the wrong type or is out of range.
         """
         known = {item.name: item for item in fields(cls)}
         unknown = sorted(set(overrides) - set(known))
@@ -225,7 +229,12 @@ class Config:
                 if value is not None:
                     values[name] = _converted(variable_of(name), value, item.default)
                     break
-        return cls(**values)
+        config = cls(**values)
+        if not config.prefix or re.search(r"[\s{}]", config.prefix):
+            raise ConfigurationError(
+                f"JOBPUSH_PREFIX must be text without spaces and braces (braces select a slot); not {config.prefix!r}"
+            )
+        return config
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -238,16 +247,21 @@ class Config:
 
         Raises:
             MissingSetting: If one is not set.
-            ConfigurationError: If the secret is short, or the app id is not a number.
+            ConfigurationError: If a secret is short, the key does not fit a URL, or the app id is not a number.
         """
         for name, value in (("JOBPUSH_KEY", self.key), ("JOBPUSH_SECRET", self.secret)):
             if not value:
                 raise MissingSetting(name, "make one with: python -c 'import secrets; print(secrets.token_hex(16))'")
-        if len(self.secret) < _MIN_SECRET:
+        if _UNFIT_KEY.search(self.key):
             raise ConfigurationError(
-                f"JOBPUSH_SECRET has {len(self.secret)} characters and can be guessed; use {_MIN_SECRET} or more, for "
-                "example from: python -c 'import secrets; print(secrets.token_hex(16))'"
+                f"JOBPUSH_KEY is part of URLs and signatures: no spaces and none of / : ? # %; not {self.key!r}"
             )
+        for name, value in (("JOBPUSH_SECRET", self.secret), ("JOBPUSH_PREVIOUS_SECRET", self.previous_secret)):
+            if value and len(value.strip()) < _MIN_SECRET:
+                raise ConfigurationError(
+                    f"{name} has {len(value.strip())} characters and can be guessed; use {_MIN_SECRET} or more, for "
+                    "example from: python -c 'import secrets; print(secrets.token_hex(16))'"
+                )
         if not self.app_id.isdecimal():
             raise ConfigurationError(f"JOBPUSH_APP_ID must be digits only, as Pusher SDKs require; not {self.app_id!r}")
 
@@ -280,15 +294,16 @@ def _converted(variable: str, value: Any, default: Any) -> Any:
     try:
         if isinstance(default, bool):
             return _to_bool(value)
-        if isinstance(default, int):
-            return int(value)
-        if isinstance(default, float):
-            return float(value)
+        if isinstance(default, (int, float)):
+            number = type(default)(value)
+            if not 0 <= number < math.inf:
+                raise ConfigurationError(f"{variable} must be a finite number that is not negative, not {value!r}")
+            return number
         if isinstance(default, tuple):
             items = value.split(",") if isinstance(value, str) else value
             return tuple(str(item).strip() for item in items if str(item).strip())
         return str(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise ConfigurationError(f"{variable} must be of type {type(default).__name__}, not {value!r}") from exc
 
 

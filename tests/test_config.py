@@ -40,6 +40,38 @@ def test_the_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.Monkey
         Config.load({}, {})
 
 
+@pytest.mark.parametrize("value", [-1, "-0.5", "nan", float("inf")])
+@pytest.mark.parametrize("name", ["grace", "max_tasks"])
+def test_a_number_out_of_range_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"JOBPUSH_{name.upper()} must be"):
+        Config.load({name: value}, {})
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "a{b}", "{a}", "a\n"])
+def test_a_prefix_that_breaks_the_names_in_redis_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="JOBPUSH_PREFIX"):
+        Config.load({"prefix": prefix}, {})
+
+
+@pytest.mark.parametrize("key", ["a/b", "a:b", "a b", "key\n", "a?b", "50%"])
+def test_a_key_that_does_not_fit_a_url_or_a_signature_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="JOBPUSH_KEY"):
+        Config(key=key, secret="s" * 32).require_credentials()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"secret": "x"}, "JOBPUSH_SECRET"),
+        ({"secret": " " * 20}, "JOBPUSH_SECRET"),
+        ({"secret": "s" * 32, "previous_secret": "x"}, "JOBPUSH_PREVIOUS_SECRET"),
+    ],
+)
+def test_a_secret_that_can_be_guessed_is_refused(settings: dict[str, str], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} has .* characters and can be guessed"):
+        Config(key="k", **settings).require_credentials()
+
+
 def test_no_secret_has_a_default() -> None:
     with pytest.raises(MissingSetting, match="JOBPUSH_KEY is not set; make one"):
         Config().require_credentials()

@@ -396,7 +396,7 @@ def test_origin_of_the_pages(allowed: str, origin: str, status: str, monkeypatch
 
 
 @pytest.mark.usefixtures("credentials")
-@pytest.mark.parametrize("entry", ["app.example.com", "//app.example.com", "https://app.example.com/", "https://"])
+@pytest.mark.parametrize("entry", ["app.example.com", "//app.example.com", "wss://app.example.com", "https://"])
 def test_origin_that_never_matches(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_ALLOWED_ORIGINS", entry)
 

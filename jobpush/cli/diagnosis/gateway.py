@@ -10,10 +10,13 @@ from ...channels import unescape_id
 from ...config import Config
 from ...errors import ConfigurationError, EventError, MissingSetting
 from ...protocol.users import loaded_user
+from ...web.flask.limits import TrustedProxies
+from ...web.flask.origins import Origins
 from .finding import Finding, failed, ok, skipped, warning
 
 #: Characters below which a secret can be guessed.
 MIN_SECRET = 16
+_NO_PROXIES = TrustedProxies(())
 _NEW_SECRET = "python -c 'import secrets; print(secrets.token_hex(16))'"  # noqa: S105 - a command
 
 
@@ -36,21 +39,23 @@ def check_credentials(config: Config) -> Finding:
 
 def check_origins(config: Config, url: str | None, origin: str | None) -> Iterator[Finding]:
     """Check the form of the allowed origins, and whether pages of ``origin`` may connect to the gateway at ``url``."""
-    wrong = [entry for entry in config.allowed_origins if not _is_origin(entry)]
-    for entry in wrong:
-        yield failed(
-            "origins",
-            f"{entry!r} in JOBPUSH_ALLOWED_ORIGINS never matches",
-            "write scheme and host: https://app.example",
-        )
+    fitting = []
+    for entry in config.allowed_origins:
+        try:
+            Origins([entry], _NO_PROXIES)
+        except ConfigurationError:
+            cure = "write scheme and host: https://app.example"
+            yield failed("origins", f"{entry!r} in JOBPUSH_ALLOWED_ORIGINS never matches", cure)
+        else:
+            fitting.append(entry)
     if not origin:
-        if not wrong:
+        if fitting == list(config.allowed_origins):
             yield skipped("origins", "no page was given to check", "add --origin https://app.example.com")
         return
     page = _origin_of(origin)
     if url and page.partition("://")[2] == _origin_of(url).partition("://")[2]:
         yield ok("origins", f"pages of {page} are on the gateway's own host")
-    elif any(_matches(entry, page) for entry in config.allowed_origins):
+    elif Origins(fitting, _NO_PROXIES).allows(page):
         yield ok("origins", f"pages of {page} may connect")
     else:
         allowed = ", ".join(config.allowed_origins) or "none"
@@ -105,24 +110,6 @@ def _check_csrf(app: Any) -> Finding:
     return ok("csrf", "the gateway's own requests pass")
 
 
-def _is_origin(entry: str) -> bool:
-    if entry == "*":
-        return True
-    try:
-        parts = urlsplit(entry)
-        return bool(parts.scheme in ("http", "https") and parts.hostname and _origin_of(entry) == entry.lower())
-    except ValueError:
-        return False
-
-
 def _origin_of(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-def _matches(entry: str, origin: str) -> bool:
-    if entry == "*" or entry.lower() == origin:
-        return True
-    before, star, after = entry.lower().partition("*.")
-    label = origin.removeprefix(before).removesuffix(f".{after}")
-    return bool(star and origin.startswith(before) and origin.endswith(f".{after}") and label and "." not in label)

@@ -15,9 +15,9 @@ from .limits import TrustedProxies
 
 #: Source: Fetch Metadata Request Headers, "Sec-Fetch-Site". Scripts cannot set it, and all current browsers send it.
 _FOREIGN = frozenset({"cross-site", "same-site"})
-#: Source: RFC 6454, 6.2. ``*.`` stands for one label.
+#: Source: RFC 6454, 6.2. ``*.`` stands for one label. No page has an origin of the schemes that are left out.
 _ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<wildcard>\*\.)?"
+    r"(?P<scheme>(?!(ws|wss|file)://)[a-z][a-z0-9+.-]*)://(?P<wildcard>\*\.)?"
     r"(?P<host>[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?/?"
 )
 

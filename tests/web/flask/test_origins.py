@@ -33,7 +33,7 @@ def is_allowed(
     ["app.example.com", "//app.example.com", "https://app.example.com/path", "https://", "https://*", "https://a.*.b",
      "https://app.*", "https://**.example.com", "https://app.example.com:", "https://app.example.com:0",
      "https://app.example.com:99999", "https://üml.example", "https://user@app.example.com", "null", "https://a b",
-     "https://app.example.com?x", "*.example.com"],
+     "https://app.example.com?x", "*.example.com", "ws://app.example.com", "WSS://app.example.com", "file://x"],
 )  # fmt: skip
 def test_entry_that_can_never_match_is_an_error(entry: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_ALLOWED_ORIGINS"):
