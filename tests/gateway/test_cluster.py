@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from jobpush.channels import user_topic
+from jobpush.channels import Topic, parse_channel, user_channel, user_topic
 from jobpush.config import Config
+from jobpush.errors import StoreError
 from jobpush.events import RESYNC_EVENT
 from jobpush.signing import channel_auth
 from jobpush.store import Store
 from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
+from tests.effort import members
 from tests.store.redis.cluster import ClusterServers
+from tests.store.redis.sentinel import wait_until
 
 from .client import Client, data_of
 from .conftest import Serve, Site, serving
@@ -27,19 +31,19 @@ ROOM = "presence-room"
 ADDED, REMOVED = "pusher_internal:member_added", "pusher_internal:member_removed"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterServers]:
     with ClusterServers() as servers:
         yield servers
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve(cluster: ClusterServers) -> Iterator[Serve]:
     with serving(cluster.url) as start:
         yield start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site(serve: Serve) -> Site:
     return serve()
 
@@ -50,13 +54,31 @@ def store(cluster: ClusterServers) -> Iterator[Store]:
         yield store
 
 
-def users_of_all_shards(cluster: ClusterServers, *, each: int = 1) -> list[str]:
-    """Return users whose topics lie on the primaries 0, 1 and 2, so many of each."""
-    keys, found = Keys(""), dict[int, list[str]]()
-    for number in range(100):
-        user = f"user-{number}"
-        found.setdefault(cluster.primary_of(keys.topic(user_topic(user))), []).append(user)
-    return [user for primary in range(3) for user in found[primary][:each]]
+def one_of_each_shard(cluster: ClusterServers, prefix: str, topic_of: Callable[[str], Topic]) -> list[str]:
+    """Return three names whose topics lie on different primaries."""
+    found: dict[int, str] = {}
+    for name in (f"{prefix}-{number}" for number in range(100)):
+        found.setdefault(cluster.primary_of(Keys("").topic(topic_of(name))), name)
+    return list(found.values())
+
+
+def channel_topic(channel: str) -> Topic:
+    return parse_channel(channel).occupancy_topic
+
+
+def channels_on(cluster: ClusterServers, primary: int, channels: Iterable[str], users: Iterable[str]) -> set[str]:
+    """Return those of the channels, and of the users' channels, that lie on a primary."""
+    topics = {channel: channel_topic(channel) for channel in channels}
+    topics |= {user_channel(user): user_topic(user) for user in users}
+    return {name for name, topic in topics.items() if cluster.primary_of(Keys("").topic(topic)) == primary}
+
+
+def enter(client: Client, room: str) -> None:
+    """Become a member of a presence channel."""
+    member = json.dumps({"user_id": client.socket_id, "user_info": {}})
+    auth = channel_auth(KEY, SECRET, client.socket_id, room, member)
+    answer = client.subscribe(room, auth=auth, channel_data=member)[-1]
+    assert answer["event"] == "pusher_internal:subscription_succeeded"
 
 
 def read_tasks(client: Client, until: tuple[str, str]) -> list[dict[str, Any]]:
@@ -81,7 +103,7 @@ def bus_messages(cluster: ClusterServers) -> int:
 
 
 def test_events_members_and_history_of_all_shards_arrive(cluster: ClusterServers, site: Site, store: Store) -> None:
-    users = users_of_all_shards(cluster)
+    users = one_of_each_shard(cluster, "user", user_topic)
     for user in users:
         start(store, user, f"old-{user}")
 
@@ -99,13 +121,129 @@ def test_events_members_and_history_of_all_shards_arrive(cluster: ClusterServers
 
     first, second = site.connect(), site.connect()
     for client in (first, second):
-        member = json.dumps({"user_id": client.socket_id, "user_info": {}})
-        auth = channel_auth(KEY, SECRET, client.socket_id, ROOM, member)
-        answer = client.subscribe(ROOM, auth=auth, channel_data=member)[-1]
-        assert answer["event"] == "pusher_internal:subscription_succeeded"
+        enter(client, ROOM)
     assert data_of(first.receive_until(lambda one: one["event"] == ADDED)[-1])["user_id"] == second.socket_id
     first.send("client-hello", {"a": 1}, channel=ROOM)
     assert second.receive_until(lambda one: one["event"] == "client-hello")
     store.trigger(["news"], "greeting", {"text": "unread"})
     second.hang_up()
     assert first.receive_until(lambda one: one["event"] == REMOVED)
+
+
+# -- faults ------------------------------------------------------------------------------------------
+
+
+def migrate_busiest_slot(cluster: ClusterServers, busy: str) -> None:
+    """Move the slot of a name from its primary to another one, while it is in use."""
+    target = (cluster.primary_of(busy) + 1) % 3
+    cluster.start_migration(busy, target)
+    cluster.finish_migration(busy, target)
+
+
+def fail_over_by_hand(cluster: ClusterServers, busy: str) -> None:
+    """Let the replica of a name's primary take over in good order."""
+    replica = cluster.primary_of(busy) + 3
+    cluster.ask(replica, "CLUSTER", "FAILOVER")
+    wait_until(lambda: cluster.primary_of(busy) == replica)
+
+
+def kill_primary(cluster: ClusterServers, busy: str) -> None:
+    """Kill the primary of a name; its replica takes over by itself."""
+    killed = cluster.primary_of(busy)
+    cluster.nodes[killed].kill()
+    wait_until(lambda: cluster.primary_of(busy) != killed)
+
+
+class Traffic:
+    """Publishes about a user's task and on a channel until it is stopped, each step until Redis has accepted it."""
+
+    def __init__(self, store: Store, user: str, channel: str) -> None:
+        self._store, self._user, self._channel = store, user, channel
+        self.task_id = f"task-of-{user}"
+        self.steps = 0
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def wait_for_steps(self, count: int) -> None:
+        until = self.steps + count
+        wait_until(lambda: self.steps >= until)
+
+    def stop(self) -> None:
+        """End the task and the numbers on the channel."""
+        self._is_stopping.set()
+        self._thread.join()
+        self._accepted(lambda: finish(self._store, self._user, self.task_id))
+        self._accepted(lambda: self._store.trigger([self._channel], "end", {}))
+
+    def _run(self) -> None:
+        self._accepted(lambda: start(self._store, self._user, self.task_id))
+        while not self._is_stopping.wait(0.01):
+            self._accepted(lambda: publish(self._store, self._user, self.task_id, self.steps))
+            self._accepted(lambda: self._store.trigger([self._channel], "number", {"number": self.steps}))
+            self.steps += 1
+
+    def _accepted(self, call: Callable[[], object]) -> None:
+        def is_accepted() -> bool:
+            try:
+                call()
+            except StoreError:
+                return False
+            return True
+
+        wait_until(is_accepted)
+
+
+def assert_no_gap(messages: Iterable[dict[str, Any]], of_busy_shard: Collection[str]) -> None:
+    """Check that no task event is repeated, and that each gap is a resync, on channels of the busy shard alone."""
+    seq, next_number = 0, None
+    for message in messages:
+        if message["event"] == RESYNC_EVENT:
+            assert message["channel"] in of_busy_shard
+            next_number = None
+        elif message["event"] == "jobpush:task":
+            assert data_of(message)["seq"] > seq
+            seq = data_of(message)["seq"]
+        elif message["event"] == "number":
+            number = data_of(message)["number"]  # repeated where Redis accepted it and the answer was lost
+            assert next_number is None or number in (next_number, next_number - 1)
+            next_number = number + 1
+
+
+@pytest.mark.parametrize("fault", members([migrate_busiest_slot, fail_over_by_hand, kill_primary]))
+def test_fault_of_a_shard_loses_no_state_and_is_not_noticed_by_others(
+    cluster: ClusterServers, site: Site, store: Store, fault: Callable[[ClusterServers, str], None]
+) -> None:
+    name = fault.__name__
+    users = one_of_each_shard(cluster, f"user-{name}", user_topic)
+    channels = one_of_each_shard(cluster, f"news-{name}", channel_topic)
+    rooms = one_of_each_shard(cluster, f"presence-{name}", channel_topic)
+    clients = [site.connect(user, client="jobpush") for user in users]
+    witness = site.connect()
+    for client, channel, room in zip(clients, channels, rooms, strict=True):
+        assert client.socket_id
+        client.subscribe(channel)
+        enter(client, room)
+        enter(witness, room)
+    traffics = [Traffic(store, *pair) for pair in zip(users, channels, strict=True)]
+    for traffic in traffics:
+        traffic.wait_for_steps(3)
+
+    busy = cluster.primary_of(Keys("").topic(user_topic(users[0])))
+    of_busy_shard = channels_on(cluster, busy, [*channels, *rooms], users)
+    fault(cluster, Keys("").topic(user_topic(users[0])))
+
+    for traffic in traffics:
+        traffic.wait_for_steps(3)
+        traffic.stop()
+    for user, client, traffic in zip(users, clients, traffics, strict=True):
+        messages = client.receive_until(lambda one: one["event"] == "end")
+        finals = [one for one in messages if one["event"] == "jobpush:task" and data_of(one)["state"] == "SUCCESS"]
+        if not finals:
+            messages += (finals := read_tasks(client, (traffic.task_id, "SUCCESS")))
+        assert data_of(finals[-1])["task_id"] == traffic.task_id
+        assert_no_gap(messages, of_busy_shard)
+        assert [task.state for task in store.tasks(user)] == ["SUCCESS"]
+        assert REMOVED not in [one["event"] for one in messages]
+    store.trigger([rooms[0]], "end", {})
+    assert REMOVED not in [one["event"] for one in witness.receive_until(lambda one: one["event"] == "end")]

@@ -135,12 +135,12 @@ class Cluster:
 
     def _redirected(self, reply: Any) -> Any:
         """Return where ASK points to, ``None`` to look the slot up again, and ``_DONE`` for a final reply."""
-        if isinstance(reply, AskError):
-            return reply.host, reply.port
-        if isinstance(reply, MovedError):
+        if isinstance(reply, MovedError):  # redis-py derives it from AskError
             self.move(reply.slot_id, (reply.host, reply.port))
             self.refresh()
             return None
+        if isinstance(reply, AskError):
+            return reply.host, reply.port
         return None if isinstance(reply, TryAgainError) else _DONE
 
     def _address_of(self, slot: int) -> Address:

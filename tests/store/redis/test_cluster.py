@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -99,6 +100,11 @@ def test_moved_slot_is_followed(cluster_servers: ClusterServers, connections: Re
     cluster_servers.finish_migration(key, target)
     assert connections.run([("GET", key), ("GET", f"{{{key}}}new")]) == [b"1", b"2"]  # by MOVED
     assert cluster_servers.primary_of(key) == target
+
+    source = b"return KEYS[1] .. 'moved'"
+    sharded = source, hashlib.sha1(source, usedforsecurity=False).hexdigest()
+    unknown: Any = SimpleNamespace(source=source, sha=sharded[1], sharded=sharded)
+    assert connections.run([Call(unknown, [key], [])]) == [key.encode() + b"moved"]  # loaded where the slot is now
 
 
 def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_one_clear_line(
