@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -26,9 +27,8 @@ from jobpush.store.task_logs import LogEntry
 from jobpush.testing import PATIENCE
 from tests.gateway.publishing import finish, start
 
-DOCUMENT: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parents[2] / "docs" / "reference" / "openapi.yaml").read_text()
-)
+PAGES = Path(__file__).parents[2] / "docs" / "reference"
+DOCUMENT: dict[str, Any] = yaml.safe_load((PAGES / "openapi.yaml").read_text())
 KEY, SECRET = "my-app", "0123456789abcdef0123456789abcdef"
 OWN_SCRIPT = {"X-Requested-With": "jobpush"}
 FORM = {"socket_id": "1.2", "channel_name": "presence-room"}
@@ -162,5 +162,7 @@ def test_a_task_of_any_state_fits_its_schema() -> None:
 
     for state in TaskState:
         assert validator.is_valid(TaskEvent("t", state, cancelling=True).to_wire()), state
+    (example,) = re.findall(r"```json\n(.*?)```", (PAGES / "wire.md").read_text(), re.DOTALL)
+    assert list(validator.iter_errors(json.loads(example))) == []
     assert not validator.is_valid({**TaskEvent("t", TaskState.STARTED).to_wire(), "unknown": 1})
     assert not validator.is_valid({"task_id": "t"})
