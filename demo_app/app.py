@@ -60,6 +60,9 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
+#: Languages of the task cards, with their own names; the rest of the site is English.
+LANGUAGES = {"en": "English", "de": "Deutsch", "ar": "العربية"}
+
 site = Blueprint("site", __name__)
 
 
@@ -100,6 +103,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(_with_security_headers)
     gateway = Gateway(app, user_loader=lambda: session.get("user_id"))
     gateway.authorize_channel(chat.may_join)
+    gateway.on_rerun(_run_again)
     return app
 
 
@@ -116,6 +120,19 @@ def videos_page() -> ResponseReturnValue:
     )
 
 
+@site.context_processor
+def _language() -> dict[str, object]:
+    return {"languages": LANGUAGES, "card_lang": session.get("lang", "en")}
+
+
+@site.get("/language/<lang>")
+def choose_language(lang: str) -> ResponseReturnValue:
+    """Show the task cards in another language."""
+    if lang in LANGUAGES:
+        session["lang"] = lang
+    return redirect(url_for(".videos_page"))
+
+
 @site.post("/sign-in")
 def sign_in() -> ResponseReturnValue:
     """Use a name as the user's id. Anyone may choose any name: a demo has no other accounts."""
@@ -123,8 +140,9 @@ def sign_in() -> ResponseReturnValue:
     if problem := _problem_with_name(name):
         page = render_template("sign_in.html", name=name, problem=problem, max_name_bytes=MAX_NAME_BYTES)
         return page, HTTPStatus.BAD_REQUEST
+    lang = session.get("lang")
     session.clear()
-    session["user_id"] = name
+    session.update(user_id=name, **({"lang": lang} if lang else {}))
     return redirect(url_for(".videos_page"), HTTPStatus.SEE_OTHER)
 
 
@@ -232,7 +250,10 @@ def poster(video_id: str) -> ResponseReturnValue:
 @site.post("/trailers")
 def make_trailer() -> ResponseReturnValue:
     """Start the workflow that makes a trailer of the user's newest videos."""
-    user_id = _user_id()
+    return jsonify(task_id=_start_trailer(_user_id())), HTTPStatus.ACCEPTED
+
+
+def _start_trailer(user_id: str) -> str:
     sources = [str(details["id"]) for details in _library().finished(user_id)][:MAX_CLIPS]
     if len(sources) < 2:
         raise Refusal(HTTPStatus.CONFLICT, "too_few_videos", "A trailer needs two videos.")
@@ -245,7 +266,18 @@ def make_trailer() -> ResponseReturnValue:
         video.remove()
         raise
     video.mark_queued()
-    return jsonify(task_id=workflow.task_id), HTTPStatus.ACCEPTED
+    return str(workflow.task_id)
+
+
+def _run_again(task_id: str, name: str, user_id: str) -> bool:
+    """Make a trailer again. The file of an ended upload is gone: the page sends it again."""
+    if name != "jobpush.workflow":  # the name of all workflows; the demo has one
+        return False
+    try:
+        _start_trailer(user_id)
+    except Refusal:
+        return False
+    return True
 
 
 @site.get("/sample.mp4")

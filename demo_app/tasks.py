@@ -61,6 +61,7 @@ celery_app.conf.update(
 @jobpush.track(
     user="user_id",
     title="{filename}",
+    notify="end",
     errors={
         SoftTimeLimitExceeded: "This took more than an hour, so it was stopped. Try a shorter video.",
         WorkerLostError: "The server stopped in the middle of this video. Upload the file again.",

@@ -14,6 +14,9 @@ const BELL = "M8 1.75a4 4 0 0 0-4 4c0 4-1.75 5-1.75 5h11.5S12 9.75 12 5.75a4 4 0
 const isUnread = ({ read }) => !read;
 const isUnseen = ({ seen, read }) => !seen && !read;
 
+/** Pixels between the panel and the edges of the window. */
+const EDGE = 8;
+
 /** The items of one connection, shared by all elements of the page. */
 class Inbox {
   items = [];
@@ -108,6 +111,7 @@ class View {
   stop() {
     this.#off();
     removeEventListener("pointerdown", this.#onOutside);
+    removeEventListener("resize", this.#fit);
   }
 
   async #translate() {
@@ -141,15 +145,26 @@ class View {
       this.#bell.focus();
     };
     addEventListener("pointerdown", this.#onOutside);
+    addEventListener("resize", this.#fit);
   }
 
   #onOutside = (event) => {
     if (!this.#panel.hidden && !event.composedPath().includes(this.#element)) this.#toggle(false);
   };
 
+  /** Keep the panel inside the window, wherever the bell is. */
+  #fit = () => {
+    this.#panel.style.translate = "";
+    const { left, right } = this.#panel.getBoundingClientRect();
+    const width = document.documentElement.clientWidth;
+    const shift = left < EDGE ? EDGE - left : Math.min(0, width - EDGE - right);
+    if (shift) this.#panel.style.translate = `${shift}px`;
+  };
+
   #toggle(isOpen) {
     this.#panel.hidden = !isOpen;
     this.#bell.ariaExpanded = String(isOpen);
+    this.#fit();
     if (isOpen && this.#inbox.items.some(isUnseen)) this.#inbox.mark("seen");
   }
 

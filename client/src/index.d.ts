@@ -306,6 +306,7 @@ export interface JobpushEventMap {
   "jobpush-progress-revoked": CustomEvent<TaskEvent>;
   /** The cancel button was used. With `preventDefault()` the gateway is not asked: for local tasks. */
   "jobpush-progress-cancel": CustomEvent<TaskEvent>;
+  "jobpush-progress-rerun": CustomEvent<TaskEvent>;
 }
 
 /** Attributes of the elements, for JSX. */

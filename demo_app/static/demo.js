@@ -30,7 +30,7 @@ const PAUSE_MS = 500;
 /** One file on its way to the server, shown as a local task until the server's events take over. */
 class Upload {
   id = crypto.randomUUID();
-  #file;
+  file;
   #request;
   #isActive = true;
   /** Bytes that the server has. */
@@ -38,7 +38,7 @@ class Upload {
   #startedMs;
 
   constructor(file) {
-    this.#file = file;
+    this.file = file;
     this.#show({ state: "PENDING", message: "waiting to be uploaded", percent: 0 });
   }
 
@@ -83,13 +83,13 @@ class Upload {
     const start = this.#offset;
     request.open("PUT", this.#url);
     request.setRequestHeader("X-Requested-With", headers["X-Requested-With"]);
-    request.setRequestHeader("X-File-Name", encodeURIComponent(this.#file.name.toWellFormed?.() ?? this.#file.name));
+    request.setRequestHeader("X-File-Name", encodeURIComponent(this.file.name.toWellFormed?.() ?? this.file.name));
     request.setRequestHeader("Upload-Offset", start);
-    request.setRequestHeader("Upload-Length", this.#file.size);
+    request.setRequestHeader("Upload-Length", this.file.size);
     request.upload.onprogress = ({ loaded }) => this.#isActive && this.#showProgress(start + loaded);
     return new Promise((resolve) => {
       request.onloadend = () => resolve({ status: request.status, text: request.responseText });
-      request.send(this.#file.slice(start));
+      request.send(this.file.slice(start));
     });
   }
 
@@ -104,7 +104,7 @@ class Upload {
   }
 
   #showProgress(loaded, message) {
-    const total = this.#file.size;
+    const total = this.file.size;
     const seconds = (performance.now() - this.#startedMs) / 1000;
     const rate = seconds > 1 ? loaded / seconds : null;
     this.#show({
@@ -116,7 +116,7 @@ class Upload {
   }
 
   #show(event) {
-    tasks.connection.show({ task_id: this.id, title: this.#file.name, ...event });
+    tasks.connection.show({ task_id: this.id, title: this.file.name, ...event });
   }
 }
 
@@ -338,6 +338,13 @@ document.querySelector("#files").addEventListener("change", ({ target }) => {
   take(target.files);
   target.value = ""; // allows the same file to be chosen again
 });
+tasks.addEventListener("jobpush-progress-rerun", (event) => {
+  const upload = uploads.get(event.detail.task_id);
+  if (!upload) return; // the server runs trailers again
+  event.preventDefault(); // the file is still here, but no longer on the server
+  tasks.dismiss?.(upload.id);
+  take([upload.file]);
+});
 tasks.addEventListener("jobpush-progress-success", refresh);
 // Lets the server clean up:
 for (const end of ["failure", "revoked"]) tasks.addEventListener(`jobpush-progress-${end}`, refresh);
@@ -349,6 +356,13 @@ tasks.addEventListener("jobpush-progress-cancel", (event) => {
   upload.cancel();
 });
 tasks.connection.on("video-deleted", ({ id }) => forget(id));
+// Browsers ask for the permission only after a click.
+const desktop = document.querySelector("#desktop");
+desktop.hidden = globalThis.Notification?.permission !== "default";
+desktop.addEventListener("click", async () => {
+  await Notification.requestPermission();
+  desktop.hidden = true;
+});
 addEventListener("beforeunload", (event) => {
   if ([...uploads.values()].some(({ isActive }) => isActive)) event.preventDefault();
 });

@@ -1,1 +1,1 @@
-export * from "./jobpush-3D3B46C5.js";
+export * from "./jobpush-38866059.js";

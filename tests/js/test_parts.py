@@ -303,3 +303,70 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
     assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found] == [], json.dumps(found)[
         :2000
     ]
+
+
+# ---- Layout ----
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+def test_the_inbox_stays_inside_the_window(page: Page, direction: str) -> None:
+    page.set_viewport_size({"width": 320, "height": 600})
+    page.route("**/inbox", lambda route: route.fulfill(json={"items": []}))
+    page.evaluate(f"document.documentElement.dir = '{direction}'")
+    for place in ("start", "end"):
+        page.evaluate(
+            """(place) => {
+              document.querySelector('main').innerHTML = '<jobpush-notifications></jobpush-notifications>';
+              document.querySelector('main').style.textAlign = place;
+            }""",
+            place,
+        )
+        part(page, "bell").click()
+
+        box = part(page, "panel").bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 320
+
+
+def test_a_long_line_of_a_log_does_not_widen_the_page(page: Page) -> None:
+    page.route("**/tasks/a/log*", lambda route: route.fulfill(json={"lines": [line(1, message="x" * 2000)]}))
+    put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
+    page.evaluate("document.querySelector('main').style.display = 'grid'")
+    send(page, task(state="PROGRESS"))
+    open_menu(page, "Log")
+    expect(part(page, "log-text")).to_have_count(1)
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_titles_in_another_direction_begin_at_the_icon(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    send(page, task(state="FAILURE", error="The file is not a video"))
+
+    for name, beside in (("title", "icon"), ("error", "track")):
+        gap = part(page, name).evaluate(
+            """(node, beside) => {
+              const range = document.createRange();
+              range.selectNodeContents(node);
+              const other = node.closest('[part~=task]').querySelector(`[part=${beside}]`).getBoundingClientRect();
+              return (beside === 'icon' ? other.left : other.right) - range.getBoundingClientRect().right;
+            }""",
+            beside,
+        )
+        assert 0 <= gap < 16
+
+
+def test_a_page_can_run_a_task_again_in_its_own_way(page: Page) -> None:
+    put(page, "<jobpush-tasks rerun></jobpush-tasks>")
+    send(page, task(state="FAILURE"))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.evaluate("""document.querySelector('jobpush-tasks').addEventListener('jobpush-progress-rerun', (event) => {
+      event.preventDefault();
+      document.title = event.detail.task_id;
+    })""")
+
+    page.get_by_role("button", name="Run again: Task a").click()
+
+    until(page, "document.title === 'a'")
+    assert not any("rerun" in url for url in requests)

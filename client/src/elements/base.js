@@ -99,8 +99,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #watchState() {
     const { state, reason } = this.#connection;
     clearTimeout(this.#noteTimer);
-    const isUrgent = state === "connected" || state === "polling" || reason;
-    if (isUrgent) this.#showNote();
+    if (reason || IS_CURRENT.test(state)) this.#showNote();
     else this.#noteTimer = setTimeout(() => this.#showNote(), NOTE_DELAY_MS);
     this._refresh();
   }

@@ -120,8 +120,7 @@ export class Card {
   }
 
   #setTitle(title) {
-    this.#titleText = this.#title.title = title;
-    this.#title.textContent = title;
+    this.#titleText = this.#title.title = this.#title.textContent = title;
     this.#isTitleNew = true;
   }
 

@@ -106,6 +106,8 @@ export class Details {
   // ---- Actions ----
 
   async #runAgain() {
+    // A page may run it in its own way.
+    if (!this.#host.element._dispatch("rerun", this.#task)) return;
     this.#isRerunning = true;
     this.update(this.#task);
     const path = `tasks/${encodeURIComponent(this.#task.task_id)}/rerun`;
