@@ -1,4 +1,4 @@
-"""The npm package in a Vite React and a Vite Vue app on another origin, with a real gateway and browser."""
+"""The npm package in the Vite React and Vue apps of the docs on another origin, with a real gateway and browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from .conftest import Serve
 from .publishing import publish, start
 from .site import KEY, SECRET
 
-CLIENT = Path(__file__).parents[2] / "client"
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "client"
+APPS = ROOT / "docs" / "examples" / "spa"
+#: Where the apps of the docs expect the gateway.
+GATEWAY = "http://127.0.0.1:8001"
 #: The apps find Vite and the frameworks in client/node_modules, so they are built below it. Ignored by git.
 BUILD = CLIENT / "build"
 #: ``make test`` tries one of them, ``make test-all`` both.
@@ -60,7 +64,7 @@ def run(*command: str, cwd: Path) -> str:
 def test_bar_moves_across_origins(framework: str, serve: Serve, store: Store, browser: Browser, tmp_path: Path) -> None:
     app = BUILD / framework
     shutil.rmtree(app, ignore_errors=True)
-    shutil.copytree(CLIENT / "test" / "apps" / framework, app)
+    shutil.copytree(APPS / framework, app)
     (app / "package.json").write_text(json.dumps({"name": framework, "private": True, "type": "module"}))
     packed = json.loads(run("npm", "pack", "--json", "--pack-destination", str(tmp_path), cwd=CLIENT))[0]["filename"]
     run("npm", "install", "--offline", "--no-save", "--omit=peer", str(tmp_path / packed), cwd=app)
@@ -68,11 +72,14 @@ def test_bar_moves_across_origins(framework: str, serve: Serve, store: Store, br
 
     with serving_files(app / "dist") as origin:
         site = serve(allowed_origins=origin)
+        (script,) = (app / "dist" / "assets").glob("*.js")
+        built = script.read_text()
+        assert built.count(GATEWAY) == 1
+        script.write_text(built.replace(GATEWAY, f"http://127.0.0.1:{site.port}"))
         token = make_token(Config(key=KEY, secret=SECRET), "42")
         context = browser.new_context()
         page = context.new_page()
-        values = json.dumps({"GATEWAY": f"http://127.0.0.1:{site.port}", "TOKEN": token})
-        page.add_init_script(f"Object.assign(globalThis, {values})")
+        page.route("**/api/jobpush-token", lambda route: route.fulfill(json={"token": token}))
         start(store, "42", "a")
         page.goto(origin)
         bar = page.locator("main > progress")
