@@ -72,7 +72,7 @@ def test_bar_moves_across_origins(framework: str, serve: Serve, store: Store, br
 
     with serving_files(app / "dist") as origin:
         site = serve(allowed_origins=origin)
-        (script,) = (app / "dist" / "assets").glob("*.js")
+        (script,) = (app / "dist" / "assets").glob("index-*.js")
         built = script.read_text()
         assert built.count(GATEWAY) == 1
         script.write_text(built.replace(GATEWAY, f"http://127.0.0.1:{site.port}"))
