@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NewType
 from uuid import UUID
@@ -75,8 +76,9 @@ def id_text(value: Any) -> str | None:
     """
     Return the text of anything that is an id; ``None`` if it is none.
 
-    Ids are text, integers and UUIDs; their subclasses, whose own ``__str__`` does not count; integers of numpy; lazy
-    objects of Django or werkzeug; ObjectIds and ULIDs. ``bool``, ``float`` and ``bytes`` are not.
+    Ids are text, integers and UUIDs; their subclasses, whose own ``__str__`` does not count; integers of numpy; whole
+    ``Decimal`` numbers, as drivers of databases return them; lazy objects of Django or werkzeug; ObjectIds and ULIDs.
+    ``bool``, ``float`` and ``bytes`` are not.
     """
     kind = type(value)
     if kind is str:
@@ -90,6 +92,9 @@ def id_text(value: Any) -> str | None:
             return str(operator.index(value))
         except TypeError:  # a lazy object of something else
             pass
+    if isinstance(value, Decimal):
+        is_whole = value.is_finite() and value.adjusted() < MAX_USER_ID_LENGTH and value == int(value)
+        return str(int(value)) if is_whole else None
     is_lazy = kind.__name__ in _LAZY_KINDS or any(base.__name__ == "Promise" for base in kind.__mro__)
     if is_lazy or isinstance(value, (str, int)):
         return _lazy_id_text(value)

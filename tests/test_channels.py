@@ -2,6 +2,7 @@
 
 import enum
 import uuid
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,8 @@ class LazyText(Promise):
         (Role.ADMIN, "admin"),
         (Number.SEVEN, "7"),
         (NumpyInteger(), "42"),
+        (Decimal("42"), "42"),
+        (Decimal("4.2E+1"), "42"),
         (LazyText(), "lazy"),
         (LocalProxy(lambda: "42"), "42"),
         (LocalProxy(lambda: 42), "42"),
@@ -207,6 +210,9 @@ def test_everything_that_is_an_id_counts_as_its_text(value, text) -> None:
         bool_(),
         1.5,
         1.0,
+        Decimal("4.2"),
+        Decimal("NaN"),
+        Decimal("Infinity"),
         b"42",
         [],
         ("42",),

@@ -52,14 +52,13 @@ without_gateway = Flask("without")
 elsewhere = create_app(redis_url="redis://localhost:1/0")
 other_prefix = create_app(prefix="other")
 
-def add_csrf(app):
-    @app.before_request
-    def refuse():
-        return "The CSRF token is missing.", 400
+def with_csrf(status=400):
+    app = create_app()
+    app.before_request(lambda: ("The CSRF token is missing.", status))
     return app
 
-def with_csrf():
-    return add_csrf(create_app())
+def with_other_csrf():
+    return with_csrf(403)
 """
 TASKS = """
 from celery import Celery
@@ -263,8 +262,9 @@ def test_user_loader(arguments: list[str], status: str, word: str) -> None:
 
 
 @pytest.mark.usefixtures("credentials", "shop")
-def test_csrf_protection_that_refuses_the_gateway() -> None:
-    assert statuses("--app", "doctor_web:with_csrf()")["csrf"] == "failed"
+@pytest.mark.parametrize("name", ["with_csrf", "with_other_csrf"])
+def test_csrf_protection_that_refuses_the_gateway(name: str) -> None:
+    assert statuses("--app", f"doctor_web:{name}()")["csrf"] == "failed"
 
 
 @pytest.mark.usefixtures("credentials", "shop")
