@@ -1,0 +1,73 @@
+"""Cost of the end of a gateway among many: calls to Redis, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jobpush.gateway.presence.reaper import Reaper
+from jobpush.store import Store
+from jobpush.store.keys import bucket_tags
+from jobpush.store.redis.command_connection import ConnectionLost
+from jobpush.store.scripts import Call, Command
+from tests.store.gateways import Gateway
+
+
+class CountingCommands:
+    """Commands of all gateways, over one blocking store."""
+
+    is_up = True
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.calls = 0
+        #: Number of the call that is lost with its connection.
+        self.lost = -1
+
+    def call(self, command: Command, callback: Callable[[Any], None] = lambda reply: None) -> None:
+        raise AssertionError("the reaper runs scripts alone")
+
+    def run(self, call: Call, callback: Callable[[Any], None] = lambda reply: None) -> None:
+        self.calls += 1
+        callback(ConnectionLost() if self.calls == self.lost else self._store.run([call])[0])
+
+
+def left_of(store: Store, gateway: Gateway) -> list[bytes]:
+    """Return the names of what is stored of a gateway, but for its tombstones."""
+    keys = [store.keys.claims(tag, gateway.presence.gateway_id) for tag in bucket_tags()]
+    (lease,) = store.run([("ZSCORE", store.keys.gateways, gateway.presence.gateway_id)])
+    return [lease] * (lease is not None) + [
+        key for key, found in zip(keys, store.run([("EXISTS", key) for key in keys]), strict=True) if found
+    ]
+
+
+def test_end_of_one_of_fifty_gateways_costs_fewer_than_two_thousand_calls(store: Store) -> None:
+    gateways = [Gateway(store) for _ in range(50)]
+    for number in range(500):
+        gateways[0].occupy(f"private-user-{number}", 1)
+    commands = CountingCommands(store)
+    gateways[0].renew(gateways[0].epoch, seconds=0)  # what a gateway does that stops, here without a grace
+
+    for _ in range(3):  # seconds
+        for gateway in gateways[1:]:
+            Reaper(commands).look(gateway.presence)
+
+    assert commands.calls < 2_000
+    assert left_of(store, gateways[0]) == []
+    assert not any(store.run([("HLEN", store.keys.connections(f"user:{number}")) for number in range(500)]))  # type: ignore[arg-type]
+
+
+def test_gateway_is_not_forgotten_before_all_of_its_claims_are_retracted(store: Store) -> None:
+    dead, alive = Gateway(store), Gateway(store)
+    for number in range(5):
+        dead.occupy(f"private-user-{number}", 1)
+    dead.die()
+    commands, reaper = CountingCommands(store), None
+    commands.lost = 100
+
+    reaper = Reaper(commands)
+    reaper.look(alive.presence)
+    assert left_of(store, dead) != []
+
+    reaper.look(alive.presence)
+    assert left_of(store, dead) == []
