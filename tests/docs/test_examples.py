@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
+import jwt
 import pytest
 from celery import Celery
-from flask import Flask
+from cryptography.hazmat.primitives.asymmetric import rsa
+from flask import Flask, g, request
+from jwt.algorithms import RSAAlgorithm
 
 from jobpush import Gateway, JobPush
+from jobpush.channels import escape_user_id
+from jobpush.config import Config
 from jobpush.testing import PATIENCE, RecordedEvents
+from jobpush.tokens import read_token
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(
@@ -51,6 +59,13 @@ def settings(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
         monkeypatch.setenv(f"JOBPUSH_{name}", value)
 
 
+@pytest.fixture(autouse=True)
+def ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Put the ffmpeg of the demo on the path."""
+    (tmp_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+
 @pytest.mark.filterwarnings("ignore::celery.exceptions.AlwaysEagerIgnored")  # send_task() publishes
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run_and_their_tasks_succeed(page: str, recorded_events: RecordedEvents) -> None:
@@ -71,3 +86,29 @@ def test_the_examples_of_a_page_run_and_their_tasks_succeed(page: str, recorded_
 
 def test_there_are_pages_with_examples() -> None:
     assert len(PAGES) > 5
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_that_do_not_run_are_python(page: str) -> None:
+    """Code of other products, which is not installed, at least compiles."""
+    for text in re.findall(r"```py\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        compile(text, page, "exec")
+
+
+def test_a_provider_signs_in_with_the_converted_key(recorded_events: RecordedEvents) -> None:
+    names = names_of_start("howto/users.md")
+    for block in blocks("howto/users.md")[-2:]:
+        exec(block, names)  # noqa: S102
+    private = rsa.generate_private_key(65537, 2048)
+    key = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    now = time.time()
+    text = jwt.encode({"sub": "auth0|7", "aud": "my-app", "exp": now + 60}, private, algorithm="RS256")
+
+    config = Config(key="my-app", jwt_public_key=names["public_key"](key), jwt_algorithms=("RS256",))
+    assert read_token(config, text, now).user_id == escape_user_id("auth0|7")
+
+    app = names["app"]
+    app.before_request(lambda: setattr(g, "user", {"id": "42"} if "Authorization" in request.headers else None))
+    assert app.test_client().get("/jobpush-token").status_code == 401
+    token = app.test_client().get("/jobpush-token", headers={"Authorization": "Bearer x"}).json["token"]
+    assert read_token(names["jobpush"].config, token, time.time()).user_id == "42"
