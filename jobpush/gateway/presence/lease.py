@@ -11,7 +11,7 @@ from typing import Any
 from ...config import Config
 from ...store.presence import Presence
 from ...store.redis.command_connection import Commands, ConnectionLost
-from ...store.redis.errors import state_in
+from ...store.redis.errors import explain, state_in
 from ...store.replies import read_renewal
 from ...store.scripts import Script
 from ..loop import Loop
@@ -151,7 +151,9 @@ class Lease:
         self.is_held = False
         if not self._is_refused:
             self._is_refused = True
-            logger.warning("Redis refuses the gateway's commands; they are sent again until it accepts them: %s", error)
+            logger.warning(
+                "Redis refuses the gateway's commands; they are sent again until it accepts them: %s", explain(error)
+            )
         if not self._is_retrying:
             self._is_retrying = True
             self._loop.call_later(RETRY_AFTER, self._retry)

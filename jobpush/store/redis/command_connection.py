@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -44,10 +45,22 @@ class Commands(Protocol):
         """Run a script."""
 
 
+#: Seconds until the same refusal is logged again, and how many refusals are remembered.
+_QUIET = 60.0
+_REMEMBERED = 100
+_logged: dict[str, float] = {}
+
+
 def ignore_reply(reply: Any) -> None:
-    """Log a refusal, and nothing else."""
-    if isinstance(reply, hiredis.ReplyError) and state_in(reply) is None:  # commands with a callback report a state
-        logger.warning("Redis refused a command of the gateway: %s", explain(reply))
+    """Log a refusal, each once a minute, and nothing else."""
+    if not isinstance(reply, hiredis.ReplyError) or state_in(reply):  # commands with a callback report a state
+        return
+    text, now = explain(reply), time.monotonic()
+    if now - _logged.get(text, -_QUIET) >= _QUIET:
+        if len(_logged) >= _REMEMBERED:
+            _logged.clear()
+        _logged[text] = now
+        logger.warning("Redis refused a command of the gateway: %s (logged once a minute)", text)
 
 
 class CommandConnection(AsyncConnection):

@@ -54,6 +54,9 @@ _HINTS = (
 )
 _HINT_CHANNELS = "the Redis user has no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:*"
 _HINT_RIGHTS = "the Redis user lacks a right; it needs ~<JOBPUSH_PREFIX>:* and &<JOBPUSH_PREFIX>:*"
+_HINT_COMMAND = "the Redis user lacks a right: ACL SETUSER … +{}; docker/acl has the commands of each role"
+#: The command that the Redis user may not run, where the error names it.
+_REFUSED_COMMAND = re.compile(r"run the '([^']+)' command")
 
 
 def state_in(error: object) -> str | None:
@@ -94,6 +97,10 @@ def advice(error: object) -> str | None:
     """Return what to do about an error, where that is known."""
     text = str(error)
     if is_missing_right(error):
+        if command := _REFUSED_COMMAND.search(text):
+            return _HINT_COMMAND.format(command[1])
+        if "this command or subcommand" in text:
+            return _HINT_COMMAND.format("<a command of jobpush's scripts>")
         return _HINT_CHANNELS if "channel" in text else _HINT_RIGHTS
     if isinstance(error, (MovedError, AskError)):
         text = f"MOVED {text}"

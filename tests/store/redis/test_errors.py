@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hiredis
 import pytest
 import redis
 from redis import ResponseError
@@ -16,6 +17,7 @@ from redis.exceptions import (
 )
 
 from jobpush.errors import CommandRefused, StoreError
+from jobpush.store.redis.command_connection import ignore_reply
 from jobpush.store.redis.errors import (
     explain,
     is_command_error,
@@ -86,7 +88,10 @@ def test_missing_right_to_channels_is_named(error: Exception) -> None:
         (ResponseError("MOVED 12 10.0.0.1:7000"), "redis+cluster://"),
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "raise maxmemory"),
         (ResponseError("WRONGPASS invalid username-password pair or user is disabled."), "check user and password"),
-        (ResponseError("NOPERM User w has no permissions to run the 'set' command"), "lacks a right"),
+        (ResponseError("NOPERM User w has no permissions to run the 'set' command"), "ACL SETUSER … +set"),
+        (ResponseError("NOPERM this user has no permissions to run the 'script|load' command"), "+script|load"),
+        (ResponseError("The user executing the script can't run this command or subcommand script: f0"), "docker/acl"),
+        (ResponseError("NOPERM this user has no permissions to access one of the keys"), "needs ~<JOBPUSH_PREFIX>:*"),
     ],
 )
 def test_text_of_an_error_says_what_to_do(error: Exception, advice: str) -> None:
@@ -125,3 +130,12 @@ def test_a_state_that_redis_py_names_by_class_is_not_blamed_on_the_command(error
 
     assert state_in(refused) == code
     assert not is_command_error(refused)
+
+
+def test_refused_command_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    for command in ("first", "second") * 5:
+        ignore_reply(hiredis.ReplyError(f"NOPERM this user has no permissions to run the '{command}' command"))
+    ignore_reply(b"OK")
+    ignore_reply(hiredis.ReplyError("OOM command not allowed"))
+
+    assert [record.getMessage().count("+second") for record in caplog.records] == [0, 1]
