@@ -47,6 +47,7 @@ class Toasts {
   show(task, t, direction) {
     if (!this.#host.isConnected) document.body.append(this.#host);
     this.#list.dir = direction;
+    Object.assign(this.#host, { role: "region", ariaLabel: t.inbox });
     const node = make("div", `toast ${task.state.toLowerCase()}`, { role: "listitem" });
     const icon = makeIcon("icon");
     setIcon(icon, task.state);

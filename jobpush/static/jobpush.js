@@ -1,1 +1,1 @@
-export * from "./jobpush-38866059.js";
+export * from "./jobpush-3650E153.js";

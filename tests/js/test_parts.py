@@ -21,6 +21,27 @@ PageHandler.paths["/static/logo.svg"] = DEMO_STATIC / "logo.svg"
 PageHandler.paths["/states.js"] = DEMO_STATIC / "states.js"
 
 
+#: Returns each pair of parts of a card that overlap, and each part that sticks out of its card.
+OVERLAPS = """() => {
+  const found = [];
+  for (const card of document.querySelector('jobpush-tasks').shadowRoot.querySelectorAll('[part~=task]')) {
+    const names = ['icon', 'title', 'state', 'actions', 'track', 'message', 'error', 'detail', 'steps', 'result'];
+    const outer = card.getBoundingClientRect();
+    const boxes = names.map((name) => [name, card.querySelector(`[part~=${name}]`)?.getBoundingClientRect()])
+      .filter(([, box]) => box?.width && box.height);
+    for (const [name, box] of boxes) if (box.left < outer.left || box.right > outer.right) found.push([name, 'card']);
+    for (const [index, [name, a]] of boxes.entries()) {
+      for (const [other, b] of boxes.slice(index + 1)) {
+        const width = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const height = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (width > 1 && height > 1) found.push([card.ariaLabel, name, other]);
+      }
+    }
+  }
+  return found;
+}"""
+
+
 @pytest.fixture
 def page(browser: Browser, site: str) -> Iterator[Page]:
     """A page without elements yet, that must neither throw nor offend its policy."""
@@ -291,11 +312,21 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
     put(
         page,
         "<h1>Tasks</h1><jobpush-notifications></jobpush-notifications>"
-        "<jobpush-tasks header group rerun></jobpush-tasks>",
+        "<jobpush-tasks header group rerun attention='toast'></jobpush-tasks>",
     )
     page.evaluate("async () => gateway.sendTasks(...(await import('/states.js')).states)")
     expect(part(page, "step").first).to_be_visible()
     expect(part(page, "summary")).to_be_visible()
+
+    # What opens: a log, the inbox, and a toast for an end that comes while the page is open.
+    page.route("**/tasks/*/log", lambda route: route.fulfill(json={"lines": [line(1), line(2, level="error")]}))
+    page.locator("[part=menu-button]").first.click()
+    page.locator("[part~=menu-item]").first.click()
+    expect(part(page, "log-text")).to_have_count(2)
+    part(page, "bell").click()
+    send(page, task("state-1", seq=9, state="FAILURE", error="The file is broken"))
+    toast = part(page, "toast").filter(has_text="The file is broken")
+    toast.evaluate("node => Promise.all(node.getAnimations().map(({ finished }) => finished))")
 
     page.evaluate(AXE + "; 0")
     found = page.evaluate("axe.run().then(({ violations }) => violations)")
@@ -306,6 +337,21 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
 
 
 # ---- Layout ----
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+def test_every_state_fits_into_320_pixels(page: Page, direction: str) -> None:
+    """What a window of 1280 pixels has at a zoom of 400 %: nothing scrolls sideways or lies upon another."""
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.evaluate(f"document.documentElement.dir = '{direction}'")
+    put(page, "<jobpush-tasks header group rerun></jobpush-tasks>")
+    page.evaluate("async () => gateway.sendTasks(...(await import('/states.js')).states)")
+    expect(part(page, "summary")).to_be_visible()
+    expect(part(page, "step").first).to_be_visible()
+    next_frame(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate(OVERLAPS) == []
 
 
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])

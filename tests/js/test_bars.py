@@ -1,0 +1,90 @@
+"""What many tasks cost a page: the causes are counted, so that a slow machine changes nothing."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from .test_elements import next_frame, page, part, put, site, stop_the_clock, until
+
+__all__ = ["page", "site"]
+
+#: Cards that are rendered at most.
+MAX_CARDS = 60
+#: Sends tasks of the state `state`, created an hour ago; the last is the newest.
+SEND_MANY = """([count, state, at]) => {
+  const make = (_, index) => ({ task_id: `t${index}`, state, percent: 10, created_at: at - 3600 + index / 1000 });
+  gateway.sendTasks(...Array.from({ length: count }, make));
+}"""
+#: Counts frames that are requested, and changes in the element.
+COUNT = """() => {
+  window.counts = { frames: 0, changes: 0, added: 0, cards: new Set() };
+  const request = window.requestAnimationFrame;
+  window.requestAnimationFrame = (run) => { counts.frames += 1; return request.call(window, run); };
+  new MutationObserver((records) => {
+    counts.changes += records.length;
+    for (const { target, addedNodes } of records) {
+      counts.added += [...addedNodes].filter(({ part }) => part?.contains("item")).length;
+      const card = (target.closest ? target : target.parentElement).closest("[part~=task]");
+      if (card) counts.cards.add(card.ariaLabel);
+    }
+  }).observe(document.querySelector("jobpush-tasks").shadowRoot,
+    { subtree: true, childList: true, attributes: true, characterData: true });
+}"""
+
+
+def test_waiting_tasks_have_no_motion_and_one_frame_a_second(page: Page) -> None:
+    now = stop_the_clock(page)
+    put(page, "<jobpush-tasks header group></jobpush-tasks>")
+    page.evaluate(SEND_MANY, [1000, "PENDING", now])
+    page.clock.run_for(1000)
+    until(page, "document.querySelector('jobpush-tasks').offsetHeight > 50_000")
+    page.clock.run_for(3000)
+    page.evaluate(COUNT)
+
+    page.clock.run_for(10_000)
+
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert page.evaluate("document.querySelector('jobpush-tasks').shadowRoot.getAnimations().length") == 0
+    assert page.evaluate("counts.frames") <= 11
+    assert page.evaluate("counts.changes") == 0
+
+
+def test_an_event_changes_only_its_card(page: Page) -> None:
+    now = stop_the_clock(page)
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.evaluate(SEND_MANY, [1000, "PROGRESS", now])
+    page.clock.run_for(1000)
+    until(page, "document.querySelector('jobpush-tasks').offsetHeight > 50_000")
+    page.clock.run_for(3000)
+    page.evaluate(COUNT)
+
+    page.evaluate(
+        """(at) => {
+          for (let step = 1; step <= 50; step += 1) {
+            const task = { task_id: "t999", seq: 1 + step, state: "PROGRESS", percent: 10 + step };
+            gateway.sendTasks({ ...task, created_at: at - 3600 + 0.999 });
+          }
+        }""",
+        now,
+    )
+    page.clock.run_for(500)
+    until(page, "counts.changes > 0")
+
+    assert page.evaluate("[...counts.cards]") == ["Task t999"]
+    assert page.evaluate("counts.changes") <= 30  # fifty events in one frame are rendered once
+
+
+def test_scrolling_renders_only_what_comes_into_view(page: Page) -> None:
+    put(page, "<jobpush-tasks header group></jobpush-tasks>")
+    page.evaluate(SEND_MANY, [10_000, "PENDING", 3600])
+    until(page, "document.querySelector('jobpush-tasks').offsetHeight > 500_000")
+    page.evaluate(COUNT)
+
+    for _ in range(10):
+        page.evaluate("scrollBy(0, 300)")
+        next_frame(page)
+
+    assert part(page, "task").count() <= MAX_CARDS
+    # 3,000 pixels of cards of some hundred pixels; a card that stays is not rendered again.
+    assert 10 <= page.evaluate("counts.added") <= MAX_CARDS
+    expect(part(page, "title").first).not_to_have_text("Task t9999")
