@@ -30,7 +30,12 @@ ROUNDS = 5
 
 def update_alone(which: str, redis_url: str) -> Sample:
     """Nanoseconds of a call above the bare loop."""
-    loops: dict[str, Callable[[], None]] = {"ours": _update_ours, "tqdm": _update_tqdm, "ours-tqdm": _update_our_tqdm}
+    loops: dict[str, Callable[[], None]] = {
+        "ours": _update_ours,
+        "ours-log": _log_ours,
+        "tqdm": _update_tqdm,
+        "ours-tqdm": _update_our_tqdm,
+    }
     samples: list[float] = []
 
     def run() -> None:
@@ -52,6 +57,12 @@ def _update_ours() -> None:
     update = progress.update
     for number in range(1, CALLS + 1):
         update(number, total=CALLS)
+
+
+def _log_ours() -> None:
+    log = progress.log
+    for _ in range(1, CALLS + 1):
+        log("frame= 120 fps=24 q=28.0 size= 512kB time=00:00:05.00 bitrate= 838.9kbits/s")
 
 
 def _update_tqdm() -> None:
@@ -306,6 +317,7 @@ UPDATING = Scenario(
     {"call": Metric("a call", "ns")},
     [
         Subject("ours", "progress.update(n, total=…)", partial(_in_interpreter, "update_alone", "ours")),
+        Subject("ours-log", "progress.log(text)", partial(_in_interpreter, "update_alone", "ours-log")),
         Subject("ours-tqdm", "jobpush.tqdm, both bars", partial(_in_interpreter, "update_alone", "ours-tqdm")),
         Subject("tqdm", "tqdm.update(1)", partial(_in_interpreter, "update_alone", "tqdm")),
     ],
