@@ -1,15 +1,14 @@
 import { connect } from "jobpush";
 import { useTasks } from "jobpush/react";
-import { useState } from "react";
 import { createRoot } from "react-dom/client";
 
 import { signIn, startExport, token } from "./api.js";
 
-function SignIn({ onDone }) {
+function SignIn() {
   const submit = async (event) => {
     event.preventDefault();
     await signIn(new FormData(event.currentTarget).get("name"));
-    onDone();
+    location.reload();
   };
   return (
     <form onSubmit={submit}>
@@ -32,10 +31,6 @@ function Tasks() {
   );
 }
 
-function App({ isKnown }) {
-  const [isSignedIn, setSignedIn] = useState(isKnown);
-  return isSignedIn ? <Tasks /> : <SignIn onDone={() => setSignedIn(true)} />;
-}
-
-connect({ root: "http://127.0.0.1:8001", token, shared: true });
-createRoot(document.querySelector("#app")).render(<App isKnown={Boolean(await token())} />);
+const isSignedIn = Boolean(await token());
+if (isSignedIn) connect({ root: "http://127.0.0.1:8001", token, shared: true });
+createRoot(document.querySelector("#app")).render(isSignedIn ? <Tasks /> : <SignIn />);
