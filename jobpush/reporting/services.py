@@ -65,6 +65,14 @@ class Services:
         """The tracked tasks that run in this process; its thread starts with the first."""
         return self._get_parts().running
 
+    def published_at(self) -> float:
+        """
+        Return the time for the stamp of a task that is published now, in Unix seconds.
+
+        It is Redis' time, since stamps of several hosts are compared; this machine's before the first connection.
+        """
+        return self.clock.time() + self.store.client.clock_offset
+
     def flush(self) -> None:
         """Wait until everything is published; see :meth:`Publisher.flush`."""
         if self._parts is not None:

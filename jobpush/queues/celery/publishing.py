@@ -181,7 +181,7 @@ def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMa
 
 def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
     """Publish a task whose code is not here: its user comes from the caller of ``send_task`` or the publishing task."""
-    tracked = read_headers({**headers, CREATED_HEADER: runtime.clock.time()})
+    tracked = read_headers({**headers, CREATED_HEADER: runtime.published_at()})
     if tracked is not None:
         _publish_pending(this, runtime, tracked, headers)
 

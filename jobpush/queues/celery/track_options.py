@@ -118,7 +118,7 @@ class TrackOptions:
             user_id=user_id,
             name=task.name,
             title=str(headers.get(TITLE_HEADER) or self._title(task, arguments)),
-            created_at=self.runtime.clock.time(),
+            created_at=self.runtime.published_at(),
             attempt=int(headers.get("retries") or 0) + 1,
             max_attempts=max_attempts_of(task),
             **relations,

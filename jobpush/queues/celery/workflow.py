@@ -101,7 +101,7 @@ class TrackedWorkflow:
         if self._is_begun:
             self.task_id = str(uuid.uuid4())
         self._is_begun = True
-        return TaskIdentity(self.task_id, self._user_id, WORKFLOW, self._title, created_at=self._runtime.clock.time())
+        return TaskIdentity(self.task_id, self._user_id, WORKFLOW, self._title, created_at=self._runtime.published_at())
 
     def _first_write(self, tracked: TaskIdentity, plan: WorkflowPlan) -> TaskWrite:
         event = tracked.event(TaskState.PENDING, at=self._runtime.clock.time())

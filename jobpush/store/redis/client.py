@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ from .topology import Topology
 
 #: Seconds of silence after which a subscription sends a PING, and after which its connection counts as broken.
 _PING_AFTER = 10
+#: Seconds that the clocks of two machines may differ unnoticed.
+_CLOCK_TOLERANCE = 0.05
 
 
 class RedisClient:
@@ -41,6 +44,8 @@ class RedisClient:
         self._probe = probe
         #: Connections made so far. A new one may lead to another server, which need not have the last writes.
         self.connects = 0
+        #: Seconds that the clock of Redis is ahead of this machine's, as last measured by a client with a ``probe``.
+        self.clock_offset = 0.0
         #: The clients of the parent processes. Deleting one would wait for a lock that a thread of the parent held.
         self._inherited: list[object] = []
         self._connect_later()
@@ -185,9 +190,17 @@ class RedisClient:
     def _on_connect(self, connection: Any) -> None:
         connection.on_connect()
         if self._probe is not None:
+            before = time.time()
             connection.send_command("PUBLISH", self._probe, "")
+            connection.send_command("TIME")
             connection.read_response()
+            seconds, microseconds = connection.read_response()
+            self._measure_clock(before, time.time(), int(seconds) + int(microseconds) / 1e6)
         self.connects += 1
+
+    def _measure_clock(self, before: float, after: float, of_redis: float) -> None:
+        offset = of_redis - (before + after) / 2
+        self.clock_offset = offset if abs(offset) > (after - before) / 2 + _CLOCK_TOLERANCE else 0.0
 
 
 _clients: WeakSet[RedisClient] = WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import pytest
 import redis
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.config import Config
 from jobpush.errors import CommandRefused, StoreError
+from jobpush.reporting.services import Services
+from jobpush.store.redis import client as client_module
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.scripts import Call
 from jobpush.testing import PATIENCE
@@ -144,3 +148,25 @@ def test_demoted_primary_makes_all_clients_of_its_url_reconnect(
     assert [one.run([("CLIENT", "ID")]) for one in (connections, other)] != ids
     assert other.connects == 2
     assert elsewhere.connects == 0
+
+
+@pytest.mark.parametrize("wrong_by", [-3_600.0, 3_600.0])
+def test_stamp_of_a_published_task_is_redis_time_on_a_host_with_a_wrong_clock(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, wrong_by: float
+) -> None:
+    wrong: Any = SimpleNamespace(time=lambda: time.time() + wrong_by)
+    monkeypatch.setattr(client_module, "time", wrong)
+    monkeypatch.setattr(Services, "clock", wrong)
+    services = Services(lambda: Config(redis_url=redis_url, publish_timeout=PATIENCE))
+    services.store.ping()
+
+    assert abs(services.published_at() - time.time()) < 60
+    services.store.close()
+
+
+def test_equal_clocks_are_not_corrected(redis_url: str) -> None:
+    connections = RedisClient(redis_url, timeout=PATIENCE, probe="probe")
+    connections.run([("PING",)])
+
+    assert connections.clock_offset == 0.0
+    connections.close()
