@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_ffmpeg(*picture("320x240", 2), *sound, "-shortest", *odd, folder / "odd.mkv")
     run_ffmpeg(*picture("1920x1080", 1), "-preset", "ultrafast", "-pix_fmt", "yuv420p", folder / "wide.mp4")
     run_ffmpeg(*picture("320x240", 2), "-pix_fmt", "yuv420p", folder / "silent.mp4")
-    run_ffmpeg(*picture("1920x1080", 60), "-preset", "ultrafast", "-pix_fmt", "yuv420p", folder / "long.mp4")
+    run_ffmpeg("-stream_loop", "59", "-i", folder / "wide.mp4", "-c", "copy", folder / "long.mp4")
     run_ffmpeg(*sound, "-f", "matroska", folder / "sound.mkv")
     run_ffmpeg(*picture("320x240", 0.2), *sound, "-pix_fmt", "yuv420p", folder / "early.mp4")
     run_ffmpeg(*picture("320x240", 1), "-frames:v", "1", folder / "picture.png")

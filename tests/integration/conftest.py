@@ -117,9 +117,14 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-unty
         if path.exists():
             return path
         path.parent.mkdir(exist_ok=True)
-        source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={seconds}"]
-        codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-f", "mov"]
-        subprocess.run([find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *source, *codec, path], check=True)
+        if seconds > 1:  # a second, again and again: copying costs nothing
+            source = ["-stream_loop", str(seconds - 1), "-i", str(make(name, seconds=1, size=size))]
+            codec = ["-c", "copy"]
+        else:
+            source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={seconds}"]
+            codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+        command = [find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *source, *codec, "-f", "mov", str(path)]
+        subprocess.run(command, check=True)
         return path
 
     return make
