@@ -21,8 +21,9 @@ CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
 
 def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, python.parent.parent], check=True)
+    pip = [*uv, "pip", "install", "--python", python]
     subprocess.run([*pip, "--editable", f"{ROOT}[embedded,demo]", "--constraint", CONSTRAINTS], check=True)
 
     command = [str(python.with_name("jobpush")), "demo", "--port", "0", "--no-open"]
@@ -38,7 +39,7 @@ def test_the_lock_of_the_demo_has_an_allowed_version_of_every_dependency() -> No
     lines = [line for line in CONSTRAINTS.read_text().splitlines() if not line.startswith("#")]
     locked = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
-    needed = list(requirements_of(["jobpush[embedded,demo]"]))
+    needed = [one for one in requirements_of(["jobpush[embedded,demo]"]) if one[0] != "jobpush"]
 
     assert {name for name, _ in needed} <= set(locked)
     assert not [str(requirement) for _, requirement in needed if not fits(requirement, locked)]

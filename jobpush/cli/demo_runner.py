@@ -52,6 +52,8 @@ _SCAN_COUNT = 1_000
 #: Lines of a child's log that are shown when it fails.
 _LOG_LINES_SHOWN = 15
 
+#: The demo is beside the package, and not part of it.
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _HOST = "127.0.0.1"
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -272,6 +274,7 @@ class _Demo:
             "JOBPUSH_DEMO_SECRET": secrets.token_hex(16),
             "JOBPUSH_DEMO_HOSTS": os.environ.get("JOBPUSH_DEMO_HOSTS", f"{_HOST},localhost"),
             "TMPDIR": str(temporary),  # leftovers of a killed ffmpeg or gunicorn go with the folder
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")])),
         }
 
     def _start_worker(self) -> None:
@@ -302,6 +305,7 @@ def _ensure_tools() -> None:
     Raises:
         ConfigurationError: If something is missing.
     """
+    sys.path.append(str(_CHECKOUT))
     if importlib.util.find_spec("demo_app") is None:
         raise ConfigurationError(
             "the demo is not part of the installed package; run 'make demo' in a checkout of the source repository"

@@ -29,7 +29,7 @@ from .processes import descriptors, family, memory, paused
 from .stand import Stand, wait_until
 
 #: Minutes that it lasts.
-MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
+MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
 #: Seconds without a sign of life after which a worker and a gateway count as dead.
 LOST_AFTER = 4.0
 #: Seconds after which nothing more is growing only because it is new.

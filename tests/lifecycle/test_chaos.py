@@ -220,7 +220,7 @@ def test_every_task_ends_once_whoever_dies(tmp_path: Path) -> None:
         this.publish(TASKS, random.Random(TASKS))
         kill_until_over(this)
 
-        stored = {event.task_id: event for event in this.jobpush.tasks(USER)}
+        stored = {event.task_id: event for event in this.jobpush.tasks(USER, limit=len(this.task_ids))}
         history, seen, heard = this.history(), this.watcher.newest(), list(this.watcher.events)
 
     assert this.killed > 0
