@@ -153,7 +153,7 @@ def test_the_attributes_of_the_elements_are_those_of_the_sources() -> None:
 
 
 def test_the_events_of_the_elements_are_those_of_the_sources() -> None:
-    source = read("elements/base.js")
+    source = read("elements/*.js")
     ends = re.search(r"END_EVENTS = \{(.*?)\}", source)
     assert ends is not None
     sent = {*re.findall(r'_dispatch\("(\w+)"', source), *re.findall(r'"(\w+)"', ends[1])}

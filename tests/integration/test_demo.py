@@ -252,7 +252,7 @@ def test_redis_may_die_and_come_back_empty_in_the_middle(
     fragile_demo: FragileDemo, visit: Visit, make_clip: MakeClip
 ) -> None:
     gil = visit(fragile_demo.url, "Gil")
-    gil.upload(make_clip("long.mov", seconds=30, size="1280x720"))
+    gil.upload(make_clip("long.mov", seconds=30, size="640x360"))
     expect_encoding(gil.page, "long.mov")
 
     fragile_demo.redis.restart(keep_data=False)
