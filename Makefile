@@ -7,8 +7,8 @@ ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-# Processes that run tests at the same time. Most tests wait for programs, so more than there are cores.
-JOBS   ?= 4
+# Processes that run tests at the same time. Many tests start programs of their own, so more than the cores slow them down.
+JOBS   ?= 2
 PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
 # The tests that need no worker, browser or web server.
 FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py tests/test_channels.py \
@@ -27,7 +27,7 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 check: lint types ## Check style and types, and run the fast tests (under a minute)
 	@$(VENV)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-test: ## Run the tests: one member of each matrix (eight minutes on two cores)
+test: ## Run the tests: one member of each matrix (twenty minutes on two cores)
 	@$(PYTHON) tools/prepare.py test
 	@$(PYTEST) $(ARGS)
 

@@ -7,7 +7,7 @@ alone. The last messages are kept in Redis (``recent.py``) for later visitors.
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, jsonify, render_template, request, session, url_for
+from flask import Blueprint, abort, jsonify, render_template, request, session
 from flask.typing import ResponseReturnValue
 
 from .recent import Recent
@@ -40,19 +40,9 @@ def list_messages() -> ResponseReturnValue:
 
 @pages.post("/messages")
 def send() -> ResponseReturnValue:
-    """
-    Send a message to everybody, including the other tabs of the sender.
-
-    A message with ``@`` and the name of somebody that has written here goes to the inbox of that user too.
-    """
+    """Send a message to everybody, including the other tabs of the sender."""
     text = request.form.get("text", "").strip()
     if not 0 < len(text) <= MAX_LENGTH:
         abort(400, f"A message has 1 to {MAX_LENGTH} characters.")
-    name = session["user_id"]
-    known = {message["name"] for message in messages.all()}
-    jobpush.trigger(CHANNEL, "message", messages.add(name=name, text=text))
-    if mentioned := [other for other in known if other != name and f"@{other}" in text]:
-        jobpush.notify(
-            mentioned, "mention", {"message": text}, keep=True, title=f"{name} mentioned you", url=url_for(".page")
-        )
+    jobpush.trigger(CHANNEL, "message", messages.add(name=session["user_id"], text=text))
     return "", 204

@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import httpx
@@ -23,6 +26,7 @@ from jobpush.store import Store
 from jobpush.tokens import read_token
 from tests.gateway.publishing import start
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -81,6 +85,12 @@ def push(redis_url: str) -> AsyncJobPush:
     return AsyncJobPush(JobPush(key="shop", secret=SECRET, redis_url=redis_url), root="https://push.example")
 
 
+def run(function: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine in a thread of its own: the browser of another test may have a loop in this one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(anyio.run, function).result()
+
+
 def test_token_endpoint_of_fastapi_asks_the_dependency_of_the_application(push: AsyncJobPush) -> None:
     app = FastAPI()
     app.include_router(push.router(user_of_header))
@@ -90,7 +100,7 @@ def test_token_endpoint_of_fastapi_asks_the_dependency_of_the_application(push: 
         async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
             return [await client.get("/jobpush/token", headers=headers) for headers in ({"X-User": "ada"}, {})]
 
-    given, refused = anyio.run(ask)
+    given, refused = run(ask)
 
     token = given.json()["token"]
     assert read_token(Config(key="shop", secret=SECRET), token, time.time()).user_id == "ada"
@@ -121,5 +131,5 @@ def test_twins_of_fastapi_do_what_the_application_calls(push: AsyncJobPush, stor
         assert not await push.is_online("ada")
         assert await push.erase("ada") == 1
 
-    anyio.run(use)
+    run(use)
     assert store.inbox("ada") == []
