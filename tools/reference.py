@@ -108,18 +108,20 @@ def limits() -> str:
 def commands() -> str:
     """Return the page of all commands with their help."""
     parts = ["# Commands", NOTE]
-    for path, command in walk("jobpush", main):
-        context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-        parts.append(f"## `{path}`\n\n```text\n{command.get_help(context)}\n```")
+    for context in walk("jobpush", main):
+        parts.append(f"## `{context.command_path}`\n\n```text\n{context.get_help()}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Yield a command and its subcommands, each with the words that call it."""
-    yield path, command
+def walk(name: str, command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """Yield the context of a command and of its subcommands, as they are called."""
+    context = click.Context(
+        command, parent, name, max_content_width=100, terminal_width=100, **command.context_settings
+    )
+    yield context
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from walk(f"{path} {name}", child)
+        for child in sorted(command.commands):
+            yield from walk(child, command.commands[child], context)
 
 
 def errors() -> str:

@@ -172,6 +172,7 @@ def _run(
     on_step: Callable[[str], None],
     on_ready: Callable[[str], None],
 ) -> None:
+    sys.path.append(str(_CHECKOUT))
     _ensure_tools()
     with _Signals() as signals, ExitStack() as stack:
         listener = stack.enter_context(listen(_HOST, port))
@@ -305,7 +306,6 @@ def _ensure_tools() -> None:
     Raises:
         ConfigurationError: If something is missing.
     """
-    sys.path.append(str(_CHECKOUT))
     if importlib.util.find_spec("demo_app") is None:
         raise ConfigurationError(
             "the demo is not part of the installed package; run 'make demo' in a checkout of the source repository"

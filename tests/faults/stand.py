@@ -29,6 +29,7 @@ from jobpush.errors import StoreError
 from jobpush.store import Store
 from tests.celery_site.site import as_broker
 from tests.gateway.site import METRICS_TOKEN
+from tests.waiting import wait_until
 
 from .crowd import NEWS, PATIENCE, ROOM, Crowd
 from .processes import children, family
@@ -339,14 +340,6 @@ class Stand:
     def _close_app(self) -> None:
         gc.collect()
         self.app.close()
-
-
-def wait_until(is_reached: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Wait for something that nobody tells."""
-    deadline = time.monotonic() + patience
-    while not is_reached():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.05)
 
 
 def _without_reason(line: str) -> str:

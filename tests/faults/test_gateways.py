@@ -10,9 +10,11 @@ from functools import partial
 
 import pytest
 
+from tests.waiting import wait_until
+
 from .crowd import NEWS, ROOM, Crowd, Visitor
 from .processes import memory
-from .stand import Stand, wait_until
+from .stand import Stand
 
 #: Pages that hear the news and their users' tasks, and pages of people who meet in a room.
 PAGES = 900

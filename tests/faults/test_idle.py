@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jobpush.store import Notification
+from tests.waiting import wait_until
 
 from .conftest import IS_FULL
 from .processes import descriptors, memory
-from .stand import Stand, wait_until
+from .stand import Stand
 
 _ROOT = Path(__file__).parents[2]
 #: Pages, each of a user of its own.

@@ -23,13 +23,15 @@ from rich.table import Table
 
 from jobpush.cli.processes import ChildProcess
 from jobpush.errors import TaskNotFound
+from tests.effort import IS_FULL
+from tests.waiting import wait_until
 
 from .crowd import PATIENCE, Crowd
 from .processes import descriptors, family, memory, paused
-from .stand import Stand, wait_until
+from .stand import Stand
 
 #: Minutes that it lasts.
-MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
+MINUTES = float(os.environ.get("SOAK_MINUTES", "3" if IS_FULL else "1"))
 #: Seconds without a sign of life after which a worker and a gateway count as dead.
 LOST_AFTER = 4.0
 #: Seconds after which nothing more is growing only because it is new.

@@ -19,11 +19,12 @@ from jobpush.cli.processes import Guard
 from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.store import Store
+from tests.waiting import wait_until
 
 from .crowd import PATIENCE, Crowd
 from .processes import family, paused
 from .programs import CHILDREN
-from .stand import Stand, wait_until
+from .stand import Stand
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds after which a worker counts as dead here.

@@ -20,7 +20,7 @@ from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
 from tests.effort import members
 from tests.store.redis.cluster import ClusterServers
-from tests.store.redis.sentinel import wait_until
+from tests.waiting import wait_until
 
 from .client import Client, data_of
 from .conftest import Serve, Site, serving

@@ -15,8 +15,9 @@ from jobpush.reporting.publisher import Publisher
 from jobpush.reporting.records import Ending
 from jobpush.store import Store
 from jobpush.testing import PATIENCE, RecordedEvents
+from tests.waiting import wait_until
 
-from .test_publisher import USER, tracked, wait_until, write
+from .test_publisher import USER, tracked, write
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from jobpush.reporting.records import Ending
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
+from tests.waiting import wait_until
 
 USER = "42"
 #: It has no form on the wire.
@@ -334,13 +335,6 @@ def interrupted(call: Callable[[], None], number: int) -> bool:
     finally:
         sys.setprofile(None)
     return False
-
-
-def wait_until(is_reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def submitting(publisher: Publisher, task_id: str) -> Callable[[], None]:

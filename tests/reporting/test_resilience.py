@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,9 @@ from jobpush import JobPush
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
-from jobpush.testing import PATIENCE
 from tests.celery_site.site import PATIENT
 from tests.celery_site.watched_tasks import make_app
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.celery_site.site import Eager, Site
@@ -62,13 +61,6 @@ def silent_server() -> Iterator[SilentServer]:
     server = SilentServer()
     yield server
     server.close()
-
-
-def wait_until(is_reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_reached():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
 
 
 def stored(site: Site, user: str, task_id: str) -> TaskEvent | None:

@@ -22,8 +22,9 @@ from jobpush.store.messages import read_event
 from jobpush.store.task_logs import LogEntry
 from jobpush.testing import RecordedEvents
 from tests.celery_site.site import Eager
+from tests.waiting import wait_until
 
-from .test_publisher import publisher, tracked, wait_until
+from .test_publisher import publisher, tracked
 
 __all__ = ["publisher"]
 

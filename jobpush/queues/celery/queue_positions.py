@@ -26,8 +26,12 @@ MAX_PLACES = 20
 #: Texts that the user reads of a task that waits in vain.
 NO_WORKER = "No worker is running for the queue {queue}"
 NOT_IN_QUEUE = "The task is no longer in its queue"
-#: Seconds for which it is remembered whether a queue has a worker.
+#: Seconds for which it is remembered that a queue has a worker.
 _KNOWN_FOR = 5.0
+#: Seconds within which a worker receives a task that it took from the queue; later the task counts as purged.
+_RECEIVED_WITHIN = 3.0
+#: The least number of seconds that a worker stays the one that watches a queue, so that a short stall changes nothing.
+_LEAST_LEAD = 5.0
 
 
 class QueueWatcher:
@@ -51,8 +55,8 @@ class QueueWatcher:
         self._is_stopped = threading.Event()
         #: The positions that were published last, by queue and task.
         self._published: dict[str, dict[TaskIdentity, int]] = {}
-        #: Tasks that have left their queue since, by queue.
-        self._gone: dict[str, list[TaskIdentity]] = {}
+        #: Tasks that have left their queue since, by queue, and when.
+        self._gone: dict[str, dict[TaskIdentity, float]] = {}
         if runtime.config.place_interval > 0:
             threading.Thread(target=self._run, name="jobpush-queues", daemon=True).start()
 
@@ -75,7 +79,7 @@ class QueueWatcher:
         interval = self._runtime.config.place_interval
         while not self._is_stopped.is_set():
             for queue in [queue.name for queue in self._consumer.task_consumer.queues]:
-                if self._runtime.store.lead(queue, self._id, 3 * interval):
+                if self._runtime.store.lead(queue, self._id, max(3 * interval, _LEAST_LEAD)):
                     self._look_at(queue, list(queue_head(channel, queue, MAX_PLACES)))
             self._is_stopped.wait(interval)
 
@@ -86,14 +90,19 @@ class QueueWatcher:
         for task, place in places.items():
             if before.get(task) != place:
                 self._publish(task, ahead=place)
-        if len(messages) < MAX_PLACES:  # else a task that is not among them may wait behind them
+        if len(messages) < MAX_PLACES:
             self._publish_purged(queue, places)
-        self._gone.setdefault(queue, []).extend(task for task in before if task not in places)
+        else:  # a task that is not among them may wait behind them
+            self._gone.pop(queue, None)
+        gone = self._gone.setdefault(queue, {})
+        gone.update((task, time.monotonic()) for task in before if task not in places)
         self._published[queue] = places
 
     def _publish_purged(self, queue: str, places: dict[TaskIdentity, int]) -> None:
-        """Publish what left the queue before the last look, and is still not received."""
-        for task in self._gone.pop(queue, ()):
+        """Publish what left the queue a while ago, and is still not received."""
+        gone = self._gone.get(queue, {})
+        for task in [task for task, since in gone.items() if since + _RECEIVED_WITHIN < time.monotonic()]:
+            del gone[task]
             with suppress(TaskNotFound):
                 stored = self._runtime.store.task(task.task_id)
                 if task not in places and stored.state is TaskState.PENDING and not stored.message:
@@ -111,20 +120,21 @@ def publish_no_worker(runtime: Services, task: TaskIdentity, queue: str) -> None
         runtime.publisher.submit(task.write(event, task_ttl=runtime.config.task_ttl))
 
 
-_known: weakref.WeakKeyDictionary[Services, dict[str, tuple[float, bool]]] = weakref.WeakKeyDictionary()
+#: Until when a queue is known to have a worker. That one has none is asked each time: one may have just started.
+_known: weakref.WeakKeyDictionary[Services, dict[str, float]] = weakref.WeakKeyDictionary()
 
 
 def _has_worker(runtime: Services, queue: str) -> bool:
     known = _known.setdefault(runtime, {})
-    known_until, has_worker = known.get(queue, (0.0, True))
-    if known_until < time.monotonic():
+    if known.get(queue, 0.0) < time.monotonic():
         store = runtime.store
         try:
-            has_worker = bool(store.run([("EXISTS", store.keys.queue_leader(queue))])[0])
+            if not store.run([("EXISTS", store.keys.queue_leader(queue))])[0]:
+                return False
         except StoreError:
             return True  # nobody knows
-        known[queue] = time.monotonic() + _KNOWN_FOR, has_worker
-    return has_worker
+        known[queue] = time.monotonic() + _KNOWN_FOR
+    return True
 
 
 def _first_attempt(headers: dict[str, Any]) -> TaskIdentity | None:

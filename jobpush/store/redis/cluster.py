@@ -149,7 +149,7 @@ class Cluster:
         address = self._slots[slot]
         if address is None:
             self.refresh()
-            raise ClusterDownError(f"no primary has slot {slot}: the cluster is incomplete")
+            raise ClusterDownError(f"no primary has slot {slot}")
         return address
 
     def _client_at(self, address: Address) -> redis.Redis:

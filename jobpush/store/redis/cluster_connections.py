@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import hiredis
 
@@ -104,6 +104,52 @@ def read_redirection(reply: object, asked: Address) -> tuple[str, int, Address] 
     return kind, int(slot), (host or asked[0], int(port))  # a node that does not know its host gives none
 
 
+S = TypeVar("S", bound=AsyncConnection)
+
+
+class _Primaries(Generic[S]):
+    """A connection to each primary, and what all of them have in common."""
+
+    def __init__(self, routes: Routes, loop: Loop) -> None:
+        self._routes = routes
+        self._loop = loop
+        self._shards: dict[Address, S] = {}
+        self._closed_reconnects = 0
+
+    @property
+    def is_working(self) -> bool:
+        """Whether one of them works."""
+        return any(shard.is_working for shard in self._shards.values())
+
+    @property
+    def reconnects(self) -> int:
+        """Number of connections after the first to each primary."""
+        return self._closed_reconnects + sum(map(_reconnects_of, self._shards.values()))
+
+    def start(self) -> None:
+        """Read the slots and connect."""
+        self._routes.refresh()
+
+    def stop(self) -> None:
+        """Close all connections."""
+        for shard in self._shards.values():
+            shard.stop()
+
+    def flush(self) -> None:
+        """Send what was written."""
+        for shard in list(self._shards.values()):
+            shard.flush()
+
+    def _forget(self, address: Address) -> S:
+        shard = self._shards.pop(address)
+        self._closed_reconnects += _reconnects_of(shard)
+        return shard
+
+
+def _reconnects_of(connection: AsyncConnection) -> int:
+    return max(0, connection.reconnects)
+
+
 # -- commands ----------------------------------------------------------------------------------------
 
 
@@ -179,7 +225,7 @@ class _Request:
     redirects: int = 0
 
 
-class ClusterCommands:
+class ClusterCommands(_Primaries[_ShardCommands]):
     """
     Commands to all primaries. Replies of one shard arrive in order, except those to redirected commands.
 
@@ -203,13 +249,10 @@ class ClusterCommands:
         probe: str | None = None,
         on_up: Callable[[Callable[[str], bool], bool], None],
     ) -> None:
+        super().__init__(routes, loop)
         self.server = routes.name
-        self._routes = routes
-        self._loop = loop
         self._on_up = on_up
         self._make = partial(_ShardCommands, routes, loop, url, scripts=scripts, probe=probe)
-        self._shards: dict[Address, _ShardCommands] = {}
-        self._closed_reconnects = 0
         routes.listeners.append(self._refreshed)
 
     @property
@@ -217,35 +260,11 @@ class ClusterCommands:
         """Whether the primaries are known."""
         return bool(self._shards)
 
-    @property
-    def is_working(self) -> bool:
-        """Whether a shard accepts commands."""
-        return any(shard.is_working for shard in self._shards.values())
-
-    @property
-    def reconnects(self) -> int:
-        """Number of connections after the first to each primary."""
-        return self._closed_reconnects + _count_reconnects(self._shards.values())
-
-    def start(self) -> None:
-        """Read the slots and connect to all primaries."""
-        self._routes.refresh()
-
-    def stop(self) -> None:
-        """Close all connections."""
-        for shard in self._shards.values():
-            shard.stop()
-
     def tick(self) -> None:
         """Check that all shards still answer. Call about once a second."""
         self._routes.tick()
         for shard in list(self._shards.values()):
             shard.tick()
-
-    def flush(self) -> None:
-        """Send what was written."""
-        for shard in list(self._shards.values()):
-            shard.flush()
 
     def call(self, command: Command, callback: Callback = ignore_reply) -> None:
         """Send one command; see :meth:`CommandConnection.call`."""
@@ -338,9 +357,7 @@ class ClusterCommands:
             self._shard_at(address)
         retired = [address for address in self._shards if address not in primaries]
         for address in retired:
-            shard = self._shards.pop(address)
-            self._closed_reconnects += _count_reconnects([shard])
-            shard.retire()
+            self._forget(address).retire()
         if retired:  # what the retired ones did not answer is asked again, also where its new primary is up already
             self._on_up(lambda name: False, False)
 
@@ -434,7 +451,7 @@ class _ShardPubSub(PubSubConnection):
         super()._retry()
 
 
-class ClusterPubSub:
+class ClusterPubSub(_Primaries[_ShardPubSub]):
     """
     Subscribes to each channel at the primary of its slot, and again when the slot has moved.
 
@@ -459,44 +476,23 @@ class ClusterPubSub:
         on_subscribed: Callable[[bytes], None],
         on_down: Callable[[Collection[bytes]], None],
     ) -> None:
-        self._routes = routes
-        self._loop = loop
+        super().__init__(routes, loop)
         self._on_down = on_down
         self._make = partial(
             _ShardPubSub, routes, loop, url, on_message=on_message, on_subscribed=on_subscribed, on_down=on_down
         )
-        self._shards: dict[Address, _ShardPubSub] = {}
         self._names: dict[int, set[bytes]] = {}
         self._placed: dict[int, _ShardPubSub] = {}
         #: Slots that were redirected since the last tick: nodes that disagree about one must not keep the loop busy.
         self._redirected: set[int] = set()
-        self._closed_reconnects = self._closed_received = 0
+        self._closed_received = 0
         self.subscribe(probe.encode())
         routes.listeners.append(self._refreshed)
-
-    @property
-    def is_working(self) -> bool:
-        """Whether a shard accepts subscriptions."""
-        return any(shard.is_working for shard in self._shards.values())
-
-    @property
-    def reconnects(self) -> int:
-        """Number of connections after the first to each primary."""
-        return self._closed_reconnects + _count_reconnects(self._shards.values())
 
     @property
     def received(self) -> int:
         """Number of messages."""
         return self._closed_received + sum(shard.received for shard in self._shards.values())
-
-    def start(self) -> None:
-        """Read the slots and connect."""
-        self._routes.refresh()
-
-    def stop(self) -> None:
-        """Close all connections."""
-        for shard in self._shards.values():
-            shard.stop()
 
     def tick(self) -> None:
         """Check that all shards still answer, and place slots that have no primary yet. Call about once a second."""
@@ -505,11 +501,6 @@ class ClusterPubSub:
             shard.tick()
         for slot in [slot for slot in self._names if slot not in self._placed]:
             self._place(slot)
-
-    def flush(self) -> None:
-        """Send what was written."""
-        for shard in self._shards.values():
-            shard.flush()
 
     def subscribe(self, name: bytes) -> None:
         """Subscribe to a channel; ``on_subscribed`` is called when that is confirmed."""
@@ -567,11 +558,6 @@ class ClusterPubSub:
                 self._place(slot)
         used = {shard.address for shard in self._placed.values()}
         for address in [address for address in self._shards if address not in used]:
-            shard = self._shards.pop(address)
-            self._closed_reconnects += _count_reconnects([shard])
+            shard = self._forget(address)
             self._closed_received += shard.received
             shard.stop()
-
-
-def _count_reconnects(connections: Iterable[AsyncConnection]) -> int:
-    return sum(max(0, connection.reconnects) for connection in connections)

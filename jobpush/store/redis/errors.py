@@ -50,6 +50,10 @@ _HINTS = (
         "this server is part of a cluster; use redis+cluster://…",
     ),
     (_SIGN_IN, "check user and password in JOBPUSH_REDIS_URL"),
+    (
+        re.compile(r"Hash slot not served|The cluster is down|no primary has slot"),
+        "the cluster is incomplete: CLUSTER SHARDS shows which slots have no primary",
+    ),
     (re.compile(r"(?:^|[\s-])OOM |used memory > 'maxmemory'"), "Redis is full: raise maxmemory"),
 )
 _HINT_CHANNELS = "the Redis user has no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:*"

@@ -27,6 +27,7 @@ from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
 from tests.celery_site.site import PATIENT, Listener, Site
+from tests.waiting import wait_until
 
 #: Seconds: so many that a machine which stalls for one or two of them does not take a living worker for dead.
 LOST_AFTER = 4.0
@@ -520,10 +521,3 @@ def is_held(store: Store, worker_id: str) -> bool:
     """Whether the lease of a worker has not ended."""
     (score,) = store.run([("ZSCORE", store.keys.workers, worker_id)])
     return score is not None and float(score) > time.time()
-
-
-def wait_until(is_reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_reached():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)

@@ -10,9 +10,11 @@ import pytest
 import redis
 
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.store import Store
 from tests.celery_site.site import PATIENT, Site
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -21,6 +23,8 @@ def busy_site(tmp_path: Path) -> Iterator[Site]:
     with EmbeddedRedis() as server:
         site = Site(server, server, tmp_path, place_interval=0.05, **PATIENT)
         site.start_worker("-c", "1")
+        store = Store(Config(redis_url=server.url))
+        wait_until(lambda: store.run([("EXISTS", store.keys.queue_leader("celery"))])[0], "a look at the queue")
         yield site
         site.close()
 

@@ -11,8 +11,7 @@ import redis
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.ports import free_port
 from jobpush.store.keys import SLOTS, slot_of
-
-from .sentinel import wait_until
+from tests.waiting import wait_until
 
 #: Milliseconds until a node counts as failed.
 _NODE_TIMEOUT = 1_500

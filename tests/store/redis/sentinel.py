@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from jobpush.cli import embedded
 from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.cli.ports import free_port
 from jobpush.cli.processes import ChildProcess
-from jobpush.testing import PATIENCE
+from tests.waiting import wait_until
 
 #: Name of the primary.
 NAME = "main"
@@ -154,14 +153,3 @@ class SentinelServers:
     def _knows_all(self, port: int) -> bool:
         state = self._ask(port).sentinel_master(NAME)
         return state["num-other-sentinels"] == 2 and state["num-slaves"] == 1
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Wait for something that another process does, and that no event announces."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with suppress(redis.RedisError):
-            if is_true():
-                return
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.02)

@@ -170,3 +170,16 @@ def test_equal_clocks_are_not_corrected(redis_url: str) -> None:
 
     assert connections.clock_offset == 0.0
     connections.close()
+
+
+def test_user_without_the_right_to_ask_for_the_time_can_publish(redis_server: EmbeddedRedis) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        rights = ("~jobpush:*", "&*", "+@all", "-time")
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">secret", *rights)
+    url = redis_server.url.replace("unix://", "unix://worker:secret@")
+
+    connections = RedisClient(url, timeout=PATIENCE, probe="probe")
+
+    assert connections.run([("PING",), ("PING",)]) == [True, True]
+    assert connections.clock_offset == 0.0
+    connections.close()

@@ -22,10 +22,10 @@ from jobpush.store.redis.client import RedisClient
 from jobpush.store.scripts import Call
 from jobpush.store.webhooks import WebhookStore
 from jobpush.testing import PATIENCE
+from tests.waiting import wait_until
 
 from ..gateways import Gateway
 from .cluster import ClusterServers
-from .sentinel import wait_until
 
 _ECHO = (b"return ARGV[1]", "098e0f0d1448c0a81dafe820f66d460eb09263da")
 ECHO: Any = SimpleNamespace(source=_ECHO[0], sha=_ECHO[1], sharded=_ECHO)
@@ -135,9 +135,8 @@ def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_o
         if own_cluster_servers.nodes[number].is_running:
             own_cluster_servers.ask(number, "CLUSTER", "DELSLOTS", slot_of(key))
     connections = RedisClient(own_cluster_servers.url, timeout=PATIENCE)
-    # A node that still has the slot in its view sends the client to a node that refuses.
-    incomplete = f"no primary has slot {slot_of(key)}: the cluster is incomplete|Hash slot not served"
-    with pytest.raises(StoreError, match=incomplete):
+    # Either the client knows it, or the node refuses to which another one still sends it.
+    with pytest.raises(StoreError, match="the cluster is incomplete"):
         connections.run([("GET", key)])
 
 

@@ -87,6 +87,8 @@ def test_missing_right_to_channels_is_named(error: Exception) -> None:
         (MovedError("12 10.0.0.1:7000"), "redis+cluster://"),
         (ResponseError("MOVED 12 10.0.0.1:7000"), "redis+cluster://"),
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "raise maxmemory"),
+        (ClusterDownError("Hash slot not served"), "the cluster is incomplete"),
+        (ResponseError("CLUSTERDOWN The cluster is down"), "the cluster is incomplete"),
         (ResponseError("WRONGPASS invalid username-password pair or user is disabled."), "check user and password"),
         (ResponseError("NOPERM User w has no permissions to run the 'set' command"), "ACL SETUSER … +set"),
         (ResponseError("NOPERM this user has no permissions to run the 'script|load' command"), "+script|load"),

@@ -16,8 +16,9 @@ from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.webhooks import WebhookStore
+from tests.waiting import wait_until
 
-from .sentinel import SentinelServers, wait_until
+from .sentinel import SentinelServers
 from .test_async_connections import Links
 
 

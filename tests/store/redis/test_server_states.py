@@ -17,8 +17,8 @@ from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
 from jobpush.testing import PATIENCE
+from tests.waiting import wait_until
 
-from .sentinel import wait_until
 from .test_async_connections import Links
 
 PENDING = TaskWrite("42", TaskEvent("t", TaskState.PENDING, "work", "Work", at=1.0, created_at=1.0))
