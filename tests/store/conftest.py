@@ -1,4 +1,4 @@
-"""A store that tells everything, an ear for it, and the client that tests look behind the curtain with."""
+"""Shared fixtures: a store with webhooks, a recorder of what it publishes, and a plain Redis client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobpush.store import Store
 from jobpush.testing import PATIENCE
 
 from . import servers
-from .gateways import Ear
+from .gateways import PubSubRecorder
 
 #: Fixtures that start a server.
 _WITH_SERVER = {"redis_server", "server", "sentinel_servers"}
@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def server_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program of all servers that the test starts; by default the one that the demo would take."""
+    """The program of all servers that the test starts; by default the one that the demo uses."""
     name = getattr(request, "param", None)
     if name is not None:
         program = servers.find(name)
@@ -47,15 +47,15 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def ear(client: redis.Redis) -> Iterator[Ear]:
-    ear = Ear(client)
-    yield ear
-    ear.close()
+def recorder(client: redis.Redis) -> Iterator[PubSubRecorder]:
+    recorder = PubSubRecorder(client)
+    yield recorder
+    recorder.close()
 
 
 @pytest.fixture
-def telling_store(redis_url: str) -> Iterator[Store]:
-    """A store whose settings have webhooks and subscription counts on."""
+def webhook_store(redis_url: str) -> Iterator[Store]:
+    """A store with webhooks and subscription counts enabled."""
     webhook_urls = ("https://example.com/",)
     store = Store(
         Config(redis_url=redis_url, publish_timeout=PATIENCE, webhook_urls=webhook_urls, subscription_count=True)

@@ -1,4 +1,4 @@
-"""Gateways without sockets, which say what a test has them say; and an ear for all that is told of it."""
+"""Gateways without sockets that make the statements a test asks for, and a recorder of what is published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobpush.store.scripts import Call
 
 
 class Gateway:
-    """One gateway process, as far as Redis hears of it."""
+    """One gateway process as Redis sees it."""
 
     def __init__(self, store: Store, gateway_id: str = "") -> None:
         self.store = store
@@ -40,12 +40,12 @@ class Gateway:
         return read_roster(self.run(self.presence.roster(channel)))
 
     def die(self) -> None:
-        """Say nothing any more, for longer than the lease."""
+        """Let the lease expire."""
         self.store.run([("ZADD", self.store.keys.gateways, 1, self.presence.gateway_id)])
 
     def reap(self) -> int:
         """Retract the statements of dead gateways; return their number."""
-        self.store.run([("DEL", self.store.keys.reaper)])  # an elected reaper stays it for the length of a lease
+        self.store.run([("DEL", self.store.keys.reaper)])  # an elected reaper keeps its role for one lease
         count = 0
         for gateway in self.run(self.presence.find_dead()):
             gateway_id = gateway.decode()
@@ -62,8 +62,8 @@ class Gateway:
         return reply
 
 
-class Told(NamedTuple):
-    """One thing that was told on a topic, or (topic ``webhook``) to other servers."""
+class Announcement(NamedTuple):
+    """A message that was published on a topic."""
 
     topic: str
     event: str
@@ -71,23 +71,23 @@ class Told(NamedTuple):
     excluded: str = "-"
 
 
-class Ear:
-    """Hears everything below the prefix ``jobpush``, and reads the webhooks that wait."""
+class PubSubRecorder:
+    """Receives everything published below the prefix ``jobpush``, and reads the webhook stream."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._pubsub = client.pubsub()
         self._pubsub.psubscribe("jobpush:{*")
         self._pubsub.get_message(timeout=5)
-        #: ``seq`` of the announcements, in the order in which they came.
+        #: ``seq`` of the announcements, in order of arrival.
         self.seqs: list[int] = []
 
     def close(self) -> None:
         self._pubsub.close()
 
-    def heard(self) -> list[Told]:
-        """What was told on topics since the last time."""
-        told = []
+    def published(self) -> list[Announcement]:
+        """Return what was published on topics since the last call."""
+        published = []
         self._client.publish("jobpush:{end}", "")
         while (message := self._pubsub.get_message(timeout=5))["channel"] != b"jobpush:{end}":
             if message["channel"].endswith(b":probe"):  # each new connection checks its right to publish
@@ -99,11 +99,11 @@ class Ear:
             frame = json.loads(b"{" + members + b"}")
             topic = message["channel"].decode().split(":", 3)[3]
             event = frame["event"].removeprefix("pusher_internal:")
-            told.append(Told(topic, event, json.loads(frame["data"]), excluded))
-        return told
+            published.append(Announcement(topic, event, json.loads(frame["data"]), excluded))
+        return published
 
     def webhooks(self) -> list[dict[str, Any]]:
-        """What other servers were to be told since the last time."""
+        """Return the webhook events since the last call, and remove them."""
         entries = self._client.xrange("jobpush:{webhooks}:stream")
         if entries:
             self._client.xdel("jobpush:{webhooks}:stream", *(entry_id for entry_id, _ in entries))

@@ -1,4 +1,4 @@
-"""The machine of :mod:`jobpush.lifecycle` once more, in Python: what the scripts are compared with."""
+"""The state machine of :mod:`jobpush.lifecycle` in Python: the model that the scripts are compared with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ OVER = {TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED}
 
 
 @dataclass(frozen=True)
-class Word:
-    """Something that is said of a task by a process that has its message; ``delivery`` is never empty but PENDING."""
+class Update:
+    """An update published by a process that has the task's message. Only PENDING has an empty ``delivery``."""
 
     state: TaskState
     run: float = 1.0
@@ -24,7 +24,7 @@ class Word:
 
 @dataclass
 class Model:
-    """One task. Each method says whether it heard what it was told."""
+    """One task. Each method returns whether the update was accepted."""
 
     state: TaskState | None = None
     run: float = 0.0
@@ -36,27 +36,27 @@ class Model:
     superseded: set[str] = field(default_factory=set)
     before: TaskState | None = None
 
-    def tell(self, word: Word) -> bool:
-        if self.state is None or word.run > self.run:
+    def publish(self, update: Update) -> bool:
+        if self.state is None or update.run > self.run:
             self.superseded.clear()
             self.is_cancelled = False
-            return self._become(word, word.number)
-        if word.run < self.run or word.number < self.number:
+            return self._become(update, update.number)
+        if update.run < self.run or update.number < self.number:
             return False
-        has_begun = word.state.rank >= TaskState.STARTED.rank
+        has_begun = update.state.rank >= TaskState.STARTED.rank
         if self.state in OVER and (self.is_cancelled or not has_begun):
             return False
-        if self.is_cancelled and word.state is TaskState.STARTED:
+        if self.is_cancelled and update.state is TaskState.STARTED:
             return False
-        if word.number > self.number:
+        if update.number > self.number:
             self.superseded.clear()
-            return self._become(word, max(self.attempt + 1, word.number))
-        if not word.delivery or not self.delivery or word.delivery == self.delivery:
+            return self._become(update, max(self.attempt + 1, update.number))
+        if not update.delivery or not self.delivery or update.delivery == self.delivery:
             gives_way = self.state is TaskState.LOST and has_begun
-            if self.state in OVER or (word.state.rank < self.state.rank and not gives_way):
+            if self.state in OVER or (update.state.rank < self.state.rank and not gives_way):
                 return False
-            return self._become(word, self.attempt)
-        return self._tell_by_another_delivery(word, has_begun)
+            return self._become(update, self.attempt)
+        return self._publish_by_another_delivery(update, has_begun)
 
     def end(self, state: TaskState, delivery: str) -> bool:
         if self.state is None or self.state in OVER:
@@ -88,26 +88,26 @@ class Model:
         if self.state in WAITING or self.is_handed_over:
             self.state = TaskState.REVOKED
 
-    def _tell_by_another_delivery(self, word: Word, has_begun: bool) -> bool:
+    def _publish_by_another_delivery(self, update: Update, has_begun: bool) -> bool:
         assert self.state is not None
-        if word.delivery in self.superseded:
+        if update.delivery in self.superseded:
             return False
         if self.state in (TaskState.PENDING, TaskState.RECEIVED):
-            return self._become(word, self.attempt)
+            return self._become(update, self.attempt)
         if self.state is TaskState.RETRY:
             self.superseded.add(self.delivery)
         if not has_begun:
-            return self.state in WAITING and self._become(word, self.attempt + 1)
+            return self.state in WAITING and self._become(update, self.attempt + 1)
         is_continued = self.state is TaskState.STARTED and self.is_handed_over
         self.superseded.add(self.delivery)
-        return self._become(word, self.attempt if is_continued else self.attempt + 1)
+        return self._become(update, self.attempt if is_continued else self.attempt + 1)
 
-    def _become(self, word: Word, attempt: int) -> bool:
-        is_same = self.run == word.run and self.attempt == attempt
-        is_same_delivery = not word.delivery or not self.delivery or word.delivery == self.delivery
-        self.is_handed_over = word.is_handed_over or (is_same and is_same_delivery and self.is_handed_over)
-        self.delivery = word.delivery or (self.delivery if is_same else "")
-        self.state, self.run, self.number, self.attempt = word.state, word.run, word.number, attempt
-        if self.is_cancelled and word.state is TaskState.RETRY:
+    def _become(self, update: Update, attempt: int) -> bool:
+        is_same = self.run == update.run and self.attempt == attempt
+        is_same_delivery = not update.delivery or not self.delivery or update.delivery == self.delivery
+        self.is_handed_over = update.is_handed_over or (is_same and is_same_delivery and self.is_handed_over)
+        self.delivery = update.delivery or (self.delivery if is_same else "")
+        self.state, self.run, self.number, self.attempt = update.state, update.run, update.number, attempt
+        if self.is_cancelled and update.state is TaskState.RETRY:
             self.state = TaskState.REVOKED
         return True

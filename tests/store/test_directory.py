@@ -1,4 +1,4 @@
-"""Questions about who is there: over all gateways that live, by the application's own user ids."""
+"""The directory of online users and channels: over all live gateways, by the application's own user ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def directory(store: Store) -> RedisDirectory:
     return RedisDirectory(store)
 
 
-def test_a_users_connections_are_added_up_over_the_gateways(store: Store, directory: RedisDirectory) -> None:
+def test_connections_of_a_user_are_summed_over_gateways(store: Store, directory: RedisDirectory) -> None:
     for connections in (2, 3):
         Gateway(store).occupy(user_channel("a:b"), connections)
 
@@ -33,7 +33,7 @@ def test_a_users_connections_are_added_up_over_the_gateways(store: Store, direct
     assert not directory.is_online(42)
 
 
-def test_users_of_a_gateway_that_died_are_gone_before_it_is_reaped(store: Store, directory: RedisDirectory) -> None:
+def test_users_of_a_dead_gateway_are_offline_before_it_is_reaped(store: Store, directory: RedisDirectory) -> None:
     living, dead = Gateway(store), Gateway(store)
     for gateway, users in ((living, ["42"]), (dead, ["42", "43"])):
         gateway.occupy(ROOM, len(users))
@@ -52,7 +52,7 @@ def test_users_of_a_gateway_that_died_are_gone_before_it_is_reaped(store: Store,
     assert directory.channel("news") == ChannelInfo(0, 0)
 
 
-def test_online_users_come_in_pages_that_hold_each_once(store: Store, directory: RedisDirectory) -> None:
+def test_online_users_are_paged_without_duplicates(store: Store, directory: RedisDirectory) -> None:
     gateway = Gateway(store)
     users = {f"user:{number}" for number in range(25)}
     store.run([gateway.presence.occupy(f"user:=u=user=3A{number}", 1) for number in range(25)])  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_online_users_come_in_pages_that_hold_each_once(store: Store, directory:
     assert sorted(directory.all_online_users()) == sorted(users)
 
 
-def test_a_page_goes_on_behind_a_user_who_has_left(store: Store, directory: RedisDirectory) -> None:
+def test_page_continues_after_a_user_that_left(store: Store, directory: RedisDirectory) -> None:
     gateway = Gateway(store)
     for user in ("a", "b", "c"):
         gateway.occupy(user_channel(user), 1)
@@ -78,7 +78,7 @@ def test_a_page_goes_on_behind_a_user_who_has_left(store: Store, directory: Redi
     assert directory.online_users(cursor, limit=2) == ([third], None)
 
 
-def test_channels_are_listed_by_the_beginning_of_their_names(store: Store, directory: RedisDirectory) -> None:
+def test_channels_are_listed_by_prefix(store: Store, directory: RedisDirectory) -> None:
     gateway = Gateway(store)
     for channel in ("news", "news-sport", "new", "presence-a", "presence-b", "private-task-t1", "private-user-42"):
         gateway.occupy(channel, 2)
@@ -91,7 +91,7 @@ def test_channels_are_listed_by_the_beginning_of_their_names(store: Store, direc
     assert directory.channels("*") == {} == directory.channels("zzz")
 
 
-def test_more_channels_than_a_page_are_listed_once_each(store: Store, directory: RedisDirectory) -> None:
+def test_channels_beyond_one_page_are_listed_once_each(store: Store, directory: RedisDirectory) -> None:
     gateway = Gateway(store)
     names = [f"news-{number:04}" for number in range(2_001)]
     store.run([gateway.presence.occupy(f"channel:{name}", 1) for name in names])  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_more_channels_than_a_page_are_listed_once_each(store: Store, directory:
     assert list(directory.channels("news-")) == names
 
 
-def test_members_go_by_the_applications_ids(store: Store, directory: RedisDirectory) -> None:
+def test_members_have_the_ids_of_the_application(store: Store, directory: RedisDirectory) -> None:
     gateway = Gateway(store)
     for user_id in ("42", "=u=a=3Ab", 'not escaped "'):
         gateway.join(ROOM, user_id)
@@ -108,7 +108,7 @@ def test_members_go_by_the_applications_ids(store: Store, directory: RedisDirect
     assert directory.users_in("news") == []
 
 
-def test_the_event_that_a_cache_channel_keeps(store: Store, directory: RedisDirectory) -> None:
+def test_cache_channel_returns_its_last_event(store: Store, directory: RedisDirectory) -> None:
     store.trigger(["cache-x", "news"], "item", {"n": 'a "quoted" ü'})
 
     cache = directory.channel("cache-x").cache
@@ -121,24 +121,24 @@ def test_the_event_that_a_cache_channel_keeps(store: Store, directory: RedisDire
     assert directory.channel("news").cache is None
 
 
-def test_a_user_is_disconnected_by_a_command_to_the_gateways(
+def test_disconnect_sends_a_command_to_the_gateways(
     store: Store, directory: RedisDirectory, client: redis.Redis
 ) -> None:
     Gateway(store).occupy(user_channel("a:b"), 2)
-    gateway_hears = client.pubsub(ignore_subscribe_messages=True)
-    gateway_hears.subscribe(store.keys.topic(user_topic("a:b")))
-    gateway_hears.get_message(timeout=5)
+    listener = client.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(store.keys.topic(user_topic("a:b")))
+    listener.get_message(timeout=5)
 
     assert directory.disconnect("a:b") == 2
     assert directory.disconnect("nobody") == 0
 
-    message = gateway_hears.get_message(timeout=5)
+    message = listener.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b'- ! 0 1 -\n{"command":"disconnect","user":"=u=a=3Ab"}'
-    gateway_hears.close()
+    listener.close()
 
 
-def test_a_wrong_id_and_a_redis_that_is_away_are_our_errors(redis_server: EmbeddedRedis, redis_url: str) -> None:
+def test_invalid_id_and_unreachable_redis_raise_jobpush_errors(redis_server: EmbeddedRedis, redis_url: str) -> None:
     store = Store(Config(redis_url=redis_url))
     directory = RedisDirectory(store)
 

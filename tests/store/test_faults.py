@@ -43,7 +43,7 @@ def ids(store: Store, count: int, channel: str = "news") -> list[str]:
     return [store.trigger([channel], "e", number).ids[channel] for number in range(count)]
 
 
-def test_resume_is_exact_while_redis_runs_on(store: Store) -> None:
+def test_resume_is_exact_while_redis_runs(store: Store) -> None:
     position, _, _ = resume(store, "news")
     first, second, third = ids(store, 3)
 
@@ -55,7 +55,7 @@ def test_resume_is_exact_while_redis_runs_on(store: Store) -> None:
 
 @pytest.mark.parametrize("channel", ["news", "private-user-42", "cache-news"])
 @pytest.mark.parametrize("has_new_event", [True, False])
-def test_another_run_of_redis_may_have_lost_events(
+def test_resume_from_another_run_of_redis_may_have_a_gap(
     store: Store, client: redis.Redis, channel: str, has_new_event: bool
 ) -> None:
     """A promoted replica has the events 1 and 2 and the floor of the old primary; 3 and 4 are lost."""
@@ -74,7 +74,7 @@ def test_another_run_of_redis_may_have_lost_events(
     assert resume(store, channel, position) == (sixth, True, 1)
 
 
-def test_restarted_redis_resumes_nobody_from_before(redis_server: EmbeddedRedis, store: Store) -> None:
+def test_resume_is_refused_after_a_restart_of_redis(redis_server: EmbeddedRedis, store: Store) -> None:
     first, _ = ids(store, 2)
     redis_server.restart(keep_data=True)
 
@@ -82,9 +82,7 @@ def test_restarted_redis_resumes_nobody_from_before(redis_server: EmbeddedRedis,
 
 
 @pytest.mark.parametrize("has_new_event", [True, False])
-def test_evicted_history_with_its_floor_left_resumes_nobody(
-    store: Store, client: redis.Redis, has_new_event: bool
-) -> None:
+def test_resume_is_refused_when_the_history_was_evicted(store: Store, client: redis.Redis, has_new_event: bool) -> None:
     """The floor of a history that had no event yet looks the same to a reader, and is exact."""
     first, second, third = ids(store, 3)
     client.delete(store.keys.stream(Topic("channel:news")))
@@ -94,7 +92,7 @@ def test_evicted_history_with_its_floor_left_resumes_nobody(
     assert not any(resume(store, "news", since)[1] for since in (first, second, third))
 
 
-def test_evicted_floor_resumes_nobody_from_before(store: Store, client: redis.Redis) -> None:
+def test_resume_is_refused_when_the_floor_was_evicted(store: Store, client: redis.Redis) -> None:
     first, _ = ids(store, 2)
     client.delete(store.keys.floor(Topic("channel:news")))
 
@@ -105,7 +103,7 @@ def test_evicted_floor_resumes_nobody_from_before(store: Store, client: redis.Re
 
 
 @pytest.mark.parametrize("channel", ["news", "private-x", "presence-x", "cache-x", "private-user-7"])
-def test_channel_that_never_had_an_event_leaves_no_key(store: Store, client: redis.Redis, channel: str) -> None:
+def test_channel_without_events_leaves_no_key(store: Store, client: redis.Redis, channel: str) -> None:
     gateway = Gateway(store)
     before = set(client.keys())
 
@@ -129,7 +127,7 @@ def test_channel_with_events_keeps_its_history(store: Store) -> None:
 # -- the index of tasks (fault 5) ------------------------------------------------------------------------
 
 
-def test_running_tasks_come_first_and_are_never_dropped(redis_url: str) -> None:
+def test_running_tasks_are_listed_first_and_never_dropped(redis_url: str) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, max_tasks=10, tasks_per_page=4))
     for number in range(3):
         publish(store, f"running-{number}", "STARTED", number)
@@ -155,7 +153,7 @@ def test_running_tasks_may_exceed_the_bound(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["publish", "end", "cancel", "lost"])
-def test_task_that_ends_in_any_way_leaves_the_running_ones(store: Store, end: str) -> None:
+def test_ended_task_is_no_longer_listed_as_running(store: Store, end: str) -> None:
     for task_id in ("a", "b"):
         store.publish([TaskWrite(USER, TaskEvent(task_id, TaskState.STARTED, created_at=1.0), delivery="d")])
     if end == "publish":
@@ -171,7 +169,7 @@ def test_task_that_ends_in_any_way_leaves_the_running_ones(store: Store, end: st
     assert store.tasks(USER)[0].state is TaskState.STARTED
 
 
-def test_waiting_task_that_was_dropped_is_listed_once_it_runs(redis_url: str) -> None:
+def test_dropped_waiting_task_is_listed_once_it_runs(redis_url: str) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, max_tasks=2))
     for number in range(5):
         publish(store, f"t{number}", "PENDING", number)
@@ -205,7 +203,7 @@ def report(store: Store, member: str, state: str, known: int = 0) -> None:
     store.publish([TaskWrite(USER, event, membership=Membership("0:3", True))], {member: known})
 
 
-def test_counts_of_a_cancelled_workflow_go_on_after_its_end(redis_url: str) -> None:
+def test_counts_of_a_cancelled_workflow_are_updated_after_its_end(redis_url: str) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, min_interval=0))
     begin(store, 3)
     for member in ("a", "b", "c"):
@@ -226,7 +224,7 @@ def test_counts_of_a_cancelled_workflow_go_on_after_its_end(redis_url: str) -> N
 
 
 @pytest.mark.parametrize("is_flushed", [True, False])
-def test_workflow_whose_sums_are_lost_comes_to_an_end_once(store: Store, client: redis.Redis, is_flushed: bool) -> None:
+def test_workflow_with_lost_sums_ends_once(store: Store, client: redis.Redis, is_flushed: bool) -> None:
     begin(store, 3)
     report(store, "a", "STARTED")
     if is_flushed:
@@ -257,7 +255,7 @@ def test_members_may_report_before_their_workflow_begins(store: Store) -> None:
 # -- tolerant readers (fault 11, A6) ---------------------------------------------------------------------
 
 
-def test_unknown_words_of_a_header_are_ignored() -> None:
+def test_unknown_fields_of_a_header_are_ignored() -> None:
     message = read_message(b'1-2 t1 7 0 - new words\n"event":"e","data":"{}"')
 
     assert (message.stream_id, message.task_id, message.seq, message.pinned) == (b"1-2", b"t1", 7, False)
@@ -334,7 +332,7 @@ def test_empty_redis_gets_the_layout(store: Store, client: redis.Redis) -> None:
 # -- two databases (B4) ----------------------------------------------------------------------------------
 
 
-def test_applications_in_two_databases_do_not_hear_each_other(redis_url: str, client: redis.Redis) -> None:
+def test_applications_in_two_databases_are_isolated(redis_url: str, client: redis.Redis) -> None:
     address = redis_url.partition("?")[0]
     stores = [Store(Config(redis_url=f"{address}?db={number}", publish_timeout=PATIENCE)) for number in (0, 1)]
     listener = client.pubsub(ignore_subscribe_messages=True)

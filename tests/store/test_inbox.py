@@ -26,7 +26,7 @@ def states(store: Store) -> list[tuple[bool, bool]]:
 
 
 @pytest.mark.parametrize("data", [{"message": 'a "b" \\'}, "text", None, [1, 2], "ünï\u202e"])
-def test_item_comes_back_as_it_was_kept(store: Store, data: Any) -> None:
+def test_item_is_read_as_it_was_stored(store: Store, data: Any) -> None:
     item_id = store.keep_notification(USER, "ready", data, title="<b>Done</b>", url="/m/1")
 
     (item,) = store.inbox(USER)
@@ -90,7 +90,7 @@ def test_inbox_is_bounded_and_expires(redis_url: str, client: redis.Redis) -> No
     store.close()
 
 
-def test_old_items_go_when_new_ones_come(redis_url: str, client: redis.Redis) -> None:
+def test_old_items_are_dropped_for_new_ones(redis_url: str, client: redis.Redis) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, inbox_ttl=100))
     inbox, _ = store.keys.inbox(user_topic(USER))
     client.xadd(inbox, {"d": json.dumps({"event": "old"})}, id=f"{int((time.time() - 200) * 1000)}-0")
@@ -118,7 +118,7 @@ def test_every_change_is_published_to_all_devices(store: Store, client: redis.Re
     listener.close()
 
 
-def test_erasing_a_user_leaves_no_key_of_that_user_and_all_of_others(store: Store, client: redis.Redis) -> None:
+def test_erase_removes_every_key_of_the_user_and_none_of_others(store: Store, client: redis.Redis) -> None:
     for user in (USER, "other"):
         for task_id in ("t1", "t2"):
             event = TaskEvent(f"{user}-{task_id}", TaskState.SUCCESS, created_at=1.0)

@@ -52,7 +52,7 @@ def test_ids_spread_over_all_buckets() -> None:
     assert max(counts.values()) < 150
 
 
-def test_slot_is_the_one_of_redis_cluster() -> None:
+def test_slot_matches_redis_cluster() -> None:
     """Source: Redis Cluster specification, "Hash tags"."""
     assert slot_of("123456789") == 0x31C3
     assert slot_of("{user1000}.following") == slot_of("{user1000}.followers") == slot_of(b"user1000")
@@ -185,7 +185,7 @@ def declared() -> list[Script]:
 
 
 @pytest.mark.parametrize("script", declared(), ids=lambda script: script.name)
-def test_scripts_reach_no_name_that_is_not_derived_from_their_keys(script: Script) -> None:
+def test_scripts_use_only_names_derived_from_their_keys(script: Script) -> None:
     """A key is a declared one, or a declared one with something behind it, which has the same tag."""
     source = re.sub(r"--[^\n]*", "", script.source.decode())
 
@@ -197,7 +197,7 @@ def test_scripts_reach_no_name_that_is_not_derived_from_their_keys(script: Scrip
         assert is_known, (script.name, command, key)
 
 
-def test_sharded_variants_differ_in_how_they_publish_alone() -> None:
+def test_sharded_variants_differ_only_in_the_publish_command() -> None:
     for script in declared():
         source, sha = script.sharded
         assert source.replace(b"'SPUBLISH'", b"'PUBLISH'") == script.source

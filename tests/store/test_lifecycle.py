@@ -1,4 +1,4 @@
-"""The life of a task as :mod:`jobpush.lifecycle` draws it, told to the real scripts."""
+"""The task life cycle of :mod:`jobpush.lifecycle`, checked with the real scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jobpush.store.records import Outcome
 from jobpush.store.task_calls import regain_call
 from tests.effort import examples
 
-from .lifecycle_model import OVER, RUNNING, Model, Word
+from .lifecycle_model import OVER, RUNNING, Model, Update
 
 FIRST, SECOND = "delivery-1", "delivery-2"
 
@@ -36,7 +36,9 @@ class Task:
         self.store = store
         self.task_id = self.user = uuid.uuid4().hex
 
-    def tell(self, state: str, delivery: str = "", number: int = 1, *, run: float = 1.0, handed: bool = False) -> bool:
+    def publish(
+        self, state: str, delivery: str = "", number: int = 1, *, run: float = 1.0, handed: bool = False
+    ) -> bool:
         event = TaskEvent(self.task_id, TaskState(state), attempt=number, created_at=run)
         write = TaskWrite(self.user, event, delivery=delivery, is_handed_over=handed)
         return self.store.publish([write])[0].outcome is Outcome.STORED
@@ -49,7 +51,7 @@ class Task:
         return published.outcome is Outcome.STORED
 
     def retry_later(self, delivery: str, run_at: float) -> None:
-        """As the parent of its process says it."""
+        """Report a retry as the worker's parent process does."""
         self.store.end(self.task_id, TaskState.RETRY, error="killed", delivery=delivery, run_at=run_at)
 
     def regain(self, delivery: str) -> bool:
@@ -71,22 +73,22 @@ class Task:
 
     @property
     def ttl(self) -> int:
-        """Seconds that its snapshot lives."""
+        """Seconds until its snapshot expires."""
         key = self.store.keys.task(user_topic(self.user), self.task_id)
         (ttl,) = self.store.run([("TTL", key)])
         return int(ttl)
 
     @property
-    def told(self) -> list[TaskEvent]:
-        """All that was published."""
+    def published(self) -> list[TaskEvent]:
+        """All published events."""
         stream = self.store.keys.stream(user_topic(self.user))
         (entries,) = self.store.run([("XRANGE", stream, "-", "+")])
         return [read_task(b"\n" + fields[b"m"]) for _, fields in entries]
 
     @property
     def sequence(self) -> list[tuple[str, int]]:
-        """States and attempts, as they were published."""
-        return [(event.state.value, event.attempt) for event in self.told]
+        """Published states and attempts, in order."""
+        return [(event.state.value, event.attempt) for event in self.published]
 
 
 @pytest.fixture
@@ -94,119 +96,119 @@ def task(store: Store) -> Task:
     return Task(store)
 
 
-def test_a_task_that_is_delivered_again_goes_on_as_the_next_attempt(task: Task) -> None:
+def test_redelivery_after_lost_starts_the_next_attempt(task: Task) -> None:
     for state in ("PENDING", "RECEIVED", "STARTED", "PROGRESS"):
-        task.tell(state, "" if state == "PENDING" else FIRST)
+        task.publish(state, "" if state == "PENDING" else FIRST)
 
     assert task.end("LOST", FIRST)
-    assert task.tell("RECEIVED", SECOND)
-    assert task.tell("STARTED", SECOND)
+    assert task.publish("RECEIVED", SECOND)
+    assert task.publish("STARTED", SECOND)
 
     assert task.now == ("STARTED", 2)
 
 
-def test_a_run_that_has_asked_for_another_says_nothing_more(task: Task) -> None:
+def test_delivery_that_published_retry_is_ignored_once_the_next_one_runs(task: Task) -> None:
     for state in ("STARTED", "PROGRESS", "RETRY"):
-        task.tell(state, FIRST)
+        task.publish(state, FIRST)
 
-    assert task.tell("RECEIVED", SECOND)
-    assert not task.tell("PROGRESS", FIRST)
+    assert task.publish("RECEIVED", SECOND)
+    assert not task.publish("PROGRESS", FIRST)
     for state in ("STARTED", "SUCCESS"):
-        assert task.tell(state, SECOND)
-    assert not task.tell("PROGRESS", FIRST)
+        assert task.publish(state, SECOND)
+    assert not task.publish("PROGRESS", FIRST)
 
     assert task.now == ("SUCCESS", 2)
 
 
-def test_of_two_runs_at_once_the_newest_is_shown(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_newest_of_two_concurrent_deliveries_is_shown(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
 
-    assert not task.tell("RECEIVED", SECOND)
-    assert task.tell("PROGRESS", FIRST)
-    assert task.tell("STARTED", SECOND)
-    assert not task.tell("PROGRESS", FIRST)
-    assert not task.tell("SUCCESS", FIRST)
-    assert task.tell("SUCCESS", SECOND)
+    assert not task.publish("RECEIVED", SECOND)
+    assert task.publish("PROGRESS", FIRST)
+    assert task.publish("STARTED", SECOND)
+    assert not task.publish("PROGRESS", FIRST)
+    assert not task.publish("SUCCESS", FIRST)
+    assert task.publish("SUCCESS", SECOND)
 
     running = [("PROGRESS", 1), ("PROGRESS", 1)]
     assert task.sequence == [*running, ("RETRY", 1), ("STARTED", 2), ("SUCCESS", 2)]
 
 
-def test_a_task_that_is_over_stays_so_until_it_runs_again(task: Task) -> None:
-    task.tell("SUCCESS", FIRST)
+def test_ended_task_keeps_its_state_until_it_runs_again(task: Task) -> None:
+    task.publish("SUCCESS", FIRST)
 
-    assert not task.tell("RECEIVED", SECOND)
+    assert not task.publish("RECEIVED", SECOND)
     assert not task.end("REVOKED", SECOND)
     assert task.now == ("SUCCESS", 1)
-    assert task.tell("STARTED", SECOND)
+    assert task.publish("STARTED", SECOND)
     assert task.now == ("STARTED", 2)
 
 
-def test_attempts_go_on_counting_after_a_redelivery(task: Task) -> None:
-    task.tell("STARTED", FIRST)
-    task.tell("STARTED", SECOND)
-    task.tell("RETRY", SECOND)
+def test_attempt_numbers_continue_after_a_redelivery(task: Task) -> None:
+    task.publish("STARTED", FIRST)
+    task.publish("STARTED", SECOND)
+    task.publish("RETRY", SECOND)
 
-    task.tell("STARTED", "delivery-3", 2)
+    task.publish("STARTED", "delivery-3", 2)
 
     assert task.now == ("STARTED", 3)
 
 
-def test_what_takes_the_place_of_a_task_goes_on_in_its_attempt(task: Task) -> None:
-    task.tell("STARTED", FIRST)
-    task.tell("STARTED", FIRST, handed=True)
+def test_replacement_task_continues_the_attempt(task: Task) -> None:
+    task.publish("STARTED", FIRST)
+    task.publish("STARTED", FIRST, handed=True)
 
     assert not task.end("LOST", FIRST)
-    assert task.tell("STARTED", SECOND)
+    assert task.publish("STARTED", SECOND)
     assert task.now == ("STARTED", 1)
-    assert task.tell("STARTED", "delivery-3")
+    assert task.publish("STARTED", "delivery-3")
     assert task.now == ("STARTED", 2)
 
 
-def test_what_takes_the_place_of_a_task_that_told_progress_is_another_attempt(task: Task) -> None:
-    task.tell("PROGRESS", FIRST, handed=True)
+def test_replacement_of_a_task_with_progress_is_the_next_attempt(task: Task) -> None:
+    task.publish("PROGRESS", FIRST, handed=True)
 
-    task.tell("STARTED", SECOND)
+    task.publish("STARTED", SECOND)
 
     assert task.sequence == [("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2)]
 
 
-def test_a_retry_that_is_told_late_of_an_earlier_delivery_is_refused(task: Task) -> None:
-    task.tell("STARTED", FIRST)
-    task.tell("RECEIVED", SECOND, 2)
+def test_late_retry_of_an_earlier_delivery_is_refused(task: Task) -> None:
+    task.publish("STARTED", FIRST)
+    task.publish("RECEIVED", SECOND, 2)
 
     assert not task.end("RETRY", FIRST)
-    assert task.tell("STARTED", SECOND, 2)
+    assert task.publish("STARTED", SECOND, 2)
 
 
-def test_what_a_task_said_before_it_handed_over_may_come_after_that(task: Task) -> None:
-    task.tell("PROGRESS", FIRST, handed=True)
-    task.tell("PROGRESS", FIRST)
+def test_progress_published_after_the_hand_over_is_accepted(task: Task) -> None:
+    task.publish("PROGRESS", FIRST, handed=True)
+    task.publish("PROGRESS", FIRST)
 
-    task.tell("STARTED", SECOND)
+    task.publish("STARTED", SECOND)
 
     assert task.sequence == [("PROGRESS", 1), ("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2)]
 
 
-def test_a_task_that_was_cancelled_before_what_takes_its_place_began_is_over(task: Task) -> None:
-    task.tell("PROGRESS", FIRST, handed=True)
+def test_task_cancelled_before_its_replacement_starts_is_revoked(task: Task) -> None:
+    task.publish("PROGRESS", FIRST, handed=True)
 
     task.cancel()
 
     assert task.now == ("REVOKED", 1)
-    assert not task.tell("STARTED", SECOND)
+    assert not task.publish("STARTED", SECOND)
 
 
-def test_what_takes_the_place_of_a_task_may_be_revoked_before_it_begins(task: Task) -> None:
-    task.tell("STARTED", FIRST, handed=True)
+def test_replacement_can_be_revoked_before_it_starts(task: Task) -> None:
+    task.publish("STARTED", FIRST, handed=True)
 
-    assert task.end("REVOKED", SECOND)  # else it was shown as running for ever
+    assert task.end("REVOKED", SECOND)  # otherwise it would be shown as running for ever
 
     assert task.now == ("REVOKED", 1)
 
 
-def test_a_lost_task_that_was_alive_goes_on_where_it_was(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_regained_task_continues_in_its_previous_state(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
     task.end("LOST", FIRST, "gone")
 
     assert task.event.error == "gone"
@@ -217,28 +219,28 @@ def test_a_lost_task_that_was_alive_goes_on_where_it_was(task: Task) -> None:
     assert task.event.error is None
 
 
-def test_a_task_that_was_cancelled_is_not_lost_but_revoked(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_lost_becomes_revoked_for_a_cancelled_task(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
     task.cancel()
 
     task.end("LOST", FIRST)
 
     assert task.now == ("REVOKED", 1)
-    assert not task.tell("STARTED", SECOND)
+    assert not task.publish("STARTED", SECOND)
 
 
-def test_a_task_that_was_cancelled_does_not_wait_for_another_attempt(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_retry_becomes_revoked_for_a_cancelled_task(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
     task.cancel()
 
-    task.tell("RETRY", FIRST)
+    task.publish("RETRY", FIRST)
 
     assert task.now == ("REVOKED", 1)
     assert (task.event.error, task.event.run_at) == (None, None)
 
 
-def test_a_task_that_was_cancelled_is_not_tried_again_by_others(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_retry_reported_by_the_worker_becomes_revoked_for_a_cancelled_task(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
     task.cancel()
 
     task.end("RETRY", FIRST, "killed")
@@ -246,8 +248,8 @@ def test_a_task_that_was_cancelled_is_not_tried_again_by_others(task: Task) -> N
     assert task.now == ("REVOKED", 1)
 
 
-def test_a_task_that_others_would_try_again_and_that_was_cancelled_does_not_wait_for_that(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_delayed_retry_reported_by_the_worker_becomes_revoked_for_a_cancelled_task(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
     task.cancel()
 
     task.retry_later(FIRST, time.time() + 600)
@@ -256,15 +258,13 @@ def test_a_task_that_others_would_try_again_and_that_was_cancelled_does_not_wait
     assert (last.state, last.error, last.run_at) == (TaskState.REVOKED, None, None)
 
 
-@pytest.mark.parametrize("how", ["told RETRY", "ended RETRY", "ended LOST"])
-def test_a_task_that_is_revoked_in_place_of_what_was_said_is_kept_as_long_as_any_that_is_over(
-    task: Task, how: str
-) -> None:
-    task.tell("PROGRESS", FIRST)
+@pytest.mark.parametrize("how", ["published RETRY", "ended RETRY", "ended LOST"])
+def test_snapshot_of_a_task_revoked_instead_expires_like_any_final_one(task: Task, how: str) -> None:
+    task.publish("PROGRESS", FIRST)
     task.cancel()
 
-    if how == "told RETRY":
-        task.tell("RETRY", FIRST)
+    if how == "published RETRY":
+        task.publish("RETRY", FIRST)
     elif how == "ended RETRY":
         task.retry_later(FIRST, time.time() + 600)
     else:
@@ -274,21 +274,21 @@ def test_a_task_that_is_revoked_in_place_of_what_was_said_is_kept_as_long_as_any
     assert 0 < task.ttl <= task.store.config.final_ttl
 
 
-def test_a_task_that_waits_for_another_attempt_is_kept_until_then_and_longer(task: Task) -> None:
-    task.tell("PROGRESS", FIRST)
+def test_snapshot_of_a_delayed_retry_outlives_the_delay(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
 
     task.retry_later(FIRST, time.time() + 1_000)
 
     assert task.ttl > task.store.config.task_ttl + 900
 
 
-def test_a_waiting_retry_is_not_lost_with_the_worker_that_asked_for_it(task: Task) -> None:
-    task.tell("RETRY", FIRST)
+def test_waiting_retry_is_not_lost_with_its_worker(task: Task) -> None:
+    task.publish("RETRY", FIRST)
 
     assert not task.end("LOST", FIRST)
 
 
-def test_the_end_told_by_another_keeps_what_the_task_had_told(task: Task) -> None:
+def test_end_reported_by_another_process_keeps_the_progress(task: Task) -> None:
     event = TaskEvent(task.task_id, TaskState.PROGRESS, current=1, total=2, rate=3.0, eta=4.0, created_at=1.0)
     task.store.publish([TaskWrite(task.user, event, delivery=FIRST)])
 
@@ -306,7 +306,7 @@ RUNS = st.sampled_from([1.0, 1.0, 1.0, 2.0])
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Words in any order, from any number of runs: the scripts hear what the model hears, and nothing else."""
+    """Updates in any order from any number of runs: the scripts accept exactly those that the model accepts."""
 
     store: Store
 
@@ -316,14 +316,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.model = Model()
 
     @rule(number=NUMBERS, run=RUNS)
-    def publish(self, number: int, run: float) -> None:
-        word = Word(TaskState.PENDING, run, number)
-        assert self.task.tell("PENDING", number=number, run=run) == self.model.tell(word)
+    def publish_pending(self, number: int, run: float) -> None:
+        update = Update(TaskState.PENDING, run, number)
+        assert self.task.publish("PENDING", number=number, run=run) == self.model.publish(update)
 
     @rule(state=STATES, delivery=DELIVERIES, number=NUMBERS, run=RUNS, handed=st.booleans())
-    def tell(self, state: str, delivery: str, number: int, run: float, handed: bool) -> None:
-        word = Word(TaskState(state), run, number, delivery, handed)
-        assert self.task.tell(state, delivery, number, run=run, handed=handed) == self.model.tell(word)
+    def publish(self, state: str, delivery: str, number: int, run: float, handed: bool) -> None:
+        update = Update(TaskState(state), run, number, delivery, handed)
+        assert self.task.publish(state, delivery, number, run=run, handed=handed) == self.model.publish(update)
 
     @rule(state=ENDS, delivery=DELIVERIES)
     def end(self, state: str, delivery: str) -> None:
@@ -349,8 +349,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def each_attempt_ends_once_and_goes_forward(self) -> None:
-        told = self.task.told
-        for before, after in zip(told, told[1:], strict=False):
+        published = self.task.published
+        for before, after in zip(published, published[1:], strict=False):
             assert after.seq > before.seq
             if after.created_at == before.created_at and after.attempt == before.attempt:
                 assert before.state not in OVER
@@ -368,7 +368,7 @@ def shared_store() -> Iterator[Store]:
         store.close()
 
 
-def test_any_order_of_words_is_heard_as_it_is_drawn(shared_store: Store) -> None:
+def test_scripts_agree_with_the_model_in_any_order(shared_store: Store) -> None:
     class Machine(AnyOrder):
         store = shared_store
 

@@ -1,4 +1,4 @@
-"""Any sequence of joins, leaves, deaths and reaping over three gateways tells exactly what a simple model says."""
+"""Any sequence of joins, leaves, deaths and reaping over three gateways publishes exactly what a simple model does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.effort import examples
 
-from .gateways import Ear, Gateway, Told
+from .gateways import Announcement, Gateway, PubSubRecorder
 
 ROOM = "presence-room"
 USERS = st.sampled_from(["1", "2", "3"])
@@ -29,7 +29,7 @@ NUMBERS = st.integers(0, 3)
 
 @dataclass
 class Place:
-    """What one gateway has said, and whether it still lives."""
+    """The statements of one gateway, and whether it is alive."""
 
     gateway: Gateway
     lives: bool = True
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True)
 class World:
-    """What all gateways together make true."""
+    """The statements of all gateways together."""
 
     members: frozenset[str]
     online: frozenset[str]
@@ -54,29 +54,33 @@ class World:
             sum(place.subscriptions for place in places),
         )
 
-    def news(self, after: World) -> list[dict[str, Any]]:
-        """What webhooks are told of the change to another world, in no order."""
+    def changes(self, after: World) -> list[dict[str, Any]]:
+        """Return the webhook events for the change to another world, in no order."""
         room: dict[str, Any] = {"channel": ROOM}
-        news = [room | {"name": "member_added", "user_id": user} for user in after.members - self.members]
-        news += [room | {"name": "member_removed", "user_id": user} for user in self.members - after.members]
-        news += [{"name": "user_online", "user_id": user} for user in after.online - self.online]
-        news += [{"name": "user_offline", "user_id": user} for user in self.online - after.online]
+        changes = [room | {"name": "member_added", "user_id": user} for user in after.members - self.members]
+        changes += [room | {"name": "member_removed", "user_id": user} for user in self.members - after.members]
+        changes += [{"name": "user_online", "user_id": user} for user in after.online - self.online]
+        changes += [{"name": "user_offline", "user_id": user} for user in self.online - after.online]
         if bool(self.subscriptions) is not bool(after.subscriptions):
-            news.append(room | {"name": "channel_occupied" if after.subscriptions else "channel_vacated"})
-        return news
+            changes.append(room | {"name": "channel_occupied" if after.subscriptions else "channel_vacated"})
+        return changes
 
 
 def ordered(events: list[dict[str, Any]]) -> list[list[tuple[str, Any]]]:
     return sorted(sorted(event.items()) for event in events)
 
 
-def as_webhook(told: Told) -> dict[str, Any]:
-    """What was told to browsers, in the form in which webhooks are told the same."""
-    if told.event == "watchlist_events":
-        ((event,),) = told.data.values()
+def as_webhook(announcement: Announcement) -> dict[str, Any]:
+    """Return an announcement in its webhook form."""
+    if announcement.event == "watchlist_events":
+        ((event,),) = announcement.data.values()
         (user_id,) = event["user_ids"]
         return {"name": f"user_{event['name']}", "user_id": user_id}
-    return {"name": told.event, "channel": told.topic.removeprefix("channel:"), "user_id": told.data["user_id"]}
+    return {
+        "name": announcement.event,
+        "channel": announcement.topic.removeprefix("channel:"),
+        "user_id": announcement.data["user_id"],
+    }
 
 
 class PresenceMachine(RuleBasedStateMachine):
@@ -86,12 +90,12 @@ class PresenceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.client.flushall()
-        self.ear = Ear(self.client)
+        self.recorder = PubSubRecorder(self.client)
         self.directory = RedisDirectory(self.store)
         self.places = [Place(Gateway(self.store)) for _ in range(3)]
-        #: Dead, and not reaped yet.
+        #: Dead gateways that are not reaped yet.
         self.ghosts: list[Place] = []
-        self.told = World.of([])
+        self.published = World.of([])
 
     @rule(index=PLACES, user=USERS)
     def join(self, index: int, user: str) -> None:
@@ -131,17 +135,17 @@ class PresenceMachine(RuleBasedStateMachine):
         self.ghosts.clear()
 
     @invariant()
-    def told_is_what_changed(self) -> None:
+    def changes_are_published(self) -> None:
         world = World.of(self.places + self.ghosts)
-        news = self.told.news(world)
-        self.told = world
+        changes = self.published.changes(world)
+        self.published = world
 
-        assert ordered(self.ear.webhooks()) == ordered(news)
-        announced = [event for event in news if not event["name"].startswith("channel_")]
-        assert ordered([as_webhook(told) for told in self.ear.heard()]) == ordered(announced)
+        assert ordered(self.recorder.webhooks()) == ordered(changes)
+        announced = [event for event in changes if not event["name"].startswith("channel_")]
+        assert ordered([as_webhook(announcement) for announcement in self.recorder.published()]) == ordered(announced)
 
     @invariant()
-    def asked_is_who_lives(self) -> None:
+    def questions_count_live_gateways(self) -> None:
         world = World.of(self.places)
         users, cursor = self.directory.online_users()
         info = self.directory.channel(ROOM)
@@ -152,7 +156,7 @@ class PresenceMachine(RuleBasedStateMachine):
         assert list(self.directory.channels()) == ([ROOM] if world.subscriptions else [])
 
     def teardown(self) -> None:
-        self.ear.close()
+        self.recorder.close()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +172,7 @@ def machine() -> Iterator[type[PresenceMachine]]:
         store.close()
 
 
-def test_what_is_told_and_answered_is_what_the_model_says(machine: type[PresenceMachine]) -> None:
+def test_scripts_publish_and_answer_as_the_model_does(machine: type[PresenceMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

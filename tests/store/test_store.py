@@ -41,14 +41,14 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_events_of_a_task_are_numbered_from_one(store: Store) -> None:
+def test_seq_of_a_task_starts_at_one(store: Store) -> None:
     published = publish(store, event("PENDING"), event("RECEIVED"), event("STARTED"), event("PROGRESS"))
 
     assert [item.seq for item in published] == [1, 2, 3, 4]
     assert store.task("t1") == event("PROGRESS", seq=4)
 
 
-def test_what_comes_late_within_an_attempt_is_refused(store: Store) -> None:
+def test_earlier_state_of_the_same_attempt_is_refused(store: Store) -> None:
     published = publish(store, event("STARTED"), event("RECEIVED"), event("PENDING"))
 
     assert outcomes(published) == [(Outcome.STORED, 1), (Outcome.STALE, 1), (Outcome.STALE, 1)]
@@ -57,7 +57,7 @@ def test_what_comes_late_within_an_attempt_is_refused(store: Store) -> None:
 
 @pytest.mark.parametrize("final", ["SUCCESS", "FAILURE", "REVOKED"])
 @pytest.mark.parametrize("straggler", ["PROGRESS", "RETRY", "LOST", "SUCCESS", "FAILURE", "REVOKED"])
-def test_a_final_state_is_never_overwritten_by_a_straggler(store: Store, final: str, straggler: str) -> None:
+def test_final_state_is_never_overwritten_by_a_late_event(store: Store, final: str, straggler: str) -> None:
     publish(store, event("STARTED"), event(final))
 
     (published,) = publish(store, event(straggler))
@@ -66,19 +66,19 @@ def test_a_final_state_is_never_overwritten_by_a_straggler(store: Store, final: 
     assert store.task("t1").state is TaskState(final)
 
 
-def test_lost_gives_way_to_any_later_word(store: Store) -> None:
+def test_lost_is_replaced_by_any_later_event(store: Store) -> None:
     publish(store, event("STARTED"), event("LOST"))
 
     assert outcomes(publish(store, event("PROGRESS"))) == [(Outcome.STORED, 3)]
 
 
-def test_a_retry_is_followed_by_the_next_attempt(store: Store) -> None:
+def test_retry_is_followed_by_the_next_attempt(store: Store) -> None:
     published = publish(store, event("RETRY"), event("PROGRESS"), event("RECEIVED", attempt=2), event("PROGRESS"))
 
     assert [item.outcome for item in published] == [Outcome.STORED, Outcome.STALE, Outcome.STORED, Outcome.STALE]
 
 
-def test_the_same_id_published_anew_begins_again(store: Store) -> None:
+def test_task_published_again_under_its_id_starts_again(store: Store) -> None:
     publish(store, event("STARTED"), event("SUCCESS"))
     again = replace(event("PENDING"), created_at=CREATED + 60)
 
@@ -87,7 +87,7 @@ def test_the_same_id_published_anew_begins_again(store: Store) -> None:
     assert store.task("t1") == replace(again, seq=3)
 
 
-def test_seq_goes_on_from_the_larger_when_redis_came_back_empty(redis_server: EmbeddedRedis, store: Store) -> None:
+def test_seq_continues_from_the_larger_value_after_redis_is_emptied(redis_server: EmbeddedRedis, store: Store) -> None:
     publish(store, event("STARTED"))
     redis_server.restart(keep_data=False)
 
@@ -119,14 +119,14 @@ def test_an_event_is_published_with_its_history_id(store: Store, client: redis.R
     listener.close()
 
 
-def test_a_task_that_waits_is_revoked_at_once(store: Store) -> None:
+def test_cancel_revokes_a_waiting_task_at_once(store: Store) -> None:
     publish(store, event("PENDING"))
 
     assert store.cancel("t1") is TaskState.REVOKED
     assert store.task("t1").state is TaskState.REVOKED
 
 
-def test_a_cancelled_task_may_not_start(store: Store) -> None:
+def test_cancelled_task_cannot_start(store: Store) -> None:
     publish(store, event("PENDING"))
     store.cancel("t1")
 
@@ -136,7 +136,7 @@ def test_a_cancelled_task_may_not_start(store: Store) -> None:
     assert published.is_cancelled
 
 
-def test_a_running_task_is_cancelling_until_it_is_revoked(store: Store) -> None:
+def test_running_task_is_cancelling_until_it_is_revoked(store: Store) -> None:
     publish(store, event("STARTED"))
 
     assert store.cancel("t1") is TaskState.STARTED
@@ -150,7 +150,7 @@ def test_a_running_task_is_cancelling_until_it_is_revoked(store: Store) -> None:
     assert not store.task("t1").cancelling
 
 
-def test_what_is_delivered_again_and_not_stamped_belongs_to_the_run_that_is_known(store: Store) -> None:
+def test_redelivery_without_a_publish_time_belongs_to_the_stored_run(store: Store) -> None:
     publish(store, event("STARTED"), event("PROGRESS", current=40, total=100))
     again = replace(event("RECEIVED"), created_at=CREATED + 60)
 
@@ -161,21 +161,21 @@ def test_what_is_delivered_again_and_not_stamped_belongs_to_the_run_that_is_know
     assert store.task("t1").state is TaskState.SUCCESS
 
 
-def test_what_is_delivered_again_and_not_known_any_more_begins(store: Store) -> None:
+def test_redelivery_of_an_unknown_task_starts_it(store: Store) -> None:
     for state in ("RECEIVED", "STARTED", "SUCCESS"):
         store.publish([TaskWrite("42", event(state), is_again=True)])
 
     assert store.task("t1") == event("SUCCESS", seq=3)
 
 
-def test_a_cancel_that_comes_too_late_changes_nothing(store: Store) -> None:
+def test_cancel_of_an_ended_task_changes_nothing(store: Store) -> None:
     publish(store, event("STARTED"), event("SUCCESS"))
 
     assert store.cancel("t1") is TaskState.SUCCESS
     assert store.task("t1") == event("SUCCESS", seq=2)
 
 
-def test_a_cancel_is_told_to_the_workers(store: Store, client: redis.Redis) -> None:
+def test_cancel_is_added_to_the_stream_of_the_workers(store: Store, client: redis.Redis) -> None:
     publish(store, event("STARTED"))
 
     store.cancel("t1")
@@ -183,7 +183,7 @@ def test_a_cancel_is_told_to_the_workers(store: Store, client: redis.Redis) -> N
     assert [entry for _, entry in client.xrange(store.keys.cancels)] == [{b"task_id": b"t1"}]
 
 
-def test_an_unknown_task_is_an_error_with_its_id(store: Store) -> None:
+def test_unknown_task_is_an_error_with_its_id(store: Store) -> None:
     with pytest.raises(TaskNotFound, match="'nope' is not known"):
         store.task("nope")
     with pytest.raises(TaskNotFound):
@@ -201,7 +201,7 @@ def test_tasks_are_listed_newest_first_and_only_to_their_owner(store: Store) -> 
 
 
 @pytest.mark.parametrize("user_id", ["a:b", "#x", "ünï", "*", "a{b}", "=u=", "x y"])
-def test_any_user_id_stays_inside_its_box(store: Store, client: redis.Redis, user_id: str) -> None:
+def test_any_user_id_makes_valid_separate_keys(store: Store, client: redis.Redis, user_id: str) -> None:
     publish(store, event("PENDING"), user_id=user_id)
 
     assert store.owner("t1") == user_id
@@ -209,7 +209,7 @@ def test_any_user_id_stays_inside_its_box(store: Store, client: redis.Redis, use
     assert all(key.count(b"{") <= 1 and b" " not in key for key in client.keys())
 
 
-def test_all_is_bounded_and_expires(redis_url: str, client: redis.Redis) -> None:
+def test_keys_are_bounded_and_expire(redis_url: str, client: redis.Redis) -> None:
     store = Store(Config(redis_url=redis_url, max_tasks=5, history_size=100, publish_timeout=PATIENCE))
     for number in range(400):
         publish(store, replace(event("PENDING"), task_id=f"t{number}", created_at=CREATED + number))
@@ -222,7 +222,7 @@ def test_all_is_bounded_and_expires(redis_url: str, client: redis.Redis) -> None
     store.close()
 
 
-def test_a_final_snapshot_lives_shorter_than_a_running_one(store: Store, client: redis.Redis) -> None:
+def test_final_snapshot_expires_before_a_running_one(store: Store, client: redis.Redis) -> None:
     key = store.keys.task(user_topic("42"), "t1")
     publish(store, event("STARTED"))
     running = client.ttl(key)
@@ -232,7 +232,7 @@ def test_a_final_snapshot_lives_shorter_than_a_running_one(store: Store, client:
     assert client.ttl(key) < running
 
 
-def test_one_call_reaches_many_channels(store: Store, client: redis.Redis) -> None:
+def test_one_call_triggers_many_channels(store: Store, client: redis.Redis) -> None:
     listener = client.pubsub(ignore_subscribe_messages=True)
     names = [f"news-{number}" for number in range(300)]
     listener.subscribe(*(store.keys.topic(Topic(f"channel:{name}")) for name in names))
@@ -242,13 +242,13 @@ def test_one_call_reaches_many_channels(store: Store, client: redis.Redis) -> No
     receipt = store.trigger(names, "item", {"n": 1}, exclude="1.2")
 
     assert set(receipt.ids) == set(names)
-    heard = [listener.get_message(timeout=5) for _ in names]
+    received = [listener.get_message(timeout=5) for _ in names]
     expected = b'- 0 1 1.2\n"event":"item","data":"{\\"n\\":1}"'
-    assert [message["data"].partition(b" ")[2] for message in heard if message] == [expected] * len(names)
+    assert [message["data"].partition(b" ")[2] for message in received if message] == [expected] * len(names)
     listener.close()
 
 
-def test_a_receipt_counts_the_connections_of_live_gateways_only(store: Store, client: redis.Redis) -> None:
+def test_receipt_counts_connections_of_live_gateways_only(store: Store, client: redis.Redis) -> None:
     key = store.keys.subscribed(user_topic("42"))
     client.hset(key, mapping={"alive": 3, "dead": 5})
     client.zadd(store.keys.gateways, {"alive": time.time() + 60, "dead": time.time() - 1})
@@ -259,7 +259,7 @@ def test_a_receipt_counts_the_connections_of_live_gateways_only(store: Store, cl
     assert receipt.connections == 3
 
 
-def test_redis_away_is_a_store_error(redis_server: EmbeddedRedis, store: Store) -> None:
+def test_unreachable_redis_is_a_store_error(redis_server: EmbeddedRedis, store: Store) -> None:
     redis_server.kill()
 
     with pytest.raises(StoreError):
@@ -268,14 +268,14 @@ def test_redis_away_is_a_store_error(redis_server: EmbeddedRedis, store: Store) 
         publish(store, event("PENDING"))
 
 
-def test_a_redis_without_the_scripts_is_given_them(store: Store, client: redis.Redis) -> None:
+def test_missing_scripts_are_loaded_again(store: Store, client: redis.Redis) -> None:
     publish(store, event("PENDING"))
     client.script_flush()
 
     assert outcomes(publish(store, event("STARTED"))) == [(Outcome.STORED, 2)]
 
 
-def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(store: Store, client: redis.Redis) -> None:
+def test_event_after_an_empty_history_has_a_higher_id(store: Store, client: redis.Redis) -> None:
     for number in range(200):
         topic = user_topic(f"user-{number}")
 
@@ -287,7 +287,7 @@ def test_what_is_said_right_after_an_empty_history_lies_behind_its_position(stor
 
 
 @pytest.mark.parametrize("url", ["bogus", "http://:hunter2@host", "redis://host:port"])
-def test_an_address_that_is_none_is_told_without_its_password(url: str) -> None:
+def test_invalid_redis_url_is_reported_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_REDIS_URL is not the URL") as raised:
         Store(Config(redis_url=url))
 

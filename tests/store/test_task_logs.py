@@ -35,7 +35,7 @@ def messages(log: TaskLog | Sequence[LogEntry]) -> list[str]:
 @pytest.mark.parametrize(
     "text", ["plain", 'quotes " and \\', "<b>&amp;</b>", "\x00\x1b[31m", "ünï\u202e🙂", "", "a\nb"]
 )
-def test_line_comes_back_as_it_was_written(store: Store, text: str) -> None:
+def test_line_is_read_as_it_was_written(store: Store, text: str) -> None:
     start(store)
 
     (line_id,) = store.append_log(USER, "t1", [LogEntry(text, "warning", 1.5)])
@@ -98,7 +98,7 @@ def test_log_is_bounded_by_bytes(redis_url: str, client: redis.Redis) -> None:
     store.close()
 
 
-def test_line_larger_than_the_bound_is_dropped_alone(redis_url: str) -> None:
+def test_only_the_line_larger_than_the_bound_is_dropped(redis_url: str) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, log_bytes=1_000))
     start(store)
     store.append_log(USER, "t1", entries("x" * 5_000))
@@ -109,7 +109,7 @@ def test_line_larger_than_the_bound_is_dropped_alone(redis_url: str) -> None:
     store.close()
 
 
-def test_log_lives_as_long_as_its_task(store: Store, client: redis.Redis) -> None:
+def test_log_expires_with_its_task(store: Store, client: redis.Redis) -> None:
     start(store)
     store.append_log(USER, "t1", entries("one"))
     task, names = store.keys.task(user_topic(USER), "t1"), store.keys.log(user_topic(USER), "t1")
@@ -121,9 +121,7 @@ def test_log_lives_as_long_as_its_task(store: Store, client: redis.Redis) -> Non
     assert all(0 < client.ttl(name) <= store.config.final_ttl for name in names)
 
 
-def test_lines_are_published_to_the_user_and_to_the_task_but_kept_in_no_history(
-    store: Store, client: redis.Redis
-) -> None:
+def test_lines_are_published_to_user_and_task_and_kept_in_no_history(store: Store, client: redis.Redis) -> None:
     start(store)
     history = client.xlen(store.keys.stream(user_topic(USER)))
     listener = client.pubsub(ignore_subscribe_messages=True)

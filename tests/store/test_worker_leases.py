@@ -1,4 +1,4 @@
-"""What becomes of what a worker has when it dies, and who says so."""
+"""Worker leases: the tasks of a dead worker are lost, and a gateway publishes that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobpush.store.worker_leases import WORKER_DIED, Claim, WorkerLeases
 
 
 class Worker:
-    """One worker, as far as Redis hears of it."""
+    """One worker as Redis sees it."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -28,7 +28,7 @@ class Worker:
     def hold(self) -> bool:
         return bool(self.store.run(self.leases.hold(self.worker_id))[0] == 1)
 
-    def tell(self, task_id: str, state: str, *, handed: bool = False) -> None:
+    def publish(self, task_id: str, state: str, *, handed: bool = False) -> None:
         event = TaskEvent(task_id, TaskState(state), created_at=1.0)
         delivery = f"of-{self.worker_id}"
         write = TaskWrite("a:b", event, delivery=delivery, worker=self.worker_id, is_handed_over=handed)
@@ -39,7 +39,7 @@ class Worker:
 
 
 def reap(store: Store) -> int:
-    """Do as a gateway does; tells of how many claims it has heard."""
+    """Reap dead workers as a gateway does; return the number of claims."""
     leases, count = WorkerLeases(store.config), 0
     for worker in store.run([leases.find_dead()])[0]:
         worker_id = worker.decode()
@@ -62,11 +62,11 @@ def new_worker(store: Store) -> Callable[[], Worker]:
 
 
 @pytest.mark.parametrize("state", ["RECEIVED", "STARTED"])
-def test_what_a_dead_worker_had_is_lost(
+def test_tasks_of_a_dead_worker_are_lost(
     store: Store, client: redis.Redis, new_worker: Callable[[], Worker], state: str
 ) -> None:
     worker = new_worker()
-    worker.tell("t:1", state)
+    worker.publish("t:1", state)
     worker.die()
 
     assert reap(store) == 1
@@ -77,20 +77,20 @@ def test_what_a_dead_worker_had_is_lost(
 
 
 @pytest.mark.parametrize("end", ["SUCCESS", "FAILURE", "REVOKED", "RETRY"])
-def test_what_it_had_done_is_not(store: Store, new_worker: Callable[[], Worker], end: str) -> None:
+def test_ended_tasks_of_a_dead_worker_are_not_lost(store: Store, new_worker: Callable[[], Worker], end: str) -> None:
     worker = new_worker()
     for state in ("RECEIVED", "STARTED", end):
-        worker.tell("t1", state)
+        worker.publish("t1", state)
     worker.die()
 
     assert reap(store) == 0
     assert store.task("t1").state is TaskState(end)
 
 
-def test_what_another_worker_goes_on_with_is_not(store: Store, new_worker: Callable[[], Worker]) -> None:
+def test_task_that_another_worker_continues_is_not_lost(store: Store, new_worker: Callable[[], Worker]) -> None:
     dead, living = new_worker(), new_worker()
-    dead.tell("t1", "STARTED")
-    living.tell("t1", "STARTED")
+    dead.publish("t1", "STARTED")
+    living.publish("t1", "STARTED")
     dead.die()
 
     reap(store)
@@ -98,24 +98,24 @@ def test_what_another_worker_goes_on_with_is_not(store: Store, new_worker: Calla
     assert (store.task("t1").state, store.task("t1").attempt) == (TaskState.STARTED, 2)
 
 
-def test_what_it_had_handed_over_is_not(store: Store, new_worker: Callable[[], Worker]) -> None:
+def test_replaced_task_of_a_dead_worker_is_not_lost(store: Store, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
-    worker.tell("t1", "STARTED")
-    worker.tell("t1", "STARTED", handed=True)
+    worker.publish("t1", "STARTED")
+    worker.publish("t1", "STARTED", handed=True)
     worker.die()
 
     assert reap(store) == 0
 
 
-def test_a_worker_that_lives_is_left_alone(store: Store, new_worker: Callable[[], Worker]) -> None:
+def test_tasks_of_a_live_worker_are_not_lost(store: Store, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
-    worker.tell("t1", "STARTED")
+    worker.publish("t1", "STARTED")
 
     assert worker.hold()
     assert reap(store) == 0
 
 
-def test_a_worker_learns_that_it_was_taken_for_dead(store: Store, new_worker: Callable[[], Worker]) -> None:
+def test_worker_declared_dead_gets_a_failed_renewal(store: Store, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
     worker.die()
     reap(store)
@@ -124,9 +124,9 @@ def test_a_worker_learns_that_it_was_taken_for_dead(store: Store, new_worker: Ca
     assert worker.hold()
 
 
-def test_who_only_renews_a_lease_never_begins_one(store: Store, new_worker: Callable[[], Worker]) -> None:
+def test_renewal_never_creates_a_lease(store: Store, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
-    worker.tell("t1", "STARTED")
+    worker.publish("t1", "STARTED")
     renew = worker.leases.hold(worker.worker_id, only_renew=True)
     assert store.run(renew)[:1] == [1]
     worker.die()
@@ -134,13 +134,13 @@ def test_who_only_renews_a_lease_never_begins_one(store: Store, new_worker: Call
     assert store.run(renew)[:1] == [0]
 
     assert reap(store) == 1
-    assert not worker.hold()  # so it says its claims anew
+    assert not worker.hold()  # so it states its claims again
 
 
-def test_gateways_that_reap_at_once_tell_each_loss_once(redis_url: str, new_worker: Callable[[], Worker]) -> None:
+def test_concurrent_reapers_publish_each_loss_once(redis_url: str, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
     for number in range(300):
-        worker.tell(f"t{number}", "STARTED")
+        worker.publish(f"t{number}", "STARTED")
     stores = [Store(Config(redis_url=redis_url, publish_timeout=10)) for _ in range(3)]
     worker.die()
 
@@ -156,11 +156,9 @@ def test_gateways_that_reap_at_once_tell_each_loss_once(redis_url: str, new_work
         store.close()
 
 
-def test_claims_expire_where_no_gateway_ever_looks(
-    store: Store, client: redis.Redis, new_worker: Callable[[], Worker]
-) -> None:
+def test_claims_expire_without_a_gateway(store: Store, client: redis.Redis, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
-    worker.tell("t1", "STARTED")
+    worker.publish("t1", "STARTED")
 
     worker.hold()
 

@@ -1,4 +1,4 @@
-"""The bar of a workflow: sums that its members keep, right in any order and as cheap with many members as with few."""
+"""The bar of a workflow: sums over its members, correct in any order, at a cost independent of their number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USER = "42"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedRedis]:
-    """One Redis for all; each test has a workflow and tasks of its own."""
+    """One Redis for all tests; each test has its own workflow and tasks."""
     with EmbeddedRedis() as server:
         yield server
 
@@ -38,7 +38,7 @@ def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
 
 @dataclass
 class Workflow:
-    """A workflow in Redis, and how its members speak."""
+    """A workflow in Redis, with the events of its members."""
 
     store: Store
     task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -72,7 +72,7 @@ class Workflow:
         )
         return TaskWrite(USER, event, membership=Membership(branch, is_planned, weight))
 
-    def say(self, member: str, state: str, branch: str = "0:1", **values: object) -> Published:
+    def report(self, member: str, state: str, branch: str = "0:1", **values: object) -> Published:
         (published,) = self.store.publish([self.write(member, state, branch, **values)])  # type: ignore[arg-type]
         return published
 
@@ -94,58 +94,56 @@ def make_store(server: EmbeddedRedis, **values: object) -> Store:
 
 
 @pytest.fixture(scope="module")
-def talkative(server: EmbeddedRedis) -> Iterator[Store]:
-    """A store whose workflows tell everything."""
+def unthrottled_store(server: EmbeddedRedis) -> Iterator[Store]:
+    """A store whose workflows publish every change."""
     store = make_store(server, min_interval=0)
     yield store
     store.close()
 
 
 @pytest.fixture
-def workflow(talkative: Store) -> Workflow:
-    return Workflow(talkative)
+def workflow(unthrottled_store: Store) -> Workflow:
+    return Workflow(unthrottled_store)
 
 
-# -- what is told ----------------------------------------------------------------------------------------
+# -- published state ----------------------------------------------------------------------------------------
 
 
-def test_the_bar_is_the_sum_of_its_members(workflow: Workflow) -> None:
+def test_bar_is_the_sum_of_its_members(workflow: Workflow) -> None:
     workflow.begin(2)
-    workflow.say("a", "PENDING", "0:2/1:1")
-    workflow.say("a", "PROGRESS", "0:2/1:1", percent=50.0)
-    workflow.say("b", "SUCCESS", "0:2/2:1", percent=100.0)
+    workflow.report("a", "PENDING", "0:2/1:1")
+    workflow.report("a", "PROGRESS", "0:2/1:1", percent=50.0)
+    workflow.report("b", "SUCCESS", "0:2/2:1", percent=100.0)
 
     event = workflow.event
 
     assert (event.state, event.current, event.total, event.percent) == (TaskState.PROGRESS, 1, 2, 75.0)
     assert (event.name, event.title, event.started_at) == ("jobpush.workflow", 'The "Album"', 2.0)
     assert event.data == {"children": {"total": 2, "succeeded": 1, "failed": 0, "revoked": 0, "lost": 0, "running": 1}}
-    workflow.say("a", "SUCCESS", "0:2/1:1")
+    workflow.report("a", "SUCCESS", "0:2/1:1")
     assert workflow.outcome == ("SUCCESS", 2, 100.0)
 
 
-def test_members_weigh_what_they_are_given_or_what_their_name_has(workflow: Workflow) -> None:
+def test_members_take_their_own_weight_or_the_weight_of_their_name(workflow: Workflow) -> None:
     workflow.begin(2, 10.0, heavy=8.0)
-    workflow.say("a", "SUCCESS", "0:2/1:1", weight=9.0)
+    workflow.report("a", "SUCCESS", "0:2/1:1", weight=9.0)
     assert workflow.outcome == ("PROGRESS", 1, 90.0)
 
-    workflow.say("b", "PENDING", "0:2/2:1", is_planned=False, name="heavy")
-    workflow.say("b", "SUCCESS", "0:2/2:1", name="heavy")
+    workflow.report("b", "PENDING", "0:2/2:1", is_planned=False, name="heavy")
+    workflow.report("b", "SUCCESS", "0:2/2:1", name="heavy")
 
     assert workflow.event.total == 3
     assert workflow.outcome == ("PROGRESS", 2, 94.44)  # 17 of 18
 
 
-def test_members_are_on_no_list_and_in_no_history_but_have_their_own_channel(
-    workflow: Workflow, client: redis.Redis
-) -> None:
+def test_members_have_their_own_channel_and_are_in_no_list_or_history(workflow: Workflow, client: redis.Redis) -> None:
     workflow.begin(1)
     before = client.xlen(workflow.store.keys.stream(user_topic(USER)))
     with client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(workflow.store.keys.topic(user_topic(USER)))
         listener.get_message(timeout=5)
 
-        workflow.say("a", "PENDING")
+        workflow.report("a", "PENDING")
 
         message = listener.get_message(timeout=5)
     assert message is not None
@@ -155,10 +153,10 @@ def test_members_are_on_no_list_and_in_no_history_but_have_their_own_channel(
     assert workflow.store.task(workflow.name("a")).root_id == workflow.task_id
 
 
-def test_children_are_read_page_by_page_in_the_order_in_which_they_came(workflow: Workflow) -> None:
+def test_children_are_paged_in_order_of_creation(workflow: Workflow) -> None:
     workflow.begin(5)
     for number in range(5):
-        workflow.say(str(number), "PENDING", f"0:5/{number + 1}:1")
+        workflow.report(str(number), "PENDING", f"0:5/{number + 1}:1")
     read = workflow.store.children
 
     assert [event.task_id for event in read(workflow.task_id)] == [workflow.name(str(number)) for number in range(5)]
@@ -168,113 +166,113 @@ def test_children_are_read_page_by_page_in_the_order_in_which_they_came(workflow
         read("nobody")
 
 
-def test_a_retry_takes_nothing_back(workflow: Workflow) -> None:
+def test_retry_of_a_member_does_not_lower_the_bar(workflow: Workflow) -> None:
     workflow.begin(2)
-    workflow.say("a", "PROGRESS", "0:2/1:1", percent=80.0)
-    workflow.say("a", "RETRY", "0:2/1:1", percent=80.0)
-    workflow.say("a", "STARTED", "0:2/1:1", attempt=2)
-    workflow.say("a", "PROGRESS", "0:2/1:1", attempt=2, percent=10.0)
+    workflow.report("a", "PROGRESS", "0:2/1:1", percent=80.0)
+    workflow.report("a", "RETRY", "0:2/1:1", percent=80.0)
+    workflow.report("a", "STARTED", "0:2/1:1", attempt=2)
+    workflow.report("a", "PROGRESS", "0:2/1:1", attempt=2, percent=10.0)
 
     assert workflow.outcome == ("PROGRESS", 0, 40.0)
 
 
-def test_what_was_told_twice_or_too_late_counts_once(workflow: Workflow) -> None:
+def test_repeated_and_late_events_of_a_member_count_once(workflow: Workflow) -> None:
     workflow.begin(2)
     for state in ("SUCCESS", "SUCCESS", "PROGRESS", "FAILURE"):
-        workflow.say("a", state, "0:2/1:1", percent=10.0)
+        workflow.report("a", state, "0:2/1:1", percent=10.0)
 
     assert workflow.outcome == ("PROGRESS", 1, 50.0)
 
 
-def test_members_may_speak_before_their_workflow_is_known(workflow: Workflow) -> None:
-    workflow.say("a", "PENDING", "0:2/1:1")
-    workflow.say("a", "SUCCESS", "0:2/1:1")
+def test_members_may_publish_before_their_workflow(workflow: Workflow) -> None:
+    workflow.report("a", "PENDING", "0:2/1:1")
+    workflow.report("a", "SUCCESS", "0:2/1:1")
     workflow.begin(2)
 
-    workflow.say("b", "SUCCESS", "0:2/2:1")
+    workflow.report("b", "SUCCESS", "0:2/2:1")
 
     assert workflow.outcome == ("SUCCESS", 2, 100.0)
 
 
-# -- how it ends -----------------------------------------------------------------------------------------
+# -- end states -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 86_400), (5, 86_400), (500_000, 500_000)])
-def test_a_workflow_is_found_as_long_as_its_members_speak(
+def test_workflow_stays_known_while_its_members_publish(
     workflow: Workflow, client: redis.Redis, seconds: int, expected: int
 ) -> None:
     owner = workflow.store.keys.owner(workflow.task_id)
     workflow.begin(2)
     client.expire(owner, seconds)
 
-    workflow.say("one", "PROGRESS", "0:2")
+    workflow.report("one", "PROGRESS", "0:2")
 
     assert client.ttl(owner) == pytest.approx(expected, abs=60)
     assert workflow.store.task(workflow.task_id).state is TaskState.STARTED
 
 
-def test_a_failing_link_ends_a_chain(workflow: Workflow) -> None:
+def test_failed_member_ends_its_chain(workflow: Workflow) -> None:
     workflow.begin(3)
-    workflow.say("a", "SUCCESS", "0:3")
-    workflow.say("b", "FAILURE", "0:3", error='it said "no" \\ "never",\nbut')
+    workflow.report("a", "SUCCESS", "0:3")
+    workflow.report("b", "FAILURE", "0:3", error='it said "no" \\ "never",\nbut')
 
     assert workflow.outcome == ("FAILURE", 2, 33.33)
     assert workflow.event.error == 'it said "no" \\ "never",\nbut'
 
 
-def test_members_of_a_group_go_on_and_the_first_error_is_told(workflow: Workflow) -> None:
+def test_group_continues_after_a_failure_and_shows_the_first_error(workflow: Workflow) -> None:
     workflow.begin(3)
-    workflow.say("a", "FAILURE", "0:3/1:1", error="first")
-    workflow.say("b", "FAILURE", "0:3/2:1", error="second")
+    workflow.report("a", "FAILURE", "0:3/1:1", error="first")
+    workflow.report("b", "FAILURE", "0:3/2:1", error="second")
     assert workflow.outcome[0] == "PROGRESS"
 
-    workflow.say("c", "SUCCESS", "0:3/3:1")
+    workflow.report("c", "SUCCESS", "0:3/3:1")
 
     assert (workflow.outcome[0], workflow.event.error) == ("FAILURE", "first")
 
 
-def test_a_failing_link_in_a_group_settles_its_own_chain_alone(workflow: Workflow) -> None:
+def test_failed_member_of_a_chain_in_a_group_ends_that_chain_only(workflow: Workflow) -> None:
     workflow.begin(5)
-    workflow.say("a", "FAILURE", "0:5/1:3")
-    workflow.say("x", "SUCCESS", "0:5/2:2")
+    workflow.report("a", "FAILURE", "0:5/1:3")
+    workflow.report("x", "SUCCESS", "0:5/2:2")
     assert workflow.outcome[0] == "PROGRESS"
 
-    workflow.say("y", "SUCCESS", "0:5/2:2")
+    workflow.report("y", "SUCCESS", "0:5/2:2")
 
     assert workflow.outcome[0] == "FAILURE"
 
 
-def test_a_workflow_waits_for_what_its_members_publish(workflow: Workflow) -> None:
+def test_workflow_waits_for_tasks_published_by_its_members(workflow: Workflow) -> None:
     workflow.begin(1)
-    workflow.say("a", "STARTED", "0:1")
-    workflow.say("spawned", "PENDING", "0:1", is_planned=False)
-    workflow.say("a", "SUCCESS", "0:1")
+    workflow.report("a", "STARTED", "0:1")
+    workflow.report("spawned", "PENDING", "0:1", is_planned=False)
+    workflow.report("a", "SUCCESS", "0:1")
     assert workflow.outcome == ("PROGRESS", 1, 50.0)
 
-    workflow.say("spawned", "SUCCESS", "0:1", is_planned=False)
+    workflow.report("spawned", "SUCCESS", "0:1", is_planned=False)
 
     assert workflow.outcome == ("SUCCESS", 2, 100.0)
 
 
-def test_a_lost_member_is_waited_for_as_little_as_a_failed_one_until_it_comes_back(workflow: Workflow) -> None:
+def test_workflow_is_lost_until_its_lost_member_runs_again(workflow: Workflow) -> None:
     workflow.begin(2)
-    workflow.say("a", "STARTED", "0:2")
-    workflow.say("a", "LOST", "0:2")
+    workflow.report("a", "STARTED", "0:2")
+    workflow.report("a", "LOST", "0:2")
     assert workflow.outcome[0] == "LOST"
 
-    workflow.say("a", "STARTED", "0:2", attempt=2)
+    workflow.report("a", "STARTED", "0:2", attempt=2)
     assert workflow.outcome[0] == "STARTED"
-    workflow.say("a", "SUCCESS", "0:2", attempt=2)
-    workflow.say("b", "SUCCESS", "0:2")
+    workflow.report("a", "SUCCESS", "0:2", attempt=2)
+    workflow.report("b", "SUCCESS", "0:2")
 
     assert workflow.outcome == ("SUCCESS", 2, 100.0)
 
 
-def test_what_a_gateway_says_of_a_member_counts_like_its_own_word(workflow: Workflow) -> None:
+def test_end_of_a_member_published_by_a_gateway_counts(workflow: Workflow) -> None:
     workflow.begin(2)
     started = replace(workflow.write("a", "STARTED", "0:2/1:1"), delivery="first")
     workflow.store.publish([started])
-    workflow.say("b", "SUCCESS", "0:2/2:1")
+    workflow.report("b", "SUCCESS", "0:2/2:1")
 
     workflow.store.end(workflow.name("a"), TaskState.LOST, error="its worker died", delivery="first")
 
@@ -282,22 +280,22 @@ def test_what_a_gateway_says_of_a_member_counts_like_its_own_word(workflow: Work
     assert workflow.event.data["children"]["lost"] == 1
 
 
-def test_a_cancelled_workflow_lets_no_member_start_and_ends_when_none_runs(workflow: Workflow) -> None:
+def test_cancelled_workflow_starts_no_member_and_ends_when_none_runs(workflow: Workflow) -> None:
     workflow.begin(3)
-    workflow.say("a", "STARTED", "0:3/1:1")
-    workflow.say("b", "PENDING", "0:3/2:1")
+    workflow.report("a", "STARTED", "0:3/1:1")
+    workflow.report("b", "PENDING", "0:3/2:1")
 
     assert workflow.store.cancel(workflow.task_id) is TaskState.STARTED
 
     assert workflow.event.cancelling
-    assert workflow.say("b", "STARTED", "0:3/2:1").outcome is Outcome.CANCELLED
-    assert workflow.say("c", "STARTED", "0:3/3:1").outcome is Outcome.CANCELLED
-    assert workflow.say("a", "PROGRESS", "0:3/1:1").is_cancelled
-    workflow.say("a", "REVOKED", "0:3/1:1")
+    assert workflow.report("b", "STARTED", "0:3/2:1").outcome is Outcome.CANCELLED
+    assert workflow.report("c", "STARTED", "0:3/3:1").outcome is Outcome.CANCELLED
+    assert workflow.report("a", "PROGRESS", "0:3/1:1").is_cancelled
+    workflow.report("a", "REVOKED", "0:3/1:1")
     assert (workflow.outcome[0], workflow.event.cancelling) == ("REVOKED", False)
 
 
-def test_a_member_that_a_cancelled_workflow_has_ended_stays_so_when_it_is_delivered_again(workflow: Workflow) -> None:
+def test_redelivered_member_of_a_cancelled_workflow_stays_revoked(workflow: Workflow) -> None:
     workflow.begin(1)
     workflow.store.publish([replace(workflow.write("a", "STARTED", "0:1"), delivery="first")])
     workflow.store.cancel(workflow.task_id)
@@ -309,26 +307,26 @@ def test_a_member_that_a_cancelled_workflow_has_ended_stays_so_when_it_is_delive
     assert workflow.store.task(workflow.name("a")).attempt == 1
 
 
-def test_a_workflow_between_two_links_is_revoked_at_once(workflow: Workflow) -> None:
+def test_workflow_without_a_running_member_is_revoked_at_once(workflow: Workflow) -> None:
     workflow.begin(2)
-    workflow.say("a", "SUCCESS", "0:2")
-    workflow.say("b", "PENDING", "0:2")
+    workflow.report("a", "SUCCESS", "0:2")
+    workflow.report("b", "PENDING", "0:2")
 
     workflow.store.cancel(workflow.task_id)
 
     assert workflow.outcome[0] == "REVOKED"
 
 
-def test_a_member_that_is_cancelled_alone_is_missed_by_its_workflow(workflow: Workflow) -> None:
+def test_cancelled_member_revokes_its_workflow_at_the_end(workflow: Workflow) -> None:
     workflow.begin(2)
-    workflow.say("a", "PENDING", "0:2/1:1")
+    workflow.report("a", "PENDING", "0:2/1:1")
     workflow.store.cancel(workflow.name("a"))
-    workflow.say("b", "SUCCESS", "0:2/2:1")
+    workflow.report("b", "SUCCESS", "0:2/2:1")
 
     assert workflow.outcome == ("REVOKED", 2, 50.0)
 
 
-def test_a_workflow_without_members_succeeds_when_it_is_asked(workflow: Workflow) -> None:
+def test_workflow_without_members_succeeds_when_published(workflow: Workflow) -> None:
     workflow.begin(0)
 
     workflow.store.publish_workflows([(USER, workflow.task_id)])
@@ -336,10 +334,12 @@ def test_a_workflow_without_members_succeeds_when_it_is_asked(workflow: Workflow
     assert workflow.outcome == ("SUCCESS", 0, 100.0)
 
 
-# -- how much it costs -----------------------------------------------------------------------------------
+# -- cost -----------------------------------------------------------------------------------
 
 
-def test_a_word_of_one_in_ten_thousand_costs_what_one_in_ten_costs(server: EmbeddedRedis, client: redis.Redis) -> None:
+def test_cost_of_a_member_event_is_independent_of_the_number_of_members(
+    server: EmbeddedRedis, client: redis.Redis
+) -> None:
     store = make_store(server, min_interval=3600)
     small, large = Workflow(store), Workflow(store)
     small.begin(10)
@@ -351,31 +351,31 @@ def test_a_word_of_one_in_ten_thousand_costs_what_one_in_ten_costs(server: Embed
             store.publish(
                 [large.write(str(n), state, f"0:10000/{n + 1}:1", percent=None) for n in members if n != 9_999]
             )
-    small.say("0", "STARTED", "0:10/1:1")
+    small.report("0", "STARTED", "0:10/1:1")
 
     costs = []
     for workflow, member, branch in ((small, "1", "0:10/2:1"), (large, "9999", "0:10000/10000:1")):
-        workflow.say(member, "PENDING", branch)
+        workflow.report(member, "PENDING", branch)
         client.config_resetstat()
-        workflow.say(member, "STARTED", branch)
+        workflow.report(member, "STARTED", branch)
         costs.append({name: one["calls"] for name, one in client.info("commandstats").items() if "config" not in name})
 
     assert costs[0] == costs[1]
     assert sum(costs[1].values()) < 40
-    large.say("9999", "SUCCESS", "0:10000/10000:1")
+    large.report("9999", "SUCCESS", "0:10000/10000:1")
     assert large.outcome == ("SUCCESS", 10_000, 100.0)
-    assert large.event.seq == 4  # PENDING, STARTED, PROGRESS, SUCCESS: the rest was said too soon after another
+    assert large.event.seq == 4  # PENDING, STARTED, PROGRESS, SUCCESS: the others came within the interval
     assert client.xlen(store.keys.stream(user_topic(USER))) <= before + 4 + 1
     assert len(store.children(large.task_id)) == 10_000
     store.close()
 
 
-def test_what_was_kept_back_is_told_when_it_is_asked_for(server: EmbeddedRedis) -> None:
+def test_held_back_sums_are_published_on_request(server: EmbeddedRedis) -> None:
     store = make_store(server, min_interval=3600)
     workflow = Workflow(store)
     workflow.begin(3)
     for number in range(2):
-        published = workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
+        published = workflow.report(str(number), "SUCCESS", f"0:3/{number + 1}:1")
     assert published.has_pending_workflow
     assert workflow.event.current == 1
 
@@ -388,17 +388,17 @@ def test_what_was_kept_back_is_told_when_it_is_asked_for(server: EmbeddedRedis) 
     store.close()
 
 
-def test_however_many_ask_it_tells_no_more_often_than_it_should(server: EmbeddedRedis) -> None:
+def test_repeated_requests_keep_the_minimum_interval(server: EmbeddedRedis) -> None:
     store = make_store(server, min_interval=3600)
     workflow = Workflow(store)
     workflow.begin(3)
     for number in range(2):
-        workflow.say(str(number), "SUCCESS", f"0:3/{number + 1}:1")
+        workflow.report(str(number), "SUCCESS", f"0:3/{number + 1}:1")
     seq = workflow.event.seq
 
-    still_untold = [store.publish_workflows([(USER, workflow.task_id)]) for _ in range(2)]
+    still_pending = [store.publish_workflows([(USER, workflow.task_id)]) for _ in range(2)]
 
-    assert still_untold == [[(USER, workflow.task_id)]] * 2  # so that both ask again
+    assert still_pending == [[(USER, workflow.task_id)]] * 2  # so both ask again
     assert workflow.event.seq == seq
     store.close()
 
@@ -422,7 +422,7 @@ WEIGHTS = {name: float(1 + number % 3) for number, name in enumerate([*PLANNED, 
 
 
 class Model:
-    """The same, counted anew from all members each time."""
+    """The same sums, counted again from all members each time."""
 
     def __init__(self) -> None:
         self.states = dict.fromkeys(PLANNED, "PENDING")
@@ -432,15 +432,15 @@ class Model:
         self.is_over = False
         self.outcome: tuple[str, float, float] | None = None
 
-    def hear(self, member: str, state: str, percent: float | None) -> None:
+    def report(self, member: str, state: str, percent: float | None) -> None:
         self.states[member] = state
         if state == "SUCCESS":
             self.parts[member] = 1.0
         elif percent is not None:
             self.parts[member] = percent / 100
-        self._tell()
+        self._count()
 
-    def _tell(self) -> None:
+    def _count(self) -> None:
         branches = {**PLANNED, **EXTRA}
         broken = {branches[name] for name, state in self.states.items() if state in ("FAILURE", "REVOKED", "LOST")}
         waited_for = [
@@ -477,15 +477,15 @@ class Model:
         max_size=40,
     )
 )
-def test_in_any_order_the_sums_are_those_of_all_members(
-    talkative: Store, words: list[tuple[str, str, float | None]]
+def test_sums_agree_with_the_model_in_any_order(
+    unthrottled_store: Store, updates: list[tuple[str, str, float | None]]
 ) -> None:
-    workflow, model = Workflow(talkative), Model()
+    workflow, model = Workflow(unthrottled_store), Model()
     workflow.begin(len(PLANNED), sum(WEIGHTS[name] for name in PLANNED))
-    for member, state, percent in [("a", "STARTED", None), *words]:
+    for member, state, percent in [("a", "STARTED", None), *updates]:
         is_planned = member in PLANNED
         branch = PLANNED[member] if is_planned else EXTRA[member]
-        published = workflow.say(
+        published = workflow.report(
             *(member, state, branch),
             is_planned=is_planned,
             weight=WEIGHTS[member],
@@ -493,7 +493,7 @@ def test_in_any_order_the_sums_are_those_of_all_members(
             attempt=model.attempts[member],
         )
         if published.outcome is Outcome.STORED:
-            model.hear(member, state, percent)
+            model.report(member, state, percent)
             if state == "RETRY":
                 model.attempts[member] += 1
 
@@ -509,10 +509,10 @@ def test_failed_members_are_listed_first_on_any_page(server: EmbeddedRedis, stat
     workflow = Workflow(store)
     workflow.begin(6)
     for number in range(6):
-        workflow.say(str(number), "STARTED", f"0:6/{number + 1}:1")
+        workflow.report(str(number), "STARTED", f"0:6/{number + 1}:1")
     ids = [event.task_id for event in store.children(workflow.task_id)]
     for number in (4, 2):
-        workflow.say(str(number), state, f"0:6/{number + 1}:1")
+        workflow.report(str(number), state, f"0:6/{number + 1}:1")
 
     expected = [ids[2], ids[4], ids[0], ids[1], ids[3], ids[5]]
     assert [event.task_id for event in store.children(workflow.task_id)] == expected

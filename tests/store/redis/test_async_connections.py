@@ -140,7 +140,7 @@ def test_refused_command_gets_the_error_as_its_reply(links: Links) -> None:
     assert isinstance(links.call("NO-SUCH-COMMAND"), hiredis.ReplyError)
 
 
-def test_script_that_redis_no_longer_has_is_loaded_again(links: Links, client: redis.Redis) -> None:
+def test_missing_script_is_loaded_again(links: Links, client: redis.Redis) -> None:
     client.script_flush()
     script: Any = SimpleNamespace(source=b"return ARGV[1]", sha="098e0f0d1448c0a81dafe820f66d460eb09263da")
 
@@ -168,7 +168,7 @@ def test_subscription_receives_messages_after_its_confirmation(links: Links, cli
     links.wait_until(lambda: links.messages == [(b"news", b"hello")])
 
 
-def test_channel_that_is_dropped_and_subscribed_again_is_confirmed_once(links: Links, client: redis.Redis) -> None:
+def test_channel_unsubscribed_and_subscribed_again_is_confirmed_once(links: Links, client: redis.Redis) -> None:
     def waver() -> None:
         for _ in range(3):
             links.subscriber.subscribe(b"news")
@@ -198,7 +198,7 @@ def test_killed_redis_fails_pending_commands_and_is_reconnected(links: Links, re
     assert links.call("PING") == b"PONG"
 
 
-def test_silent_redis_is_reconnected(
+def test_connection_to_an_unresponsive_redis_is_replaced(
     links: Links, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "_PING_AFTER", 0.1)

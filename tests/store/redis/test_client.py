@@ -69,7 +69,7 @@ def test_transaction_runs_all_commands_and_reports_a_refused_one(connections: Re
         connections.transact("a", ("HSET", "a", "x", "y"))
 
 
-def test_connection_that_redis_closed_is_replaced(connections: RedisClient, client: redis.Redis) -> None:
+def test_connection_closed_by_redis_is_replaced(connections: RedisClient, client: redis.Redis) -> None:
     connections.run([("PING",)])
     client.client_kill_filter(_type="normal", skipme=True)
 
@@ -77,7 +77,7 @@ def test_connection_that_redis_closed_is_replaced(connections: RedisClient, clie
     assert connections.connects == 2
 
 
-def test_redis_that_is_down_is_an_error_until_it_is_back(connections: RedisClient, redis_server: EmbeddedRedis) -> None:
+def test_unreachable_redis_is_an_error_until_it_returns(connections: RedisClient, redis_server: EmbeddedRedis) -> None:
     connections.run([("PING",)])
     redis_server.kill()
 
@@ -88,14 +88,14 @@ def test_redis_that_is_down_is_an_error_until_it_is_back(connections: RedisClien
     assert connections.run([("GET", "none")]) == [None]
 
 
-def test_threads_have_a_connection_each(connections: RedisClient) -> None:
+def test_each_thread_has_its_own_connection(connections: RedisClient) -> None:
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda number: connections.run([("ECHO", number)] * 20), range(200)))
 
     assert replies == [[str(number).encode()] * 20 for number in range(200)]
 
 
-def test_crowd_of_threads_gets_more_connections_than_a_pool_of_redis_py_makes(connections: RedisClient) -> None:
+def test_many_threads_get_more_connections_than_the_default_pool(connections: RedisClient) -> None:
     with ThreadPoolExecutor(120) as threads:
         waiting = [threads.submit(connections.run, [("BLPOP", "go", PATIENCE)]) for _ in range(120)]
         connections.run([("RPUSH", "go", *range(120))])
@@ -103,7 +103,7 @@ def test_crowd_of_threads_gets_more_connections_than_a_pool_of_redis_py_makes(co
         assert all(one.result()[0] for one in waiting)
 
 
-def test_child_of_a_fork_has_connections_of_its_own(connections: RedisClient) -> None:
+def test_forked_child_has_its_own_connections(connections: RedisClient) -> None:
     (ours,) = connections.run([("CLIENT", "ID")])
 
     reading, writing = os.pipe()
@@ -134,7 +134,7 @@ def test_subscription_yields_its_confirmation_then_messages(connections: RedisCl
         next(messages)
 
 
-def test_demoted_primary_makes_all_clients_of_its_url_reconnect(
+def test_clients_reconnect_after_their_primary_is_demoted(
     connections: RedisClient, redis_url: str, client: redis.Redis
 ) -> None:
     other, elsewhere = RedisClient(redis_url, timeout=PATIENCE), RedisClient("redis://unused:1", timeout=PATIENCE)
@@ -172,7 +172,7 @@ def test_equal_clocks_are_not_corrected(redis_url: str) -> None:
     connections.close()
 
 
-def test_user_without_the_right_to_ask_for_the_time_can_publish(redis_server: EmbeddedRedis) -> None:
+def test_user_without_the_time_command_can_publish(redis_server: EmbeddedRedis) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         rights = ("~jobpush:*", "&*", "+@all", "-time")
         client.execute_command("ACL", "SETUSER", "worker", "on", ">secret", *rights)

@@ -75,7 +75,7 @@ def test_slot_of_a_name(name: str, slot: int) -> None:
     assert slot_of(name) == slot
 
 
-def test_slots_are_those_of_the_server(cluster_servers: ClusterServers) -> None:
+def test_slots_match_the_server(cluster_servers: ClusterServers) -> None:
     for name in ["a", "{a}b", "a{b}", "{}a", "a{b", "{a{b}}", "ä{☃}"]:
         assert slot_of(name) == cluster_servers.ask(0, "CLUSTER", "KEYSLOT", name)
 
@@ -107,7 +107,7 @@ def test_moved_slot_is_followed(cluster_servers: ClusterServers, connections: Re
     assert connections.run([Call(unknown, [key], [])]) == [key.encode() + b"moved"]  # loaded where the slot is now
 
 
-def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_one_clear_line(
+def test_killed_primary_affects_only_its_keys_and_is_one_clear_error(
     own_cluster_servers: ClusterServers,
 ) -> None:
     connections = RedisClient(own_cluster_servers.url, timeout=PATIENCE)
@@ -129,7 +129,7 @@ def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_o
 
     wait_until(is_back)
 
-    # The slot of a key that nobody serves any more.
+    # The slot of a key that no node serves any more.
     key = others[0]
     for number in range(6):
         if own_cluster_servers.nodes[number].is_running:
@@ -140,19 +140,19 @@ def test_killed_primary_stops_its_own_keys_alone_and_a_slot_without_primary_is_o
         connections.run([("GET", key)])
 
 
-def test_unreachable_cluster_is_one_clear_line() -> None:
+def test_unreachable_cluster_is_one_clear_error() -> None:
     with pytest.raises(StoreError, match="no node of the cluster answers: 127.0.0.1:1 failed"):
         RedisClient("redis+cluster://127.0.0.1:1", timeout=PATIENCE).run([("GET", "a")])
 
 
-def test_node_of_a_cluster_as_a_single_server_is_one_clear_line(cluster_servers: ClusterServers) -> None:
+def test_cluster_node_used_as_a_single_server_is_one_clear_error(cluster_servers: ClusterServers) -> None:
     connections = RedisClient(cluster_servers.nodes[0].url, timeout=PATIENCE)
 
     with pytest.raises(StoreError, match=r"this server is part of a cluster; use redis\+cluster://"):
         connections.run([("GET", key) for key in KEYS])
 
 
-def test_threads_share_the_clients(connections: RedisClient) -> None:
+def test_threads_share_the_cluster_clients(connections: RedisClient) -> None:
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda key: connections.run([("INCR", f"count-{key}")] * 20), KEYS))
 

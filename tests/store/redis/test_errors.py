@@ -61,7 +61,7 @@ def test_error_of_the_command_itself(text: str) -> None:
         _NEW.format("ACL failure in script: No permissions to access a channel"),
     ],
 )
-def test_state_of_redis_or_missing_right_is_no_command_error(text: str) -> None:
+def test_server_state_or_missing_right_is_not_a_command_error(text: str) -> None:
     assert not is_command_error(ResponseError(text))
 
 
@@ -96,11 +96,11 @@ def test_missing_right_to_channels_is_named(error: Exception) -> None:
         (ResponseError("NOPERM this user has no permissions to access one of the keys"), "needs ~<JOBPUSH_PREFIX>:*"),
     ],
 )
-def test_text_of_an_error_says_what_to_do(error: Exception, advice: str) -> None:
+def test_error_text_names_the_remedy(error: Exception, advice: str) -> None:
     assert advice in explain(error)
 
 
-def test_server_that_is_no_primary_of_the_key_is_the_wrong_one() -> None:
+def test_reply_of_a_server_that_is_not_the_primary_is_a_wrong_server_error() -> None:
     assert is_wrong_server(ReadOnlyError("You can't write against a read only replica."))
     assert is_wrong_server(MovedError("12 10.0.0.1:7000"))
     assert is_wrong_server(ResponseError("READONLY You can't write against a read only replica."))
@@ -127,7 +127,7 @@ def test_errors_of_redis_py_become_store_errors(error: Exception, kind: type[Sto
         (ClusterDownError, "CLUSTERDOWN"),
     ],
 )
-def test_a_state_that_redis_py_names_by_class_is_not_blamed_on_the_command(error: type[RedisError], code: str) -> None:
+def test_server_state_with_its_own_redis_py_class_is_not_a_command_error(error: type[RedisError], code: str) -> None:
     refused = error("command not allowed. script: f49df598b77c9361, on @user_script:68.")
 
     assert state_in(refused) == code

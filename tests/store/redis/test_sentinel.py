@@ -98,7 +98,7 @@ def test_sentinel_that_names_a_replica_is_skipped(sentinel_servers: SentinelServ
         RedisClient(sentinel_servers.url_of([stale]), timeout=2).run([("PING",)])
 
 
-def test_unknown_name_and_unreachable_sentinels_are_one_clear_line(sentinel_servers: SentinelServers) -> None:
+def test_unknown_name_and_unreachable_sentinels_are_one_clear_error(sentinel_servers: SentinelServers) -> None:
     unreachable = "127.0.0.1:1"
 
     with pytest.raises(StoreError, match=r"no primary 'other' found: Sentinel 127.0.0.1:\d+ knows no primary of this"):
@@ -107,7 +107,7 @@ def test_unknown_name_and_unreachable_sentinels_are_one_clear_line(sentinel_serv
         RedisClient(f"redis+sentinel://{unreachable}/main/0", timeout=2).run([("PING",)])
 
 
-def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Path) -> None:
+def test_sentinels_and_servers_may_have_tls_and_different_passwords(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate, key, root = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
     issued = authority.issue_cert("127.0.0.1", "localhost")
@@ -132,7 +132,7 @@ def test_sentinels_and_servers_may_want_tls_and_different_passwords(tmp_path: Pa
                 RedisClient(wrong, timeout=5).run([("SET", "a", 1)])
 
 
-def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(sentinel_servers: SentinelServers) -> None:
+def test_retried_writes_survive_a_fail_over(sentinel_servers: SentinelServers) -> None:
     store = Store(Config(redis_url=sentinel_servers.url, publish_timeout=2.0))
     fail_over_at = {20: sentinel_servers.fail_over, 40: sentinel_servers.kill_primary}
     try:
@@ -148,7 +148,7 @@ def test_fail_over_during_a_run_loses_no_write_that_is_tried_again(sentinel_serv
     assert recent == {TaskState.SUCCESS}
 
 
-def test_replica_as_the_url_is_one_clear_line(sentinel_servers: SentinelServers) -> None:
+def test_url_of_a_replica_is_one_clear_error(sentinel_servers: SentinelServers) -> None:
     replica = next(port for port in sentinel_servers.servers if port != sentinel_servers.primary)
 
     with pytest.raises(StoreError, match="this server is a replica; JOBPUSH_REDIS_URL must name the primary"):

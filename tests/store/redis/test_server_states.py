@@ -38,7 +38,7 @@ def with_user(server: EmbeddedRedis, *rights: str) -> str:
     return server.url.replace("redis://", "redis://limited:pass@")
 
 
-def test_user_without_channels_publishes_nothing_and_is_one_clear_line(server: EmbeddedRedis) -> None:
+def test_user_without_channel_rights_publishes_nothing_and_is_one_clear_error(server: EmbeddedRedis) -> None:
     url = with_user(server, "+@all", "~jobpush:*")
 
     with closing(Store(Config(redis_url=url, publish_timeout=PATIENCE))) as store:
@@ -54,7 +54,7 @@ def test_user_without_channels_publishes_nothing_and_is_one_clear_line(server: E
         assert admin.keys() == []
 
 
-def test_gateway_without_channels_is_not_working_until_it_has_them(
+def test_gateway_without_channel_rights_is_not_ready_until_it_has_them(
     server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     links = Links(with_user(server, "+@all", "~jobpush:*"), probe=PROBE)
@@ -75,7 +75,7 @@ def test_gateway_without_channels_is_not_working_until_it_has_them(
         links.close()
 
 
-def test_user_without_a_command_is_told_which_rights_are_needed(server: EmbeddedRedis) -> None:
+def test_missing_command_right_is_named_in_the_error(server: EmbeddedRedis) -> None:
     url = with_user(server, "+@all", "-set", "~jobpush:*", "&jobpush:*")
 
     with (
@@ -85,7 +85,7 @@ def test_user_without_a_command_is_told_which_rights_are_needed(server: Embedded
         store.probe()
 
 
-def test_full_redis_is_one_clear_line(server: EmbeddedRedis) -> None:
+def test_full_redis_is_one_clear_error(server: EmbeddedRedis) -> None:
     with redis.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", "1")
 
@@ -96,7 +96,7 @@ def test_full_redis_is_one_clear_line(server: EmbeddedRedis) -> None:
         store.probe()
 
 
-def test_password_that_changes_is_one_clear_line(server: EmbeddedRedis, caplog: pytest.LogCaptureFixture) -> None:
+def test_changed_password_is_one_clear_error(server: EmbeddedRedis, caplog: pytest.LogCaptureFixture) -> None:
     links = Links(server.url)
     try:
         links.wait_until(lambda: links.ups == 1)
@@ -120,7 +120,7 @@ def test_password_that_changes_is_one_clear_line(server: EmbeddedRedis, caplog: 
         links.close()
 
 
-def test_options_that_cannot_work_are_overridden_on_both_kinds_of_connections(server: EmbeddedRedis) -> None:
+def test_unsupported_options_are_overridden_on_both_kinds_of_connections(server: EmbeddedRedis) -> None:
     url = f"{server.url}?protocol=3&decode_responses=true&encoding=latin-1"
     links = Links(url)
     try:

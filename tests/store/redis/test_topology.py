@@ -74,7 +74,7 @@ def test_missing_url_is_an_error_that_names_the_setting() -> None:
         "health_check_interval=1",
     ],
 )
-def test_options_that_jobpush_decides_itself_are_overridden(option: str) -> None:
+def test_options_owned_by_jobpush_are_overridden(option: str) -> None:
     pool = Topology.parse(f"redis://h/0?{option}").make_pool(1.5)
 
     options = pool.connection_kwargs
@@ -85,7 +85,7 @@ def test_options_that_jobpush_decides_itself_are_overridden(option: str) -> None
 
 @pytest.mark.parametrize("scheme", ["redis://{}@h/0", "redis+sentinel://{}@h/main/0", "redis+cluster://{}@h"])
 @pytest.mark.parametrize("password", ["a/b", "p@ss:w", "100%", "#?&=", "pläne ☃", "[x]", "a+b"])
-def test_odd_characters_of_a_password_are_escaped_by_percent(scheme: str, password: str) -> None:
+def test_percent_escapes_in_a_password_are_decoded(scheme: str, password: str) -> None:
     topology = Topology.parse(scheme.format(f"{quote(password, safe='')}:{quote(password, safe='')}"))
 
     assert (topology.options["username"], topology.options["password"]) == (password, password)
