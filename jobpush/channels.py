@@ -143,11 +143,6 @@ def user_channel(user_id: object) -> str:
     return SERVER_TO_USER + escape_user_id(user_id)
 
 
-def private_user_channel(user_id: object) -> str:
-    """Return the user channel for clients that cannot sign in: ``private_user_channel("42") == "private-user-42"``."""
-    return PRIVATE_USER + escape_user_id(user_id)
-
-
 def task_channel(task_id: str) -> str:
     """Return the channel of one task: ``task_channel("d1c2") == "private-task-d1c2"``."""
     return PRIVATE_TASK + escape_id(task_id)
@@ -174,7 +169,6 @@ class ChannelKind:
         occupancy_topic: The topic under which its connections are counted. A task's channel has its own.
         user_id: Escaped id of the user, for a user's own channel.
         task_id: Escaped id of the task, for a task's channel.
-        needs_sign_in: Whether only the signed-in user may subscribe: ``#server-to-user-…``.
         is_private: Whether a subscription must be authorised: private and presence channels.
         is_presence: Whether the channel lists its members.
         is_encrypted: Whether its data is end-to-end encrypted, so that only its sender may write it.
@@ -186,7 +180,6 @@ class ChannelKind:
     occupancy_topic: Topic
     user_id: str | None
     task_id: str | None
-    needs_sign_in: bool
     is_private: bool
     is_presence: bool
     is_encrypted: bool
@@ -209,7 +202,6 @@ def _parse(name: str) -> ChannelKind:
         occupancy_topic=topic,
         user_id=user_id,
         task_id=task_id,
-        needs_sign_in=own == SERVER_TO_USER,
         is_private=name.startswith(("private-", "presence-")),
         is_presence=name.startswith("presence-"),
         is_encrypted=name.startswith("private-encrypted-"),

@@ -55,7 +55,6 @@ def test_user_ids_that_are_none_are_refused(user_id) -> None:
 
 def test_channels_of_users_and_tasks() -> None:
     assert channels.user_channel(42) == "#server-to-user-42"
-    assert channels.private_user_channel("42") == "private-user-42"
     assert channels.task_channel("d1:c2") == "private-task-=u=d1=3Ac2"
 
 

@@ -91,11 +91,6 @@ def member_removed(channel: str, user_id: str) -> bytes:
     return _frame("pusher_internal:member_removed", channel, encode({"user_id": user_id}))
 
 
-def subscription_count(channel: str, count: int) -> bytes:
-    """To all of a channel that is no presence channel; at every change, or less often in big ones."""
-    return _frame("pusher_internal:subscription_count", channel, encode({"subscription_count": count}))
-
-
 def watchlist_events(*, online: Iterable[str] = (), offline: Iterable[str] = ()) -> bytes:
     """Which users of a connection's watchlist came or went; all of them after sign-in."""
     named = {"online": list(online), "offline": list(offline)}
@@ -106,18 +101,6 @@ def watchlist_events(*, online: Iterable[str] = (), offline: Iterable[str] = ())
 def resync(channel: str) -> bytes:
     """The history does not reach back to the client's ``since``: snapshots follow, what lies between is lost."""
     return _frame(RESYNC_EVENT, channel, "{}")
-
-
-def event(channel: bytes, members: bytes, stream_id: bytes) -> bytes:
-    """
-    An application's event.
-
-    Args:
-        channel: Name of the channel, valid.
-        members: ``"event":…,"data":…`` as they came from Redis; see :func:`event_members`.
-        stream_id: Its ``id``.
-    """
-    return b'{"channel":"%b",%b,"id":"%b"}' % (channel, members, stream_id)
 
 
 def event_members(name: str, data: str | None, user_id: str | None = None) -> str:
