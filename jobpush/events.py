@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -141,34 +141,18 @@ class TaskEvent:
         }
 
 
-_NUMBER = (int, float)
-_OPTIONAL_NUMBER = (int, float, type(None))
-_OPTIONAL_TEXT = (str, type(None))
-_MEMBERS: dict[str, type | tuple[type, ...]] = {
-    "task_id": str,
-    "name": str,
-    "title": str,
-    "current": _NUMBER,
-    "total": _OPTIONAL_NUMBER,
-    "percent": _OPTIONAL_NUMBER,
-    "message": str,
-    "rate": _OPTIONAL_NUMBER,
-    "eta": _OPTIONAL_NUMBER,
-    "attempt": int,
-    "max_attempts": (int, type(None)),
-    "run_at": _OPTIONAL_NUMBER,
-    "ahead": (int, type(None)),
-    "created_at": _NUMBER,
-    "started_at": _OPTIONAL_NUMBER,
-    "at": _NUMBER,
-    "root_id": _OPTIONAL_TEXT,
-    "parent_id": _OPTIONAL_TEXT,
-    "group_id": _OPTIONAL_TEXT,
-    "error": _OPTIONAL_TEXT,
-    "data": Mapping,
-    "seq": int,
-    "cancelling": bool,
+#: The types that a member of the wire may have, by the annotation of its field.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "bool": (bool,),
+    "Mapping[str, Any]": (Mapping,),
 }
+_MEMBERS = {item.name: _TYPES[str(item.type)] for item in fields(TaskEvent) if item.name != "state"}
 
 
 def percent_of(current: float, total: float | None, state: TaskState) -> float | None:

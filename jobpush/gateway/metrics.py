@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..config import METRICS_FOLDER
+from ..protocol import codes
 
 logger = logging.getLogger("jobpush.gateway")
 
@@ -38,38 +39,11 @@ COUNTERS = (
     "redis_reconnects",
     "tasks_lost",
 )
-#: Reasons of refusals: an error of the protocol or of HTTP, by its class's name. A label must not be free text.
+#: Reasons of refusals: the errors of the protocol by the names of their classes, and what the gateway refuses besides.
+#: A label must not be free text.
 REFUSALS = (
-    "bad_request",
-    "binary_message",
-    "client_event_rejected",
-    "forbidden",
-    "forbidden_origin",
-    "inactive",
-    "invalid_message",
-    "invalid_subscription",
-    "invalid_version",
-    "message_too_big",
-    "missing_version",
-    "not_authorized",
-    "over_capacity",
-    "pong_missing",
-    "signin_timeout",
-    "slow_reader",
-    "subscription_limit_reached",
-    "subscription_unauthorized",
-    "tls_required",
-    "token_refused",
-    "too_many_connections",
-    "too_many_connections_of_address",
-    "too_many_connections_of_user",
-    "too_many_handshakes",
-    "too_many_messages",
-    "unauthorized_request",
-    "unknown_app",
-    "unsupported_version",
-    "watchlist_too_long",
-    "other",
+    *sorted({kind.refusal for kind in vars(codes).values() if hasattr(kind, "refusal")} - {"reconnect"}),
+    *("bad_request", "forbidden", "forbidden_origin", "slow_reader", "token_refused", "unauthorized_request", "other"),
 )
 #: Seconds from the worker to the socket: upper bounds of the histogram's buckets.
 DELIVERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
