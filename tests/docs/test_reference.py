@@ -65,7 +65,7 @@ def test_every_wire_event_has_an_entry() -> None:
         "client-…",
     }
     assert {*re.findall(r"^(?:\| )?`(\w+:\w+)`", from_gateway, re.MULTILINE)} == {
-        *re.findall(r'"((?:pusher|pusher_internal|jobpush):\w+)\\?"', sent)
+        *re.findall(r"""["']((?:pusher|pusher_internal|jobpush):\w+)\\?["']""", sent)
     }
 
 
