@@ -13,26 +13,39 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 
+from ..api import JobPush
 from ..web.flask.assets import script_name
 
-if TYPE_CHECKING:
-    from ..api import JobPush
-    from ..events import TaskEvent, TaskState
-    from ..store import Receipt
-
 __all__ = ["AsyncJobPush"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Name of the route of the token endpoint.
 TOKEN_ROUTE = "jobpush_token"  # noqa: S105 - a name
 _TOKEN_PATH = "/jobpush/token"  # noqa: S105 - a path
+
+
+def _awaitable(
+    method: Callable[Concatenate[JobPush, P], R],
+) -> Callable[Concatenate[AsyncJobPush, P], Coroutine[Any, Any, R]]:
+    """Make a method to await of one that waits for Redis: it runs in a thread."""
+
+    @wraps(method)
+    async def call(self: AsyncJobPush, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await run_in_threadpool(method, self._jobpush, *args, **kwargs)
+
+    call.__doc__ = f"Await :meth:`jobpush.JobPush.{method.__name__}`."
+    return call
 
 
 class AsyncJobPush:
@@ -81,38 +94,11 @@ class AsyncJobPush:
             f'<script type="module" src="{root}/jobpush/static/{script_name()}"></script>'
         )
 
-    async def notify(
-        self, user: object, event: str, data: object = None, *, keep: bool = False, title: str = "", url: str = ""
-    ) -> Receipt:
-        """Await :meth:`jobpush.JobPush.notify`."""
-        return await run_in_threadpool(self._jobpush.notify, user, event, data, keep=keep, title=title, url=url)
-
-    async def trigger(
-        self, channels: str | Iterable[str], event: str, data: object = None, *, exclude: str | None = None
-    ) -> Receipt:
-        """Await :meth:`jobpush.JobPush.trigger`."""
-        return await run_in_threadpool(self._jobpush.trigger, channels, event, data, exclude=exclude)
-
-    async def tasks(self, user: object, *, start: int = 0, limit: int | None = None) -> list[TaskEvent]:
-        """Await :meth:`jobpush.JobPush.tasks`."""
-        return await run_in_threadpool(self._jobpush.tasks, user, start=start, limit=limit)
-
-    async def cancel(self, task_id: str) -> TaskState:
-        """Await :meth:`jobpush.JobPush.cancel`."""
-        return await run_in_threadpool(self._jobpush.cancel, task_id)
-
-    async def sign_out(self, user: object) -> int:
-        """Await :meth:`jobpush.JobPush.sign_out`."""
-        return await run_in_threadpool(self._jobpush.sign_out, user)
-
-    async def disconnect(self, user: object) -> int:
-        """Await :meth:`jobpush.JobPush.disconnect`."""
-        return await run_in_threadpool(self._jobpush.disconnect, user)
-
-    async def erase(self, user: object) -> int:
-        """Await :meth:`jobpush.JobPush.erase`."""
-        return await run_in_threadpool(self._jobpush.erase, user)
-
-    async def is_online(self, user: object) -> bool:
-        """Await :meth:`jobpush.JobPush.is_online`."""
-        return await run_in_threadpool(self._jobpush.is_online, user)
+    notify = _awaitable(JobPush.notify)
+    trigger = _awaitable(JobPush.trigger)
+    tasks = _awaitable(JobPush.tasks)
+    cancel = _awaitable(JobPush.cancel)
+    sign_out = _awaitable(JobPush.sign_out)
+    disconnect = _awaitable(JobPush.disconnect)
+    erase = _awaitable(JobPush.erase)
+    is_online = _awaitable(JobPush.is_online)

@@ -8,53 +8,9 @@ from typing import Protocol
 from ..scripts import Script
 from .async_connection import Loop
 from .cluster_connections import ClusterCommands, ClusterPubSub, Routes
-from .command_connection import CommandConnection, Commands
+from .command_connection import CommandConnection
 from .pubsub_connection import PubSubConnection
 from .topology import Topology
-
-
-class Connections(Protocol):
-    """Connections that reconnect by themselves; see :class:`~jobpush.store.redis.async_connection.AsyncConnection`."""
-
-    @property
-    def is_working(self) -> bool:
-        """Whether Redis has accepted something."""
-
-    @property
-    def reconnects(self) -> int:
-        """Number of connections after the first."""
-
-    def start(self) -> None:
-        """Connect."""
-
-    def stop(self) -> None:
-        """Close the connections."""
-
-    def tick(self) -> None:
-        """Check that Redis still answers."""
-
-    def flush(self) -> None:
-        """Send what was written."""
-
-
-class HubCommandConnections(Connections, Commands, Protocol):
-    """For commands."""
-
-    server: str
-
-
-class HubPubSub(Connections, Protocol):
-    """For pub/sub."""
-
-    @property
-    def received(self) -> int:
-        """Number of messages."""
-
-    def subscribe(self, name: bytes) -> None:
-        """Subscribe to a channel."""
-
-    def unsubscribe(self, name: bytes) -> None:
-        """Unsubscribe from a channel."""
 
 
 class OnUp(Protocol):
@@ -79,7 +35,7 @@ def connect(
     on_message: Callable[[bytes, bytes], None],
     on_subscribed: Callable[[bytes], None],
     on_down: Callable[[Collection[bytes] | None], None],
-) -> tuple[HubCommandConnections, HubPubSub]:
+) -> tuple[CommandConnection | ClusterCommands, PubSubConnection | ClusterPubSub]:
     """
     Return the connections, which are not started yet.
 
