@@ -49,7 +49,7 @@ def test_notify_reaches_each_user_once(jobpush: JobPush, redis_url: str) -> None
         assert b'"event":"greeting"' in entry[b"m"]
 
 
-def test_trigger_leaves_out_the_one_who_knows(jobpush: JobPush, redis_url: str) -> None:
+def test_trigger_excludes_the_given_socket(jobpush: JobPush, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         jobpush.trigger("news", "headline", "text", exclude="1.2")
 
@@ -74,12 +74,12 @@ def test_trigger_leaves_out_the_one_who_knows(jobpush: JobPush, redis_url: str) 
         (lambda jobpush: jobpush.users_in("no spaces"), InvalidChannelName),
     ],
 )
-def test_what_cannot_be_sent_is_refused_with_the_reason(jobpush: JobPush, call: Any, error: type[Exception]) -> None:
+def test_invalid_trigger_is_refused_with_the_reason(jobpush: JobPush, call: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         call(jobpush)
 
 
-def test_who_is_there_is_told_over_all_gateways(jobpush: JobPush, store: Store) -> None:
+def test_presence_questions_cover_all_gateways(jobpush: JobPush, store: Store) -> None:
     gateways = [Gateway(store) for _ in range(2)]
     for gateway in gateways:
         gateway.run(gateway.presence.occupy(user_topic("a:b"), 2))
@@ -96,7 +96,7 @@ def test_who_is_there_is_told_over_all_gateways(jobpush: JobPush, store: Store) 
     assert list(jobpush.channels(prefix="presence-")) == ["presence-room"]
 
 
-def test_disconnect_tells_the_gateways_of_a_user_and_nobody_else(jobpush: JobPush, store: Store) -> None:
+def test_disconnect_sends_its_command_to_the_gateways_of_the_user_only(jobpush: JobPush, store: Store) -> None:
     gateway = Gateway(store)
     gateway.run(gateway.presence.occupy(user_topic("42"), 3))
 
@@ -112,11 +112,11 @@ def test_disconnect_tells_the_gateways_of_a_user_and_nobody_else(jobpush: JobPus
     assert [json.loads(command.partition(b"\n")[2])["user"] for command in commands] == ["42", "7"]
 
 
-def test_user_without_tasks_has_none(jobpush: JobPush) -> None:
+def test_user_without_tasks_has_an_empty_list(jobpush: JobPush) -> None:
     assert jobpush.tasks("42") == []
 
 
-def test_a_kept_notification_is_in_the_inbox_of_each_user_once(jobpush: JobPush, store: Store) -> None:
+def test_kept_notification_is_in_the_inbox_of_each_user_once(jobpush: JobPush, store: Store) -> None:
     jobpush.notify(["42", 7, "42"], "order", {"n": 1}, keep=True, title="Order " + "x" * 300, url="/orders/1")
     jobpush.notify("42", "greeting", "not kept")
 
@@ -138,7 +138,7 @@ def test_a_kept_notification_is_in_the_inbox_of_each_user_once(jobpush: JobPush,
         {"url": "/without/keep"},
     ],
 )
-def test_an_inbox_takes_no_dangerous_link(jobpush: JobPush, store: Store, options: dict[str, Any]) -> None:
+def test_inbox_refuses_an_unsafe_link(jobpush: JobPush, store: Store, options: dict[str, Any]) -> None:
     with pytest.raises(EventError):
         jobpush.notify("42", "order", **options)
     assert store.inbox("42") == []
@@ -171,39 +171,39 @@ def test_erasing_a_user_removes_all_tasks_logs_and_history(jobpush: JobPush, sto
     assert jobpush.erase("42") == 0
 
 
-def test_redis_away_is_an_error_for_who_asks() -> None:
+def test_unreachable_redis_raises_for_queries() -> None:
     with pytest.raises(StoreError):
         JobPush(redis_url="unix:///nowhere/redis.sock").notify("42", "event")
 
 
-def test_channel_is_authorised_as_pusher_documents(jobpush: JobPush) -> None:
+def test_channel_authorization_matches_the_pusher_documentation(jobpush: JobPush) -> None:
     assert jobpush.authorize_channel("1234.1234", "private-foobar") == {
         "auth": f"{KEY}:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
     }
 
 
-def test_presence_channel_is_authorised_with_its_member(jobpush: JobPush) -> None:
+def test_presence_channel_is_authorized_with_its_member(jobpush: JobPush) -> None:
     answer = jobpush.authorize_channel("1.2", "presence-room", {"user_id": 10, "user_info": {"name": "Ada"}})
 
     assert json.loads(answer["channel_data"]) == {"user_id": "10", "user_info": {"name": "Ada"}}
     assert answer["auth"].startswith(f"{KEY}:")
 
 
-def test_user_is_authenticated_under_the_id_that_channels_know(jobpush: JobPush) -> None:
+def test_user_is_authenticated_under_its_escaped_id(jobpush: JobPush) -> None:
     answer = jobpush.authenticate_user("1.2", {"id": "a:b", "name": "Ada"})
 
     assert json.loads(answer["user_data"]) == {"id": "=u=a=3Ab", "name": "Ada", "escaped": True}
     assert answer["auth"].startswith(f"{KEY}:")
 
 
-def test_users_to_be_watched_are_known_by_the_ids_that_channels_know(jobpush: JobPush) -> None:
+def test_watchlist_has_escaped_ids(jobpush: JobPush) -> None:
     answer = jobpush.authenticate_user("1.2", {"id": 42, "watchlist": [7, "a:b"]})
 
     assert json.loads(answer["user_data"]) == {"id": "42", "watchlist": ["7", "=u=a=3Ab"], "escaped": True}
 
 
 @pytest.mark.parametrize("socket_id", ["", "1", "1.2.3", "a.b", "1.2\n", "1.2:private-x", "١.٢", None, 1.2])
-def test_socket_id_that_is_none_is_never_signed(jobpush: JobPush, socket_id: Any) -> None:
+def test_invalid_socket_id_is_never_signed(jobpush: JobPush, socket_id: Any) -> None:
     with pytest.raises(EventError, match="socket_id looks like"):
         jobpush.authorize_channel(socket_id, "private-foobar")
     with pytest.raises(EventError, match="socket_id looks like"):

@@ -14,7 +14,7 @@ from jobpush.errors import InvalidChannelName, InvalidEventName, InvalidUserId
 
 
 @pytest.mark.parametrize("plain", ["42", "a-b_c=d@e,f.g;h", "d1c2-44"])
-def test_ids_of_pushers_alphabet_travel_as_they_are(plain) -> None:
+def test_ids_within_the_pusher_alphabet_are_not_escaped(plain) -> None:
     assert channels.escape_id(plain) == plain
     assert channels.unescape_id(plain) == plain
 
@@ -23,13 +23,13 @@ def test_ids_of_pushers_alphabet_travel_as_they_are(plain) -> None:
     ("text", "escaped"),
     [("a:b", "=u=a=3Ab"), ("ü", "=u==C3=BC"), ("", "=u="), ("=u=x", "=u==3Du=3Dx"), ("a#b c", "=u=a=23b=20c")],
 )
-def test_other_ids_travel_as_hexadecimal_bytes(text, escaped) -> None:
+def test_other_ids_are_escaped_as_hexadecimal_bytes(text, escaped) -> None:
     assert channels.escape_id(text) == escaped
     assert channels.unescape_id(escaped) == text
 
 
 @given(st.text())
-def test_every_id_comes_back_from_its_escaped_form(text) -> None:
+def test_every_id_is_restored_from_its_escaped_form(text) -> None:
     escaped = channels.escape_id(text)
 
     assert channels.unescape_id(escaped) == text
@@ -38,17 +38,17 @@ def test_every_id_comes_back_from_its_escaped_form(text) -> None:
 
 
 @given(st.text(), st.text())
-def test_no_two_ids_meet(one, other) -> None:
+def test_escaped_ids_are_unique(one, other) -> None:
     assert (channels.escape_id(one) == channels.escape_id(other)) is (one == other)
 
 
 @pytest.mark.parametrize("odd", ["=u==ZZ", "=u==C3"])
-def test_what_only_looks_escaped_is_an_id_of_its_own(odd) -> None:
+def test_id_that_only_looks_escaped_is_a_separate_id(odd) -> None:
     assert channels.unescape_id(odd) == odd
 
 
 @pytest.mark.parametrize("user_id", ["", None, True, 1.5, [], "x" * 129, "é" * 30])
-def test_user_ids_that_are_none_are_refused(user_id) -> None:
+def test_invalid_user_ids_are_refused(user_id) -> None:
     with pytest.raises(InvalidUserId):
         channels.escape_user_id(user_id)
 
@@ -68,12 +68,12 @@ def test_channels_of_users_and_tasks() -> None:
         ("news", "channel:news"),
     ],
 )
-def test_both_channels_of_a_user_are_fed_by_one_topic(channel, topic) -> None:
+def test_both_channels_of_a_user_share_one_topic(channel, topic) -> None:
     assert channels.parse_channel(channel).topic == topic
 
 
 @pytest.mark.parametrize("channel", ["a", "presence-chat", "a" * 200, "-_=@,.;", "#server-to-user-42"])
-def test_channel_names_of_pusher_pass(channel) -> None:
+def test_pusher_channel_names_are_valid(channel) -> None:
     assert channels.validate_channel(channel) == channel
 
 
@@ -101,7 +101,7 @@ def test_other_channel_names_are_refused(channel) -> None:
 
 
 @pytest.mark.parametrize("event", ["a", "client-typing", "jobpush:task", "App\\Events\\Sent", "e" * 200, "pusher-x"])
-def test_event_names_pass(event) -> None:
+def test_pusher_event_names_are_valid(event) -> None:
     assert channels.validate_event(event) == event
 
 
@@ -134,7 +134,7 @@ def test_kinds_of_channels(channel, private, presence, encrypted, cache) -> None
 
 
 @pytest.mark.parametrize("name", ["=u=a=4", "=u=42", "=u==zz", "=u==c3=a9", "=u==FF"])
-def test_what_escape_id_never_wrote_is_an_id_of_its_own(name: str) -> None:
+def test_id_that_escape_id_never_writes_is_a_separate_id(name: str) -> None:
     assert channels.unescape_id(name) == name
 
 
@@ -194,7 +194,7 @@ class LazyText(Promise):
         (LocalProxy(lambda: UUID), str(UUID)),
     ],
 )
-def test_everything_that_is_an_id_counts_as_its_text(value, text) -> None:
+def test_every_kind_of_id_is_converted_to_its_text(value, text) -> None:
     assert channels.id_text(value) == text
     assert channels.checked_user_id(value) == text
     assert type(channels.checked_user_id(value)) is str
@@ -221,7 +221,7 @@ def test_everything_that_is_an_id_counts_as_its_text(value, text) -> None:
         LocalProxy(list),
     ],
 )
-def test_what_is_no_id_is_refused_with_a_code(value) -> None:
+def test_invalid_id_is_refused_with_a_code(value) -> None:
     assert channels.id_text(value) is None
     with pytest.raises(InvalidUserId) as refusal:
         channels.checked_user_id(value)

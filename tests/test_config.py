@@ -8,7 +8,7 @@ from jobpush.config import Config, unknown_variables, warn_about_unknown_variabl
 from jobpush.errors import ConfigurationError, MissingSetting
 
 
-def test_a_keyword_overrides_the_application_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyword_overrides_the_application_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_PREFIX", "from-environment")
 
     assert Config.load({"prefix": "keyword"}, {"prefix": "application"}).prefix == "keyword"
@@ -28,12 +28,12 @@ def test_text_from_the_environment_gets_the_type_of_its_setting(monkeypatch: pyt
     assert config.allowed_origins == ("https://a.example", "https://b.example")
 
 
-def test_the_error_of_an_unknown_keyword_lists_the_settings() -> None:
+def test_error_of_an_unknown_keyword_lists_the_settings() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting 'redis'.*redis_url"):
         Config.load({"redis": "redis://"}, {})
 
 
-def test_the_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_MAX_TASKS", "many")
 
     with pytest.raises(ConfigurationError, match="JOBPUSH_MAX_TASKS must be of type int, not 'many'"):
@@ -42,19 +42,19 @@ def test_the_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("value", [-1, "-0.5", "nan", float("inf")])
 @pytest.mark.parametrize("name", ["grace", "max_tasks"])
-def test_a_number_out_of_range_is_refused(name: str, value: object) -> None:
+def test_number_out_of_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"JOBPUSH_{name.upper()} must be"):
         Config.load({name: value}, {})
 
 
 @pytest.mark.parametrize("prefix", ["", "a b", "a{b}", "{a}", "a\n"])
-def test_a_prefix_that_breaks_the_names_in_redis_is_refused(prefix: str) -> None:
+def test_prefix_that_breaks_the_names_in_redis_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_PREFIX"):
         Config.load({"prefix": prefix}, {})
 
 
 @pytest.mark.parametrize("key", ["a/b", "a:b", "a b", "key\n", "a?b", "50%"])
-def test_a_key_that_does_not_fit_a_url_or_a_signature_is_refused(key: str) -> None:
+def test_key_with_characters_reserved_in_urls_or_signatures_is_refused(key: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_KEY"):
         Config(key=key, secret="s" * 32).require_credentials()
 
@@ -67,7 +67,7 @@ def test_a_key_that_does_not_fit_a_url_or_a_signature_is_refused(key: str) -> No
         ({"secret": "s" * 32, "previous_secret": "x"}, "JOBPUSH_PREVIOUS_SECRET"),
     ],
 )
-def test_a_secret_that_can_be_guessed_is_refused(settings: dict[str, str], name: str) -> None:
+def test_guessable_secret_of_the_application_is_refused(settings: dict[str, str], name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} has .* characters and can be guessed"):
         Config(key="k", **settings).require_credentials()
 
@@ -79,7 +79,7 @@ def test_no_secret_has_a_default() -> None:
         Config(key="k").require_credentials()
 
 
-def test_an_app_id_that_is_not_a_number_is_refused() -> None:
+def test_app_id_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="digits only"):
         Config(key="k", secret="s" * 32, app_id="main").require_credentials()
 
@@ -109,6 +109,6 @@ def test_unknown_variables_are_reported_with_the_nearest_setting(
 
 
 @pytest.mark.parametrize("secret", ["s", "secret", "1234567"])
-def test_secret_that_can_be_guessed_is_refused(secret: str) -> None:
+def test_guessable_secret_is_refused(secret: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_SECRET has"):
         Config(key="k", secret=secret).require_credentials()

@@ -24,11 +24,11 @@ json_values = st.recursive(
 )
 
 
-def test_percent_of_an_unknown_total_is_null() -> None:
+def test_percent_without_a_total_is_null() -> None:
     assert percent_of(5, None, TaskState.PROGRESS) is None
 
 
-def test_success_is_a_hundred_percent_whatever_was_counted() -> None:
+def test_success_is_always_a_hundred_percent() -> None:
     assert percent_of(1, 3, TaskState.SUCCESS) == 100.0
     assert percent_of(0, None, TaskState.SUCCESS) == 100.0
 
@@ -48,36 +48,36 @@ def test_percent_has_two_decimals() -> None:
         (3, None, (3, None)),
     ],
 )
-def test_amounts_are_kept_within_a_bar(
+def test_amounts_are_clamped_to_the_bar(
     current: float, total: float | None, bounded: tuple[float, float | None]
 ) -> None:
     assert bounded_amounts(current, total) == bounded
 
 
 @pytest.mark.parametrize("amount", [math.nan, math.inf, -math.inf, "7", True, [], object()])
-def test_what_is_no_amount_is_refused(amount: object) -> None:
+def test_invalid_amount_is_refused(amount: object) -> None:
     with pytest.raises(EventError, match="finite number"):
         bounded_amounts(amount, 10)  # type: ignore[arg-type]
     with pytest.raises(EventError, match="finite number"):
         bounded_amounts(1, amount)  # type: ignore[arg-type]
 
 
-def test_an_error_is_told_by_its_first_line() -> None:
+def test_error_text_is_its_first_line() -> None:
     assert error_text(ValueError("disk full\n  at /srv/secret.py")) == "disk full"
 
 
-def test_an_error_without_text_is_told_by_its_type() -> None:
+def test_error_without_text_uses_its_type() -> None:
     assert error_text(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
-def test_a_long_error_is_cut_at_200_characters() -> None:
+def test_long_error_is_cut_at_200_characters() -> None:
     text = error_text(ValueError("x" * 1000))
 
     assert len(text) == 200
     assert text.endswith("…")
 
 
-def test_the_message_for_the_user_is_preferred() -> None:
+def test_message_for_the_user_is_preferred() -> None:
     class NoVideo(Exception):
         user_message = "This file is no video."
 
@@ -85,14 +85,14 @@ def test_the_message_for_the_user_is_preferred() -> None:
 
 
 @given(st.text(), st.dictionaries(st.text(), json_values))
-def test_an_event_comes_back_from_the_wire_as_it_went(title: str, data: dict[str, object]) -> None:
+def test_event_survives_a_round_trip_over_the_wire(title: str, data: dict[str, object]) -> None:
     event = TaskEvent("t", TaskState.PROGRESS, title=title, current=1, total=2.5, data=data, seq=3, at=4.5)
 
     assert TaskEvent.from_wire(json.loads(json.dumps(event.to_wire()))) == event
 
 
 @given(st.text(), st.dictionaries(st.text(), json_values))
-def test_the_tail_completed_by_the_script_is_the_event(title: str, data: dict[str, object]) -> None:
+def test_stable_json_completed_by_the_script_is_the_event(title: str, data: dict[str, object]) -> None:
     event = TaskEvent("t", TaskState.STARTED, title=title, data=data, seq=7, at=1.5)
 
     head = '\\"seq\\":7,\\"state\\":\\"STARTED\\",\\"at\\":1.5,\\"attempt\\":1,'
@@ -107,7 +107,7 @@ def test_data_without_a_json_form_is_refused(data: dict[str, object]) -> None:
         TaskEvent("t", TaskState.PROGRESS, data=data).stable_json()
 
 
-def test_text_is_encoded_once_and_everything_else_twice() -> None:
+def test_text_data_is_encoded_once_and_other_data_twice() -> None:
     assert encode_twice('{"a":1}') == encode_twice({"a": 1}) == '{\\"a\\":1}'
 
 
@@ -127,18 +127,18 @@ def test_text_is_encoded_once_and_everything_else_twice() -> None:
         {"task_id": "t", "state": "STARTED", "data": []},
     ],
 )
-def test_what_is_no_event_is_refused(wire: object) -> None:
+def test_invalid_event_is_refused_by_the_reader(wire: object) -> None:
     with pytest.raises(EventError):
         TaskEvent.from_wire(wire)
 
 
-def test_members_of_a_later_version_are_left_out() -> None:
+def test_fields_of_a_later_version_are_ignored() -> None:
     event = TaskEvent.from_wire({"task_id": "t", "state": "STARTED", "colour": "red"})
 
     assert event == TaskEvent("t", TaskState.STARTED)
 
 
-def test_an_attempt_has_its_order() -> None:
+def test_states_of_an_attempt_are_ordered() -> None:
     order = ["PENDING", "RECEIVED", "STARTED", "PROGRESS", "RETRY", "LOST", "SUCCESS"]
 
     assert sorted(order, key=lambda name: TaskState(name).rank) == order
@@ -152,7 +152,7 @@ class Silent(Exception):
         raise RuntimeError("no text")
 
 
-def test_an_error_that_fails_to_give_its_text_is_told_by_its_type() -> None:
+def test_error_with_a_failing_str_uses_its_type() -> None:
     assert error_text(Silent()) == "Silent"
 
 
@@ -192,12 +192,12 @@ kombu_json.register_type(Registered, "registered", lambda value: "plain")
         ((1, 2), [1, 2]),
     ],
 )
-def test_what_celerys_serializer_takes_has_a_plain_form(value: Any, plain: Any) -> None:
+def test_values_of_the_celery_serializer_have_a_json_form(value: Any, plain: Any) -> None:
     assert json.loads(encode(value)) == plain
     assert json.loads(json.loads(f'"{encode_twice({"x": value})}"')) == {"x": plain}
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, math.nan, math.inf, 1j, {(1, 2): 3}, Registered])
-def test_what_it_does_not_take_is_refused(value: Any) -> None:
+def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(InvalidData):
         encode({"x": value})

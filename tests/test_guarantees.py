@@ -19,7 +19,7 @@ def test_every_sentence_names_a_test() -> None:
     assert [one for one in [*sentences, *rows] if not _NAME.search(one)] == []
 
 
-def test_every_test_that_is_named_is_there() -> None:
+def test_every_named_test_of_the_guarantees_exists() -> None:
     named = set(_NAME.findall(_TEXT))
 
     assert {(path, name) for path, name in named if name not in names_in(path)} == set()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
 
 
-def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
+def test_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     uv = [sys.executable, "-m", "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, python.parent.parent], check=True)
@@ -35,7 +35,7 @@ def test_the_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     assert demo.returncode == 0
 
 
-def test_the_lock_of_the_demo_has_an_allowed_version_of_every_dependency() -> None:
+def test_lock_of_the_demo_has_an_allowed_version_of_every_dependency() -> None:
     lines = [line for line in CONSTRAINTS.read_text().splitlines() if not line.startswith("#")]
     locked = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 

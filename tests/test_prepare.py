@@ -48,7 +48,7 @@ def as_prepared(checkout: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, cwd=checkout / "tools")
 
 
-def test_a_prepared_target_is_not_prepared_again(checkout: Path) -> None:
+def test_prepared_target_is_not_prepared_again(checkout: Path) -> None:
     as_prepared(checkout)
 
     done = prepare(checkout, "demo")
@@ -56,7 +56,7 @@ def test_a_prepared_target_is_not_prepared_again(checkout: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_changed_target_is_prepared_again_and_a_failure_is_one_sentence(checkout: Path) -> None:
+def test_changed_target_is_prepared_again_and_a_failure_is_one_sentence(checkout: Path) -> None:
     as_prepared(checkout)
     with (checkout / "pyproject.toml").open("a") as file:
         file.write("# changed\n")
@@ -69,7 +69,7 @@ def test_a_changed_target_is_prepared_again_and_a_failure_is_one_sentence(checko
     assert last.startswith("jobpush: updating pip failed; is the network up? The lines above are pip's")
 
 
-def test_a_failed_install_names_the_step_and_the_cure(checkout: Path) -> None:
+def test_failed_install_names_the_step_and_the_remedy(checkout: Path) -> None:
     # A Python whose pip can be updated, and can install nothing.
     make_environment(checkout, ".venv", 'case "$*" in *--upgrade*) exit 0 ;; esac; exit 1')
 
@@ -80,7 +80,7 @@ def test_a_failed_install_names_the_step_and_the_cure(checkout: Path) -> None:
     assert last == "jobpush: installing what make demo needs failed; is the network up? The lines above are pip's"
 
 
-def test_a_python_that_is_too_old_is_refused_with_the_command_to_type(checkout: Path) -> None:
+def test_old_python_is_refused_with_the_command_to_run(checkout: Path) -> None:
     script = (
         "import sys; sys.version_info = (3, 9, 0); sys.argv[1:] = ['demo']; import prepare; sys.exit(prepare.main())"
     )
@@ -92,7 +92,7 @@ def test_a_python_that_is_too_old_is_refused_with_the_command_to_type(checkout: 
     assert done.stderr.endswith("; try make PYTHON=…\n")
 
 
-def test_programs_that_are_missing_are_named_with_the_command_that_installs_them(checkout: Path) -> None:
+def test_missing_programs_are_named_with_their_install_command(checkout: Path) -> None:
     script = "import prepare; prepare.ensure_programs()"
 
     done = subprocess.run(
@@ -104,7 +104,7 @@ def test_programs_that_are_missing_are_named_with_the_command_that_installs_them
     assert "install with: sudo sh -c 'apt-get update && apt-get install --yes" in done.stderr
 
 
-def test_an_unknown_target_lists_the_targets(checkout: Path) -> None:
+def test_unknown_target_lists_the_targets(checkout: Path) -> None:
     done = prepare(checkout, "everything")
 
     assert done.returncode == 2

@@ -18,7 +18,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", jobpush.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(jobpush, name) is not None
     assert name in dir(jobpush)
 

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 
-def test_the_limits_are_the_defaults_of_the_settings() -> None:
+def test_limits_are_the_defaults_of_the_settings() -> None:
     (table,) = re.findall(r"## Limits\n(.*?)\n## ", README, re.DOTALL)
     rows = re.findall(r"^\| .* \| ([\d,]+) \| `JOBPUSH_(\w+)` \|$", table, re.MULTILINE)
 
@@ -32,7 +32,7 @@ def test_every_row_of_the_protocol_table_names_a_test_that_exists() -> None:
     assert [name for name in names if not re.search(rf"(def|function) {name}\(", sources)] == []
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_a_target() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
     pages += (ROOT / "docs").rglob("*.md")
 
@@ -46,5 +46,5 @@ def test_links_lead_somewhere() -> None:
     assert dead == []
 
 
-def test_an_unreleased_package_is_installed_from_the_repository() -> None:
+def test_unreleased_package_is_installed_from_the_repository() -> None:
     assert not re.search(r"pip install ['\"]?jobpush(\[\w+\])?['\"]?$", README, re.MULTILINE)

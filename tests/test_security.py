@@ -21,14 +21,14 @@ def existing_tests() -> set[str]:
     }
 
 
-def test_every_test_that_is_named_exists() -> None:
+def test_every_named_test_of_the_security_page_exists() -> None:
     named = set(NAMES.findall(TEXT))
 
     assert len(named) > 40
     assert not named - existing_tests()
 
 
-def test_every_row_of_the_table_is_held_by_tests() -> None:
+def test_every_row_of_the_table_names_its_tests() -> None:
     rows = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| **")]
 
     assert len(rows) == 9
@@ -36,7 +36,7 @@ def test_every_row_of_the_table_is_held_by_tests() -> None:
         assert NAMES.search(may_not), who
 
 
-def test_every_abuse_is_held_by_tests() -> None:
+def test_every_abuse_names_its_tests() -> None:
     section = TEXT.partition("## Abuse")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
 

@@ -129,7 +129,7 @@ def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def test_a_cycle_is_found() -> None:
+def test_cycle_is_found() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
@@ -142,7 +142,7 @@ def test_private_names_of_other_packages_are_used_in_compat_files_only() -> None
     assert used == []
 
 
-def test_a_private_name_of_another_package_is_found() -> None:
+def test_private_name_of_another_package_is_found() -> None:
     tree = ast.parse("from celery.canvas import _chain\nthing._sock = thing._ours\nself._ours = 1")
 
     assert foreign_private_names(tree, defined_names(tree)) == ["celery.canvas._chain", "thing._sock"]
@@ -181,7 +181,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_reporting_and_gateway_know_no_queue() -> None:
+def test_reporting_and_gateway_import_no_queue() -> None:
     for module, file in MODULES.items():
         if room(module) in ("reporting", "gateway", "protocol", "store", "vocabulary"):
             tops = {

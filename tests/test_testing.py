@@ -36,7 +36,7 @@ def delay(app: Celery, *args: Any) -> str:
     return str(app.tasks["encode"].delay(*args).id)
 
 
-def test_an_eager_task_goes_through_the_states_of_a_real_one(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_eager_task_goes_through_the_states_of_a_real_one(app: Celery, recorded_events: RecordedEvents) -> None:
     delay(app, "42", "cat.mov")
 
     recorded_events.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS")
@@ -45,7 +45,7 @@ def test_an_eager_task_goes_through_the_states_of_a_real_one(app: Celery, record
     assert (recorded_events.last.title, recorded_events.last.percent) == ("Encode cat.mov", 100)
 
 
-def test_an_eager_task_that_tries_again_shows_each_attempt(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_eager_retry_shows_each_attempt(app: Celery, recorded_events: RecordedEvents) -> None:
     delay(app, "42", "cat.mov", 1)
 
     recorded_events.assert_states("PENDING", "STARTED", "PROGRESS", "RETRY", "STARTED", "PROGRESS", "SUCCESS")
@@ -54,7 +54,7 @@ def test_an_eager_task_that_tries_again_shows_each_attempt(app: Celery, recorded
     assert recorded_events.last.attempt == 2
 
 
-def test_an_eager_task_whose_attempts_are_used_up_fails(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_eager_task_with_exhausted_retries_fails(app: Celery, recorded_events: RecordedEvents) -> None:
     delay(app, "42", "cat.mov", 9)
 
     one_attempt = ["STARTED", "PROGRESS"]
@@ -71,7 +71,7 @@ def test_each_test_sees_its_own_events_only(app: Celery, recorded_events: Record
     assert {event.task_id for event in recorded_events.events} == {recorded_events.last.task_id}
 
 
-def test_a_wrong_expectation_is_described(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_wrong_expectation_is_described(app: Celery, recorded_events: RecordedEvents) -> None:
     delay(app, "42", "cat.mov")
 
     with pytest.raises(AssertionError, match="expected PENDING > FAILURE, but there was PENDING > STARTED > PROGRESS"):
@@ -85,7 +85,7 @@ def test_missing_events_are_described(recorded_events: RecordedEvents) -> None:
         recorded_events.assert_states("PENDING")
 
 
-def test_of_several_tasks_one_has_to_be_named(app: Celery, recorded_events: RecordedEvents) -> None:
+def test_one_of_several_tasks_must_be_named(app: Celery, recorded_events: RecordedEvents) -> None:
     first, _ = delay(app, "42", "cat.mov"), delay(app, "43", "dog.mov")
 
     with pytest.raises(AssertionError, match="there are 2 tasks"):
@@ -93,7 +93,7 @@ def test_of_several_tasks_one_has_to_be_named(app: Celery, recorded_events: Reco
     recorded_events.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=first)
 
 
-def test_the_clock_stands_still_until_it_is_moved(
+def test_clock_stands_still_until_it_is_moved(
     app: Celery, recorded_events: RecordedEvents, jobpush_clock: FakeClock
 ) -> None:
     jobpush = JobPush(app)
@@ -112,7 +112,7 @@ def test_the_clock_stands_still_until_it_is_moved(
     assert (last.created_at, last.started_at - last.created_at, last.at - last.started_at) == (1_700_000_000, 0, 90)
 
 
-def test_the_plugin_costs_a_run_that_does_not_use_it_nothing() -> None:
+def test_unused_plugin_costs_nothing() -> None:
     code = "import sys, jobpush.testing; print([name for name in ('celery', 'flask', 'redis') if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -42,7 +42,7 @@ def code_of(text: str, config: Config = CONFIG) -> str:
     return refused.value.code
 
 
-def test_all_claims_of_a_token_made_here_are_read() -> None:
+def test_all_claims_of_a_jobpush_token_are_read() -> None:
     jobpush = JobPush(key="key", secret=SECRET)
     text = jobpush.token(
         "a b", ttl=60, channels=["private-team", "presence-x-*"], tasks=["t:1"], user_info={"name": "Ada"}, watch=["7"]
@@ -59,13 +59,13 @@ def test_all_claims_of_a_token_made_here_are_read() -> None:
     assert token.expires_at == pytest.approx(token.issued_at + 60)
 
 
-def test_a_token_of_ten_lines_elsewhere_is_read() -> None:
+def test_token_made_in_another_program_is_read() -> None:
     token = read_token(CONFIG, signed(iat=None), NOW)
 
     assert (token.user_id, token.issued_at, token.channels, token.user_info) == ("42", None, (), "{}")
 
 
-def test_a_short_secret_is_the_key_that_other_programs_use(recwarn: pytest.WarningsRecorder) -> None:
+def test_short_secret_is_the_key_other_programs_use(recwarn: pytest.WarningsRecorder) -> None:
     config = Config(key="key", secret="short")
     text = make_token(config, "42")
     assert read_token(config, text, time.time()).user_id == "42"
@@ -76,7 +76,7 @@ def test_a_short_secret_is_the_key_that_other_programs_use(recwarn: pytest.Warni
     assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == signature
 
 
-def test_a_token_signed_with_the_previous_secret_is_read() -> None:
+def test_token_signed_with_the_previous_secret_is_read() -> None:
     rotated = Config(key="key", secret="b" * 32, previous_secret=SECRET)
 
     assert read_token(rotated, signed(), NOW).user_id == "42"
@@ -113,16 +113,16 @@ def test_a_token_signed_with_the_previous_secret_is_read() -> None:
         ({"claim": "x" * 8_192}, "token_invalid"),
     ],
 )
-def test_a_claim_that_is_wrong_is_refused_with_its_code(claims: dict[str, Any], code: str) -> None:
+def test_invalid_claim_is_refused_with_its_code(claims: dict[str, Any], code: str) -> None:
     assert code_of(signed(**claims)) == code
 
 
-def test_a_clock_that_is_off_by_less_than_the_leeway_is_accepted() -> None:
+def test_clock_difference_within_the_leeway_is_accepted() -> None:
     for claims in ({"exp": NOW - 9}, {"nbf": NOW + 9}, {"iat": NOW + 9}, {"aud": "key"}, {"aud": ["x", "key"]}):
         assert read_token(CONFIG, signed(**claims), NOW).user_id == "42"
 
 
-def test_a_subject_that_is_no_text_is_refused() -> None:
+def test_subject_other_than_text_is_refused() -> None:
     for subject in (42, ["42"], {"id": "42"}, True):
         text = jwt.api_jws.encode(
             f'{{"sub":{str(subject).lower().replace(chr(39), chr(34))},"exp":{NOW + 60}}}'.encode(), SECRET
@@ -130,7 +130,7 @@ def test_a_subject_that_is_no_text_is_refused() -> None:
         assert code_of(text) == "token_invalid"
 
 
-def test_the_header_of_a_token_chooses_no_algorithm() -> None:
+def test_token_header_does_not_choose_the_algorithm() -> None:
     with_public_key = Config(key="key", secret=SECRET, jwt_public_key=pem_of(RSA_KEY))
 
     assert code_of(signed("", "none")) == "token_invalid"
@@ -146,7 +146,7 @@ def test_the_header_of_a_token_chooses_no_algorithm() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "....", "é.é.é", "x" * 9_000, "\ud800.a.b"])
-def test_text_that_is_no_token_is_refused(text: str) -> None:
+def test_malformed_token_is_refused(text: str) -> None:
     with pytest.raises(TokenError) as refused:
         read_token(CONFIG, text, NOW)
     assert refused.value.code == "token_invalid"
@@ -186,12 +186,12 @@ def test_only_configured_algorithms_are_accepted() -> None:
         ({"jwt_public_key": "-----BEGIN PUBLIC KEY-----\nx"}, "JOBPUSH_JWT_PUBLIC_KEY must be"),
     ],
 )
-def test_token_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_token_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ensure_token_settings(Config(key="key", secret=SECRET, **settings))
 
 
-def test_a_public_key_may_be_a_file_or_one_line(tmp_path: Any) -> None:
+def test_public_key_may_be_a_file_or_one_line(tmp_path: Any) -> None:
     path = tmp_path / "key.pem"
     path.write_text(pem_of(RSA_KEY))
 
@@ -200,7 +200,7 @@ def test_a_public_key_may_be_a_file_or_one_line(tmp_path: Any) -> None:
         assert read_token(config, signed(RSA_KEY, "RS256", aud="key"), NOW).user_id == "42"
 
 
-def test_claims_cover_channels_by_name_and_by_prefix_but_never_what_is_owned() -> None:
+def test_claims_cover_channels_by_name_or_prefix_but_never_owned_channels() -> None:
     text = make_token(CONFIG, "42", channels=["private-team", "presence-x-*"], tasks=["t1"])
     token = read_token(CONFIG, text, time.time())
     everything = read_token(CONFIG, make_token(CONFIG, "42", channels=["*"]), time.time())
@@ -211,7 +211,7 @@ def test_claims_cover_channels_by_name_and_by_prefix_but_never_what_is_owned() -
     assert not any(map(everything.covers, ("private-user-7", "private-task-t1", "#server-to-user-7")))
 
 
-def test_a_revoked_token_is_refused_unless_it_was_issued_later() -> None:
+def test_revoked_token_is_refused_unless_it_was_issued_later() -> None:
     token, without_iat = read_token(CONFIG, signed(), NOW), read_token(CONFIG, signed(iat=None), NOW)
 
     token.ensure_not_revoked(None)
@@ -234,14 +234,14 @@ def test_a_revoked_token_is_refused_unless_it_was_issued_later() -> None:
         {"tasks": [str(number) * 10 for number in range(1_000)]},
     ],
 )
-def test_a_token_that_no_gateway_would_accept_is_not_made(arguments: dict[str, Any]) -> None:
+def test_token_that_no_gateway_accepts_is_not_made(arguments: dict[str, Any]) -> None:
     with pytest.raises((ConfigurationError, EventError)):
         make_token(CONFIG, "42", **arguments)
     with pytest.raises(JobPushError):
         make_token(CONFIG, "")
 
 
-def test_usual_tokens_are_read_as_pyjwt_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ordinary_tokens_are_read_as_in_pyjwt(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [
         make_token(CONFIG, "42", tasks=["é"]),
         signed(),

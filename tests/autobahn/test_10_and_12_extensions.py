@@ -16,7 +16,7 @@ OFFERS = [
 
 
 @pytest.mark.parametrize("size", [1_300, 1_461])
-def test_long_message_in_fragments_of_a_packet_each(port: int, size: int) -> None:
+def test_long_message_in_one_fragment_per_packet(port: int, size: int) -> None:
     assert_holds(port, Case("10.1.1", fragments(pieces(message(65_536), size)), [ANSWER]))
 
 
@@ -27,7 +27,7 @@ def test_compression_is_declined(port: int, offer: str) -> None:
         assert peer.play(Case("12.1", [frame(TEXT, message())], [ANSWER]))[0] == ANSWER
 
 
-def test_compressed_message_breaks_the_rules_though_it_was_offered(port: int) -> None:
+def test_compressed_message_is_a_protocol_error_even_if_offered(port: int) -> None:
     with connected(port, extensions=OFFERS[0]) as peer:
         compressed = frame(TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=4)
         assert peer.play(Case("13.1", [compressed], [PROTOCOL_ERROR])) == [PROTOCOL_ERROR]

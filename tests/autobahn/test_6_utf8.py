@@ -162,7 +162,7 @@ EARLY = [
 
 
 @pytest.mark.parametrize("case", EARLY, ids=lambda case: case.id)
-def test_what_can_be_no_text_any_more_is_not_waited_for(port: int, case: Case) -> None:
+def test_invalid_utf8_is_refused_before_the_message_ends(port: int, case: Case) -> None:
     """The end of the message is never sent."""
     with connected(port) as peer:
         assert peer.play(case) == [NOT_UTF8]

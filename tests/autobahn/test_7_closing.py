@@ -49,14 +49,14 @@ def test_closing(port: int, case: Case) -> None:
     assert_holds(port, case)
 
 
-def test_the_server_hangs_up_behind_its_answer(port: int) -> None:
+def test_server_disconnects_after_its_close_frame(port: int) -> None:
     """RFC 6455, 7.1.1: of the two it is the server that closes the connection first."""
     with connected(port) as peer:
         assert peer.play(Case("", [close()], [BYE])) == [BYE]
         assert peer.is_at_end()
 
 
-def test_who_breaks_the_rules_is_hung_up_on_though_it_never_answers(port: int) -> None:
+def test_client_with_a_protocol_error_is_disconnected_without_a_close_reply(port: int) -> None:
     with connected(port) as peer:
         assert peer.play(Case("", [frame(CONTINUATION)], [PROTOCOL_ERROR])) == [PROTOCOL_ERROR]
         assert peer.is_at_end()

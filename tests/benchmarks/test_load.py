@@ -72,13 +72,13 @@ def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Lo
         ([b"\xc1\x05hello"], "a frame that begins with 0xc1"),
     ],
 )
-def test_what_should_not_come_fails_the_run(events: list[bytes], complaint: str, tmp_path: Path) -> None:
+def test_unexpected_event_fails_the_run(events: list[bytes], complaint: str, tmp_path: Path) -> None:
     with load_of(events, tmp_path) as load, pytest.raises(BenchmarkError, match=complaint):
         load.wait_until_ready()
         load.ask("until 9")
 
 
-def test_frames_are_put_together_however_they_were_cut(tmp_path: Path) -> None:
+def test_frames_are_reassembled_from_any_pieces(tmp_path: Path) -> None:
     stream = b"".join(event(seq) for seq in range(1, 31)) + b"\x89\x00" + frame("~0.31.1~" + "x" * 500)
 
     with load_of([stream[index : index + 7] for index in range(0, len(stream), 7)], tmp_path) as load:
@@ -89,7 +89,7 @@ def test_frames_are_put_together_however_they_were_cut(tmp_path: Path) -> None:
     assert (report["deliveries"], report["lowest"], report["highest"]) == (31, 31, 31)
 
 
-def test_newer_snapshots_may_take_the_place_of_older_ones_where_the_run_says_so(tmp_path: Path) -> None:
+def test_newer_snapshots_may_replace_older_ones_if_the_run_allows_it(tmp_path: Path) -> None:
     with load_of([event(1), event(5)], tmp_path, "--may-skip") as load:
         load.wait_until_ready()
         load.ask("until 5")
@@ -109,7 +109,7 @@ def test_latency_is_the_time_since_the_mark(tmp_path: Path) -> None:
     assert 58e6 < latency["p50"] <= latency["max"] < 120e6
 
 
-def test_publisher_goes_round_the_streams_and_ends_them_together(redis_server: EmbeddedRedis) -> None:
+def test_publisher_cycles_through_the_streams_and_ends_them_together(redis_server: EmbeddedRedis) -> None:
     client = redis.Redis.from_url(redis_server.url)
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.psubscribe("*")

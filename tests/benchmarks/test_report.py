@@ -39,7 +39,7 @@ def rows_of(text: str) -> dict[str, str]:
     return {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
 
 
-def test_table_is_made_from_what_was_kept(results: Results, tmp_path: Path) -> None:
+def test_table_is_made_from_stored_results(results: Results, tmp_path: Path) -> None:
     results.write(tmp_path / "results.json")
 
     text = full_report(Results.read(tmp_path / "results.json"))
@@ -50,7 +50,7 @@ def test_table_is_made_from_what_was_kept(results: Results, tmp_path: Path) -> N
     assert "got seq 5 after 3: 1 lost" in text
 
 
-def test_server_that_stands_still_is_shown_so(results: Results, tmp_path: Path) -> None:
+def test_stalled_server_is_shown_as_stalled(results: Results, tmp_path: Path) -> None:
     results.add("slow", "flask-sock-shared", {"ratio_p50": float("inf"), "ratio_p99": float("inf")})
     results.write(tmp_path / "results.json")
 
@@ -59,7 +59,7 @@ def test_server_that_stands_still_is_shown_so(results: Results, tmp_path: Path) 
     assert "| Flask-Sock, one shared listener | stands still | stands still |" in text
 
 
-def test_bar_that_is_missed_is_shown_as_missed(results: Results) -> None:
+def test_missed_bar_is_shown_as_missed(results: Results) -> None:
     lines = rows_of(full_report(results))
 
     fanout = lines["fan-out with a backlog, deliveries/s"]
@@ -68,13 +68,13 @@ def test_bar_that_is_missed_is_shown_as_missed(results: Results) -> None:
     assert "moonshot" in lines["progress.update that sends nothing"]
 
 
-def test_what_was_not_measured_is_no_row(results: Results) -> None:
+def test_unmeasured_values_have_no_row(results: Results) -> None:
     text = full_report(results)
 
     assert "idle connection" not in text and "Redis: CPU" not in text
 
 
-def test_short_table_has_ours_first(results: Results) -> None:
+def test_short_table_lists_jobpush_first(results: Results) -> None:
     results.add("connecting", "ours", {"connects": 1_500.0, "memory": 2.6})
     results.add("connecting", "nchan", {"connects": 20_000.0, "memory": 11.4})
 
@@ -84,11 +84,11 @@ def test_short_table_has_ours_first(results: Results) -> None:
     assert rows[3] == "| nginx nchan (C) | 200,000 | 11.4 | 20,000 |"
 
 
-def test_the_report_shows_missed_bars_too(results: Results) -> None:
+def test_report_shows_missed_bars_too(results: Results) -> None:
     assert "3 × nchan" in full_report(results) and "**missed**" in full_report(results)
 
 
-def test_latency_is_held_against_servers_and_not_against_the_machine(results: Results) -> None:
+def test_latency_is_compared_with_servers_and_not_with_the_machine(results: Results) -> None:
     for subject, latency in (("ours", 0.07), ("ws", 0.08), ("nchan", 0.09), ("relay", 0.06)):
         results.add("per-user", subject, {"at_2000_p50": latency, "at_2000_p99": 2 * latency})
 
@@ -99,7 +99,7 @@ def test_latency_is_held_against_servers_and_not_against_the_machine(results: Re
     assert "1.2 ×" in rows["p50 at 2,000 events a second, beside a loop in C from Redis to the socket"]
 
 
-def test_who_reaches_a_rate_only_now_and_then_is_not_held_against_it(results: Results) -> None:
+def test_server_that_reaches_a_rate_only_sometimes_is_not_compared(results: Results) -> None:
     for subject in ("ours", "ws"):
         results.add("per-user", subject, {"at_50000_p50": 0.1, "at_50000_p99": 0.2})
     for sample in ({"at_50000_p50": 0.01, "at_50000_p99": 0.02}, {"deliveries": 50_000.0}):
@@ -112,7 +112,7 @@ def test_who_reaches_a_rate_only_now_and_then_is_not_held_against_it(results: Re
     assert "p50 – against" in row and "**missed**" in row
 
 
-def test_ours_alone_has_its_own_figures(results: Results) -> None:
+def test_run_of_jobpush_alone_has_its_own_figures(results: Results) -> None:
     results.add("per-user", "ours", {"half_p50": 0.2, "half_p99": 0.4})
 
     rows = rows_of(full_report(results))
@@ -136,7 +136,7 @@ def test_new_tables_replace_the_old_ones(tmp_path: Path) -> None:
         replace_between_markers(page, "| one |")
 
 
-def test_pictures_are_well_formed_and_have_a_bar_for_each_server(results: Results, tmp_path: Path) -> None:
+def test_plots_are_well_formed_and_have_a_bar_for_each_server(results: Results, tmp_path: Path) -> None:
     write_plots(results, tmp_path)
 
     tree = ElementTree.parse(tmp_path / "performance-fanout-deliveries.svg")  # noqa: S314 - our own
@@ -146,7 +146,7 @@ def test_pictures_are_well_formed_and_have_a_bar_for_each_server(results: Result
     assert "prefers-color-scheme: dark" in (tmp_path / "performance-fanout-deliveries.svg").read_text()
 
 
-def test_command_shows_what_was_kept_and_fails_if_a_run_has(results: Results, tmp_path: Path) -> None:
+def test_command_shows_stored_results_and_fails_if_a_run_failed(results: Results, tmp_path: Path) -> None:
     results.write(tmp_path / "results.json")
 
     shown = CliRunner().invoke(main, ["--from", str(tmp_path / "results.json")])
@@ -155,7 +155,7 @@ def test_command_shows_what_was_kept_and_fails_if_a_run_has(results: Results, tm
     assert "One channel, 1,000 sockets" in shown.output and "missed" in shown.output
 
 
-def test_command_names_the_scenarios_that_there_are() -> None:
+def test_command_names_the_available_scenarios() -> None:
     refused = CliRunner().invoke(main, ["--scenario", "fnaout"])
 
     assert refused.exit_code == 2 and "fanout" in refused.output

@@ -61,14 +61,14 @@ def any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("any_rate")
-def test_users_are_measured_by_throughput_latency_and_what_a_connection_takes() -> None:
+def test_users_are_measured_by_throughput_latency_and_memory_per_connection() -> None:
     figures = taken(lambda: measure(OURS_PER_USER, PACE)) | measure_connecting(OURS_WITH_TASKS, PACE)
 
     assert all(figures[name] > 0 for name in ("deliveries", "cpu", "half_p50", "half_p99", "connects"))
     assert figures["half_p50"] <= figures["half_p99"]
 
 
-def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
+def test_machine_is_measured_by_a_send_loop() -> None:
     crowd = Crowd(10, groups=1)
 
     with running(WALL, crowd.connections) as run:
@@ -78,7 +78,7 @@ def test_the_machine_itself_is_measured_by_a_loop_that_sends() -> None:
     assert figures["deliveries"] > 0
 
 
-def test_no_latency_is_told_of_a_rate_that_could_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreached_rate_has_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "STEADY", 2.0)  # twice of what is asked for
     crowd = Crowd(20)
 
@@ -89,7 +89,7 @@ def test_no_latency_is_told_of_a_rate_that_could_not_be_had(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("any_rate")
-def test_the_way_through_redis_is_measured_by_a_loop_that_passes_on() -> None:
+def test_path_through_redis_is_measured_by_a_relay_loop() -> None:
     figures = taken(lambda: measure(RELAY, PACE))
 
     assert 0 < figures["half_p50"] <= figures["half_p99"]
@@ -115,7 +115,7 @@ def _all_arrive(peer: Peer, crowd: Crowd, *options: str) -> int:
         return int(run.loads[0].ask("report")["deliveries"])
 
 
-def test_an_event_of_any_size_is_what_channels_reads(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_event_of_any_size_is_readable_for_channels(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     stage = Stage(0, redis_server, tmp_path, Cores("0", "0"), users=1)
 
     for size, length in (200, b"\xd9\xc8"), (2_000, b"\xda\x07\xd0"):

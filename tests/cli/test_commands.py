@@ -328,7 +328,7 @@ def test_tail_writes_to_a_terminal_without_utf_8(
         assert "Encode" in read_line(tail)
 
 
-def test_missing_package_names_its_extra(redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_error_names_its_extra(redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, "ada")
     for package, command, extra in (
         ("rich", ["tail", "ada"], "cli"),

@@ -102,7 +102,7 @@ def wait_until_nothing_is_left(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_demo_prints_one_line_and_stops_on_a_signal_without_a_trace(temporary: Path, number: signal.Signals) -> None:
+def test_demo_prints_one_line_and_leaves_nothing_after_a_signal(temporary: Path, number: signal.Signals) -> None:
     with running(temporary) as (demo, url):
         with urllib.request.urlopen(url) as page:
             assert b"Your name" in page.read()
@@ -196,7 +196,7 @@ def test_demo_of_a_broken_install_shows_the_log_of_the_failed_part(temporary: Pa
     assert_nothing_is_left(temporary)
 
 
-def test_demo_that_can_not_continue_prints_one_sentence(temporary: Path, tmp_path: Path) -> None:
+def test_demo_that_cannot_continue_prints_one_sentence(temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import subprocess; subprocess.Popen = None")
 
     with started(temporary, PYTHONPATH=str(tmp_path)) as demo:
@@ -267,7 +267,7 @@ def test_demo_uses_a_given_prefix_and_clears_nothing_there(temporary: Path, redi
         assert all(key.startswith("ours:") for key in keys)
 
 
-def test_demo_refuses_a_redis_that_does_not_answer(temporary: Path) -> None:
+def test_demo_refuses_an_unreachable_redis(temporary: Path) -> None:
     with started(temporary, JOBPUSH_REDIS_URL="unix:///nowhere/redis.sock") as demo:
         _, errors = demo.communicate(timeout=60)
 

@@ -109,7 +109,7 @@ def statuses(*arguments: str) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_correct_environment_has_no_failed_check() -> None:
+def test_correct_environment_has_no_failed_check() -> None:
     found = statuses()
 
     assert "failed" not in found.values()
@@ -120,7 +120,7 @@ def test_a_correct_environment_has_no_failed_check() -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_people_see_each_finding_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_output_shows_each_finding_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_SECRET", "0123456789")
     monkeypatch.setenv("JOBPUSH_REDISURL", "redis://elsewhere")
 
@@ -190,7 +190,7 @@ def test_fault_of_redis(commands: list[str], check: str, status: str, word: str,
 
 
 @pytest.mark.usefixtures("credentials")
-def test_clock_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     monkeypatch.setattr("jobpush.cli.diagnosis.redis_server.time", Shifted(time))
@@ -224,7 +224,7 @@ def test_worker_with_a_lease(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("credentials", "shop")
-def test_applications_that_fit_together() -> None:
+def test_matching_applications() -> None:
     found = statuses("--app", "doctor_web:app", "--app", "doctor_tasks:celery_app")
 
     assert [found[check] for check in ("same redis", "broker", "user_loader", "csrf")] == ["ok"] * 4
@@ -397,7 +397,7 @@ def test_origin_of_the_pages(allowed: str, origin: str, status: str, monkeypatch
 
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("entry", ["app.example.com", "//app.example.com", "wss://app.example.com", "https://"])
-def test_origin_that_never_matches(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_origin_that_can_never_match(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_ALLOWED_ORIGINS", entry)
 
     assert findings()["origins"]["message"] == f"{entry!r} in JOBPUSH_ALLOWED_ORIGINS never matches"

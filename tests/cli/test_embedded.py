@@ -108,9 +108,7 @@ def test_temporary_folder_with_a_long_path(tmp_path: Path, monkeypatch: pytest.M
     assert list(deep.iterdir()) == []
 
 
-def test_server_that_does_not_start_reports_the_reason_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_start_reports_the_reason_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     server = EmbeddedRedis(arguments=["--no-such-setting", "1"])
 
@@ -144,7 +142,7 @@ def test_without_a_redis_server_the_error_names_what_to_install(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("fork", ["", "if os.fork() == 0: signal.pause()"], ids=["alone", "with a forked child"])
-def test_server_ends_with_a_parent_that_is_killed(fork: str) -> None:
+def test_server_ends_with_a_killed_parent(fork: str) -> None:
     script = (
         "import os, signal, sys\n"
         "from jobpush.cli.embedded import EmbeddedRedis\n"

@@ -55,7 +55,7 @@ def test_cancel(state: TaskState, answer: str, store: Store) -> None:
     assert run("cancel", "t1").output == f"{answer}\n"
 
 
-def test_cancel_of_an_unknown_task_is_one_sentence() -> None:
+def test_cancel_of_an_unknown_task_prints_one_sentence() -> None:
     result = run("cancel", "nothing")
 
     assert result.exit_code == 1
@@ -101,13 +101,13 @@ def test_erase_of_an_invalid_user_is_one_sentence() -> None:
     assert result.output.startswith("Error: ")
 
 
-def test_without_connections_nothing_is_listed() -> None:
+def test_presence_without_connections_lists_nothing() -> None:
     for command in ("online", "channels"):
         result = run(command)
         assert (result.exit_code, result.output) == (0, "")
 
 
-def test_config_shows_what_the_environment_sets_and_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_shows_environment_settings_and_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "redis://ada:hunter2@host:6379/3")
     for name in ("SECRET", "PREVIOUS_SECRET", "METRICS_TOKEN"):
         monkeypatch.setenv(f"JOBPUSH_{name}", "hunter2")

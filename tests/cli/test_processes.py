@@ -34,12 +34,12 @@ def changing_environment() -> Iterator[None]:
     thread.join()
 
 
-def test_a_child_starts_while_another_thread_changes_the_environment(changing_environment: None) -> None:
+def test_child_starts_while_another_thread_changes_the_environment(changing_environment: None) -> None:
     for _ in range(50):
         ChildProcess(["true"]).kill()
 
 
-def test_piped_child_gives_its_output() -> None:
+def test_output_of_a_piped_child_is_returned() -> None:
     child = ChildProcess(["echo", "hello"], is_piped=True)
 
     assert child.stdout.read() == b"hello\n"
@@ -47,7 +47,7 @@ def test_piped_child_gives_its_output() -> None:
     child.kill()
 
 
-def test_program_that_does_not_exist_leaves_no_guard() -> None:
+def test_missing_program_leaves_no_guard() -> None:
     script = (
         "import os\n"
         "from jobpush.cli.processes import ChildProcess\n"
@@ -76,7 +76,7 @@ def test_program_that_does_not_exist_leaves_no_guard() -> None:
     ],
     ids=["ChildProcess", "Guard", "gateway under test"],
 )
-def test_child_and_its_own_children_end_with_a_parent_that_is_killed(start: str) -> None:
+def test_child_and_its_children_end_with_a_killed_parent(start: str) -> None:
     script = f"import sys\n{start}print(child.pid, flush=True)\nsys.stdin.read()\n"
     command = [sys.executable, "-c", script]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)

@@ -82,7 +82,7 @@ def assert_refused(response: TestResponse, status: int, code: str, sentence: str
 # -- signing in --------------------------------------------------------------------------------------
 
 
-def test_who_is_not_signed_in_is_asked_for_a_name(app: Flask) -> None:
+def test_anonymous_visitor_is_asked_for_a_name(app: Flask) -> None:
     page = app.test_client().get("/")
 
     assert page.status_code == 200
@@ -105,7 +105,7 @@ def test_name_is_shown_as_text(sign_in: SignIn) -> None:
         ("a\u202eb", "characters that cannot be shown"),
     ],
 )
-def test_name_that_can_not_be_one_is_refused_with_a_sentence(app: Flask, name: str, sentence: str) -> None:
+def test_invalid_name_is_refused_with_a_sentence(app: Flask, name: str, sentence: str) -> None:
     client = app.test_client()
 
     page = client.post("/sign-in", data={"name": name}, headers=OURS)
@@ -115,7 +115,7 @@ def test_name_that_can_not_be_one_is_refused_with_a_sentence(app: Flask, name: s
     assert "Your name" in client.get("/").text
 
 
-def test_longest_name_is_a_user_id(sign_in: SignIn) -> None:
+def test_longest_name_is_a_valid_user_id(sign_in: SignIn) -> None:
     client = sign_in("猫" * 13)
 
     assert client.get("/jobpush/tasks").status_code == 200
@@ -130,7 +130,7 @@ def test_signing_out_forgets_the_name(sign_in: SignIn, user: str) -> None:
     assert_refused(client.get("/videos"), 401, "signed_out", "Sign in")
 
 
-def test_session_cookie_is_kept_from_scripts_and_other_sites(app: Flask) -> None:
+def test_session_cookie_is_hidden_from_scripts_and_other_sites(app: Flask) -> None:
     response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=OURS)
 
     cookie = response.headers["Set-Cookie"]
@@ -149,13 +149,13 @@ def test_session_cookie_is_kept_from_scripts_and_other_sites(app: Flask) -> None
         (OURS, 303),
     ],
 )
-def test_nothing_is_changed_by_another_site(app: Flask, headers: dict[str, str], status: int) -> None:
+def test_requests_of_another_site_change_nothing(app: Flask, headers: dict[str, str], status: int) -> None:
     response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=headers)
 
     assert response.status_code == status
 
 
-def test_page_allows_nothing_but_its_own_files(sign_in: SignIn, user: str) -> None:
+def test_page_allows_only_its_own_files(sign_in: SignIn, user: str) -> None:
     page = sign_in(user).get("/")
 
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
@@ -174,7 +174,7 @@ def test_site_without_a_secret_does_not_start(demo: Demo) -> None:
 # -- uploading ---------------------------------------------------------------------------------------
 
 
-def test_upload_is_a_task_of_the_same_id_at_once(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_upload_is_a_task_with_the_same_id_at_once(demo: Demo, sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
 
     response = put(client, name="%3Cb%3E%20caf%C3%A9.mov", video_id=video_id)
@@ -186,28 +186,28 @@ def test_upload_is_a_task_of_the_same_id_at_once(demo: Demo, sign_in: SignIn, us
     assert video.upload.read_bytes() == b"a video"
 
 
-def test_upload_needs_somebody(app: Flask) -> None:
+def test_upload_needs_a_signed_in_user(app: Flask) -> None:
     assert_refused(put(app.test_client()), 401, "signed_out", "Sign in")
 
 
 @pytest.mark.parametrize(
     "video_id", ["1", "..%2f..%2fetc", "c232ab00-9414-11ec-b3c8-9f6bdeced846", "7B0AD5A3-5F6C-4F0B-8F5D-6F3D8A3B2C11"]
 )
-def test_id_that_is_no_random_uuid_is_refused(sign_in: SignIn, user: str, video_id: str) -> None:
+def test_id_other_than_a_random_uuid_is_refused(sign_in: SignIn, user: str, video_id: str) -> None:
     response = put(sign_in(user), video_id=video_id)
 
     assert response.status_code in (400, 404)
     assert sign_in(user).get("/videos").json == {"videos": []}
 
 
-def test_id_that_was_used_is_refused_whoever_used_it(sign_in: SignIn, user: str) -> None:
+def test_id_used_by_any_user_is_refused(sign_in: SignIn, user: str) -> None:
     video_id = str(uuid.uuid4())
     assert put(sign_in(user), video_id=video_id).status_code == 202
 
     assert_refused(put(sign_in(f"not {user}"[:40]), video_id=video_id), 409, "id_taken", "in use")
 
 
-def test_file_that_is_too_large_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_oversized_file_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
     assert_refused(put(sign_in(user), bytes(MAX_BYTES + 1)), 413, "too_large", "0.0954 MB at most")
 
     assert demo.tasks.videos.unfinished(user) == []
@@ -240,7 +240,7 @@ def test_interrupted_upload_continues(demo: Demo, sign_in: SignIn, user: str, is
     assert_refused(again, 409, "id_taken", "complete")
 
 
-def test_upload_that_arrived_while_the_site_was_killed_starts_its_task(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_upload_completed_during_a_restart_starts_its_task(demo: Demo, sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
     video = demo.tasks.videos.reserve(user, video_id, limit=9)
     video.upload.write_bytes(b"a video")
@@ -251,7 +251,7 @@ def test_upload_that_arrived_while_the_site_was_killed_starts_its_task(demo: Dem
     assert [task.task_id for task in demo.tasks.jobpush.tasks(user)] == [video_id]
 
 
-def test_upload_that_another_request_still_writes_is_refused(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_upload_still_written_by_another_request_is_refused(demo: Demo, sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
     video = demo.tasks.videos.reserve(user, video_id, limit=9)
     with video.upload.open("ab") as other:
@@ -303,7 +303,7 @@ def test_local_demo_refuses_a_foreign_host(app: Flask, demo: Demo, host: str, st
     assert ("JOBPUSH_DEMO_HOSTS" in response.text) == (status == 400)
 
 
-def test_one_video_too_many_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_video_beyond_the_limit_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:
     client = sign_in(user)
     finished_video(demo, user)
     assert put(client).status_code == 202
@@ -326,7 +326,7 @@ def test_full_disk_is_reported_and_leaves_nothing(
 # -- watching ----------------------------------------------------------------------------------------
 
 
-def test_finished_videos_are_listed_with_their_addresses(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_finished_videos_are_listed_with_their_urls(demo: Demo, sign_in: SignIn, user: str) -> None:
     video = finished_video(demo, user)
 
     response = sign_in(user).get("/videos")
@@ -339,7 +339,7 @@ def test_finished_videos_are_listed_with_their_addresses(demo: Demo, sign_in: Si
 
 
 @pytest.mark.parametrize("path", ["film.mp4", "poster.jpg", "film.mp4?download=1"])
-def test_video_of_another_user_does_not_exist(demo: Demo, sign_in: SignIn, user: str, path: str) -> None:
+def test_video_of_another_user_is_a_404(demo: Demo, sign_in: SignIn, user: str, path: str) -> None:
     video = finished_video(demo, user)
 
     assert sign_in(user).get(f"/videos/{video.video_id}/{path}", buffered=True).status_code == 200
@@ -350,7 +350,7 @@ def test_video_of_another_user_does_not_exist(demo: Demo, sign_in: SignIn, user:
     assert video.is_finished
 
 
-def test_player_gets_pieces_of_a_film(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_player_gets_byte_ranges_of_a_film(demo: Demo, sign_in: SignIn, user: str) -> None:
     video = finished_video(demo, user)
 
     response = sign_in(user).get(f"/videos/{video.video_id}/film.mp4", buffered=True, headers={"Range": "bytes=10-19"})
@@ -373,7 +373,7 @@ def test_download_has_the_name_of_the_upload(demo: Demo, sign_in: SignIn, user: 
     assert "\n" not in disposition
 
 
-def test_video_that_is_not_finished_can_not_be_watched(sign_in: SignIn, user: str) -> None:
+def test_unfinished_video_cannot_be_watched(sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
     put(client, video_id=video_id)
 
@@ -390,7 +390,7 @@ def test_deleted_video_is_gone(demo: Demo, sign_in: SignIn, user: str) -> None:
     assert client.get("/videos").json == {"videos": []}
 
 
-def test_sample_is_a_video_for_who_is_signed_in(app: Flask, sign_in: SignIn, user: str) -> None:
+def test_sample_is_a_video_for_signed_in_users(app: Flask, sign_in: SignIn, user: str) -> None:
     response = sign_in(user).get("/sample.mp4", buffered=True)
 
     assert response.content_type == "video/mp4"
@@ -401,7 +401,7 @@ def test_sample_is_a_video_for_who_is_signed_in(app: Flask, sign_in: SignIn, use
 # -- tidying -----------------------------------------------------------------------------------------
 
 
-def test_upload_that_was_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_upload_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
     client, video_id = sign_in(user), str(uuid.uuid4())
     put(client, video_id=video_id)
     demo.tasks.jobpush.cancel(video_id)
@@ -411,7 +411,7 @@ def test_upload_that_was_cancelled_in_the_queue_is_removed(demo: Demo, sign_in: 
     assert demo.tasks.videos.unfinished(user) == []
 
 
-def test_upload_that_waits_for_its_task_stays_however_long_that_takes(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_upload_waiting_for_its_task_is_never_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
     client = sign_in(user)
     put(client)
     (video,) = demo.tasks.videos.unfinished(user)
@@ -422,7 +422,7 @@ def test_upload_that_waits_for_its_task_stays_however_long_that_takes(demo: Demo
     assert video.upload.exists()
 
 
-def test_upload_that_nobody_knows_of_any_more_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
+def test_abandoned_upload_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
     video = demo.tasks.videos.reserve(user, str(uuid.uuid4()), limit=9)
     video.upload.write_bytes(b"left behind")
     leave_for_long(demo, video)

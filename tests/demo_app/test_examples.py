@@ -16,7 +16,7 @@ NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 
 
 @pytest.mark.parametrize("example", ["chat", "feed"])
-def test_an_example_has_sixty_lines_of_code_at_most(example: str) -> None:
+def test_example_has_at_most_sixty_lines_of_code(example: str) -> None:
     python, javascript = DEMO / f"{example}.py", DEMO / "static" / f"{example}.js"
 
     assert 0 < lines_of_python(python.read_text()) + lines_of_javascript(javascript.read_text()) <= 60

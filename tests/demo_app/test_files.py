@@ -53,7 +53,7 @@ def test_name_of_a_file_is_one_line_without_folders(raw: str, shown: str) -> Non
     assert display_name(raw) == shown
 
 
-def test_download_is_an_mp4_whatever_was_uploaded() -> None:
+def test_download_is_always_an_mp4() -> None:
     assert mp4_name("holiday.2024.mov") == "holiday.2024.mp4"
 
 
@@ -68,12 +68,12 @@ def test_download_is_an_mp4_whatever_was_uploaded() -> None:
         "9b2f6c1e5a4d4e0b8c773f1d2a6b9e10",
     ],
 )
-def test_only_a_random_uuid_in_its_usual_form_is_an_id(text: str) -> None:
+def test_only_a_canonical_random_uuid_is_an_id(text: str) -> None:
     assert not is_video_id(text)
     assert is_video_id(new_id())
 
 
-def test_id_is_used_once_by_anyone_even_after_its_video_is_gone(library: Library) -> None:
+def test_id_cannot_be_reused_by_any_user_even_after_its_video_is_deleted(library: Library) -> None:
     video = reserve(library, "ada")
     video.remove()
 
@@ -96,7 +96,7 @@ def test_user_id_never_becomes_a_path(library: Library, tmp_path: Path) -> None:
     assert ".." not in video.folder.parts
 
 
-def test_limit_counts_finished_and_unfinished_and_makes_no_room_above_it(library: Library) -> None:
+def test_limit_counts_finished_and_unfinished_videos(library: Library) -> None:
     finish(reserve(library, limit=2))
     reserve(library, limit=2)
 
@@ -106,7 +106,7 @@ def test_limit_counts_finished_and_unfinished_and_makes_no_room_above_it(library
     assert len(library.unfinished("ada")) == 1
 
 
-def test_limit_holds_when_many_come_at_once(library: Library) -> None:
+def test_limit_holds_for_concurrent_uploads(library: Library) -> None:
     refused = []
 
     def try_one() -> None:
@@ -124,7 +124,7 @@ def test_limit_holds_when_many_come_at_once(library: Library) -> None:
     assert len(library.unfinished("ada")) == 20 - len(refused) <= 3
 
 
-def test_finished_videos_come_newest_first_without_those_under_way(library: Library) -> None:
+def test_finished_videos_are_listed_newest_first(library: Library) -> None:
     first, second = reserve(library), reserve(library)
     finish(first, "first.mp4")
     finish(second, "second.mp4")
@@ -134,7 +134,7 @@ def test_finished_videos_come_newest_first_without_those_under_way(library: Libr
     assert not first.upload.exists()
 
 
-def test_unfinished_video_is_removed_however_its_block_ends(library: Library, tmp_path: Path) -> None:
+def test_unfinished_video_is_removed_at_any_end_of_its_block(library: Library, tmp_path: Path) -> None:
     video = reserve(library)
 
     with pytest.raises(KeyboardInterrupt), video.removed_unless_finished():

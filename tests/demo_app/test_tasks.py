@@ -21,7 +21,7 @@ def files_below(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*")}
 
 
-def test_upload_becomes_a_film_in_one_bar_that_never_goes_back(demo_with_worker: Demo, clips: Path) -> None:
+def test_upload_becomes_a_film_with_one_rising_bar(demo_with_worker: Demo, clips: Path) -> None:
     video = demo_with_worker.upload(clips / "wide.mp4", "Wanda")
 
     events = list(demo_with_worker.events("Wanda"))
@@ -45,7 +45,7 @@ def test_upload_becomes_a_film_in_one_bar_that_never_goes_back(demo_with_worker:
 @pytest.mark.parametrize(
     ("name", "sentence"), [("noise.mp4", "not a video that can be read"), ("sound.mkv", "no picture in this file")]
 )
-def test_file_that_is_no_video_fails_with_a_sentence_and_is_removed(
+def test_file_without_video_fails_with_a_sentence_and_is_removed(
     demo_with_worker: Demo, clips: Path, name: str, sentence: str
 ) -> None:
     video = demo_with_worker.upload(clips / name, name)
@@ -58,7 +58,7 @@ def test_file_that_is_no_video_fails_with_a_sentence_and_is_removed(
     assert not video.folder.exists()
 
 
-def test_cancel_stops_ffmpeg_and_removes_what_it_wrote(demo_with_worker: Demo, clips: Path) -> None:
+def test_cancel_stops_ffmpeg_and_removes_its_output(demo_with_worker: Demo, clips: Path) -> None:
     video = demo_with_worker.upload(clips / "long.mp4", "Carl")
     events = demo_with_worker.events("Carl")
     while next(events).message != "encoding":
@@ -110,9 +110,7 @@ def end_of(pid: int) -> Iterator[Callable[..., bool]]:
         os.close(descriptor)
 
 
-def test_film_whose_process_is_killed_fails_with_a_sentence_and_takes_ffmpeg_along(
-    demo_with_worker: Demo, clips: Path
-) -> None:
+def test_killed_process_fails_with_a_sentence_and_ends_ffmpeg(demo_with_worker: Demo, clips: Path) -> None:
     video = demo_with_worker.upload(clips / "long.mp4", "Kim")
     events = demo_with_worker.events("Kim")
     while (event := next(events)).message != "encoding" or not event.current:
@@ -129,7 +127,7 @@ def test_film_whose_process_is_killed_fails_with_a_sentence_and_takes_ffmpeg_alo
     assert last.error == "The server stopped in the middle of this video. Upload the file again."
 
 
-def test_upload_that_is_gone_fails_with_a_sentence(demo_with_worker: Demo, clips: Path) -> None:
+def test_missing_upload_fails_with_a_sentence(demo_with_worker: Demo, clips: Path) -> None:
     demo_with_worker.tasks.encode.apply_async(("Gus", "7b0ad5a3-5f6c-4f0b-8f5d-6f3d8a3b2c11", "gone.mp4"))
 
     *_, last = demo_with_worker.events("Gus")
@@ -146,11 +144,11 @@ def test_upload_that_is_gone_fails_with_a_sentence(demo_with_worker: Demo, clips
         ("unix:///tmp/redis.sock", "redis+socket:///tmp/redis.sock"),
     ],
 )
-def test_broker_is_the_same_redis(demo: Demo, url: str, expected: str) -> None:
+def test_broker_is_the_redis_of_jobpush(demo: Demo, url: str, expected: str) -> None:
     assert demo.tasks.broker_url(url) == expected
 
 
-def test_worker_without_a_folder_says_what_to_set() -> None:
+def test_worker_without_a_folder_names_the_setting() -> None:
     done = subprocess.run([sys.executable, "-c", "import demo_app.tasks"], capture_output=True, text=True)
 
     assert done.returncode != 0

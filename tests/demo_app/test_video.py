@@ -50,7 +50,7 @@ def test_clip_without_a_duration_has_no_number_of_frames(clips: Path) -> None:
         ("concat.mp4", "not a video"),
     ],
 )
-def test_file_that_is_no_video_is_refused_with_a_sentence(clips: Path, name: str, sentence: str) -> None:
+def test_file_without_video_is_refused_with_a_sentence(clips: Path, name: str, sentence: str) -> None:
     with pytest.raises(VideoError) as caught:
         video.probe(clips / name)
 
@@ -59,7 +59,7 @@ def test_file_that_is_no_video_is_refused_with_a_sentence(clips: Path, name: str
 
 
 @pytest.mark.usefixtures("any_ffmpeg")
-def test_film_is_h264_in_even_sides_with_sound(clips: Path, tmp_path: Path) -> None:
+def test_film_is_h264_with_even_sides_and_sound(clips: Path, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
 
     frames = list(video.encode(clips / "odd.mkv", film))
@@ -74,7 +74,7 @@ def test_film_is_h264_in_even_sides_with_sound(clips: Path, tmp_path: Path) -> N
     assert film.read_bytes().index(b"moov") < film.read_bytes().index(b"mdat")  # plays while it loads
 
 
-def test_large_film_is_made_smaller_and_has_a_poster(clips: Path, tmp_path: Path) -> None:
+def test_large_film_is_scaled_down_and_has_a_poster(clips: Path, tmp_path: Path) -> None:
     film, poster = tmp_path / "film.mp4", tmp_path / "poster.jpg"
 
     assert list(video.encode(clips / "wide.mp4", film))[-1] == 25
@@ -84,9 +84,7 @@ def test_large_film_is_made_smaller_and_has_a_poster(clips: Path, tmp_path: Path
     assert "640x360" in report_on(poster)
 
 
-def test_a_film_whose_sound_goes_on_without_pictures_has_the_first_one_as_its_poster(
-    clips: Path, tmp_path: Path
-) -> None:
+def test_film_with_sound_beyond_its_pictures_has_the_first_picture_as_poster(clips: Path, tmp_path: Path) -> None:
     film, poster = tmp_path / "film.mp4", tmp_path / "poster.jpg"
     assert list(video.encode(clips / "early.mp4", film))[-1] == 5
 
@@ -95,12 +93,12 @@ def test_a_film_whose_sound_goes_on_without_pictures_has_the_first_one_as_its_po
     assert "320x240" in report_on(poster)
 
 
-def test_a_film_without_any_picture_has_no_poster(clips: Path, tmp_path: Path) -> None:
+def test_film_without_pictures_has_no_poster(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError):
         video.take_poster(clips / "noise.mp4", tmp_path / "poster.jpg", at=1.5)
 
 
-def test_lines_of_the_log_arrive_without_the_names_of_folders(clips: Path, tmp_path: Path) -> None:
+def test_log_lines_contain_no_folder_names(clips: Path, tmp_path: Path) -> None:
     lines: list[str] = []
 
     frames = list(video.encode(clips / "odd.mkv", tmp_path / "film.mp4", on_log=lines.append))
@@ -111,7 +109,7 @@ def test_lines_of_the_log_arrive_without_the_names_of_folders(clips: Path, tmp_p
     assert not [line for line in lines if str(tmp_path) in line or str(clips) in line]
 
 
-def test_who_leaves_early_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
+def test_early_exit_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
     with closing(video.encode(clips / "long.mp4", tmp_path / "film.mp4")) as frames:
         next(frames)
         assert children_that_run_ffmpeg()
@@ -131,7 +129,7 @@ def test_damage_in_the_middle_is_an_error(clips: Path, tmp_path: Path) -> None:
         list(video.encode(clips / "noise.mp4", tmp_path / "film.mp4"))
 
 
-def test_without_any_ffmpeg_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_ffmpeg_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
@@ -139,7 +137,7 @@ def test_without_any_ffmpeg_the_error_says_what_to_install(monkeypatch: pytest.M
         video.find_ffmpeg()
 
 
-def test_sample_is_a_video_and_made_once(tmp_path: Path) -> None:
+def test_sample_is_a_video_and_is_made_once(tmp_path: Path) -> None:
     clip = sample_clip(tmp_path / "new")
     made_at = clip.stat().st_mtime_ns
 

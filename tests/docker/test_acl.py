@@ -77,7 +77,7 @@ def ask(store: Store) -> None:
     directory.revoked_at(USER)
 
 
-def test_worker_may_do_all_that_a_worker_does(login: Login) -> None:
+def test_worker_role_may_run_all_worker_commands(login: Login) -> None:
     store = login("worker")
     store.check_layout()
     store.probe()
@@ -104,7 +104,7 @@ def test_worker_may_do_all_that_a_worker_does(login: Login) -> None:
     webhooks.close()
 
 
-def test_application_may_do_all_that_an_application_does(login: Login) -> None:
+def test_application_role_may_run_all_application_commands(login: Login) -> None:
     store = login("application")
     store.check_layout()
     run_pending = TaskEvent("t1", TaskState.PENDING, created_at=1.0)
@@ -114,7 +114,7 @@ def test_application_may_do_all_that_an_application_does(login: Login) -> None:
     store.erase(USER)
 
 
-def test_gateway_may_do_all_that_a_gateway_does(login: Login) -> None:
+def test_gateway_role_may_run_all_gateway_commands(login: Login) -> None:
     run_tasks(login("worker"))
     store = login("gateway")
     dead, gateway = Gateway(store), Gateway(store)
@@ -149,6 +149,6 @@ def test_gateway_may_do_all_that_a_gateway_does(login: Login) -> None:
         *((role, ("PUBLISH", "other", "x")) for role in ROLES),
     ],
 )
-def test_role_may_not_do_what_others_do(login: Login, role: str, command: tuple[str | int, ...]) -> None:
+def test_role_may_not_run_commands_of_others(login: Login, role: str, command: tuple[str | int, ...]) -> None:
     with pytest.raises(StoreError, match="(?i)permission"):
         login(role).run([command])

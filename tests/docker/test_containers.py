@@ -123,13 +123,13 @@ def free_port() -> int:
     ],
     ids=lambda command: command[0],
 )
-def test_files_pass_their_linter(command: list[str]) -> None:
+def test_docker_files_pass_their_linters(command: list[str]) -> None:
     done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_image_has_slim_bases_and_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
+def test_image_has_slim_bases_and_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
     bases = [arguments.split()[0] for instruction, arguments in dockerfile if instruction == "FROM"]
     instructions = [instruction for instruction, _ in dockerfile]
 
@@ -144,7 +144,7 @@ def test_dependencies_are_installed_before_the_source_is_copied(dockerfile: list
     )
 
 
-def test_files_that_the_image_copies_exist_and_are_not_ignored(dockerfile: list[tuple[str, str]]) -> None:
+def test_files_copied_into_the_image_exist_and_are_not_ignored(dockerfile: list[tuple[str, str]]) -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     sources = copied(dockerfile)
 
@@ -164,9 +164,7 @@ def copied(dockerfile: list[tuple[str, str]]) -> list[str]:
     ]
 
 
-def test_the_wheel_of_the_image_has_every_file_of_the_package(
-    dockerfile: list[tuple[str, str]], tmp_path: Path
-) -> None:
+def test_wheel_of_the_image_has_every_file_of_the_package(dockerfile: list[tuple[str, str]], tmp_path: Path) -> None:
     context, wheels = tmp_path / "context", tmp_path / "wheels"
     for source in copied(dockerfile):
         copy(ROOT / source, context / source)
@@ -215,7 +213,7 @@ def test_compose_has_no_secret_of_its_own(compose: dict[str, Any]) -> None:
     assert compose["services"]["redis"]["environment"].keys() == {"REDISCLI_AUTH"}
 
 
-def test_a_pod_drains_before_it_is_killed() -> None:
+def test_pod_drains_before_it_is_killed() -> None:
     documents = {
         (one["kind"], one["metadata"]["name"]): one
         for one in yaml.safe_load_all((ROOT / "docker" / "kubernetes.yaml").read_text())
@@ -239,7 +237,7 @@ def web_command(service: dict[str, Any], port: int) -> list[str]:
     return [str(BIN / command[0]), *command[1:]]
 
 
-def test_the_site_and_a_gateway_get_healthy_and_are_reached_through_the_proxy(
+def test_site_and_gateway_become_healthy_and_reachable_through_the_proxy(
     compose: dict[str, Any], dockerfile: list[tuple[str, str]], redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     services = compose["services"]
@@ -276,9 +274,7 @@ def test_the_site_and_a_gateway_get_healthy_and_are_reached_through_the_proxy(
             assert_gets_healthy([sys.executable, "-c", script], process, caddy, tmp_path / "proxy.log")
 
 
-def test_command_of_the_worker_runs_and_gets_healthy(
-    compose: dict[str, Any], redis_server: EmbeddedRedis, tmp_path: Path
-) -> None:
+def test_worker_command_becomes_healthy(compose: dict[str, Any], redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     service = compose["services"]["worker"]
     environment = environment_of(service, redis_url=redis_server.url, folder=tmp_path)
     kind, check = service["healthcheck"]["test"]
@@ -289,7 +285,7 @@ def test_command_of_the_worker_runs_and_gets_healthy(
         assert_gets_healthy(["sh", "-c", interpolated(check, {})], process, environment, log)
 
 
-def test_command_of_the_image_is_a_gateway(dockerfile: list[tuple[str, str]]) -> None:
+def test_default_command_of_the_image_is_a_gateway(dockerfile: list[tuple[str, str]]) -> None:
     command = next(json.loads(arguments) for instruction, arguments in dockerfile if instruction == "CMD")
 
     done = subprocess.run([str(BIN / command[0]), command[1], "--help"], capture_output=True, text=True)
@@ -298,7 +294,7 @@ def test_command_of_the_image_is_a_gateway(dockerfile: list[tuple[str, str]]) ->
     assert command[2] in done.stdout
 
 
-def test_the_command_of_redis_starts_it_with_a_password(compose: dict[str, Any]) -> None:
+def test_command_of_redis_starts_it_with_a_password(compose: dict[str, Any]) -> None:
     program, *arguments = [interpolated(word, SECRETS) for word in compose["services"]["redis"]["command"]]
 
     assert program == "redis-server"

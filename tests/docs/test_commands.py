@@ -25,7 +25,7 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_exist(page: Path) -> None:
+def test_commands_of_a_page_exist(page: Path) -> None:
     for line in commands(page):
         program, *words = shlex.split(line.replace("…", "x"), comments=True)
         if program == "make":
@@ -39,5 +39,5 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= {*options, "--help"}, line
 
 
-def test_there_are_commands_to_check() -> None:
+def test_commands_to_check_exist() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 30

@@ -68,7 +68,7 @@ def ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::celery.exceptions.AlwaysEagerIgnored")  # send_task() publishes
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_run_and_their_tasks_succeed(page: str, recorded_events: RecordedEvents) -> None:
+def test_examples_of_a_page_run_and_their_tasks_succeed(page: str, recorded_events: RecordedEvents) -> None:
     names = names_of_start(page)
 
     for number, block in enumerate(blocks(page)):
@@ -84,7 +84,7 @@ def test_the_examples_of_a_page_run_and_their_tasks_succeed(page: str, recorded_
     assert {task.state.value for task in jobpush.tasks("42")} <= {"SUCCESS"}
 
 
-def test_there_are_pages_with_examples() -> None:
+def test_pages_with_examples_exist() -> None:
     assert len(PAGES) > 5
 
 
@@ -95,7 +95,7 @@ def test_examples_that_do_not_run_are_python(page: str) -> None:
         compile(text, page, "exec")
 
 
-def test_a_provider_signs_in_with_the_converted_key(recorded_events: RecordedEvents) -> None:
+def test_provider_signs_in_with_the_converted_key(recorded_events: RecordedEvents) -> None:
     names = names_of_start("howto/users.md")
     for block in blocks("howto/users.md")[-2:]:
         exec(block, names)  # noqa: S102

@@ -73,11 +73,11 @@ def signed(method: str, url: str, **query: str) -> str:
     return f"{url}?{urlencode(query)}"
 
 
-def test_the_document_is_valid() -> None:
+def test_document_is_valid() -> None:
     validate(DOCUMENT)
 
 
-def test_the_document_has_every_route_and_method_and_no_other(app: Flask) -> None:
+def test_document_has_every_route_and_method_and_no_other(app: Flask) -> None:
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -89,7 +89,7 @@ def test_the_document_has_every_route_and_method_and_no_other(app: Flask) -> Non
     }
 
 
-def test_the_schema_of_a_task_has_its_fields() -> None:
+def test_schema_of_a_task_has_its_fields() -> None:
     schemas = DOCUMENT["components"]["schemas"]
 
     assert set(schemas["TaskEvent"]["properties"]) == {item.name for item in fields(TaskEvent)}
@@ -122,7 +122,7 @@ CASES: list[tuple[str, str, str, int, dict[str, Any]]] = [
 ]
 
 
-def test_answers_for_browsers_fit_their_schemas(app: Flask) -> None:
+def test_browser_responses_match_their_schemas(app: Flask) -> None:
     client = app.test_client()
 
     for method, path, url, status, options in CASES:
@@ -130,7 +130,7 @@ def test_answers_for_browsers_fit_their_schemas(app: Flask) -> None:
         assert call(client, method, path, url, **options).status_code == status, (method, url)
 
 
-def test_answers_of_the_api_for_servers_fit_their_schemas(app: Flask) -> None:
+def test_http_api_responses_match_their_schemas(app: Flask) -> None:
     client, root = app.test_client(), "/apps/{app_id}"
 
     for path, url, query in (
@@ -156,7 +156,7 @@ def test_answers_of_the_api_for_servers_fit_their_schemas(app: Flask) -> None:
     assert call(client, "get", f"{root}/users", "/apps/2/users").status_code == 404
 
 
-def test_a_task_of_any_state_fits_its_schema() -> None:
+def test_task_of_any_state_matches_its_schema() -> None:
     schema = {"$ref": "#/components/schemas/TaskEvent", "components": DOCUMENT["components"]}
     validator = Draft202012Validator(schema)
 

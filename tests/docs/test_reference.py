@@ -34,11 +34,11 @@ PAGES = ["settings.md", "commands.md", "errors.md", "python.md", "http.md", "wid
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_is_up_to_date(name: str, reference: ModuleType) -> None:
+def test_page_is_up_to_date(name: str, reference: ModuleType) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text() == reference.pages()[name], "run make reference"
 
 
-def test_every_error_code_has_an_entry_and_a_cure(reference: ModuleType) -> None:
+def test_every_error_code_has_an_entry_and_a_remedy(reference: ModuleType) -> None:
     page = reference.pages()["errors.md"]
     sources = "".join(path.read_text() for path in (ROOT / "jobpush").rglob("*.py"))
     codes = {*re.findall(r'^    code(?:: ClassVar\[str\])? = "(\w+)"', sources, re.MULTILINE)} - {"error"}
@@ -137,11 +137,11 @@ def parts(source: str) -> set[str]:
     return {*made, *re.findall(r'\.part = "([\w-]+)"', source)}
 
 
-def test_the_elements_are_those_that_the_module_defines() -> None:
+def test_elements_match_the_module() -> None:
     assert set(ELEMENTS) == set(re.findall(r'define\("([\w-]+)"', read("index.js")))
 
 
-def test_the_attributes_of_the_elements_are_those_of_the_sources() -> None:
+def test_element_attributes_match_the_sources() -> None:
     source = read("elements/*.js", "attention.js")
     used = set(re.findall(r'(?:has|get)Attribute\("([\w-]+)"\)', source)) - {"d", "value"}  # of other elements
     used.update(re.findall(r":host\(\[([\w-]+)\]\)", read("elements/*.css")))
@@ -152,7 +152,7 @@ def test_the_attributes_of_the_elements_are_those_of_the_sources() -> None:
     }
 
 
-def test_the_events_of_the_elements_are_those_of_the_sources() -> None:
+def test_element_events_match_the_sources() -> None:
     source = read("elements/*.js")
     ends = re.search(r"END_EVENTS = \{(.*?)\}", source)
     assert ends is not None
@@ -162,7 +162,7 @@ def test_the_events_of_the_elements_are_those_of_the_sources() -> None:
         assert names(tag, "events") == {f"jobpush-progress-{name}" for name in sent}
 
 
-def test_the_slots_and_properties_of_the_elements_are_those_of_the_sources() -> None:
+def test_element_slots_and_properties_match_the_sources() -> None:
     slots = set(re.findall(r'make\("slot".*name: "(\w+)"|slotNode\.name = `([\w-]+)', read("elements/*.js")))
 
     assert {name.removesuffix("<id>") for name in names("jobpush-tasks", "slots")} == {*map("".join, slots)}
@@ -170,7 +170,7 @@ def test_the_slots_and_properties_of_the_elements_are_those_of_the_sources() -> 
     assert names("jobpush-notifications", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("inbox.css")))
 
 
-def test_the_parts_of_the_elements_are_those_of_the_sources() -> None:
+def test_element_parts_match_the_sources() -> None:
     assert names("jobpush-tasks", "cssParts") == parts(read("elements/*.js"))
     assert names("jobpush-progress", "cssParts") < names("jobpush-tasks", "cssParts")
     assert names("jobpush-notifications", "cssParts") == parts(read("inbox.js"))

@@ -42,13 +42,13 @@ def metrics() -> set[str]:
     }
 
 
-def test_the_page_lists_every_metric(metrics: set[str]) -> None:
+def test_page_lists_every_metric(metrics: set[str]) -> None:
     page = (DOCS / "run" / "metrics.md").read_text()
 
     assert set(re.findall(r"^\| `(jobpush_\w+)` \|", page, re.MULTILINE)) == metrics
 
 
-def test_the_alerts_are_rules_on_real_metrics(metrics: set[str]) -> None:
+def test_alerts_are_rules_on_real_metrics(metrics: set[str]) -> None:
     scrape, alerts = map(yaml.safe_load, blocks("run/metrics.md", "yaml"))
     rules: list[dict[str, Any]] = [rule for group in alerts["groups"] for rule in group["rules"]]
 
@@ -61,7 +61,7 @@ def test_the_alerts_are_rules_on_real_metrics(metrics: set[str]) -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
-def test_the_reasons_in_the_alerts_are_real() -> None:
+def test_reasons_in_the_alerts_are_real() -> None:
     from jobpush.gateway.metrics import REFUSALS
 
     (reasons,) = re.findall(r'reason!~"([\w|]+)"', (DOCS / "run" / "metrics.md").read_text())
@@ -69,7 +69,7 @@ def test_the_reasons_in_the_alerts_are_real() -> None:
     assert set(reasons.split("|")) < set(REFUSALS)
 
 
-def test_the_units_of_systemd_start_programs_with_known_options() -> None:
+def test_systemd_units_start_programs_with_known_options() -> None:
     units = blocks("run/processes.md", "ini")
 
     assert len(units) == 3
@@ -86,7 +86,7 @@ def test_the_units_of_systemd_start_programs_with_known_options() -> None:
             assert {word for word in arguments if word.startswith("--")} <= options
 
 
-def test_the_file_for_traefik_routes_every_path_of_the_gateway() -> None:
+def test_traefik_file_routes_every_path_of_the_gateway() -> None:
     (text,) = blocks("run/proxies.md", "yaml")
     router = yaml.safe_load(text)["http"]["routers"]["jobpush"]
     prefixes = re.findall(r"PathPrefix\(`(/\w+/)`\)", router["rule"])
@@ -97,7 +97,7 @@ def test_the_file_for_traefik_routes_every_path_of_the_gateway() -> None:
     assert all(any(path.startswith(prefix) for prefix in prefixes) for path in paths)
 
 
-def test_the_excerpts_for_nginx_and_caddy_are_from_the_tested_files() -> None:
+def test_excerpts_for_nginx_and_caddy_are_from_the_tested_files() -> None:
     for page, language, file in (
         ("run/proxies.md", "nginx", "nginx.conf"),
         ("run/proxies.md", "caddyfile", "Caddyfile"),
@@ -110,7 +110,7 @@ def test_the_excerpts_for_nginx_and_caddy_are_from_the_tested_files() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "run").glob("*.md")), ids=lambda page: page.stem)
-def test_a_page_names_settings_and_commands_that_exist(page: Path) -> None:
+def test_settings_and_commands_named_by_a_page_exist(page: Path) -> None:
     text = page.read_text()
     settings = {f"JOBPUSH_{item.name.upper()}" for item in fields(Config)}
     others = {"JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER", "JOBPUSH_DEMO_SECRET", "JOBPUSH_REDIS_PASSWORD"}

@@ -64,7 +64,7 @@ def test_scarce_resource_is_named(capacity: ModuleType, load: dict[str, Any], ex
     assert {name: getattr(needs, name) for name in expected} == expected
 
 
-def test_needs_grow_with_each_figure(capacity: ModuleType) -> None:
+def test_required_resources_grow_with_each_input(capacity: ModuleType) -> None:
     costs, load = capacity.measured_costs(), capacity.Load(1_000_000)
     needs = capacity.plan(load, costs)
     twice = capacity.plan(capacity.Load(2_000_000), costs)

@@ -56,7 +56,7 @@ def shown(page: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_start_page_shows_the_complete_example(page: str) -> None:
+def test_start_page_shows_the_complete_example(page: str) -> None:
     files = {
         (file.relative_to(EXAMPLES / folder).as_posix(), file.read_text())
         for folder in PAGES[page]
@@ -75,7 +75,7 @@ def test_every_start_page_has_the_same_sections() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_token_made_in_another_language_is_accepted(language: str, tmp_path: Path) -> None:
+def test_token_made_in_another_language_is_accepted(language: str, tmp_path: Path) -> None:
     name, program = TOKENS[language]
     (source,) = [text for title, text in shown("other-languages") if title == name]
     script = tmp_path / name
@@ -89,7 +89,7 @@ def test_a_token_made_in_another_language_is_accepted(language: str, tmp_path: P
     assert read_token(Config(key="my-app", secret=SECRET), token, time.time()).user_id == "42"
 
 
-def test_the_backend_in_node_signs_in_and_starts_the_task(tmp_path: Path) -> None:
+def test_backend_in_node_signs_in_and_starts_the_task(tmp_path: Path) -> None:
     for name, text in shown("other-languages"):
         (tmp_path / name).write_text(text)
     with EmbeddedRedis(port=0) as redis, socket.create_server(("127.0.0.1", 0)) as one:
@@ -142,7 +142,7 @@ print(client.get("/api/jobpush-token").json["token"])
 """
 
 
-def test_the_backends_in_python_start_tasks_of_the_user_and_make_a_token(redis_url: str) -> None:
+def test_backends_in_python_start_tasks_of_the_user_and_make_a_token(redis_url: str) -> None:
     assert (EXAMPLES / "spa" / "tasks.py").read_text() == (EXAMPLES / "node" / "tasks.py").read_text()
     environment = {**os.environ, "JOBPUSH_KEY": "my-app", "JOBPUSH_SECRET": SECRET, "JOBPUSH_REDIS_URL": redis_url}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (EXAMPLES / "spa", EXAMPLES / "node", ROOT)))

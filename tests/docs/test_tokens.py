@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "tokens.md").read_text()
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
-def test_a_token_made_in_javascript_is_accepted(tmp_path: Path) -> None:
+def test_token_made_in_javascript_is_accepted(tmp_path: Path) -> None:
     (source,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
     script = tmp_path / "token.mjs"
     script.write_text(f"{source}\nconsole.log(jobpushToken('42', '{SECRET}'));\n")

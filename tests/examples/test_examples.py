@@ -132,7 +132,7 @@ SITES = [(django, True), (fastapi, False), *([(django, False), (fastapi, True)] 
 
 
 @pytest.mark.parametrize(("serving", "has_proxy"), SITES)
-def test_example_shows_a_task_to_its_user_alone(serving, has_proxy: bool, browser: Browser, tmp_path: Path) -> None:
+def test_example_shows_a_task_to_its_user_only(serving, has_proxy: bool, browser: Browser, tmp_path: Path) -> None:
     with EmbeddedRedis(port=0) as redis, serving(tmp_path / "project", redis.url, has_proxy=has_proxy) as project:
         mine, others = browser.new_context(), browser.new_context()
         page, other = mine.new_page(), others.new_page()

@@ -91,7 +91,7 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
         return threads.submit(anyio.run, function).result()
 
 
-def test_token_endpoint_of_fastapi_asks_the_dependency_of_the_application(push: AsyncJobPush) -> None:
+def test_fastapi_token_endpoint_uses_the_dependency_of_the_application(push: AsyncJobPush) -> None:
     app = FastAPI()
     app.include_router(push.router(user_of_header))
 
@@ -115,7 +115,7 @@ def test_tags_of_fastapi_name_the_gateway(push: AsyncJobPush) -> None:
     assert 'src="https://push.example/jobpush/static/jobpush-' in tags
 
 
-def test_twins_of_fastapi_do_what_the_application_calls(push: AsyncJobPush, store: Store) -> None:
+def test_async_functions_of_fastapi_match_the_sync_ones(push: AsyncJobPush, store: Store) -> None:
     start(store, "ada", "one")
 
     async def use() -> None:

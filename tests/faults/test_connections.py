@@ -27,7 +27,7 @@ def proxy() -> Iterator[Proxy]:
         proxy.close()
 
 
-def test_a_reader_of_cancels_notices_a_silent_network(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_reader_detects_a_silent_network(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_PING_AFTER", 1.0)
     feed = CancelFeed(Config(redis_url=proxy.url))
     heard: list[Any] = []
@@ -50,7 +50,7 @@ def test_a_reader_of_cancels_notices_a_silent_network(proxy: Proxy, monkeypatch:
     feed.close()
 
 
-def test_store_finds_the_successor_of_a_redis_that_may_only_be_read(proxy: Proxy) -> None:
+def test_store_finds_the_new_primary_of_a_demoted_redis(proxy: Proxy) -> None:
     with EmbeddedRedis(port=0) as primary, EmbeddedRedis(port=0) as successor:
         ports = [int(server.url.rpartition(":")[2].partition("/")[0]) for server in (primary, successor)]
         proxy.point_to(ports[0])

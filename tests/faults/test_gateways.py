@@ -83,7 +83,7 @@ def silence(scene: Scene) -> Iterator[None]:
     scene.stand.fall_silent()
 
 
-def test_pages_of_a_gateway_that_is_rolled_leave_one_by_one_and_miss_nothing(scene: Scene) -> None:
+def test_pages_of_a_rolled_gateway_leave_gradually_and_miss_nothing(scene: Scene) -> None:
     stand = scene.stand
     ticker, feed = stand.start_ticker(0.3), stand.start_feed(0.3)
     for number, gateway in enumerate(stand.gateways):
@@ -106,7 +106,7 @@ def test_pages_of_a_gateway_that_is_rolled_leave_one_by_one_and_miss_nothing(sce
     assert not any(person.farewells for person in scene.people.visitors), "nobody was away"
 
 
-def test_pages_of_a_gateway_that_is_killed_come_back_and_leave_no_ghost(scene: Scene) -> None:
+def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) -> None:
     stand = scene.stand
     ticker, feed = stand.start_ticker(0.3), stand.start_feed(0.3)
     begun, count = time.monotonic(), len(scene.on_gateway(0))
@@ -132,7 +132,7 @@ def test_pages_of_a_gateway_that_is_killed_come_back_and_leave_no_ghost(scene: S
     assert {name for person in scene.people.open_ones for name in person.farewells} == {person.user for person in gone}
 
 
-def test_readers_that_freeze_cost_a_bounded_memory_and_come_back_to_what_is_newest(scene: Scene) -> None:
+def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scene: Scene) -> None:
     stand = scene.stand
     users = [f"slow-{number}" for number in range(5)]
     watchers = stand.open_crowd(users=users * 10, channels=(NEWS,), receive_buffer=4_096)

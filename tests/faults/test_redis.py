@@ -164,7 +164,7 @@ def name_of(fault: Fault) -> str:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_redis_that_is(fault: Fault, played: Mapping[str, Future]) -> None:
+def test_redis_fault(fault: Fault, played: Mapping[str, Future]) -> None:
     played[name_of(fault)].result()
 
 

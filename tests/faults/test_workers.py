@@ -71,7 +71,7 @@ def wait_until_seen_to_run(crowd: Crowd, task_ids: set[str]) -> None:
     )
 
 
-def test_tasks_of_a_killed_worker_are_lost_or_done_by_another(stand: Stand) -> None:
+def test_tasks_of_a_killed_worker_are_lost_or_run_by_another(stand: Stand) -> None:
     crowd = open_pages(stand, "killed")
     worker = stand.start_worker("-c", "4", "-Q", "killed")
     # Longer than it takes to be seen, and shorter than the 5 s after which Redis delivers what still runs.
@@ -89,7 +89,7 @@ def test_tasks_of_a_killed_worker_are_lost_or_done_by_another(stand: Stand) -> N
     assert_all_is_right(crowd, stand)
 
 
-def test_worker_that_is_paused_is_taken_for_dead_until_it_goes_on(stand: Stand) -> None:
+def test_paused_worker_counts_as_dead_until_it_resumes(stand: Stand) -> None:
     crowd = open_pages(stand, "paused")
     worker = stand.start_worker("-c", "2", "-Q", "paused")
     stop = stand.path()
@@ -105,7 +105,7 @@ def test_worker_that_is_paused_is_taken_for_dead_until_it_goes_on(stand: Stand) 
     assert_all_is_right(crowd, stand)
 
 
-def test_worker_whose_clock_is_set_goes_on_as_if_nothing_were(stand: Stand, tmp_path: Path) -> None:
+def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) -> None:
     crowd = open_pages(stand, "clock")
     clock = tmp_path / "clock"
     clock.write_bytes(struct.pack("d", 0.0))
@@ -135,7 +135,7 @@ def is_told_with_clock(stand: Stand, task_id: str, hours: float) -> bool:
     return abs(stand.store.task(task_id).at - time.time() - hours * 3_600) < 600
 
 
-def test_publisher_thread_that_is_ended_comes_back(stand: Stand) -> None:
+def test_killed_publisher_thread_is_restarted(stand: Stand) -> None:
     crowd = open_pages(stand, "thread")
     stand.start_worker("-P", "threads", "-c", "4", "-Q", "thread")
     stop = stand.path()
@@ -152,7 +152,7 @@ def test_publisher_thread_that_is_ended_comes_back(stand: Stand) -> None:
     assert_all_is_right(crowd, stand)
 
 
-def test_task_that_ends_its_process_is_known_to_have_failed(stand: Stand) -> None:
+def test_task_that_ends_its_process_fails(stand: Stand) -> None:
     crowd = open_pages(stand, "exits")
     stand.start_worker("-c", "2", "-Q", "exits")
 
@@ -184,7 +184,7 @@ def started_program(name: str, redis_url: str, user: str, **settings: object) ->
             guard.release()
 
 
-def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:
+def test_program_exit_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:
     with started_program("ends", redis_server.url, "42", **UNHURRIED) as program:
         out, err = program.communicate(timeout=PATIENCE)
 
@@ -193,7 +193,7 @@ def test_end_of_a_program_waits_until_the_last_state_is_stored(redis_server: Emb
     assert (task.state, task.current, task.percent) == (TaskState.SUCCESS, 1_000, 100.0)
 
 
-def test_end_of_a_program_does_not_wait_for_ever_for_a_redis_that_hangs(redis_server: EmbeddedRedis) -> None:
+def test_program_exit_does_not_wait_forever_for_an_unresponsive_redis(redis_server: EmbeddedRedis) -> None:
     with paused([redis_server.pid]), started_program("ends", redis_server.url, "42") as program:
         out, err = program.communicate(timeout=PATIENCE)
 
@@ -204,7 +204,7 @@ def test_end_of_a_program_does_not_wait_for_ever_for_a_redis_that_hangs(redis_se
     ]
 
 
-def test_program_may_fork_whatever_its_threads_are_doing(redis_server: EmbeddedRedis) -> None:
+def test_program_may_fork_at_any_time(redis_server: EmbeddedRedis) -> None:
     with started_program("forks", redis_server.url, "42", **UNHURRIED) as program:
         out, err = program.communicate(timeout=PATIENCE)
 

@@ -112,7 +112,7 @@ streams = st.lists(frames | frames | frames | st.binary(max_size=30), max_size=8
 
 @given(stream=streams, size=st.sampled_from([1, 2, 3, 7, 64, 100_000]), is_polite=st.booleans())
 @settings(max_examples=examples(300), deadline=None)
-def test_any_bytes_behind_the_handshake_are_answered_in_whole_frames(
+def test_any_bytes_after_the_handshake_get_complete_frames(
     place: Place, stream: bytes, size: int, is_polite: bool
 ) -> None:
     with logged_errors() as errors, place.connect() as client:
@@ -129,7 +129,7 @@ def test_any_bytes_behind_the_handshake_are_answered_in_whole_frames(
     assert errors == []
 
 
-def test_all_of_them_are_gone(place: Place) -> None:
+def test_fuzzed_connections_are_closed(place: Place) -> None:
     """No connection is left of those that came before."""
     while place.count() > 1:
         pass  # each look lets the hub do what it has to do
@@ -217,7 +217,7 @@ def escaped(text: str) -> str:
 
 @given(st.sampled_from(["GET", "POST", "PUT", "OPTIONS", "HEAD"]), paths, queries, headers, bodies)
 @settings(max_examples=examples(300), deadline=None)
-def test_any_request_is_answered_and_none_is_our_error(
+def test_any_request_gets_a_response_and_no_server_error(
     port: int, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
 ) -> None:
     target = path + "?" + "&".join(f"{name}={value}" for name, value in query.items())
@@ -237,7 +237,7 @@ triggers = st.dictionaries(
 
 @given(st.sampled_from(["events", "batch_events"]), triggers | st.builds(lambda t: {"batch": [t, t]}, triggers))
 @settings(max_examples=examples(150), deadline=None)
-def test_any_signed_body_is_taken_or_refused(port: int, route: str, members: dict[str, object]) -> None:
+def test_any_signed_body_is_accepted_or_refused(port: int, route: str, members: dict[str, object]) -> None:
     path, body = f"/apps/1/{route}", json.dumps(members).encode()
     query = signing_query("POST", path, body)
 

@@ -15,7 +15,7 @@ from .targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_corpus_is_taken_or_refused_as_it_is_meant(name: str) -> None:
+def test_corpus_is_accepted_or_refused_as_expected(name: str) -> None:
     files = sorted((CORPUS / name).iterdir())
 
     assert len(files) >= len(SEEDS[name])
@@ -26,7 +26,7 @@ def test_corpus_is_taken_or_refused_as_it_is_meant(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.data())
 @settings(max_examples=examples(60), deadline=None)
-def test_seeds_with_something_changed_are_taken_or_refused(name: str, data: st.DataObject) -> None:
+def test_mutated_seeds_are_accepted_or_refused(name: str, data: st.DataObject) -> None:
     seed = data.draw(st.sampled_from(SEEDS[name]))
     start, size = data.draw(st.integers(0, len(seed))), data.draw(st.integers(0, 8))
 

@@ -22,7 +22,7 @@ from .publishing import begin_workflow, finish, publish, start, start_member
 JOINED = "pusher_internal:subscription_succeeded"
 
 
-def test_clients_that_join_amid_events_see_each_task_rise_and_end(site: Site, store: Store) -> None:
+def test_clients_that_subscribe_during_events_see_rising_seq_and_the_end(site: Site, store: Store) -> None:
     tasks = [f"task-{number}" for number in range(5)]
     with publishing_thread(store, tasks):
         clients = [site.sign_in("42") for _ in range(30)]
@@ -35,7 +35,7 @@ def test_clients_that_join_amid_events_see_each_task_rise_and_end(site: Site, st
             assert seqs == sorted(set(seqs))
 
 
-def test_notifications_after_a_join_are_neither_lost_nor_doubled(site: Site, store: Store) -> None:
+def test_events_after_a_subscription_arrive_exactly_once(site: Site, store: Store) -> None:
     store.trigger(["news"], "number", 0)
     stop = threading.Event()
     last = 0
@@ -62,7 +62,7 @@ def test_notifications_after_a_join_are_neither_lost_nor_doubled(site: Site, sto
         assert numbers == list(range(last + 1 - len(numbers), last + 1))
 
 
-def test_resume_brings_what_was_missed_once_and_in_order(site: Site, store: Store) -> None:
+def test_resume_replays_missed_events_once_and_in_order(site: Site, store: Store) -> None:
     start(store, "42", "one")
     first = site.sign_in("42")
     since = first.receive()["id"]
@@ -79,7 +79,7 @@ def test_resume_brings_what_was_missed_once_and_in_order(site: Site, store: Stor
     assert [data_of(message)["seq"] for message in (missed[0], missed[2], second.receive())] == [2, 3, 4]
 
 
-def test_a_member_of_a_workflow_is_heard_on_its_own_channel_alone(site: Site, store: Store) -> None:
+def test_workflow_member_is_delivered_on_its_own_channel_only(site: Site, store: Store) -> None:
     begin_workflow(store, "42", "album", members=2)
     start_member(store, "42", "photo", "album")
     whole, own = site.sign_in("42"), site.sign_in("42")
@@ -94,7 +94,7 @@ def test_a_member_of_a_workflow_is_heard_on_its_own_channel_alone(site: Site, st
     assert [data_of(m)["percent"] for m in on_own if m["event"] == "jobpush:task"][-1] == 50.0
 
 
-def test_a_member_that_is_in_no_history_is_caught_up_with_by_its_snapshot(site: Site, store: Store) -> None:
+def test_workflow_member_catches_up_by_its_snapshot(site: Site, store: Store) -> None:
     begin_workflow(store, "42", "album", members=2)
     start_member(store, "42", "photo", "album")
     first = site.sign_in("42")
@@ -132,7 +132,7 @@ def test_resume_from_any_message_of_the_snapshots_loses_nothing(site: Site, stor
     assert behind.receive()["event"] == "after"
 
 
-def test_resume_beyond_the_history_says_so_and_gives_snapshots(site: Site, store: Store) -> None:
+def test_resume_beyond_the_history_gives_resync_and_snapshots(site: Site, store: Store) -> None:
     start(store, "42", "one")
 
     client = site.sign_in("42", since="1-0")
@@ -140,7 +140,7 @@ def test_resume_beyond_the_history_says_so_and_gives_snapshots(site: Site, store
     assert events_of([client.receive(), client.receive()]) == ["jobpush:resync", "jobpush:task"]
 
 
-def test_cache_channel_shows_its_last_event(site: Site, store: Store) -> None:
+def test_cache_channel_delivers_its_last_event(site: Site, store: Store) -> None:
     client = site.connect()
     client.receive()
 
@@ -153,9 +153,7 @@ def test_cache_channel_shows_its_last_event(site: Site, store: Store) -> None:
     assert client.receive()["event"] == "price"
 
 
-def test_redis_that_comes_back_empty_costs_no_final_state(
-    redis_server: EmbeddedRedis, site: Site, store: Store
-) -> None:
+def test_no_final_state_is_lost_when_redis_returns_empty(redis_server: EmbeddedRedis, site: Site, store: Store) -> None:
     start(store, "42", "one")
     client = site.sign_in("42")
     seq = data_of(client.receive())["seq"]
@@ -168,7 +166,9 @@ def test_redis_that_comes_back_empty_costs_no_final_state(
     assert (data_of(messages[-1])["state"], data_of(messages[-1])["seq"]) == ("SUCCESS", 2)
 
 
-def test_redis_that_restarts_with_its_data_hides_no_gap(redis_server: EmbeddedRedis, site: Site, store: Store) -> None:
+def test_gap_is_reported_when_redis_restarts_with_its_data(
+    redis_server: EmbeddedRedis, site: Site, store: Store
+) -> None:
     store.trigger(["news"], "number", 0)
     client = site.connect()
     client.subscribe("news")
@@ -191,7 +191,7 @@ def split_at(event: str, messages: list[dict[str, Any]]) -> tuple[list[dict[str,
     return messages[:index], messages[index + 1 :]
 
 
-def test_who_connects_while_redis_is_away_is_served_when_it_is_back(
+def test_client_connected_during_a_redis_outage_is_served_afterwards(
     redis_server: EmbeddedRedis, site: Site, store: Store
 ) -> None:
     site.sign_in("41")
@@ -207,9 +207,7 @@ def test_who_connects_while_redis_is_away_is_served_when_it_is_back(
     assert data_of(client.receive())["task_id"] == "one"
 
 
-def test_counts_come_back_to_a_redis_that_came_back_empty(
-    redis_server: EmbeddedRedis, site: Site, store: Store
-) -> None:
+def test_counts_are_restored_in_an_emptied_redis(redis_server: EmbeddedRedis, site: Site, store: Store) -> None:
     client = site.sign_in("42")
 
     redis_server.kill()
@@ -220,7 +218,7 @@ def test_counts_come_back_to_a_redis_that_came_back_empty(
     assert store.trigger(["#server-to-user-42"], "hello", {}).connections == 1
 
 
-def test_answer_to_a_join_comes_before_what_is_live_in_the_same_moment(site: Site, store: Store) -> None:
+def test_subscription_reply_precedes_simultaneous_live_events(site: Site, store: Store) -> None:
     first, second = site.connect(), site.connect()
     first.receive(), second.receive()
     first.subscribe("news")  # from now on the gateway hears the topic

@@ -53,7 +53,7 @@ def channel(topics: Topics) -> Channel:
     return topics.subscribe(Topic("channel:news")).channel("news")
 
 
-def test_first_listener_is_live_at_once_and_receives_nothing_twice(topics: Topics, channel: Channel) -> None:
+def test_first_listener_is_live_at_once_without_duplicates(topics: Topics, channel: Channel) -> None:
     connection = join(channel, position=b"5-0")
 
     publish(topics, b"4-0", b"5-0")
@@ -72,7 +72,7 @@ def test_listeners_with_the_same_history_are_live_together(topics: Topics, chann
     assert [connection.received for connection in connections] == [[b"6-0"], [b"6-0"]]
 
 
-def test_history_that_is_ahead_of_the_live_events_waits_for_them(topics: Topics, channel: Channel) -> None:
+def test_history_ahead_of_the_live_events_waits_for_them(topics: Topics, channel: Channel) -> None:
     first, second = join(channel, position=b"5-0"), join(channel, position=b"6-0")
 
     publish(topics, b"6-0")
@@ -83,7 +83,7 @@ def test_history_that_is_ahead_of_the_live_events_waits_for_them(topics: Topics,
     assert [one.received for one in (first, second, third)] == [[b"6-0", b"7-0"], [b"7-0"], [b"7-0"]]
 
 
-def test_event_without_an_id_is_received_whatever_the_history_held(topics: Topics, channel: Channel) -> None:
+def test_event_without_an_id_is_always_received(topics: Topics, channel: Channel) -> None:
     connection = join(channel, position=b"5-0")
 
     publish(topics, b"-", b"5-0", b"6-0")
@@ -91,9 +91,7 @@ def test_event_without_an_id_is_received_whatever_the_history_held(topics: Topic
     assert connection.received == [None, b"6-0"]
 
 
-def test_after_everybody_has_unsubscribed_the_next_one_starts_from_its_own_history(
-    topics: Topics, channel: Channel
-) -> None:
+def test_next_listener_after_all_unsubscribed_starts_from_its_own_history(topics: Topics, channel: Channel) -> None:
     channel.discard(cast(Listener, join(channel, position=b"5-0")))
 
     connection = join(channel, position=b"9-0")
@@ -102,7 +100,7 @@ def test_after_everybody_has_unsubscribed_the_next_one_starts_from_its_own_histo
     assert connection.received == [b"10-0"]
 
 
-def test_listener_below_the_history_of_the_next_one_misses_nothing(topics: Topics, channel: Channel) -> None:
+def test_listener_behind_the_next_history_misses_nothing(topics: Topics, channel: Channel) -> None:
     first = join(channel, position=b"8-0")
     second = join(channel, position=b"10-0")
     channel.discard(cast(Listener, first))
@@ -128,7 +126,7 @@ def test_lost_subscription_catches_up_from_the_last_event(
     assert not channel.listeners
 
 
-def test_client_event_goes_to_all_others_in_one_look_at_each(topics: Topics, channel: Channel) -> None:
+def test_client_event_is_delivered_to_all_others_in_one_pass(topics: Topics, channel: Channel) -> None:
     sender, *others = (join(channel, position=b"5-0", socket_id=f"1.{number}") for number in range(4))
 
     publish(topics, b"6-0", b"7-0", b"8-0", sender="1.0")
@@ -148,7 +146,7 @@ def test_sender_of_the_only_event_receives_nothing(topics: Topics, channel: Chan
     assert topics.tally.sent == 1
 
 
-def test_snapshots_of_a_member_that_are_older_than_the_one_in_the_history_are_not_received(topics: Topics) -> None:
+def test_member_snapshots_older_than_the_history_are_dropped(topics: Topics) -> None:
     """They are in no history, so that they have no id; and the history comes by another connection."""
     channel = topics.subscribe(Topic("channel:news")).channel("private-task-member")
     early = join(channel, position=b"5-0", history=[member(channel, 2)])
@@ -163,7 +161,7 @@ def test_snapshots_of_a_member_that_are_older_than_the_one_in_the_history_are_no
     assert not channel.catch_ups
 
 
-def test_a_snapshot_of_a_member_that_came_before_the_history_is_received_once(topics: Topics) -> None:
+def test_member_snapshot_received_before_the_history_is_delivered_once(topics: Topics) -> None:
     channel = topics.subscribe(Topic("channel:news")).channel("private-task-member")
     connection = FakeListener()
     catch_up = channel.begin_catch_up(cast(Listener, connection), Subscribe(channel.name))
@@ -175,7 +173,7 @@ def test_a_snapshot_of_a_member_that_came_before_the_history_is_received_once(to
     assert [one.seq for one in catch_up.batch.take()] == [4]
 
 
-def test_client_event_of_a_task_is_for_its_own_channel_alone(topics: Topics) -> None:
+def test_client_event_on_a_task_channel_stays_on_it(topics: Topics) -> None:
     topic = topics.subscribe(Topic("channel:news"))
     whole, of_task = topic.channel("news"), topic.channel("private-task-shared")
     everything, one_task = join(whole, position=b"5-0"), join(of_task, position=b"5-0")

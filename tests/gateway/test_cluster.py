@@ -211,7 +211,7 @@ def assert_no_gap(messages: Iterable[dict[str, Any]], of_busy_shard: Collection[
 
 
 @pytest.mark.parametrize("fault", members([migrate_busiest_slot, fail_over_by_hand, kill_primary]))
-def test_fault_of_a_shard_loses_no_state_and_is_not_noticed_by_others(
+def test_fault_of_a_shard_loses_no_state_and_leaves_other_shards_alone(
     cluster: ClusterServers, site: Site, store: Store, fault: Callable[[ClusterServers, str], None]
 ) -> None:
     name = fault.__name__

@@ -35,7 +35,7 @@ def test_page_with_session_gets_snapshots_then_live_events(site: Site, store: St
     assert data_of(live)["current"] == 3
 
 
-def test_stock_client_gets_no_signin_success_that_it_has_not_asked_for(site: Site) -> None:
+def test_stock_client_gets_no_unrequested_signin_success(site: Site) -> None:
     client = site.connect("42", client="js")
 
     client.receive()
@@ -44,7 +44,7 @@ def test_stock_client_gets_no_signin_success_that_it_has_not_asked_for(site: Sit
     assert events_of(answers) == ["pusher_internal:subscription_succeeded"]
 
 
-def test_page_without_session_hears_public_channels_only(site: Site, store: Store) -> None:
+def test_page_without_session_receives_public_channels_only(site: Site, store: Store) -> None:
     client = site.connect(client="jobpush")
 
     established = client.receive()
@@ -57,7 +57,7 @@ def test_page_without_session_hears_public_channels_only(site: Site, store: Stor
     assert private[0]["data"]["status"] == 401
 
 
-def test_other_users_hear_nothing(site: Site, store: Store) -> None:
+def test_other_users_receive_nothing(site: Site, store: Store) -> None:
     alice, bob = site.sign_in("alice"), site.sign_in("bob")
 
     start(store, "alice", "hers")
@@ -67,7 +67,7 @@ def test_other_users_hear_nothing(site: Site, store: Store) -> None:
     assert data_of(bob.receive())["task_id"] == "his"
 
 
-def test_task_channel_carries_its_task_alone_and_is_its_owners(site: Site, store: Store) -> None:
+def test_task_channel_carries_only_its_task_for_its_owner_only(site: Site, store: Store) -> None:
     start(store, "42", "one")
     start(store, "42", "two")
     owner, other = site.connect("42"), site.connect("43")
@@ -98,7 +98,7 @@ def test_two_channels_of_one_topic_are_both_served(site: Site, store: Store) -> 
     assert channels == {"#server-to-user-42", "private-task-one"}
 
 
-def test_excluded_socket_does_not_hear_its_own_event(site: Site, store: Store) -> None:
+def test_excluded_socket_does_not_receive_its_own_event(site: Site, store: Store) -> None:
     store.trigger(["news"], "before", {})
     sender, hearer = site.connect(), site.connect()
     socket_id = data_of(sender.receive())["socket_id"]
@@ -126,7 +126,7 @@ def test_unsubscribed_channel_is_silent(site: Site, store: Store) -> None:
     assert client.receive()["channel"] == "other"
 
 
-def test_receipt_tells_how_many_connections_were_there(site: Site, store: Store) -> None:
+def test_receipt_counts_the_connections(site: Site, store: Store) -> None:
     clients = [site.sign_in("42") for _ in range(3)]
 
     receipt = store.trigger(["#server-to-user-42"], "hello", {})
@@ -159,7 +159,7 @@ def test_client_event_reaches_the_others_of_a_private_channel(site: Site, store:
         ({"origin": "null"}, 4009),
     ],
 )
-def test_refused_handshake_is_told_why_and_closed(site: Site, options: dict[str, str], code: int) -> None:
+def test_refused_handshake_gets_an_error_and_is_closed(site: Site, options: dict[str, str], code: int) -> None:
     client = site.connect("42", **options)
 
     error = client.receive()
@@ -196,7 +196,7 @@ def test_page_of_an_allowed_origin_may_read_the_event_stream(serve: Serve) -> No
             assert (headers["Vary"] == "Origin") is (site is listed)
 
 
-def test_gateway_that_wants_tls_sends_others_to_it(serve: Serve) -> None:
+def test_tls_only_gateway_refuses_plain_connections(serve: Serve) -> None:
     site = serve(tls_only=True)
 
     assert_established(site.connect(headers={"X-Forwarded-Proto": "https"}))
@@ -215,7 +215,7 @@ def test_client_that_does_not_answer_a_ping_is_closed(serve: Serve) -> None:
     assert client.wait_for_close() == 4201
 
 
-def test_half_open_socket_is_found_and_counts_no_more(serve: Serve, store: Store) -> None:
+def test_half_open_socket_is_detected_and_no_longer_counted(serve: Serve, store: Store) -> None:
     """Its other end neither reads nor answers nor ends, as that of a laptop that was closed."""
     site = serve(activity_timeout=1, pong_timeout=1, grace=0)
     client = site.connect()
@@ -240,7 +240,7 @@ def test_bad_signature_is_refused_on_its_channel(site: Site) -> None:
     assert refused[0]["data"]["status"] == 401
 
 
-def test_frame_that_is_no_json_leaves_the_connection_open(site: Site) -> None:
+def test_invalid_json_leaves_the_connection_open(site: Site) -> None:
     client = site.connect()
     client.receive()
 
@@ -324,7 +324,7 @@ def test_many_subscriptions_in_one_packet_are_all_answered(site: Site) -> None:
         ({"Upgrade": "h2c"}, 400),
     ],
 )
-def test_request_that_is_no_handshake_is_refused(site: Site, lacking: dict[str, str], status: int) -> None:
+def test_incomplete_handshake_request_is_refused(site: Site, lacking: dict[str, str], status: int) -> None:
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -343,7 +343,7 @@ def test_deflate_is_not_offered(site: Site) -> None:
     assert client.extensions == []
 
 
-def test_host_applications_own_websocket_is_left_alone(site: Site) -> None:
+def test_websocket_route_of_the_host_application_still_works(site: Site) -> None:
     assert_established(site.connect())
 
     client = site.connect(path="/echo")

@@ -98,22 +98,20 @@ def lost_tasks(loop: FakeLoop, link: FakeCommands) -> DeadWorkerReaper:
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_gateway_that_has_just_begun_believes_nothing(loop: FakeLoop, link: FakeCommands) -> None:
+def test_started_gateway_waits_one_lease_before_it_reaps(loop: FakeLoop, link: FakeCommands) -> None:
     loop.advance(LOST_AFTER - 1)
 
     assert link.lost == []
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_after_one_lease_the_dead_are_known_and_told_once(loop: FakeLoop, link: FakeCommands) -> None:
+def test_dead_workers_are_reaped_once_after_one_lease(loop: FakeLoop, link: FakeCommands) -> None:
     loop.advance(3 * LOST_AFTER)
 
     assert link.lost == ["task-1"]
 
 
-def test_a_link_that_was_lost_means_to_wait_once_more(
-    loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper
-) -> None:
+def test_lost_connection_restarts_the_wait(loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
     link.dead = list(DEAD)
@@ -127,7 +125,7 @@ def test_a_link_that_was_lost_means_to_wait_once_more(
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: FakeCommands) -> None:
+def test_frozen_redis_restarts_the_wait(loop: FakeLoop, link: FakeCommands) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
 
@@ -142,7 +140,7 @@ def test_a_redis_that_was_frozen_means_to_wait_once_more(loop: FakeLoop, link: F
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeCommands) -> None:
+def test_reaper_sends_no_command_while_redis_is_down(loop: FakeLoop, link: FakeCommands) -> None:
     link.is_up = False
 
     loop.advance(3 * LOST_AFTER)
@@ -150,7 +148,7 @@ def test_without_redis_nobody_is_asked(loop: FakeLoop, link: FakeCommands) -> No
     assert link.lost == []
 
 
-def test_an_error_is_no_answer(loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper) -> None:
+def test_error_reply_reaps_no_worker(loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper) -> None:
     link.is_answering = False
     loop.advance(3 * LOST_AFTER)
     for callback in link.waiting:
@@ -164,7 +162,7 @@ def test_an_error_is_no_answer(loop: FakeLoop, link: FakeCommands, lost_tasks: D
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, link: FakeCommands) -> None:
+def test_loss_refused_by_a_full_redis_is_retried(loop: FakeLoop, link: FakeCommands) -> None:
     link.refusal = hiredis.ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
     loop.advance(2 * LOST_AFTER)
     assert link.lost and link.dead
@@ -178,7 +176,7 @@ def test_what_redis_is_too_full_to_take_is_told_once_it_is_not(loop: FakeLoop, l
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: FakeCommands) -> None:
+def test_loss_with_a_permanent_error_is_not_retried(loop: FakeLoop, link: FakeCommands) -> None:
     link.refusal = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
     loop.advance(3 * LOST_AFTER)
@@ -187,7 +185,7 @@ def test_an_end_that_will_never_be_taken_is_tried_once(loop: FakeLoop, link: Fak
 
 
 @pytest.mark.usefixtures("lost_tasks")
-def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: FakeLoop, link: FakeCommands) -> None:
+def test_redis_that_refuses_lease_renewals_restarts_the_wait(loop: FakeLoop, link: FakeCommands) -> None:
     link.dead = []
     loop.advance(3 * LOST_AFTER)
 
@@ -202,9 +200,7 @@ def test_a_redis_that_lets_nobody_renew_a_lease_means_to_wait_once_more(loop: Fa
     assert link.lost == ["task-1"]
 
 
-def test_a_task_that_redis_has_forgotten_is_forgotten_by_its_worker(
-    loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper
-) -> None:
+def test_claim_of_an_unknown_task_is_dropped(loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper) -> None:
     link.has_forgotten = True
 
     loop.advance(2 * LOST_AFTER)

@@ -26,7 +26,7 @@ class FakeConnection:
 
 
 @pytest.mark.parametrize(("number", "seconds"), [(2_000, 5.0), (100, 0.5)])
-def test_closes_are_spread_evenly_over_the_time_of_the_drain(number: int, seconds: float) -> None:
+def test_closes_are_spread_evenly_over_the_drain(number: int, seconds: float) -> None:
     loop: Any = SimpleNamespace(now=100.0)
     connections: Any = Connections(loop, lambda connection: None)
     fakes = [FakeConnection(loop) for _ in range(number)]

@@ -14,7 +14,7 @@ LIMIT = 65_536
 
 
 @pytest.mark.parametrize("size", [1, 7, 4_096, 16_384])
-def test_message_as_long_as_may_be_is_read_whatever_pieces_it_comes_in(size: int) -> None:
+def test_longest_allowed_message_is_read_in_pieces_of_any_size(size: int) -> None:
     reader = FrameReader(LIMIT)
 
     heard = [one for piece in pieces(frame(TEXT, message(LIMIT)), size) for one in reader.feed(piece)]
@@ -23,14 +23,14 @@ def test_message_as_long_as_may_be_is_read_whatever_pieces_it_comes_in(size: int
     assert reader.is_idle
 
 
-def test_message_that_is_announced_as_too_long_is_not_waited_for() -> None:
+def test_oversized_message_is_refused_by_its_header() -> None:
     reader = FrameReader(LIMIT)
 
     with pytest.raises(Oversized):
         list(reader.feed(frame(TEXT, size=LIMIT + 1)))
 
 
-def test_fragments_together_are_bounded_as_one_message() -> None:
+def test_sum_of_fragments_is_bounded_as_one_message() -> None:
     reader = FrameReader(LIMIT)
     list(reader.feed(frame(TEXT, b"*" * LIMIT, fin=False)))
 
@@ -38,7 +38,7 @@ def test_fragments_together_are_bounded_as_one_message() -> None:
         list(reader.feed(frame(CONTINUATION, size=1)))
 
 
-def test_fragments_without_end_keep_no_memory_beyond_their_bytes() -> None:
+def test_endless_fragments_use_no_memory_beyond_their_bytes() -> None:
     reader = FrameReader(LIMIT)
     list(reader.feed(frame(TEXT, "ä".encode(), fin=False)))
     empty = frame(CONTINUATION, fin=False) * 1_000

@@ -22,7 +22,7 @@ from .conftest import Serve, Site
 from .test_slow_readers import RECEIVE_BUFFER
 
 
-def test_who_does_not_read_the_answers_is_not_heard_any_more(serve: Serve, store: Store) -> None:
+def test_client_that_does_not_read_its_replies_is_not_read(serve: Serve, store: Store) -> None:
     site = serve(outbox_size=10_000, message_rate=0)
     greedy, other = site.connect(receive_buffer=RECEIVE_BUFFER), site.connect()
     greedy.receive()
@@ -38,7 +38,7 @@ def test_who_does_not_read_the_answers_is_not_heard_any_more(serve: Serve, store
     assert store.trigger(["greedy"], "hello", {}).connections == 1
 
 
-def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serve, store: Store) -> None:
+def test_ten_thousand_subscriptions_disturb_no_other_and_leave_nothing(serve: Serve, store: Store) -> None:
     site = serve(grace=0, message_rate=0)  # else it would be closed before it is refused
     greedy, other = site.connect(), site.connect()
     greedy.receive()
@@ -61,7 +61,7 @@ def test_ten_thousand_subscriptions_trouble_nobody_and_leave_nothing(serve: Serv
     wait_until_nobody_is_anywhere(site, store)
 
 
-def test_a_client_that_asks_for_replays_and_does_not_read_costs_little_memory(serve: Serve, store: Store) -> None:
+def test_replays_of_a_client_that_does_not_read_use_little_memory(serve: Serve, store: Store) -> None:
     site = serve(message_rate=0)
     other = site.connect()
     since = position_of("news", other)
@@ -85,7 +85,7 @@ def test_a_client_that_asks_for_replays_and_does_not_read_costs_little_memory(se
     greedy.receive_until(lambda message: message.get("channel") == "last")
 
 
-def test_unsubscribing_drops_what_is_queued() -> None:
+def test_unsubscribe_drops_queued_events() -> None:
     outbox = Outbox()
     outbox.put(b"pong")
     outbox.put_history(b"history", b"news")
@@ -99,7 +99,7 @@ def test_unsubscribing_drops_what_is_queued() -> None:
     assert outbox.drop_frames() == 3
 
 
-def test_a_replay_beyond_the_bound_is_cut_and_says_so(serve: Serve, store: Store) -> None:
+def test_replay_beyond_the_bound_is_cut_and_followed_by_resync(serve: Serve, store: Store) -> None:
     site = serve(max_data=10_240)
     first = site.connect()
     since = first.subscribe("news")[-1]["id"]
@@ -116,7 +116,7 @@ def test_a_replay_beyond_the_bound_is_cut_and_says_so(serve: Serve, store: Store
     assert 3_000_000 < sum(len(message["data"]) for message in events) < 4_194_304
 
 
-def test_pings_are_answered_while_a_join_waits_for_redis_and_all_else_keeps_its_order(
+def test_pings_are_answered_during_a_pending_subscription_and_other_messages_keep_their_order(
     serve: Serve, redis_server: EmbeddedRedis
 ) -> None:
     client = serve(max_message=1_000).connect()
@@ -142,7 +142,7 @@ def test_pings_are_answered_while_a_join_waits_for_redis_and_all_else_keeps_its_
     assert client.wait_for_close() == 1009
 
 
-def test_close_that_breaks_the_rules_is_called_so_although_a_join_keeps_it_waiting(
+def test_invalid_close_during_a_pending_subscription_is_reported_as_invalid(
     serve: Serve, redis_server: EmbeddedRedis
 ) -> None:
     client = serve().connect()
@@ -157,7 +157,7 @@ def test_close_that_breaks_the_rules_is_called_so_although_a_join_keeps_it_waiti
     assert client.wait_for_close() == 1002
 
 
-def test_who_says_much_while_its_join_waits_is_kept_waiting_and_loses_nothing(
+def test_messages_during_a_pending_subscription_are_held_back_and_not_lost(
     serve: Serve, redis_server: EmbeddedRedis
 ) -> None:
     site = serve(message_rate=0)
@@ -178,7 +178,7 @@ def test_who_says_much_while_its_join_waits_is_kept_waiting_and_loses_nothing(
     assert [json.dumps(answer["data"]).split("'")[1] for answer in answers[1:]] == [event for event, _ in messages[1:]]
 
 
-def test_a_flood_of_pings_is_no_less_one_while_a_join_waits(serve: Serve, redis_server: EmbeddedRedis) -> None:
+def test_flood_of_pings_during_a_pending_subscription_is_limited(serve: Serve, redis_server: EmbeddedRedis) -> None:
     site = serve(message_rate=1, max_channels=5)
     client = site.connect()
     client.receive()

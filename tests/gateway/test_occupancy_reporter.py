@@ -88,7 +88,7 @@ def sent(reporter: OccupancyReporter, commands: FakeCommands) -> list[Any]:
 
 
 @pytest.mark.parametrize("is_on_the_wire", [False, True])
-def test_a_leave_during_a_broken_connection_is_reported_after_it(
+def test_leave_during_a_lost_redis_connection_is_reported_afterwards(
     reporter: OccupancyReporter, commands: FakeCommands, is_on_the_wire: bool
 ) -> None:
     page = connection()
@@ -106,7 +106,7 @@ def test_a_leave_during_a_broken_connection_is_reported_after_it(
     assert sent(reporter, commands) == []
 
 
-def test_a_visit_during_a_broken_connection_is_not_kept(reporter: OccupancyReporter, commands: FakeCommands) -> None:
+def test_visit_during_a_lost_redis_connection_is_not_kept(reporter: OccupancyReporter, commands: FakeCommands) -> None:
     commands.is_up = False
     page = connection()
     reporter.enter(page, USER)
@@ -119,7 +119,7 @@ def test_a_visit_during_a_broken_connection_is_not_kept(reporter: OccupancyRepor
     assert sent(reporter, commands) == []
 
 
-def test_a_count_without_an_answer_is_announced_after_redis_has_lost_its_data(
+def test_unacknowledged_count_is_announced_after_redis_lost_its_data(
     reporter: OccupancyReporter, commands: FakeCommands
 ) -> None:
     early, late = connection(), connection()
@@ -135,7 +135,7 @@ def test_a_count_without_an_answer_is_announced_after_redis_has_lost_its_data(
     assert sent(reporter, commands) == [("occupy", USER, 1, "quietly"), ("occupy", "user:43", 1)]
 
 
-def test_a_member_that_comes_back_with_other_info_is_reported_anew(
+def test_member_that_returns_with_other_info_is_reported_again(
     reporter: OccupancyReporter, commands: FakeCommands
 ) -> None:
     let_alice_be_away(reporter)
@@ -148,9 +148,7 @@ def test_a_member_that_comes_back_with_other_info_is_reported_anew(
     ]
 
 
-def test_a_member_that_comes_back_unchanged_is_not_announced(
-    reporter: OccupancyReporter, commands: FakeCommands
-) -> None:
+def test_member_that_returns_unchanged_is_not_announced(reporter: OccupancyReporter, commands: FakeCommands) -> None:
     let_alice_be_away(reporter)
 
     reporter.enter(connection(), ROOM, alice("Alice"))
@@ -158,7 +156,7 @@ def test_a_member_that_comes_back_unchanged_is_not_announced(
     assert [call for call in sent(reporter, commands) if call[0] == "leave"] == []
 
 
-def test_the_info_of_the_first_page_stays_while_another_is_open(
+def test_info_of_the_first_page_stays_while_another_is_open(
     reporter: OccupancyReporter, commands: FakeCommands
 ) -> None:
     first, second = connection(), connection()
@@ -170,7 +168,7 @@ def test_the_info_of_the_first_page_stays_while_another_is_open(
     assert not [call for call in sent(reporter, commands) if "Alice Liddell" in call or call[0] == "leave"]
 
 
-def test_a_member_with_other_info_after_a_broken_connection_leaves_first(
+def test_member_with_other_info_after_a_lost_redis_connection_leaves_first(
     reporter: OccupancyReporter, commands: FakeCommands
 ) -> None:
     let_alice_be_away(reporter)
@@ -187,9 +185,7 @@ def test_a_member_with_other_info_after_a_broken_connection_leaves_first(
     ]
 
 
-def test_an_old_answer_admits_no_member_that_has_left_since(
-    reporter: OccupancyReporter, commands: FakeCommands
-) -> None:
+def test_late_reply_admits_no_member_that_has_left(reporter: OccupancyReporter, commands: FakeCommands) -> None:
     page, later = connection(), connection()
     answers: list[Callable[[Any], None]] = []
     run, commands.run = commands.run, lambda call, callback: answers.append(callback)  # type: ignore[method-assign, assignment]
@@ -206,7 +202,7 @@ def test_an_old_answer_admits_no_member_that_has_left_since(
     assert [call for call in sent(reporter, commands) if call[0] == "join"] == [("join", "alice", "Alice", "new")]
 
 
-def test_a_lost_connection_counts_until_the_grace_has_passed(
+def test_lost_connection_counts_until_the_grace_has_passed(
     reporter: OccupancyReporter, commands: FakeCommands, loop: Any
 ) -> None:
     let_alice_be_away(reporter)
@@ -220,7 +216,7 @@ def test_a_lost_connection_counts_until_the_grace_has_passed(
     assert sent(reporter, commands) == [("leave", "alice"), ("occupy", ROOM, 0)]
 
 
-def test_without_a_grace_a_lost_connection_is_reported_at_once(commands: FakeCommands, loop: Any) -> None:
+def test_lost_connection_without_grace_is_reported_at_once(commands: FakeCommands, loop: Any) -> None:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
     reporter = OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=0.0), lambda topic: 0)
 
@@ -229,7 +225,7 @@ def test_without_a_grace_a_lost_connection_is_reported_at_once(commands: FakeCom
     assert sent(reporter, commands) == [("leave", "alice"), ("occupy", ROOM, 0)]
 
 
-def test_after_a_reconnect_reports_wait_for_the_answers_to_others(
+def test_reports_after_a_reconnect_wait_for_earlier_replies(
     reporter: OccupancyReporter, commands: FakeCommands
 ) -> None:
     answers: list[Callable[[Any], None]] = []

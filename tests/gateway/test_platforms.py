@@ -32,7 +32,7 @@ def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return str(request.param)
 
 
-def test_a_hub_serves_a_connection(platform: str, redis_url: str, store: Store) -> None:
+def test_hub_serves_a_connection(platform: str, redis_url: str, store: Store) -> None:
     config = Config(redis_url=redis_url, key="key", secret="secret", drain_timeout=0.1)
     hub = Hub(config, Refusals())
     hub.start()
@@ -51,7 +51,7 @@ def test_a_hub_serves_a_connection(platform: str, redis_url: str, store: Store) 
     assert not hub.is_alive
 
 
-def test_calls_from_other_threads_wake_the_loop_however_many_there_are(platform: str) -> None:
+def test_any_number_of_calls_from_other_threads_wakes_the_loop(platform: str) -> None:
     loop = Loop(lambda: None)
     calls: list[int] = []
     for number in range(100_000):

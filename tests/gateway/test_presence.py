@@ -116,7 +116,7 @@ def next_watched(client: Client) -> dict[str, list[str]]:
 # -- members ---------------------------------------------------------------------------------------------
 
 
-def test_members_are_told_at_the_join_and_their_coming_and_going_after_it(site: Site) -> None:
+def test_members_get_the_roster_and_then_added_and_removed_events(site: Site) -> None:
     ada, first = join(site, "ada", name="Ada")
     bob, second = join(site, "bob", name="Bob")
 
@@ -130,7 +130,7 @@ def test_members_are_told_at_the_join_and_their_coming_and_going_after_it(site: 
     assert next_news(ada) == (REMOVED, "bob")
 
 
-def test_members_of_other_gateways_are_members_too(serve: Serve) -> None:
+def test_members_of_other_gateways_are_included(serve: Serve) -> None:
     here, there = serve(grace=GRACE), serve(grace=GRACE)
     ada, _ = join(here, "ada", name="Ada")
 
@@ -142,7 +142,7 @@ def test_members_of_other_gateways_are_members_too(serve: Serve) -> None:
     assert next_news(ada) == (REMOVED, "bob")
 
 
-def test_user_info_given_at_the_authorisation_reaches_the_others(site: Site) -> None:
+def test_user_info_of_the_authorization_reaches_the_other_members(site: Site) -> None:
     ada, _ = join(site, "ada")
     bob = site.connect("bob")
     socket_id = data_of(bob.receive())["socket_id"]
@@ -170,7 +170,7 @@ def test_several_tabs_are_one_member(serve: Serve) -> None:
     assert next_news(ada) == (ADDED, "end")
 
 
-def test_going_from_page_to_page_makes_no_sound(serve: Serve, webhooks: Webhooks) -> None:
+def test_navigation_between_pages_announces_nothing(serve: Serve, webhooks: Webhooks) -> None:
     sites = [serve(grace=LONG_GRACE, webhook_urls="https://example.com/") for _ in range(2)]
     for site in sites:
         connect(site)  # else a grace would pass while the second one starts
@@ -195,7 +195,7 @@ def test_going_from_page_to_page_makes_no_sound(serve: Serve, webhooks: Webhooks
     ]
 
 
-def test_full_channel_lets_in_who_is_there_already_and_nobody_else(serve: Serve) -> None:
+def test_full_channel_admits_existing_members_only(serve: Serve) -> None:
     here, there = (serve(grace=GRACE, max_members=2) for _ in range(2))
     (ada, _), (bob, _) = join(here, "ada"), join(there, "bob")
     assert next_news(ada) == (ADDED, "bob")
@@ -216,7 +216,7 @@ def test_full_channel_lets_in_who_is_there_already_and_nobody_else(serve: Serve)
     assert next_news(ada) == (ADDED, "carol")
 
 
-def test_second_tab_gets_into_a_full_channel_no_more_than_the_first(serve: Serve, redis_server: EmbeddedRedis) -> None:
+def test_second_tab_is_refused_by_a_full_channel_like_the_first(serve: Serve, redis_server: EmbeddedRedis) -> None:
     """It asks before Redis has answered the first."""
     site = serve(max_members=1)
     join(site, "ada")
@@ -232,7 +232,7 @@ def test_second_tab_gets_into_a_full_channel_no_more_than_the_first(serve: Serve
     assert answers == ["pusher:subscription_error"] * 2
 
 
-def test_lost_socket_leaves_after_the_grace(site: Site) -> None:
+def test_member_with_a_lost_socket_is_removed_after_the_grace(site: Site) -> None:
     ada, _ = join(site, "ada")
     bob, _ = join(site, "bob")
 
@@ -241,7 +241,7 @@ def test_lost_socket_leaves_after_the_grace(site: Site) -> None:
     assert [next_news(ada), next_news(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
 
 
-def test_unsubscribing_needs_no_grace(serve: Serve) -> None:
+def test_unsubscribed_member_is_removed_at_once(serve: Serve) -> None:
     site = serve(grace=3_600)
     ada, _ = join(site, "ada")
     bob, _ = join(site, "bob")
@@ -251,7 +251,7 @@ def test_unsubscribing_needs_no_grace(serve: Serve) -> None:
     assert [next_news(ada), next_news(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
 
 
-def test_killed_gateway_leaves_no_ghosts_and_takes_nobody_else_along(serve: Serve, store: Store) -> None:
+def test_only_the_members_of_a_killed_gateway_are_removed(serve: Serve, store: Store) -> None:
     here, there = serve(lease=LEASE), serve(lease=LEASE)
     ada, _ = join(here, "ada")
     both_here, _ = join(here, "both")
@@ -268,7 +268,7 @@ def test_killed_gateway_leaves_no_ghosts_and_takes_nobody_else_along(serve: Serv
     assert RedisDirectory(store).users_in(ROOM) == ["ada"]
 
 
-def test_gateway_that_was_taken_for_dead_says_again_what_is_true(serve: Serve) -> None:
+def test_gateway_declared_dead_restores_its_statements(serve: Serve) -> None:
     here, there = serve(lease=LEASE), serve(lease=LEASE)
     ada, _ = join(here, "ada")
     bob, _ = join(there, "bob")
@@ -283,7 +283,7 @@ def test_gateway_that_was_taken_for_dead_says_again_what_is_true(serve: Serve) -
     assert next_news(ada) == (REMOVED, "bob")
 
 
-def test_clients_of_a_stopped_gateway_were_never_away(serve: Serve) -> None:
+def test_clients_of_a_stopped_gateway_stay_present(serve: Serve) -> None:
     here, there = serve(grace=LONG_GRACE), serve(grace=LONG_GRACE)
     ada, _ = join(here, "ada")
     bob, _ = join(there, "bob")
@@ -296,7 +296,7 @@ def test_clients_of_a_stopped_gateway_were_never_away(serve: Serve) -> None:
     assert news == [(ADDED, "bob"), (ADDED, "carol"), (REMOVED, "carol")]
 
 
-def test_emptied_redis_makes_no_sound_and_is_told_all_again(serve: Serve, store: Store) -> None:
+def test_presence_is_restored_quietly_in_an_emptied_redis(serve: Serve, store: Store) -> None:
     sites = [serve(grace=GRACE, lease=LEASE) for _ in range(2)]
     (ada, _), (bob, _) = join(sites[0], "ada"), join(sites[1], "bob")
     assert next_news(ada) == (ADDED, "bob")
@@ -312,7 +312,7 @@ def test_emptied_redis_makes_no_sound_and_is_told_all_again(serve: Serve, store:
     assert sorted(members["ids"]) == ["ada", "bob", "dora"]
 
 
-def test_who_dies_while_redis_is_away_is_no_ghost(serve: Serve, redis_server: EmbeddedRedis) -> None:
+def test_member_of_a_gateway_that_dies_during_an_outage_is_removed(serve: Serve, redis_server: EmbeddedRedis) -> None:
     here, there, elsewhere = (serve(grace=GRACE, lease=LEASE) for _ in range(3))
     (ada, _), (bob, _), _ = join(here, "ada"), join(there, "bob"), join(elsewhere, "carol")
     assert [next_news(ada), next_news(ada), next_news(bob)] == [(ADDED, "bob"), (ADDED, "carol"), (ADDED, "carol")]
@@ -335,7 +335,7 @@ def wait_for_members(store: Store, wanted: list[str]) -> None:
 # -- users -----------------------------------------------------------------------------------------------
 
 
-def test_watchlist_tells_who_is_online_and_then_who_comes_and_goes(serve: Serve) -> None:
+def test_watchlist_gets_the_online_users_and_then_changes(serve: Serve) -> None:
     here, there = serve(grace=GRACE), serve(grace=GRACE)
     sign_in(there, "bob")
 
@@ -348,7 +348,7 @@ def test_watchlist_tells_who_is_online_and_then_who_comes_and_goes(serve: Serve)
     assert next_watched(ada) == {"offline": ["carol"]}
 
 
-def test_second_watcher_is_told_at_once_what_is_known(site: Site) -> None:
+def test_second_watcher_gets_the_known_state_at_once(site: Site) -> None:
     ada = sign_in(site, "ada", ["bob"])
     assert next_watched(ada) == {"offline": ["bob"]}
 
@@ -359,7 +359,7 @@ def test_second_watcher_is_told_at_once_what_is_known(site: Site) -> None:
     assert [next_watched(client) for client in (ada, carol)] == [{"online": ["bob"]}] * 2
 
 
-def test_watchlist_is_right_after_redis_came_back_empty(serve: Serve, redis_server: EmbeddedRedis) -> None:
+def test_watchlist_is_correct_after_redis_returns_empty(serve: Serve, redis_server: EmbeddedRedis) -> None:
     here, there, elsewhere = (serve(grace=GRACE, lease=LEASE) for _ in range(3))
     sign_in(there, "bob")
     sign_in(elsewhere, "carol")
@@ -373,7 +373,7 @@ def test_watchlist_is_right_after_redis_came_back_empty(serve: Serve, redis_serv
     assert next_watched(ada) == {"offline": ["carol"]}
 
 
-def test_disconnected_user_is_closed_everywhere_for_good_and_at_once(serve: Serve, store: Store) -> None:
+def test_disconnect_closes_all_connections_of_a_user_at_once_and_for_good(serve: Serve, store: Store) -> None:
     sites = [serve(grace=3_600) for _ in range(2)]
     watcher = sign_in(sites[0], "ada", ["bob"])
     assert next_watched(watcher) == {"offline": ["bob"]}
@@ -392,7 +392,7 @@ def test_disconnected_user_is_closed_everywhere_for_good_and_at_once(serve: Serv
 # -- counts and webhooks ---------------------------------------------------------------------------------
 
 
-def test_subscribers_are_told_how_many_they_are(serve: Serve) -> None:
+def test_subscribers_get_the_subscription_count(serve: Serve) -> None:
     sites = [serve(subscription_count=True) for _ in range(2)]
     first, _ = connect(sites[0])
     first.subscribe("news")
@@ -408,7 +408,7 @@ def test_subscribers_are_told_how_many_they_are(serve: Serve) -> None:
     assert data_of(message) == {"subscription_count": 1}
 
 
-def test_channel_is_not_vacated_while_somebody_is_there_by_another_gateway(serve: Serve, webhooks: Webhooks) -> None:
+def test_channel_is_occupied_while_another_gateway_has_subscribers(serve: Serve, webhooks: Webhooks) -> None:
     sites = [serve(webhook_urls="https://example.com/") for _ in range(2)]
     clients = [connect(site)[0] for site in sites]
     for client in clients:
@@ -428,7 +428,7 @@ def test_channel_is_not_vacated_while_somebody_is_there_by_another_gateway(serve
     ]
 
 
-def test_other_servers_are_told_of_all_that_happens(serve: Serve, webhooks: Webhooks) -> None:
+def test_webhook_stream_gets_every_presence_event(serve: Serve, webhooks: Webhooks) -> None:
     site = serve(grace=GRACE, webhook_urls="https://example.com/")
 
     ada, _ = join(site, "ada")
@@ -457,7 +457,7 @@ def test_other_servers_are_told_of_all_that_happens(serve: Serve, webhooks: Webh
     assert names == [("member_removed", "bob"), ("member_removed", "ada"), ("channel_vacated", None)]
 
 
-def test_cached_event_is_no_miss_nor_is_its_resumption(site: Site, store: Store) -> None:
+def test_cached_event_and_its_resumption_are_no_cache_miss(site: Site, store: Store) -> None:
     store.trigger(["cache-scores"], "score", 1)
     client, _ = connect(site)
 
@@ -473,7 +473,7 @@ def test_cached_event_is_no_miss_nor_is_its_resumption(site: Site, store: Store)
 # -- the HTTP API ----------------------------------------------------------------------------------------
 
 
-def test_other_servers_find_the_channels_that_somebody_has_joined(serve: Serve) -> None:
+def test_http_api_lists_channels_of_all_gateways(serve: Serve) -> None:
     sites = [serve() for _ in range(2)]
     for site in sites:
         join(site, "ada")
@@ -488,7 +488,7 @@ def test_other_servers_find_the_channels_that_somebody_has_joined(serve: Serve) 
     assert room == (200, {"occupied": True, "user_count": 1, "subscription_count": 2})
 
 
-def test_other_servers_find_the_members_of_a_channel(serve: Serve) -> None:
+def test_http_api_lists_members_of_all_gateways(serve: Serve) -> None:
     sites = [serve() for _ in range(2)]
     for site, user in zip(sites, ("ada", "=u=b=3Ab"), strict=True):
         join(site, user)
@@ -499,7 +499,7 @@ def test_other_servers_find_the_members_of_a_channel(serve: Serve) -> None:
     assert sorted(user["id"] for user in body["users"]) == ["=u=b=3Ab", "ada"]
 
 
-def test_other_servers_find_who_is_online_and_send_him_away(serve: Serve) -> None:
+def test_http_api_lists_and_disconnects_online_users(serve: Serve) -> None:
     sites = [serve() for _ in range(2)]
     clients = []
     for site, user in ((sites[0], "ada"), (sites[1], "ada"), (sites[1], "bob")):
@@ -516,7 +516,7 @@ def test_other_servers_find_who_is_online_and_send_him_away(serve: Serve) -> Non
     assert [client.wait_for_close() for client in clients[:2]] == [4009, 4009]
 
 
-def test_receipt_counts_subscribed_connections_and_not_those_that_only_signed_in(site: Site, store: Store) -> None:
+def test_receipt_counts_subscribed_connections_only(site: Site, store: Store) -> None:
     directory = RedisDirectory(store)
     client = sign_in(site, "42")
     watch_until_online(site, "42")

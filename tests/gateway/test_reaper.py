@@ -41,7 +41,7 @@ def left_of(store: Store, gateway: Gateway) -> list[bytes]:
     ]
 
 
-def test_end_of_one_of_fifty_gateways_costs_fewer_than_two_thousand_calls(store: Store) -> None:
+def test_reaping_one_of_fifty_gateways_takes_fewer_than_two_thousand_calls(store: Store) -> None:
     gateways = [Gateway(store) for _ in range(50)]
     for number in range(500):
         gateways[0].occupy(f"private-user-{number}", 1)
@@ -57,7 +57,7 @@ def test_end_of_one_of_fifty_gateways_costs_fewer_than_two_thousand_calls(store:
     assert not any(store.run([("HLEN", store.keys.connections(f"user:{number}")) for number in range(500)]))  # type: ignore[arg-type]
 
 
-def test_gateway_is_not_forgotten_before_all_of_its_claims_are_retracted(store: Store) -> None:
+def test_dead_gateway_is_forgotten_after_all_of_its_claims_are_retracted(store: Store) -> None:
     dead, alive = Gateway(store), Gateway(store)
     for number in range(5):
         dead.occupy(f"private-user-{number}", 1)

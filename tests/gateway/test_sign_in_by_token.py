@@ -46,7 +46,7 @@ def has_subscribed(message: dict[str, Any]) -> bool:
     return message["event"] == "pusher_internal:subscription_succeeded"
 
 
-def test_a_token_as_first_message_signs_in_and_brings_snapshots(site: Site, store: Store) -> None:
+def test_token_as_first_message_signs_in_and_delivers_snapshots(site: Site, store: Store) -> None:
     start(store, "42", "one")
     client = site.connect(client="jobpush")
 
@@ -61,7 +61,7 @@ def test_a_token_as_first_message_signs_in_and_brings_snapshots(site: Site, stor
     assert RedisDirectory(store).is_online("42")
 
 
-def test_the_rights_of_a_token_end_at_its_exp_and_come_back_with_a_new_one(site: Site, store: Store) -> None:
+def test_rights_of_a_token_end_at_its_exp_and_return_with_a_new_token(site: Site, store: Store) -> None:
     client = site.connect()
     sign_in(client, make_token(CONFIG, "42", ttl=2, channels=["private-team"]))
     client.receive_until(has_subscribed)
@@ -99,7 +99,7 @@ def test_tokens_issued_before_are_refused_afterwards(site: Site, store: Store, e
     assert sign_in(site.connect(), make_token(CONFIG, "43"))[-1]["event"] == "jobpush:signin_success"
 
 
-def test_a_token_shows_the_task_of_another_user(site: Site, store: Store) -> None:
+def test_token_shows_the_task_of_another_user(site: Site, store: Store) -> None:
     start(store, "7", "shared")
     start(store, "7", "private")
     client = site.connect()
@@ -111,7 +111,7 @@ def test_a_token_shows_the_task_of_another_user(site: Site, store: Store) -> Non
     assert client.subscribe("private-task-private")[-1]["event"] == "pusher:subscription_error"
 
 
-def test_a_refused_token_leaves_a_log_line_without_it(serve: Serve, tmp_path: Path) -> None:
+def test_refused_token_leaves_a_log_line_without_it(serve: Serve, tmp_path: Path) -> None:
     log = tmp_path / "log"
     site = serve(log=log)
     client, other = site.connect(), site.connect()
@@ -136,7 +136,7 @@ def test_a_refused_token_leaves_a_log_line_without_it(serve: Serve, tmp_path: Pa
     assert not any(token.split(".")[1] in text for token in tokens.values())
 
 
-def test_a_sign_in_waits_for_redis(site: Site, redis_server: EmbeddedRedis, store: Store) -> None:
+def test_sign_in_waits_for_redis(site: Site, redis_server: EmbeddedRedis, store: Store) -> None:
     client = site.connect()
     client.receive()
     with redis.Redis.from_url(redis_server.url) as admin:

@@ -28,7 +28,7 @@ from .publishing import finish, publish, start
 RECEIVE_BUFFER = 4_096
 
 
-def test_slow_reader_gets_the_newest_of_each_task_and_nothing_pinned_is_missing(serve: Serve, store: Store) -> None:
+def test_slow_reader_gets_the_newest_snapshots_and_every_pinned_event(serve: Serve, store: Store) -> None:
     site = serve(outbox_size=200_000)
     slow, quick = site.sign_in("42", receive_buffer=RECEIVE_BUFFER), site.sign_in("42")
     tasks = [f"task-{number}" for number in range(5)]
@@ -53,7 +53,7 @@ def test_slow_reader_gets_the_newest_of_each_task_and_nothing_pinned_is_missing(
         assert [event["seq"] for event in mine][-1] == 402
 
 
-def test_slow_reader_resumes_without_a_gap_from_any_id_it_has_seen(serve: Serve, store: Store) -> None:
+def test_slow_reader_resumes_without_a_gap_from_any_received_id(serve: Serve, store: Store) -> None:
     """What overtakes others in the outbox carries no id, so no id stands for more than was received."""
     site = serve(outbox_size=500_000)
     slow = site.sign_in("42", receive_buffer=RECEIVE_BUFFER)
@@ -71,7 +71,7 @@ def test_slow_reader_resumes_without_a_gap_from_any_id_it_has_seen(serve: Serve,
     assert [int(m["data"]) for m in messages if m["event"] == "number"] == list(range(100, 1_001, 100))
 
 
-def test_history_may_be_longer_than_the_outbox(serve: Serve, store: Store) -> None:
+def test_history_longer_than_the_outbox_is_delivered(serve: Serve, store: Store) -> None:
     site = serve(outbox_size=10_000)
     store.trigger(["news"], "number", {"n": 0})
     first = site.connect()
@@ -86,7 +86,7 @@ def test_history_may_be_longer_than_the_outbox(serve: Serve, store: Store) -> No
     assert [data_of(second.receive())["n"] for _ in range(201)] == list(range(1, 202))
 
 
-def test_reader_that_stays_slow_is_closed_with_a_code_that_lets_it_come_back(serve: Serve, store: Store) -> None:
+def test_persistently_slow_reader_is_closed_with_a_reconnect_code(serve: Serve, store: Store) -> None:
     site = serve(outbox_size=100_000)
     slow, quick = (site.connect(receive_buffer=RECEIVE_BUFFER), site.connect())
     for client in (slow, quick):
@@ -170,7 +170,7 @@ def freeze(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Frozen]]
         yield freeze
 
 
-def test_socket_that_takes_no_more_is_not_tried_again(freeze: Callable[[int], Frozen]) -> None:
+def test_full_socket_is_not_written_again(freeze: Callable[[int], Frozen]) -> None:
     frozen = freeze(1)
     frozen.fill()
     writes = frozen.writes
@@ -182,7 +182,7 @@ def test_socket_that_takes_no_more_is_not_tried_again(freeze: Callable[[int], Fr
     assert frozen.watched == [READING | select.POLLOUT]
 
 
-def test_event_that_overtakes_is_built_once_for_all_slow_readers(
+def test_overtaking_frame_is_built_once_for_all_slow_readers(
     freeze: Callable[[int], Frozen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen = freeze(5)

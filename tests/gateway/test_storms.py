@@ -35,7 +35,7 @@ def hub() -> Iterator[Any]:
     hub.loop.close()
 
 
-def test_after_a_reconnect_counts_and_histories_are_bounded_and_renewals_do_not_wait(hub: Any) -> None:
+def test_counts_and_histories_after_a_reconnect_are_bounded_and_renewals_do_not_wait(hub: Any) -> None:
     reports: list[Callable[[Any], None]] = []
     histories: list[Callable[[Any], None]] = []
     renewals: list[Callable[[Any], None]] = []
@@ -89,7 +89,7 @@ def take(callbacks: list[Callable[[Any], None]]) -> list[Callable[[Any], None]]:
 @pytest.mark.parametrize(
     ("number", "size", "kept"), [(10, 1_000, 10), (1_000, 10_000, 419), (1, 5_000_000, 0), (0, 1, 0)]
 )
-def test_one_replay_is_bounded_and_keeps_the_newest(number: int, size: int, kept: int) -> None:
+def test_replay_is_bounded_and_keeps_the_newest(number: int, size: int, kept: int) -> None:
     broadcasts: Any = [FakeBroadcast(one, size) for one in range(number)]
 
     assert [one.number for one in within_bound(broadcasts)] == list(range(number - kept, number))

@@ -63,7 +63,7 @@ def person(page: Page, name: str) -> Locator:
     return page.locator("#people").get_by_text(name, exact=True)
 
 
-def test_what_one_says_is_read_by_all_and_by_who_comes_later(demo_url: str, visit: Visit) -> None:
+def test_message_reaches_everyone_and_later_visitors(demo_url: str, visit: Visit) -> None:
     ada, bob = visit(demo_url, "Ada"), visit(demo_url, "Bob")
     enter_chat(ada)
     enter_chat(bob)
@@ -82,7 +82,7 @@ def test_what_one_says_is_read_by_all_and_by_who_comes_later(demo_url: str, visi
     assert [visitor.errors for visitor in (ada, bob, latecomer)] == [[], [], []]
 
 
-def test_own_messages_stand_apart(demo_url: str, visit: Visit) -> None:
+def test_own_messages_are_distinguishable(demo_url: str, visit: Visit) -> None:
     dan, eve = visit(demo_url, "Dan"), visit(demo_url, "Eve")
     enter_chat(dan)
     enter_chat(eve)
@@ -93,7 +93,7 @@ def test_own_messages_stand_apart(demo_url: str, visit: Visit) -> None:
     expect(message(eve.page, "This is mine.")).not_to_have_class(re.compile("own"))
 
 
-def test_typing_shows_to_the_others_until_the_message_is_there(demo_url: str, visit: Visit) -> None:
+def test_typing_is_shown_to_others_until_the_message_arrives(demo_url: str, visit: Visit) -> None:
     fay, gus = visit(demo_url, "Fay"), visit(demo_url, "Gus")
     enter_chat(fay)
     enter_chat(gus)
@@ -110,7 +110,7 @@ def test_typing_shows_to_the_others_until_the_message_is_there(demo_url: str, vi
     expect(gus.page.locator("#typing")).to_have_text("")
 
 
-def test_typing_that_comes_to_nothing_is_forgotten(demo_url: str, visit: Visit) -> None:
+def test_typing_without_a_message_is_hidden_again(demo_url: str, visit: Visit) -> None:
     hal, ida = visit(demo_url, "Hal"), visit(demo_url, "Ida")
     enter_chat(hal)
     enter_chat(ida)
@@ -123,7 +123,7 @@ def test_typing_that_comes_to_nothing_is_forgotten(demo_url: str, visit: Visit) 
     expect(hal.page.locator("#typing")).to_have_text("")
 
 
-def test_two_tabs_are_one_person_who_is_here_until_both_are_closed(demo_url: str, visit: Visit) -> None:
+def test_two_tabs_are_one_person_until_both_are_closed(demo_url: str, visit: Visit) -> None:
     jim, kay, leo = visit(demo_url, "Jim"), visit(demo_url, "Kay"), visit(demo_url, "Leo")
     page = enter_chat(jim)
     for visitor in (kay, leo):
@@ -153,7 +153,7 @@ def lenient_demo_url() -> Iterator[str]:
         yield url
 
 
-def test_browsing_from_page_to_page_makes_nobody_leave(lenient_demo_url: str, visit: Visit) -> None:
+def test_navigation_between_pages_removes_no_member(lenient_demo_url: str, visit: Visit) -> None:
     mia, ned, oda = (visit(lenient_demo_url, name) for name in ("Mia", "Ned", "Oda"))
     page = enter_chat(mia)
     for visitor in (ned, oda):
@@ -173,7 +173,7 @@ def test_browsing_from_page_to_page_makes_nobody_leave(lenient_demo_url: str, vi
     expect(person(page, "Ned")).to_have_count(1)
 
 
-def test_text_and_names_are_text_and_never_html(demo_url: str, visit: Visit) -> None:
+def test_chat_text_and_names_are_never_html(demo_url: str, visit: Visit) -> None:
     text = "<img src=x onerror=document.title='owned'> & <b>bold</b>"
     name = "<i>Pia</i>"
     pia, quin = visit(demo_url, name), visit(demo_url, "Quin")
@@ -193,7 +193,7 @@ def test_text_and_names_are_text_and_never_html(demo_url: str, visit: Visit) -> 
     assert quin.errors == []
 
 
-def test_message_that_can_not_be_taken_comes_back_with_the_reason(demo_url: str, visit: Visit) -> None:
+def test_refused_message_returns_with_the_reason(demo_url: str, visit: Visit) -> None:
     page = enter_chat(visit(demo_url, "Rex"))
 
     say(page, "   ")
@@ -209,7 +209,7 @@ def test_message_that_can_not_be_taken_comes_back_with_the_reason(demo_url: str,
     expect(page.locator("#send .problem")).to_have_text("")
 
 
-def test_chat_is_for_who_has_signed_in(demo_url: str, browser: Browser) -> None:
+def test_chat_needs_a_signed_in_user(demo_url: str, browser: Browser) -> None:
     stranger = browser.new_context()
     page = stranger.new_page()
 
@@ -221,7 +221,7 @@ def test_chat_is_for_who_has_signed_in(demo_url: str, browser: Browser) -> None:
     stranger.close()
 
 
-def test_no_other_site_can_speak_for_a_user(demo_url: str, visit: Visit) -> None:
+def test_other_sites_cannot_post_for_a_user(demo_url: str, visit: Visit) -> None:
     sam = visit(demo_url, "Sam")
 
     response = sam.context.request.post(
@@ -232,7 +232,7 @@ def test_no_other_site_can_speak_for_a_user(demo_url: str, visit: Visit) -> None
     assert "Buy!" not in sam.context.request.get(f"{demo_url}chat/messages").text()
 
 
-def test_who_has_lost_the_session_is_asked_for_a_name(demo_url: str, visit: Visit) -> None:
+def test_visitor_with_an_expired_session_is_asked_for_a_name(demo_url: str, visit: Visit) -> None:
     tom = visit(demo_url, "Tom")
     page = enter_chat(tom)
     tom.context.clear_cookies()

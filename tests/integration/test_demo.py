@@ -60,7 +60,7 @@ def plays(page: Page, name: str) -> bool:
     return bool(player.evaluate(script))
 
 
-def test_a_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     ada = visit(demo_url, "Ada")
     ada.page.evaluate(RECORD_BARS)
 
@@ -77,7 +77,7 @@ def test_a_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit
     assert ada.errors == []
 
 
-def test_what_one_user_uploads_is_nobody_elses(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_uploads_are_private_to_their_user(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     bob, eve = visit(demo_url, "Bob"), visit(demo_url, "Eve")
 
     bob.upload(make_clip("secret.mov", seconds=2))
@@ -91,7 +91,7 @@ def test_what_one_user_uploads_is_nobody_elses(demo_url: str, visit: Visit, make
     assert eve.context.request.get(f"{demo_url.rstrip('/')}{film}").status == 404
 
 
-def test_a_reload_and_a_second_tab_are_right_at_once(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_reload_and_second_tab_are_up_to_date_at_once(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     cy = visit(demo_url, "Cy")
     cy.upload(make_clip("long.mov", seconds=120, size="1280x720"))
     expect_encoding(cy.page, "long.mov")
@@ -107,7 +107,7 @@ def test_a_reload_and_a_second_tab_are_right_at_once(demo_url: str, visit: Visit
     expect(cy.page.locator("article.video")).to_have_count(0)
 
 
-def test_a_cancelled_video_can_be_followed_by_another(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_another_video_can_follow_a_cancelled_one(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     dan = visit(demo_url, "Dan")
     dan.upload(make_clip("long.mov", seconds=120, size="1280x720"))
     expect_encoding(dan.page, "long.mov")
@@ -119,9 +119,7 @@ def test_a_cancelled_video_can_be_followed_by_another(demo_url: str, visit: Visi
     expect(video(dan.page, "short.mp4")).to_be_visible()
 
 
-def test_cancel_ends_the_task_even_before_the_answer_to_its_upload(
-    demo_url: str, visit: Visit, make_clip: MakeClip
-) -> None:
+def test_cancel_ends_the_task_even_before_the_upload_response(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     flo = visit(demo_url, "Flo")
     flo.page.evaluate("Object.defineProperty(XMLHttpRequest.prototype, 'onload', { set() {} })")  # never heard
     flo.upload(make_clip("long.mov", seconds=120, size="1280x720"))
@@ -132,9 +130,7 @@ def test_cancel_ends_the_task_even_before_the_answer_to_its_upload(
     expect_state(flo.page, "long.mov", "REVOKED")
 
 
-def test_a_page_behind_a_closed_lid_is_right_when_it_is_opened(
-    demo_url: str, visit: Visit, make_clip: MakeClip
-) -> None:
+def test_page_of_a_sleeping_laptop_is_up_to_date_after_waking(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     kim = visit(demo_url, "Kim")
     kim.upload(make_clip("long.mov", seconds=120, size="1280x720"))
     expect_encoding(kim.page, "long.mov")
@@ -149,7 +145,7 @@ def test_a_page_behind_a_closed_lid_is_right_when_it_is_opened(
     assert kim.errors == []
 
 
-def test_who_has_no_video_at_hand_can_try_a_sample(demo_url: str, visit: Visit) -> None:
+def test_sample_can_be_tried_without_an_own_video(demo_url: str, visit: Visit) -> None:
     liz = visit(demo_url, "Liz")
 
     liz.page.get_by_role("button", name="Try a sample").click()
@@ -172,7 +168,7 @@ def drop(page: Page, files: dict[str, int]) -> None:
     page.locator("#drop").evaluate(DROP, list(files.items()))
 
 
-def test_many_files_are_dropped_at_once_and_what_is_beyond_the_limits_is_told(visit: Visit) -> None:
+def test_many_files_can_be_dropped_and_those_beyond_the_limits_are_reported(visit: Visit) -> None:
     with running_demo(JOBPUSH_DEMO_MAX_BYTES=str(1024**2), JOBPUSH_DEMO_MAX_VIDEOS="3") as url:
         mo = visit(url, "Mo")
 
@@ -193,7 +189,7 @@ def test_many_files_are_dropped_at_once_and_what_is_beyond_the_limits_is_told(vi
 
 
 @pytest.mark.parametrize("path", ["", "chat", "feed"])
-def test_no_page_is_wider_than_a_phone(demo_url: str, visit: Visit, path: str) -> None:
+def test_every_page_fits_a_phone(demo_url: str, visit: Visit, path: str) -> None:
     name = "W" * 40
     ned = visit(demo_url, name, viewport={"width": 320, "height": 640})
     page = ned.open(path)
@@ -220,7 +216,7 @@ def test_signing_out_ends_the_other_tabs_too(demo_url: str, visit: Visit, make_c
     expect(feed.get_by_role("link", name="Sign in")).to_be_visible()
 
 
-def test_a_file_name_is_text_and_never_html(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_file_name_is_never_html(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     name = "<img src=x onerror=document.title='owned'>.mov"
     mallory = visit(demo_url, "Mallory <script>")
 
@@ -233,7 +229,7 @@ def test_a_file_name_is_text_and_never_html(demo_url: str, visit: Visit, make_cl
     assert mallory.errors == []
 
 
-def test_a_file_that_is_no_video_fails_with_a_sentence(
+def test_file_without_video_fails_with_a_sentence(
     demo_url: str, visit: Visit, tmp_path: Path, make_clip: MakeClip
 ) -> None:
     eva = visit(demo_url, "Eva")
@@ -248,7 +244,7 @@ def test_a_file_that_is_no_video_fails_with_a_sentence(
     assert "Traceback" not in error.inner_text()
 
 
-def test_redis_may_die_and_come_back_empty_in_the_middle(
+def test_redis_may_die_and_return_empty_during_a_task(
     fragile_demo: FragileDemo, visit: Visit, make_clip: MakeClip
 ) -> None:
     gil = visit(fragile_demo.url, "Gil")
@@ -261,7 +257,7 @@ def test_redis_may_die_and_come_back_empty_in_the_middle(
     expect(video(gil.page, "long.mp4")).to_be_visible()
 
 
-def test_an_upload_continues_after_its_gateway_worker_is_killed(
+def test_upload_continues_after_its_gateway_worker_is_killed(
     demo_url: str, visit: Visit, make_clip: MakeClip, tmp_path: Path
 ) -> None:
     clip = tmp_path / "long.mov"
@@ -306,7 +302,7 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
+def test_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     ada = visit(demo_url, "Trailer")
     ada.upload(make_clip("one.mov", seconds=4), make_clip("two.mov", seconds=4))
     for name in ("one.mp4", "two.mp4"):
@@ -320,7 +316,7 @@ def test_a_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make
     assert ada.errors == []
 
 
-def test_a_gallery_of_a_hundred_videos_loads_only_what_is_on_the_screen(
+def test_gallery_of_a_hundred_videos_loads_only_what_is_on_the_screen(
     demo_url: str, visit: Visit, make_clip: MakeClip
 ) -> None:
     ada = visit(demo_url, "Gallery")

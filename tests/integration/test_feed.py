@@ -67,7 +67,7 @@ def run_command(redis_url: str, folder: Path, text: str) -> subprocess.Completed
     )
 
 
-def test_what_a_command_publishes_is_on_every_page_at_once(
+def test_headline_of_a_command_is_on_every_page_at_once(
     fragile_demo: FragileDemo, visit: Visit, stranger: Page, tmp_path: Path
 ) -> None:
     ada = visit(fragile_demo.url, "Ada")
@@ -86,7 +86,7 @@ def test_what_a_command_publishes_is_on_every_page_at_once(
     assert ada.errors == []
 
 
-def test_what_a_task_publishes_is_on_the_page_at_once(fragile_demo: FragileDemo, stranger: Page) -> None:
+def test_headline_of_a_task_is_on_the_page_at_once(fragile_demo: FragileDemo, stranger: Page) -> None:
     stranger.goto(f"{fragile_demo.url}feed")
     expect_loaded(stranger)
     broker = fragile_demo.redis.url.replace("unix:", "redis+socket:").replace("?db=", "?virtual_host=")
@@ -98,7 +98,7 @@ def test_what_a_task_publishes_is_on_the_page_at_once(fragile_demo: FragileDemo,
         expect_newest(stranger, "It is tea time", "Celery")
 
 
-def test_what_a_visitor_publishes_is_on_every_page_newest_first(demo_url: str, visit: Visit) -> None:
+def test_headline_of_a_visitor_is_on_every_page_newest_first(demo_url: str, visit: Visit) -> None:
     bob, cy = visit(demo_url, "Bob"), visit(demo_url, "Cy")
     open_feed(bob)
     open_feed(cy)
@@ -115,7 +115,7 @@ def test_what_a_visitor_publishes_is_on_every_page_newest_first(demo_url: str, v
     assert bob.errors == cy.errors == []
 
 
-def test_page_that_was_away_catches_up(demo_url: str, visit: Visit) -> None:
+def test_disconnected_page_catches_up(demo_url: str, visit: Visit) -> None:
     dan, eve = visit(demo_url, "Dan"), visit(demo_url, "Eve")
     open_feed(dan)
     open_feed(eve)
@@ -131,7 +131,7 @@ def test_page_that_was_away_catches_up(demo_url: str, visit: Visit) -> None:
     expect(eve.page.get_by_text("Eve missed this")).to_have_count(1)
 
 
-def test_only_so_many_headlines_are_kept(demo_url: str, visit: Visit) -> None:
+def test_number_of_headlines_is_bounded(demo_url: str, visit: Visit) -> None:
     fay = visit(demo_url, "Fay")
     page = open_feed(fay)
     origin = {"Origin": demo_url.rstrip("/")}
@@ -146,7 +146,7 @@ def test_only_so_many_headlines_are_kept(demo_url: str, visit: Visit) -> None:
     expect(page.get_by_text("Headline 0", exact=True)).to_have_count(0)
 
 
-def test_headline_is_text_and_never_html(demo_url: str, visit: Visit) -> None:
+def test_headline_is_never_html(demo_url: str, visit: Visit) -> None:
     gus = visit(demo_url, "<i>Gus</i>")
     page = open_feed(gus)
 
@@ -158,7 +158,7 @@ def test_headline_is_text_and_never_html(demo_url: str, visit: Visit) -> None:
     assert gus.errors == []
 
 
-def test_stranger_reads_but_does_not_publish(demo_url: str, stranger: Page) -> None:
+def test_anonymous_visitor_reads_but_cannot_publish(demo_url: str, stranger: Page) -> None:
     stranger.goto(f"{demo_url}feed")
 
     expect_loaded(stranger)
@@ -170,7 +170,7 @@ def test_stranger_reads_but_does_not_publish(demo_url: str, stranger: Page) -> N
     assert response.json()["error"]["message"] == "Sign in to publish."
 
 
-def test_no_other_site_can_publish(demo_url: str, visit: Visit) -> None:
+def test_other_sites_cannot_publish(demo_url: str, visit: Visit) -> None:
     hal = visit(demo_url, "Hal")
 
     response = hal.context.request.post(
@@ -181,7 +181,7 @@ def test_no_other_site_can_publish(demo_url: str, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("text", [" ", "x" * 201])
-def test_headline_of_no_use_is_refused_on_every_way(
+def test_invalid_headline_is_refused_from_every_source(
     demo_url: str, visit: Visit, text: str, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     ida = visit(demo_url, "Ida")
@@ -195,7 +195,7 @@ def test_headline_of_no_use_is_refused_on_every_way(
     assert (command.returncode, command.stderr) == (1, "Error: A headline has 1 to 200 characters.\n")
 
 
-def test_command_without_a_redis_says_so(tmp_path: Path) -> None:
+def test_command_without_a_redis_names_the_setting(tmp_path: Path) -> None:
     command = run_command(f"unix://{tmp_path}/nowhere.sock", tmp_path, "Hello?")
 
     assert command.returncode == 1

@@ -91,7 +91,7 @@ def assert_unharmed(*pages: Page) -> None:
     assert [injected(page) for page in pages] == [[]] * len(pages)
 
 
-def test_each_of_the_texts_would_do_harm_as_markup(browser: Browser) -> None:
+def test_each_text_would_do_harm_as_markup(browser: Browser) -> None:
     context = browser.new_context(bypass_csp=True)
     ran: list[str] = []
     record_scripts(context, ran)
@@ -108,7 +108,7 @@ def test_each_of_the_texts_would_do_harm_as_markup(browser: Browser) -> None:
     context.close()
 
 
-def test_what_a_task_says_is_text(demo: FragileDemo, visit_with: Visit, celery_app: Celery) -> None:
+def test_texts_of_a_task_are_never_markup(demo: FragileDemo, visit_with: Visit, celery_app: Celery) -> None:
     visitor = visit_with(SHORT_TEXTS[1])
     jobpush = JobPush(celery_app, redis_url=demo.redis.url, prefix=demo.prefix, publish_timeout=PATIENCE)
     cards = visitor.page.locator("jobpush-tasks")
@@ -127,7 +127,7 @@ def test_what_a_task_says_is_text(demo: FragileDemo, visit_with: Visit, celery_a
     assert visitor.errors == []
 
 
-def test_what_a_file_is_called_is_text(visit_with: Visit, make_clip: MakeClip) -> None:
+def test_file_names_are_never_markup(visit_with: Visit, make_clip: MakeClip) -> None:
     visitor = visit_with("Ada")
     page = visitor.page
     clip = make_clip("cat.mov", seconds=1).read_bytes()
@@ -148,7 +148,7 @@ def as_file(name: str, content: bytes = b"no video") -> Any:
     return {"name": name, "mimeType": "video/quicktime", "buffer": content}
 
 
-def test_what_users_say_and_are_called_is_text(demo: FragileDemo, visit_with: Visit) -> None:
+def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitors = [visit_with(SHORT_TEXTS[number]) for number in (0, 3)]
     pages = [enter_chat(visitor) for visitor in visitors]
     ours = {"Origin": demo.url.rstrip("/")}
@@ -171,7 +171,7 @@ def test_what_users_say_and_are_called_is_text(demo: FragileDemo, visit_with: Vi
     assert [visitor.errors for visitor in visitors] == [[]] * len(visitors)
 
 
-def test_what_is_refused_comes_back_as_text(demo: FragileDemo, visit_with: Visit) -> None:
+def test_refused_input_is_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitor = visit_with("Bob")
     page = visitor.context.new_page()  # whose console may speak of what it did not find
 

@@ -48,7 +48,7 @@ def running(command: list[str], folder: Path, environment: dict[str, str], liste
         process.stop(signal.SIGTERM, grace=10)
 
 
-def test_the_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
+def test_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
     variables, (worker, gunicorn) = commands()
     with EmbeddedRedis(port=0) as server, socket.create_server(("127.0.0.1", 0)) as listener:
         for name, text in files().items():
@@ -74,14 +74,14 @@ def test_the_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
             page.close()
 
 
-def test_the_start_page_of_the_docs_has_the_same_blocks() -> None:
+def test_start_page_of_the_docs_has_the_same_blocks() -> None:
     page = (Path(__file__).parents[2] / "docs" / "start" / "flask.md").read_text()
     start = README[README.index("## Ten minutes") : README.index("More: [`docs/`]")]
 
     assert re.findall(r"```.*?```", page, re.DOTALL) == re.findall(r"```.*?```", start, re.DOTALL)
 
 
-def test_the_quick_start_has_three_files_and_adds_few_lines() -> None:
+def test_quick_start_has_three_files_and_few_lines() -> None:
     added = [
         line for text in files().values() for line in text.splitlines() if re.search("jobpush|progress|gateway", line)
     ]

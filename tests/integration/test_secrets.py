@@ -66,7 +66,7 @@ def set_password(server: EmbeddedRedis, password: str, *, before: str | None = N
         client.client_kill_filter(_type="pubsub", skipme=True)
 
 
-def test_nothing_secret_is_logged_or_answered_in_any_trouble(
+def test_no_secret_is_logged_or_returned_in_any_failure(
     serve: Serve,  # noqa: F811 - the fixture
     redis_server: EmbeddedRedis,
     redis_url: str,

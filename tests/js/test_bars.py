@@ -49,7 +49,7 @@ def test_waiting_tasks_have_no_motion_and_one_frame_a_second(page: Page) -> None
     assert page.evaluate("counts.changes") == 0
 
 
-def test_an_event_changes_only_its_card(page: Page) -> None:
+def test_event_changes_only_its_card(page: Page) -> None:
     now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     page.evaluate(SEND_MANY, [1000, "PROGRESS", now])

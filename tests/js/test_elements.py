@@ -172,7 +172,7 @@ def listen_to_announcements(page: Page) -> None:
         ({"state": "LOST"}, "The worker was lost", 0, ""),
     ],
 )
-def test_each_state_has_its_words_and_its_bar(
+def test_each_state_has_its_text_and_bar(
     page: Page, fields: dict[str, Any], state: str, bar: float | None, detail: str
 ) -> None:
     page.clock.set_fixed_time(NOW)
@@ -188,7 +188,7 @@ def test_each_state_has_its_words_and_its_bar(
     assert part(page, "bar").get_attribute("part") == f"bar {fields['state'].lower()}"
 
 
-def test_what_waits_ticks_and_says_nothing_to_a_screen_reader(page: Page) -> None:
+def test_waiting_time_ticks_without_announcements(page: Page) -> None:
     now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     listen_to_announcements(page)
@@ -208,7 +208,7 @@ def test_what_waits_ticks_and_says_nothing_to_a_screen_reader(page: Page) -> Non
     assert page.evaluate("gateway.announcements") == []
 
 
-def test_nothing_ticks_where_nothing_waits(page: Page) -> None:
+def test_no_timer_runs_without_waiting_tasks(page: Page) -> None:
     page.clock.install(time=NOW)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PENDING", created_at=NOW), task(state="STARTED", seq=2))
@@ -218,7 +218,7 @@ def test_nothing_ticks_where_nothing_waits(page: Page) -> None:
     page.clock.run_for(5000)  # the fixture looks for errors
 
 
-def test_an_error_takes_the_place_of_the_message(page: Page) -> None:
+def test_error_replaces_the_message(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(state="RETRY", message="pass 1", error="The disk is full"))
@@ -227,7 +227,7 @@ def test_an_error_takes_the_place_of_the_message(page: Page) -> None:
     expect(part(page, "message")).to_be_hidden()
 
 
-def test_how_far_a_failed_task_came_stands_beside_its_error_however_long(page: Page) -> None:
+def test_progress_of_a_failed_task_is_shown_beside_an_error_of_any_length(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 640})
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
@@ -239,7 +239,7 @@ def test_how_far_a_failed_task_came_stands_beside_its_error_however_long(page: P
     assert error["y"] + error["height"] > detail["y"] + detail["height"] > error["y"]
 
 
-def test_a_task_without_a_title_is_called_by_its_name_else_by_its_id(page: Page) -> None:
+def test_task_without_a_title_shows_its_name_or_id(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     named = task("a", state="PENDING", title="", name="video.encode", created_at=2)
@@ -249,7 +249,7 @@ def test_a_task_without_a_title_is_called_by_its_name_else_by_its_id(page: Page)
     assert titles(page) == ["video.encode", "b"]
 
 
-def test_a_bar_is_a_progressbar_with_a_name(page: Page) -> None:
+def test_bar_is_a_progressbar_with_a_name(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(state="PROGRESS", percent=40, title="Encode cat.mov"))
@@ -292,7 +292,7 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
     assert ran == []
 
 
-def test_all_words_can_be_replaced(page: Page) -> None:
+def test_all_texts_can_be_replaced(page: Page) -> None:
     page.evaluate(
         """async () => {
             const { strings } = await import("/jobpush/static/jobpush.js");
@@ -310,7 +310,7 @@ def test_all_words_can_be_replaced(page: Page) -> None:
 # ---- The list ----
 
 
-def test_the_newest_task_is_on_top(page: Page) -> None:
+def test_newest_task_is_on_top(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task("old", state="PENDING", created_at=1), task("new", state="PENDING", created_at=2))
@@ -319,7 +319,7 @@ def test_the_newest_task_is_on_top(page: Page) -> None:
     assert titles(page) == ["Task new", "Task old"]
 
 
-def test_a_limit_shows_the_newest_only(page: Page) -> None:
+def test_limit_shows_the_newest_only(page: Page) -> None:
     put(page, '<jobpush-tasks limit="2"></jobpush-tasks>')
 
     send(page, *[task(str(at), state="PENDING", created_at=at) for at in range(5)])
@@ -331,7 +331,7 @@ def test_a_limit_shows_the_newest_only(page: Page) -> None:
     assert page.locator("jobpush-tasks").get_attribute("limit") == "3"
 
 
-def test_the_nodes_of_a_task_stay_while_others_come_and_it_moves_on(page: Page) -> None:
+def test_nodes_of_a_task_are_kept_while_the_list_changes(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task("a", state="PENDING"))
     node = part(page, "task").element_handle()
@@ -342,7 +342,7 @@ def test_the_nodes_of_a_task_stay_while_others_come_and_it_moves_on(page: Page) 
     assert part(page, "task").first.evaluate("(now, before) => now === before", node)
 
 
-def test_a_late_event_does_not_move_the_bar_back_but_a_new_attempt_does(page: Page) -> None:
+def test_late_event_does_not_move_the_bar_back_but_a_new_attempt_does(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PROGRESS", percent=50, seq=5))
     expect(part(page, "detail")).to_have_text("50 %")
@@ -355,7 +355,7 @@ def test_a_late_event_does_not_move_the_bar_back_but_a_new_attempt_does(page: Pa
     expect(part(page, "detail")).to_have_text("attempt 2 · 0 %")
 
 
-def test_without_tasks_it_says_so_once_it_knows(page: Page) -> None:
+def test_empty_list_is_shown_once_it_is_known(page: Page) -> None:
     page.evaluate("document.querySelector('main').innerHTML = '<jobpush-tasks></jobpush-tasks>'")
     next_frame(page)
     expect(page.get_by_text("No tasks yet")).to_be_hidden()
@@ -372,14 +372,14 @@ def test_without_tasks_it_says_so_once_it_knows(page: Page) -> None:
     expect(page.get_by_text("No tasks yet")).to_be_hidden()
 
 
-def test_a_page_may_have_its_own_words_for_no_tasks(page: Page) -> None:
+def test_page_may_set_the_text_of_an_empty_list(page: Page) -> None:
     put(page, '<jobpush-tasks><p slot="empty">Upload something</p></jobpush-tasks>')
 
     expect(page.get_by_text("Upload something")).to_be_visible()
     expect(page.get_by_text("No tasks yet")).to_be_hidden()
 
 
-def test_a_hidden_tab_that_has_no_frames_is_kept_up_to_date(page: Page) -> None:
+def test_hidden_tab_without_frames_is_kept_up_to_date(page: Page) -> None:
     page.evaluate("window.requestAnimationFrame = () => 0")
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
@@ -389,7 +389,7 @@ def test_a_hidden_tab_that_has_no_frames_is_kept_up_to_date(page: Page) -> None:
     until(page, "gateway.told.length === 2")
 
 
-def test_a_task_of_the_page_goes_on_as_the_servers(page: Page) -> None:
+def test_task_of_the_page_continues_as_the_task_of_the_server(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     show = "task => document.querySelector('jobpush-tasks').connection.show(task)"
 
@@ -419,7 +419,7 @@ def test_one_task_is_shown_by_its_id(page: Page) -> None:
     assert page.locator("jobpush-progress").evaluate("element => element.task.percent") == 5
 
 
-def test_an_element_that_comes_late_shows_what_is_known(page: Page) -> None:
+def test_late_element_shows_the_known_state(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task("a", state="PROGRESS", percent=5))
 
@@ -429,7 +429,7 @@ def test_an_element_that_comes_late_shows_what_is_known(page: Page) -> None:
     assert page.evaluate("gateway.sockets.length") == 1
 
 
-def test_a_workflows_member_is_heard_on_its_own_channel_and_stays_out_of_the_list(page: Page) -> None:
+def test_workflow_member_is_received_on_its_own_channel_and_not_listed(page: Page) -> None:
     put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="member"></jobpush-progress>')
     subscribed = page.evaluate("gateway.socket.sent.map(({ data }) => data.channel)")
     assert subscribed == ["private-task-member"]
@@ -443,7 +443,7 @@ def test_a_workflows_member_is_heard_on_its_own_channel_and_stays_out_of_the_lis
     assert part(page.locator("jobpush-tasks"), "task").count() == 0
 
 
-def test_the_task_id_is_attribute_and_property_and_may_change(page: Page) -> None:
+def test_task_id_is_attribute_and_property_and_may_change(page: Page) -> None:
     put(page, '<jobpush-progress task-id="a"></jobpush-progress>')
     send(page, task("a", state="SUCCESS"), task("b", state="PENDING"))
     expect(part(page, "title")).to_have_text("Task a")
@@ -457,7 +457,7 @@ def test_the_task_id_is_attribute_and_property_and_may_change(page: Page) -> Non
     assert [frame["data"] for frame in unsubscribed] == [{"channel": "private-task-a"}]
 
 
-def test_an_unknown_task_shows_nothing(page: Page) -> None:
+def test_unknown_task_shows_nothing(page: Page) -> None:
     put(page, '<jobpush-progress task-id="a"></jobpush-progress><jobpush-progress></jobpush-progress>')
     next_frame(page)
 
@@ -468,7 +468,7 @@ def test_an_unknown_task_shows_nothing(page: Page) -> None:
 # ---- DOM events ----
 
 
-def test_a_task_tells_of_each_change_and_once_of_its_end(page: Page) -> None:
+def test_task_element_fires_on_each_change_and_once_at_the_end(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     for seq, state in enumerate(["PENDING", "PROGRESS", "SUCCESS"], start=1):
@@ -485,7 +485,7 @@ def test_a_task_tells_of_each_change_and_once_of_its_end(page: Page) -> None:
     ("state", "event"),
     [("SUCCESS", "success"), ("FAILURE", "failure"), ("LOST", "failure"), ("REVOKED", "revoked")],
 )
-def test_every_end_has_its_event(page: Page, state: str, event: str) -> None:
+def test_every_end_state_has_its_event(page: Page, state: str, event: str) -> None:
     put(page, '<jobpush-progress task-id="a"></jobpush-progress>')
 
     send(page, task(state=state))
@@ -494,7 +494,7 @@ def test_every_end_has_its_event(page: Page, state: str, event: str) -> None:
     assert page.evaluate("gateway.told") == [["update", "a"], [event, "a"]]
 
 
-def test_a_task_that_failed_twice_tells_it_twice(page: Page) -> None:
+def test_second_failure_fires_a_second_event(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(state="LOST", seq=1))
@@ -508,7 +508,7 @@ def test_a_task_that_failed_twice_tells_it_twice(page: Page) -> None:
 # ---- Cancel ----
 
 
-def test_a_task_is_cancelled_by_keyboard(page: Page) -> None:
+def test_task_can_be_cancelled_by_keyboard(page: Page) -> None:
     page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=202, json={"cancelling": True}))
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PROGRESS", title="Encode cat.mov"))
@@ -528,7 +528,7 @@ def test_a_task_is_cancelled_by_keyboard(page: Page) -> None:
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED", "LOST"])
-def test_what_has_ended_can_not_be_cancelled(page: Page, state: str) -> None:
+def test_ended_task_cannot_be_cancelled(page: Page, state: str) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(state=state))
@@ -537,7 +537,7 @@ def test_what_has_ended_can_not_be_cancelled(page: Page, state: str) -> None:
     expect(part(page, "cancel")).to_be_hidden()
 
 
-def test_a_page_can_do_without_cancel_buttons(page: Page) -> None:
+def test_page_can_hide_cancel_buttons(page: Page) -> None:
     put(page, "<jobpush-tasks no-cancel></jobpush-tasks>")
 
     send(page, task(state="PROGRESS"))
@@ -546,7 +546,7 @@ def test_a_page_can_do_without_cancel_buttons(page: Page) -> None:
     expect(part(page, "cancel")).to_be_hidden()
 
 
-def test_a_page_can_cancel_in_its_own_way(page: Page) -> None:
+def test_page_can_handle_cancel_itself(page: Page) -> None:
     requests: list[str] = []
     page.on("request", lambda request: request.method == "POST" and requests.append(request.url))
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -559,7 +559,7 @@ def test_a_page_can_cancel_in_its_own_way(page: Page) -> None:
     assert requests == []
 
 
-def test_a_cancel_that_fails_says_so_and_can_be_tried_again(page: Page) -> None:
+def test_failed_cancel_is_shown_and_can_be_retried(page: Page) -> None:
     page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=503))
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PROGRESS", message="pass 1"))
@@ -578,7 +578,7 @@ def test_a_cancel_that_fails_says_so_and_can_be_tried_again(page: Page) -> None:
     expect(part(page, "error")).to_be_hidden()
 
 
-def test_a_cancel_can_be_undone(page: Page) -> None:
+def test_cancel_can_be_undone(page: Page) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     stop_the_clock(page)
@@ -596,7 +596,7 @@ def test_a_cancel_can_be_undone(page: Page) -> None:
     assert [url for url in requests if "/cancel" in url and url.endswith("/cancel")] == []
 
 
-def test_a_cancel_that_nothing_confirms_times_out(page: Page) -> None:
+def test_unconfirmed_cancel_times_out(page: Page) -> None:
     page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=202, json={"cancelling": True}))
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -679,7 +679,7 @@ def test_announcements_of_many_tasks_are_summarised_and_failures_have_their_reas
     assert announced(page)[1:] == ["Encode: Failed: The disk is full. 19 done"]
 
 
-def test_a_lost_connection_is_announced(page: Page) -> None:
+def test_lost_connection_is_announced(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     page.clock.run_for(20)
@@ -692,7 +692,7 @@ def test_a_lost_connection_is_announced(page: Page) -> None:
     assert announced(page) == ["Reconnecting…"]
 
 
-def test_tasks_that_are_there_already_are_not_read_out(page: Page) -> None:
+def test_existing_tasks_are_not_announced(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     listen_to_announcements(page)
 
@@ -702,7 +702,7 @@ def test_tasks_that_are_there_already_are_not_read_out(page: Page) -> None:
     assert_announced(page, [])
 
 
-def test_the_live_region_is_polite_and_heard_but_not_seen(page: Page) -> None:
+def test_live_region_is_polite_and_visually_hidden(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     live = part(page, "live")
@@ -714,7 +714,7 @@ def test_the_live_region_is_polite_and_heard_but_not_seen(page: Page) -> None:
 # ---- Connection ----
 
 
-def test_a_lost_connection_shows_after_a_while_and_goes_when_it_is_back(page: Page) -> None:
+def test_lost_connection_is_shown_after_a_delay_until_it_is_restored(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
     page.clock.run_for(20)  # a frame
@@ -734,7 +734,7 @@ def test_a_lost_connection_shows_after_a_while_and_goes_when_it_is_back(page: Pa
     expect(host).to_have_attribute("data-connection", "connected")
 
 
-def test_a_refused_page_says_so(page: Page) -> None:
+def test_refused_page_shows_the_refusal(page: Page) -> None:
     page.clock.install()
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
@@ -744,7 +744,7 @@ def test_a_refused_page_says_so(page: Page) -> None:
     expect(part(page, "connection")).to_have_text("Not connected: reload the page")
 
 
-def test_all_elements_share_one_socket_which_goes_with_the_last(page: Page) -> None:
+def test_all_elements_share_one_socket_until_the_last_is_removed(page: Page) -> None:
     put(page, '<jobpush-tasks></jobpush-tasks><jobpush-progress task-id="a"></jobpush-progress>')
     assert page.evaluate("gateway.sockets.length") == 1
 
@@ -756,7 +756,7 @@ def test_all_elements_share_one_socket_which_goes_with_the_last(page: Page) -> N
     until(page, "gateway.socket.isClosed")
 
 
-def test_an_element_that_moves_keeps_the_socket_and_its_cards(page: Page) -> None:
+def test_moved_element_keeps_the_socket_and_its_cards(page: Page) -> None:
     put(page, "<section></section><jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PROGRESS"))
     expect(part(page, "title")).to_be_visible()
@@ -768,7 +768,7 @@ def test_an_element_that_moves_keeps_the_socket_and_its_cards(page: Page) -> Non
     assert page.evaluate("gateway.sockets.map(({ isClosed }) => isClosed)") == [False]
 
 
-def test_an_element_takes_the_connection_it_is_given_and_lets_go_of_it(page: Page) -> None:
+def test_element_uses_and_releases_the_given_connection(page: Page) -> None:
     page.evaluate(
         """() => {
             window.calls = [];
@@ -798,7 +798,7 @@ def test_an_element_takes_the_connection_it_is_given_and_lets_go_of_it(page: Pag
     assert page.evaluate("gateway.sockets.length") == 0
 
 
-def test_a_script_that_is_loaded_twice_does_no_harm(page: Page) -> None:
+def test_script_may_be_loaded_twice(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     shares = page.evaluate(
@@ -816,7 +816,7 @@ def test_a_script_that_is_loaded_twice_does_no_harm(page: Page) -> None:
     ("lang", "state", "detail"),
     [("de-AT", "Wartet", "seit 2 min"), ("ar", "في الانتظار", "منذ دقيقتان"), ("fr", "Waiting", "for 2 min")],
 )
-def test_the_language_of_the_page_is_used(page: Page, lang: str, state: str, detail: str) -> None:
+def test_language_of_the_page_is_used(page: Page, lang: str, state: str, detail: str) -> None:
     page.clock.set_fixed_time(NOW)
     page.evaluate("lang => { document.documentElement.lang = lang }", lang)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -827,7 +827,7 @@ def test_the_language_of_the_page_is_used(page: Page, lang: str, state: str, det
     expect(part(page, "detail")).to_have_text(detail)
 
 
-def test_a_page_can_add_a_language(page: Page) -> None:
+def test_page_can_add_a_language(page: Page) -> None:
     page.evaluate(
         """async () => {
             document.documentElement.lang = "fr";
@@ -843,7 +843,7 @@ def test_a_page_can_add_a_language(page: Page) -> None:
     expect(part(page, "detail")).to_have_text("100 %")
 
 
-def test_the_gateways_reason_is_shown(page: Page) -> None:
+def test_reason_of_the_gateway_is_shown(page: Page) -> None:
     refusal = {"error": {"code": "not_signed_in", "message": "nobody is signed in"}}
     page.route("**/jobpush/tasks", lambda route: route.fulfill(status=401, json=refusal))
     page.evaluate("document.querySelector('main').innerHTML = '<jobpush-tasks></jobpush-tasks>'")
@@ -887,7 +887,7 @@ def test_forced_colours_show_the_bar(page: Page) -> None:
     assert tone != track.evaluate("node => getComputedStyle(node).backgroundColor")
 
 
-def test_amounts_keep_their_order_from_right_to_left(page: Page) -> None:
+def test_amounts_keep_their_order_in_right_to_left_text(page: Page) -> None:
     page.evaluate("document.documentElement.dir = 'rtl'")
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
@@ -899,7 +899,7 @@ def test_amounts_keep_their_order_from_right_to_left(page: Page) -> None:
     assert amount.evaluate("node => getComputedStyle(node).unicodeBidi") == "isolate"
 
 
-def test_a_long_list_has_few_nodes_and_no_animation_while_waiting(page: Page) -> None:
+def test_long_list_has_few_nodes_and_no_animation_while_waiting(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     page.evaluate(
@@ -919,7 +919,7 @@ def test_a_long_list_has_few_nodes_and_no_animation_while_waiting(page: Page) ->
     assert part(page, "task").count() <= 60
 
 
-def test_it_follows_the_page_in_light_and_dark(page: Page) -> None:
+def test_elements_follow_the_color_scheme_of_the_page(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="PROGRESS"))
     background = "node => getComputedStyle(node).backgroundColor"
@@ -941,7 +941,7 @@ def test_reduced_motion_stops_the_sweep(page: Page) -> None:
     assert part(page, "sweep").evaluate(animation) == "none"
 
 
-def test_a_page_can_style_it_by_properties_and_parts(page: Page) -> None:
+def test_page_can_style_elements_by_properties_and_parts(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     send(page, task(state="FAILURE"))
 
@@ -958,7 +958,7 @@ def test_a_page_can_style_it_by_properties_and_parts(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 800])
-def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+def test_elements_fit_the_screen_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 640})
     put(page, "<jobpush-tasks></jobpush-tasks>")
 

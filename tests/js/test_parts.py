@@ -81,7 +81,7 @@ def open_menu(page: Page, item: str) -> None:
         ({"result": {"type": "file", "url": "./report.pdf"}}, "/report.pdf"),
     ],
 )
-def test_a_result_is_a_link(page: Page, data: dict[str, Any], href: str) -> None:
+def test_result_is_a_link(page: Page, data: dict[str, Any], href: str) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(state="SUCCESS", data=data))
@@ -94,7 +94,7 @@ def test_a_result_is_a_link(page: Page, data: dict[str, Any], href: str) -> None
 @pytest.mark.parametrize(
     "url", ["javascript:alert(1)", " javascript:alert(1)", "data:text/html,x", "x y", 7, None, "blob:x"]
 )
-def test_a_result_with_another_address_is_no_link(page: Page, url: Any) -> None:
+def test_result_with_an_unsafe_url_is_not_a_link(page: Page, url: Any) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     with page.expect_response("**/details-*.js"):
@@ -104,7 +104,7 @@ def test_a_result_with_another_address_is_no_link(page: Page, url: Any) -> None:
     assert page.locator("a").count() == 0
 
 
-def test_a_table_is_shown_as_text(page: Page) -> None:
+def test_table_is_shown_as_text(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     rows = [["<b>Region</b>", "Orders"], ["North", 120]]
@@ -125,7 +125,7 @@ def test_stages_are_steps(page: Page) -> None:
 # ---- Run again ----
 
 
-def test_a_failed_task_is_run_again(page: Page) -> None:
+def test_failed_task_can_be_run_again(page: Page) -> None:
     put(page, "<jobpush-tasks rerun></jobpush-tasks>")
     send(page, task(state="FAILURE"))
     page.route("**/tasks/a/rerun", lambda route: route.fulfill(status=403, json={"error": {"code": "forbidden"}}))
@@ -140,7 +140,7 @@ def test_a_failed_task_is_run_again(page: Page) -> None:
 # ---- Log ----
 
 
-def test_a_log_is_replayed_and_followed_without_a_gap_or_a_double(page: Page) -> None:
+def test_log_is_replayed_and_followed_without_gaps_or_duplicates(page: Page) -> None:
     kept = [line(number) for number in range(1, 4)]
 
     def answer(route: Route) -> None:
@@ -166,7 +166,7 @@ def test_a_log_is_replayed_and_followed_without_a_gap_or_a_double(page: Page) ->
     expect(texts).to_have_text([f"line {number}" for number in range(1, 6)])
 
 
-def test_a_log_is_filtered_by_level_and_text_and_shows_no_markup(page: Page) -> None:
+def test_log_is_filtered_by_level_and_text_and_shows_no_markup(page: Page) -> None:
     lines = [line(1, level="debug"), line(2, level="error", message="<b>\u202edisk\x07"), line(3)]
     page.route(
         "**/tasks/a/log*",
@@ -185,7 +185,7 @@ def test_a_log_is_filtered_by_level_and_text_and_shows_no_markup(page: Page) -> 
     expect(part(page, "log-text")).to_have_text(["line 3"])
 
 
-def test_a_long_log_has_few_nodes(page: Page) -> None:
+def test_long_log_has_few_nodes(page: Page) -> None:
     page.route("**/tasks/a/log*", lambda route: route.fulfill(json={"lines": []}))
     put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
     send(page, task(state="PROGRESS"))
@@ -207,7 +207,7 @@ def test_a_long_log_has_few_nodes(page: Page) -> None:
 # ---- Workflows ----
 
 
-def test_a_workflow_unfolds_to_its_members_failures_first(page: Page) -> None:
+def test_workflow_unfolds_to_its_members_failures_first(page: Page) -> None:
     members = [task("m1", state="SUCCESS"), task("m2", state="FAILURE")]
     page.route("**/tasks/a/children", lambda route: route.fulfill(json={"children": members}))
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -222,7 +222,7 @@ def test_a_workflow_unfolds_to_its_members_failures_first(page: Page) -> None:
 # ---- The list ----
 
 
-def test_the_header_counts_filters_dismisses_and_shows_more(page: Page) -> None:
+def test_header_counts_filters_dismisses_and_shows_more(page: Page) -> None:
     put(page, '<jobpush-tasks header group limit="5"></jobpush-tasks>')
     send(page, *[task(str(number), state="PROGRESS", percent=50) for number in range(6)])
     send(page, task("x", state="FAILURE"), task("y", state="SUCCESS"))
@@ -242,7 +242,7 @@ def test_the_header_counts_filters_dismisses_and_shows_more(page: Page) -> None:
 # ---- Inbox ----
 
 
-def test_the_inbox_counts_shows_and_marks(page: Page) -> None:
+def test_inbox_counts_shows_and_marks(page: Page) -> None:
     items = [
         {"id": "2-0", "title": "Album ready", "url": "/album", "at": 1_767_268_800, "seen": False, "read": False},
         {"id": "1-0", "title": "Old", "url": "javascript:alert(1)", "at": 1, "seen": True, "read": False},
@@ -355,7 +355,7 @@ def test_every_state_fits_into_320_pixels(page: Page, direction: str) -> None:
 
 
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
-def test_the_inbox_stays_inside_the_window(page: Page, direction: str) -> None:
+def test_inbox_stays_inside_the_window(page: Page, direction: str) -> None:
     page.set_viewport_size({"width": 320, "height": 600})
     page.route("**/inbox", lambda route: route.fulfill(json={"items": []}))
     page.evaluate(f"document.documentElement.dir = '{direction}'")
@@ -373,7 +373,7 @@ def test_the_inbox_stays_inside_the_window(page: Page, direction: str) -> None:
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 320
 
 
-def test_a_long_line_of_a_log_does_not_widen_the_page(page: Page) -> None:
+def test_long_line_of_a_log_does_not_widen_the_page(page: Page) -> None:
     page.route("**/tasks/a/log*", lambda route: route.fulfill(json={"lines": [line(1, message="x" * 2000)]}))
     put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
     page.evaluate("document.querySelector('main').style.display = 'grid'")
@@ -384,7 +384,7 @@ def test_a_long_line_of_a_log_does_not_widen_the_page(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_titles_in_another_direction_begin_at_the_icon(page: Page) -> None:
+def test_titles_in_the_other_direction_start_at_the_icon(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     page.evaluate("document.documentElement.dir = 'rtl'")
     send(page, task(state="FAILURE", error="The file is not a video"))
@@ -402,7 +402,7 @@ def test_titles_in_another_direction_begin_at_the_icon(page: Page) -> None:
         assert 0 <= gap < 16
 
 
-def test_a_page_can_run_a_task_again_in_its_own_way(page: Page) -> None:
+def test_page_can_handle_rerun_itself(page: Page) -> None:
     put(page, "<jobpush-tasks rerun></jobpush-tasks>")
     send(page, task(state="FAILURE"))
     requests: list[str] = []

@@ -215,7 +215,7 @@ def is_waiting(event: TaskEvent) -> bool:
     return children["total"] > sum(children[key] for key in ("succeeded", "failed", "revoked", "lost", "running"))
 
 
-def test_every_task_ends_once_whoever_dies(tmp_path: Path) -> None:
+def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
     with chaos(tmp_path) as this:
         this.publish(TASKS, random.Random(TASKS))
         kill_until_over(this)

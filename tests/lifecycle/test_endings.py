@@ -24,11 +24,11 @@ def cases() -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize(("stand", "row"), cases(), indirect=["stand"])
-def test_the_user_sees_the_end(stand: Stand, row: Row) -> None:
+def test_user_sees_the_end(stand: Stand, row: Row) -> None:
     row.play(stand)
 
 
-def test_each_value_of_each_axis_is_tried_by_default() -> None:
+def test_default_run_covers_each_value_of_each_axis() -> None:
     assert {value for each in [MEASURED, *OTHERS] for value in astuple(each)} == {
         value for each in FULL for value in astuple(each)
     }

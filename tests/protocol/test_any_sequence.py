@@ -93,7 +93,9 @@ def assert_balanced(shell: Shell) -> None:
 
 
 @given(steps, st.booleans(), st.booleans())
-def test_no_sequence_raises_or_leaks(steps: list[str | float], has_session: bool, is_our_client: bool) -> None:
+def test_any_sequence_of_messages_neither_raises_nor_leaks(
+    steps: list[str | float], has_session: bool, is_our_client: bool
+) -> None:
     shell = Shell(max_channels=5, max_watchlist=2)
     shell.tasks = {"private-task-mine"}
     shell.open(user=UserData("42") if has_session else None, announce_user=is_our_client)
@@ -113,7 +115,7 @@ def test_no_sequence_raises_or_leaks(steps: list[str | float], has_session: bool
 
 
 @given(st.lists(texts, max_size=10))
-def test_a_sequence_is_answered_alike_on_every_connection(texts: list[str]) -> None:
+def test_sequence_gets_the_same_replies_on_every_connection(texts: list[str]) -> None:
     one, other = Shell().open(), Shell().open()
 
     assert [one.send_text(text) for text in texts] == [other.send_text(text) for text in texts]

@@ -31,30 +31,30 @@ def assert_told(messages, code, text) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_what_is_no_json_is_told(shell, text) -> None:
+def test_invalid_json_is_reported(shell, text) -> None:
     assert_told(shell.send_text(text), 4300, "not valid JSON")
     assert shell.close is None
     assert shell.send("pusher:ping")
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '"pusher:ping"', "5"])
-def test_what_is_no_object_is_told(shell, text) -> None:
+def test_message_other_than_an_object_is_reported(shell, text) -> None:
     assert_told(shell.send_text(text), 4300, "must be a JSON object")
 
 
 @pytest.mark.parametrize("event", [None, 5, [], {}, True])
-def test_an_event_that_is_no_text_is_told(shell, event) -> None:
+def test_event_name_other_than_text_is_reported(shell, event) -> None:
     assert_told(shell.send_text(json.dumps({"event": event})), 4300, '"event"')
 
 
 @pytest.mark.parametrize("event", ["", "pusher:connect", "pusher_internal:member_added", "typing", "\ud800"])
-def test_an_unknown_event_is_told(shell, event) -> None:
+def test_unknown_event_is_reported(shell, event) -> None:
     assert_told(shell.send(event, {}), 4300, "Unknown event")
 
 
 @pytest.mark.parametrize("event", ["pusher:subscribe", "pusher:unsubscribe", "pusher:signin"])
 @pytest.mark.parametrize("data", [None, 5, [], True, "", "{", "[]", '"text"'])
-def test_data_that_is_no_object_is_told(shell, event, data) -> None:
+def test_data_other_than_an_object_is_reported(shell, event, data) -> None:
     (message,) = shell.send(event, data)
 
     assert message["data"]["code"] == 4300
@@ -62,7 +62,7 @@ def test_data_that_is_no_object_is_told(shell, event, data) -> None:
 
 
 @pytest.mark.parametrize("channel", [None, 5, ["a"], {"a": 1}, True])
-def test_a_channel_that_is_no_text_is_told(shell, channel) -> None:
+def test_channel_name_other_than_text_is_reported(shell, channel) -> None:
     assert_told(shell.subscribe(channel), 4300, '"channel"')
     assert_told(shell.send("pusher:unsubscribe", {"channel": channel}), 4300, '"channel"')
     assert_told(shell.send("client-a", {}, channel), 4300, '"channel"')
@@ -70,24 +70,24 @@ def test_a_channel_that_is_no_text_is_told(shell, channel) -> None:
 
 @pytest.mark.parametrize("member", ["auth", "channel_data", "since"])
 @pytest.mark.parametrize("value", [5, ["a"], {"a": 1}, True, "\ud800"])
-def test_members_of_the_wrong_type_are_told(shell, member, value) -> None:
+def test_fields_of_the_wrong_type_are_reported(shell, member, value) -> None:
     (message,) = shell.subscribe("private-a", **{member: value})
 
     assert message["event"] in ("pusher:error", "pusher:subscription_error")
     assert shell.subscribes == []
 
 
-def test_a_binary_message_ends_the_connection(shell) -> None:
+def test_binary_message_closes_the_protocol_connection(shell) -> None:
     assert_told(shell.perform(shell.protocol.receive_binary(shell.now)), 4300, "Only text")
     assert shell.close == Close(1003, "Only text messages are supported")
 
 
-def test_a_message_beyond_the_limit_ends_the_connection(shell) -> None:
+def test_oversized_message_closes_the_connection(shell) -> None:
     assert_told(shell.send_text("x" * 65_537), 4300, "65536 bytes")
     assert shell.close == Close(1009, "Message too big")
 
 
-def test_a_message_that_the_shell_stopped_reading_ends_the_connection(shell) -> None:
+def test_message_too_long_to_read_closes_the_connection(shell) -> None:
     assert_told(shell.perform(shell.protocol.receive_oversized(shell.now)), 4300, "65536 bytes")
     assert shell.close is not None
 
@@ -103,7 +103,7 @@ def test_repeated_invalid_messages_close_the_connection(shell, text) -> None:
     assert shell.close == Close(4100, "Over capacity: too many messages")
 
 
-def test_invalid_messages_now_and_then_do_not_close_the_connection(shell) -> None:
+def test_occasional_invalid_messages_do_not_close_the_connection(shell) -> None:
     for _ in range(200):
         shell.send_text("{")
         shell.pass_time(1)
@@ -111,7 +111,7 @@ def test_invalid_messages_now_and_then_do_not_close_the_connection(shell) -> Non
     assert shell.close is None
 
 
-def test_a_long_message_counts_as_many(shell) -> None:
+def test_long_invalid_message_counts_as_several(shell) -> None:
     text = json.dumps({"event": "pusher:pong", "data": [[]] * 16_000})
     assert 63_000 < len(text) < 65_536
     sent = 0
@@ -134,7 +134,7 @@ def test_client_events_of_the_allowed_rate_and_size_stay_within_the_limit(shell)
     assert len(shell.client_events) == 600
 
 
-def test_nothing_is_answered_after_a_close(shell) -> None:
+def test_no_reply_is_sent_after_a_close(shell) -> None:
     shell.perform(shell.protocol.receive_binary(shell.now))
 
     assert shell.send("pusher:ping") == []
@@ -145,7 +145,7 @@ def test_nothing_is_answered_after_a_close(shell) -> None:
 
 
 @pytest.mark.parametrize("code_band", range(4000, 4300, 100))
-def test_a_connection_that_stays_hears_no_code_of_a_band_that_ends_it(shell, code_band) -> None:
+def test_error_of_an_open_connection_has_no_closing_code(shell, code_band) -> None:
     """Pysher takes a ``pusher:error`` of these bands as an order to disconnect or reconnect."""
     shell.send_text("{")
     shell.send("unknown")

@@ -28,13 +28,13 @@ def assert_rejected(shell, answer, channel, text) -> None:
     assert shell.close is None
 
 
-def test_an_event_of_a_private_channel_is_passed_on(member) -> None:
+def test_client_event_of_a_private_channel_is_forwarded(member) -> None:
     assert member.send("client-typing", {"a": [1, "ü"]}, "private-a") == []
 
     assert member.client_events == [ClientEvent("private-a", "client-typing", '"{\\"a\\":[1,\\"ü\\"]}"')]
 
 
-def test_an_event_of_a_presence_channel_names_its_sender(member) -> None:
+def test_client_event_of_a_presence_channel_names_its_sender(member) -> None:
     member.send_text(
         '{"event":"client-typing","data":"hello","channel":"presence-a","user_id":"forged","socket_id":"1.1"}'
     )
@@ -52,7 +52,7 @@ def test_data_is_encoded_once(member, data, wire) -> None:
     assert member.client_events[0].data == wire
 
 
-def test_an_event_without_data_stays_without(member) -> None:
+def test_client_event_without_data_is_forwarded_without_data(member) -> None:
     member.send_text('{"event":"client-a","channel":"presence-a"}')
     (event,) = member.client_events
 
@@ -65,7 +65,7 @@ def test_an_event_without_data_stays_without(member) -> None:
     }
 
 
-def test_what_is_passed_on_is_a_whole_frame(member) -> None:
+def test_forwarded_event_is_a_complete_frame(member) -> None:
     member.send("client-a", {"x": '"'}, "presence-a")
     (event,) = member.client_events
 
@@ -88,24 +88,24 @@ def test_what_is_passed_on_is_a_whole_frame(member) -> None:
         ("", "not subscribed"),
     ],
 )
-def test_other_channels_take_none(member, channel, text) -> None:
+def test_other_channels_accept_no_client_events(member, channel, text) -> None:
     assert_rejected(member, member.send("client-a", {}, channel), channel, text)
 
 
-def test_who_has_left_may_send_no_more(member) -> None:
+def test_unsubscribed_connection_may_send_no_client_event(member) -> None:
     member.send("pusher:unsubscribe", {"channel": "private-a"})
 
     assert_rejected(member, member.send("client-a", {}, "private-a"), "private-a", "not subscribed")
 
 
-def test_the_name_has_a_limit(member) -> None:
+def test_client_event_name_has_a_limit(member) -> None:
     member.send("client-" + "x" * 193, {}, "private-a")
     assert len(member.client_events.pop().event) == 200
 
     assert_rejected(member, member.send("client-" + "x" * 194, {}, "private-a"), "private-a", "201 characters")
 
 
-def test_the_data_has_a_limit(member) -> None:
+def test_client_event_data_has_a_limit(member) -> None:
     member.send("client-a", "ü" * 5120, "private-a")
     assert len(member.client_events) == 1
     member.client_events.clear()
@@ -119,7 +119,7 @@ def test_data_without_a_json_form_is_rejected(member) -> None:
     assert_rejected(member, answer, "private-a", "JSON form")
 
 
-def test_the_eleventh_event_of_a_second_is_rejected(member) -> None:
+def test_eleventh_event_of_a_second_is_rejected(member) -> None:
     for number in range(10):
         member.send("client-a", number, "private-a" if number % 2 else "private-b")
     assert len(member.client_events) == 10
@@ -133,7 +133,7 @@ def test_the_eleventh_event_of_a_second_is_rejected(member) -> None:
     assert member.send("client-a", 11, "private-a") == []
 
 
-def test_other_messages_do_not_count(member) -> None:
+def test_other_messages_do_not_count_as_client_events(member) -> None:
     for _ in range(20):
         member.send("pusher:ping")
 

@@ -17,7 +17,7 @@ from jobpush.protocol.server import answer
 CONFIG = Config(key="key", secret="secret")
 
 
-def test_the_core_needs_no_sockets_or_frameworks() -> None:
+def test_protocol_imports_no_sockets_or_frameworks() -> None:
     program = (
         "import sys, pkgutil, importlib, jobpush.protocol as package\n"
         "for module in pkgutil.iter_modules(package.__path__):\n"
@@ -37,7 +37,7 @@ def test_the_core_needs_no_sockets_or_frameworks() -> None:
     ]
 
 
-def test_the_first_message_is_encoded_twice(shell) -> None:
+def test_first_message_is_encoded_twice(shell) -> None:
     assert shell.messages == [
         {
             "event": "pusher:connection_established",
@@ -46,7 +46,7 @@ def test_the_first_message_is_encoded_twice(shell) -> None:
     ]
 
 
-def test_own_client_gets_the_time_of_the_gateway() -> None:
+def test_jobpush_client_gets_the_time_of_the_gateway() -> None:
     frame = messages.connection_established("1.2", 120, 1700000000.1234)
 
     assert json.loads(json.loads(frame)["data"]) == {
@@ -56,7 +56,7 @@ def test_own_client_gets_the_time_of_the_gateway() -> None:
     }
 
 
-def test_socket_ids_are_as_the_sdks_want_them() -> None:
+def test_socket_ids_have_the_form_the_sdks_require() -> None:
     ids = {handshake.new_socket_id() for _ in range(100)}
 
     assert len(ids) == 100
@@ -64,7 +64,7 @@ def test_socket_ids_are_as_the_sdks_want_them() -> None:
 
 
 @pytest.mark.parametrize("version", ["5", "6", "7"])
-def test_protocols_5_to_7_are_spoken(version) -> None:
+def test_protocols_5_to_7_are_supported(version) -> None:
     handshake.check_version({"protocol": version})
 
 
@@ -92,7 +92,7 @@ def test_other_versions_are_refused(query, error, code) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "KEY", "keys", "ké\ud800"])
-def test_an_unknown_key_is_refused(key) -> None:
+def test_unknown_key_is_refused(key) -> None:
     handshake.check_app(CONFIG, "key")
 
     with pytest.raises(codes.UnknownApp) as caught:
@@ -116,7 +116,7 @@ def test_an_unknown_key_is_refused(key) -> None:
         (codes.WatchlistTooLong, None),
     ],
 )
-def test_the_band_of_a_code_decides_whether_it_closes(error, close_code) -> None:
+def test_range_of_a_code_decides_whether_it_closes(error, close_code) -> None:
     actions = answer(error())
 
     closes = [action.code for action in actions if isinstance(action, Close)]
@@ -131,29 +131,29 @@ def test_reasons_of_closes_fit_into_a_control_frame() -> None:
         assert len(close.reason.encode()) <= 123  # RFC 6455, 5.5: 125 bytes with the code
 
 
-def test_a_ping_is_answered(shell) -> None:
+def test_ping_is_answered(shell) -> None:
     assert shell.send("pusher:ping", {}) == [{"event": "pusher:pong", "data": {}}]
     assert shell.send_text('{"event":"pusher:ping"}') == [{"event": "pusher:pong", "data": {}}]
 
 
 @pytest.mark.parametrize("text", ['{"event":"pusher:subscribe","data":{"channel":"news"}}', '{"event":"x"}', "…"])
-def test_what_is_no_ping_waits_for_the_end_of_a_join(shell, text) -> None:
+def test_other_messages_wait_for_a_pending_subscription(shell, text) -> None:
     assert shell.protocol.receive_early(text, shell.now) is None
 
 
-def test_pings_and_pongs_need_not_wait_for_the_end_of_a_join(shell) -> None:
+def test_pings_and_pongs_do_not_wait_for_a_pending_subscription(shell) -> None:
     early = [shell.protocol.receive_early(f'{{"event":"pusher:{name}"}}', shell.now) for name in ("ping", "pong")]
 
     assert [shell.perform(actions) for actions in early] == [[{"event": "pusher:pong", "data": {}}], []]
 
 
-def test_nothing_is_asked_of_a_client_whose_join_is_under_way(make_shell) -> None:
+def test_client_with_a_pending_subscription_gets_no_ping(make_shell) -> None:
     shell = make_shell(signin_timeout=10).open()
 
     assert [shell.protocol.tick(shell.now + seconds, is_subscribing=True) for seconds in (11, 500)] == [[], []]
 
 
-def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
+def test_silent_client_is_pinged_and_then_closed(shell) -> None:
     assert shell.pass_time(24) == []
     assert shell.pass_time(1) == [{"event": "pusher:ping", "data": {}}]
     assert shell.pass_time(29) == []
@@ -165,7 +165,7 @@ def test_a_silent_client_is_pinged_and_then_closed(shell) -> None:
 
 
 @pytest.mark.parametrize("sign_of_life", ["pong", "control frame", "nonsense"])
-def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> None:
+def test_any_received_message_answers_a_ping(shell, sign_of_life) -> None:
     shell.pass_time(25)
     shell.now += 29
 
@@ -182,7 +182,7 @@ def test_anything_that_comes_in_is_an_answer_to_a_ping(shell, sign_of_life) -> N
 
 
 @pytest.mark.parametrize(("settings", "seconds"), [({}, 25), ({"activity_timeout": 10}, 10), ({"ping_interval": 3}, 3)])
-def test_the_gateway_pings_before_a_proxy_with_a_limit_of_60_seconds_cuts(make_shell, settings, seconds) -> None:
+def test_gateway_pings_before_a_proxy_with_a_limit_of_60_seconds_cuts(make_shell, settings, seconds) -> None:
     shell = make_shell(**settings).open()
 
     assert shell.pass_time(seconds - 1) == []
@@ -191,7 +191,7 @@ def test_the_gateway_pings_before_a_proxy_with_a_limit_of_60_seconds_cuts(make_s
 
 
 @pytest.mark.parametrize("is_pinging", [True, False])
-def test_who_does_nothing_for_a_day_is_closed(shell, is_pinging) -> None:
+def test_connection_idle_for_a_day_is_closed(shell, is_pinging) -> None:
     shell.subscribe("news")
     shell.send("pusher:unsubscribe", {"channel": "news"})
     for _ in range(24 * 60):
@@ -204,7 +204,7 @@ def test_who_does_nothing_for_a_day_is_closed(shell, is_pinging) -> None:
 
 
 @pytest.mark.parametrize("use", ["a channel", "a user", "a message now and then", "no limit"])
-def test_who_does_something_stays_for_as_long_as_it_likes(make_shell, use) -> None:
+def test_active_connection_stays_open(make_shell, use) -> None:
     shell = make_shell(idle_timeout=0 if use == "no limit" else 86_400).open()
     if use == "a channel":
         shell.subscribe("news")
@@ -220,13 +220,13 @@ def test_who_does_something_stays_for_as_long_as_it_likes(make_shell, use) -> No
     assert shell.close is None
 
 
-def test_no_sign_in_is_asked_for_by_default(shell) -> None:
+def test_sign_in_is_optional_by_default(shell) -> None:
     shell.pass_time(100)
 
     assert shell.close is None
 
 
-def test_who_does_not_sign_in_in_time_is_closed(make_shell) -> None:
+def test_connection_without_sign_in_in_time_is_closed(make_shell) -> None:
     shell = make_shell(ping_interval=120, signin_timeout=30.0).open()
     shell.subscribe("news")
     assert shell.pass_time(29) == []
@@ -238,7 +238,7 @@ def test_who_does_not_sign_in_in_time_is_closed(make_shell) -> None:
 
 
 @pytest.mark.parametrize("authorized_by", ["session", "sign-in", "private channel"])
-def test_who_is_authorized_in_time_stays(make_shell, authorized_by) -> None:
+def test_connection_authorized_in_time_stays_open(make_shell, authorized_by) -> None:
     shell = make_shell(ping_interval=120, signin_timeout=30.0)
     shell.open(user=UserData("42") if authorized_by == "session" else None)
 
@@ -251,7 +251,7 @@ def test_who_is_authorized_in_time_stays(make_shell, authorized_by) -> None:
     assert shell.close is None
 
 
-def test_an_idle_connection_costs_less_than_a_kilobyte(make_shell) -> None:
+def test_idle_connection_costs_less_than_a_kilobyte(make_shell) -> None:
     protocol = make_shell().open(user=UserData("42"), announce_user=True).protocol
 
     assert protocol.channels == {"#server-to-user-42"}

@@ -24,7 +24,7 @@ def assert_sign_in_failed(shell, answer) -> None:
     assert shell.close == Close(4009, "Connection not authorized")
 
 
-def test_a_user_of_the_session_is_signed_in_silently_for_stock_clients(make_shell) -> None:
+def test_session_user_of_a_stock_client_is_signed_in_silently(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"))
 
     assert [message["event"] for message in shell.messages] == ["pusher:connection_established"]
@@ -33,7 +33,7 @@ def test_a_user_of_the_session_is_signed_in_silently_for_stock_clients(make_shel
     assert shell.protocol.user == UserData("42")
 
 
-def test_our_own_client_is_told_and_joined_at_once(make_shell) -> None:
+def test_jobpush_client_is_signed_in_and_subscribed_at_once(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True, since="5-0")
 
     assert shell.messages[1:] == [
@@ -49,13 +49,13 @@ def test_our_own_client_is_told_and_joined_at_once(make_shell) -> None:
 
 
 @pytest.mark.parametrize("since", [None, ""])
-def test_our_own_client_may_come_for_the_first_time(make_shell, since) -> None:
+def test_jobpush_client_may_connect_without_since(make_shell, since) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True, since=since)
 
     assert shell.subscribes == [Subscribe("#server-to-user-42")]
 
 
-def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_shell) -> None:
+def test_invalid_since_is_reported_and_the_channel_still_subscribed(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True, since="yesterday")
 
     assert [message["event"] for message in shell.messages] == [
@@ -67,21 +67,21 @@ def test_since_that_is_no_id_is_told_and_the_channel_joined_all_the_same(make_sh
     assert shell.subscribes == [Subscribe("#server-to-user-42")]
 
 
-def test_nobody_is_announced_without_a_user(make_shell) -> None:
+def test_connection_without_a_user_announces_no_sign_in(make_shell) -> None:
     shell = make_shell().open(announce_user=True, since="5-0")
 
     assert len(shell.messages) == 1
     assert shell.subscribes == []
 
 
-def test_the_documented_sign_in_succeeds(shell) -> None:
+def test_documented_sign_in_succeeds(shell) -> None:
     answer = shell.send("pusher:signin", {"auth": USER_AUTH, "user_data": '{"id":"12345"}'})
 
     assert answer == [{"event": "pusher:signin_success", "data": '{"user_data":"{\\"id\\":\\"12345\\"}"}'}]
     assert shell.users == [UserData("12345")]
 
 
-def test_user_data_comes_back_byte_for_byte(shell) -> None:
+def test_user_data_is_returned_byte_for_byte(shell) -> None:
     user_data = '{ "id": "a",\n "user_info": {"n": "\\u00fc"}, "extra": 1.0 }'
 
     (answer,) = shell.sign_in(user_data)
@@ -103,7 +103,7 @@ def test_user_data_comes_back_byte_for_byte(shell) -> None:
         {"auth": signing.channel_auth(KEY, SECRET, SOCKET_ID, "private-a"), "user_data": '{"id":"12345"}'},
     ],
 )
-def test_a_wrong_signature_ends_the_connection(shell, request_data) -> None:
+def test_wrong_sign_in_signature_closes_the_connection(shell, request_data) -> None:
     assert_sign_in_failed(shell, shell.send("pusher:signin", request_data))
     assert shell.protocol.user is None
 
@@ -128,11 +128,11 @@ def test_a_wrong_signature_ends_the_connection(shell, request_data) -> None:
     ],
     ids=lambda user_data: str(user_data)[:30],
 )
-def test_signed_user_data_that_names_no_user_ends_the_connection(shell, user_data) -> None:
+def test_signed_user_data_without_a_user_closes_the_connection(shell, user_data) -> None:
     assert_sign_in_failed(shell, shell.sign_in(user_data))
 
 
-def test_signing_in_again_as_the_same_user_is_fine(make_shell) -> None:
+def test_signing_in_again_as_the_same_user_succeeds(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"))
 
     (answer,) = shell.sign_in({"id": "42", "user_info": {"name": "Ann"}})
@@ -143,7 +143,7 @@ def test_signing_in_again_as_the_same_user_is_fine(make_shell) -> None:
 
 
 @pytest.mark.parametrize("first", ["session", "sign-in"])
-def test_signing_in_again_as_another_user_ends_the_connection(make_shell, first) -> None:
+def test_signing_in_as_another_user_closes_the_connection(make_shell, first) -> None:
     shell = make_shell().open(user=UserData("42") if first == "session" else None)
     if first == "sign-in":
         shell.sign_in({"id": "42"})
@@ -152,7 +152,7 @@ def test_signing_in_again_as_another_user_ends_the_connection(make_shell, first)
     assert shell.protocol.user == UserData("42")
 
 
-def test_a_marked_id_is_escaped_already(shell) -> None:
+def test_marked_user_id_is_not_escaped_again(shell) -> None:
     shell.sign_in({"id": "=u=a=3Ab", "escaped": True})
 
     assert shell.users == [UserData("=u=a=3Ab")]
@@ -161,13 +161,13 @@ def test_a_marked_id_is_escaped_already(shell) -> None:
 # -- watchlists ------------------------------------------------------------------------------------------
 
 
-def test_a_watchlist_is_handed_on_without_doubles(shell) -> None:
+def test_watchlist_is_passed_without_duplicates(shell) -> None:
     shell.sign_in({"id": "1", "watchlist": ["3", "2", "3"]})
 
     assert shell.users == [UserData("1", watchlist=("3", "2"))]
 
 
-def test_a_watchlist_beyond_the_limit_is_cut_and_told(shell) -> None:
+def test_watchlist_beyond_the_limit_is_cut_and_reported(shell) -> None:
     answer = shell.sign_in({"id": "1", "watchlist": [str(number) for number in range(101)]})
 
     assert [message["event"] for message in answer] == ["pusher:signin_success", "pusher:error"]
@@ -187,7 +187,7 @@ def test_watchlist_events_have_no_channel_and_no_empty_lists() -> None:
     assert json.loads(both["data"])["events"][1] == {"name": "offline", "user_ids": ["3"]}
 
 
-def test_an_id_of_an_sdk_that_looks_like_an_escape_stays_itself(shell) -> None:
+def test_sdk_user_id_that_looks_escaped_is_taken_literally(shell) -> None:
     shell.sign_in({"id": "=u=a=20b", "watchlist": ["=u=c"]})
 
     assert shell.users == [UserData(escape_id("=u=a=20b"), watchlist=(escape_id("=u=c"),), alias="=u=a=20b")]
@@ -197,7 +197,7 @@ def test_an_id_of_an_sdk_that_looks_like_an_escape_stays_itself(shell) -> None:
     assert shell.subscribe("#server-to-user-=u=b", auth="")[0]["event"] == "pusher:subscription_error"
 
 
-def test_an_id_that_jobpush_has_escaped_is_the_users(shell) -> None:
+def test_user_id_escaped_by_jobpush_names_the_same_user(shell) -> None:
     config = {"key": KEY, "secret": SECRET}
     answer = JobPush(**config).authenticate_user(SOCKET_ID, {"id": "a b", "watchlist": ["c d"]})
 

@@ -36,7 +36,7 @@ def assert_refused(shell, answer, channel, status, text="") -> None:
 # -- public, private, encrypted --------------------------------------------------------------------------
 
 
-def test_a_public_channel_is_open_to_all(shell) -> None:
+def test_public_channel_is_open_to_all(shell) -> None:
     assert shell.subscribe("news") == [succeeded("news")]
     assert shell.subscribes == [Subscribe("news")]
     assert shell.protocol.channels == {"news"}
@@ -46,17 +46,17 @@ def test_data_may_be_json_text(shell) -> None:
     assert shell.send("pusher:subscribe", '{"channel":"news"}') == [succeeded("news")]
 
 
-def test_a_public_channel_asks_for_no_signature(shell) -> None:
+def test_public_channel_needs_no_signature(shell) -> None:
     assert shell.subscribe("news", auth="key:wrong", channel_data="") == [succeeded("news")]
 
 
-def test_the_documented_private_example_is_let_in(shell) -> None:
+def test_documented_private_example_is_accepted(shell) -> None:
     assert shell.subscribe("private-foobar", auth=PRIVATE_AUTH) == [succeeded("private-foobar")]
 
 
 @pytest.mark.parametrize("auth", [None, "", "x", PRIVATE_AUTH[:-1], PRIVATE_AUTH.replace(KEY, "other"), PRESENCE_AUTH])
 @pytest.mark.parametrize("channel", ["private-foobar", "private-encrypted-a", "presence-foobar", "private-cache-a"])
-def test_a_wrong_signature_is_refused_on_its_channel(shell, auth, channel) -> None:
+def test_wrong_channel_signature_is_refused_on_its_channel(shell, auth, channel) -> None:
     answer = shell.subscribe(channel, auth=auth)
 
     assert_refused(shell, answer, channel, 401)
@@ -64,13 +64,13 @@ def test_a_wrong_signature_is_refused_on_its_channel(shell, auth, channel) -> No
     assert shell.subscribes == []
 
 
-def test_a_signature_for_another_socket_is_refused(shell) -> None:
+def test_signature_for_another_socket_is_refused(shell) -> None:
     auth = signing.channel_auth(KEY, SECRET, "1234.1235", "private-a")
 
     assert_refused(shell, shell.subscribe("private-a", auth=auth), "private-a", 401, "not valid for this connection")
 
 
-def test_a_refused_channel_can_be_tried_again(shell) -> None:
+def test_refused_channel_can_be_retried(shell) -> None:
     shell.subscribe("private-a")
 
     assert shell.subscribe_signed("private-a") == [succeeded("private-a")]
@@ -83,21 +83,21 @@ def test_channel_data_of_a_private_channel_is_signed_too(shell) -> None:
     assert_refused(shell, shell.subscribe("private-b", auth=without, channel_data="{}"), "private-b", 401)
 
 
-def test_an_encrypted_channel_is_a_private_one(shell) -> None:
+def test_encrypted_channel_is_private(shell) -> None:
     assert shell.subscribe_signed("private-encrypted-a") == [succeeded("private-encrypted-a")]
 
 
 @pytest.mark.parametrize(
     "channel", ["", "a b", "ü", "#a", "#private-a", "a" * (MAX_CHANNEL_LENGTH + 1), "a/b", "\ud800"]
 )
-def test_an_invalid_name_is_refused(shell, channel) -> None:
+def test_invalid_name_is_refused(shell, channel) -> None:
     assert_refused(shell, shell.subscribe(channel), channel, 400, "channel name")
 
 
 # -- presence --------------------------------------------------------------------------------------------
 
 
-def test_the_documented_presence_example_is_let_in(shell) -> None:
+def test_documented_presence_example_is_accepted(shell) -> None:
     shell.members = {"7": '{"name":"Eve"}'}
 
     (answer,) = shell.subscribe("presence-foobar", auth=PRESENCE_AUTH, channel_data=MR_CHANNELS)
@@ -113,7 +113,7 @@ def test_the_documented_presence_example_is_let_in(shell) -> None:
     ("user_id", "text"),
     [("10", "10"), (10, "10"), (10.0, "10"), (1.5, "1.5"), (-3, "-3"), ("ü:#", "ü:#"), ("x" * 128,) * 2],
 )
-def test_a_user_id_becomes_text(shell, user_id, text) -> None:
+def test_user_id_becomes_text(shell, user_id, text) -> None:
     shell.subscribe_signed("presence-a", json.dumps({"user_id": user_id}))
 
     assert shell.subscribes == [Subscribe("presence-a", member=Member(text, "{}"))]
@@ -143,21 +143,21 @@ def test_a_user_id_becomes_text(shell, user_id, text) -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_channel_data_that_names_no_member_is_refused(shell, channel_data) -> None:
+def test_channel_data_without_a_member_is_refused(shell, channel_data) -> None:
     assert_refused(shell, shell.subscribe_signed("presence-a", channel_data), "presence-a", 400)
 
 
-def test_user_info_of_the_limit_is_let_in(shell) -> None:
+def test_user_info_up_to_the_limit_is_accepted(shell) -> None:
     shell.subscribe_signed("presence-a", json.dumps({"user_id": "1", "user_info": {"a": "x" * 1016}}))
 
     assert shell.channels == {"presence-a"}
 
 
-def test_who_is_not_signed_in_must_give_channel_data(shell) -> None:
+def test_connection_without_sign_in_needs_channel_data(shell) -> None:
     assert_refused(shell, shell.subscribe_signed("presence-a"), "presence-a", 400, "channel_data is missing")
 
 
-def test_who_is_signed_in_may_leave_channel_data_out(shell) -> None:
+def test_signed_in_connection_may_omit_channel_data(shell) -> None:
     shell.sign_in({"id": "42", "user_info": {"name": "Ann"}})
 
     shell.subscribe_signed("presence-a")
@@ -168,7 +168,7 @@ def test_who_is_signed_in_may_leave_channel_data_out(shell) -> None:
 # -- own channels ----------------------------------------------------------------------------------------
 
 
-def test_the_server_to_user_channel_is_for_its_user_only(shell) -> None:
+def test_server_to_user_channel_is_for_its_user_only(shell) -> None:
     assert_refused(shell, shell.subscribe("#server-to-user-42", auth=""), "#server-to-user-42", 401)
 
     shell.sign_in({"id": "42"})
@@ -178,7 +178,7 @@ def test_the_server_to_user_channel_is_for_its_user_only(shell) -> None:
     assert_refused(shell, shell.subscribe("#server-to-user-421", auth=""), "#server-to-user-421", 401)
 
 
-def test_no_signature_opens_someone_elses_server_to_user_channel(shell) -> None:
+def test_signature_does_not_open_the_server_to_user_channel_of_another(shell) -> None:
     assert_refused(shell, shell.subscribe_signed("#server-to-user-42"), "#server-to-user-42", 401)
 
 
@@ -194,30 +194,30 @@ def test_own_channels_need_no_signature(make_shell, channel) -> None:
 @pytest.mark.parametrize(
     "channel", ["private-user-43", "private-user-4", "private-user-", "private-users", "private-task"]
 )
-def test_other_channels_do_need_one(make_shell, channel) -> None:
+def test_other_channels_need_a_signature(make_shell, channel) -> None:
     shell = make_shell().open(user=UserData("42"))
 
     assert_refused(shell, shell.subscribe(channel), channel, 401)
 
 
-def test_someone_elses_task_is_refused_by_the_shell(make_shell) -> None:
+def test_task_of_another_user_is_refused_by_the_host(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"))
 
     assert_refused(shell, shell.subscribe("private-task-d1c2"), "private-task-d1c2", 401, "not your task")
 
 
-def test_a_wrong_signature_is_refused_even_for_an_own_channel(make_shell) -> None:
+def test_wrong_signature_is_refused_even_for_an_own_channel(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"))
 
     assert_refused(shell, shell.subscribe("private-user-42", auth="x:y"), "private-user-42", 401)
 
 
-def test_nobody_has_own_channels_without_a_user(shell) -> None:
+def test_connection_without_a_user_has_no_own_channels(shell) -> None:
     assert_refused(shell, shell.subscribe("private-task-d1c2"), "private-task-d1c2", 401)
     assert_refused(shell, shell.subscribe("private-user-42"), "private-user-42", 401)
 
 
-def test_a_signature_needs_no_owner(shell) -> None:
+def test_signature_needs_no_owner(shell) -> None:
     assert shell.subscribe_signed("private-task-d1c2") == [succeeded("private-task-d1c2")]
 
 
@@ -226,7 +226,7 @@ def test_a_signature_needs_no_owner(shell) -> None:
 
 @pytest.mark.parametrize("channel", ["cache-a", "private-cache-a", "private-encrypted-cache-a", "presence-cache-a"])
 @pytest.mark.parametrize("has_cached", [True, False])
-def test_an_empty_cache_channel_says_so_after_it_is_joined(shell, channel, has_cached) -> None:
+def test_empty_cache_channel_sends_cache_miss_after_the_subscription(shell, channel, has_cached) -> None:
     shell.cached = {channel} if has_cached else set()
 
     first, *rest = shell.subscribe_signed(channel, '{"user_id":"1"}')
@@ -238,7 +238,7 @@ def test_an_empty_cache_channel_says_so_after_it_is_joined(shell, channel, has_c
 # -- since -----------------------------------------------------------------------------------------------
 
 
-def test_since_is_handed_on(shell) -> None:
+def test_since_is_passed_on(shell) -> None:
     shell.subscribe("news", since="1700000000000-12")
 
     assert shell.subscribes == [Subscribe("news", since="1700000000000-12")]
@@ -247,14 +247,14 @@ def test_since_is_handed_on(shell) -> None:
 @pytest.mark.parametrize(
     "since", ["x", "1", "1-", "-1", "1-1-1", " 1-1", "1-1\n", "٣-٣", "1" * 16 + "-1", "1-" + "1" * 11]
 )
-def test_since_that_is_no_id_is_refused(shell, since) -> None:
+def test_invalid_since_is_refused(shell, since) -> None:
     assert_refused(shell, shell.subscribe("news", since=since), "news", 400, "since")
 
 
 # -- twice, too often, and the end -----------------------------------------------------------------------
 
 
-def test_subscribing_twice_is_told_as_pusher_tells_it(shell) -> None:
+def test_second_subscription_is_reported_like_pusher(shell) -> None:
     shell.subscribe("news")
 
     (answer,) = shell.subscribe("news")
@@ -265,7 +265,7 @@ def test_subscribing_twice_is_told_as_pusher_tells_it(shell) -> None:
     assert shell.protocol.channels == {"news"}
 
 
-def test_unsubscribing_is_not_answered(shell) -> None:
+def test_unsubscribe_gets_no_reply(shell) -> None:
     shell.subscribe_signed("presence-foobar", MR_CHANNELS)
 
     assert shell.send("pusher:unsubscribe", {"channel": "presence-foobar"}) == []
@@ -276,19 +276,19 @@ def test_unsubscribing_is_not_answered(shell) -> None:
 
 
 @pytest.mark.parametrize("channel", ["news", "#a", "", "presence-a", "\ud800"])
-def test_unsubscribing_from_nothing_is_harmless(shell, channel) -> None:
+def test_unsubscribe_without_a_subscription_is_ignored(shell, channel) -> None:
     assert shell.send("pusher:unsubscribe", {"channel": channel}) == []
     assert shell.leaves == []
 
 
-def test_who_has_left_may_come_back(shell) -> None:
+def test_unsubscribed_connection_may_subscribe_again(shell) -> None:
     shell.subscribe("news")
     shell.send("pusher:unsubscribe", {"channel": "news"})
 
     assert shell.subscribe("news") == [succeeded("news")]
 
 
-def test_ten_thousand_subscriptions_are_too_many(make_shell) -> None:
+def test_subscriptions_beyond_ten_thousand_are_refused(make_shell) -> None:
     shell = make_shell(message_rate=0).open()
     for number in range(10_000):
         shell.subscribe(f"channel-{number}")
@@ -304,7 +304,7 @@ def test_ten_thousand_subscriptions_are_too_many(make_shell) -> None:
     assert shell.close is None
 
 
-def test_a_place_is_free_again_after_leaving(make_shell) -> None:
+def test_unsubscribe_frees_a_place_below_the_limit(make_shell) -> None:
     shell = make_shell(max_channels=1).open()
     shell.subscribe("a")
     shell.send("pusher:unsubscribe", {"channel": "a"})
@@ -312,7 +312,7 @@ def test_a_place_is_free_again_after_leaving(make_shell) -> None:
     assert shell.subscribe("b") == [succeeded("b")]
 
 
-def test_the_shell_may_refuse_for_its_own_reasons(shell) -> None:
+def test_host_may_refuse_a_subscription(shell) -> None:
     protocol = shell.protocol
     protocol.receive(json.dumps({"event": "pusher:subscribe", "data": {"channel": "a"}}), 0)
 
@@ -321,7 +321,7 @@ def test_the_shell_may_refuse_for_its_own_reasons(shell) -> None:
     assert_refused(shell, answer, "a", 429, "It is full")
 
 
-def test_a_join_that_was_given_up_meanwhile_is_forgotten(shell) -> None:
+def test_subscription_cancelled_while_pending_is_dropped(shell) -> None:
     protocol = shell.protocol
     protocol.receive(json.dumps({"event": "pusher:subscribe", "data": {"channel": "a"}}), 0)
     assert protocol.receive(json.dumps({"event": "pusher:unsubscribe", "data": {"channel": "a"}}), 0) == [

@@ -24,7 +24,7 @@ def data_of(message) -> dict:
 
 
 @pytest.mark.parametrize("data", [{"token": "abc"}, '{"token":"abc"}'])
-def test_a_token_is_passed_to_the_shell(shell, data) -> None:
+def test_token_is_passed_to_the_host(shell, data) -> None:
     actions = shell.protocol.receive(json.dumps({"event": "jobpush:signin", "data": data}), shell.now)
 
     assert actions == [CheckToken("abc")]
@@ -32,7 +32,7 @@ def test_a_token_is_passed_to_the_shell(shell, data) -> None:
 
 
 @pytest.mark.parametrize("data", [None, {}, {"token": 5}, {"token": None}, "abc", "{", [], 5])
-def test_a_token_that_is_no_text_is_refused_and_the_connection_stays(shell, data) -> None:
+def test_token_other_than_text_is_refused_and_the_connection_stays(shell, data) -> None:
     (message,) = shell.send("jobpush:signin", data)
 
     assert message["event"] == "jobpush:signin_error"
@@ -41,7 +41,7 @@ def test_a_token_that_is_no_text_is_refused_and_the_connection_stays(shell, data
     assert shell.protocol.user is None
 
 
-def test_an_accepted_token_signs_in_and_subscribes_to_the_users_channel(make_shell) -> None:
+def test_accepted_token_signs_in_and_subscribes_to_the_user_channel(make_shell) -> None:
     shell = make_shell().open(announce_user=True, since="5-0")
 
     success, subscribed = accept(shell, replace(TOKEN, user_info='{"name":"Ada"}', watchlist=("7",)))
@@ -53,7 +53,7 @@ def test_an_accepted_token_signs_in_and_subscribes_to_the_users_channel(make_she
     assert shell.subscribes == [Subscribe(OWN, since="5-0")]
 
 
-def test_a_refresh_keeps_the_subscriptions_and_moves_the_end(shell) -> None:
+def test_refresh_keeps_the_subscriptions_and_extends_the_expiry(shell) -> None:
     accept(shell, expires_in=10)
     shell.pass_time(9)
 
@@ -65,7 +65,7 @@ def test_a_refresh_keeps_the_subscriptions_and_moves_the_end(shell) -> None:
 
 
 @pytest.mark.parametrize("signed_in_by", ["token", "session"])
-def test_a_refresh_for_another_user_is_refused_and_changes_nothing(make_shell, signed_in_by) -> None:
+def test_refresh_for_another_user_is_refused_and_changes_nothing(make_shell, signed_in_by) -> None:
     shell = make_shell().open(user=UserData("42") if signed_in_by == "session" else None)
     if signed_in_by == "token":
         accept(shell)
@@ -76,7 +76,7 @@ def test_a_refresh_for_another_user_is_refused_and_changes_nothing(make_shell, s
     assert shell.protocol.user == UserData("42")
 
 
-def test_a_failed_refresh_leaves_the_user_until_the_end(shell) -> None:
+def test_failed_refresh_keeps_the_user_until_the_expiry(shell) -> None:
     accept(shell, expires_in=10)
 
     (message,) = shell.perform(shell.protocol.token_refused(TokenExpired("the token has expired")))
@@ -86,7 +86,7 @@ def test_a_failed_refresh_leaves_the_user_until_the_end(shell) -> None:
     assert [message["event"] for message in shell.pass_time(1)] == ["jobpush:signed_out"]
 
 
-def test_at_the_end_user_and_private_channels_are_left(shell) -> None:
+def test_expiry_removes_the_user_and_private_channels(shell) -> None:
     accept(shell, replace(TOKEN, channels=("presence-*",), tasks=("t1",)), expires_in=10)
     for channel in ("news", "presence-a", "private-task-t1", "private-user-42"):
         shell.subscribe(channel)
@@ -104,7 +104,7 @@ def test_at_the_end_user_and_private_channels_are_left(shell) -> None:
     assert shell.protocol.user == UserData("43")
 
 
-def test_the_end_waits_for_a_subscription_that_is_under_way(shell) -> None:
+def test_expiry_waits_for_a_pending_subscription(shell) -> None:
     accept(shell, expires_in=10)
     pending = shell.protocol.receive('{"event":"pusher:subscribe","data":{"channel":"private-user-42"}}', shell.now)
     shell.now += 60
@@ -118,7 +118,7 @@ def test_the_end_waits_for_a_subscription_that_is_under_way(shell) -> None:
     assert shell.channels == set()
 
 
-def test_a_claimed_channel_needs_no_signature(shell) -> None:
+def test_channel_of_a_claim_needs_no_signature(shell) -> None:
     accept(shell, replace(TOKEN, channels=("private-team", "presence-*"), tasks=("t1",), user_info='{"name":"Ada"}'))
 
     for channel in ("private-team", "presence-x", "private-task-t1"):
@@ -127,7 +127,7 @@ def test_a_claimed_channel_needs_no_signature(shell) -> None:
     assert shell.subscribes[2] == Subscribe("presence-x", member=Member("42", '{"name":"Ada"}'), is_claimed=True)
 
 
-def test_channel_data_that_nobody_signed_does_not_count(shell) -> None:
+def test_unsigned_channel_data_is_ignored(shell) -> None:
     accept(shell, replace(TOKEN, channels=("presence-*",)))
 
     shell.subscribe("presence-x", channel_data='{"user_id":"admin"}')
@@ -138,7 +138,7 @@ def test_channel_data_that_nobody_signed_does_not_count(shell) -> None:
 @pytest.mark.parametrize(
     "channel", ["private-team-2", "presence-y", "private-user-7", "#server-to-user-7", "private-encrypted-x"]
 )
-def test_a_channel_that_the_claim_does_not_cover_is_refused(shell, channel) -> None:
+def test_channel_outside_the_claim_is_refused(shell, channel) -> None:
     accept(shell, replace(TOKEN, channels=("private-team", "presence-x"), tasks=("t1",)))
 
     (message,) = shell.subscribe(channel)
@@ -147,7 +147,7 @@ def test_a_channel_that_the_claim_does_not_cover_is_refused(shell, channel) -> N
     assert shell.subscribe("private-task-t2")[0]["event"] == "pusher:subscription_error"
 
 
-def test_a_refresh_leaves_channels_that_it_no_longer_covers(shell) -> None:
+def test_refresh_unsubscribes_channels_it_no_longer_covers(shell) -> None:
     accept(shell, replace(TOKEN, channels=("private-a", "private-b")))
     for channel in ("private-a", "private-b"):
         shell.subscribe(channel)
@@ -162,7 +162,7 @@ def test_a_refresh_leaves_channels_that_it_no_longer_covers(shell) -> None:
     assert shell.channels == {OWN, "private-b", "private-signed"}
 
 
-def test_a_session_signs_out_too(make_shell) -> None:
+def test_sign_out_ends_the_rights_of_a_session(make_shell) -> None:
     shell = make_shell().open(user=UserData("42"), announce_user=True)
 
     messages = shell.perform(shell.protocol.end_rights("signed_out"))
@@ -172,7 +172,7 @@ def test_a_session_signs_out_too(make_shell) -> None:
     assert shell.perform(shell.protocol.end_rights("signed_out")) == []
 
 
-def test_refused_tokens_again_and_again_close_the_connection(shell) -> None:
+def test_repeated_refused_tokens_close_the_connection(shell) -> None:
     while shell.close is None:
         shell.send("jobpush:signin", {"token": 5})
         assert len(shell.messages) < 100

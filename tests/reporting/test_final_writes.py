@@ -43,7 +43,7 @@ def end_now(publisher: Publisher) -> None:
 
 
 @pytest.mark.parametrize("end", [submit_write, publish_write_now, submit_ending, end_now])
-def test_a_final_state_that_a_failover_lost_is_sent_again(
+def test_final_state_lost_by_a_failover_is_sent_again(
     end: Callable[[Publisher], None], publisher: Publisher, redis_server: EmbeddedRedis, store: Store
 ) -> None:
     publisher.publish_now([write("task", TaskState.PENDING)])
@@ -58,7 +58,7 @@ def test_a_final_state_that_a_failover_lost_is_sent_again(
     assert store.task("task").state is TaskState.SUCCESS
 
 
-def test_a_final_state_is_sent_again_by_an_idle_process_that_reconnects(
+def test_final_state_is_sent_again_by_an_idle_process_that_reconnects(
     publisher: Publisher, redis_server: EmbeddedRedis, store: Store
 ) -> None:
     submit_write(publisher)
@@ -70,7 +70,7 @@ def test_a_final_state_is_sent_again_by_an_idle_process_that_reconnects(
     wait_until(lambda: "task" in {event.task_id for event in store.tasks(USER)})
 
 
-def test_a_final_state_that_redis_still_has_makes_no_second_event(
+def test_final_state_still_in_redis_is_not_published_again(
     publisher: Publisher, redis_server: EmbeddedRedis, store: Store
 ) -> None:
     submit_write(publisher)
@@ -85,7 +85,7 @@ def test_a_final_state_that_redis_still_has_makes_no_second_event(
     listener.close()
 
 
-def test_what_was_acknowledged_long_before_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_final_state_acknowledged_long_ago_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(final_writes.time, "monotonic", lambda: now)
     kept = FinalWrites()
@@ -101,7 +101,7 @@ def test_what_was_acknowledged_long_before_is_not_sent_again(monkeypatch: pytest
     assert len(kept._kept) == 2
 
 
-def test_kept_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_final_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = FinalWrites()
 
     for number in range(final_writes.MAX_KEPT + 10):

@@ -67,7 +67,7 @@ def in_a_thread_of_a_thread() -> None:
 @pytest.mark.parametrize(
     "work", [in_a_pool, in_threads, in_asyncio_threads, in_an_executor_of_asyncio, in_a_thread_of_a_thread]
 )
-def test_units_of_several_threads_count_exactly(eager: Eager, work: Callable[[], None]) -> None:
+def test_units_of_several_threads_are_counted_exactly(eager: Eager, work: Callable[[], None]) -> None:
     def body() -> None:
         progress.update(0, total=THREADS * UNITS)
         work()
@@ -87,7 +87,7 @@ def test_data_of_several_threads_is_merged(eager: Eager) -> None:
     assert dict(eager.run(eager.task()(body))[-1].data) == {f"thread {number}": 199 for number in range(THREADS)}
 
 
-def test_a_thread_that_was_there_before_needs_the_context_and_one_line_explains_it(
+def test_thread_started_before_the_task_needs_the_context_and_one_line_explains_it(
     eager: Eager, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = ThreadPoolExecutor(1)
@@ -107,7 +107,7 @@ def test_a_thread_that_was_there_before_needs_the_context_and_one_line_explains_
     assert caplog.text.count("copy_context().run") == 1
 
 
-def test_a_thread_of_tasks_beside_each_other_is_not_guessed(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_thread_of_concurrent_tasks_is_not_guessed(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     """As in a pool of threads: each task runs in a thread of its own."""
 
     def body() -> None:
@@ -128,7 +128,7 @@ def test_a_thread_of_tasks_beside_each_other_is_not_guessed(eager: Eager, caplog
     assert caplog.text.count("copy_context().run") == 1
 
 
-def test_a_thread_counts_for_the_inner_task_that_started_it(eager: Eager) -> None:
+def test_thread_counts_for_the_inner_task_that_started_it(eager: Eager) -> None:
     inner = eager.task("inner")(in_threads)
 
     def body() -> None:
@@ -142,7 +142,7 @@ def test_a_thread_counts_for_the_inner_task_that_started_it(eager: Eager) -> Non
     assert currents == {"inner": THREADS * UNITS, "outer": 7}
 
 
-def test_a_thread_that_outlives_its_task_counts_for_no_other(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_thread_that_outlives_its_task_moves_no_other_bar(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     go_on, done = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -166,14 +166,14 @@ def test_a_thread_that_outlives_its_task_counts_for_no_other(eager: Eager, caplo
     assert "after its end" in caplog.text
 
 
-def test_a_thread_outside_any_task_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_of_a_thread_outside_any_task_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "jobpush"):
         in_threads()
 
     assert not caplog.records
 
 
-def test_cancel_reaches_helper_threads_and_leaves_the_clean_up_alone(eager: Eager) -> None:
+def test_cancel_reaches_helper_threads_and_spares_the_clean_up(eager: Eager) -> None:
     cleaned: list[str] = []
 
     def work() -> None:
@@ -220,7 +220,7 @@ def _cancel_own_task(eager: Eager) -> None:
     ],
 )
 @pytest.mark.parametrize("is_left", [False, True])
-def test_cancelled_is_raised_once_so_that_clean_up_runs_to_its_end(
+def test_cancelled_is_raised_once_so_clean_up_completes(
     eager: Eager, report: Callable[[], object], is_left: bool
 ) -> None:
     steps: list[str] = []

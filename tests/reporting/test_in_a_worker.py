@@ -28,7 +28,7 @@ def test_forked_children_never_move_the_bar_and_one_line_explains_it(site: Site,
     assert site.log.count(f"{task_id}: a forked process reports progress") == 1
 
 
-def test_clean_up_code_of_a_cancelled_task_runs_to_its_end(own_site: Site, user: str, tmp_path: Path) -> None:
+def test_clean_up_of_a_cancelled_task_completes(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker()
     listener = own_site.listen(user)
     task_id = own_site.delay("cleans_up", user, str(tmp_path / "file"))
@@ -41,7 +41,7 @@ def test_clean_up_code_of_a_cancelled_task_runs_to_its_end(own_site: Site, user:
     assert (tmp_path / "file").read_text() == "cleaned"
 
 
-def test_lines_of_progress_and_of_logging_come_in_order(site: Site, user: str) -> None:
+def test_log_lines_of_progress_and_logging_are_in_order(site: Site, user: str) -> None:
     listener = site.listen(user)
 
     task_id = site.delay("logs", user)

@@ -66,7 +66,7 @@ def test_publishing_in_the_children_of_a_worker_is_timed(own_site: Site, user: s
     assert registry.get_sample_value("jobpush_publish_failures_total") == 0
 
 
-def test_publishing_is_not_timed_where_nobody_asked(own_site: Site, user: str, tmp_path: Path) -> None:
+def test_publishing_is_not_timed_by_default(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker("-c", "1", environment={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
     listener = own_site.listen(user)
 
@@ -76,7 +76,7 @@ def test_publishing_is_not_timed_where_nobody_asked(own_site: Site, user: str, t
     assert not list(tmp_path.glob("*.db"))
 
 
-def test_process_may_fork_whatever_is_being_counted(tmp_path: Path) -> None:
+def test_process_may_fork_while_metrics_are_counted(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     program = [sys.executable, "-W", "ignore", "-c", FORKING_PROGRAM]
 

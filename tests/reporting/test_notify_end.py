@@ -24,7 +24,7 @@ def inbox(eager: Eager) -> list[Any]:
     return eager.jobpush._runtime.store.inbox(eager.user)
 
 
-def test_the_end_of_a_task_is_kept_once_with_its_title_and_link(eager: Eager) -> None:
+def test_task_end_is_kept_once_with_title_and_link(eager: Eager) -> None:
     def body() -> None:
         progress.update(1, total=2, url="/media/1.mp4")
 
@@ -35,7 +35,7 @@ def test_the_end_of_a_task_is_kept_once_with_its_title_and_link(eager: Eager) ->
     assert item.data == {"task_id": last.task_id, "state": "SUCCESS", "error": None}
 
 
-def test_a_failure_is_kept_with_its_reason_and_without_a_dangerous_link(eager: Eager) -> None:
+def test_failure_is_kept_with_its_reason_and_without_an_unsafe_link(eager: Eager) -> None:
     def body() -> None:
         progress.update(url="javascript:alert(1)")
         raise ValueError("disk full")
@@ -46,13 +46,13 @@ def test_a_failure_is_kept_with_its_reason_and_without_a_dangerous_link(eager: E
     assert (item.data["state"], item.data["error"], item.url) == ("FAILURE", "disk full", "")
 
 
-def test_nothing_is_kept_of_other_tasks(eager: Eager) -> None:
+def test_ends_of_other_tasks_are_not_kept(eager: Eager) -> None:
     eager.run(eager.task()(lambda: None))
 
     assert inbox(eager) == []
 
 
-def test_an_end_that_the_workers_parent_reports_is_kept_once(publisher: Publisher, store: Store) -> None:
+def test_end_reported_by_the_workers_parent_is_kept_once(publisher: Publisher, store: Store) -> None:
     task = tracked("task")
     publisher.publish_now([task.write(task.event(TaskState.PENDING), task_ttl=60)])
     ending = Ending("task", TaskState.FAILURE, "The process that ran the task died", notifies_end=True)
@@ -65,6 +65,6 @@ def test_an_end_that_the_workers_parent_reports_is_kept_once(publisher: Publishe
     assert (item.title, item.data["state"]) == ("Encode", "FAILURE")
 
 
-def test_another_word_than_end_is_refused(eager: Eager) -> None:
+def test_notify_values_other_than_end_are_refused(eager: Eager) -> None:
     with pytest.raises(ConfigurationError, match="notify must be"):
         eager.jobpush.track(user="user_id", notify="always")

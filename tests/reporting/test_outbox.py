@@ -23,7 +23,7 @@ def states(writes: list[TaskWrite]) -> list[str]:
     return [f"{write.event.task_id} {write.event.state}" for write in writes]
 
 
-def test_newer_progress_replaces_older_and_nothing_else() -> None:
+def test_newer_progress_replaces_only_older_progress() -> None:
     outbox = Outbox()
 
     for state in ("STARTED", "PROGRESS", "PROGRESS", "RETRY", "STARTED", "PROGRESS", "SUCCESS"):
@@ -36,7 +36,7 @@ def test_newer_progress_replaces_older_and_nothing_else() -> None:
     assert not outbox
 
 
-def test_only_the_newest_is_kept_where_redis_is_away() -> None:
+def test_only_the_newest_state_is_kept_during_an_outage() -> None:
     outbox = Outbox()
 
     outbox.add(write(TaskState.STARTED))
@@ -45,7 +45,7 @@ def test_only_the_newest_is_kept_where_redis_is_away() -> None:
     assert states(outbox.take(100).writes) == ["one SUCCESS"]
 
 
-def test_what_comes_back_gives_way_to_what_is_newer() -> None:
+def test_returned_state_is_replaced_by_a_newer_one() -> None:
     outbox = Outbox()
     outbox.add(write(TaskState.SUCCESS, "one"))
     outbox.add(write(TaskState.STARTED, "three"))
@@ -57,7 +57,7 @@ def test_what_comes_back_gives_way_to_what_is_newer() -> None:
     assert sorted(states(outbox.take(100).writes)) == ["one SUCCESS", "three STARTED", "two PROGRESS"]
 
 
-def test_members_of_a_workflow_are_known_before_any_of_them_ends() -> None:
+def test_workflow_members_are_published_before_any_member_ends() -> None:
     outbox = Outbox()
     for state, task_id in (
         *((TaskState.STARTED, "parent"), (TaskState.PENDING, "child"), (TaskState.SUCCESS, "parent")),
@@ -74,7 +74,7 @@ def test_members_of_a_workflow_are_known_before_any_of_them_ends() -> None:
     ]
 
 
-def test_ends_come_behind_all_beginnings() -> None:
+def test_ends_are_published_after_all_starts() -> None:
     outbox = Outbox()
     for number in range(3):
         outbox.add(write(TaskState.PENDING, f"member-{number}", membership=Membership("0:3")))
@@ -84,7 +84,7 @@ def test_ends_come_behind_all_beginnings() -> None:
     assert [ending.task_id for ending in outbox.take(2).endings] == ["member-2"]
 
 
-def test_what_comes_back_does_not_take_along_what_came_meanwhile() -> None:
+def test_returned_states_keep_newer_ones_separate() -> None:
     outbox = Outbox()
     for task_id in ("one", "two"):
         outbox.add(write(TaskState.STARTED, task_id))
@@ -97,7 +97,7 @@ def test_what_comes_back_does_not_take_along_what_came_meanwhile() -> None:
     assert states(outbox.take(100).writes) == ["two STARTED", "three SUCCESS", "one SUCCESS"]
 
 
-def test_oldest_gives_way_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_state_is_dropped_when_the_outbox_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "MAX_TASKS", 2)
     outbox = Outbox()
 
@@ -111,7 +111,7 @@ def test_oldest_gives_way_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) ->
     assert outbox.dropped == 2
 
 
-def test_first_end_that_is_told_counts() -> None:
+def test_first_published_end_counts() -> None:
     outbox = Outbox()
 
     outbox.add_ending(Ending("one", TaskState.REVOKED))
@@ -120,7 +120,7 @@ def test_first_end_that_is_told_counts() -> None:
     assert outbox.take(100).endings == [Ending("one", TaskState.REVOKED)]
 
 
-def test_an_end_that_is_none_gives_way_to_the_next() -> None:
+def test_retry_is_replaced_by_a_final_end() -> None:
     outbox = Outbox()
     outbox.add_ending(Ending("one", TaskState.RETRY))
     outbox.add_ending(Ending("one", TaskState.FAILURE))
@@ -133,7 +133,7 @@ def test_an_end_that_is_none_gives_way_to_the_next() -> None:
     assert outbox.take(100).endings == taken
 
 
-def test_take_is_bounded_and_takes_endings_last() -> None:
+def test_take_is_bounded_and_takes_ends_last() -> None:
     outbox = Outbox()
     outbox.add_ending(Ending("four", TaskState.REVOKED))
     for task_id in ("one", "two", "three"):

@@ -62,7 +62,7 @@ def test_eager_task_shows_the_same_states_in_order(eager: Eager) -> None:
     eager.listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
 
 
-def test_eager_retry_goes_on_with_the_same_bar(eager: Eager) -> None:
+def test_eager_retry_continues_the_same_bar(eager: Eager) -> None:
     task_id = eager.app.tasks["retries"].apply((eager.user, 1)).id
 
     eager.listener.until_final(task_id)
@@ -72,7 +72,7 @@ def test_eager_retry_goes_on_with_the_same_bar(eager: Eager) -> None:
     assert len({event.created_at for event in eager.listener.of(task_id)}) == 1
 
 
-def test_what_is_not_given_stays_as_it_was(eager: Eager) -> None:
+def test_omitted_values_stay_unchanged(eager: Eager) -> None:
     def body() -> None:
         progress.update(1, total=4, message="one", a=1)
         progress.update(2, b=2)
@@ -95,7 +95,7 @@ def test_total_can_become_unknown_again(eager: Eager) -> None:
     assert (last.current, last.total, last.percent) == (1, None, None)
 
 
-def test_iter_counts_an_item_when_the_next_is_asked_for(eager: Eager) -> None:
+def test_iter_counts_an_item_when_the_next_is_requested(eager: Eager) -> None:
     def body() -> None:
         for number in progress.iter(["a", "b", "c"], message="reading"):
             if number == "c":
@@ -117,7 +117,7 @@ def test_iter_over_a_generator_has_no_total(eager: Eager) -> None:
 
 
 @pytest.mark.parametrize("amount", [math.nan, math.inf, "7", None, object(), 10**400, True])
-def test_what_is_no_amount_is_left_out_with_one_line(
+def test_invalid_amount_is_omitted_with_one_log_line(
     eager: Eager, caplog: pytest.LogCaptureFixture, amount: Any
 ) -> None:
     def body() -> None:
@@ -144,7 +144,7 @@ def test_amounts_never_make_a_broken_bar(eager: Eager, current: Any, total: Any,
 
 
 @pytest.mark.parametrize("data", [{"x": object()}, {"x": math.nan}, {"x": "y" * 20_000}, {"x": {1, 2}}])
-def test_data_that_cannot_be_sent_is_left_out_with_one_line(
+def test_data_that_cannot_be_encoded_is_omitted_with_one_log_line(
     eager: Eager, caplog: pytest.LogCaptureFixture, data: dict[str, Any]
 ) -> None:
     def body() -> None:
@@ -159,7 +159,7 @@ def test_data_that_cannot_be_sent_is_left_out_with_one_line(
 
 
 @pytest.mark.parametrize("bad", [object(), math.nan, "y" * 20_000, {1, 2}, Unsendable()])
-def test_a_value_that_cannot_be_sent_is_left_out_alone_and_named(
+def test_only_the_value_that_cannot_be_encoded_is_omitted_and_named(
     eager: Eager, caplog: pytest.LogCaptureFixture, bad: Any
 ) -> None:
     def body() -> object:
@@ -176,7 +176,7 @@ def test_a_value_that_cannot_be_sent_is_left_out_alone_and_named(
     assert sum("its result" in record.message for record in caplog.records) == 1
 
 
-def test_a_value_that_can_be_sent_again_is_shown_again(eager: Eager) -> None:
+def test_value_that_can_be_encoded_again_is_shown_again(eager: Eager) -> None:
     def body() -> None:
         progress.update(1, loss=math.nan)
         eager.listener.until_state(TaskState.PROGRESS)
@@ -185,9 +185,7 @@ def test_a_value_that_can_be_sent_again_is_shown_again(eager: Eager) -> None:
     assert dict(last_of(eager, body).data) == {"loss": 0.5}
 
 
-def test_of_values_that_are_too_large_together_the_largest_is_left_out(
-    eager: Eager, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_largest_of_too_large_values_is_omitted(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     def body() -> None:
         progress.update(1, small="a" * 3_000, large="b" * 6_000, medium="c" * 4_000)
 
@@ -198,7 +196,7 @@ def test_of_values_that_are_too_large_together_the_largest_is_left_out(
     assert "data 'large'" in caplog.text
 
 
-def test_a_result_that_has_no_room_takes_nothing_else_along(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_oversized_result_is_omitted_alone(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     def body() -> str:
         progress.update(1, total=2, url="/media/1.mp4")
         return "y" * 20_000
@@ -215,7 +213,7 @@ def test_any_message_is_sent_as_text(eager: Eager, message: Any, shown: str) -> 
     assert last_of(eager, lambda: progress.update(message=message)).message == shown
 
 
-def test_message_that_fails_to_be_text_ends_nothing(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_message_without_a_text_form_does_not_end_the_task(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def __str__(self) -> str:
             raise RuntimeError("no")
@@ -227,7 +225,7 @@ def test_message_that_fails_to_be_text_ends_nothing(eager: Eager, caplog: pytest
     assert len(caplog.records) == 1
 
 
-def test_amounts_at_the_end_of_the_number_line_are_sent(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extreme_floats_are_sent(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate, "_MIN_TIME", 0.0)
 
     def body() -> None:
@@ -238,7 +236,7 @@ def test_amounts_at_the_end_of_the_number_line_are_sent(eager: Eager, monkeypatc
     assert last_of(eager, body).state is TaskState.SUCCESS
 
 
-def test_task_runs_where_jobpush_is_set_up_wrongly(user: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_task_runs_with_invalid_jobpush_settings(user: str, caplog: pytest.LogCaptureFixture) -> None:
     app, _ = make_app("memory://", "nonsense://host")
 
     assert app.tasks["encode"].apply((user, "cat.mov")).result == "cat.mov"
@@ -276,7 +274,7 @@ def test_weights_beyond_100_are_cut(eager: Eager) -> None:
     assert last_of(eager, body).percent == 100.0
 
 
-def test_weight_that_is_none_takes_what_is_left(eager: Eager) -> None:
+def test_stage_without_weight_takes_the_rest(eager: Eager) -> None:
     def body() -> None:
         progress.stage("first", weight=40)
         progress.stage("second", weight=math.nan)
@@ -299,7 +297,7 @@ class Unruly:
         return iter((1, 2))
 
 
-def test_whatever_counts_as_a_number_is_a_weight(eager: Eager) -> None:
+def test_any_numeric_object_is_a_weight(eager: Eager) -> None:
     def body() -> None:
         progress.stage("first", weight=Decimal(40))  # type: ignore[arg-type]
         progress.stage("second", weight=Fraction(20))  # type: ignore[arg-type]
@@ -318,7 +316,7 @@ def test_whatever_counts_as_a_number_is_a_weight(eager: Eager) -> None:
         lambda: progress.log("a line", Unruly()),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_said_wrongly_ends_no_task(
+def test_invalid_progress_calls_do_not_end_the_task(
     eager: Eager, caplog: pytest.LogCaptureFixture, say: Callable[[], object]
 ) -> None:
     def body() -> None:
@@ -333,7 +331,7 @@ def test_what_is_said_wrongly_ends_no_task(
 
 
 @pytest.mark.parametrize(("items", "count"), [(Unruly(), 2), (range(10**20), 3)])
-def test_what_has_no_usable_length_is_counted_without_a_total(eager: Eager, items: Iterable[int], count: int) -> None:
+def test_iterable_without_a_usable_length_has_no_total(eager: Eager, items: Iterable[int], count: int) -> None:
     def body() -> None:
         for _ in islice(progress.iter(items), count):
             pass
@@ -343,7 +341,7 @@ def test_what_has_no_usable_length_is_counted_without_a_total(eager: Eager, item
     assert (last.state, last.total) == (TaskState.SUCCESS, None)
 
 
-def test_a_time_limit_that_comes_while_something_is_counted_is_the_tasks() -> None:
+def test_time_limit_during_len_is_raised_in_the_task() -> None:
     class Endless(Unruly):
         def __len__(self) -> int:
             raise SoftTimeLimitExceeded
@@ -353,7 +351,7 @@ def test_a_time_limit_that_comes_while_something_is_counted_is_the_tasks() -> No
 
 
 @pytest.mark.parametrize("call", ["start", "publish_now"])
-def test_a_time_limit_that_comes_while_redis_is_waited_for_is_the_tasks(
+def test_time_limit_during_a_redis_call_is_raised_in_the_task(
     eager: Eager, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def interrupted(*args: Any) -> None:
@@ -370,9 +368,7 @@ def test_a_time_limit_that_comes_while_redis_is_waited_for_is_the_tasks(
     assert eager.jobpush._runtime.publisher.flush()
 
 
-def test_a_time_limit_that_comes_while_a_retry_is_told_ends_nothing(
-    eager: Eager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_limit_during_the_publish_of_a_retry_is_ignored(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt is in the queue by then, and the task that was limited would have ended for its user."""
 
     def interrupted(*args: Any) -> None:
@@ -391,7 +387,7 @@ def test_a_time_limit_that_comes_while_a_retry_is_told_ends_nothing(
         _task_stack.pop()
 
 
-def test_a_time_limit_that_comes_while_it_is_asked_whose_a_task_is_is_the_tasks(eager: Eager) -> None:
+def test_time_limit_during_the_owner_lookup_is_raised_in_the_task(eager: Eager) -> None:
     def slow(**arguments: Any) -> str:
         raise SoftTimeLimitExceeded
 
@@ -399,7 +395,7 @@ def test_a_time_limit_that_comes_while_it_is_asked_whose_a_task_is_is_the_tasks(
         eager.task(user=slow)(lambda: None).apply_async()
 
 
-def test_what_was_done_before_the_task_began_is_no_speed() -> None:
+def test_amount_done_before_the_start_does_not_count_as_rate() -> None:
     clock = FakeClock(0.0)
     publisher: Any = SimpleNamespace(changed=lambda task: None)
     this = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config(), clock)
@@ -414,7 +410,7 @@ def test_what_was_done_before_the_task_began_is_no_speed() -> None:
     assert last.eta == pytest.approx((9_000 - 5080) / 20)
 
 
-def test_stage_without_total_stands_at_its_beginning(eager: Eager) -> None:
+def test_stage_without_total_stays_at_its_start(eager: Eager) -> None:
     def body() -> None:
         progress.stage("first", weight=30)
         progress.stage("second", weight=30)
@@ -444,7 +440,7 @@ def test_stages_without_weights_share_the_bar_as_in_earlier_runs(eager: Eager) -
     assert at_half == {"probing": 5.0, "encoding": 50.0, "thumbnail": 95.0}
 
 
-def test_a_run_that_succeeds_teaches_the_next_one(eager: Eager) -> None:
+def test_successful_run_sets_the_stage_shares_of_the_next(eager: Eager) -> None:
     def body(fails: bool) -> None:
         progress.stage("probing")
         progress.stage("encoding", weight=90)
@@ -482,7 +478,7 @@ def test_one_forecast_covers_all_stages() -> None:
     assert left[13:] == [pytest.approx(100 - second, abs=0.01) for second in range(13, 100)]
 
 
-def test_progress_that_is_on_its_way_when_the_attempt_ends_is_seen_before_the_end() -> None:
+def test_pending_progress_is_published_before_the_end() -> None:
     publisher: Any = SimpleNamespace(changed=lambda task: None, forget=lambda task: None)
     task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
     task.current, task.total = 1, 2
@@ -507,7 +503,7 @@ def test_log_sends_lines_of_text(eager: Eager) -> None:
     assert [b"first" in lines[0], b"warning" in lines[1], len(lines)] == [True, True, 2]
 
 
-def test_threads_with_a_copy_of_the_context_move_the_bar(eager: Eager) -> None:
+def test_threads_with_a_copied_context_move_the_bar(eager: Eager) -> None:
     def body() -> None:
         thread = threading.Thread(target=contextvars.copy_context().run, args=(progress.update, 7))
         thread.start()
@@ -516,7 +512,7 @@ def test_threads_with_a_copy_of_the_context_move_the_bar(eager: Eager) -> None:
     assert last_of(eager, body).current == 7
 
 
-def test_inner_task_has_a_bar_of_its_own(eager: Eager) -> None:
+def test_inner_task_has_its_own_bar(eager: Eager) -> None:
     inner = eager.task("inner")(lambda: progress.update(1, total=2))
 
     def body() -> None:
@@ -542,7 +538,7 @@ def test_task_called_as_a_function_moves_the_callers_bar(eager: Eager) -> None:
     assert {event.name for event in eager.listener.events} == {"eager"}
 
 
-def test_cancelled_task_leaves_past_except_exception(eager: Eager) -> None:
+def test_cancelled_passes_except_exception(eager: Eager) -> None:
     met: list[str] = []
 
     def body() -> None:
@@ -567,7 +563,7 @@ def test_cancelled_task_leaves_past_except_exception(eager: Eager) -> None:
     assert events[-1].state is TaskState.REVOKED
 
 
-def test_task_that_only_asks_hears_of_its_cancel_without_a_word_of_its_own(eager: Eager) -> None:
+def test_polling_for_a_cancel_works_without_progress_calls(eager: Eager) -> None:
     def body() -> None:
         eager.jobpush.cancel(eager.listener.until_state(TaskState.STARTED).task_id)
         while not progress.is_cancelled:
@@ -577,7 +573,7 @@ def test_task_that_only_asks_hears_of_its_cancel_without_a_word_of_its_own(eager
     assert last_of(eager, body).state is TaskState.REVOKED
 
 
-def test_after_a_wrong_amount_the_next_ones_count(eager: Eager) -> None:
+def test_amounts_after_an_invalid_one_count(eager: Eager) -> None:
     def body() -> None:
         progress.update(math.nan, total=10)
         eager.listener.until_state(TaskState.PROGRESS)
@@ -589,7 +585,7 @@ def test_after_a_wrong_amount_the_next_ones_count(eager: Eager) -> None:
     assert (last.current, last.total) == (4, 10)
 
 
-def test_after_a_wrong_total_the_amounts_count(eager: Eager) -> None:
+def test_amounts_after_an_invalid_total_count(eager: Eager) -> None:
     def body() -> None:
         progress.update(1, total=math.nan)
         eager.listener.until_state(TaskState.PROGRESS)
@@ -600,7 +596,7 @@ def test_after_a_wrong_total_the_amounts_count(eager: Eager) -> None:
     assert (last.current, last.total) == (7, None)
 
 
-def test_an_advance_by_what_is_no_number_does_not_end_the_task(eager: Eager) -> None:
+def test_advance_by_a_non_number_does_not_end_the_task(eager: Eager) -> None:
     def body() -> None:
         progress.update(2, total=4)
         progress.advance("x")  # type: ignore[arg-type]
@@ -611,7 +607,7 @@ def test_an_advance_by_what_is_no_number_does_not_end_the_task(eager: Eager) -> 
     assert (last.state, last.current) == (TaskState.SUCCESS, 3)
 
 
-def test_a_bar_never_goes_back_whatever_the_task_says(eager: Eager) -> None:
+def test_bar_never_goes_back_for_any_progress_calls(eager: Eager) -> None:
     def body() -> None:
         progress.update(8, total=10)
         eager.listener.until_state(TaskState.PROGRESS)
@@ -626,7 +622,7 @@ def test_a_bar_never_goes_back_whatever_the_task_says(eager: Eager) -> None:
     assert percents[-1] == 80.0
 
 
-def test_lines_of_text_are_text_of_a_bounded_length(eager: Eager) -> None:
+def test_log_lines_are_text_of_bounded_length(eager: Eager) -> None:
     def body() -> None:
         progress.log(ValueError("boom"))  # type: ignore[arg-type]
         progress.log("x" * 10_000)

@@ -103,7 +103,7 @@ def begin_workflow_that_has_more_to_tell(store: Store) -> None:
 
 
 @pytest.mark.parametrize("submit_guilty", GUILTY)
-def test_nothing_is_lost_with_what_cant_be_published(
+def test_unpublishable_state_takes_no_other_along(
     submit_guilty: Callable[[Publisher], None], publisher: Publisher, store: Store
 ) -> None:
     listener = RecordedEvents(store.config.redis_url, USER)
@@ -153,7 +153,7 @@ def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]
     return sent
 
 
-def test_progress_of_several_tasks_goes_in_one_round_trip(
+def test_progress_of_several_tasks_takes_one_round_trip(
     publisher: Publisher, store: Store, sent: list[set[str]]
 ) -> None:
     for name in ("first", "second", "third"):
@@ -170,9 +170,7 @@ def test_progress_of_several_tasks_goes_in_one_round_trip(
     assert {event.task_id for event in store.tasks(USER)} == {"first", "second", "third", "urgent"}
 
 
-def test_an_attempt_that_has_told_its_end_says_nothing_more(
-    publisher: Publisher, store: Store, sent: list[set[str]]
-) -> None:
+def test_ended_attempt_publishes_nothing_more(publisher: Publisher, store: Store, sent: list[set[str]]) -> None:
     """Another worker may have the message by then; and while Redis is away, the newest is kept of each task."""
     running = RunningTask(tracked("rejected"), publisher, publisher._config)
     RunningTask(tracked("first"), publisher, publisher._config).mark_changed()
@@ -187,7 +185,7 @@ def test_an_attempt_that_has_told_its_end_says_nothing_more(
     assert store.task("rejected").state is TaskState.RETRY
 
 
-def test_progress_that_waits_for_others_goes_in_the_end(publisher: Publisher, store: Store) -> None:
+def test_delayed_progress_is_published_eventually(publisher: Publisher, store: Store) -> None:
     names = {"first", "second", "third"}
     for name in names:
         RunningTask(tracked(name), publisher, publisher._config).mark_changed()
@@ -195,7 +193,7 @@ def test_progress_that_waits_for_others_goes_in_the_end(publisher: Publisher, st
     wait_until(lambda: {event.task_id for event in store.tasks(USER)} == names)
 
 
-def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
+def test_unpublishable_state_keeps_those_waiting_for_redis(
     publisher: Publisher, redis_server: EmbeddedRedis, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server.kill()
@@ -213,7 +211,7 @@ def test_what_cant_be_published_costs_nothing_of_what_waits_for_redis(
 
 
 @pytest.mark.parametrize("is_waited_for", [False, True])
-def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else(
+def test_state_refused_by_redis_is_dropped_and_delays_no_other(
     is_waited_for: bool, publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
@@ -232,7 +230,7 @@ def test_what_redis_refuses_on_its_own_account_is_lost_and_holds_up_nothing_else
     wait_until(lambda: not publisher._breaker.is_open)
 
 
-def test_the_last_of_a_task_waits_when_redis_goes_away_while_a_refusal_is_sorted_out(
+def test_last_state_waits_when_redis_fails_during_a_refusal(
     publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
@@ -254,7 +252,7 @@ def test_the_last_of_a_task_waits_when_redis_goes_away_while_a_refusal_is_sorted
     assert store.task("good").state is TaskState.SUCCESS
 
 
-def test_a_change_that_is_told_while_the_attempt_ends_does_not_come_behind_its_end(
+def test_change_published_during_the_end_does_not_follow_it(
     publisher: Publisher, store: Store, sent: list[set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = RunningTask(tracked("task"), publisher, publisher._config)
@@ -272,9 +270,7 @@ def test_a_change_that_is_told_while_the_attempt_ends_does_not_come_behind_its_e
     assert not publisher._schedule
 
 
-def test_a_workflow_that_is_told_after_its_members_have_ended_tells_their_end(
-    publisher: Publisher, store: Store
-) -> None:
+def test_workflow_published_after_its_members_ended_has_their_end(publisher: Publisher, store: Store) -> None:
     membership = Membership("0:1", is_planned=True)
     store.publish([write("member", TaskState.SUCCESS, root_id="workflow", membership=membership)])
 
@@ -284,7 +280,7 @@ def test_a_workflow_that_is_told_after_its_members_have_ended_tells_their_end(
     assert store.task("workflow").state is TaskState.SUCCESS
 
 
-def test_the_child_of_a_fork_publishes_nothing_of_a_task_of_its_parent(
+def test_forked_child_publishes_nothing_of_its_parents_task(
     publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = RunningTask(tracked("task"), publisher, publisher._config)
@@ -346,7 +342,7 @@ def changing(publisher: Publisher, task_id: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("call_of", [submitting, changing])
-def test_time_limit_in_the_middle_of_a_call_silences_nobody_else(
+def test_time_limit_during_a_publish_silences_no_other_task(
     call_of: Callable[[Publisher, str], Callable[[], None]], publisher: Publisher
 ) -> None:
     """A thread that nobody wakes would sleep through all that the other tasks of the process say."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobpush.reporting.rate import RateEstimator
 
 
-def test_it_is_silent_until_it_knows() -> None:
+def test_rate_is_unknown_at_the_start() -> None:
     estimator = RateEstimator()
 
     estimator.add(0, now=0.0)
@@ -24,7 +24,7 @@ def test_it_is_silent_until_it_knows() -> None:
     assert estimator.rate == pytest.approx(20.0)
 
 
-def test_steady_work_has_a_steady_rate_however_it_is_sampled() -> None:
+def test_steady_work_has_a_steady_rate_for_any_sampling() -> None:
     estimator = RateEstimator()
 
     for now in (0.0, 0.1, 0.7, 0.8, 2.0, 5.0, 5.1, 60.0):
@@ -33,7 +33,7 @@ def test_steady_work_has_a_steady_rate_however_it_is_sampled() -> None:
     assert estimator.rate == pytest.approx(30.0)
 
 
-def test_one_slow_moment_does_not_make_it_jump() -> None:
+def test_one_slow_sample_does_not_make_the_rate_jump() -> None:
     estimator = RateEstimator()
     for tenth in range(101):
         estimator.add(tenth * 10, tenth / 10)
@@ -44,7 +44,7 @@ def test_one_slow_moment_does_not_make_it_jump() -> None:
     assert 95 < estimator.rate < 100
 
 
-def test_it_follows_a_change_that_lasts() -> None:
+def test_rate_follows_a_lasting_change() -> None:
     estimator = RateEstimator()
     for second in range(11):
         estimator.add(second * 100, second)
@@ -55,7 +55,7 @@ def test_it_follows_a_change_that_lasts() -> None:
 
 
 @given(rate=st.floats(0.01, 1e6), pauses=st.lists(st.floats(0.1, 60), min_size=3, max_size=50))
-def test_constant_work_is_told_exactly_however_it_is_sampled(rate: float, pauses: list[float]) -> None:
+def test_constant_work_is_predicted_exactly_for_any_sampling(rate: float, pauses: list[float]) -> None:
     estimator = RateEstimator()
     now = 100.0
     estimator.add(0, now)
@@ -70,7 +70,7 @@ def test_constant_work_is_told_exactly_however_it_is_sampled(rate: float, pauses
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 60), st.floats(0, 1e6)), min_size=3, max_size=50))
-def test_whatever_happens_the_rate_at_most_doubles_or_halves_from_one_sample_to_the_next(
+def test_rate_at_most_doubles_or_halves_between_samples(
     samples: list[tuple[float, float]],
 ) -> None:
     estimator = RateEstimator()
@@ -86,7 +86,7 @@ def test_whatever_happens_the_rate_at_most_doubles_or_halves_from_one_sample_to_
 
 
 @given(st.integers(0, 1_000))
-def test_items_that_vary_are_foretold_within_a_half_once_a_fifth_is_done(seed: int) -> None:
+def test_forecast_of_varying_items_is_within_half_after_a_fifth(seed: int) -> None:
     seconds = random.Random(seed).lognormvariate
 
     errors = outlook_errors(lambda done: seconds(0, 0.5), total=200, after=0.2)
@@ -94,25 +94,25 @@ def test_items_that_vary_are_foretold_within_a_half_once_a_fifth_is_done(seed: i
     assert sorted(errors)[len(errors) // 2] < math.log(1.5)
 
 
-def test_bursts_are_foretold_by_what_they_come_to() -> None:
+def test_forecast_of_bursts_uses_their_average() -> None:
     errors = outlook_errors(lambda done: 3.0 if done % 100 == 0 else 0.002, total=2_000, after=0.2)
 
     assert sorted(errors)[len(errors) // 2] < math.log(1.5)
 
 
-def test_work_that_comes_to_take_twice_as_long_is_never_foretold_at_less_than_a_half() -> None:
+def test_forecast_of_slowing_work_is_off_by_less_than_a_factor_of_two() -> None:
     errors = outlook_errors(lambda done: 0.02 + 0.02 * done / 2_000, total=2_000, after=0.2)
 
     assert max(errors) < math.log(2)
 
 
-def test_a_pause_is_forgiven() -> None:
+def test_pause_does_not_spoil_the_rate() -> None:
     errors = outlook_errors(lambda done: 20.0 if done == 500 else 0.03, total=2_000, after=0.6)
 
     assert sorted(errors)[len(errors) // 2] < math.log(1.5)
 
 
-def test_a_forecast_reaches_no_further_than_sixty_times_what_was_seen() -> None:
+def test_forecast_reaches_at_most_sixty_times_the_observed_time() -> None:
     estimator = RateEstimator()
     for second in range(31):
         estimator.add(second, second)
@@ -153,7 +153,7 @@ def sampled(seconds_of: Callable[[int], float], total: int) -> Iterator[tuple[fl
             yield now, done
 
 
-def test_going_back_begins_anew() -> None:
+def test_decreasing_amount_restarts_the_rate() -> None:
     estimator = RateEstimator()
     for second in range(5):
         estimator.add(second * 100, second)
@@ -163,7 +163,7 @@ def test_going_back_begins_anew() -> None:
     assert estimator.rate is None
 
 
-def test_standing_still_has_no_rate() -> None:
+def test_stalled_work_has_no_rate() -> None:
     estimator = RateEstimator()
     for second in range(5):
         estimator.add(7, second)

@@ -81,9 +81,7 @@ def wait_until_stored(site: Site, user: str, task_id: str, state: TaskState) -> 
     return event
 
 
-def test_task_that_ends_without_redis_is_told_when_redis_is_back_empty(
-    own_site: Site, user: str, tmp_path: Path
-) -> None:
+def test_end_during_an_outage_is_published_to_an_emptied_redis(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker()
     listener = own_site.listen(user)
     task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
@@ -100,7 +98,7 @@ def test_task_that_ends_without_redis_is_told_when_redis_is_back_empty(
     assert own_site.log.count("progress can't be published") == 1
 
 
-def test_task_that_outlives_an_outage_goes_on_with_its_bar(own_site: Site, user: str, tmp_path: Path) -> None:
+def test_task_that_outlives_an_outage_continues_its_bar(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker()
     listener = own_site.listen(user)
     task_id = own_site.delay("reports_until", user, str(tmp_path / "stop"))
@@ -115,7 +113,7 @@ def test_task_that_outlives_an_outage_goes_on_with_its_bar(own_site: Site, user:
     assert wait_until_stored(own_site, user, task_id, TaskState.SUCCESS).seq > again.seq
 
 
-def test_cancel_is_heard_after_an_outage(own_site: Site, user: str) -> None:
+def test_cancel_works_after_an_outage(own_site: Site, user: str) -> None:
     own_site.start_worker()
     task_id = own_site.delay("waits", user)
     wait_until_stored(own_site, user, task_id, TaskState.PROGRESS)
@@ -127,7 +125,7 @@ def test_cancel_is_heard_after_an_outage(own_site: Site, user: str) -> None:
     wait_until_stored(own_site, user, task_id, TaskState.REVOKED)
 
 
-def test_redis_that_hangs_does_not_hold_a_task_up(hasty_site: Site, user: str, tmp_path: Path) -> None:
+def test_unresponsive_redis_does_not_delay_a_task(hasty_site: Site, user: str, tmp_path: Path) -> None:
     hasty_site.start_worker()
     listener = hasty_site.listen(user)
     task_id = hasty_site.delay("reports_until", user, str(tmp_path / "stop"))
@@ -141,7 +139,7 @@ def test_redis_that_hangs_does_not_hold_a_task_up(hasty_site: Site, user: str, t
     assert listener.until_final(task_id).state is TaskState.SUCCESS
 
 
-def test_delay_waits_for_a_silent_redis_once_only(
+def test_delay_waits_for_an_unresponsive_redis_only_once(
     silent_server: SilentServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, jobpush = make_app("memory://", silent_server.url, retry_interval=3600.0, flush_timeout=0.0)
@@ -157,7 +155,7 @@ def test_delay_waits_for_a_silent_redis_once_only(
     app.close()
 
 
-def test_what_delay_could_not_publish_comes_when_redis_is_back(redis_server: EmbeddedRedis, user: str) -> None:
+def test_pending_state_of_delay_is_published_once_redis_is_back(redis_server: EmbeddedRedis, user: str) -> None:
     app, jobpush = make_app("memory://", redis_server.url, retry_interval=0.05, **PATIENT)
     redis_server.kill()
     task_ids = {app.tasks["encode"].delay(user, "cat.mov").id for _ in range(3)}
@@ -175,7 +173,7 @@ def test_what_delay_could_not_publish_comes_when_redis_is_back(redis_server: Emb
     app.close()
 
 
-def test_task_that_the_broker_refuses_is_withdrawn(redis_url: str, user: str) -> None:
+def test_task_refused_by_the_broker_is_withdrawn(redis_url: str, user: str) -> None:
     app, jobpush = make_app("redis://127.0.0.1:1/0", redis_url, **PATIENT)
     app.conf.broker_transport_options = {"max_retries": 0}
 
@@ -187,9 +185,7 @@ def test_task_that_the_broker_refuses_is_withdrawn(redis_url: str, user: str) ->
     app.close()
 
 
-def test_members_that_are_withdrawn_while_redis_is_away_stay_with_their_workflow(
-    redis_server: EmbeddedRedis, user: str
-) -> None:
+def test_members_withdrawn_during_an_outage_stay_in_their_workflow(redis_server: EmbeddedRedis, user: str) -> None:
     app, jobpush = make_app("redis://127.0.0.1:1/0", redis_server.url, retry_interval=0.05)
     app.conf.broker_transport_options = {"max_retries": 0}
     workflow = jobpush.track_workflow(group(app.tasks["part"].si(), app.tasks["part"].si()), user)
@@ -213,7 +209,7 @@ def children_of(jobpush: JobPush, task_id: str) -> Sequence[TaskEvent]:
         return []
 
 
-def test_a_million_updates_make_few_events_and_the_last_is_exact(own_site: Site, user: str) -> None:
+def test_million_updates_make_few_events_and_an_exact_last_one(own_site: Site, user: str) -> None:
     own_site.start_worker()
     listener = own_site.listen(user)
     task_id = own_site.delay("counts", user, 1_000_000)
@@ -226,7 +222,7 @@ def test_a_million_updates_make_few_events_and_the_last_is_exact(own_site: Site,
     assert currents == sorted(currents)
 
 
-def test_task_runs_where_no_thread_can_be_started(eager: Eager) -> None:
+def test_task_runs_without_new_threads(eager: Eager) -> None:
     before = threading.stack_size(1 << 47)  # more than there are addresses
     try:
         result = eager.app.tasks["encode"].apply((eager.user, "cat.mov"))
@@ -237,7 +233,7 @@ def test_task_runs_where_no_thread_can_be_started(eager: Eager) -> None:
     eager.listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS")  # the last two now that a thread can be
 
 
-def test_publisher_works_in_the_child_of_a_fork(redis_url: str, user: str) -> None:
+def test_publisher_works_in_a_forked_child(redis_url: str, user: str) -> None:
     app, jobpush = make_app("memory://", redis_url, **PATIENT)
     app.tasks["encode"].delay(user, "parent.mov")  # connected, and the thread runs
 

@@ -52,13 +52,13 @@ def test_progress_of_one_task_keeps_its_interval(others: bool) -> None:
     assert len(times) == pytest.approx(3 / INTERVAL, abs=1)
 
 
-def test_each_task_has_an_interval_of_its_own() -> None:
+def test_each_task_has_its_own_interval() -> None:
     left = departures(Schedule(INTERVAL), [task("one"), task("two")], others=False)
 
     assert all(len(times) == pytest.approx(3 / INTERVAL, abs=1) for times in left.values())
 
 
-def test_progress_waits_a_little_for_that_of_other_tasks() -> None:
+def test_progress_waits_briefly_for_progress_of_other_tasks() -> None:
     schedule = Schedule(INTERVAL)
     first, second = task("first"), task("second")
     schedule.add_changed(first)
@@ -70,7 +70,7 @@ def test_progress_waits_a_little_for_that_of_other_tasks() -> None:
     assert schedule.take(MAX_HOLD, is_urgent=False).changed == [second]
 
 
-def test_urgent_takes_what_could_wait() -> None:
+def test_urgent_state_takes_waiting_progress_along() -> None:
     schedule = Schedule(INTERVAL)
     one = task()
     one.due_at = 100.0

@@ -26,7 +26,7 @@ def run(stages: Stages, durations: Sequence[tuple[str, float]]) -> dict[str, flo
     return stages.recorded_durations(now)
 
 
-def test_a_first_run_gives_a_stage_without_weight_all_that_is_left() -> None:
+def test_stage_without_weight_takes_the_rest_on_the_first_run() -> None:
     stages = Stages({})
 
     stages.begin("probing", 10, 0.0)
@@ -46,7 +46,7 @@ def test_later_runs_share_the_bar_by_time() -> None:
     assert places == [pytest.approx(place) for place in [(0, 2), (2, 90), (92, 8)]]
 
 
-def test_an_explicit_weight_wins_in_the_bar_and_not_in_the_time() -> None:
+def test_explicit_weight_sets_the_bar_and_not_the_forecast() -> None:
     stages = Stages(ENCODE)
 
     stages.begin("probing", 50, 0.0)
@@ -56,21 +56,21 @@ def test_an_explicit_weight_wins_in_the_bar_and_not_in_the_time() -> None:
     assert (stages.time.before, stages.time.end) == (pytest.approx(2), pytest.approx(92))
 
 
-def test_a_stage_that_comes_again_is_another() -> None:
+def test_repeated_stage_is_a_stage_of_its_own() -> None:
     durations = run(Stages({}), [("probing", 1), ("encoding", 5), ("probing", 2), ("encoding", 7)])
 
     assert durations == {"probing": 1, "encoding": 5, "probing #2": 2, "encoding #2": 7}
 
 
-def test_the_newest_run_counts_most_and_does_not_rule() -> None:
+def test_newest_run_has_the_largest_weight_but_not_all() -> None:
     assert run(Stages({"encoding": 100.0}), [("encoding", 200.0)]) == {"encoding": pytest.approx(130.0)}
 
 
-def test_what_a_run_does_not_have_is_forgotten() -> None:
+def test_stages_missing_from_a_run_are_forgotten() -> None:
     assert run(Stages(ENCODE), [("encoding", 90.0)]) == {"encoding": 90.0}
 
 
-def test_a_stage_that_nobody_expected_leaves_room_for_the_others() -> None:
+def test_unexpected_stage_leaves_room_for_the_others() -> None:
     stages = Stages(ENCODE)
 
     stages.begin("subtitles", None, 0.0)
@@ -78,12 +78,12 @@ def test_a_stage_that_nobody_expected_leaves_room_for_the_others() -> None:
     assert 0 < stages.bar.weight < 50
 
 
-def test_too_many_stages_teach_nothing() -> None:
+def test_too_many_stages_record_no_durations() -> None:
     assert len(run(Stages({}), [(str(number), 1.0) for number in range(MAX_STAGES)])) == MAX_STAGES
     assert run(Stages({}), [(str(number), 1.0) for number in range(MAX_STAGES + 1)]) == {}
 
 
-def test_only_a_first_run_without_weights_may_have_stages_that_nobody_knows_of() -> None:
+def test_unknown_stages_are_possible_only_on_a_first_run_without_weights() -> None:
     first, weighted, learned = Stages({}), Stages({}), Stages(ENCODE)
 
     first.begin("encoding", None, 0.0)
@@ -95,7 +95,7 @@ def test_only_a_first_run_without_weights_may_have_stages_that_nobody_knows_of()
 
 
 @given(st.dictionaries(names, st.floats(0, 1e6)), st.lists(st.tuples(names, weights)))
-def test_no_order_of_stages_leads_back_or_beyond_the_bar(
+def test_any_order_of_stages_stays_forward_and_within_the_bar(
     learned: Mapping[str, float], begun: list[tuple[str, float | None]]
 ) -> None:
     stages = Stages(learned)

@@ -48,7 +48,7 @@ def test_lines_keep_their_order() -> None:
     assert log.take() == ([], 0)
 
 
-def test_the_oldest_lines_are_dropped_and_counted() -> None:
+def test_oldest_lines_are_dropped_and_counted() -> None:
     log = TaskLog()
     for number in range(MAX_LINES + 7):
         log.add(str(number), "info", 0.0)
@@ -58,7 +58,7 @@ def test_the_oldest_lines_are_dropped_and_counted() -> None:
     assert (lines[0].message, lines[-1].message, len(lines), dropped) == ("7", str(MAX_LINES + 6), MAX_LINES, 7)
 
 
-def test_characters_are_bounded_too() -> None:
+def test_log_characters_are_bounded_too() -> None:
     log = TaskLog()
     for _ in range(1_000):
         log.add("x" * 10_000, "info", 0.0)
@@ -70,7 +70,7 @@ def test_characters_are_bounded_too() -> None:
     assert len(lines) + dropped == 1_000
 
 
-def test_lines_that_could_not_be_sent_come_before_the_newer_ones() -> None:
+def test_unsent_lines_precede_newer_ones() -> None:
     log = TaskLog()
     log.add("first", "info", 0.0)
     lines, dropped = log.take()
@@ -100,7 +100,7 @@ def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert readable(text) == shown
 
 
-def test_lines_of_several_threads_are_all_there() -> None:
+def test_lines_of_several_threads_are_complete() -> None:
     log = TaskLog()
     threads = [threading.Thread(target=lambda: [log.add("line", "info", 0.0) for _ in range(10_000)]) for _ in range(4)]
     for thread in threads:
@@ -113,7 +113,7 @@ def test_lines_of_several_threads_are_all_there() -> None:
     assert len(lines) + dropped == 40_000
 
 
-def test_any_number_of_lines_never_takes_more_memory_than_the_bound(publisher: Publisher) -> None:
+def test_memory_of_any_number_of_lines_is_bounded(publisher: Publisher) -> None:
     running = RunningTask(tracked("task"), publisher, publisher._config)
     sizes: list[int] = []
     tracemalloc.start()
@@ -138,7 +138,7 @@ def kept_bytes() -> int:
     return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(ours).traces)
 
 
-def test_lines_reach_the_reader_in_order_and_before_the_process_goes_on(eager: Eager) -> None:
+def test_lines_are_readable_in_order_before_the_process_continues(eager: Eager) -> None:
     def body() -> None:
         for number in range(300):
             progress.log(f"line {number}", level="DEBUG")
@@ -164,7 +164,7 @@ def test_lines_wait_for_redis(publisher: Publisher, redis_server: EmbeddedRedis)
     assert texts(running.log_lines) == []
 
 
-def test_lines_of_many_ended_tasks_do_not_pile_up_while_redis_is_away(
+def test_lines_of_many_ended_tasks_are_bounded_during_an_outage(
     publisher: Publisher, redis_server: EmbeddedRedis
 ) -> None:
     redis_server.kill()
@@ -193,7 +193,7 @@ def write_from_a_thread() -> None:
     thread.join()
 
 
-def test_a_task_with_capture_logs_what_it_writes(eager: Eager) -> None:
+def test_task_with_capture_logs_what_it_writes(eager: Eager) -> None:
     eager.run(eager.task(capture=True)(write_to_logging))
 
     assert [line["message"] for line in logged(eager.listener)] == ["3 left"]
@@ -202,7 +202,7 @@ def test_a_task_with_capture_logs_what_it_writes(eager: Eager) -> None:
 
 
 @pytest.mark.parametrize("write_line", [write_to_logging, write_from_a_thread])
-def test_captured_are_the_lines_of_the_tasks_own_context(eager: Eager, write_line: Callable[[], None]) -> None:
+def test_only_lines_of_the_tasks_own_context_are_captured(eager: Eager, write_line: Callable[[], None]) -> None:
     capture_from("apart")
     capture_from("apart")  # idempotent
     apart = logging.getLogger("apart")
@@ -232,7 +232,7 @@ def test_captured_are_the_lines_of_the_tasks_own_context(eager: Eager, write_lin
     assert lines == [("3 left", "warning"), ("seen by two handlers", "info")]
 
 
-def test_lines_alone_wake_the_publishers_thread(publisher: Publisher) -> None:
+def test_log_lines_alone_wake_the_publisher_thread(publisher: Publisher) -> None:
     """Lines are published without anything else that wakes the thread."""
     running = RunningTask(tracked("task"), publisher, publisher._config)
 

@@ -30,7 +30,7 @@ def test_iteration_moves_both_bars(eager: Eager, disable: bool) -> None:
     assert ("5/5" in terminal.getvalue()) is not disable
 
 
-def test_update_by_hand_counts_once(eager: Eager) -> None:
+def test_manual_update_counts_once(eager: Eager) -> None:
     def body() -> None:
         with tqdm(total=10, initial=2, file=io.StringIO()) as bar:
             bar.update(3)
@@ -42,7 +42,7 @@ def test_update_by_hand_counts_once(eager: Eager) -> None:
     assert (last.current, last.total, last.message) == (6, 10, "later")
 
 
-def test_arguments_by_their_places_and_a_reset_are_those_of_tqdm(eager: Eager) -> None:
+def test_positional_arguments_and_reset_work_as_in_tqdm(eager: Eager) -> None:
     def body() -> None:
         bar = tqdm(range(4), "encoding", 4, file=io.StringIO())
         bar.update(3)
@@ -54,7 +54,7 @@ def test_arguments_by_their_places_and_a_reset_are_those_of_tqdm(eager: Eager) -
     assert (last.current, last.total, last.message) == (1, 10, "encoding")
 
 
-def test_bars_within_each_other_make_one_that_never_goes_back(eager: Eager) -> None:
+def test_nested_bars_make_one_that_never_goes_back(eager: Eager) -> None:
     def body() -> None:
         for name in tqdm("ab", file=io.StringIO()):
             for step in ("reads", "writes"):
@@ -71,7 +71,7 @@ def test_bars_within_each_other_make_one_that_never_goes_back(eager: Eager) -> N
     assert [event.message for event in events][-1] == "writes b"
 
 
-def test_a_bar_without_total_counts(eager: Eager) -> None:
+def test_bar_without_total_counts(eager: Eager) -> None:
     def body() -> None:
         for _ in tqdm(iter(range(3)), file=io.StringIO()):
             for _ in tqdm(range(2), file=io.StringIO()):
@@ -82,7 +82,7 @@ def test_a_bar_without_total_counts(eager: Eager) -> None:
     assert (last.current, last.total, last.percent) == (3, None, 100)
 
 
-def test_a_bar_that_was_left_open_is_not_around_the_next_tasks(eager: Eager) -> None:
+def test_unclosed_bar_does_not_affect_the_next_task(eager: Eager) -> None:
     bars = []
 
     def body(total: int) -> None:
@@ -94,7 +94,7 @@ def test_a_bar_that_was_left_open_is_not_around_the_next_tasks(eager: Eager) -> 
     assert [eager.run(task, total)[-1].total for total in (3, 5)] == [3, 5]
 
 
-def test_outside_a_task_it_is_tqdm() -> None:
+def test_outside_a_task_only_the_terminal_bar_is_shown() -> None:
     terminal = io.StringIO()
 
     assert list(tqdm(iter("abc"), file=terminal)) == ["a", "b", "c"]
@@ -102,7 +102,7 @@ def test_outside_a_task_it_is_tqdm() -> None:
     assert "3it" in terminal.getvalue()
 
 
-def test_without_tqdm_it_says_what_to_install() -> None:
+def test_error_without_tqdm_names_what_to_install() -> None:
     code = (
         "import sys; sys.modules['tqdm'] = None\n"
         "from jobpush import ConfigurationError\n"

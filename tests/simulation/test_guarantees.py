@@ -283,7 +283,7 @@ def machine() -> Iterator[type[GuaranteesMachine]]:
             client.close()
 
 
-def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachine]) -> None:
+def test_guarantees_hold_after_any_sequence_of_faults(machine: type[GuaranteesMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -295,7 +295,7 @@ def test_what_is_guaranteed_holds_whatever_happens(machine: type[GuaranteesMachi
     )
 
 
-def test_history_is_not_asked_for_while_the_subscription_is_gone(machine: type[GuaranteesMachine]) -> None:
+def test_history_is_not_requested_without_a_subscription(machine: type[GuaranteesMachine]) -> None:
     """What is said between such a history and the subscription that follows would be lost, and nobody would know."""
     state = machine()
     state.begin_task(user="anna", fault=None)
@@ -308,7 +308,7 @@ def test_history_is_not_asked_for_while_the_subscription_is_gone(machine: type[G
     state.teardown()
 
 
-def test_what_is_live_does_not_overtake_the_history_in_the_outbox_of_a_slow_reader(
+def test_live_events_do_not_overtake_the_history_in_a_slow_readers_outbox(
     machine: type[GuaranteesMachine],
 ) -> None:
     """A snapshot waits there while the links break; the history that comes then lies between it and what is live."""

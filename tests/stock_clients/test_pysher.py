@@ -22,7 +22,7 @@ def backend(deployment: Deployment) -> Iterator[Backend]:
 
 
 @pytest.mark.parametrize("kind", ["news", "private-news"])
-def test_a_channel_hears_the_server(deployment: Deployment, backend: Backend, kind: str) -> None:
+def test_channel_receives_events_of_the_server(deployment: Deployment, backend: Backend, kind: str) -> None:
     channel = f"{kind}-{uuid.uuid4()}"
 
     with listening(deployment.ports[0], {channel: ["item"]}) as listener:
@@ -44,7 +44,7 @@ def test_members_of_a_presence_channel_see_each_other(deployment: Deployment) ->
     assert json.loads(heard) == ben
 
 
-def test_a_client_event_reaches_the_others(deployment: Deployment) -> None:
+def test_client_event_reaches_the_others(deployment: Deployment) -> None:
     channel = f"private-chat-{uuid.uuid4()}"
 
     with (
@@ -58,7 +58,7 @@ def test_a_client_event_reaches_the_others(deployment: Deployment) -> None:
     assert json.loads(heard) == {"on": True}
 
 
-def test_the_ping_that_pysher_begins_with_is_answered(deployment: Deployment) -> None:
+def test_first_ping_of_pysher_is_answered(deployment: Deployment) -> None:
     with listening(deployment.ports[0], {f"news-{uuid.uuid4()}": []}) as listener:
         assert listener.pusher.connection.pong_received
         assert listener.pusher.connection.state == "connected"

@@ -104,7 +104,7 @@ def test_users_info_of_a_public_channel_is_a_bad_request(server: pusher.Pusher) 
         server.users_info(unique("news"))
 
 
-def test_a_wrong_secret_is_unauthorized(deployment: Deployment) -> None:
+def test_wrong_secret_is_unauthorized(deployment: Deployment) -> None:
     impostor = pusher.Pusher(APP_ID, KEY, "wrong", host="127.0.0.1", port=deployment.ports[0], ssl=False)
 
     with pytest.raises(PusherBadAuth):

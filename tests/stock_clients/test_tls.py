@@ -68,7 +68,7 @@ def test_stock_clients_with_force_tls(
         play(client, scenario)
 
 
-def test_clients_below_a_prefix_that_the_proxy_takes_away(
+def test_clients_behind_a_proxy_that_strips_a_prefix(
     application: Application, deployment: Deployment, proxy: Nginx, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(proxy.authority)}
@@ -79,7 +79,7 @@ def test_clients_below_a_prefix_that_the_proxy_takes_away(
 
 
 @pytest.mark.parametrize("signed", ["/apps/1/channels", f"{PREFIX}/apps/1/channels"])
-def test_a_server_below_a_prefix_may_sign_it_or_not(proxy: Nginx, signed: str) -> None:
+def test_server_sdk_may_sign_the_prefix_or_not(proxy: Nginx, signed: str) -> None:
     query = {"auth_key": KEY, "auth_timestamp": str(int(time.time())), "auth_version": "1.0"}
     query["auth_signature"] = sign(SECRET, http_text("GET", signed, query))
     url = f"https://127.0.0.1:{proxy.port}{PREFIX}/apps/1/channels?{urlencode(query)}"
@@ -114,7 +114,7 @@ def page(browser: Browser) -> Iterator[Page]:
     page.close()
 
 
-def test_a_page_has_its_tasks_without_a_single_question(site: str, site_config: Config, page: Page) -> None:
+def test_page_gets_its_tasks_without_an_extra_request(site: str, site_config: Config, page: Page) -> None:
     store = Store(site_config)
     store.publish([TaskWrite("42", TaskEvent("t-1", TaskState.PROGRESS, title="Encode cat.mov", current=1, total=4))])
     store.close()

@@ -96,7 +96,7 @@ def test_seq_continues_from_the_larger_value_after_redis_is_emptied(redis_server
     assert outcomes(published) == [(Outcome.STORED, 8)]
 
 
-def test_an_event_is_published_with_its_history_id(store: Store, client: redis.Redis) -> None:
+def test_event_is_published_with_its_history_id(store: Store, client: redis.Redis) -> None:
     topic = user_topic("4:2")
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(store.keys.topic(topic))

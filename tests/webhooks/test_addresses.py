@@ -43,7 +43,7 @@ def test_address_of_a_host_on_the_internet_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_special_address_is_not_public(address: str) -> None:
+def test_reserved_address_is_not_public(address: str) -> None:
     assert not is_public(ip_address(address))
 
 
@@ -54,7 +54,7 @@ def test_special_address_is_not_public(address: str) -> None:
         *["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "0.0", "169.254.169.254", "10.0.0.1"],
     ],
 )
-def test_url_with_a_private_address_is_refused_before_anything_is_sent(host: str) -> None:
+def test_url_with_a_private_address_is_refused_unsent(host: str) -> None:
     with Receiver() as receiver:
         with pytest.raises(ForbiddenAddress, match="not public; JOBPUSH_WEBHOOK_ALLOW_PRIVATE"):
             send(f"http://{host}:{receiver.port}/", allow_private=False)
@@ -62,19 +62,19 @@ def test_url_with_a_private_address_is_refused_before_anything_is_sent(host: str
         assert receiver.rest() == []
 
 
-def test_a_name_that_is_public_only_in_part_is_refused(resolver: Resolver) -> None:
+def test_name_with_a_private_address_among_others_is_refused(resolver: Resolver) -> None:
     resolver.answers = [["8.8.8.8", "10.0.0.1"]]
 
     with pytest.raises(ForbiddenAddress, match="hook.example is 10.0.0.1"):
         resolve("hook.example", 80, allow_private=False)
 
 
-def test_a_private_address_is_called_where_that_is_allowed() -> None:
+def test_private_address_is_called_if_allowed() -> None:
     with Receiver() as receiver:
         assert send(receiver.url) == 200
 
 
-def test_a_name_is_looked_up_once_so_the_address_that_was_checked_is_called(resolver: Resolver) -> None:
+def test_name_is_resolved_once_so_the_checked_address_is_called(resolver: Resolver) -> None:
     with Receiver() as receiver:
         resolver.answers = [["127.0.0.1"], ["127.0.0.99"]]
 
@@ -84,14 +84,14 @@ def test_a_name_is_looked_up_once_so_the_address_that_was_checked_is_called(reso
         assert resolver.asked == ["hook.example"]
 
 
-def test_the_next_address_is_called_when_one_does_not_answer(resolver: Resolver) -> None:
+def test_next_address_is_called_when_one_does_not_answer(resolver: Resolver) -> None:
     with Receiver() as receiver:
         resolver.answers = [["127.0.0.99", "127.0.0.1"]]
 
         assert send(f"http://hook.example:{receiver.port}/in") == 200
 
 
-def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(resolver: Resolver, authority: trustme.CA) -> None:
+def test_tls_sends_the_name_and_checks_its_certificate(resolver: Resolver, authority: trustme.CA) -> None:
     asked_for: list[str | None] = []
     tls = server_context(authority, "hook.example")
     tls.sni_callback = lambda connection, name, context: asked_for.append(name)
@@ -103,7 +103,7 @@ def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(resolver: Resol
     assert asked_for == ["hook.example"]
 
 
-def test_a_certificate_for_another_name_is_not_trusted(resolver: Resolver, authority: trustme.CA) -> None:
+def test_certificate_for_another_name_is_not_trusted(resolver: Resolver, authority: trustme.CA) -> None:
     with Receiver(tls=server_context(authority, "other.example")) as receiver:
         resolver.answers = [["127.0.0.1"]]
 

@@ -20,7 +20,7 @@ def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_people_see_a_table_with_the_newest_first(webhook_store: WebhookStore) -> None:
+def test_terminal_output_is_a_table_newest_first(webhook_store: WebhookStore) -> None:
     webhook_store.give_up(Delivery("id-1", "http://[::1]/old", EVENTS, 1.0), reason="it answered 410", tries=1)
     webhook_store.give_up(Delivery("id-2", "https://a.example/new", EVENTS, 2.0), reason="timed out", tries=99)
 
@@ -31,7 +31,7 @@ def test_people_see_a_table_with_the_newest_first(webhook_store: WebhookStore) -
     assert oldest.split()[2:] == ["http://[::1]/old", "2", "member_added", "1", "it", "answered", "410"]
 
 
-def test_programs_get_one_object_a_line(webhook_store: WebhookStore) -> None:
+def test_json_output_is_one_object_per_line(webhook_store: WebhookStore) -> None:
     webhook_store.give_up(Delivery("id-1", "https://a.example/", EVENTS, 1.0), reason="it answered 410", tries=1)
 
     (line,) = run("webhooks", "--json").splitlines()
@@ -41,12 +41,12 @@ def test_programs_get_one_object_a_line(webhook_store: WebhookStore) -> None:
     assert (given_up["reason"], given_up["tries"]) == ("it answered 410", 1)
 
 
-def test_empty_list_is_a_sentence_for_people_only() -> None:
+def test_empty_list_is_a_sentence_on_a_terminal_only() -> None:
     assert run("webhooks") == "no webhook was given up\n"
     assert run("webhooks", "--json") == ""
 
 
-def test_retry_puts_all_of_them_back_into_the_stream(webhook_store: WebhookStore, client: redis.Redis) -> None:
+def test_retry_returns_all_deliveries_to_the_stream(webhook_store: WebhookStore, client: redis.Redis) -> None:
     for number in range(3):
         webhook_store.give_up(Delivery(f"id-{number}", "https://a.example/", EVENTS, 1.0), reason="timed out", tries=9)
 

@@ -38,16 +38,14 @@ def test_pusher_sdk_accepts_a_delivery_as_genuine(celery_app: Celery, make_confi
     assert request.headers["Webhook-Id"] == "id-1"
 
 
-def test_a_delivery_is_signed_with_the_new_secret_while_it_is_changed(
-    celery_app: Celery, make_config: MakeConfig
-) -> None:
+def test_delivery_is_signed_with_the_new_secret_during_a_rotation(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver() as receiver:
         deliver(celery_app, make_config(receiver.url, previous_secret="the old one"))
 
         assert verified(receiver.next())["events"] == EVENTS
 
 
-def test_each_try_is_stamped_and_signed_anew_under_the_same_id(celery_app: Celery, make_config: MakeConfig) -> None:
+def test_each_try_has_a_new_time_and_signature_and_the_same_id(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver(500, 503, 200) as receiver:
         result = deliver(celery_app, make_config(receiver.url))
 
@@ -60,7 +58,7 @@ def test_each_try_is_stamped_and_signed_anew_under_the_same_id(celery_app: Celer
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 408, 429, 500, 502])
-def test_whatever_is_no_2xx_is_tried_again(status: int, celery_app: Celery, make_config: MakeConfig) -> None:
+def test_status_other_than_2xx_is_retried(status: int, celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver(status, 204) as receiver:
         result = deliver(celery_app, make_config(receiver.url))
 
@@ -71,7 +69,7 @@ def test_whatever_is_no_2xx_is_tried_again(status: int, celery_app: Celery, make
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99_999]
 )
-def test_an_answer_that_is_no_http_is_tried_again(answer: bytes, celery_app: Celery, make_config: MakeConfig) -> None:
+def test_response_other_than_http_is_retried(answer: bytes, celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver(answer, 200) as receiver:
         result = deliver(celery_app, make_config(receiver.url))
 
@@ -79,7 +77,7 @@ def test_an_answer_that_is_no_http_is_tried_again(answer: bytes, celery_app: Cel
         assert len(receiver.rest()) == 2
 
 
-def test_the_head_of_an_answer_is_enough(celery_app: Celery, make_config: MakeConfig) -> None:
+def test_response_head_is_sufficient(celery_app: Celery, make_config: MakeConfig) -> None:
     early_hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     with Receiver(early_hints + b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n") as receiver:
         deliver(celery_app, make_config(receiver.url))
@@ -87,7 +85,7 @@ def test_the_head_of_an_answer_is_enough(celery_app: Celery, make_config: MakeCo
         assert len(receiver.rest()) == 1
 
 
-def test_a_redirect_is_not_followed(celery_app: Celery, make_config: MakeConfig) -> None:
+def test_redirect_is_not_followed(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver() as inside:
         moved = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {inside.url}\r\nContent-Length: 0\r\n\r\n".encode()
         with Receiver(moved, 200) as receiver:
@@ -97,7 +95,7 @@ def test_a_redirect_is_not_followed(celery_app: Celery, make_config: MakeConfig)
         assert inside.rest() == []
 
 
-def test_an_endpoint_that_answers_a_byte_at_a_time_can_not_hold_a_worker(
+def test_slowly_dripping_endpoint_cannot_hold_a_worker(
     celery_app: Celery, make_config: MakeConfig, webhook_store: WebhookStore
 ) -> None:
     with dripping() as url:
@@ -125,7 +123,7 @@ def test_user_and_password_of_a_url_are_sent_and_not_logged(
 # -- trying again ------------------------------------------------------------------------------------
 
 
-def test_countdowns_double_with_chance_and_end_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_countdowns_double_with_jitter_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(webhook_retry_delay=5, webhook_max_countdown=1800)
 
     for retries in range(500):
@@ -136,7 +134,7 @@ def test_countdowns_double_with_chance_and_end_at_the_longest(monkeypatch: pytes
     assert [backoff(retries, config) for retries in range(10)] == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1800]
 
 
-def test_a_retry_is_the_same_message_for_later(
+def test_retry_is_the_same_message_with_a_countdown(
     celery_app: Celery, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = time.time()
@@ -155,7 +153,7 @@ def test_a_retry_is_the_same_message_for_later(
     assert SECRET not in str(message.headers) + str(message.payload)
 
 
-def test_the_last_try_is_made_when_the_time_is_over_and_not_later(celery_app: Celery, make_config: MakeConfig) -> None:
+def test_last_try_is_made_at_the_end_of_the_time(celery_app: Celery, make_config: MakeConfig) -> None:
     with Receiver(500) as receiver:
         config = make_config(receiver.url, webhook_retry_delay=60.0, webhook_give_up_after=10.0)
 
@@ -165,7 +163,7 @@ def test_the_last_try_is_made_when_the_time_is_over_and_not_later(celery_app: Ce
     assert caught.value.when <= 10
 
 
-def test_a_delivery_goes_back_to_the_queue_when_the_broker_does_not_take_its_retry(make_config: MakeConfig) -> None:
+def test_delivery_returns_to_the_queue_when_the_broker_refuses_its_retry(make_config: MakeConfig) -> None:
     with Receiver(500) as receiver, closed_port() as port, Celery(broker=f"redis://127.0.0.1:{port}") as app:
         app.conf.update(task_publish_retry=False, broker_transport_options={"max_retries": 0, "interval_start": 0})
 
@@ -178,7 +176,7 @@ def test_a_delivery_goes_back_to_the_queue_when_the_broker_does_not_take_its_ret
 # -- giving up ---------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_that_is_gone_is_not_tried_again(
+def test_endpoint_that_answers_410_is_not_retried(
     celery_app: Celery, make_config: MakeConfig, webhook_store: WebhookStore
 ) -> None:
     with Receiver(410) as receiver:
@@ -190,7 +188,7 @@ def test_an_endpoint_that_is_gone_is_not_tried_again(
     assert given_up.delivery.events == EVENTS
 
 
-def test_an_address_inside_is_given_up_at_once(
+def test_private_address_is_given_up_at_once(
     celery_app: Celery, make_config: MakeConfig, webhook_store: WebhookStore
 ) -> None:
     with Receiver() as receiver:
@@ -201,7 +199,7 @@ def test_an_address_inside_is_given_up_at_once(
     assert "127.0.0.1, which is not public" in given_up.reason
 
 
-def test_what_fails_after_its_time_is_given_up(
+def test_delivery_that_fails_after_its_time_is_given_up(
     celery_app: Celery, make_config: MakeConfig, webhook_store: WebhookStore
 ) -> None:
     with Receiver(500) as receiver:
@@ -212,14 +210,12 @@ def test_what_fails_after_its_time_is_given_up(
     assert given_up.reason == "it answered 500"
 
 
-def test_an_endpoint_that_this_worker_does_not_know_is_tried_again_elsewhere(
-    celery_app: Celery, make_config: MakeConfig
-) -> None:
+def test_unknown_endpoint_is_retried_on_another_worker(celery_app: Celery, make_config: MakeConfig) -> None:
     with pytest.raises(Retry, match="not among the JOBPUSH_WEBHOOK_URLS of this worker"):
         run_as_in_a_worker(celery_app, make_config(), retries=0, since=time.time(), endpoint="https://new.example/")
 
 
-def test_the_list_of_what_was_given_up_is_bounded_expires_and_begins_with_the_newest(
+def test_list_of_failed_deliveries_is_bounded_expiring_and_newest_first(
     webhook_store: WebhookStore, client: redis.Redis
 ) -> None:
     for number in range(GIVEN_UP_KEPT + 5):

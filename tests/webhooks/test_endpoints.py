@@ -31,7 +31,7 @@ def endpoint(url: str) -> Endpoint:
         ("#kinds=user_online&prefix=presence-", []),
     ],
 )
-def test_a_url_gets_what_its_filters_let_through(fragment: str, wanted: list[dict[str, str]]) -> None:
+def test_url_gets_the_events_accepted_by_its_filters(fragment: str, wanted: list[dict[str, str]]) -> None:
     hook = endpoint(f"https://hook.example/in{fragment}")
 
     assert [event for event in (OCCUPIED, MEMBER, PUBLIC, ONLINE) if hook.wants(event)] == wanted
@@ -46,7 +46,7 @@ def test_urls_with_filters_come_from_one_variable(monkeypatch: pytest.MonkeyPatc
     assert (second.name, second.kinds) == ("http://b.example", frozenset())
 
 
-def test_a_url_is_taken_apart_for_the_request() -> None:
+def test_url_is_split_for_the_request() -> None:
     hook = endpoint("https://bob:p%40ss@Hook.Example:8443/in/a?token=t0k&x=1#prefix=a-")
 
     assert (hook.is_secure, hook.host, hook.port) == (True, "hook.example", 8443)
@@ -54,7 +54,7 @@ def test_a_url_is_taken_apart_for_the_request() -> None:
     assert hook.authorization == "Basic Ym9iOnBAc3M="  # bob:p@ss
 
 
-def test_nothing_secret_of_a_url_is_seen() -> None:
+def test_secrets_of_a_url_are_hidden() -> None:
     hook = endpoint("https://bob:passw0rd@hook.example/in?token=t0ken")
 
     assert hook.name.startswith("https://hook.example/in?")
@@ -86,7 +86,7 @@ def test_urls_that_differ_in_their_query_or_credentials_have_different_names(oth
         ("https://hook.example/#member_added", "bad query field"),
     ],
 )
-def test_error_of_a_wrong_url_has_its_position(url: str, reason: str) -> None:
+def test_error_of_an_invalid_url_has_its_position(url: str, reason: str) -> None:
     config = Config(key="k", secret="s3cret-of-the-tests", webhook_urls=("https://right.example/", url))
 
     with pytest.raises(ConfigurationError, match=f"URL 2 of JOBPUSH_WEBHOOK_URLS is wrong: .*{reason}"):
@@ -94,7 +94,7 @@ def test_error_of_a_wrong_url_has_its_position(url: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://bob:passw0rd/2@host/", "htp://bob:passw0rd@host/", "http://bob:passw0rd@/"])
-def test_a_wrong_url_does_not_show_its_password(url: str) -> None:
+def test_error_of_an_invalid_url_hides_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         endpoint(url)
 

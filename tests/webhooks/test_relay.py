@@ -121,7 +121,7 @@ def test_entries_of_a_live_worker_are_not_claimed(
     assert channels([only]) == ["fresh"]
 
 
-def test_the_same_entries_make_a_delivery_of_the_same_id(
+def test_same_entries_make_a_delivery_of_the_same_id(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis
 ) -> None:
     append("channel_occupied", channel="a")
@@ -153,7 +153,7 @@ def test_malformed_entry_is_skipped(
     assert_nothing_is_left(client, celery_app)
 
 
-def test_a_broker_that_was_away_gets_each_delivery_once(
+def test_each_delivery_is_queued_once_after_a_broker_outage(
     make_config: MakeConfig, append: Append, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
@@ -169,7 +169,7 @@ def test_a_broker_that_was_away_gets_each_delivery_once(
         assert_nothing_is_left(client, app)
 
 
-def test_a_redis_that_came_back_empty_is_joined_again(
+def test_consumer_group_is_created_again_in_an_emptied_redis(
     celery_app: Celery, make_config: MakeConfig, append: Append, redis_server: EmbeddedRedis
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
@@ -183,7 +183,7 @@ def test_a_redis_that_came_back_empty_is_joined_again(
     assert channels([only]) == ["news"]
 
 
-def test_what_was_given_up_can_be_sent_again_to_its_endpoint_alone(
+def test_failed_delivery_can_be_resent_to_its_endpoint_only(
     celery_app: Celery, make_config: MakeConfig, client: redis.Redis, webhook_store: WebhookStore
 ) -> None:
     event = {"name": "channel_occupied", "channel": "news"}
@@ -201,7 +201,7 @@ def test_what_was_given_up_can_be_sent_again_to_its_endpoint_alone(
     assert_nothing_is_left(client, celery_app)
 
 
-def test_a_relay_that_ends_leaves_no_consumer_behind(
+def test_stopped_relay_leaves_no_consumer(
     celery_app: Celery, make_config: MakeConfig, append: Append, client: redis.Redis
 ) -> None:
     append("channel_occupied", channel="news")
@@ -212,7 +212,7 @@ def test_a_relay_that_ends_leaves_no_consumer_behind(
     assert client.xinfo_consumers("jobpush:{webhooks}:stream", "relay") == []
 
 
-def test_consumers_that_vanished_are_forgotten_once_their_entries_are_claimed(
+def test_vanished_consumers_are_deleted_once_their_entries_are_claimed(
     append: Append, client: redis.Redis, webhook_store: WebhookStore
 ) -> None:
     append("channel_occupied", channel="news")

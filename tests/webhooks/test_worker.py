@@ -47,7 +47,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
         worker.stop(signal.SIGTERM, signal.SIGQUIT, grace=2)
 
 
-def test_each_endpoint_gets_its_events_whatever_happens_to_the_others(
+def test_each_endpoint_gets_its_events_despite_failures_of_others(
     start_worker: StartWorker, append: Append, client: redis.Redis
 ) -> None:
     with Receiver() as well, Receiver(500, 503) as ailing, Receiver(410) as gone:

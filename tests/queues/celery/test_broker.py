@@ -60,7 +60,7 @@ def test_client_certificates_of_the_broker_are_used() -> None:
 
 
 @pytest.mark.parametrize("no_dictionary", [True, False, None])
-def test_other_values_of_broker_use_ssl_are_ignored_like_kombu_does(no_dictionary: object) -> None:
+def test_other_values_of_broker_use_ssl_are_ignored_as_in_kombu(no_dictionary: object) -> None:
     assert redis_url_of("redis://host/1", {}, no_dictionary) == "redis://host/1"
 
 
@@ -96,7 +96,7 @@ def test_broker_of_the_command_line_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("broker_url", ["amqp://guest@nowhere//", "sentinel://nowhere", "memory://", None])
-def test_broker_that_is_no_redis_is_an_error_that_names_the_setting(broker_url: str | None) -> None:
+def test_broker_other_than_redis_is_an_error_that_names_the_setting(broker_url: str | None) -> None:
     app = Celery("settings", broker=broker_url, set_as_current=False)
 
     with pytest.raises(MissingSetting, match="JOBPUSH_REDIS_URL is not set"):
@@ -127,7 +127,7 @@ def test_task_is_published_without_progress_and_logged_once(caplog: pytest.LogCa
     assert "tasks are published without progress: JOBPUSH_REDIS_URL is not set" in record.getMessage()
 
 
-def test_settings_win_over_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_take_precedence_over_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Celery("settings", broker="redis://broker/0", set_as_current=False)
 
     assert JobPush(app).config.redis_url == "redis://broker/0"

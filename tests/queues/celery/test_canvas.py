@@ -43,32 +43,32 @@ def tasks_of(canvas: Any) -> Iterator[Signature]:
         yield canvas
 
 
-def test_links_stand_and_fall_together(part: Any) -> None:
+def test_tasks_of_a_chain_share_a_branch(part: Any) -> None:
     assert branches(chain(part(), part(), part())) == ["0:3"] * 3
 
 
-def test_so_do_a_header_and_its_body(part: Any) -> None:
+def test_header_and_body_of_a_chord_share_a_branch(part: Any) -> None:
     assert branches(chord([part(), chain(part(), part())], part())) == ["0:4"] * 4
 
 
-def test_members_of_a_group_do_not(part: Any) -> None:
+def test_members_of_a_group_have_their_own_branches(part: Any) -> None:
     assert branches(group(part(), chain(part(), part()))) == ["0:3/1:1", *["0:3/2:2"] * 2]
 
 
-def test_a_group_at_the_end_needs_what_is_before_it(part: Any) -> None:
+def test_final_group_depends_on_the_tasks_before_it(part: Any) -> None:
     canvas = chain(part(), group(part(), group(part(), chain(part(), part()))))
 
     assert branches(canvas) == ["0:5", "0:5/1:1", "0:5/2:3/3:1", *["0:5/2:3/4:2"] * 2]
 
 
-def test_a_group_that_something_follows_is_part_of_its_chain(part: Any) -> None:
+def test_group_followed_by_a_task_shares_the_branch_of_its_chain(part: Any) -> None:
     assert branches(chain(group(part(), part()), part(), group(part(), part()))) == [
         *["0:5"] * 3,
         *("0:5/1:1", "0:5/2:1"),
     ]
 
 
-def test_maps_are_one_task_and_chunks_as_many_as_they_make(part: Any) -> None:
+def test_map_is_one_task_and_chunks_are_one_per_chunk(part: Any) -> None:
     task = part().type
 
     assert plan(task.map(range(10))).plan.members == 1
@@ -76,7 +76,7 @@ def test_maps_are_one_task_and_chunks_as_many_as_they_make(part: Any) -> None:
     assert plan(task.chunks(((number,) for number in range(10)), 4)).plan.members == 3
 
 
-def test_a_signature_weighs_more_than_the_name_of_its_task(part: Any) -> None:
+def test_weight_of_a_signature_overrides_the_weight_of_its_task_name(part: Any) -> None:
     canvas = group(part(), part().set(headers={"jobpush_weight": 0.5, "mine": "kept"}))
 
     planned = plan(canvas, part=4)

@@ -70,7 +70,7 @@ def above_shared(eager: Eager, bind: bool) -> Any:
 
 @pytest.mark.parametrize("bind", [False, True])
 @pytest.mark.parametrize("make", [below, above_lazy, above_made, above_shared])
-def test_track_needs_no_parentheses(eager: Eager, make: Callable[[Eager, bool], Any], bind: bool) -> None:
+def test_track_works_without_parentheses(eager: Eager, make: Callable[[Eager, bool], Any], bind: bool) -> None:
     task = make(eager, bind)
 
     assert [event.state for event in run(eager, task, 41)][-1] is TaskState.SUCCESS
@@ -144,7 +144,7 @@ class Job(BaseModel):
 @pytest.mark.parametrize("owner", [lambda job: job.user_id, lambda job: job["user_id"], lambda job: job.owner])
 @pytest.mark.parametrize("title", ["{job.filename}", "{job[filename]}"])
 @pytest.mark.parametrize("given", [lambda job: job, lambda job: job.model_dump()])
-def test_one_spelling_reads_a_model(
+def test_dotted_path_reads_models_and_mappings(
     eager: Eager, owner: Callable[..., str], title: str, given: Callable[[Job], Any]
 ) -> None:
     @eager.app.task(name="convert", pydantic=True, shared=False)
@@ -162,7 +162,7 @@ def test_one_spelling_reads_a_model(
     assert published in {event.task_id for event in eager.jobpush.tasks(eager.user)}
 
 
-def test_model_that_is_invalid_still_shows_its_failure(eager: Eager) -> None:
+def test_invalid_model_still_publishes_its_failure(eager: Eager) -> None:
     @eager.app.task(name="convert", pydantic=True, shared=False)
     @eager.jobpush.track(user=lambda job: job.user_id, title="{job.user_id}")
     def convert(job: Job) -> str:
@@ -184,7 +184,7 @@ class Id:
 
 
 @pytest.mark.parametrize("make_id", [uuid.uuid4, uuid.uuid1, lambda: 42, Id, lambda: "text"])
-def test_task_id_can_be_anything_with_a_text(eager: Eager, make_id: Callable[[], Any]) -> None:
+def test_task_id_can_be_any_object_with_a_text(eager: Eager, make_id: Callable[[], Any]) -> None:
     @eager.app.task(name="fails_by_id", shared=False)
     @eager.jobpush.track(user=lambda: eager.user)
     def fails() -> None:
@@ -202,7 +202,7 @@ def test_task_id_can_be_anything_with_a_text(eager: Eager, make_id: Callable[[],
 # -- message protocol 1 ------------------------------------------------------------------------------
 
 
-def test_message_of_protocol_1_is_tracked_from_its_publishing_on(eager: Eager) -> None:
+def test_message_of_protocol_1_is_tracked_from_its_publish(eager: Eager) -> None:
     eager.app.conf.task_protocol = 1
 
     task_id = eager.app.tasks["encode"].delay(eager.user, "cat.mov").id
@@ -233,7 +233,7 @@ def test_message_of_protocol_1_is_tracked_from_its_publishing_on(eager: Eager) -
         ({}, {}),
     ],
 )
-def test_meta_in_common_forms_is_understood(meta: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_common_forms_of_meta_are_read(meta: dict[str, Any], expected: dict[str, Any]) -> None:
     assert progress_of(meta) == expected
 
 
@@ -276,7 +276,7 @@ def test_update_state_from_another_thread_names_the_task(eager: Eager) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(ALL_STATES))
-def test_states_of_celery_are_no_progress(eager: Eager, state: str) -> None:
+def test_celery_states_are_not_progress(eager: Eager, state: str) -> None:
     def body(self: Task, user_id: str) -> None:
         self.update_state(state=state, meta={"current": 3, "total": 10})
 
@@ -341,7 +341,7 @@ def test_eager_task_whose_base_class_wraps_the_call_ends(eager: Eager, base: Any
     assert [event.state for event in events].count(TaskState.PENDING) == 1
 
 
-def test_task_that_calls_itself_as_a_function_stays_one_task(eager: Eager) -> None:
+def test_task_that_calls_itself_directly_stays_one_task(eager: Eager) -> None:
     def body(self: Task, user_id: str, depth: int) -> None:
         progress.update(depth, total=3)
         if depth < 3:
@@ -353,7 +353,7 @@ def test_task_that_calls_itself_as_a_function_stays_one_task(eager: Eager) -> No
     assert (last.state, last.current) == (TaskState.SUCCESS, 3)
 
 
-def test_untracked_call_leaves_the_app_as_it_is(eager: Eager) -> None:
+def test_untracked_call_leaves_the_app_unchanged(eager: Eager) -> None:
     assert isinstance(eager.jobpush, JobPush)
     with pytest.raises(ConfigurationError, match="errors must be a mapping"):
         eager.jobpush.track("user_id", errors=[ValueError])  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def assert_seq_rises_by_one(events: list[TaskEvent]) -> None:
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
 
 
-def test_success_comes_after_all_that_was_before(site: Site, listener: Listener, user: str) -> None:
+def test_success_follows_all_earlier_states(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("encode", user, "cat.mov", 3)
 
     last = listener.until_final(task_id)
@@ -53,7 +53,7 @@ def test_success_comes_after_all_that_was_before(site: Site, listener: Listener,
     assert last.started_at is not None and last.created_at <= last.started_at <= last.at
 
 
-def test_task_is_pending_on_the_screen_when_delay_returns(site: Site, user: str) -> None:
+def test_pending_is_published_before_delay_returns(site: Site, user: str) -> None:
     task_id = site.delay("encode", user, "cat.mov", countdown=600)
 
     (event,) = site.jobpush.tasks(user)
@@ -71,7 +71,7 @@ def test_tracked_above_the_task_decorator(site: Site, listener: Listener, user: 
     assert (last.title, last.message) == ("Above cat.mov", "above")
 
 
-def test_failure_tells_the_first_line_of_the_error(site: Site, listener: Listener, user: str) -> None:
+def test_failure_has_the_first_line_of_the_error(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("fails", user)
 
     last = listener.until_final(task_id)
@@ -80,13 +80,13 @@ def test_failure_tells_the_first_line_of_the_error(site: Site, listener: Listene
     assert (last.error, last.percent) == ("no such file", 50.0)
 
 
-def test_failure_tells_the_sentence_for_its_type(site: Site, listener: Listener, user: str) -> None:
+def test_failure_has_the_message_of_its_exception_type(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("fails", user, True)
 
     assert listener.until_final(task_id).error == "We could not do that"
 
 
-def test_each_retry_is_shown_before_the_next_attempt(site: Site, listener: Listener, user: str) -> None:
+def test_each_retry_is_published_before_the_next_attempt(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("retries", user, 2)
 
     listener.until_final(task_id)
@@ -102,7 +102,7 @@ def test_each_retry_is_shown_before_the_next_attempt(site: Site, listener: Liste
     assert attempts[-1] == 3
 
 
-def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: str) -> None:
+def test_exhausted_retries_end_in_failure(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("autoretries", user)
 
     last = listener.until_final(task_id)
@@ -113,7 +113,7 @@ def test_retries_used_up_end_in_failure(site: Site, listener: Listener, user: st
     assert (retry.error, retry.attempt, retry.max_attempts) == ("disk is full", 1, 2)
 
 
-def test_ignored_task_is_over_without_success(site: Site, listener: Listener, user: str) -> None:
+def test_ignored_task_ends_without_success(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("ignores", user)
 
     last = listener.until_final(task_id)
@@ -131,7 +131,7 @@ def test_rejected_task_is_a_failure(site: Site, listener: Listener, user: str) -
     assert last.error == "no disk here"
 
 
-def test_task_that_gives_its_message_back_tries_again(site: Site, listener: Listener, user: str) -> None:
+def test_requeued_task_runs_again(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("gives_back", user)
 
     last = listener.until_final(task_id)
@@ -154,9 +154,7 @@ def test_task_that_exits_is_a_failure(
     assert last.error == error
 
 
-def test_of_two_deliveries_of_a_task_the_end_of_the_one_is_not_told_of_the_other(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end_of_one_delivery_does_not_end_the_other(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the parent of a worker, where the broker has delivered again what one of its processes still runs."""
     app, jobpush = make_app("memory://", redis_url)
     task, runtime = app.tasks["encode"], jobpush._runtime
@@ -184,7 +182,7 @@ def test_of_two_deliveries_of_a_task_the_end_of_the_one_is_not_told_of_the_other
         ("chain with a body", "SUCCESS", "sends"),
     ],
 )
-def test_a_task_comes_to_an_end_whatever_replaces_it(
+def test_replaced_task_ends_with_any_replacement(
     site: Site, listener: Listener, user: str, kind: str, last: str, name: str
 ) -> None:
     task_id = site.delay("replaced_by", user, kind)
@@ -196,7 +194,7 @@ def test_a_task_comes_to_an_end_whatever_replaces_it(
     assert event.attempt == (2 if kind == "retrying" else 1)
 
 
-def test_replaced_task_goes_on_in_the_same_attempt(site: Site, listener: Listener, user: str) -> None:
+def test_replacement_task_keeps_the_attempt(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("is_replaced", user)
 
     last = listener.until_final(task_id)
@@ -234,7 +232,7 @@ def test_waiting_retry_is_shown_until_it_runs(site: Site, listener: Listener, us
     assert TaskState.RECEIVED not in second_attempt
 
 
-def test_retry_tells_when_it_runs_again_and_how_often_it_may(site: Site, listener: Listener, user: str) -> None:
+def test_retry_has_its_time_and_the_allowed_attempts(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("retries", user, 1, 3)
 
     last = listener.until_final(task_id)
@@ -245,7 +243,7 @@ def test_retry_tells_when_it_runs_again_and_how_often_it_may(site: Site, listene
     assert (last.attempt, last.max_attempts, last.run_at) == (2, 6, None)
 
 
-def test_scheduled_task_tells_when_it_starts(site: Site, user: str) -> None:
+def test_scheduled_task_has_its_start_time(site: Site, user: str) -> None:
     site.delay("encode", user, "cat.mov", countdown=600)
 
     (event,) = site.jobpush.tasks(user)
@@ -253,7 +251,7 @@ def test_scheduled_task_tells_when_it_starts(site: Site, user: str) -> None:
     assert event.run_at is not None and event.created_at + 590 < event.run_at < event.created_at + 610
 
 
-def test_death_of_the_process_is_a_failure_with_the_progress_so_far(listener: Listener, stubborn: TaskEvent) -> None:
+def test_killed_process_is_a_failure_with_the_progress_so_far(listener: Listener, stubborn: TaskEvent) -> None:
     os.kill(stubborn.data["pid"], signal.SIGKILL)
 
     last = listener.until_final(stubborn.task_id)
@@ -263,7 +261,7 @@ def test_death_of_the_process_is_a_failure_with_the_progress_so_far(listener: Li
     assert last.error == "The process that ran the task died"
 
 
-def test_cancelled_task_leaves_at_its_next_word(own_site: Site, user: str) -> None:
+def test_cancelled_task_stops_at_its_next_progress_call(own_site: Site, user: str) -> None:
     own_site.start_worker()  # which gives it its time, where the other terminates whoever is held up for a moment
     listener = own_site.listen(user)
     task_id = own_site.delay("waits", user)
@@ -279,7 +277,9 @@ def test_cancelled_task_leaves_at_its_next_word(own_site: Site, user: str) -> No
     assert cleaned_up == {"cleaned_up": True}
 
 
-def test_cancelled_task_that_does_not_heed_is_terminated(site: Site, listener: Listener, stubborn: TaskEvent) -> None:
+def test_cancelled_task_that_ignores_the_cancel_is_terminated(
+    site: Site, listener: Listener, stubborn: TaskEvent
+) -> None:
     site.jobpush.cancel(stubborn.task_id)
 
     assert listener.until_final(stubborn.task_id).state is TaskState.REVOKED
@@ -294,7 +294,7 @@ def test_cancel_of_a_scheduled_task_ends_it_at_once(site: Site, listener: Listen
     assert listener.until_final(task_id).state is TaskState.REVOKED
 
 
-def test_cancelled_task_that_waits_never_runs(site: Site, listener: Listener, user: str, tmp_path: object) -> None:
+def test_cancelled_waiting_task_never_runs(site: Site, listener: Listener, user: str, tmp_path: object) -> None:
     task_id = site.delay("touches", user, f"{tmp_path}/was_here", countdown=3)
     site.jobpush.cancel(task_id)
 
@@ -304,13 +304,13 @@ def test_cancelled_task_that_waits_never_runs(site: Site, listener: Listener, us
     listener.assert_states("PENDING", "REVOKED", task_id=task_id)
 
 
-def test_celerys_own_revoke_of_a_running_task(site: Site, listener: Listener, stubborn: TaskEvent) -> None:
+def test_celery_revoke_of_a_running_task(site: Site, listener: Listener, stubborn: TaskEvent) -> None:
     site.app.control.revoke(stubborn.task_id, terminate=True, signal=signal.SIGTERM)
 
     assert listener.until_final(stubborn.task_id).state is TaskState.REVOKED
 
 
-def test_task_that_expires_is_revoked(site: Site, listener: Listener, user: str) -> None:
+def test_expired_task_is_revoked(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("encode", user, "cat.mov", expires=-1)
 
     last = listener.until_final(task_id)
@@ -326,9 +326,7 @@ def test_unknown_task_is_a_failure(site: Site, listener: Listener, user: str) ->
     assert (last.state, last.error) == (TaskState.FAILURE, "No worker knows the task nobody_knows")
 
 
-def test_unknown_task_that_the_store_has_not_heard_of_is_a_failure_too(
-    site: Site, listener: Listener, user: str
-) -> None:
+def test_unknown_task_without_a_stored_state_is_a_failure_too(site: Site, listener: Listener, user: str) -> None:
     stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
     headers = {"jobpush_user": user, "jobpush_created": 1.0}
     task_id = stranger.send_task("nobody_knows", headers=headers).id
@@ -337,7 +335,9 @@ def test_unknown_task_that_the_store_has_not_heard_of_is_a_failure_too(
     assert listener.until_final(task_id).state is TaskState.FAILURE
 
 
-def test_task_whose_result_cannot_be_kept_is_a_failure(redis_server: EmbeddedRedis, user: str, tmp_path: Path) -> None:
+def test_task_with_a_result_that_cannot_be_stored_is_a_failure(
+    redis_server: EmbeddedRedis, user: str, tmp_path: Path
+) -> None:
     (tmp_path / "results").mkdir()
     backend = f"file://{tmp_path}/results"
     with closing(Site(redis_server, redis_server, tmp_path, backend_url=backend, **PATIENT)) as site:
@@ -359,7 +359,7 @@ def test_task_whose_result_cannot_be_kept_is_a_failure(redis_server: EmbeddedRed
         listener.assert_states("PENDING", *one_attempt, "RETRY", *one_attempt, "FAILURE", task_id=retries)
 
 
-def test_result_is_shown_only_where_the_task_asks(site: Site, listener: Listener, user: str) -> None:
+def test_result_is_published_only_on_request(site: Site, listener: Listener, user: str) -> None:
     asking = site.delay("returns", user, {"url": "/1.mp4"})
     other = site.delay("encode", user, "cat.mov")
 
@@ -369,7 +369,7 @@ def test_result_is_shown_only_where_the_task_asks(site: Site, listener: Listener
     assert listener.of(other)[-1].data == {}
 
 
-def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, listener: Listener, user: str) -> None:
+def test_publisher_without_the_task_code_sets_the_user_header(site: Site, listener: Listener, user: str) -> None:
     task_id = site.app.send_task("owned_by_header", headers={"jobpush_user": user}).id
 
     listener.until_final(task_id)
@@ -377,7 +377,7 @@ def test_a_publisher_without_the_code_names_the_user_in_a_header(site: Site, lis
     listener.assert_states("PENDING", "STARTED", "PROGRESS", "SUCCESS", task_id=task_id)
 
 
-def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Listener, user: str) -> None:
+def test_publisher_without_jobpush_skips_pending(site: Site, listener: Listener, user: str) -> None:
     stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
     task_id = stranger.send_task("encode", (user, "cat.mov")).id
     stranger.close()
@@ -389,7 +389,7 @@ def test_a_publisher_without_jobpush_leaves_pending_out(site: Site, listener: Li
     assert len({event.created_at for event in listener.of(task_id)}) == 1
 
 
-def test_untracked_task_is_nobodys(site: Site, listener: Listener, user: str) -> None:
+def test_untracked_task_has_no_user(site: Site, listener: Listener, user: str) -> None:
     task_id = site.delay("plain", headers={"jobpush_user": user})
 
     listener.until_final(site.delay("encode", user, "next.mov"))
@@ -397,7 +397,7 @@ def test_untracked_task_is_nobodys(site: Site, listener: Listener, user: str) ->
     assert listener.of(task_id) == []
 
 
-def test_a_task_published_by_a_task_has_its_user(site: Site, listener: Listener, user: str) -> None:
+def test_task_published_by_a_task_inherits_its_user(site: Site, listener: Listener, user: str) -> None:
     parent = site.delay("spawns", user)
 
     child = listener.until(lambda event: event.name == "owned_by_header" and event.state.is_final)

@@ -18,7 +18,7 @@ from tests.celery_site.site import Eager
     "expires", [0.2, 1, timezone.utc, None], ids=["seconds", "integer", "time", "time with another offset"]
 )
 @pytest.mark.parametrize("queue", ["celery", "nobody"])
-def test_task_that_expires_without_a_worker_is_revoked(eager: Eager, expires: Any, queue: str) -> None:
+def test_task_that_expires_in_a_queue_without_a_worker_is_revoked(eager: Eager, expires: Any, queue: str) -> None:
     if not isinstance(expires, (int, float)):
         expires = datetime.now(expires or timezone(timedelta(hours=5))) + timedelta(seconds=0.5)
     task_id = eager.app.tasks["encode"].apply_async((eager.user, "cat.mov"), expires=expires, queue=queue).id
@@ -36,7 +36,7 @@ def test_message_of_protocol_1_expires_too(eager: Eager) -> None:
     assert eager.listener.until_final(task_id).state is TaskState.REVOKED
 
 
-def test_task_that_has_begun_does_not_expire(eager: Eager) -> None:
+def test_started_task_does_not_expire(eager: Eager) -> None:
     store = eager.jobpush._runtime.store
     expiring, other = (
         eager.app.tasks["encode"].apply_async((eager.user, name), expires=seconds).id
@@ -54,7 +54,7 @@ def test_task_that_has_begun_does_not_expire(eager: Eager) -> None:
     assert store.task(expiring).state is TaskState.STARTED
 
 
-def test_only_so_many_are_remembered(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_watched_expiries_is_bounded(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiry, "MAX_EXPIRING", 2)
     timer = ExpiryTimer(eager.jobpush._runtime)
     for number in range(3):

@@ -113,7 +113,7 @@ def test_tasks_of_a_killed_worker_are_lost(site: Site, user: str) -> None:
 
 
 @pytest.mark.usefixtures("gateways")
-def test_what_the_broker_delivers_again_goes_on_as_the_second_attempt(site: Site, user: str, stop_file: Path) -> None:
+def test_redelivered_task_runs_as_the_second_attempt(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
     task_id = site.delay("late", user, str(stop_file))
@@ -132,7 +132,7 @@ def test_what_the_broker_delivers_again_goes_on_as_the_second_attempt(site: Site
     assert seqs == sorted(set(seqs))
 
 
-def test_of_two_workers_with_the_same_task_the_newest_is_shown(site: Site, user: str, stop_file: Path) -> None:
+def test_newest_of_two_workers_with_the_same_task_is_shown(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     site.start_worker("-c", "1")
     task_id = site.delay("late", user, str(stop_file))
@@ -150,9 +150,7 @@ def test_of_two_workers_with_the_same_task_the_newest_is_shown(site: Site, user:
     assert last.attempt == attempts[-1]
 
 
-def test_message_that_is_given_back_for_its_dead_process_is_another_attempt(
-    site: Site, user: str, stop_file: Path
-) -> None:
+def test_message_requeued_for_a_dead_process_is_another_attempt(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     site.start_worker("-c", "1")
     task_id = site.delay("late_and_precious", user, str(stop_file))
@@ -186,9 +184,7 @@ def test_task_of_a_paused_process_is_not_lost(
 
 
 @pytest.mark.usefixtures("gateways")
-def test_task_that_lets_nothing_else_run_in_its_process_is_not_lost(
-    site: Site, user: str, wait_for_a_death: Callable[[], None]
-) -> None:
+def test_task_that_blocks_its_process_is_not_lost(site: Site, user: str, wait_for_a_death: Callable[[], None]) -> None:
     listener = site.listen(user)
     workers = [
         site.start_worker("-c", "1", "-Q", "prefork"),
@@ -219,7 +215,7 @@ time.sleep(3600)
 """
 
 
-def test_lease_sidecar_ends_with_its_worker_whatever_that_has_forked(store: Store, tmp_path: Path) -> None:
+def test_lease_sidecar_ends_with_its_worker_despite_forked_children(store: Store, tmp_path: Path) -> None:
     short = WorkerLeases(replace(store.config, lost_after=0.3)).hold("worker")
     worker = ChildProcess([sys.executable, "-c", FORKING_WORKER, store.config.redis_url], log=tmp_path / "log")
 
@@ -249,7 +245,7 @@ def test_lease_sidecar_ends_with_its_worker_whatever_that_has_forked(store: Stor
 
 
 @pytest.mark.usefixtures("gateways")
-def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, user: str, stop_file: Path) -> None:
+def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
     task_id = site.delay("silent_until", user, str(stop_file))
@@ -267,7 +263,7 @@ def test_task_of_a_paused_worker_is_lost_until_the_worker_goes_on(site: Site, us
 
 
 @pytest.mark.usefixtures("gateways")
-def test_nothing_is_lost_because_the_broker_was_away(
+def test_broker_outage_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
 ) -> None:
     listener = site.listen(user)
@@ -283,7 +279,7 @@ def test_nothing_is_lost_because_the_broker_was_away(
     assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
 
 
-def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it_is_delivered_again(
+def test_task_stopped_by_a_broker_outage_is_lost_until_redelivered(
     redis_server: EmbeddedRedis, user: str, stop_file: Path, tmp_path: Path
 ) -> None:
     settings = {"visibility_timeout": 2, "stops_without_broker": True, **PATIENT}
@@ -304,7 +300,7 @@ def test_task_that_its_worker_stops_because_the_broker_was_away_is_lost_until_it
 
 @pytest.mark.usefixtures("gateways")
 @pytest.mark.parametrize("keep_data", [True, False])
-def test_nothing_is_lost_because_redis_was_away(
+def test_redis_outage_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None], keep_data: bool
 ) -> None:
     listener = site.listen(user)
@@ -322,7 +318,7 @@ def test_nothing_is_lost_because_redis_was_away(
 
 
 @pytest.mark.usefixtures("gateways")
-def test_nothing_is_lost_because_redis_was_frozen(
+def test_frozen_redis_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
 ) -> None:
     listener = site.listen(user)
@@ -340,7 +336,7 @@ def test_nothing_is_lost_because_redis_was_frozen(
     assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
 
 
-def test_what_ran_when_its_worker_was_stopped_at_once_is_lost(site: Site, user: str) -> None:
+def test_running_task_of_a_cold_shutdown_is_lost(site: Site, user: str) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
     task_id = site.delay("stubborn", user)
@@ -352,9 +348,7 @@ def test_what_ran_when_its_worker_was_stopped_at_once_is_lost(site: Site, user: 
 
 
 @pytest.mark.usefixtures("gateways")
-def test_what_goes_back_in_its_queue_when_its_worker_is_stopped_at_once_is_lost(
-    site: Site, user: str, stop_file: Path
-) -> None:
+def test_requeued_task_of_a_cold_shutdown_is_lost(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
     task_id = site.delay("late", user, str(stop_file))
@@ -365,7 +359,7 @@ def test_what_goes_back_in_its_queue_when_its_worker_is_stopped_at_once_is_lost(
     listener.until_state(TaskState.LOST, task_id)  # Celery says nothing of it
 
 
-def test_what_waits_when_its_worker_ends_in_good_order_waits_on(site: Site, user: str) -> None:
+def test_waiting_task_survives_a_warm_shutdown(site: Site, user: str) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
     listener.until_final(site.delay("encode", user, "first.mov"))  # else the time would begin before the worker
@@ -380,7 +374,7 @@ def test_what_waits_when_its_worker_ends_in_good_order_waits_on(site: Site, user
     assert TaskState.LOST not in {event.state for event in listener.of(task_id)}
 
 
-def test_task_that_left_without_a_word_is_lost(site: Site, user: str) -> None:
+def test_task_that_vanished_without_an_end_is_lost(site: Site, user: str) -> None:
     listener = site.listen(user)
     site.start_worker("-P", "threads", "-c", "1")
     task_id = site.delay("vanishes", user, True)
@@ -390,7 +384,7 @@ def test_task_that_left_without_a_word_is_lost(site: Site, user: str) -> None:
     assert (last.state, last.error) == (TaskState.LOST, "The task ended without a word")
 
 
-def test_end_that_only_the_parent_knows_is_published_by_it(site: Site, user: str) -> None:
+def test_end_known_only_to_the_parent_process_is_published_by_it(site: Site, user: str) -> None:
     listener = site.listen(user)
     site.start_worker("-P", "threads", "-c", "1")
     task_id = site.delay("vanishes", user)
@@ -417,7 +411,7 @@ def freeze(redis_server: EmbeddedRedis) -> Iterator[Callable[[], Callable[[], No
 @pytest.mark.parametrize(
     ("end", "error"), [("SUCCESS", None), ("FAILURE", "broke"), ("REVOKED", "not needed")], ids=lambda value: str(value)
 )
-def test_end_is_published_though_its_process_ended_first_with_redis_away(
+def test_end_is_published_after_the_process_exited_during_a_redis_outage(
     site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], end: str, error: str | None
 ) -> None:
     listener = site.listen(user)
@@ -437,7 +431,7 @@ def test_end_is_published_though_its_process_ended_first_with_redis_away(
 
 @pytest.mark.usefixtures("gateways")
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_end_is_published_though_its_worker_stops_with_redis_away(
+def test_end_is_published_after_the_worker_stopped_during_a_redis_outage(
     site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], pool: str
 ) -> None:
     listener = site.listen(user)
@@ -473,7 +467,7 @@ class Request:
     acknowledged = False
 
 
-def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
+def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
     """While Redis is away nobody can say a word; what is then said too early is that there was none."""
     store = Store(Config(redis_url=redis_server.url, lost_after=LOST_AFTER, publish_timeout=PATIENCE))
     keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
@@ -496,7 +490,7 @@ def test_last_word_has_its_time_once_redis_is_back(redis_server: EmbeddedRedis) 
     store.close()
 
 
-def test_only_so_much_of_what_is_done_is_remembered_while_redis_is_away(
+def test_finished_messages_kept_during_an_outage_are_bounded(
     redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "MAX_OVER", 10)

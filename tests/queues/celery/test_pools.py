@@ -26,7 +26,7 @@ POOLS = [
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=" ".join)
-def test_every_state_is_told_and_a_cancel_heard(own_site: Site, user: str, pool: tuple[str, ...]) -> None:
+def test_every_state_and_a_cancel_work_in_each_pool(own_site: Site, user: str, pool: tuple[str, ...]) -> None:
     own_site.start_worker(*pool)
     listener = own_site.listen(user)
 
@@ -47,7 +47,7 @@ def test_every_state_is_told_and_a_cancel_heard(own_site: Site, user: str, pool:
     ]
 
 
-def test_who_waits_for_the_result_of_a_cancelled_task_is_told(
+def test_waiting_for_the_result_of_a_cancelled_task_raises(
     redis_server: EmbeddedRedis, user: str, tmp_path: Path
 ) -> None:
     backend = as_broker(redis_server.url)

@@ -29,7 +29,7 @@ def busy_site(tmp_path: Path) -> Iterator[Site]:
         site.close()
 
 
-def test_those_who_wait_learn_how_many_are_before_them(busy_site: Site, user: str, tmp_path: Path) -> None:
+def test_waiting_task_gets_its_queue_position(busy_site: Site, user: str, tmp_path: Path) -> None:
     listener = busy_site.listen(user)
     gate = tmp_path / "gate"
     running = busy_site.delay("reports_until", user, str(gate))
@@ -49,7 +49,7 @@ def test_those_who_wait_learn_how_many_are_before_them(busy_site: Site, user: st
     assert listener.states(second) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
 
 
-def test_one_worker_looks_at_a_queue_until_it_stops(store: Store) -> None:
+def test_one_worker_reads_a_queue_until_it_stops(store: Store) -> None:
     assert [store.lead("celery", worker, 60) for worker in ("a", "b", "a")] == [True, False, True]
 
     client: Any = redis.Redis.from_url(store.config.redis_url)
@@ -60,7 +60,7 @@ def test_one_worker_looks_at_a_queue_until_it_stops(store: Store) -> None:
     assert store.lead("celery", "b", 60)
 
 
-def test_task_that_was_purged_shows_that(busy_site: Site, user: str, tmp_path: Path) -> None:
+def test_purged_task_is_shown_as_purged(busy_site: Site, user: str, tmp_path: Path) -> None:
     listener = busy_site.listen(user)
     gate = tmp_path / "gate"
     running = busy_site.delay("reports_until", user, str(gate))
@@ -80,7 +80,7 @@ def test_task_that_was_purged_shows_that(busy_site: Site, user: str, tmp_path: P
     assert not any("queue" in event.message for event in listener.of(received))
 
 
-def test_task_in_a_queue_without_a_worker_shows_that(busy_site: Site, user: str) -> None:
+def test_task_in_a_queue_without_a_worker_is_shown(busy_site: Site, user: str) -> None:
     listener = busy_site.listen(user)
     listener.until_final(busy_site.delay("encode", user, "ready.mov"))
 

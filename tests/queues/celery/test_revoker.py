@@ -84,7 +84,7 @@ def running(monkeypatch: pytest.MonkeyPatch, *requests: tuple[str, str | None]) 
     monkeypatch.setattr(worker_state, "active_requests", active)
 
 
-def test_a_task_is_terminated_until_it_has_ended(
+def test_task_is_terminated_until_it_has_ended(
     consumer: FakeConsumer, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revoker = make_revoker(consumer, unstoppable, monkeypatch)
@@ -107,7 +107,7 @@ def test_a_task_is_terminated_until_it_has_ended(
     assert not revoker._deadlines
 
 
-def test_a_task_is_terminated_once_the_broker_is_back(
+def test_task_is_terminated_once_the_broker_is_back(
     consumer: FakeConsumer, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revoker = make_revoker(consumer, unstoppable, monkeypatch)
@@ -123,7 +123,7 @@ def test_a_task_is_terminated_once_the_broker_is_back(
     assert sorted(consumer.terminated) == ["one", "two"]
 
 
-def test_where_the_pool_cannot_terminate_the_bar_shows_it(
+def test_pool_that_cannot_terminate_is_shown_on_the_bar(
     consumer: FakeConsumer, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer.pool = ThreadPool(1)
@@ -139,7 +139,7 @@ def test_where_the_pool_cannot_terminate_the_bar_shows_it(
     assert not consumer.terminated
 
 
-def test_of_two_deliveries_that_run_in_one_process_both_are_cancelled(redis_url: str) -> None:
+def test_two_deliveries_in_one_process_are_both_cancelled(redis_url: str) -> None:
     config = Config(redis_url=redis_url)
     store = Store(config)
     tasks = RunningTasks(store, config)

@@ -45,9 +45,7 @@ def only_task(eager: Eager) -> TaskEvent:
         ({"user": "self"}, "self"),
     ],
 )
-def test_argument_that_is_not_there_is_refused_at_decoration(
-    jobpush: JobPush, tracking: dict[str, Any], argument: str
-) -> None:
+def test_unknown_argument_is_refused_at_decoration(jobpush: JobPush, tracking: dict[str, Any], argument: str) -> None:
     with pytest.raises(UnknownArgument) as caught:
         jobpush.track(**tracking)(encode)
 
@@ -56,7 +54,7 @@ def test_argument_that_is_not_there_is_refused_at_decoration(
     assert "its arguments are: user_id, filename, quality" in str(caught.value)
 
 
-def test_title_whose_braces_do_not_match_is_refused(jobpush: JobPush) -> None:
+def test_title_with_unmatched_braces_is_refused(jobpush: JobPush) -> None:
     with pytest.raises(ConfigurationError, match="can't be filled in"):
         jobpush.track(title="Encode {filename")(encode)
 
@@ -65,23 +63,21 @@ def test_title_whose_braces_do_not_match_is_refused(jobpush: JobPush) -> None:
     "tracking",
     [{"user": 42}, {"title": 7}, {"title": "{filename!z}"}, {"title": "{unclosed"}, {"errors": [1]}],
 )
-def test_what_cannot_be_an_argument_of_track_is_refused_at_decoration(
-    jobpush: JobPush, tracking: dict[str, Any]
-) -> None:
+def test_invalid_argument_of_track_is_refused_at_decoration(jobpush: JobPush, tracking: dict[str, Any]) -> None:
     def anything(**arguments: Any) -> None: ...
 
     with pytest.raises(ConfigurationError):
         jobpush.track(**tracking)(anything)
 
 
-def test_title_from_a_header_is_cut_too(eager: Eager) -> None:
+def test_title_of_a_header_is_cut_too(eager: Eager) -> None:
     headers = {"jobpush_user": eager.user, "jobpush_title": "X" * 300_000}
     eager.app.send_task("elsewhere", headers=headers)
 
     assert len(eager.listener.until_state(TaskState.PENDING).title) == 200
 
 
-def test_argument_that_is_not_there_is_refused_above_a_task_that_is_not_made_yet(jobpush: JobPush) -> None:
+def test_unknown_argument_is_refused_above_a_lazy_task(jobpush: JobPush) -> None:
     app = Celery("lazy", set_as_current=False)
     task = app.task(encode, name="lazy", shared=False)
 
@@ -91,7 +87,7 @@ def test_argument_that_is_not_there_is_refused_above_a_task_that_is_not_made_yet
     assert not task.__evaluated__()
 
 
-def test_task_above_stays_lazy_and_is_tracked_when_it_is_made(eager: Eager) -> None:
+def test_lazy_task_stays_lazy_and_is_tracked_once_created(eager: Eager) -> None:
     proxy = eager.app.task(encode, name="lazy", shared=False)
 
     assert eager.jobpush.track(user="user_id", title="{filename} {quality}")(proxy) is proxy
@@ -100,7 +96,7 @@ def test_task_above_stays_lazy_and_is_tracked_when_it_is_made(eager: Eager) -> N
     assert eager.run(proxy, eager.user)[-1].title == "cat.mov 1"
 
 
-def test_any_argument_may_be_named_where_the_task_takes_any(jobpush: JobPush) -> None:
+def test_any_argument_may_be_named_for_a_task_with_kwargs(jobpush: JobPush) -> None:
     jobpush.track(user="user_id", title="{whatever}")(lambda **kwargs: None)
 
 
@@ -113,14 +109,14 @@ def test_decorated_function_keeps_its_name_signature_and_result(jobpush: JobPush
     assert tracked("42", quality=2) == "cat.mov 2"
 
 
-def test_call_with_wrong_arguments_is_refused_by_celery_as_before(eager: Eager) -> None:
+def test_call_with_wrong_arguments_is_still_refused_by_celery(eager: Eager) -> None:
     with pytest.raises(TypeError):
         eager.app.tasks["encode"].delay()
 
     assert eager.jobpush.tasks(eager.user) == []
 
 
-def test_shared_task_is_tracked_from_above(eager: Eager) -> None:
+def test_shared_task_is_tracked_by_a_decorator_above(eager: Eager) -> None:
     eager.app.set_current()
     task = eager.jobpush.track(user="user_id")(shared_task(name="shared")(encode))
 
@@ -142,13 +138,13 @@ def test_user_callable_gets_arguments_by_name_without_self(eager: Eager) -> None
     assert seen == [{"user_id": "7", "filename": "cat.mov", "extra": 1}]
 
 
-def test_integer_is_a_user_id(eager: Eager) -> None:
+def test_integer_is_a_valid_user_id(eager: Eager) -> None:
     eager.app.tasks["encode"].delay(7, "cat.mov")
 
     assert [event.title for event in eager.jobpush.tasks(7)] == ["Encode cat.mov"]
 
 
-def test_task_without_a_user_is_nobodys_and_runs(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_task_without_a_user_runs_untracked(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
     task = eager.task(user=lambda **_: None)(encode)
 
     with caplog.at_level(logging.WARNING, "jobpush"):
@@ -158,9 +154,7 @@ def test_task_without_a_user_is_nobodys_and_runs(eager: Eager, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("owner", [lambda **_: "", lambda **_: 1.5, lambda: "42", lambda **_: 1 / 0])
-def test_user_that_cannot_be_one_is_logged_and_the_task_runs(
-    eager: Eager, caplog: pytest.LogCaptureFixture, owner: Any
-) -> None:
+def test_invalid_user_is_logged_and_the_task_runs(eager: Eager, caplog: pytest.LogCaptureFixture, owner: Any) -> None:
     task = eager.task(user=owner)(encode)
 
     with caplog.at_level(logging.WARNING, "jobpush"):
@@ -169,7 +163,9 @@ def test_user_that_cannot_be_one_is_logged_and_the_task_runs(
     assert ["is not shown to anybody" in record.message for record in caplog.records] == [True]
 
 
-def test_title_that_cannot_be_made_gives_way_to_the_name(eager: Eager, caplog: pytest.LogCaptureFixture) -> None:
+def test_title_that_cannot_be_formatted_falls_back_to_the_task_name(
+    eager: Eager, caplog: pytest.LogCaptureFixture
+) -> None:
     task = eager.task(title="{filename.stem}")(encode)
 
     with caplog.at_level(logging.WARNING, "jobpush"):
@@ -188,7 +184,7 @@ def test_long_title_is_cut(eager: Eager) -> None:
 
 
 @pytest.mark.parametrize("is_again", [False, True])
-def test_a_message_that_nobody_has_stamped_says_whether_it_comes_again(eager: Eager, is_again: bool) -> None:
+def test_unstamped_message_carries_its_redelivery_flag(eager: Eager, is_again: bool) -> None:
     task = eager.app.tasks["encode"]
     headers: dict[str, Any] = {"id": "one", "task": "encode"}
     request = SimpleNamespace(
@@ -209,14 +205,14 @@ def test_a_message_that_nobody_has_stamped_says_whether_it_comes_again(eager: Ea
     assert received.created_at > 0
 
 
-def test_scheduled_task_is_kept_until_its_time_and_longer(eager: Eager) -> None:
+def test_snapshot_of_a_scheduled_task_outlives_its_start(eager: Eager) -> None:
     eager.app.tasks["encode"].apply_async((eager.user, "cat.mov"), countdown=1_000_000)
 
     keys = list(eager.redis.scan_iter("jobpush:{*}:user:*:task:*"))
     assert [eager.redis.ttl(key) > 1_000_000 for key in keys] == [True]
 
 
-def test_nearest_type_of_an_error_counts(eager: Eager) -> None:
+def test_most_specific_exception_type_is_used(eager: Eager) -> None:
     def body() -> None:
         raise FileNotFoundError("secret")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobpush.testing import PATIENCE
 
 
-def test_publisher_and_solo_worker_run_without_forks_polls_and_posix_signals(redis_url: str) -> None:
+def test_publisher_and_solo_worker_run_without_fork_poll_and_posix_signals(redis_url: str) -> None:
     script = Path(__file__).with_name("windows_like.py")
 
     done = subprocess.run(

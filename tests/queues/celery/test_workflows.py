@@ -154,7 +154,7 @@ FAIL: dict[str, tuple[Build, int, int]] = {
 
 
 @pytest.mark.parametrize("canvas", FAIL)
-def test_a_workflow_fails_once_it_can_do_nothing_more(site: Site, user: str, canvas: str) -> None:
+def test_workflow_fails_once_no_member_can_run(site: Site, user: str, canvas: str) -> None:
     build, ended, members = FAIL[canvas]
 
     album = Album(site, user, build)
@@ -164,7 +164,7 @@ def test_a_workflow_fails_once_it_can_do_nothing_more(site: Site, user: str, can
     assert_only_the_workflow_is_told(album)
 
 
-def test_a_chord_fails_with_its_header_for_its_body_never_runs(backed_site: Site, user: str) -> None:
+def test_chord_fails_with_its_header(backed_site: Site, user: str) -> None:
     album = Album(
         backed_site,
         user,
@@ -176,9 +176,7 @@ def test_a_chord_fails_with_its_header_for_its_body_never_runs(backed_site: Site
     assert (last.state, last.error, last.total) == (TaskState.FAILURE, "broke", 3)
 
 
-def test_a_chord_whose_end_celery_polls_for_counts_its_body_once(
-    redis_server: EmbeddedRedis, user: str, tmp_path: Path
-) -> None:
+def test_chord_polled_by_celery_counts_its_body_once(redis_server: EmbeddedRedis, user: str, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     backend = f"file://{tmp_path}/results"
     with closing(Site(redis_server, redis_server, tmp_path, backend_url=backend, **PATIENT)) as site:
@@ -187,7 +185,7 @@ def test_a_chord_whose_end_celery_polls_for_counts_its_body_once(
         assert_succeeds(Album(site, user, SUCCEED_WITH_BACKEND["chord"][0]), 4)
 
 
-def test_tasks_take_of_the_bar_what_they_weigh(site: Site, user: str) -> None:
+def test_tasks_share_the_bar_by_weight(site: Site, user: str) -> None:
     def build(tasks: Any) -> Any:
         heavy = tasks["part"].si(error="broke").set(headers={"jobpush_weight": 3})
         return chain(tasks["owned_by_header"].si(), heavy, tasks["part"].si())
@@ -197,7 +195,7 @@ def test_tasks_take_of_the_bar_what_they_weigh(site: Site, user: str) -> None:
     assert album.end().percent == 75.0  # 6 of 10, and half of 3
 
 
-def test_a_workflow_may_be_made_by_what_delay_is_given(site: Site, user: str) -> None:
+def test_workflow_may_be_built_from_the_arguments_of_delay(site: Site, user: str) -> None:
     part = site.app.tasks["part"]
     listener = site.listen(user)
     workflow = site.jobpush.track_workflow(lambda number: group(part.si() for _ in range(number)), user)
@@ -211,7 +209,7 @@ def test_a_workflow_may_be_made_by_what_delay_is_given(site: Site, user: str) ->
     assert {event.title for event in listener.events if event.root_id is None} == {"jobpush.workflow"}
 
 
-def test_the_canvas_itself_is_left_as_it_was(site: Site, user: str) -> None:
+def test_canvas_is_left_unchanged(site: Site, user: str) -> None:
     part = site.app.tasks["part"]
     canvas = chain(part.si(), group(part.si(), part.si()))
     before = repr(dict(canvas))
@@ -221,11 +219,11 @@ def test_the_canvas_itself_is_left_as_it_was(site: Site, user: str) -> None:
     assert repr(dict(canvas)) == before
 
 
-def test_an_empty_workflow_succeeds(site: Site, user: str) -> None:
+def test_empty_workflow_succeeds(site: Site, user: str) -> None:
     assert_succeeds(Album(site, user, lambda tasks: group([])), 0)
 
 
-def test_a_child_has_the_workflow_as_its_root_and_its_own_progress(site: Site, user: str) -> None:
+def test_member_has_the_workflow_as_root_and_its_own_progress(site: Site, user: str) -> None:
     album = Album(site, user, lambda tasks: group(tasks["owned_by_header"].si(), tasks["part"].si()))
     album.end()
 
@@ -237,7 +235,7 @@ def test_a_child_has_the_workflow_as_its_root_and_its_own_progress(site: Site, u
     assert [event.task_id for event in site.jobpush.children(album.task_id, start=1)] == [children[1].task_id]
 
 
-def test_a_task_for_another_user_has_a_bar_of_its_own(site: Site, user: str) -> None:
+def test_task_of_another_user_has_its_own_bar(site: Site, user: str) -> None:
     other = f"other-{user}"
     listener = site.listen(other)
     spawned = site.app.tasks["spawns_for"]
@@ -251,7 +249,7 @@ def test_a_task_for_another_user_has_a_bar_of_its_own(site: Site, user: str) -> 
 # -- cancel ----------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_workflow_ends_what_runs_and_starts_nothing_more(site: Site, user: str, tmp_path: Path) -> None:
+def test_cancelled_workflow_ends_running_members_and_starts_no_more(site: Site, user: str, tmp_path: Path) -> None:
     def build(tasks: Any) -> Any:
         later = tasks["part"].si(path=f"{tmp_path}/ran").set(countdown=3)
         return group(chain(tasks["part_waits"].si(), tasks["part"].si(path=f"{tmp_path}/ran")), later)
@@ -270,7 +268,7 @@ def test_a_cancelled_workflow_ends_what_runs_and_starts_nothing_more(site: Site,
     assert album.children == [("part_waits", "REVOKED"), ("part", "REVOKED")]
 
 
-def test_members_that_do_not_heed_are_terminated(site: Site, user: str) -> None:
+def test_members_that_ignore_the_cancel_are_terminated(site: Site, user: str) -> None:
     album = Album(site, user, lambda tasks: group(tasks["stubborn"].si("nobody"), tasks["stubborn"].si("nobody")))
     for _ in range(2):
         album.listener.until(lambda event: event.name == "stubborn" and event.state is TaskState.PROGRESS)
@@ -280,13 +278,13 @@ def test_members_that_do_not_heed_are_terminated(site: Site, user: str) -> None:
     assert album.end().state is TaskState.REVOKED
 
 
-def test_a_workflow_that_waits_is_revoked_at_once(site: Site, user: str) -> None:
+def test_waiting_workflow_is_revoked_at_once(site: Site, user: str) -> None:
     album = Album(site, user, lambda tasks: group(tasks["part"].si().set(countdown=600) for _ in range(3)))
 
     assert site.jobpush.cancel(album.task_id) is TaskState.REVOKED
 
 
-def test_the_death_of_a_members_process_is_its_failure(site: Site, user: str) -> None:
+def test_killed_process_of_a_member_is_its_failure(site: Site, user: str) -> None:
     album = Album(site, user, lambda tasks: group(tasks["stubborn"].si("nobody"), tasks["part"].si()))
     running = album.listener.until(lambda event: event.name == "stubborn" and event.state is TaskState.PROGRESS)
 
@@ -300,7 +298,7 @@ def test_the_death_of_a_members_process_is_its_failure(site: Site, user: str) ->
 # -- the user's way --------------------------------------------------------------------------------------
 
 
-def test_the_user_travels_with_links_errbacks_and_later_links(site: Site, user: str) -> None:
+def test_user_is_inherited_by_links_errbacks_and_later_links(site: Site, user: str) -> None:
     listener = site.listen(user)
     encode, fails, owned = (site.app.tasks[name] for name in ("encode", "fails", "owned_by_header"))
 
@@ -320,7 +318,7 @@ def test_the_user_travels_with_links_errbacks_and_later_links(site: Site, user: 
     assert_told(lambda: fails.apply_async((user,), link_error=site.app.tasks["errback"].s()))
 
 
-def test_a_task_that_a_group_replaces_has_ended_and_the_tasks_of_the_group_go_on(backed_site: Site, user: str) -> None:
+def test_task_replaced_by_a_group_has_ended_while_the_group_runs(backed_site: Site, user: str) -> None:
     listener = backed_site.listen(user)
 
     task_id = backed_site.delay("replaced_by", user, "group")
@@ -332,7 +330,7 @@ def test_a_task_that_a_group_replaces_has_ended_and_the_tasks_of_the_group_go_on
 
 
 @pytest.mark.parametrize("name", ["owned_by_header", "errback"])
-def test_the_errback_of_a_killed_task_has_its_user(site: Site, user: str, name: str) -> None:
+def test_errback_of_a_killed_task_inherits_its_user(site: Site, user: str, name: str) -> None:
     listener = site.listen(user)
     errback = site.app.tasks[name].signature(immutable=name == "owned_by_header")
     site.app.tasks["stubborn"].apply_async((user,), link_error=errback)
@@ -344,7 +342,7 @@ def test_the_errback_of_a_killed_task_has_its_user(site: Site, user: str, name: 
     assert "headers" not in errback.options  # it may be used for others
 
 
-def test_a_beat_entry_names_a_user(site: Site, user: str) -> None:
+def test_beat_entry_names_a_user(site: Site, user: str) -> None:
     listener = site.listen(user)
     entry = ScheduleEntry("nightly", "owned_by_header", schedule=60, options={"headers": {"jobpush_user": user}})
 
@@ -356,7 +354,7 @@ def test_a_beat_entry_names_a_user(site: Site, user: str) -> None:
 # -- without a worker ------------------------------------------------------------------------------------
 
 
-def test_an_eager_workflow_shows_the_same(eager: Eager) -> None:
+def test_eager_workflow_publishes_the_same_states(eager: Eager) -> None:
     eager.app.conf.task_always_eager = True
     tasks = eager.app.tasks
     workflow = eager.jobpush.track_workflow(
@@ -370,7 +368,7 @@ def test_an_eager_workflow_shows_the_same(eager: Eager) -> None:
     assert eager.listener.states(workflow.task_id) == ["PENDING", "STARTED", "PROGRESS", "SUCCESS"]
 
 
-def test_a_workflow_that_the_broker_refuses_is_withdrawn(eager: Eager) -> None:
+def test_workflow_refused_by_the_broker_is_withdrawn(eager: Eager) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError("no broker")
 
@@ -384,7 +382,7 @@ def test_a_workflow_that_the_broker_refuses_is_withdrawn(eager: Eager) -> None:
     assert (last.state, last.error) == (TaskState.REVOKED, "The task could not be queued")
 
 
-def test_wrong_words_fail_early(eager: Eager) -> None:
+def test_invalid_arguments_fail_early(eager: Eager) -> None:
     part = eager.app.tasks["part"].si()
 
     with pytest.raises(InvalidUserId):
@@ -394,7 +392,7 @@ def test_wrong_words_fail_early(eager: Eager) -> None:
             eager.jobpush.track_workflow(part, "42", weights={"part": weight})  # type: ignore[dict-item]
 
 
-def test_a_workflow_needs_an_app() -> None:
+def test_workflow_needs_an_app() -> None:
     from jobpush import JobPush
 
     with pytest.raises(ConfigurationError):

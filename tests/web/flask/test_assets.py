@@ -31,7 +31,7 @@ def test_hashed_module_is_compressed_and_kept_for_ever(client: FlaskClient) -> N
     assert len(response.data) == int(response.headers["Content-Length"])
 
 
-def test_client_without_compression_gets_the_plain_module(client: FlaskClient) -> None:
+def test_client_without_compression_gets_the_uncompressed_module(client: FlaskClient) -> None:
     with client.get(f"/jobpush/static/{script_name()}") as response:
         body = response.data
 
@@ -39,7 +39,7 @@ def test_client_without_compression_gets_the_plain_module(client: FlaskClient) -
     assert body == (STATIC / script_name()).read_bytes()
 
 
-def test_plain_name_is_checked_again_on_each_load_and_leads_to_the_hashed_one(client: FlaskClient) -> None:
+def test_unhashed_name_is_revalidated_and_redirects_to_the_hashed_one(client: FlaskClient) -> None:
     with client.get("/jobpush/static/jobpush.js", headers={"Accept-Encoding": "gzip"}) as first:
         text = first.text
     with client.get("/jobpush/static/jobpush.js", headers={"If-None-Match": first.headers["ETag"]}) as second:
@@ -51,7 +51,7 @@ def test_plain_name_is_checked_again_on_each_load_and_leads_to_the_hashed_one(cl
 
 
 @pytest.mark.parametrize("name", ["none.js", "../config.py", "%2e%2e/config.py", "jobpush-00000000.js"])
-def test_other_names_are_not_found(client: FlaskClient, name: str) -> None:
+def test_unknown_asset_is_not_found(client: FlaskClient, name: str) -> None:
     assert client.get(f"/jobpush/static/{name}").status_code == 404
 
 

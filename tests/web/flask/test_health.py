@@ -39,7 +39,7 @@ def error_of(client: FlaskClient, path: str) -> tuple[int, str]:
     return response.status_code, response.json["error"]["code"]
 
 
-def test_gateway_that_ends_is_not_ready_and_then_not_alive(app: Flask) -> None:
+def test_stopping_gateway_is_first_not_ready_and_then_not_alive(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/jobpush/health/live").status_code == 200
 
@@ -49,7 +49,7 @@ def test_gateway_that_ends_is_not_ready_and_then_not_alive(app: Flask) -> None:
     assert error_of(client, "/jobpush/health/live") == (503, "hub_dead")
 
 
-def test_all_connections_are_drained_however_short_the_time_is(serve: Serve) -> None:
+def test_all_connections_are_drained_even_in_a_short_time(serve: Serve) -> None:
     site = serve(drain_timeout=0.2, max_connections_per_user=0)
     clients = [site.sign_in("42") for _ in range(200)]  # which would take a second otherwise
     site.process.send_signal(signal.SIGTERM)
@@ -93,9 +93,7 @@ class Gunicorn:
 
 
 @pytest.mark.parametrize("kind", ["json", "text"])
-def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
-    redis_server: EmbeddedRedis, tmp_path: Path, kind: str
-) -> None:
+def test_standalone_gateway_logs_each_change_of_state(redis_server: EmbeddedRedis, tmp_path: Path, kind: str) -> None:
     gunicorn = Gunicorn(redis_server.url, tmp_path / "log", "--log", kind)
     try:
         gunicorn.wait_for("Booting worker")
@@ -128,6 +126,6 @@ def test_stand_alone_gateway_logs_a_line_for_each_change_of_state(
         assert {frozenset(line) for line in lines} == {frozenset({"at", "level", "logger", "process", "message"})}
 
 
-def test_an_unknown_form_of_the_log_is_refused() -> None:
+def test_unknown_log_format_is_refused() -> None:
     with pytest.raises(ValueError, match="text or json, not 'xml'"):
         logging_config("xml")

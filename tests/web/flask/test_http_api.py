@@ -140,7 +140,7 @@ def assert_refused(response: TestResponse, status: int, text: str = "") -> None:
 # -- signatures ------------------------------------------------------------------------------------------
 
 
-def test_the_documented_request_is_accepted(client, backend) -> None:
+def test_documented_request_is_accepted(client, backend) -> None:
     response = client.post(f"/apps/3/events?{EXAMPLE_QUERY}", data=EXAMPLE_BODY)
 
     assert response.data == b"{}"
@@ -148,7 +148,7 @@ def test_the_documented_request_is_accepted(client, backend) -> None:
     assert backend.published == [(("project-3",), "foo", '{"some":"data"}', None)]
 
 
-def test_a_replayed_request_is_refused_when_it_is_old(backend) -> None:
+def test_old_request_is_refused(backend) -> None:
     app = Flask(__name__)
     app.register_blueprint(http_api(CONFIG, backend, backend, clock=lambda: NOW + 601))
 
@@ -157,12 +157,12 @@ def test_a_replayed_request_is_refused_when_it_is_old(backend) -> None:
 
 
 @pytest.mark.parametrize("offset", [-600, 0, 600])
-def test_a_clock_may_be_off_by_ten_minutes(client, offset) -> None:
+def test_clock_difference_of_ten_minutes_is_accepted(client, offset) -> None:
     assert get(client, "/apps/3/channels", auth_timestamp=str(NOW + offset)).status_code == 200
 
 
 @pytest.mark.parametrize("timestamp", [str(NOW - 601), str(NOW + 601), "", "now", "-1", "1e9", "1" * 5000])
-def test_another_timestamp_is_refused(client, timestamp) -> None:
+def test_timestamp_out_of_range_is_refused(client, timestamp) -> None:
     assert_refused(get(client, "/apps/3/channels", auth_timestamp=timestamp), 401, "auth_timestamp")
 
 
@@ -179,38 +179,38 @@ def test_wrong_credentials_are_refused(client, parameters, text) -> None:
     assert_refused(get(client, "/apps/3/channels", **parameters), 401, text)
 
 
-def test_a_request_without_any_signature_is_refused(client) -> None:
+def test_request_without_any_signature_is_refused(client) -> None:
     assert_refused(client.get("/apps/3/channels"), 401)
     assert_refused(client.post("/users/1/terminate_connections"), 401)
 
 
-def test_a_query_changed_on_the_way_is_refused(client) -> None:
+def test_modified_query_is_refused(client) -> None:
     query = signed_query("GET", "/apps/3/channels")
 
     assert_refused(client.get(f"/apps/3/channels?{query}&filter_by_prefix=presence-"), 401, "Invalid signature")
     assert_refused(client.get(f"/apps/3/users?{query}"), 401, "Invalid signature")
 
 
-def test_a_body_changed_on_the_way_is_refused(client, backend) -> None:
+def test_modified_body_is_refused(client, backend) -> None:
     other = EXAMPLE_BODY.replace(b"foo", b"bar")
 
     assert_refused(client.post(f"/apps/3/events?{EXAMPLE_QUERY}", data=other), 401, "body_md5")
     assert backend.published == []
 
 
-def test_a_body_without_its_hash_is_refused(client) -> None:
+def test_body_without_its_hash_is_refused(client) -> None:
     query = signed_query("POST", "/apps/3/events")
 
     assert_refused(client.post(f"/apps/3/events?{query}", data=EXAMPLE_BODY), 401, "body_md5")
 
 
-def test_the_hash_of_nothing_may_be_signed_on_get_as_pusher_http_python_does(client) -> None:
+def test_get_with_the_hash_of_an_empty_body_is_accepted(client) -> None:
     empty = hashlib.md5(b"", usedforsecurity=False).hexdigest()
 
     assert get(client, "/apps/3/channels", body_md5=empty).status_code == 200
 
 
-def test_values_are_signed_as_they_are_before_url_encoding(client) -> None:
+def test_signature_covers_values_before_url_encoding(client) -> None:
     path = "/apps/3/channels"
     query = {
         "auth_key": KEY,
@@ -226,7 +226,7 @@ def test_values_are_signed_as_they_are_before_url_encoding(client) -> None:
     assert_success(response, {"channels": {}})
 
 
-def test_another_application_is_not_found(client) -> None:
+def test_unknown_application_is_not_found(client) -> None:
     assert_refused(get(client, "/apps/4/channels"), 404, "no application '4'")
 
 
@@ -234,14 +234,14 @@ def test_another_application_is_not_found(client) -> None:
 
 
 @pytest.mark.parametrize("signed", ["/push/apps/3/channels", "/apps/3/channels"])
-def test_a_prefix_of_the_blueprint_may_be_signed_or_not(backend, signed) -> None:
+def test_signature_may_include_the_blueprint_prefix(backend, signed) -> None:
     client = make_app(backend, "/push").test_client()
 
     assert client.get(f"/push/apps/3/channels?{signed_query('GET', signed)}").status_code == 200
 
 
 @pytest.mark.parametrize("signed", ["/mount/apps/3/channels", "/apps/3/channels"])
-def test_a_mount_point_may_be_signed_or_not(backend, signed) -> None:
+def test_signature_may_include_the_mount_point(backend, signed) -> None:
     client = Client(DispatcherMiddleware(Flask("root"), {"/mount": make_app(backend)}))
 
     assert client.get(f"/mount/apps/3/channels?{signed_query('GET', signed)}").status_code == 200
@@ -249,7 +249,7 @@ def test_a_mount_point_may_be_signed_or_not(backend, signed) -> None:
 
 @pytest.mark.parametrize("fixed", [True, False])
 @pytest.mark.parametrize("signed", ["/outside/apps/3/channels", "/apps/3/channels"])
-def test_a_prefix_that_a_proxy_takes_away_may_be_signed_or_not(backend, signed, fixed) -> None:
+def test_signature_may_include_a_prefix_stripped_by_a_proxy(backend, signed, fixed) -> None:
     app = make_app(backend)
     client = Client(ProxyFix(app, x_prefix=1) if fixed else app)
     query = signed_query("GET", signed)
@@ -259,14 +259,14 @@ def test_a_prefix_that_a_proxy_takes_away_may_be_signed_or_not(backend, signed, 
     assert response.status_code == 200
 
 
-def test_no_other_path_may_be_signed(client) -> None:
+def test_signature_of_another_path_is_refused(client) -> None:
     query = signed_query("GET", "/other/apps/3/channels")
 
     assert_refused(client.get(f"/apps/3/channels?{query}"), 401)
 
 
 @pytest.mark.parametrize("encode_path", [str, lambda path: quote(path, safe="/")])
-def test_a_path_may_be_signed_before_or_after_url_encoding(client, encode_path) -> None:
+def test_signature_may_cover_the_path_before_or_after_url_encoding(client, encode_path) -> None:
     plain = "/apps/3/channels/a=b@c;d"
     query = signed_query("GET", encode_path(plain))
 
@@ -283,7 +283,7 @@ def test_one_channel_or_many_are_published_at_once(client, backend) -> None:
     assert [channels for channels, *_ in backend.published] == [("one",), ("a", "private-b", "#server-to-user-42")]
 
 
-def test_a_socket_can_be_excluded(client, backend) -> None:
+def test_socket_can_be_excluded(client, backend) -> None:
     trigger(client, socket_id="123.456")
 
     assert backend.published == [(("a",), "foo", "{}", "123.456")]
@@ -293,7 +293,7 @@ def test_a_socket_can_be_excluded(client, backend) -> None:
     ("data", "published"),
     [("text", "text"), ("", ""), ({"a": [1]}, '{"a":[1]}'), (5, "5"), (None, "null"), ([], "[]")],
 )
-def test_data_that_is_no_text_is_encoded_once(client, backend, data, published) -> None:
+def test_data_other_than_text_is_encoded_once(client, backend, data, published) -> None:
     trigger(client, data=data)
 
     assert backend.published[0][2] == published
@@ -322,27 +322,27 @@ def test_data_that_is_no_text_is_encoded_once(client, backend, data, published) 
         ({"info": 5}, "info must be text"),
     ],
 )
-def test_an_event_that_breaks_a_rule_is_refused(client, backend, members, text) -> None:
+def test_invalid_event_is_refused(client, backend, members, text) -> None:
     assert_refused(trigger(client, **members), 400, text)
     assert backend.published == []
 
 
-def test_data_is_needed(client) -> None:
+def test_missing_data_is_refused(client) -> None:
     assert_refused(post(client, "/apps/3/events", {"name": "foo", "channel": "a"}), 400, "data is missing")
 
 
 @pytest.mark.parametrize("body", [b"", b"text", b"[]", b"\xff", b"[" * 5000, b'{"a":NaN}', b"9" * 5000])
 @pytest.mark.parametrize("path", ["/apps/3/events", "/apps/3/batch_events"])
-def test_a_body_that_is_no_json_object_is_refused(client, path, body) -> None:
+def test_body_other_than_a_json_object_is_refused(client, path, body) -> None:
     assert_refused(post(client, path, body), 400, "the body")
 
 
-def test_a_hundred_channels_are_published(client, backend) -> None:
+def test_hundred_channels_are_published(client, backend) -> None:
     assert trigger(client, channels=[f"c{i}" for i in range(100)]).status_code == 200
     assert len(backend.published[0][0]) == 100
 
 
-def test_the_number_of_channels_is_a_setting(backend) -> None:
+def test_limit_of_channels_is_configurable(backend) -> None:
     client = make_app(backend, config=Config(app_id="3", key=KEY, secret=SECRET, max_channels_per_trigger=5000))
     client = client.test_client()
 
@@ -356,13 +356,13 @@ def test_data_beyond_10_kb_is_too_large(client, backend) -> None:
     assert len(backend.published) == 1
 
 
-def test_a_huge_body_is_not_even_read(client) -> None:
+def test_oversized_body_is_refused_unread(client) -> None:
     body = b"x" * (CONFIG.max_body + 1)
 
     assert_refused(post(client, "/apps/3/events", body), 413, "1048576 are allowed")
 
 
-def test_a_body_of_unknown_length_is_refused(client) -> None:
+def test_body_of_unknown_length_is_refused(client) -> None:
     path = f"/apps/3/events?{EXAMPLE_QUERY}"
 
     response = client.post(path, data=EXAMPLE_BODY, headers={"Transfer-Encoding": "chunked"})
@@ -370,7 +370,7 @@ def test_a_body_of_unknown_length_is_refused(client) -> None:
     assert_refused(response, 400, "Content-Length")
 
 
-def test_info_is_told_where_it_applies(client) -> None:
+def test_info_is_returned_for_channels_it_applies_to(client) -> None:
     response = trigger(client, channels=["presence-a", "news", "nobody"], info="user_count,subscription_count")
 
     assert_success(
@@ -392,7 +392,7 @@ def test_info_is_told_where_it_applies(client) -> None:
         (StoreError("redis://user:password@host is away"), 503, "Redis does not answer"),
     ],
 )
-def test_a_failing_store_is_told_without_its_inside(client, backend, failure, status, text) -> None:
+def test_store_error_is_reported_without_details(client, backend, failure, status, text) -> None:
     backend.failure = failure
 
     response = trigger(client)
@@ -408,7 +408,7 @@ def batch(client: Client, *events: object, **parameters: str) -> TestResponse:
     return post(client, "/apps/3/batch_events", {"batch": events}, **parameters)
 
 
-def test_a_batch_is_published_in_order(client, backend) -> None:
+def test_batch_is_published_in_order(client, backend) -> None:
     first = {"name": "one", "channel": "a", "data": "1", "socket_id": "1.1"}
     second = {"name": "two", "channel": "b", "data": {"x": 1}}
 
@@ -419,7 +419,7 @@ def test_a_batch_is_published_in_order(client, backend) -> None:
     assert backend.published == [(("a",), "one", "1", "1.1"), (("b",), "two", '{"x":1}', None)]
 
 
-def test_info_of_a_batch_is_told_by_position(client) -> None:
+def test_info_of_a_batch_is_returned_by_position(client) -> None:
     response = batch(
         client,
         {"name": "e", "channel": "presence-a", "data": "", "info": "user_count"},
@@ -430,7 +430,7 @@ def test_info_of_a_batch_is_told_by_position(client) -> None:
     assert_success(response, {"batch": [{"user_count": 2}, {}, {"subscription_count": 2}]})
 
 
-def test_a_batch_is_published_wholly_or_not_at_all(client, backend) -> None:
+def test_batch_is_published_completely_or_not_at_all(client, backend) -> None:
     good = {"name": "e", "channel": "a", "data": ""}
 
     assert_refused(batch(client, good, {"name": "e", "channel": "a b", "data": ""}), 400, "channel name")
@@ -440,7 +440,7 @@ def test_a_batch_is_published_wholly_or_not_at_all(client, backend) -> None:
     assert backend.published == []
 
 
-def test_a_batch_must_be_a_list(client) -> None:
+def test_batch_must_be_a_list(client) -> None:
     assert_refused(post(client, "/apps/3/batch_events", {"batch": {}}), 400, "list of events")
     assert_refused(post(client, "/apps/3/batch_events", {}), 400, "list of events")
     assert_success(batch(client), {})
@@ -491,11 +491,11 @@ def test_one_channel_is_described(client, channel, info, body) -> None:
 @pytest.mark.parametrize(
     ("channel", "info"), [("news", "user_count"), ("news", "cache"), ("presence-a", "cache"), ("news", "colour")]
 )
-def test_an_attribute_that_a_channel_does_not_have_is_refused(client, channel, info) -> None:
+def test_unsupported_attribute_of_a_channel_is_refused(client, channel, info) -> None:
     assert_refused(get(client, f"/apps/3/channels/{channel}", info=info), 400, f"info has no '{info}' here")
 
 
-def test_the_name_of_a_channel_is_checked(client) -> None:
+def test_invalid_channel_name_is_refused(client) -> None:
     path = "/apps/3/channels/a b"
 
     assert_refused(client.get(f"{quote(path)}?{signed_query('GET', path)}"), 400, "channel name")
@@ -508,7 +508,7 @@ def test_users_of_a_presence_channel_are_listed(client) -> None:
     assert_refused(get(client, "/apps/3/channels/news/users"), 400, "only presence channels")
 
 
-def test_users_online_are_listed_by_pages(client) -> None:
+def test_online_users_are_paged(client) -> None:
     assert_success(get(client, "/apps/3/users"), {"users": [{"id": "1"}], "next": "more"})
     assert_success(get(client, "/apps/3/users", cursor="more"), {"users": [{"id": "=u=a=3Ab"}], "next": None})
 
@@ -522,7 +522,7 @@ def test_users_online_are_listed_by_pages(client) -> None:
         ("a:b", {"id": "=u=a=3Ab", "online": True, "connections": 2}),
     ],
 )
-def test_one_user_is_told_to_be_online_or_not(client, user_id, body) -> None:
+def test_online_state_of_one_user_is_returned(client, user_id, body) -> None:
     assert_success(get(client, f"/apps/3/users/{user_id}"), body)
 
 
@@ -531,7 +531,7 @@ def test_one_user_is_told_to_be_online_or_not(client, user_id, body) -> None:
 
 @pytest.mark.parametrize("path", ["/apps/3/users/1/terminate_connections", "/users/1/terminate_connections"])
 @pytest.mark.parametrize("body", [b"", b"{}"])
-def test_connections_of_a_user_are_ended_also_without_the_application_in_the_path(client, backend, path, body) -> None:
+def test_connections_of_a_user_are_terminated_also_by_the_short_path(client, backend, path, body) -> None:
     response = post(client, path, body)
 
     assert response.data == b"{}"
@@ -539,7 +539,7 @@ def test_connections_of_a_user_are_ended_also_without_the_application_in_the_pat
     assert backend.disconnected == ["1"]
 
 
-def test_the_short_path_works_below_a_prefix(backend) -> None:
+def test_short_path_works_below_a_prefix(backend) -> None:
     client = make_app(backend, "/push").test_client()
     query = signed_query("POST", "/users/1/terminate_connections")
 
@@ -547,5 +547,5 @@ def test_the_short_path_works_below_a_prefix(backend) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_other_methods_are_not_taken(client, method) -> None:
+def test_other_methods_are_refused(client, method) -> None:
     assert client.open("/apps/3/events", method=method).status_code == 405

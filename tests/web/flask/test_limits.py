@@ -42,7 +42,7 @@ def assert_told_to_come_back(client: Client, words: str) -> None:
 # -- connections -----------------------------------------------------------------------------------------
 
 
-def test_connections_beyond_the_limit_are_told_to_come_back_and_get_the_place_that_is_free(serve: Serve) -> None:
+def test_connections_beyond_the_limit_are_refused_with_a_retry_code_and_admitted_later(serve: Serve) -> None:
     site = serve(max_connections=2)
     first, second = site.sign_in("42"), site.sign_in("43")
 
@@ -65,7 +65,7 @@ def connect_until_let_in(site: Site) -> Client:
         client.hang_up()
 
 
-def test_event_streams_count_as_connections_do(serve: Serve) -> None:
+def test_event_streams_count_as_connections(serve: Serve) -> None:
     site = serve(max_connections=1)
 
     with event_stream(site, "/jobpush/events", user="42") as stream:
@@ -76,7 +76,7 @@ def test_event_streams_count_as_connections_do(serve: Serve) -> None:
         assert_told_to_come_back(site.connect("42"), "there are 1 connections")
 
 
-def test_connections_of_a_user_beyond_the_limit_are_told_to_come_back(serve: Serve) -> None:
+def test_connections_of_a_user_beyond_the_limit_are_refused_with_a_retry_code(serve: Serve) -> None:
     site = serve(max_connections_per_user=2)
     clients = [site.sign_in("42") for _ in range(2)]
 
@@ -111,14 +111,14 @@ def test_connections_of_an_address_behind_a_trusted_proxy_are_limited(serve: Ser
     assert refused(site, "too_many_connections_of_address") == 2
 
 
-def test_nobody_is_believed_who_is_no_trusted_proxy(serve: Serve) -> None:
+def test_forwarded_address_of_an_untrusted_peer_is_ignored(serve: Serve) -> None:
     site = serve(max_connections_per_address=1, trusted_proxies="10.0.0.1")
     site.sign_in("42", headers={"X-Forwarded-For": "203.0.113.1"})
 
     assert_told_to_come_back(site.connect("42", headers={"X-Forwarded-For": "203.0.113.2"}), "an address may have 1")
 
 
-def test_neighbours_are_not_limited_as_long_as_no_proxy_is_named(serve: Serve) -> None:
+def test_local_peers_are_not_limited_without_a_trusted_proxy(serve: Serve) -> None:
     site = serve(max_connections_per_address=1, handshake_rate=1)
 
     for _ in range(5):
@@ -127,7 +127,7 @@ def test_neighbours_are_not_limited_as_long_as_no_proxy_is_named(serve: Serve) -
     assert scrape(site)["jobpush_connections"] == 5
 
 
-def test_connections_that_failed_before_they_were_taken_over_give_their_place_back(serve: Serve) -> None:
+def test_connection_that_fails_before_the_hand_over_frees_its_place(serve: Serve) -> None:
     site = serve(max_connections=1)
 
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_connections_that_failed_before_they_were_taken_over_give_their_place_ba
     assert refused(site, "unknown_app") >= 1
 
 
-def test_an_error_on_the_way_gives_a_place_back() -> None:
+def test_error_during_the_handshake_frees_its_place() -> None:
     limits = Limits(Config(max_connections=1))
 
     with pytest.raises(RuntimeError), limits.enter("203.0.113.7"):
@@ -148,7 +148,7 @@ def test_an_error_on_the_way_gives_a_place_back() -> None:
     assert limits.enter("203.0.113.7").refusal is None
 
 
-def test_without_a_limit_connections_end_where_files_do() -> None:
+def test_without_a_limit_connections_are_bounded_by_descriptors() -> None:
     assert 0 < descriptors_left() < 2**40
 
 
@@ -197,7 +197,7 @@ def test_handshakes_of_an_address_are_limited(serve: Serve) -> None:
     assert refused(site, "too_many_handshakes") == 2
 
 
-def test_rate_of_an_address_comes_back_with_time() -> None:
+def test_rate_of_an_address_recovers_over_time() -> None:
     now = 0.0
     limits = Limits(Config(handshake_rate=2), clock=lambda: now)
 
@@ -239,7 +239,7 @@ def test_messages_of_a_connection_are_limited(serve: Serve) -> None:
     assert refused(site, "too_many_messages") == 1
 
 
-def test_a_flood_of_control_frames_counts_as_messages_do(serve: Serve) -> None:
+def test_control_frames_count_as_messages(serve: Serve) -> None:
     from wsproto.events import Ping
 
     site = serve(message_rate=1, max_channels=5)
@@ -272,7 +272,7 @@ def test_subscriptions_of_a_connection_are_limited(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_a_message_that_is_too_long_is_refused_in_one_frame_or_many(serve: Serve, in_parts: bool) -> None:
+def test_oversized_message_is_refused_in_one_frame_or_many(serve: Serve, in_parts: bool) -> None:
     site = serve(max_message=1000)
     client = site.connect()
     client.receive()
@@ -288,7 +288,7 @@ def test_a_message_that_is_too_long_is_refused_in_one_frame_or_many(serve: Serve
     assert refused(site, "message_too_big") == 1
 
 
-def test_who_neither_signs_in_nor_joins_in_time_is_closed(serve: Serve) -> None:
+def test_client_that_neither_signs_in_nor_subscribes_in_time_is_closed(serve: Serve) -> None:
     site = serve(signin_timeout=0.5)
     signed_in, stranger = site.sign_in("42"), site.connect()
     stranger.receive()
@@ -335,6 +335,6 @@ def test_address_of_a_client(trusted: str, peer: str, forwarded_for: str, client
     assert proxies.client_of(peer, forwarded_for) == client
 
 
-def test_a_proxy_that_is_no_address_is_refused_at_the_start() -> None:
+def test_invalid_proxy_address_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_TRUSTED_PROXIES must be.*'proxy.example'"):
         TrustedProxies(["proxy.example"])

@@ -24,7 +24,7 @@ from tests.gateway.web import request, scrape, scrape_until
 # -- who may read ----------------------------------------------------------------------------------------
 
 
-def test_metrics_are_shown_to_who_has_the_token_alone(site: Site) -> None:
+def test_metrics_need_the_token(site: Site) -> None:
     for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer wrong"}, {"Authorization": "é"}):
         status, body = request(site, "GET", "/jobpush/metrics", headers=headers)
         assert (status, body["error"]["code"]) == (403, "metrics_refused")
@@ -33,7 +33,7 @@ def test_metrics_are_shown_to_who_has_the_token_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
-def test_metrics_are_shown_to_nobody_where_no_token_is_set(headers: dict[str, str]) -> None:
+def test_metrics_are_disabled_without_a_token(headers: dict[str, str]) -> None:
     app = Flask(__name__)
     Gateway(app, key="k", secret="s" * 32, redis_url="redis://unused")
 
@@ -90,7 +90,7 @@ def test_each_delivery_is_sent_or_conflated_or_dropped(serve: Serve, store: Stor
     deaf.hang_up()
 
 
-def test_sender_of_an_event_is_not_counted_among_those_who_got_it(site: Site, store: Store) -> None:
+def test_sender_of_an_event_is_not_counted_as_a_receiver(site: Site, store: Store) -> None:
     sender, reader = site.connect(), site.connect()
     socket_id = [client.receive() for client in (sender, reader)][0]["data"]
     for client in (sender, reader):
@@ -124,7 +124,7 @@ def test_refusals_are_counted_by_reason(site: Site) -> None:
     assert figures["jobpush_client_messages_received_total"] == 2
 
 
-def test_connections_to_redis_that_broke_are_counted(redis_server: EmbeddedRedis, site: Site) -> None:
+def test_lost_redis_connections_are_counted(redis_server: EmbeddedRedis, site: Site) -> None:
     site.sign_in("42")
     assert scrape(site)["jobpush_redis_reconnects_total"] == 0
 
@@ -143,14 +143,14 @@ def every_error(base: type[JobPushError]) -> Iterator[type[JobPushError]]:
         yield from every_error(derived)
 
 
-def test_every_refusal_of_the_protocol_has_a_name_in_the_metrics() -> None:
+def test_every_protocol_refusal_has_a_metric_label() -> None:
     errors = [*every_error(PusherError), *every_error(SubscriptionRefused)]
 
     names = {error.refusal for error in errors if error.__module__.startswith("jobpush.")}
     assert names - {"reconnect"} <= set(REFUSALS)  # which refuses nobody
 
 
-def test_a_reason_that_nobody_knows_is_counted_as_other() -> None:
+def test_unknown_reason_is_counted_as_other() -> None:
     refusals = Refusals()
 
     refusals.count('odd"} 1')
@@ -161,7 +161,7 @@ def test_a_reason_that_nobody_knows_is_counted_as_other() -> None:
 # -- several processes -----------------------------------------------------------------------------------
 
 
-def test_processes_of_one_server_are_added_up_and_a_killed_ones_counters_are_kept(serve: Serve, store: Store) -> None:
+def test_metrics_of_all_processes_are_summed_and_counters_of_a_killed_one_kept(serve: Serve, store: Store) -> None:
     site = serve("--workers", "2")
     scrape_until(site, lambda figures: figures["jobpush_processes"] == 2)
     clients = [site.sign_in("42") for _ in range(20)]
@@ -180,7 +180,7 @@ def test_processes_of_one_server_are_added_up_and_a_killed_ones_counters_are_kep
     assert after["jobpush_events_sent_total"] == 20
 
 
-def test_folder_of_the_figures_goes_with_the_server(serve: Serve) -> None:
+def test_metrics_folder_is_removed_with_the_server(serve: Serve) -> None:
     site = serve("--workers", "2")
     scrape_until(site, lambda figures: figures["jobpush_processes"] == 2)
     pids = children_of(site.process.pid)
@@ -192,7 +192,7 @@ def test_folder_of_the_figures_goes_with_the_server(serve: Serve) -> None:
     assert not folder.exists()
 
 
-def test_figures_of_one_that_ended_are_kept_once_and_its_gauges_are_not(tmp_path: Path) -> None:
+def test_counters_of_an_ended_process_are_kept_once_and_its_gauges_dropped(tmp_path: Path) -> None:
     reader = SharedMetrics(tmp_path)
     pid = os.fork()
     if not pid:
@@ -207,7 +207,7 @@ def test_figures_of_one_that_ended_are_kept_once_and_its_gauges_are_not(tmp_path
     assert len(list(tmp_path.glob("*.figures"))) == 1
 
 
-def test_names_keep_to_the_conventions() -> None:
+def test_metric_names_follow_the_conventions() -> None:
     names = [*GAUGES, *COUNTERS]
 
     assert not [name for name in names if name.endswith("_total") or name != name.lower()]

@@ -68,7 +68,7 @@ def test_wildcard_stands_for_one_label(origin: str) -> None:
     assert not is_allowed(origin, "https://*.example.com")
 
 
-def test_origin_of_another_scheme_is_foreign_behind_a_trusted_proxy_with_tls() -> None:
+def test_origin_with_another_scheme_is_foreign_behind_a_tls_proxy() -> None:
     secure = {"peer": "127.0.0.1", "X_Forwarded_Proto": "https"}
 
     assert is_allowed("https://app.example", **secure)
@@ -78,7 +78,7 @@ def test_origin_of_another_scheme_is_foreign_behind_a_trusted_proxy_with_tls() -
     assert is_allowed("https://app.example", peer="127.0.0.1", X_Forwarded_Proto="http")  # an inner proxy
 
 
-def test_host_of_a_trusted_proxy_is_the_own_origin() -> None:
+def test_forwarded_host_of_a_trusted_proxy_is_the_own_origin() -> None:
     forwarded = {"host": "backend:8000", "X_Forwarded_Host": "app.example"}
 
     assert is_allowed("https://app.example", peer="127.0.0.1", **forwarded)
@@ -86,5 +86,5 @@ def test_host_of_a_trusted_proxy_is_the_own_origin() -> None:
 
 
 @pytest.mark.parametrize(("site", "expected"), [("cross-site", False), ("same-site", False), ("none", True)])
-def test_request_without_an_origin_is_judged_by_its_site(site: str, expected: bool) -> None:
+def test_request_without_an_origin_is_judged_by_sec_fetch_site(site: str, expected: bool) -> None:
     assert is_allowed(None, Sec_Fetch_Site=site) is expected

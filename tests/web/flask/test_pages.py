@@ -95,7 +95,7 @@ def test_page_of_an_allowed_origin_may_read_answers_with_credentials(make: Make,
 
 
 @pytest.mark.parametrize("origin", [None, "https://evil.example", "http://localhost"])
-def test_caches_keep_answers_for_each_origin_apart(make: Make, origin: str | None) -> None:
+def test_responses_vary_by_origin(make: Make, origin: str | None) -> None:
     client, headers = make(allowed_origins=f"{PAGE},https://*.example.org"), {"Origin": origin} if origin else {}
 
     for path in ("static/jobpush.js", "config"):
@@ -120,7 +120,7 @@ def test_preflight_is_answered(make: Make) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://a.b.example.org", "null", f"{PAGE}.evil.example"])
-def test_page_of_another_origin_may_read_nothing(make: Make, origin: str) -> None:
+def test_page_of_a_foreign_origin_may_read_nothing(make: Make, origin: str) -> None:
     client = make(allowed_origins=f"{PAGE},https://*.example.org")
 
     assert "Access-Control-Allow-Origin" not in client.get("/jobpush/tasks", headers={"Origin": origin}).headers
@@ -135,9 +135,7 @@ def test_any_origin_may_read_answers_without_credentials(make: Make) -> None:
 
 @pytest.mark.parametrize("path", ["/jobpush/metrics", "/apps/1/channels", "/form"])
 @pytest.mark.parametrize("allowed", [PAGE, "*"])
-def test_metrics_and_the_http_api_and_the_applications_routes_are_not_shared(
-    make: Make, path: str, allowed: str
-) -> None:
+def test_cors_excludes_metrics_http_api_and_application_routes(make: Make, path: str, allowed: str) -> None:
     answer = make(allowed_origins=allowed).get(path, headers={"Origin": PAGE})
 
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -170,7 +168,7 @@ def test_authorizer_may_send_json(make: Make) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"{", b'{"socket_id": 12}', b'{"socket_id": ["1.2"]}', b"\xff"])
-def test_body_that_is_no_object_of_texts_is_refused(make: Make, body: bytes) -> None:
+def test_body_other_than_an_object_of_strings_is_refused(make: Make, body: bytes) -> None:
     client = make()
     sign_in(client, "42")
 
@@ -182,9 +180,7 @@ def test_body_that_is_no_object_of_texts_is_refused(make: Make, body: bytes) -> 
 # -- reasons ---------------------------------------------------------------------------------------------
 
 
-def test_refusals_give_their_reason_to_the_client_and_once_to_the_log(
-    make: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusal_reason_is_sent_to_the_client_and_logged_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     client = make(user_loader=None)
 
     with caplog.at_level(logging.WARNING):
@@ -201,7 +197,9 @@ def test_refusals_give_their_reason_to_the_client_and_once_to_the_log(
     assert "user_loader" in lines[1]
 
 
-def test_server_without_sockets_is_explained_and_polling_works(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_server_without_sockets_logs_an_explanation_and_polling_works(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     client = make()
     sign_in(client, "42")
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
@@ -230,7 +228,7 @@ def test_token_names_the_user_of_a_request(make: Make, store: Store) -> None:
     assert (cancelled.status_code, others.status_code) == (202, 404)
 
 
-def test_token_counts_before_the_session(make: Make) -> None:
+def test_token_takes_precedence_over_the_session(make: Make) -> None:
     client = make()
     sign_in(client, "43")
 
@@ -284,14 +282,14 @@ def test_refused_token_has_a_code_whatever_the_session_names(
 
 
 @pytest.mark.parametrize("token", ["no-token", "", "a.b.c", "\u00e9"])
-def test_text_that_is_no_token_is_refused(make: Make, token: str) -> None:
+def test_malformed_token_is_refused(make: Make, token: str) -> None:
     client = make()
     sign_in(client, "42")
 
     assert client.get("/jobpush/tasks", headers=bearer(token)).json["error"]["code"] == "token_invalid"
 
 
-def test_own_token_of_the_application_is_for_its_user_loader(make: Make) -> None:
+def test_other_bearer_token_is_left_to_the_user_loader(make: Make) -> None:
     from flask import request
 
     def load() -> str | None:
@@ -317,7 +315,7 @@ def test_sign_out_revokes_the_tokens_of_the_user(make: Make) -> None:
 
 @pytest.mark.parametrize("info", [{"name": "Ada"}, MappingProxyType({"name": "Ada"})])
 @pytest.mark.parametrize("pair", [tuple, list])
-def test_user_loader_may_return_what_others_see_of_the_user(make: Make, pair: type, info: Any) -> None:
+def test_user_loader_may_return_user_info(make: Make, pair: type, info: Any) -> None:
     client = make(user_loader=lambda: pair((uuid.UUID(int=1), info)))
     client.application.gateway.authorize_channel(lambda user_id, channel: True)  # type: ignore[attr-defined]
 
@@ -332,7 +330,7 @@ def test_user_loader_may_return_what_others_see_of_the_user(make: Make, pair: ty
 @pytest.mark.parametrize(
     "loaded", [("42", "Ada"), ("42", ["Ada"]), ("42", {"name": "x" * 2_000}), ("42", {}, {}), ({}, {})]
 )
-def test_invalid_user_of_a_user_loader_is_nobody_and_logged(
+def test_invalid_user_of_a_user_loader_is_anonymous_and_logged(
     make: Make, loaded: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make(user_loader=lambda: loaded)
@@ -341,7 +339,7 @@ def test_invalid_user_of_a_user_loader_is_nobody_and_logged(
     assert "user_loader returned an invalid user" in caplog.text
 
 
-def test_wrong_origins_end_the_start(redis_url: str) -> None:
+def test_invalid_origins_stop_the_start(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"app\.example\.com"):
         Gateway(Flask(__name__), key=KEY, secret=SECRET, redis_url=redis_url, allowed_origins="app.example.com")
 
@@ -349,7 +347,7 @@ def test_wrong_origins_end_the_start(redis_url: str) -> None:
 # -- pages of tasks and logs -----------------------------------------------------------------------------
 
 
-def test_tasks_come_in_pages(make: Make, store: Store) -> None:
+def test_tasks_are_paged(make: Make, store: Store) -> None:
     client = make()
     sign_in(client, "42")
     for number in range(5):
@@ -390,7 +388,7 @@ def test_log_of_a_task_is_read_in_order_by_its_owner(make: Make, store: Store) -
 
 
 @pytest.mark.parametrize("kind", ["data", "json"])
-def test_inbox_is_its_users_and_is_marked_by_an_own_script(make: Make, store: Store, kind: str) -> None:
+def test_inbox_is_private_and_marked_by_own_pages_only(make: Make, store: Store, kind: str) -> None:
     client = make()
     sign_in(client, "42")
     first, second = (store.keep_notification("42", "invoice", {"number": n}, title=f"Invoice {n}") for n in (1, 2))
@@ -447,9 +445,7 @@ def test_ended_task_runs_again_where_the_application_allows_it(make: Make, store
     assert rerun(headers={}) == (403, "forbidden")
 
 
-def test_function_that_fails_to_run_a_task_again_is_reported(
-    make: Make, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failing_rerun_function_is_reported(make: Make, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     client = make()
     sign_in(client, "42")
     start(store, "42", "one")

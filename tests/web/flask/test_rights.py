@@ -105,7 +105,7 @@ def test_cancel_of_another_site_is_refused_whatever_it_sends(site: Site, store: 
     assert not store.task("one").cancelling
 
 
-def test_websocket_of_another_site_is_not_the_users(site: Site) -> None:
+def test_websocket_of_another_site_has_no_user(site: Site) -> None:
     for headers in FOREIGN:
         client = site.connect("42", client="jobpush", headers=headers)
         assert client.receive()["data"]["code"] == 4009, headers
@@ -116,9 +116,7 @@ def test_websocket_of_another_site_is_not_the_users(site: Site) -> None:
 # -- user ids --------------------------------------------------------------------------------------------
 
 
-def test_each_user_hears_and_sees_their_own_whatever_their_id_looks_like(
-    site: Site, store: Store, redis_url: str
-) -> None:
+def test_users_with_any_id_receive_only_their_own_events(site: Site, store: Store, redis_url: str) -> None:
     with every_command(redis_url) as commands:
         clients = {user: site.sign_in(user) for user in ODD_IDS}
         directory = RedisDirectory(store)
@@ -154,7 +152,7 @@ def own_events(client: Client) -> list[object]:
     return [data.get("task_id", data.get("to")) for data in map(data_of, messages)]
 
 
-def test_no_user_may_join_what_belongs_to_another(site: Site, store: Store) -> None:
+def test_no_user_may_subscribe_to_channels_of_another(site: Site, store: Store) -> None:
     for number, user in enumerate(ODD_IDS):
         start(store, user, f"task-{number}")
 
@@ -172,7 +170,7 @@ def test_no_user_may_join_what_belongs_to_another(site: Site, store: Store) -> N
             assert (answer == "pusher_internal:subscription_succeeded") is is_own, channel
 
 
-def test_patterns_in_what_clients_send_are_refused_or_names(site: Site, store: Store, redis_url: str) -> None:
+def test_patterns_sent_by_clients_are_refused_or_taken_literally(site: Site, store: Store, redis_url: str) -> None:
     with every_command(redis_url) as commands:
         client = site.connect("42")
         client.receive()
@@ -218,9 +216,7 @@ def assert_no_patterns(commands: list[str]) -> None:
 # -- neighbours in Redis ---------------------------------------------------------------------------------
 
 
-def test_neighbours_under_another_prefix_hear_and_see_nothing_of_each_other(
-    site: Site, store: Store, redis_url: str
-) -> None:
+def test_applications_with_different_prefixes_are_isolated(site: Site, store: Store, redis_url: str) -> None:
     neighbour = Store(Config(redis_url=redis_url, prefix="other", publish_timeout=TIMEOUT))
     client = site.sign_in("42")
 
@@ -234,7 +230,7 @@ def test_neighbours_under_another_prefix_hear_and_see_nothing_of_each_other(
     neighbour.close()
 
 
-def test_message_of_a_neighbour_that_is_none_is_dropped(site: Site, store: Store, redis_url: str) -> None:
+def test_malformed_message_of_another_publisher_is_dropped(site: Site, store: Store, redis_url: str) -> None:
     client = site.sign_in("42")
 
     with redis.Redis.from_url(redis_url) as neighbour:
@@ -249,7 +245,7 @@ def test_message_of_a_neighbour_that_is_none_is_dropped(site: Site, store: Store
 # -- the code itself -------------------------------------------------------------------------------------
 
 
-def test_package_has_no_pattern_for_redis_but_the_demos_own_and_the_testers() -> None:
+def test_package_uses_redis_patterns_only_in_the_demo_and_testing() -> None:
     words = re.compile(
         r"psubscribe|scan_iter|\bscan\(|\.keys\(\s*[\"'f]|[\"'](?:[HSZ]?SCAN|KEYS|PSUBSCRIBE)[\"']", re.I
     )
@@ -260,7 +256,7 @@ def test_package_has_no_pattern_for_redis_but_the_demos_own_and_the_testers() ->
     assert found == {"demo_runner.py", "testing.py"}
 
 
-def test_nothing_secret_is_compared_with_an_equals_sign() -> None:
+def test_secrets_are_compared_in_constant_time() -> None:
     secret = re.compile(r"secret|token|signature|digest|password|^auth$|^auth_key$|^key$", re.I)
     compared = set()
     for path in PACKAGE.rglob("*.py"):

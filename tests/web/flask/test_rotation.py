@@ -30,7 +30,7 @@ def site(serve: Serve) -> Site:
     return serve(previous_secret=OLD)
 
 
-def test_both_secrets_are_good_for_channels_users_and_servers(site: Site) -> None:
+def test_both_secrets_are_valid_for_channels_users_and_servers(site: Site) -> None:
     for secret, is_good in ((SECRET, True), (OLD, True), ("guessed", False), ("", False)):
         assert_good(site, secret, is_good=is_good)
 
@@ -59,7 +59,7 @@ def call_api(site: Site, secret: str) -> tuple[int, Any]:
     return request(site, "GET", f"/apps/1/channels?{urlencode(query)}")
 
 
-def test_the_new_secret_signs(site: Site) -> None:
+def test_new_secret_signs(site: Site) -> None:
     _, body = authorize(site, "private-user-42", user="42")
     both = JobPush(key=KEY, secret=SECRET, previous_secret=OLD)
 
@@ -68,7 +68,7 @@ def test_the_new_secret_signs(site: Site) -> None:
     assert both.authenticate_user("123.456", {"id": "42"})["auth"].startswith(KEY)
 
 
-def test_without_a_previous_secret_an_empty_one_is_not_good() -> None:
+def test_empty_secret_is_invalid_without_a_previous_secret() -> None:
     app = Flask(__name__)
     Gateway(app, key=KEY, secret=SECRET, redis_url="redis://unused")
 

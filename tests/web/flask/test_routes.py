@@ -30,7 +30,7 @@ OURS = {"X-Requested-With": "jobpush"}
 # -- auth ------------------------------------------------------------------------------------------------
 
 
-def test_user_may_join_own_channels_and_what_the_application_allows(site: Site, store: Store) -> None:
+def test_user_may_subscribe_to_own_and_allowed_channels(site: Site, store: Store) -> None:
     start(store, "42", "mine")
 
     for channel in ("private-user-42", "private-task-mine", "private-team"):
@@ -42,20 +42,20 @@ def test_user_may_join_own_channels_and_what_the_application_allows(site: Site, 
 @pytest.mark.parametrize(
     "channel", ["private-user-43", "private-task-none", "private-other", "news", "private-a b", ""]
 )
-def test_user_may_join_nothing_else(site: Site, channel: str) -> None:
+def test_user_may_not_subscribe_to_other_channels(site: Site, channel: str) -> None:
     status, body = authorize(site, channel, user="42")
 
     assert (status, body["error"]["code"]) == (403, "forbidden")
 
 
-def test_nobody_may_join_nothing(site: Site, store: Store) -> None:
+def test_anonymous_visitor_may_subscribe_to_no_private_channel(site: Site, store: Store) -> None:
     start(store, "42", "one")
 
     for channel in ("private-user-42", "private-task-one", "private-team", "presence-room"):
         assert authorize(site, channel)[0] == 403
 
 
-def test_presence_auth_carries_what_the_application_tells_of_the_user(site: Site) -> None:
+def test_presence_auth_carries_the_user_info_of_the_application(site: Site) -> None:
     status, body = authorize(site, "presence-room", user="42")
 
     assert status == 200
@@ -63,7 +63,7 @@ def test_presence_auth_carries_what_the_application_tells_of_the_user(site: Site
     assert verify_auth(KEY, [SECRET], f"{SOCKET_ID}:presence-room:{body['channel_data']}", body["auth"])
 
 
-def test_user_auth_signs_the_sessions_user_in(site: Site) -> None:
+def test_user_auth_signs_in_the_user_of_the_session(site: Site) -> None:
     client = site.connect()
     socket_id = data_of(client.receive())["socket_id"]
 
@@ -74,7 +74,7 @@ def test_user_auth_signs_the_sessions_user_in(site: Site) -> None:
     assert request(site, "POST", "/jobpush/user-auth", form={"socket_id": socket_id})[0] == 403
 
 
-def test_auth_needs_a_socket_id_and_a_page_of_ours(site: Site) -> None:
+def test_auth_needs_a_socket_id_and_an_own_page(site: Site) -> None:
     without, _ = request(site, "POST", "/jobpush/auth", user="42", form={"channel_name": "private-user-42"})
     foreign, _ = authorize(site, "private-user-42", user="42", headers={"Origin": "http://evil.example"})
 
@@ -84,7 +84,7 @@ def test_auth_needs_a_socket_id_and_a_page_of_ours(site: Site) -> None:
 # -- tasks -----------------------------------------------------------------------------------------------
 
 
-def test_tasks_are_their_owners_newest_first(site: Site, store: Store) -> None:
+def test_user_gets_own_tasks_newest_first(site: Site, store: Store) -> None:
     start(store, "42", "one")
     start(store, "43", "other")
 
@@ -99,7 +99,7 @@ def test_tasks_are_their_owners_newest_first(site: Site, store: Store) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["one", "a/b"])
-def test_cancel_is_for_the_owners_own_script_alone(task_id: str, site: Site, store: Store) -> None:
+def test_cancel_needs_the_owner_and_an_own_page(task_id: str, site: Site, store: Store) -> None:
     start(store, "42", task_id)
     path = f"/jobpush/tasks/{quote(task_id, safe='')}/cancel"
 
@@ -115,7 +115,7 @@ def test_cancel_is_for_the_owners_own_script_alone(task_id: str, site: Site, sto
     assert store.task(task_id).cancelling
 
 
-def test_children_of_a_workflow_are_its_owners_page_by_page(site: Site, store: Store) -> None:
+def test_children_of_a_workflow_are_paged_for_its_owner_only(site: Site, store: Store) -> None:
     begin_workflow(store, "42", "album", members=3)
     for number in range(3):
         start_member(store, "42", f"photo-{number}", "album")
@@ -138,7 +138,7 @@ def test_children_of_a_workflow_are_its_owners_page_by_page(site: Site, store: S
 # -- servers' requests ------------------------------------------------------------------------------------
 
 
-def test_server_disconnects_a_user_wherever_he_is(serve: Serve, store: Store) -> None:
+def test_disconnect_closes_a_user_on_every_gateway(serve: Serve, store: Store) -> None:
     site = serve("--workers", "2")
     own = [site.sign_in("42") for _ in range(5)]
     stock = site.connect("42")
@@ -153,7 +153,7 @@ def test_server_disconnects_a_user_wherever_he_is(serve: Serve, store: Store) ->
     assert data_of(other.receive())["task_id"] == "one"
 
 
-def test_http_api_is_served_and_wants_a_signature(site: Site) -> None:
+def test_http_api_is_served_and_requires_a_signature(site: Site) -> None:
     assert request(site, "GET", "/apps/1/channels", is_json=False)[0] == 401
 
 
@@ -161,7 +161,7 @@ def test_http_api_is_served_and_wants_a_signature(site: Site) -> None:
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "werkzeug"])
-def test_event_stream_gives_the_same_messages_as_the_websocket(serve: Serve, store: Store, server: str) -> None:
+def test_event_stream_carries_the_same_messages_as_the_websocket(serve: Serve, store: Store, server: str) -> None:
     site = serve(server=server)
     start(store, "42", "one")
 
@@ -222,7 +222,7 @@ def test_quiet_event_stream_gets_comments(serve: Serve) -> None:
         assert next(line for line in lines if line.startswith(b":")) == b":\n"
 
 
-def test_event_stream_that_nobody_is_authorized_for_ends_as_a_websocket_does(serve: Serve) -> None:
+def test_unauthorized_event_stream_ends_like_a_websocket(serve: Serve) -> None:
     site = serve(signin_timeout=1)
 
     with event_stream(site, "/jobpush/events?channels=news") as stream:
@@ -233,7 +233,7 @@ def test_event_stream_that_nobody_is_authorized_for_ends_as_a_websocket_does(ser
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-def test_event_stream_of_a_token_gives_its_users_events_until_it_expires(site: Site, store: Store) -> None:
+def test_event_stream_of_a_token_lasts_until_the_token_expires(site: Site, store: Store) -> None:
     start(store, "42", "one")
     assert request(site, "GET", "/jobpush/health/ready")[0] == 200
     token = JobPush(key=KEY, secret=SECRET, redis_url="redis://unused").token("42", ttl=1, channels=["private-team"])
@@ -267,7 +267,7 @@ def test_event_stream_of_a_foreign_page_is_refused(site: Site) -> None:
 # -- around it -------------------------------------------------------------------------------------------
 
 
-def test_page_is_told_where_the_gateway_is(site: Site) -> None:
+def test_page_gets_the_url_of_the_gateway(site: Site) -> None:
     _, text = request(site, "GET", "/page", is_json=False)
 
     assert f'data-key="{KEY}"' in text

@@ -53,9 +53,7 @@ def waitress_port(redis_url: str) -> Iterator[int]:
     thread.join()
 
 
-def test_waitress_gives_no_sockets_which_is_explained_once_and_pages_poll(
-    waitress_port: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_waitress_logs_one_explanation_and_pages_poll(waitress_port: int, caplog: pytest.LogCaptureFixture) -> None:
     messages = {refusal(waitress_port, path) for path in (SOCKET, SOCKET, STREAM)}
 
     assert all("serve with gunicorn -c python:jobpush.gunicorn_conf" in message for message in messages)
@@ -66,7 +64,7 @@ def test_waitress_gives_no_sockets_which_is_explained_once_and_pages_poll(
     assert get(waitress_port, "/jobpush/tasks") == (200, b'{"tasks":[]}\n')
 
 
-def test_gevent_worker_is_explained_once_and_pages_poll(serve: Serve, tmp_path: Path) -> None:
+def test_gevent_worker_logs_one_explanation_and_pages_poll(serve: Serve, tmp_path: Path) -> None:
     log = tmp_path / "log"
     port = serve("--worker-class", "gevent", log=log).port
 

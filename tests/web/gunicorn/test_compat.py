@@ -20,7 +20,7 @@ from jobpush.web.flask.handshake import HubSock
 from jobpush.web.gunicorn import compat
 
 
-def test_gunicorn_is_of_a_known_version() -> None:
+def test_gunicorn_version_is_known() -> None:
     assert (25, 2) <= tuple(map(int, version("gunicorn").split(".")[:2])) < (28, 0)
 
 
@@ -34,7 +34,7 @@ def test_settings_are_plain_attributes_once_frozen() -> None:
     assert cfg.threads == vars(cfg)["threads"] == 7
 
 
-def test_bytes_read_ahead_are_those_of_the_parsers_unreader() -> None:
+def test_bytes_read_ahead_are_in_the_parsers_unreader() -> None:
     unreader = Unreader()
     unreader.unread(b"GET / HTTP/1.1\r\n")
 
@@ -97,11 +97,11 @@ def test_worker_overrides_what_gunicorn_calls(name: str) -> None:
         (gthread.TConn, "set_timeout"),
     ],
 )
-def test_name_is_there(owner: object, name: str) -> None:
+def test_private_name_exists(owner: object, name: str) -> None:
     assert hasattr(owner, name)
 
 
-def test_flask_socks_route_is_public_and_ours_registers_a_websocket() -> None:
+def test_flask_sock_subclass_registers_a_websocket_route() -> None:
     assert list(inspect.signature(Sock.route).parameters)[:3] == ["self", "path", "bp"]
     blueprint, app = Blueprint("one", __name__), Flask(__name__)
 

@@ -32,7 +32,7 @@ def test_connections_cause_no_error_under_middleware(serve: Serve, tmp_path: Pat
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "sync"])
-def test_connections_cause_no_error_under_gunicorns_own_workers(
+def test_connections_cause_no_error_under_standard_gunicorn_workers(
     serve: Serve, tmp_path: Path, worker_class: str
 ) -> None:
     log = tmp_path / "log"

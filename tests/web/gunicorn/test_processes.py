@@ -41,7 +41,7 @@ class Placeholder:
         os.close(self._fd)
 
 
-def test_two_threads_may_be_the_first_to_take_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_socket_may_be_taken_by_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then one of them gets a placeholder that nobody else holds."""
     monkeypatch.setattr(handover, "_placeholder", Placeholder)
     taken, client = socket.socketpair()
@@ -54,7 +54,7 @@ def test_two_threads_may_be_the_first_to_take_a_socket(monkeypatch: pytest.Monke
             assert client.recv(5) == b"hello"
 
 
-def test_connections_of_two_workers_hear_the_same(serve: Serve, store: Store) -> None:
+def test_connections_of_two_workers_receive_the_same_events(serve: Serve, store: Store) -> None:
     site = serve("--workers", "2")
     clients = [site.sign_in("42") for _ in range(20)]
 
@@ -65,9 +65,7 @@ def test_connections_of_two_workers_hear_the_same(serve: Serve, store: Store) ->
 
 
 @pytest.mark.parametrize("arguments", [("--preload",), ("--worker-class", "sync")])
-def test_hub_is_made_in_the_worker_whatever_was_loaded_before(
-    serve: Serve, store: Store, arguments: tuple[str, ...]
-) -> None:
+def test_hub_is_created_in_the_worker_even_with_preload(serve: Serve, store: Store, arguments: tuple[str, ...]) -> None:
     site = serve(*arguments)
     clients = [site.sign_in("42") for _ in range(3)]
 
@@ -78,7 +76,7 @@ def test_hub_is_made_in_the_worker_whatever_was_loaded_before(
     assert {data_of(event)["task_id"] for event in events} == {"one"}
 
 
-def test_werkzeugs_own_server_serves_with_a_thread_for_each_connection(serve: Serve, store: Store) -> None:
+def test_werkzeug_server_uses_one_thread_per_connection(serve: Serve, store: Store) -> None:
     site = serve(server="werkzeug")
     clients = [site.sign_in("42") for _ in range(5)]
 
@@ -92,7 +90,7 @@ def test_werkzeugs_own_server_serves_with_a_thread_for_each_connection(serve: Se
     assert echo.receive() == {"text": "hello"}
 
 
-def test_worker_that_is_told_to_stop_brings_its_clients_back(site: Site) -> None:
+def test_clients_of_a_stopped_worker_reconnect(site: Site) -> None:
     clients = [site.sign_in("42") for _ in range(20)]
 
     returncode = site.stop()
@@ -101,7 +99,7 @@ def test_worker_that_is_told_to_stop_brings_its_clients_back(site: Site) -> None
     assert returncode == 0
 
 
-def test_clients_of_a_stopped_gateway_count_until_they_can_have_come_back(serve: Serve, store: Store) -> None:
+def test_clients_of_a_stopped_gateway_count_until_they_can_reconnect(serve: Serve, store: Store) -> None:
     site = serve(grace=0.0)
     site.sign_in("42")
 

@@ -95,7 +95,7 @@ def test_all_attacks_at_once_block_no_handshake(site: Site) -> None:
         ensure_served(site)
 
 
-def test_response_that_is_not_read_has_one_deadline(serve: Serve) -> None:
+def test_unread_response_has_one_deadline(serve: Serve) -> None:
     site = serve(request_timeout=1)
 
     with attack(site, 1, static_requests(site)) as (reader,):
@@ -113,7 +113,7 @@ def test_unsigned_request_is_refused_before_its_body_is_read(site: Site) -> None
     assert answer.startswith(b"HTTP/1.1 401")
 
 
-def test_body_in_time_is_read_whole(site: Site) -> None:
+def test_body_sent_in_time_is_read_completely(site: Site) -> None:
     body = b"socket_id=1.2&channel_name=" + b"x" * 10_000
 
     with socket.create_connection(("127.0.0.1", site.port), TIMEOUT) as one:

@@ -38,7 +38,7 @@ def sockets(site: Site, number: int) -> Iterator[list[socket.socket]]:
 @pytest.mark.parametrize(
     "beginning", [b"", b"G", HEAD, POST + HEAD], ids=["nothing", "one byte", "half a head", "half a second head"]
 )
-def test_sockets_that_say_nothing_more_hold_no_thread(serve: Serve, beginning: bytes) -> None:
+def test_silent_sockets_hold_no_thread(serve: Serve, beginning: bytes) -> None:
     site = serve(request_timeout=3600)
     request(site, "GET", "/jobpush/health/live")
 
@@ -50,7 +50,7 @@ def test_sockets_that_say_nothing_more_hold_no_thread(serve: Serve, beginning: b
     assert status == 200
 
 
-def test_head_that_comes_in_pieces_is_served(site: Site) -> None:
+def test_request_head_in_pieces_is_served(site: Site) -> None:
     whole = HEAD + b"socket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     whole += b"Sec-WebSocket-Version: 13\r\n\r\n"
 
@@ -68,7 +68,7 @@ def test_head_that_comes_in_pieces_is_served(site: Site) -> None:
     [b"", HEAD, BODY, ENDLESS, API, POST + HEAD],
     ids=["nothing", "head", "body", "body of ages", "body of the API", "second head"],
 )
-def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> None:
+def test_endless_request_is_cut_off(serve: Serve, beginning: bytes) -> None:
     site = serve("--keep-alive", "1", request_timeout=1)
 
     with sockets(site, 5) as slow:
@@ -83,9 +83,7 @@ def test_request_without_an_end_is_cut_off(serve: Serve, beginning: bytes) -> No
 @pytest.mark.parametrize(
     "application", ["tests.gateway.site:create_app(request_timeout=2.5)", "tests.web.gunicorn.wrapped:hidden()"]
 )
-def test_head_has_the_time_that_the_application_sets_whatever_an_idle_connection_has(
-    serve: Serve, application: str
-) -> None:
+def test_request_head_has_its_own_timeout(serve: Serve, application: str) -> None:
     """Counted from its beginning, though it has gone on meanwhile, and so waits behind another that began later."""
     site = serve("--keep-alive", "1", request_timeout=1, application=application)
     request(site, "GET", "/jobpush/health/live")  # it has booted
@@ -103,7 +101,7 @@ def test_head_has_the_time_that_the_application_sets_whatever_an_idle_connection
     assert time.monotonic() - begun > 2.5
 
 
-def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serve) -> None:
+def test_clients_that_stay_connected_after_the_response_block_no_other(serve: Serve) -> None:
     """gunicorn itself waits two seconds for each of them, in the thread that accepts and says that it lives."""
     site = serve("--timeout", "3")
     other = site.connect()
@@ -122,7 +120,7 @@ def test_clients_that_do_not_hang_up_behind_their_answer_stop_nobody(serve: Serv
     assert [late.receive()["event"], other.receive()["event"]] == ["pusher:pong"] * 2
 
 
-def test_answer_of_a_route_that_uses_the_socket_itself_is_not_dropped_for_what_nobody_has_read(site: Site) -> None:
+def test_unread_input_does_not_drop_the_response_of_a_socket_route(site: Site) -> None:
     answer = b""
 
     with sockets(site, 1) as (one,):
@@ -133,7 +131,7 @@ def test_answer_of_a_route_that_uses_the_socket_itself_is_not_dropped_for_what_n
     assert answer == b"HTTP/1.0 200 OK\r\n\r\nall of it"
 
 
-def test_head_is_cut_off_though_a_byte_comes_now_and_then(serve: Serve) -> None:
+def test_slow_request_head_is_cut_off(serve: Serve) -> None:
     site = serve(request_timeout=1)
 
     with sockets(site, 1) as (slow,):
@@ -145,7 +143,7 @@ def test_head_is_cut_off_though_a_byte_comes_now_and_then(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("beginning", [frame(TEXT, b'{"ev', size=100), frame(TEXT, b'{"ev', fin=False)])
-def test_message_without_an_end_closes_its_connection(serve: Serve, beginning: bytes) -> None:
+def test_endless_message_closes_its_connection(serve: Serve, beginning: bytes) -> None:
     site = serve(message_timeout=1)
 
     with connected(site.port) as peer:
@@ -155,7 +153,7 @@ def test_message_without_an_end_closes_its_connection(serve: Serve, beginning: b
     assert heard == ("close", 1008)
 
 
-def test_message_without_an_end_is_closed_though_its_client_lives(serve: Serve) -> None:
+def test_endless_fragments_and_pings_close_the_connection(serve: Serve) -> None:
     """Fragments and pings keep coming, and none of them is the last."""
     site = serve(message_timeout=1, message_rate=0)
 
@@ -166,7 +164,7 @@ def test_message_without_an_end_is_closed_though_its_client_lives(serve: Serve) 
     assert heard == ("close", 1008)
 
 
-def test_messages_that_follow_each_other_closely_are_not_taken_for_one(serve: Serve) -> None:
+def test_messages_in_quick_succession_are_not_taken_for_one(serve: Serve) -> None:
     """The last byte of each comes with the first one of the next."""
     site = serve(message_timeout=1)
     whole = frame(TEXT, message())

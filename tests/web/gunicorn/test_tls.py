@@ -31,7 +31,7 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
     return key, certificate
 
 
-def test_connections_over_tls_are_served_whole(serve: Serve, store: Store, certificate: tuple[str, str]) -> None:
+def test_connections_over_tls_are_served_completely(serve: Serve, store: Store, certificate: tuple[str, str]) -> None:
     key, cert = certificate
     site = serve("--keyfile", key, "--certfile", cert)
     context = ssl.create_default_context(cafile=cert)
@@ -50,7 +50,7 @@ def test_connections_over_tls_are_served_whole(serve: Serve, store: Store, certi
 
 
 @pytest.mark.parametrize("who_has_gone", ["hub", "browser"])
-def test_an_end_that_has_gone_wakes_nobody_who_waits_for_the_other(who_has_gone: str) -> None:
+def test_closed_peer_does_not_wake_the_other_direction(who_has_gone: str) -> None:
     """Else a thread would look for it all the time until the slow one has taken what is left for it."""
     (browser, browsers_end), (hub, hubs_end) = socket.socketpair(), socket.socketpair()
     gone, slow, slow_end = (hubs_end, browser, browsers_end) if who_has_gone == "hub" else (browsers_end, hub, hubs_end)
@@ -83,7 +83,7 @@ def empty(end: socket.socket) -> None:
             pass
 
 
-def test_a_connection_over_tls_is_kept_for_the_next_request(serve: Serve, certificate: tuple[str, str]) -> None:
+def test_tls_connection_is_kept_alive(serve: Serve, certificate: tuple[str, str]) -> None:
     key, cert = certificate
     site = serve("--keyfile", key, "--certfile", cert)
     context = ssl.create_default_context(cafile=cert)
@@ -101,9 +101,7 @@ def test_a_connection_over_tls_is_kept_for_the_next_request(serve: Serve, certif
     assert statuses == [200, 200, 200]
 
 
-def test_sockets_that_say_nothing_hold_no_thread_although_tls_hides_what_they_say(
-    serve: Serve, certificate: tuple[str, str]
-) -> None:
+def test_silent_tls_sockets_hold_no_thread(serve: Serve, certificate: tuple[str, str]) -> None:
     key, cert = certificate
     site = serve("--keyfile", key, "--certfile", cert)
     context = ssl.create_default_context(cafile=cert)

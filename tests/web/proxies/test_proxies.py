@@ -135,7 +135,7 @@ def proxy(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Itera
         yield proxy
 
 
-def test_sockets_streams_and_limits_of_addresses_pass_the_proxy(proxy: Proxy, store: Store) -> None:
+def test_sockets_streams_and_address_limits_work_behind_the_proxy(proxy: Proxy, store: Store) -> None:
     client = proxy.connect(user="42", client="jobpush")
     client.receive_until(lambda message: message["event"] == "pusher_internal:subscription_succeeded")
     stream = read_events(proxy.get("/jobpush/events", Cookie="user=42"))
@@ -152,7 +152,7 @@ def test_sockets_streams_and_limits_of_addresses_pass_the_proxy(proxy: Proxy, st
     assert events == ["pusher:connection_established"] * 3 + ["pusher:error"]
 
 
-def test_proxy_holds_slow_heads(proxy: Proxy) -> None:
+def test_proxy_absorbs_slow_request_heads(proxy: Proxy) -> None:
     slow = [proxy.open() for _ in range(200)]
     for one in slow:
         one.sendall(f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: a\r\nUp".encode())
