@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ...store.keys import bucket_tags
@@ -44,25 +43,17 @@ class Reaper:
             return
         if isinstance(claims, Exception):  # the next look finds it again
             del self._left[gateway_id]
-        elif claims:
-            self._retract(presence, gateway_id, tag, claims)
+        elif claims:  # retract them, then look for more: a gateway is forgotten only if none is left in any bucket
+            call = presence.retract(gateway_id, tag, claims)
+            self._commands.run(call, lambda reply: self._retracted(presence, gateway_id, tag, reply))
         else:
             self._left[gateway_id] -= 1
             if not self._left[gateway_id]:
                 del self._left[gateway_id]
                 self._commands.run(presence.forget_dead(gateway_id))
 
-    def _retract(self, presence: Presence, gateway_id: str, tag: str, claims: Sequence[bytes]) -> None:
-        """Retract some claims, then look for more: a gateway is forgotten only if none is left in any bucket."""
-        unanswered = len(claims)
-
-        def retracted(reply: Any) -> None:
-            nonlocal unanswered
-            unanswered -= 1
-            if isinstance(reply, Exception):
-                self._left.pop(gateway_id, None)
-            elif not unanswered and gateway_id in self._left:
-                self._bury(presence, gateway_id, tag)
-
-        for claim in claims:
-            self._commands.run(presence.retraction(gateway_id, claim), retracted)
+    def _retracted(self, presence: Presence, gateway_id: str, tag: str, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            self._left.pop(gateway_id, None)
+        elif gateway_id in self._left:
+            self._bury(presence, gateway_id, tag)
