@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -46,14 +47,12 @@ class Flooded(HTTPException):
         return [*super().get_headers(*args, **kwargs), ("Retry-After", "1"), ("Connection", "close")]
 
 
+@dataclass(slots=True)
 class _Address:
     """The connections of one address."""
 
-    __slots__ = ("connections", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.connections = 0
+    name: str
+    connections: int = 0
 
 
 class Place:
