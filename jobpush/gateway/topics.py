@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ..channels import Topic
+from ..rare_log import RareLog
 from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
 from .channel import Channel, Tally, TopicState
@@ -53,7 +53,7 @@ class Topics:
         self.tally = Tally()
         #: Malformed messages that were dropped.
         self.malformed = 0
-        self._next_warning = 0.0
+        self._log = RareLog(logger)
         #: Idle topics, and since when; the oldest first.
         self._lingering: dict[TopicState, float] = {}
 
@@ -167,16 +167,12 @@ class Topics:
     def _drop(self, key: bytes, exc: Exception) -> None:
         """Log a malformed message, at most once a minute."""
         self.malformed += 1
-        now = time.monotonic()
-        if now >= self._next_warning:
-            self._next_warning = now + 60.0
-            logger.warning(
-                "Dropped a malformed message on the Redis channel %r, %d so far: %r. Another program publishes there;"
-                " give jobpush a prefix, a database or a Redis user of its own",
-                key.decode(errors="replace"),
-                self.malformed,
-                exc,
-            )
+        name = key.decode(errors="replace")
+        self._log.warn(
+            "malformed",
+            f"Dropped a malformed message on the Redis channel {name!r}, {self.malformed} so far: {exc!r}. Another"
+            " program publishes there; give jobpush a prefix, a database or a Redis user of its own",
+        )
 
     @property
     def first_waiting(self) -> Broadcast | None:

@@ -7,6 +7,7 @@ reconnect after a second. After 4004 they would not reconnect at all (pusher-js 
 
 from __future__ import annotations
 
+import logging
 import resource
 import threading
 import time
@@ -22,7 +23,9 @@ from werkzeug.exceptions import HTTPException
 from ...config import Config
 from ...errors import ConfigurationError
 from ...protocol.codes import OverCapacity, TooManyConnections, TooManyConnectionsOfAddress, TooManyHandshakes
-from .rare_log import RareLog
+from ...rare_log import RareLog
+
+logger = logging.getLogger("jobpush.gateway")
 
 #: Descriptors reserved for Redis, requests, files and connections that are being refused.
 _SPARE_DESCRIPTORS = 256
@@ -109,7 +112,7 @@ class Limits:
         self._addresses: dict[str, _Address] = {}
         #: Remaining handshakes of each address, and their time; the most recent last.
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._log = RareLog(clock)
+        self._log = RareLog(logger, clock)
 
     def enter(self, address: str | None) -> Place:
         """
