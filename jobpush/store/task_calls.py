@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
 from ..config import Config
@@ -16,16 +16,18 @@ from .scripts import CANCEL, END, HISTORY, OWN, PUBLISH, PUBLISH_WORKFLOW, REGAI
 
 #: Volatile fields of an attempt that another process ends: all are unknown.
 _BARE_JSON = TaskEvent("", TaskState.LOST).volatile_json()
-#: Settings that scripts take under the same names.
-_SETTINGS = ("final_ttl", "history_size", "history_ttl")
+
+
+@cache
+def _settings_of(script: Script) -> Sequence[str]:
+    """Return the settings that a script takes under their own names."""
+    return [name for name in ("final_ttl", "history_size", "history_ttl") if name in script.arguments]
 
 
 def _on_task(script: Script, config: Config, topic: Topic, task_id: str) -> Callable[..., Call]:
-    """Return a script with its keys for one task, and with those settings that it takes."""
-    common = {name: getattr(config, name) for name in _SETTINGS if name in script.arguments}
-    if "bare_json" in script.arguments:
-        common["bare_json"] = _BARE_JSON
-    return partial(script, Keys.of(config).of_task(topic, task_id), task_id=escape_id(task_id), **common)
+    """Return a script with its keys for one task, and with its settings."""
+    settings = {name: getattr(config, name) for name in _settings_of(script)}
+    return partial(script, Keys.of(config).of_task(topic, task_id), task_id=escape_id(task_id), **settings)
 
 
 def snapshot_ttl(config: Config, write: TaskWrite) -> int:
@@ -54,6 +56,7 @@ def publish_call(config: Config, write: TaskWrite, known_seq: int) -> Call:
         max_tasks=config.max_tasks,
         workflow_id=escape_id(event.root_id) if is_member and event.root_id else "",
         membership=membership.to_argument(event.name) if is_member and membership else "",
+        bare_json=_BARE_JSON,
     )
 
 
@@ -96,6 +99,7 @@ def end_call(
         at=repr(now),
         volatile_json=event.volatile_json(),
         ttl=ttl,
+        bare_json=_BARE_JSON,
     )
 
 
@@ -111,9 +115,7 @@ def regain_call(config: Config, topic: Topic, task_id: str, delivery: str) -> Ca
 
 def cancel_call(config: Config, topic: Topic, task_id: str) -> Call:
     """Mark a task as cancelled: a call that returns the state after it."""
-    return _on_task(CANCEL, config, topic, task_id)(
-        at=repr(time.time()),
-    )
+    return _on_task(CANCEL, config, topic, task_id)(at=repr(time.time()), bare_json=_BARE_JSON)
 
 
 def publish_workflow_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = False) -> Call:
@@ -129,10 +131,7 @@ def publish_workflow_call(config: Config, topic: Topic, task_id: str, *, is_urge
     Returns:
         A call that returns 1 if it is still pending.
     """
-    return _on_task(PUBLISH_WORKFLOW, config, topic, task_id)(
-        at=repr(time.time()),
-        is_urgent=int(is_urgent),
-    )
+    return _on_task(PUBLISH_WORKFLOW, config, topic, task_id)(at=repr(time.time()), is_urgent=int(is_urgent))
 
 
 def own_call(config: Config, task_id: str, user_id: str, ttl: int) -> Call:
