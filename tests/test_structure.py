@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "web": {"vocabulary", "protocol", "store", "gateway"},
     "django": {"vocabulary", "protocol", "store", "gateway", "web", "entry"},
     "fastapi": {"vocabulary", "protocol", "store", "gateway", "web", "entry"},
+    "processes": {"vocabulary"},
     "static": set(),
     "entry": None,
     "cli": None,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: Lines of code that mention jobpush: what a developer adds to an application that has Flask and Celery.

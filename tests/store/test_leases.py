@@ -8,8 +8,8 @@ from collections import Counter
 import redis
 
 from jobpush.channels import parse_channel, user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.presence import NO_LEASE
 

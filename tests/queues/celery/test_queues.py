@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from tests.celery_site.site import PATIENT, Site
 from tests.waiting import wait_until
