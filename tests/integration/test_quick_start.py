@@ -1,4 +1,4 @@
-"""The README's quick start as a newcomer types it: its three files in an empty folder, its commands, a browser."""
+"""The quick start of the README and of the start page for Flask: their files, commands and a browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,31 +18,35 @@ from playwright.sync_api import Browser, expect
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "start" / "flask.md").read_text()
 #: Lines of code that mention jobpush: what a developer adds to an application that has Flask and Celery.
 MAX_ADDED_LINES = 12
 
 
-def files() -> dict[str, str]:
-    """Return the files of the quick start by name, as they are printed."""
-    return dict(
-        re.findall(r"^(?:[^`\n]*)`([\w/]+\.(?:py|html))`, for the [^\n]*:\n\n```\w+\n(.*?)```", README, re.M | re.S)
-    )
+def files(page: str) -> dict[str, str]:
+    """Return the files that a page shows, by name."""
+    return dict(re.findall(r"`([\w/]+\.(?:py|html))`, for the [^\n]*:\n\n```\w+\n(.*?)```", page, re.DOTALL))
 
 
-def commands() -> tuple[dict[str, str], list[list[str]]]:
-    """Return the exported variables and the commands of the quick start."""
-    (block,) = re.findall(r"```sh\n(export .*?)```", README, re.DOTALL)
-    export, *lines = block.splitlines()
+def commands(page: str) -> tuple[dict[str, str], list[list[str]]]:
+    """Return the variables that each terminal of a page exports, and the command of each."""
+    terminals = re.findall(r"```sh\n\. \.venv/bin/activate\n(export .*)\n(.*)\n```", page)
+    (export,) = {export for export, _ in terminals}
     variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
-    return variables, [shlex.split(line) for line in lines]
+    return variables, [shlex.split(command) for _, command in terminals]
+
+
+def program(command: list[str]) -> list[str]:
+    """Return a command that starts the program of this environment."""
+    return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
 
 
 @contextmanager
 def running(command: list[str], folder: Path, environment: dict[str, str], listener: socket.socket) -> Iterator[None]:
-    program = str(Path(sys.executable).with_name(command[0]))
     log = folder / f"{command[0]}.log"
-    process = ChildProcess([program, *command[1:]], log=log, environment=environment, descriptors=[listener.fileno()])
+    process = ChildProcess(program(command), log=log, environment=environment, descriptors=[listener.fileno()])
     try:
         yield
     finally:
@@ -49,9 +54,10 @@ def running(command: list[str], folder: Path, environment: dict[str, str], liste
 
 
 def test_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
-    variables, (worker, gunicorn) = commands()
+    variables, (worker, gunicorn, doctor) = commands(PAGE)
+    assert commands(README) == (variables, [worker, gunicorn])
     with EmbeddedRedis(port=0) as server, socket.create_server(("127.0.0.1", 0)) as listener:
-        for name, text in files().items():
+        for name, text in files(README).items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text.replace(variables["JOBPUSH_REDIS_URL"], server.url))
         environment = {**os.environ, **variables, "JOBPUSH_REDIS_URL": server.url, "PYTHONPATH": str(tmp_path)}
@@ -70,21 +76,24 @@ def test_quick_start_moves_a_bar(browser: Browser, tmp_path: Path) -> None:
             card = page.get_by_role("group", name="Encode cat.mov")
             expect(card).to_have_attribute("data-state", "PROGRESS", timeout=60_000)
             page.reload()
+            report = subprocess.run(program(doctor), cwd=tmp_path, env=environment, capture_output=True, text=True)
             expect(card).to_have_attribute("data-state", "SUCCESS", timeout=60_000)
             page.close()
 
+    assert report.returncode == 0, report.stdout
 
-def test_start_page_of_the_docs_has_the_same_blocks() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "start" / "flask.md").read_text()
-    start = README[README.index("## Ten minutes") : README.index("More: [`docs/`]")]
 
-    assert re.findall(r"```.*?```", page, re.DOTALL) == re.findall(r"```.*?```", start, re.DOTALL)
+def test_start_page_of_the_docs_has_the_same_files() -> None:
+    assert files(PAGE) == files(README)
 
 
 def test_quick_start_has_three_files_and_few_lines() -> None:
     added = [
-        line for text in files().values() for line in text.splitlines() if re.search("jobpush|progress|gateway", line)
+        line
+        for text in files(README).values()
+        for line in text.splitlines()
+        if re.search("jobpush|progress|gateway", line)
     ]
 
-    assert list(files()) == ["tasks.py", "app.py", "templates/index.html"]
+    assert list(files(README)) == ["tasks.py", "app.py", "templates/index.html"]
     assert 0 < len(added) <= MAX_ADDED_LINES
