@@ -26,4 +26,4 @@ REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 CELERY_BROKER_URL = REDIS_URL
 
 INSTALLED_APPS += ["jobpush.django"]
-JOBPUSH = {"REDIS_URL": REDIS_URL, "KEY": "shop", "SECRET": SECRET_KEY * 4}
+JOBPUSH = {"REDIS_URL": REDIS_URL, "KEY": "shop", "SECRET": "0123456789abcdef0123456789abcdef"}
