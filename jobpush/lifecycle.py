@@ -30,7 +30,8 @@ Reports come late, twice, in any order, and from runs that should have ended. So
 
   The newest delivery wins. It supersedes the one before when it begins or, if that one has ended with RETRY, when it is
   received; further reports of a superseded delivery are refused. So two workers that run one task at the same time do
-  not make its bar jump.
+  not make its bar jump. But if a superseded delivery succeeds first, so does the task: Celery keeps that result, and
+  the newest delivery is superseded in turn.
   A task that replaced itself (Celery's ``replace``) has handed over: its replacement continues the same attempt, unless
   progress was reported, since the bar would go back.
 - The next attempt ends the one before with RETRY, if that has no end yet: its worker may still be alive, so it is not

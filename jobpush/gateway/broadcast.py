@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from contextlib import suppress
 
+from ..events import decode
 from ..store.messages import Message
 from .frames import header_size, text_frame, text_header
 
@@ -73,9 +74,9 @@ class Broadcast:
         if self.stream_id is None:
             return None
         if self.key is not None:
-            at = json.loads(json.loads(self.text)["data"]).get("at")
-            if at and isinstance(at, (int, float)):
-                return float(at)
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # of another program
+                if at := decode(decode(self.text)["data"]).get("at"):
+                    return float(at)
         return int(self.stream_id.partition(b"-")[0]) / 1000
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..config import Config
+from ..store.malformed import malformed
 from ..store.redis.command_connection import Commands, ConnectionLost
 from ..store.redis.errors import state_in
 from ..store.scripts import Command, Script
@@ -75,8 +76,7 @@ class DeadWorkerReaper:
             self._publish_losses(reply)
 
     def _publish_losses(self, reply: Sequence[Any]) -> None:
-        for worker in reply:
-            worker_id = worker.decode()
+        for worker_id in malformed.read("leases of workers", reply, bytes.decode):
             self._commands.call(self._leases.claims_of(worker_id), partial(self._publish_losses_of, worker_id))
 
     def _publish_losses_of(self, worker_id: str, reply: Any) -> None:
@@ -85,15 +85,19 @@ class DeadWorkerReaper:
         if not reply:
             self._commands.run(self._leases.forget_dead(worker_id))
             return
-        claims = [Claim.read(member) for member in reply]
-        published = _Published(len(claims), partial(self._forget, self._leases.drop(worker_id, *claims)))
+        forget = partial(self._forget, self._leases.drop_stored(worker_id, reply))
+        claims = malformed.read("claims of workers", reply, Claim.read)
+        if not claims:
+            forget(0)
+        published = _Published(len(claims), forget)
         for claim in claims:
             self._commands.run(self._leases.lose(claim, WORKER_DIED), published.answered)
 
     def _forget(self, forget: Command, number: int) -> None:
         """Forget claims of a worker whose losses are published, ``number`` of them by this process; look for more."""
         self.count += number
-        logger.warning("A worker died: %d of its tasks are LOST", number)
+        if number:
+            logger.warning("A worker died: %d of its tasks are LOST", number)
         self._commands.call(forget)
         self._ask()
 

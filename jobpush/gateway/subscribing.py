@@ -9,18 +9,18 @@ brings listeners up to date after a broken connection to Redis.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from ..channels import Topic, parse_channel
 from ..config import Config
-from ..protocol import messages
+from ..errors import MalformedMessage
 from ..protocol.actions import Subscribe
 from ..protocol.codes import SubscriptionLimitReached
+from ..protocol.messages import resync
 from ..store.hub_commands import HubCommands
-from ..store.messages import Message, read_message
+from ..store.malformed import malformed
+from ..store.messages import Message, is_frame, read_message
 from ..store.redis.command_connection import Commands, ConnectionLost
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel, TopicState
@@ -209,7 +209,8 @@ class Subscribing:
             return
         self._admit(catch_up)
         channel = catch_up.channel
-        broadcasts = [Broadcast(channel.wire_name, one) for one in _read(payloads) if channel.carries(one)]
+        messages = malformed.read("messages of histories", payloads, _read, channel.name)
+        broadcasts = [Broadcast(channel.wire_name, one) for one in messages if channel.carries(one)]
         kept = within_bound(broadcasts)
         catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
         if is_resumed:
@@ -254,11 +255,12 @@ def _is_expected(catch_up: CatchUp, attempt: int) -> bool:
     return catch_up.attempt == attempt and catch_up in catch_up.channel.catch_ups
 
 
-def _read(payloads: Iterable[bytes]) -> Iterator[Message]:
-    """Read the messages of a history; malformed ones of other programs are skipped."""
-    for payload in payloads:
-        with suppress(ValueError):
-            yield read_message(payload)
+def _read(payload: bytes) -> Message:
+    """Read a message of a history."""
+    message = read_message(payload)
+    if not is_frame(message.members):
+        raise MalformedMessage(payload)
+    return message
 
 
 def _connections(catch_up: CatchUp) -> list[tuple[Connection, Subscribe | None]]:
@@ -274,7 +276,7 @@ def _send(connection: Connection, request: Subscribe | None, history: History) -
             connection.protocol.subscribed(name, position=history.start, members=members, has_cached=history.has_cached)
         )
     if history.is_lost:
-        connection.send(messages.resync(name))
+        connection.send(resync(name))
     connection.note_position(name, history.start.encode())
     for broadcast, stream_id in history.events:
         if broadcast.excluded is None or broadcast.excluded != connection.socket_id:

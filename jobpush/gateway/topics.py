@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from ..channels import Topic
-from ..rare_log import RareLog
+from ..store.malformed import malformed
 from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
 from .channel import Channel, Tally, TopicState
 from .listener import Listener
 from .presence.watched import Watched
-
-logger = logging.getLogger("jobpush.gateway")
 
 #: Begin of the members of an event; see :func:`jobpush.protocol.messages.event_members`.
 _EVENT = b'"event":"'
@@ -51,9 +48,6 @@ class Topics:
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
         self.tally = Tally()
-        #: Malformed messages that were dropped.
-        self.malformed = 0
-        self._log = RareLog(logger)
         #: Idle topics, and since when; the oldest first.
         self._lingering: dict[TopicState, float] = {}
 
@@ -140,7 +134,7 @@ class Topics:
         try:
             self._distribute(topic, read_message(payload))
         except Exception as exc:  # Redis has other clients; none of their messages may stop the hub
-            self._drop(key, exc)
+            malformed.skip("messages", exc, key.decode(errors="replace"))
 
     def _distribute(self, topic: TopicState, message: Message) -> None:
         if message.task_id == COMMAND:
@@ -149,7 +143,8 @@ class Topics:
         if topic.watched is not None:
             self._on_watched(topic.watched, message.members)
             return
-        if not message.members.startswith(_EVENT) or not message.members.endswith(b'"'):
+        members = message.members
+        if not members.startswith(_EVENT) or not members.endswith(b'"') or not _is_text(members):
             raise ValueError("the message is not an event")
         if message.stream_id is not None:
             topic.position = message.stream_id
@@ -163,16 +158,6 @@ class Topics:
             of_task = topic.tasks.get(message.task_id)
             if of_task is not None:
                 self._note(of_task, message)
-
-    def _drop(self, key: bytes, exc: Exception) -> None:
-        """Log a malformed message, at most once a minute."""
-        self.malformed += 1
-        name = key.decode(errors="replace")
-        self._log.warn(
-            "malformed",
-            f"Dropped a malformed message on the Redis channel {name!r}, {self.malformed} so far: {exc!r}. Another"
-            " program publishes there; give jobpush a prefix, a database or a Redis user of its own",
-        )
 
     @property
     def first_waiting(self) -> Broadcast | None:
@@ -221,3 +206,8 @@ class Topics:
         channel.fresh = fresh
         self._dirty.append(channel)
         return fresh
+
+
+def _is_text(members: bytes) -> bool:
+    """Whether browsers take it for text: they close a connection with a frame that is no UTF-8."""
+    return members.isascii() or bool(members.decode())

@@ -16,6 +16,7 @@ from ..protocol.codes import NotAuthorized, TooManyConnectionsOfUser
 from ..protocol.server import answer
 from ..store.hub_commands import HubCommands
 from ..store.redis.command_connection import Commands
+from ..store.replies import read_revoked_at
 from ..tokens import LEEWAY, ConnectionToken, TokenError, read_token
 from .connection import Connection
 from .loop import Loop
@@ -108,7 +109,7 @@ class Users:
             self._loop.call_later(RETRY_AFTER, lambda: self._ask_revoked(connection, token))
             return
         try:
-            token.ensure_not_revoked(None if reply is None else float(reply))
+            token.ensure_not_revoked(None if reply is None else read_revoked_at(reply))
         except TokenError as exc:
             self._refuse_token(connection, exc)
             return

@@ -31,7 +31,7 @@ class CancelFeed:
             StoreError: When the connection is lost.
         """
         for task_id in self._client.subscribe(self._keys.cancel):
-            yield None if task_id is None else task_id.decode()
+            yield None if task_id is None else task_id.decode(errors="replace")
 
     def newest(self) -> str:
         """
@@ -61,7 +61,8 @@ class CancelFeed:
         with self._client.errors():
             replies: Any = self._client.at(self._keys.cancels).xread({self._keys.cancels: after}, block=milliseconds)
         entries = replies[0][1] if replies else []
-        task_ids = [fields[b"task_id"].decode() for _, fields in entries if b"task_id" in fields]
+        # An id that is no text belongs to no task.
+        task_ids = [fields[b"task_id"].decode(errors="replace") for _, fields in entries if b"task_id" in fields]
         return (entries[-1][0].decode() if entries else after), task_ids
 
     def close(self) -> None:

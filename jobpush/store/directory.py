@@ -6,16 +6,16 @@ User ids are the application's own here, not escaped. This client blocks.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..channels import Topic, escape_user_id, parse_channel, unescape_id, user_topic
-from ..events import encode
+from ..events import decode, encode
 from ..tokens import LEEWAY, MAX_TTL
 from .keys import BUCKETS, Keys, bucket_tags, tag_of
-from .replies import read_member_id
+from .malformed import malformed
+from .replies import read_member_id, read_revoked_at
 from .store import Store
 
 #: Names that one page has: some milliseconds of Redis' time.
@@ -120,7 +120,7 @@ class RedisDirectory:
     def revoked_at(self, user_id: object) -> float | None:
         """Return since when connection tokens of a user are revoked, in Unix seconds; ``None`` if they are not."""
         (revoked_at,) = self._store.run([("GET", self._keys.revoked(user_topic(user_id)))])
-        return None if revoked_at is None else float(revoked_at)
+        return None if revoked_at is None else read_revoked_at(revoked_at)
 
     def _end_rights(self, user_id: object, command: str) -> int:
         topic = user_topic(user_id)
@@ -141,7 +141,8 @@ class RedisDirectory:
         """Return the member ids as they are on the wire: an application may sign any text."""
         (members,) = self._store.run([("HGETALL", self._keys.members(parse_channel(channel).occupancy_topic))])
         live = self._store.live_gateways()
-        return [read_member_id(field) for field, stored in members.items() if live.hold(stored)]
+        fields = [field for field, stored in members.items() if live.hold(stored)]
+        return malformed.read("members of presence channels", fields, read_member_id, channel)
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
         """
@@ -185,8 +186,8 @@ class RedisDirectory:
         message, ttl = self._store.run([("GET", key), ("TTL", key)])
         if message is None or ttl < 0:
             return None
-        members = json.loads(b"{" + message.partition(b"\n")[2] + b"}")
-        return CachedEvent(members["data"], ttl)
+        events = malformed.read("events of cache channels", [message], _read_data, key)
+        return CachedEvent(events[0], ttl) if events else None
 
     def _names(self, index: Callable[[str], str], prefix: str, after: str, limit: int) -> list[str]:
         """
@@ -198,13 +199,34 @@ class RedisDirectory:
         start = tags.index(tag_of(after)) if after else 0
         first, last = f"[{prefix}", f"({prefix}".encode() + b"\xff"
         for first_bucket in range(start, BUCKETS, _BUCKETS_AT_ONCE):
-            commands = [
-                ("ZRANGEBYLEX", index(tag), first, last, "LIMIT", 0, limit)
-                for tag in tags[first_bucket : first_bucket + _BUCKETS_AT_ONCE]
-            ]
+            some = tags[first_bucket : first_bucket + _BUCKETS_AT_ONCE]
+            commands = [("ZRANGEBYLEX", index(tag), first, last, "LIMIT", 0, limit) for tag in some]
             if after and first_bucket == start:
                 commands[0] = ("ZRANGEBYLEX", index(tags[start]), f"({after}", last, "LIMIT", 0, limit)
-            names += [name.decode() for page in self._store.run(commands) for name in page]
+            for tag, page in zip(some, self._store.run(commands), strict=True):
+                found = _read_names(index(tag), tag, page)
+                while len(page) == limit and len(found) < limit:  # some were malformed
+                    more = ("ZRANGEBYLEX", index(tag), b"(" + page[-1], last, "LIMIT", 0, limit)
+                    (page,) = self._store.run([more])
+                    found += _read_names(index(tag), tag, page)
+                names += found
             if len(names) >= limit:
                 break
         return names[:limit]
+
+
+def _read_names(key: str, tag: str, names: Sequence[bytes]) -> list[str]:
+    """Read the names of a bucket; another program's would lead the cursor astray."""
+
+    def read(stored: bytes) -> str:
+        name = stored.decode("ascii")
+        if tag_of(name) != tag:
+            raise ValueError(f"{name!r} does not belong into this bucket")
+        return name
+
+    return malformed.read("names in indexes", names, read, key)
+
+
+def _read_data(message: bytes) -> str:
+    _, _, members = message.partition(b"\n")
+    return str(decode(b"{" + members + b"}")["data"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..channels import user_topic
-from ..events import encode
+from ..events import decode, encode
 from .client import StoreClient
+from .malformed import malformed
 from .scripts import KEEP_INBOX, MARK_INBOX
 
 #: Items that one call of the script marks.
@@ -79,7 +79,9 @@ class InboxStore(StoreClient):
         inbox, states = self.keys.inbox(user_topic(user_id))
         count = self.config.inbox_size if limit is None else limit
         entries, marked = self.run([("XREVRANGE", inbox, "+", "-", "COUNT", count), ("HGETALL", states)])
-        return [_item(item_id, fields, marked.get(item_id)) for item_id, fields in entries]
+        return malformed.read(
+            "items of inboxes", entries, lambda entry: _item(*entry, state=marked.get(entry[0])), inbox
+        )
 
     def mark_inbox(self, user_id: object, state: str, ids: Sequence[str] | None = None) -> int:
         """
@@ -109,14 +111,14 @@ class InboxStore(StoreClient):
         return sum(self.run([MARK_INBOX(names, part, state=state, ttl=self.config.inbox_ttl) for part in parts]))
 
 
-def _item(item_id: bytes, fields: dict[bytes, bytes], state: bytes | None) -> InboxItem:
-    item = json.loads(fields[b"d"])
+def _item(item_id: bytes, fields: dict[bytes, bytes], *, state: bytes | None) -> InboxItem:
+    item = decode(fields[b"d"])
     return InboxItem(
         id=item_id.decode(),
-        event=item.get("event", ""),
+        event=str(item["event"]),
         data=item.get("data"),
-        title=item.get("title", ""),
-        url=item.get("url", ""),
+        title=str(item.get("title", "")),
+        url=str(item.get("url", "")),
         at=int(item_id.partition(b"-")[0]) / 1000,
         seen=state is not None,
         read=state == b"read",

@@ -25,7 +25,7 @@ class LiveGateways:
 
     def count(self, connections: Mapping[bytes, bytes]) -> int:
         """Sum numbers of connections, given by gateway id."""
-        return sum(int(number) for gateway, number in connections.items() if gateway in self.ids)
+        return sum(int(number) for gateway, number in connections.items() if gateway in self.ids and number.isdigit())
 
     def hold(self, stored: bytes) -> bool:
         """Return whether a stored member is one by any of them; see ``presence.lua`` for the form."""

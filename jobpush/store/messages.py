@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, NamedTuple
 
 from ..errors import MalformedMessage
-from ..events import TaskEvent
+from ..events import TaskEvent, decode
 
 #: Takes the place of the task id in a message for the gateways; see :meth:`RedisDirectory.disconnect`.
 COMMAND = b"!"
@@ -69,15 +68,15 @@ def read_event(members: bytes) -> tuple[str, Any]:
         MalformedMessage: If the members have another form.
     """
     try:
-        frame: dict[str, Any] = json.loads(b"{" + members + b"}")
-    except (ValueError, RecursionError):
+        frame: dict[str, Any] = decode(b"{" + members + b"}")
+    except ValueError:
         raise MalformedMessage(members) from None
     event, data = frame.get("event"), frame.get("data")
     if not isinstance(event, str) or not isinstance(data, str):
         raise MalformedMessage(members)
     try:
-        return event, json.loads(data)
-    except (ValueError, RecursionError):
+        return event, decode(data)
+    except ValueError:
         return event, data
 
 
@@ -91,3 +90,11 @@ def read_task(payload: bytes) -> TaskEvent:
     """
     _, _, members = payload.partition(b"\n")
     return TaskEvent.from_wire(read_event(members)[1])
+
+
+def is_frame(members: bytes) -> bool:
+    """Return whether the members are those of a frame that browsers can read."""
+    try:
+        return isinstance(decode(b"{" + members + b"}").get("event"), str)
+    except ValueError:
+        return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..events import decode
+from .malformed import malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,14 @@ def read_renewal(reply: Sequence[Any]) -> Renewal:
 def read_roster(reply: Sequence[Any]) -> Roster:
     """Read the reply of :meth:`Presence.roster`."""
     seq, stored = reply
-    members = {
-        read_member_id(field): value.partition(b"|")[2].decode()
-        for field, value in zip(stored[::2], stored[1::2], strict=True)
-    }
-    return Roster(int(seq), members)
+    members = malformed.read("members of presence channels", zip(stored[::2], stored[1::2], strict=True), _read_member)
+    return Roster(int(seq) if seq.isdigit() else 0, dict(members))
+
+
+def read_revoked_at(reply: bytes) -> float:
+    """Return since when tokens are revoked, in Unix seconds; if that is not to be read, all of them are."""
+    times = malformed.read("marks of revoked tokens", [reply], float)
+    return times[0] if times else float("inf")
 
 
 def read_online(user_ids: Sequence[str], reply: Sequence[Any]) -> list[str]:
@@ -58,5 +63,11 @@ def read_online(user_ids: Sequence[str], reply: Sequence[Any]) -> list[str]:
 
 def read_member_id(field: bytes) -> str:
     """Return the user id of a member, which is stored as the inside of a JSON string."""
-    member: str = json.loads(b'"%b"' % field)
-    return member
+    return str(decode(b'"%b"' % field))
+
+
+def _read_member(stored: tuple[bytes, bytes]) -> tuple[str, str]:
+    field, value = stored
+    _, _, user_info = value.partition(b"|")
+    decode(user_info)  # it goes to browsers as it is
+    return read_member_id(field), user_info.decode()

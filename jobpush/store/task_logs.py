@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..channels import escape_id, user_topic
 from ..errors import EventError
-from ..events import encode_twice, shortened
+from ..events import decode, encode_twice, shortened
+from .malformed import malformed
 from .scripts import APPEND_LOG
 from .tasks import TaskStore
 
+#: Id of a line, as Redis gives it.
+_LINE_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 #: Lines that one call of the script appends.
 _LINES_AT_ONCE = 500
 
@@ -120,15 +123,19 @@ class TaskLogStore(TaskStore):
         """
         position = line_position(since)
         topic = user_topic(self.owner(task_id))
-        log, state = self.keys.log(topic, task_id)
-        lines, (dropped, dropped_until) = self.run(
-            [
-                ("XRANGE", log, f"({since}" if since else "-", "+", "COUNT", limit),
-                ("HMGET", state, "dropped", "dropped_until"),
-            ]
-        )
-        has_gap = bool(since and dropped_until) and position < line_position((dropped_until or b"").decode())
-        return TaskLog([_entry(*line) for line in lines], int(dropped or 0), has_gap)
+        log, log_state = self.keys.log(topic, task_id)
+        entries: list[LogEntry] = []
+        lines: list[Any] = [None] * limit
+        while len(lines) == limit and not entries:  # a page without lines would be the end of the log
+            lines, state = self.run(
+                [
+                    ("XRANGE", log, f"({since}" if since else "-", "+", "COUNT", limit),
+                    ("HMGET", log_state, "dropped", "dropped_until"),
+                ]
+            )
+            entries = malformed.read("lines of logs", lines, lambda line: _entry(*line), log)
+            since = lines[-1][0].decode() if lines else since
+        return _page(entries, state, position)
 
     def task_log_lines(self, task_id: str) -> Iterator[LogEntry]:
         """Yield all kept lines of a task's log, page by page; see :meth:`task_log`."""
@@ -151,6 +158,12 @@ def line_position(line_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
+def _page(entries: Sequence[LogEntry], state: Sequence[bytes | None], position: tuple[int, int]) -> TaskLog:
+    dropped, until = ((word or b"").decode("ascii", "replace") for word in state)
+    has_gap = position != (0, 0) and bool(_LINE_ID.fullmatch(until)) and position < line_position(until)
+    return TaskLog(entries, int(dropped) if dropped.isdecimal() else 0, has_gap)
+
+
 def _entry(line_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:
-    data: dict[str, Any] = json.loads(json.loads(b'"{%b}"' % fields[b"d"]))
-    return LogEntry(data["message"], data["level"], data["at"], line_id.decode())
+    data: dict[str, Any] = decode(decode(b'"{%b}"' % fields[b"d"]))
+    return LogEntry.from_wire({**data, "id": line_id.decode()})

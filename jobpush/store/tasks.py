@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ..channels import Topic, escape_id, task_channel, unescape_id, user_channel, user_topic
-from ..errors import EventError, TaskNotFound
+from ..errors import TaskNotFound
 from ..events import TaskEvent
 from ..lifecycle import TaskState
 from .client import StoreClient
+from .malformed import malformed
 from .messages import read_task
 from .records import Outcome, Published, TaskWrite
 from .scripts import Call, Command, Request
@@ -67,7 +68,8 @@ class TaskStore(StoreClient):
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         (published,), (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
-        return published, {name.decode(): float(seconds) for name, seconds in stages.items()}
+        durations = malformed.read("durations of stages", stages.items(), _read_duration, write.event.name)
+        return published, dict(durations)
 
     def end(
         self,
@@ -180,11 +182,11 @@ class TaskStore(StoreClient):
         """
         topic = user_topic(self.owner(task_id))
         ids = self._ids_of_children(topic, task_id, start, limit)
+        channels = malformed.read("members of workflows", ids, lambda child: task_channel(unescape_id(child.decode())))
         events: list[TaskEvent] = []
-        for first in range(0, len(ids), _CHILDREN_AT_ONCE):
-            some = ids[first : first + _CHILDREN_AT_ONCE]
-            channels = [task_channel(unescape_id(child.decode())) for child in some]
-            events += self._snapshots([history_call(self.config, channel, topic) for channel in channels])
+        for first in range(0, len(channels), _CHILDREN_AT_ONCE):
+            some = channels[first : first + _CHILDREN_AT_ONCE]
+            events += self._snapshots([history_call(self.config, channel, topic) for channel in some])
         return events
 
     def _ids_of_children(self, topic: Topic, task_id: str, start: int, limit: int | None) -> list[bytes]:
@@ -193,7 +195,7 @@ class TaskStore(StoreClient):
         if limit is not None and limit <= 0:
             return []
         (counts,) = self.run([("HMGET", sums, "failed", "lost")])
-        if not any(int(count or 0) for count in counts):
+        if all(count in (None, b"0") for count in counts):
             (ids,) = self.run([("LRANGE", key, start, -1 if end is None else end - 1)])
             return list(ids)
         (ids,) = self.run([("LRANGE", key, 0, -1)])
@@ -275,15 +277,14 @@ class TaskStore(StoreClient):
         return [leases.claim(write.worker, claim)]
 
     def _snapshots(self, calls: Sequence[Call]) -> list[TaskEvent]:
-        """Read snapshots; leave out those of a newer version that this one cannot read."""
-        events = []
-        for _, _, messages in self.run(calls):
-            for message in messages:
-                try:
-                    events.append(read_task(message))
-                except EventError:
-                    continue
-        return events
+        """Read snapshots; skip those that this version cannot read."""
+        messages = [message for _, _, found in self.run(calls) for message in found]
+        return malformed.read("snapshots of tasks", messages, read_task)
+
+
+def _read_duration(stored: tuple[bytes, bytes]) -> tuple[str, float]:
+    name, seconds = stored
+    return name.decode(), float(seconds)
 
 
 def _read_published(reply: Sequence[int]) -> Published:

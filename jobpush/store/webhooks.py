@@ -19,7 +19,9 @@ from typing import Any
 import redis
 
 from ..config import Config
+from ..events import decode
 from .keys import Keys, bucket_tags
+from .malformed import malformed
 from .redis.client import RedisClient
 
 #: The consumer group; all workers of a prefix are in it.
@@ -146,7 +148,8 @@ class WebhookStore:
             reply: Any = self._redis.xautoclaim(
                 self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count
             )
-        return [_entry(*item) for item in reply[1] if item[0] is not None]  # Redis 6.2 returns None for trimmed ones
+        # Redis 6.2 returns None for trimmed ones.
+        return [_entry(*item) for item in reply[1] if item[0] is not None]
 
     def acknowledge(self, ids: Sequence[str]) -> None:
         """Remove entries from the stream."""
@@ -163,7 +166,7 @@ class WebhookStore:
             consumers: Any = self._redis.xinfo_consumers(self._stream, _GROUP)
         for consumer in consumers:
             if not consumer["pending"] and consumer["idle"] >= silence * 1000:
-                self.forget(consumer["name"].decode())
+                self.forget(consumer["name"].decode(errors="replace"))
 
     # -- given-up deliveries -------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class WebhookStore:
 
     def given_up(self) -> list[GivenUp]:
         """Return the given-up deliveries, newest first."""
-        return [_given_up(raw) for raw in self._raw_given_up()]
+        return malformed.read("given-up webhooks", self._raw_given_up(), _given_up, self._given_up)
 
     def retry_given_up(self) -> int:
         """
@@ -185,12 +188,14 @@ class WebhookStore:
         Returns:
             The number of deliveries.
         """
-        entries = self._raw_given_up()
-        for raw in reversed(entries):
-            again = asdict(_given_up(raw).delivery) | {"since": time.time()}
+        pairs = malformed.read(
+            "given-up webhooks", self._raw_given_up(), lambda raw: (raw, _given_up(raw)), self._given_up
+        )
+        for raw, given_up in reversed(pairs):
+            again = asdict(given_up.delivery) | {"since": time.time()}
             put_back = ("XADD", self._stream, "*", "again", json.dumps(again))
             self._client.transact(self._stream, ("LREM", self._given_up, 1, raw), put_back)
-        return len(entries)
+        return len(pairs)
 
     def _raw_given_up(self) -> list[bytes]:
         return list(self._client.run([("LRANGE", self._given_up, 0, -1)])[0])
@@ -200,15 +205,25 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     name = entry_id.decode()
     try:
         if b"again" in fields:
-            return Entry(name, delivery=Delivery(**json.loads(fields[b"again"])))
-        event = json.loads(fields[b"e"])
-        if isinstance(event, dict):
-            return Entry(name, event, int(fields[b"ms"]) / 1000)
-    except (KeyError, TypeError, ValueError):
-        pass
-    return Entry(name)
+            return Entry(name, delivery=_read_delivery(decode(fields[b"again"])))
+        return Entry(name, _read_webhook(decode(fields[b"e"])), int(fields[b"ms"]) / 1000)
+    except Exception as exc:  # it is acknowledged like the others, so that it is not claimed for ever
+        malformed.skip("webhooks", exc, name)
+        return Entry(name)
+
+
+def _read_webhook(event: Event) -> Event:
+    if not isinstance(event["name"], str):
+        raise TypeError("the name of a webhook event must be text")
+    return event
+
+
+def _read_delivery(values: dict[str, Any]) -> Delivery:
+    events = [_read_webhook(event) for event in values["events"]]
+    return Delivery(str(values["id"]), str(values["endpoint"]), events, float(values["since"]))
 
 
 def _given_up(raw: bytes) -> GivenUp:
-    values = json.loads(raw)
-    return GivenUp(**values | {"delivery": Delivery(**values["delivery"])})
+    values = decode(raw)
+    delivery = _read_delivery(values["delivery"])
+    return GivenUp(delivery, str(values["reason"]), int(values["tries"]), float(values["at"]))

@@ -42,6 +42,8 @@ class Claim(NamedTuple):
     def read(cls, member: bytes) -> Claim:
         """Read a stored claim. Further words belong to newer versions; missing ones are empty."""
         user_id, task_id, delivery, *_ = [*member.decode().split(" "), "", ""]
+        if not user_id or not task_id:
+            raise ValueError("a claim has the ids of a user and a task")
         return cls(user_id, task_id, delivery)
 
     def __str__(self) -> str:
@@ -85,6 +87,10 @@ class WorkerLeases:
     def drop(self, worker_id: str, *claims: Claim) -> Command:
         """Record that the worker no longer has these."""
         return "SREM", self._keys.worker_claims(worker_id), *map(str, claims)
+
+    def drop_stored(self, worker_id: str, members: Sequence[bytes]) -> Command:
+        """Remove what :meth:`claims_of` has returned, whatever wrote it."""
+        return "SREM", self._keys.worker_claims(worker_id), *members
 
     def are_claimed(self, worker_id: str, claims: Sequence[Claim]) -> Command:
         """Ask which claims still stand: one 1 or 0 for each."""

@@ -7,12 +7,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from wsproto.events import Ping
 
+from jobpush.channels import user_topic
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import RESYNC_EVENT
-from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 
 from .client import data_of, events_of
@@ -278,3 +280,19 @@ def publishing_thread(store: Store, tasks: list[str]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_overwritten_task_hides_no_other_from_a_browser(site: Site, store: Store) -> None:
+    for task_id in ("one", "two", "three", "four"):
+        start(store, "42", task_id)
+    topic = user_topic("42")
+    key_of = partial(store.keys.task, topic)
+    store.run([("SET", key_of("one"), "garbage"), ("HSET", key_of("two"), "stable_json", b"\xff")])  # type: ignore[arg-type]
+    store.run([("HSET", key_of("three"), "stable_json", 'a"b')])
+    client = site.sign_in("42")
+    store.client.at("").publish(store.keys.topic(topic), b'9-9 - 0 1 -\n"event":"news","data":"\xff"')
+    publish(store, "42", "four", 1)
+
+    first, second = client.receive(), client.receive()
+
+    assert [data_of(message)["task_id"] for message in (first, second)] == ["four", "four"]

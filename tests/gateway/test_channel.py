@@ -206,6 +206,7 @@ def test_client_event_on_a_task_channel_stays_on_it(topics: Topics) -> None:
         b'- ! 0 1 -\n{"command":"disconnect"}',
         b"- - 1 1 -\nno JSON",
         b"- - 7 1 -\n" + b"[" * 100_000,
+        b'7-0 - 0 1 -\n"event":"news","data":"\xff"',
     ],
     ids=lambda payload: repr(payload[:30]),
 )

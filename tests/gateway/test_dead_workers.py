@@ -49,6 +49,7 @@ class FakeCommands:
     refusal: Exception | None = None
     has_forgotten: bool = False
     dead: list[Any] = field(default_factory=lambda: list(DEAD))
+    claims: list[bytes] = field(default_factory=lambda: list(CLAIMS))
     lost: list[str] = field(default_factory=list)
     waiting: list[Callable[[Any], None]] = field(default_factory=list)
 
@@ -67,10 +68,12 @@ class FakeCommands:
     def call(self, command: Sequence[Any], callback: Callable[[Any], None] | None = None) -> None:
         if callback is not None:
             assert command[0] == "SRANDMEMBER"
-            callback(CLAIMS if self.dead else [])
+            callback(self.claims if self.dead else [])
             return
         assert command[0] == "SREM"
-        self.dead.clear()
+        self.claims = [claim for claim in self.claims if claim not in command[2:]]
+        if not self.claims:
+            self.dead.clear()
 
     def answer(self) -> None:
         """Redis was frozen, and goes on."""
@@ -208,3 +211,26 @@ def test_claim_of_an_unknown_task_is_dropped(loop: FakeLoop, link: FakeCommands,
     assert link.lost == ["task-1"]
     assert not link.dead
     assert lost_tasks.count == 0
+
+
+@pytest.mark.usefixtures("lost_tasks")
+@pytest.mark.parametrize("foreign", [b"\xff\xfe", b"garbage", b"", b" t d", b"42 task-2 d of a newer version"])
+def test_foreign_claims_and_leases_are_removed_and_hide_no_loss(
+    loop: FakeLoop, link: FakeCommands, foreign: bytes
+) -> None:
+    link.dead.insert(0, b"\xff")
+    link.claims.insert(0, foreign)
+
+    loop.advance(3 * LOST_AFTER)
+
+    assert "task-1" in link.lost
+    assert link.claims == []
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_worker_with_foreign_claims_alone_is_forgotten(loop: FakeLoop, link: FakeCommands) -> None:
+    link.claims[:] = [b"garbage"]
+
+    loop.advance(3 * LOST_AFTER)
+
+    assert (link.lost, link.claims) == ([], [])

@@ -91,7 +91,11 @@ class Model:
     def _publish_by_another_delivery(self, update: Update, has_begun: bool) -> bool:
         assert self.state is not None
         if update.delivery in self.superseded:
-            return False
+            if update.state is not TaskState.SUCCESS or self.state in OVER:
+                return False
+            if self.state.rank >= TaskState.STARTED.rank:
+                self.superseded.add(self.delivery)
+            return self._become(update, self.attempt)
         if self.state in (TaskState.PENDING, TaskState.RECEIVED):
             return self._become(update, self.attempt)
         if self.state is TaskState.RETRY:

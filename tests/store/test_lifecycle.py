@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobpush.channels import user_topic
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
-from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store, TaskWrite
 from jobpush.store.messages import read_task
 from jobpush.store.records import Outcome
@@ -127,11 +127,34 @@ def test_newest_of_two_concurrent_deliveries_is_shown(task: Task) -> None:
     assert task.publish("PROGRESS", FIRST)
     assert task.publish("STARTED", SECOND)
     assert not task.publish("PROGRESS", FIRST)
-    assert not task.publish("SUCCESS", FIRST)
+    assert not task.publish("FAILURE", FIRST)
     assert task.publish("SUCCESS", SECOND)
+    assert not task.publish("SUCCESS", FIRST)
 
     running = [("PROGRESS", 1), ("PROGRESS", 1)]
     assert task.sequence == [*running, ("RETRY", 1), ("STARTED", 2), ("SUCCESS", 2)]
+
+
+def test_first_success_of_two_concurrent_deliveries_is_the_end(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("STARTED", SECOND)
+
+    assert task.publish("SUCCESS", FIRST)
+    assert not task.publish("PROGRESS", SECOND)
+    assert not task.end("LOST", SECOND)
+    assert not task.publish("FAILURE", SECOND)
+
+    assert task.sequence == [("PROGRESS", 1), ("RETRY", 1), ("STARTED", 2), ("SUCCESS", 2)]
+
+
+def test_task_that_succeeded_does_not_stay_lost(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("STARTED", SECOND)
+    task.end("LOST", SECOND)
+
+    assert task.publish("SUCCESS", FIRST)
+
+    assert task.now == ("SUCCESS", 2)
 
 
 def test_ended_task_keeps_its_state_until_it_runs_again(task: Task) -> None:

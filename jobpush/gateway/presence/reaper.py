@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from ...store.keys import bucket_tags
+from ...store.keys import bucket_tags, tag_of
+from ...store.malformed import malformed
 from ...store.presence import Presence
 from ...store.redis.command_connection import Commands
+from ...store.scripts import Call
 
 
 class Reaper:
@@ -29,8 +33,7 @@ class Reaper:
     def _found(self, presence: Presence, reply: Any) -> None:
         if isinstance(reply, Exception) or self._left:
             return
-        for gateway in reply:
-            gateway_id = gateway.decode()
+        for gateway_id in malformed.read("leases of gateways", reply, bytes.decode):
             self._left[gateway_id] = len(bucket_tags())
             for tag in bucket_tags():
                 self._bury(presence, gateway_id, tag)
@@ -43,17 +46,40 @@ class Reaper:
             return
         if isinstance(claims, Exception):  # the next look finds it again
             del self._left[gateway_id]
-        elif claims:  # retract them, then look for more: a gateway is forgotten only if none is left in any bucket
-            call = presence.retract(gateway_id, tag, claims)
-            self._commands.run(call, lambda reply: self._retracted(presence, gateway_id, tag, reply))
+        elif claims:
+            self._retract(presence, gateway_id, tag, claims)
         else:
             self._left[gateway_id] -= 1
             if not self._left[gateway_id]:
                 del self._left[gateway_id]
                 self._commands.run(presence.forget_dead(gateway_id))
 
-    def _retracted(self, presence: Presence, gateway_id: str, tag: str, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            self._left.pop(gateway_id, None)
-        elif gateway_id in self._left:
+    def _retract(self, presence: Presence, gateway_id: str, tag: str, claims: Sequence[bytes]) -> None:
+        """Retract some claims, then look for more: a gateway is forgotten only if none is left in any bucket."""
+        calls = malformed.read("claims of gateways", claims, partial(_retraction, presence, gateway_id, tag))
+        unanswered = len(calls)
+
+        def look_for_more() -> None:
+            if len(calls) < len(claims):  # no retraction removes those, so they would be found again
+                self._commands.call(presence.drop_claims(gateway_id, tag, claims))
             self._bury(presence, gateway_id, tag)
+
+        def retracted(reply: Any) -> None:
+            nonlocal unanswered
+            unanswered -= 1
+            if isinstance(reply, Exception):
+                self._left.pop(gateway_id, None)
+            elif not unanswered and gateway_id in self._left:
+                look_for_more()
+
+        for call in calls:
+            self._commands.run(call, retracted)
+        if not calls:
+            look_for_more()
+
+
+def _retraction(presence: Presence, gateway_id: str, tag: str, claim: bytes) -> Call:
+    topic, blank, member = claim.decode().partition(" ")
+    if tag_of(topic.partition(":")[2]) != tag or (blank and not member):
+        raise ValueError(f"{claim!r} is no claim of a gateway")
+    return presence.retraction(gateway_id, claim)

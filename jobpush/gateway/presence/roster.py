@@ -43,7 +43,7 @@ class LiveRoster:
         self.version = 0
         self._seq = 0
         #: Announcements that wait for a roster; ``None``: the list is right.
-        self._kept: list[Message] | None = []
+        self._kept: list[tuple[int, Change]] | None = []
 
     @property
     def is_current(self) -> bool:
@@ -58,10 +58,11 @@ class LiveRoster:
 
     def receive(self, message: Message) -> bool:
         """Apply an announcement. Return whether it changes the list, and is to be passed on now."""
+        change = _read_change(message)
         if self._kept is not None:
-            self._kept.append(message)
+            self._kept.append((message.seq, change))
             return False
-        return self._apply(message) is not None
+        return self._apply(message.seq, change) is not None
 
     def admit(self, member: Member) -> Change | None:
         """Add a member that joins by this process. Return the change, if there is one."""
@@ -93,15 +94,14 @@ class LiveRoster:
                 yield Change(user_id, user_info)
         self._seq = roster.seq
         kept, self._kept = self._kept, None
-        for message in kept or ():
-            if change := self._apply(message):
-                yield change
+        for seq, change in kept or ():
+            if news := self._apply(seq, change):
+                yield news
 
-    def _apply(self, message: Message) -> Change | None:
-        if message.seq <= self._seq:
+    def _apply(self, seq: int, change: Change) -> Change | None:
+        if seq <= self._seq:
             return None
-        change = _read_change(message)
-        self._seq = message.seq
+        self._seq = seq
         is_known = change.user_id in self.members
         if change.user_info is None:
             self.members.pop(change.user_id, None)

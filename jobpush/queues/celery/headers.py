@@ -6,8 +6,11 @@ from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Any
 
+from ...channels import checked_user_id
+from ...errors import InvalidUserId
 from ...reporting.identity import TaskIdentity
 from ...store import Membership
+from ...store.malformed import malformed
 
 #: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
 USER_HEADER = "jobpush_user"
@@ -59,26 +62,33 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity |
     """
     Return the task of a message, as its publisher stamped it; ``None`` if the message is not stamped.
 
+    A message of protocol 1 has no id there; other programs may write headers that are none of ours.
+
     Args:
         headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
         task: The Celery task, where its code is here.
     """
-    if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER):
+    if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER) or "id" not in headers:
         return None
-    return TaskIdentity(
-        task_id=str(headers["id"]),
-        user_id=str(headers[USER_HEADER]),
-        name=str(headers["task"]),
-        title=str(headers.get(TITLE_HEADER) or headers["task"]),
-        created_at=abs(float(headers[CREATED_HEADER])),
-        attempt=int(headers.get("retries") or 0) + 1,
-        eta=eta_of(headers),
-        max_attempts=max_attempts_of(task),
-        delivery=str(headers.get(DELIVERY_HEADER) or ""),
-        worker=str(headers.get(WORKER_HEADER) or ""),
-        is_again=float(headers[CREATED_HEADER]) < 0,
-        **relations_of(headers),
-    )
+    try:
+        created = float(headers[CREATED_HEADER])
+        return TaskIdentity(
+            task_id=str(headers["id"]),
+            user_id=checked_user_id(headers[USER_HEADER]),
+            name=str(headers["task"]),
+            title=str(headers.get(TITLE_HEADER) or headers["task"]),
+            created_at=abs(created),
+            attempt=int(headers.get("retries") or 0) + 1,
+            eta=eta_of(headers),
+            max_attempts=max_attempts_of(task),
+            delivery=str(headers.get(DELIVERY_HEADER) or ""),
+            worker=str(headers.get(WORKER_HEADER) or ""),
+            is_again=created < 0,
+            **relations_of(headers),
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, InvalidUserId) as exc:
+        malformed.skip("headers of messages", exc)
+        return None
 
 
 def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:

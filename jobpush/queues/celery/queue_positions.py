@@ -84,7 +84,7 @@ class QueueWatcher:
             self._is_stopped.wait(interval)
 
     def _look_at(self, queue: str, messages: list[bytes]) -> None:
-        tasks = (_first_attempt(json.loads(message)["headers"]) for message in messages)
+        tasks = [_first_attempt(message) for message in messages]  # others' have a place too: they are taken first
         places = {task: place for place, task in enumerate(tasks) if task is not None}
         before = self._published.get(queue, {})
         for task, place in places.items():
@@ -137,9 +137,13 @@ def _has_worker(runtime: Services, queue: str) -> bool:
     return True
 
 
-def _first_attempt(headers: dict[str, Any]) -> TaskIdentity | None:
+def _first_attempt(message: bytes) -> TaskIdentity | None:
     """Return the task of a message that waits for its first attempt, and has a bar of its own; else ``None``."""
-    tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1
+    try:
+        headers = dict(json.loads(message)["headers"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # of another program
+    tracked = read_headers(headers)
     is_back = headers.get("redelivered") or headers.get("replaced_task_nesting")
     if tracked is None or tracked.attempt > 1 or tracked.root_id is not None or is_back:
         return None

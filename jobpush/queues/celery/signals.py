@@ -160,8 +160,7 @@ def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str 
 
 def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
     """Publish FAILURE of a task whose message the worker cannot read."""
-    headers = message.headers or {}
-    tracked = read_headers(headers) if "id" in headers else None  # else it is of protocol 1, and all in the body
+    tracked = read_headers(message.headers or {})
     if tracked is not None:
         _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
 

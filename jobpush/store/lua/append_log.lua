@@ -3,10 +3,10 @@
 -- dropped: lines that the worker has dropped before these.
 -- Return the ids of the lines.
 local state = read_fields(log_state_key, {'bytes', 'dropped', 'dropped_until'})
-local bytes, ids = tonumber(state.bytes or 0), {}
-dropped = dropped + (state.dropped or 0)
+local bytes, ids = number_in(state.bytes), {}
+dropped = dropped + number_in(state.dropped)
 for index, line in ipairs(lines) do
-  ids[index] = redis.call('XADD', log_key, '*', 'd', line)
+  ids[index] = replace('XADD', log_key, '*', 'd', line)
   bytes = bytes + #line
   publish_message('* ' .. task_id .. ' 0 1 -', '"event":"jobpush:log","data":"{\\"id\\":\\"' .. ids[index] .. '\\",'
     .. line .. '}"')
@@ -25,7 +25,7 @@ while excess > 0 or bytes > max_bytes do
   redis.call('XDEL', log_key, unpack(gone))
 end
 
-redis.call('HSET', log_state_key, 'bytes', math.max(bytes, 0), 'dropped', dropped, 'dropped_until', dropped_until)
+replace('HSET', log_state_key, 'bytes', math.max(bytes, 0), 'dropped', dropped, 'dropped_until', dropped_until)
 local seconds = redis.call('TTL', task_key)
 if seconds < 1 then seconds = ttl end
 redis.call('EXPIRE', log_key, seconds)

@@ -3,8 +3,8 @@
 -- limit select a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
 -- Return {position, resumed (1: missed events, 0: snapshots), messages}. With the messages, the subscriber has everything
 -- up to the position.
-if kind == 'task' and redis.call('HEXISTS', source_key, 'workflow') == 1 then since = '' end  -- not in the history
-local newest = redis.call('XREVRANGE', stream_key, '+', '-', 'COUNT', 1)[1]
+if kind == 'task' and try('HEXISTS', source_key, 'workflow') == 1 then since = '' end  -- not in the history
+local newest = (try('XREVRANGE', stream_key, '+', '-', 'COUNT', 1) or {})[1]
 local floor, run, is_empty = read_floor()
 local has_lost_data = since ~= '' and run ~= run_id()
 local may_have_gap = has_lost_data and floor and not is_before(since, floor)
@@ -24,33 +24,36 @@ else  -- no event yet, or the events expired, were evicted or got lost: the hist
   if kind ~= 'task' then write_floor(floor, run_id(), true) end
 end
 
+-- Return the message of an entry; without members, which Python skips, for an entry of another program.
+local function message_of(entry)
+  return entry[1] .. ' ' .. entry[2][2] .. '\n' .. (entry[2][4] or '')
+end
+
 if since ~= '' and not is_before(since, floor) and not is_before(position, since) then
   local missed = {}
-  for _, entry in ipairs(redis.call('XRANGE', stream_key, '(' .. since, '+')) do
-    missed[#missed + 1] = entry[1] .. ' ' .. entry[2][2] .. '\n' .. entry[2][4]
-  end
+  for index, entry in ipairs(try('XRANGE', stream_key, '(' .. since, '+') or {}) do missed[index] = message_of(entry) end
   return {position, 1, missed}
 end
 
 local messages = {}
 if may_have_gap and kind ~= 'task' then  -- what is left of the missed events; a user's tasks come as snapshots
-  for _, entry in ipairs(redis.call('XRANGE', stream_key, '(' .. since, '+')) do
-    local header = entry[2][2]
-    if kind == 'channel' or string.sub(header, 1, 2) == '- ' then
-      messages[#messages + 1] = entry[1] .. ' ' .. header .. '\n' .. entry[2][4]
-    end
+  for _, entry in ipairs(try('XRANGE', stream_key, '(' .. since, '+') or {}) do
+    if kind == 'channel' or string.sub(entry[2][2], 1, 2) == '- ' then messages[#messages + 1] = message_of(entry) end
   end
 end
 local function add_snapshot(key, task_id)
   local task = read_fields(key, {'seq', 'state', 'at', 'attempt', 'volatile_json', 'stable_json', 'cancel', 'rank', 'id'})
-  if not task.seq then return false end
-  messages[#messages + 1] = task.id .. ' ' .. task_header(task_id, task.seq, 1) .. '\n' .. task_members(task)
+  if not is_snapshot(task) then
+    if redis.call('EXISTS', key) == 1 then messages[#messages + 1] = task_id end  -- Python logs that it is malformed
+    return false
+  end
+  messages[#messages + 1] = (task.id or '-') .. ' ' .. task_header(task_id, task.seq, 1) .. '\n' .. task_members(task)
   return true
 end
 
 if kind == 'user' then
   while limit > 0 do
-    local ids = redis.call('ZREVRANGE', source_key, start, start + limit - 1)
+    local ids = try('ZREVRANGE', source_key, start, start + limit - 1) or {}
     if #ids == 0 then break end
     for _, task_id in ipairs(ids) do
       if add_snapshot(task_prefix .. task_id, task_id) then
@@ -63,7 +66,7 @@ if kind == 'user' then
 elseif kind == 'task' then
   add_snapshot(source_key, string.sub(source_key, #task_prefix + 1))
 else
-  local cached = #messages == 0 and redis.call('GET', source_key)
+  local cached = #messages == 0 and try('GET', source_key)
   if cached then messages[1] = cached end
 end
 return {position, 0, messages}

@@ -4,10 +4,34 @@
 -- stream id in the history; "-" for none, where a message about a task is for the task's own channel only; "*" for none,
 -- where it is for the user's channels too.
 
+-- Other programs may write to Redis too. What they put under a key of jobpush counts as missing, and is replaced by the
+-- next write; it must not keep anybody from reading or writing the rest.
+
+-- Run a command. Return its reply, or nil where its key has a value of another type.
+local function try(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return nil end
+  return redis.call(command, key, ...)  -- raises the error
+end
+
+-- Run a command that writes, and replace a value of another type.
+local function replace(command, key, ...)
+  local reply = try(command, key, ...)
+  if reply ~= nil then return reply end
+  redis.call('DEL', key)
+  return redis.call(command, key, ...)
+end
+
+-- Return the number in a stored text; 0 if it is none.
+local function number_in(text)
+  return tonumber(text or 0) or 0
+end
+
 -- Return some fields of a hash as a table; missing ones are false.
 local function read_fields(key, names)
-  local fields = {}
-  for index, value in ipairs(redis.call('HMGET', key, unpack(names))) do fields[names[index]] = value end
+  local fields, values = {}, try('HMGET', key, unpack(names)) or {}
+  for index, name in ipairs(names) do fields[name] = values[index] or false end
   return fields
 end
 
@@ -28,7 +52,7 @@ end
 -- The floor of a history is "<stream id> <run id>", and "<stream id> <run id> empty" before the first event. The stream
 -- holds every event after the id, provided that Redis has had the run id ever since.
 local function read_floor()
-  local id, run, mark = string.match(redis.call('GET', floor_key) or '', '^(%S+) (%x*) ?(%a*)$')
+  local id, run, mark = string.match(try('GET', floor_key) or '', '^(%d+%-%d+) (%x*) ?(%a*)$')
   return id, run, mark == 'empty'
 end
 
@@ -38,7 +62,7 @@ end
 
 -- Append to the history and publish, under one id.
 local function append(header, members)
-  local id = redis.call('XADD', stream_key, '*', 'h', header, 'm', members)
+  local id = replace('XADD', stream_key, '*', 'h', header, 'm', members)
   local length = redis.call('XLEN', stream_key)
   if length == 1 then  -- without a mark, the events before this one have expired, were evicted or got lost
     local floor, run, is_empty = read_floor()
@@ -58,7 +82,13 @@ end
 local function task_members(task)
   return '"event":"jobpush:task","data":"{\\"seq\\":' .. task.seq .. ',\\"state\\":\\"' .. task.state
     .. '\\",\\"at\\":' .. task.at .. ',\\"attempt\\":' .. task.attempt .. ',' .. task.volatile_json .. ','
-    .. task.stable_json .. ((task.cancel and tonumber(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
+    .. task.stable_json .. ((task.cancel and number_in(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
+end
+
+-- Return whether the fields of a stored task make a frame. Python checks what is in them.
+local function is_snapshot(task)
+  return tonumber(task.seq) and task.state and tonumber(task.at) and tonumber(task.attempt) and task.volatile_json
+    and task.stable_json
 end
 
 local function task_header(task_id, seq, pinned)

@@ -5,14 +5,15 @@
 -- Characters of the superseded deliveries that are remembered: about twenty deliveries.
 local SUPERSEDED_KEPT = 360
 
--- Return the stored task, or nil.
+-- Return the stored task; nil if there is none, or another program has written something else there.
 local function read_task()
   local task = read_fields(task_key, {'seq', 'state', 'rank', 'published_at', 'retry_number', 'attempt', 'delivery',
     'superseded', 'handed_over', 'at', 'volatile_json', 'stable_json', 'cancel', 'workflow', 'membership'})
-  if not task.seq then return nil end
+  if not is_snapshot(task) then return nil end
   for _, name in ipairs({'seq', 'rank', 'published_at', 'retry_number', 'attempt'}) do
-    task[name] = tonumber(task[name] or 0)
+    task[name] = number_in(task[name])
   end
+  task.superseded, task.delivery = task.superseded or '', task.delivery or ''
   return task
 end
 
@@ -40,7 +41,10 @@ local function attempt_of_same_retry(task, report)
     local is_accepted = report.rank >= task.rank or (task.rank == LOST and report.rank >= STARTED)
     return is_accepted and task.attempt or nil
   end
-  if is_superseded(task, report.delivery) then return nil end
+  if is_superseded(task, report.delivery) then
+    -- Whatever the newer delivery does: the task has succeeded, and Celery keeps that result.
+    return report.state == 'SUCCESS' and task.rank ~= TERMINAL and task.attempt or nil
+  end
   if task.rank <= RECEIVED then return task.attempt end
   if report.rank < STARTED then return is_waiting(task) and task.attempt + 1 or nil end
   if task.rank == STARTED and task.handed_over == '1' then return task.attempt end
@@ -93,7 +97,7 @@ local function publish_task(task, task_id, pinned, seconds)
   else
     id = append(header, task_members(task))
   end
-  redis.call('HSET', task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
+  replace('HSET', task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
     'at', task.at, 'volatile_json', task.volatile_json, 'id', id)
   redis.call('EXPIRE', task_key, seconds)
   if task.rank >= LOST then  -- the log lives as long as the task

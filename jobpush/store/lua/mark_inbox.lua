@@ -1,14 +1,14 @@
 -- Mark items of an inbox as seen or read, all of them without ids, and publish that the inbox has changed. An item that
 -- was read stays read. Return the number of items that have changed.
 if #ids == 0 then
-  for index, entry in ipairs(redis.call('XRANGE', inbox_key, '-', '+')) do ids[index] = entry[1] end
+  for index, entry in ipairs(try('XRANGE', inbox_key, '-', '+') or {}) do ids[index] = entry[1] end
 end
 local changed = 0
 for _, id in ipairs(ids) do
-  local before = redis.call('HGET', inbox_states_key, id)
-  local is_known = string.match(id, '^%d+-%d+$') and #redis.call('XRANGE', inbox_key, id, id) > 0
+  local before = try('HGET', inbox_states_key, id)
+  local is_known = string.match(id, '^%d+-%d+$') and #(try('XRANGE', inbox_key, id, id) or {}) > 0
   if is_known and before ~= state and before ~= 'read' then
-    redis.call('HSET', inbox_states_key, id, state)
+    replace('HSET', inbox_states_key, id, state)
     changed = changed + 1
   end
 end

@@ -40,7 +40,7 @@ end
 -- Forget the floor of a history without events, history_left seconds from now: nothing stays of a channel that never
 -- had an event, and until then a lost connection can resume without a gap.
 local function forget_empty_history()
-  local floor = redis.call('GET', floor_key)
+  local floor = try('GET', floor_key)
   if not floor or not string.find(floor, ' empty', 1, true) then return end
   if redis.call('TTL', floor_key) > history_left then redis.call('EXPIRE', floor_key, history_left) end
 end
@@ -49,19 +49,19 @@ end
 -- Return the number over all gateways before and after.
 local function set_connections(index_key, name)
   local before = 0
-  for _, number in ipairs(redis.call('HVALS', connections_key)) do before = before + number end
-  local own = tonumber(redis.call('HGET', connections_key, gateway_id) or 0)
+  for _, number in ipairs(try('HVALS', connections_key) or {}) do before = before + number_in(number) end
+  local own = number_in(try('HGET', connections_key, gateway_id))
   if count == 0 then
-    redis.call('HDEL', connections_key, gateway_id)
+    try('HDEL', connections_key, gateway_id)
     redis.call('SREM', claims_key, topic)
   elseif count ~= own then
-    redis.call('HSET', connections_key, gateway_id, count)
-    redis.call('SADD', claims_key, topic)
+    replace('HSET', connections_key, gateway_id, count)
+    replace('SADD', claims_key, topic)
   end
   local total = before - own + count
-  if before == 0 and total > 0 then redis.call('ZADD', index_key, 0, name) end
+  if before == 0 and total > 0 then replace('ZADD', index_key, 0, name) end
   if before > 0 and total == 0 then
-    redis.call('ZREM', index_key, name)
+    try('ZREM', index_key, name)
     forget_empty_history()
   end
   return before, total
@@ -69,77 +69,14 @@ end
 
 -- Return the next number of a roster's announcements. It follows the time, so it grows even if Redis came back empty.
 local function next_seq()
-  local last = tonumber(redis.call('GET', members_seq_key) or 0)
+  local last = number_in(try('GET', members_seq_key))
   local seq = string.format('%.0f', math.max(last + 1, MICROSECONDS))
   redis.call('SET', members_seq_key, seq, 'EX', 86400)
   return seq
 end
 
--- A stored member is "<gateway> <gateway>|<user_info>"; no gateway id contains a blank or a bar.
-local function read_holders(stored)
-  return string.match(stored, '^([^|]*)|(.*)$')
-end
-
--- Pusher Channels, "Subscription counting": each change up to 100 subscribers, then every five seconds.
-local ALWAYS_PUBLISHED, INTERVAL = 100, 5000
-
-local function publish_count(total)
-  if total == 0 then
-    redis.call('DEL', published_count_key)  -- the next subscriber has received no count
-    return 0
-  end
-  local published = redis.call('GET', published_count_key)
-  if published == tostring(total) then return 0 end
-  if published and total > ALWAYS_PUBLISHED then return math.max(1, redis.call('PTTL', published_count_key)) end
-  redis.call('SET', published_count_key, total, 'PX', INTERVAL)
-  announce(topic_key, 0, '-', 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
-  queue_webhook('{"name":"subscription_count","channel":"' .. channel .. '","subscription_count":' .. total .. '}')
-  return 0
-end
-
--- The body of occupy.lua.
-local function occupy()
-  local before, total = set_connections(channels_key, channel)
-  if is_quiet then return {total, 0} end
-  local event = before == 0 and total > 0 and 'channel_occupied' or before > 0 and total == 0 and 'channel_vacated'
-  if event then queue_webhook('{"name":"' .. event .. '","channel":"' .. channel .. '"}') end
-  return {total, is_counted and publish_count(total) or 0}
-end
-
--- The body of online.lua.
-local function online()
-  local before, total = set_connections(users_key, user_id)
-  if count > 0 and subscribed > 0 then
-    redis.call('HSET', subscribed_key, gateway_id, subscribed)
-  else
-    redis.call('HDEL', subscribed_key, gateway_id)
-  end
-  local state = before == 0 and total > 0 and 'online' or before > 0 and total == 0 and 'offline'
-  if state and not is_quiet then
-    announce(watch_key, 0, '-', 'pusher_internal:watchlist_events',
-      '{"events":[{"name":"' .. state .. '","user_ids":["' .. user_id .. '"]}]}')
-    queue_webhook('{"name":"user_' .. state .. '","user_id":"' .. user_id .. '"}')
-  end
-  return {total, 0}
-end
-
--- The body of leave.lua.
-local function leave()
-  redis.call('SREM', claims_key, topic .. ' ' .. user_id)
-  local stored = redis.call('HGET', members_key, user_id)
-  if not stored then return 0 end
-
-  local holders, info = read_holders(stored)
-  local others = {}
-  for other in string.gmatch(holders, '%S+') do
-    if other ~= gateway_id then others[#others + 1] = other end
-  end
-  if #others > 0 then
-    redis.call('HSET', members_key, user_id, table.concat(others, ' ') .. '|' .. info)
-    return 0
-  end
-  redis.call('HDEL', members_key, user_id)
-  announce(topic_key, next_seq(), '-', 'pusher_internal:member_removed', '{"user_id":"' .. user_id .. '"}')
-  queue_webhook('{"name":"member_removed","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
-  return 1
+-- Return the gateways of a stored member, and its user_info; nil if it is none. The stored form is
+-- "<gateway> <gateway>|<user_info>"; no gateway id contains a blank or a bar.
+local function read_member()
+  return string.match(try('HGET', members_key, user_id) or '', '^([^|]+)|(.+)$')
 end

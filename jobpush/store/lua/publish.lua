@@ -6,6 +6,7 @@
 local report = {state = state, rank = RANK_OF[state], published_at = published_at, retry_number = retry_number,
   delivery = delivery}
 local stored = read_task()
+if not stored then redis.call('DEL', task_key) end  -- what another program left there
 if report.published_at <= 0 then report.published_at = stored and stored.published_at or -report.published_at end
 local is_known = stored and stored.published_at == report.published_at  -- otherwise the id was published again
 local cancel = is_known and stored.cancel

@@ -2,4 +2,4 @@
 -- Return {id, connections as a flat list of gateway id and number}.
 local id = append(header, members)
 if cache_ttl ~= '0' then redis.call('SET', cache_key, id .. ' ' .. header .. '\n' .. members, 'EX', cache_ttl) end
-return {id, redis.call('HGETALL', connections_key)}
+return {id, try('HGETALL', connections_key) or {}}

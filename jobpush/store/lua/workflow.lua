@@ -26,19 +26,17 @@ end
 -- Put a task into its user's index, for at least so many seconds.
 local function index_task(task_id, rank, published_at, seconds)
   local offset = (rank == TERMINAL or rank == LOST) and 0 or is_running(rank) and RUNNING_OFFSET or WAITING_OFFSET
-  redis.call('ZADD', tasks_key, offset + published_at, task_id)
+  replace('ZADD', tasks_key, offset + published_at, task_id)
   keep(tasks_key, seconds)
 end
 
 local function read_bar(bar_task_key)
   local bar = {key = bar_task_key .. ':workflow', task_key = bar_task_key}
   for _, names in ipairs({SUMS, BEGUN}) do
-    for index, value in ipairs(redis.call('HMGET', bar.key, unpack(names))) do
-      bar[names[index]] = tonumber(value or 0)
-    end
+    for name, value in pairs(read_fields(bar.key, names)) do bar[name] = number_in(value) end
   end
-  local texts = redis.call('HMGET', bar.key, 'head', 'started_at', 'error')
-  bar.head, bar.started_at, bar.error = texts[1], texts[2] or 'null', texts[3] or 'null'
+  local texts = read_fields(bar.key, {'head', 'started_at', 'error'})
+  bar.head, bar.started_at, bar.error = texts.head, texts.started_at or 'null', texts.error or 'null'
   return bar
 end
 
@@ -48,7 +46,7 @@ local function write_bar(bar)
     values[#values + 1] = name
     values[#values + 1] = string.format('%.17g', bar[name])
   end
-  redis.call('HSET', bar.key, unpack(values))
+  replace('HSET', bar.key, unpack(values))
 end
 
 -- Return the branches of a path, the outermost first.
@@ -56,8 +54,9 @@ local function read_branches(bar, path)
   local branches = {}
   for number, size in string.gmatch(path, '(%d+):(%d+)') do
     local field = 'b:' .. number
-    local closed, breaks = string.match(redis.call('HGET', bar.key, field) or '0 0', '^(%S+) (%S+)$')
-    branches[#branches + 1] = {field = field, open = size - closed, size = tonumber(size), breaks = tonumber(breaks)}
+    local closed, breaks = string.match(try('HGET', bar.key, field) or '', '^(%S+) (%S+)$')
+    branches[#branches + 1] =
+      {field = field, open = size - number_in(closed), size = tonumber(size), breaks = number_in(breaks)}
   end
   return branches
 end
@@ -93,15 +92,14 @@ end
 
 -- Return a member: status, weight, the part of it that is done (0 to 1), path of its branch.
 local function read_member(bar, task_id, membership)
-  local stored = redis.call('HGET', bar.key, 'm:' .. task_id)
-  if stored then
-    local status, weight, part, path = string.match(stored, '^(%u) (%S+) (%S+) (%S*)$')
-    return {status = status, weight = tonumber(weight), part = tonumber(part), path = path}
-  end
-  local path, is_planned, weight, name = string.match(membership, '^(%S*) (%d) (%S+) (.*)$')
-  weight = tonumber(weight) or tonumber(redis.call('HGET', bar.key, 'w:' .. name) or 1)
-  redis.call('RPUSH', bar.task_key .. ':members', task_id)
-  return {status = 'W', weight = weight, part = 0, path = path, is_extra = is_planned == '0'}
+  local stored = try('HGET', bar.key, 'm:' .. task_id) or ''
+  local status, weight, part, path = string.match(stored, '^([WRSFXL]) (%S+) (%S+) (%S*)$')
+  if status then return {status = status, weight = number_in(weight), part = number_in(part), path = path} end
+  local is_planned, name
+  path, is_planned, weight, name = string.match(membership or '', '^(%S*) (%d) (%S+) (.*)$')
+  weight = tonumber(weight) or tonumber(name and try('HGET', bar.key, 'w:' .. name) or 1) or 1
+  replace('RPUSH', bar.task_key .. ':members', task_id)
+  return {status = 'W', weight = weight, part = 0, path = path or '', is_extra = is_planned ~= '1'}
 end
 
 -- Return the part of a member that is done. It stays when an attempt ends.
@@ -169,10 +167,10 @@ end
 -- Store a state of the workflow and publish it.
 local function publish_state(bar, workflow_id, stored, task, pinned, ttl)
   local id = append(task_header(workflow_id, task.seq, pinned), task_members(task))
-  redis.call('HSET', bar.task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
+  replace('HSET', bar.task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
     'at', task.at, 'volatile_json', task.volatile_json, 'stable_json', task.stable_json, 'id', id)
   redis.call('EXPIRE', bar.task_key, ttl)
-  index_task(workflow_id, task.rank, stored.published_at or 0, ttl)
+  index_task(workflow_id, task.rank, number_in(stored.published_at), ttl)
 end
 
 -- Publish the workflow's event, unless it was published a moment ago and its state is the same. Then it is pending: the
@@ -187,7 +185,7 @@ local function publish_bar(bar, workflow_id, at, how)
     return
   end
   local state, rank = state_of(bar, stored.cancel)
-  local has_ended = tonumber(stored.rank) == TERMINAL
+  local has_ended = number_in(stored.rank) == TERMINAL
   if has_ended then state, rank = stored.state, TERMINAL end
   local is_new, now = state ~= stored.state, milliseconds()
   local since = now - bar.published  -- below 0 if the clock of Redis was set back
@@ -199,8 +197,8 @@ local function publish_bar(bar, workflow_id, at, how)
   end
   bar.published, bar.pending = now, 0
   -- A lost member that is delivered again resumes its workflow, as another attempt.
-  local attempt = stored.attempt + ((is_new and stored.state == 'LOST') and 1 or 0)
-  local task = {seq = stored.seq + 1, state = state, rank = rank, at = at, attempt = attempt,
+  local attempt = number_in(stored.attempt) + ((is_new and stored.state == 'LOST') and 1 or 0)
+  local task = {seq = number_in(stored.seq) + 1, state = state, rank = rank, at = at, attempt = attempt,
     volatile_json = volatile_json_of(bar, state), stable_json = bar.head, cancel = stored.cancel}
   local ttl = rank == TERMINAL and bar.final_ttl or lifetime_of(bar)
   publish_state(bar, workflow_id, stored, task, is_new and 1 or 0, ttl)
@@ -213,15 +211,15 @@ end
 
 -- Return whether the workflow of a member is cancelled: then the member does not start.
 local function is_workflow_cancelled(task_id, workflow_id)
-  return redis.call('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
+  return try('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
 end
 
 -- Publish once that a workflow is LOST if Redis has lost what it began with: its members cannot complete the bar.
 -- A workflow that Redis does not know yet is waited for.
 local function lose_bar(bar, workflow_id, at)
   local stored = read_fields(bar.task_key, {'seq', 'rank', 'attempt', 'published_at', 'stable_json'})
-  if tonumber(stored.rank or 0) >= LOST or not (stored.seq or has_lost_data) then return end
-  local task = {seq = (stored.seq or milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
+  if number_in(stored.rank) >= LOST or not (stored.seq or has_lost_data) then return end
+  local task = {seq = (tonumber(stored.seq) or milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
     attempt = stored.attempt or 1,
     volatile_json = '\\"error\\":\\"Redis lost the progress of this workflow\\"',
     stable_json = stored.stable_json or ('\\"task_id\\":\\"' .. workflow_id .. '\\",\\"name\\":\\"\\",\\"title\\":\\"\\"'

@@ -15,7 +15,6 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -32,7 +31,6 @@ _USER_TIMEOUT = 60_000
 _PUMP_SIZE = 65_536
 
 
-@dataclass(slots=True)
 class Handover:
     """
     A socket for the hub.
@@ -43,9 +41,12 @@ class Handover:
         on_gone: Called when the hub has closed ``fd``.
     """
 
-    fd: int
-    hold: Callable[[], None]
-    on_gone: Callable[[], None] | None
+    __slots__ = ("fd", "hold", "on_gone")
+
+    def __init__(self, fd: int, hold: Callable[[], None], on_gone: Callable[[], None] | None) -> None:
+        self.fd = fd
+        self.hold = hold
+        self.on_gone = on_gone
 
 
 def handed_over(handover: Handover) -> Response:

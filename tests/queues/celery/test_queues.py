@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
+from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskState
-from jobpush.processes.embedded import EmbeddedRedis
-from jobpush.store import Store
+from jobpush.queues.celery.queue_positions import QueueWatcher
+from jobpush.store import Store, TaskWrite
 from tests.celery_site.site import PATIENT, Site
 from tests.waiting import wait_until
 
@@ -91,3 +94,31 @@ def test_task_in_a_queue_without_a_worker_is_shown(busy_site: Site, user: str) -
 
     assert (event.state, event.message) == (TaskState.PENDING, "No worker is running for the queue nobody")
     assert not any("No worker" in event.message for event in listener.of(runs))
+
+
+def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None:
+    published: list[TaskWrite] = []
+    services: Any = SimpleNamespace(
+        config=Config(redis_url="redis://localhost", place_interval=0),
+        publisher=SimpleNamespace(submit=published.append),
+    )
+    watcher = QueueWatcher(None, services)
+    headers = {"id": "t1", "task": "encode", "jobpush_user": "42", "jobpush_created": 1.0}
+    odd = [
+        {**headers, "id": "odd", name: value}
+        for name, value in (
+            ("jobpush_created", "yesterday"),
+            ("jobpush_created", [1]),
+            ("jobpush_user", {"id": 42}),
+            ("jobpush_user", "x" * 1_000),
+            ("retries", "twice"),
+            ("jobpush_root", "w"),
+        )
+    ]
+    odd[-1]["jobpush_weight"] = "heavy"
+    foreign = [b"", b"\xff", b"garbage", b"[]", b"7", b"{}", b'{"headers":null}', b'{"headers":[1]}', b"[" * 100_000]
+    messages = [*foreign, *(json.dumps({"headers": one}).encode() for one in odd)]
+
+    watcher._look_at("celery", [*messages, json.dumps({"headers": headers}).encode()])
+
+    assert [(write.event.task_id, write.event.ahead) for write in published] == [("t1", len(messages))]

@@ -1,0 +1,56 @@
+"""Entries in Redis that jobpush did not write, or that a newer version wrote: they are skipped and logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+logger = logging.getLogger("jobpush.store")
+
+#: Seconds between two log lines about one kind of entry.
+_LOG_EVERY = 60.0
+
+_Stored = TypeVar("_Stored")
+_Entry = TypeVar("_Entry")
+
+
+class MalformedEntries:
+    """Counts the skipped entries of a process, and logs each kind of them at most once a minute."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._next_lines: dict[str, float] = {}
+
+    def skip(self, kind: str, error: object, place: str = "") -> None:
+        """Note a skipped entry of a ``kind`` in the plural, and the ``place`` of it."""
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        now = time.monotonic()
+        if now < self._next_lines.get(kind, now):
+            return
+        self._next_lines[kind] = now + _LOG_EVERY
+        logger.warning(
+            "Skipped malformed %s%s, %d so far: %r. Another program writes there, or a newer version of jobpush;"
+            " give jobpush a prefix, a database or a Redis user of its own",
+            kind,
+            f" in Redis at {place!r}" if place else " in Redis",
+            count,
+            error,
+        )
+
+    def read(
+        self, kind: str, stored: Iterable[_Stored], read: Callable[[_Stored], _Entry], place: str = ""
+    ) -> list[_Entry]:
+        """Read stored entries, and skip those that ``read`` cannot read."""
+        entries = []
+        for one in stored:
+            try:
+                entries.append(read(one))
+            except Exception as exc:  # one entry of another program hides none of ours
+                self.skip(kind, exc, place)
+        return entries
+
+
+#: Of this process.
+malformed = MalformedEntries()
