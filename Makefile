@@ -33,6 +33,7 @@ test: ## Run the tests: one member of each matrix (twenty minutes on two cores)
 
 test-all: ## Run every server, topology, pool, broker, Python and set of versions (hours)
 	@$(PYTHON) tools/prepare.py test
+	@$(PYTHON) tools/prepare.py servers
 	@JOBPUSH_TEST_SERVERS=all LIFECYCLE_MATRIX=full FAULTS=full TEST_ALL=1 $(PYTEST) $(ARGS)
 	@$(MAKE) --no-print-directory versions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from tests.browsers import chromium
 from tests.effort import examples
+from tests.store import servers
 
 # Where the run itself was put into the background, its programs would take no Ctrl-C from the tests either.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,6 +25,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine may hold up any example for a while.
 settings.register_profile("jobpush", deadline=None, max_examples=examples(100))
 settings.load_profile("jobpush")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_enough_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the tests and their programs find the first ``redis-server`` that is new enough."""
+    program = servers.find_system_server()
+    with pytest.MonkeyPatch.context() as patch:
+        if program != shutil.which("redis-server"):
+            patch.setenv("PATH", servers.put_first(program, tmp_path_factory.mktemp("bin")))
+        yield
 
 
 @pytest.fixture(autouse=True)

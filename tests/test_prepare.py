@@ -108,4 +108,4 @@ def test_unknown_target_lists_the_targets(checkout: Path) -> None:
     done = prepare(checkout, "everything")
 
     assert done.returncode == 2
-    assert done.stderr.endswith("prepare.py demo|check|test|docs|fuzz|bench|lock|audit\n")
+    assert done.stderr.endswith("prepare.py demo|check|test|servers|docs|fuzz|bench|lock|audit\n")

@@ -35,6 +35,7 @@ PACKAGES = {
     "demo": ["--editable", ".[embedded,demo]", "--constraint", str(CONSTRAINTS)],
     "check": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
     "test": ["--editable", ".[all]", "--group", "test", "--group", "lint"],
+    "servers": ["--group", "servers"],
     "docs": ["--editable", ".[all]", "--group", "test", "--group", "docs"],
     "fuzz": ["--editable", ".[all]", "--group", "test", "--group", "fuzz"],
     "bench": ["--editable", ".[all]", "--group", "test"],

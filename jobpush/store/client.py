@@ -64,7 +64,8 @@ class StoreClient:
         if stored != str(LAYOUT).encode():
             raise ConfigurationError(
                 f"The data below the prefix {self.config.prefix!r} in Redis has layout {stored.decode()}, and this"
-                f" version of jobpush uses layout {LAYOUT}: run one version everywhere, or set another JOBPUSH_PREFIX"
+                f" version of jobpush uses layout {LAYOUT}: stop all processes of the other version, then start this"
+                " one with another JOBPUSH_PREFIX, or remove the old data"
             )
 
     def live_gateways(self, seen: Iterable[bytes] = ()) -> LiveGateways:

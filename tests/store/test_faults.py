@@ -310,14 +310,14 @@ def test_cancel_requests_of_other_versions_are_skipped(store: Store, client: red
 def test_another_layout_is_refused_with_one_sentence(store: Store, client: redis.Redis, layout: str) -> None:
     client.set(store.keys.layout, layout)
 
-    with pytest.raises(ConfigurationError, match=f"has layout {layout}.*JOBPUSH_PREFIX"):
+    with pytest.raises(ConfigurationError, match=f"has layout {layout}.*stop all processes.*JOBPUSH_PREFIX"):
         store.check_layout()
 
 
 def test_gateway_gets_no_lease_on_another_layout(store: Store, client: redis.Redis) -> None:
     client.set(store.keys.layout, LAYOUT + 1)
 
-    with pytest.raises(StoreError, match=f"has layout {LAYOUT + 1} and this version.*JOBPUSH_PREFIX"):
+    with pytest.raises(StoreError, match=f"has layout {LAYOUT + 1} and.*stop all processes.*JOBPUSH_PREFIX"):
         Gateway(store)
     assert not client.exists(store.keys.gateways, store.keys.epoch)
 

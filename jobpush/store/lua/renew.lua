@@ -4,7 +4,8 @@
 -- another layout; a Redis without data gets this one.
 if not redis.call('SET', layout_key, layout, 'NX') and redis.call('GET', layout_key) ~= layout then
   return redis.error_reply('LAYOUT the data in Redis has layout ' .. redis.call('GET', layout_key) .. ' and this version'
-    .. ' of jobpush uses layout ' .. layout .. ': run one version everywhere, or set another JOBPUSH_PREFIX')
+    .. ' of jobpush uses layout ' .. layout .. ': stop all processes of the other version, then start this one with'
+    .. ' another JOBPUSH_PREFIX, or remove the old data')
 end
 
 -- An epoch ends when Redis is emptied or restarted: its data may be minutes old then.
