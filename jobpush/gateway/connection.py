@@ -80,7 +80,7 @@ class ConnectionHost(Protocol):
         """Close a connection at the end of the wake-up, since others may be in the middle of an iteration."""
 
     def expect_end(self, connection: Connection) -> None:
-        """Close the socket of a closing connection if its end takes too long."""
+        """Close the socket of a closing connection soon. Call it again whenever the client has read something."""
 
     def sign_in(self, connection: Connection, user: UserData) -> bool:
         """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
@@ -220,11 +220,14 @@ class Connection(ABC):
         outbox = self._outbox
         if outbox is None:
             return
+        size = outbox.size
         try:
             is_empty = outbox.send(self.fd)
         except OSError:
             self.host.lose(self)
             return
+        if self.is_closing and outbox.size < size:
+            self.host.expect_end(self)
         if is_empty:
             self._outbox = None
             self._watch(self._events & ~select.POLLOUT)

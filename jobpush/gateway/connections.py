@@ -18,8 +18,10 @@ logger = logging.getLogger("jobpush.gateway")
 
 #: Slices of a second: each ticks its share of the connections, so that no wake-up pays for all of them.
 SLICES = 8
-#: Seconds that a client may take to read what is queued and to answer a close.
-END_TIMEOUT = 3.0
+#: Seconds after which a closing connection ends, if its client neither reads nor answers the close.
+_END_TIMEOUT = 2.0
+#: Seconds that a closing connection may take in all, while its client reads.
+LONGEST_END = 5.0
 #: Closes per second when the gateway stops: fewer connections need less than ``Config.drain_timeout``.
 _CLOSES_PER_SECOND = 200.0
 
@@ -66,8 +68,8 @@ class Connections:
         self._unflushed: list[Connection] = []
         self._lost: list[Connection] = []
         self._given_up: list[tuple[Connection, int, str]] = []
-        #: Closing connections, and the end of their time; the oldest first.
-        self._ending: dict[Connection, float] = {}
+        #: Closing connections: when each ends without a further sign of its client, and when it ends in any case.
+        self._ending: dict[Connection, tuple[float, float]] = {}
         #: When the last connection is to be closed, once :meth:`drain` was called.
         self._drain_until: float | None = None
         self._on_drained: Callable[[], None] = lambda: None
@@ -107,8 +109,10 @@ class Connections:
         self._given_up.append((connection, code, reason))
 
     def expect_end(self, connection: Connection) -> None:
-        """Close the socket of a closing connection if its end takes too long."""
-        self._ending[connection] = self._loop.now + END_TIMEOUT
+        """Close the socket of a closing connection soon. Call it again whenever the client has read something."""
+        now = self._loop.now
+        _, latest = self._ending.get(connection, (now, now + LONGEST_END))
+        self._ending[connection] = (min(now + _END_TIMEOUT, latest), latest)
 
     def finish(self) -> None:
         """Flush and close at the end of the wake-up: one system call for each socket."""
@@ -136,10 +140,9 @@ class Connections:
                 connection.tick(now)
             except Exception as exc:
                 connection.on_failure(exc)
-        for connection, until in list(self._ending.items()):
-            if until > now:
-                break
-            self.lose(connection)
+        for connection, (until, _) in list(self._ending.items()):
+            if until <= now:
+                self.lose(connection)
         if self._drain_until is not None:
             self._drain(self._drain_until)
         return self._slice == 0
@@ -158,7 +161,7 @@ class Connections:
     def _drain(self, until: float) -> None:
         """Close as many connections in each slice of time as closes the last ones at its end."""
         left = list(self)
-        if not left or self._loop.now > until + END_TIMEOUT:
+        if not left or self._loop.now > until + LONGEST_END:
             logger.info("The gateway has stopped: %d connections did not answer the close", len(left))
             for connection in left:
                 self._close(connection)

@@ -14,7 +14,7 @@ from ..protocol.actions import ClientEvent
 from ..store.hub_commands import HubCommands
 from ..store.redis.hub_connections import connect
 from .connection import Connection, Traffic
-from .connections import END_TIMEOUT, SLICES, Arrival, Connections
+from .connections import LONGEST_END, SLICES, Arrival, Connections
 from .dead_workers import DeadWorkerReaper
 from .loop import Loop
 from .metrics import Histogram, Refusals, Sampler
@@ -168,7 +168,7 @@ class Hub:
         """Close all connections, spread over ``Config.drain_timeout``, and end the thread; returns after that."""
         if self._thread.is_alive():
             self.loop.call_soon(lambda: self._connections.drain(self.config.drain_timeout, self._end))
-            self._thread.join(self.config.drain_timeout + 2 * END_TIMEOUT)
+            self._thread.join(self.config.drain_timeout + 2 * LONGEST_END)
 
     # -- for connections -----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,3 +45,65 @@ def test_closes_are_spread_evenly_over_the_drain(number: int, seconds: float) ->
     slices = [moments.count(moment) for moment in sorted(set(moments))]
     assert len(slices) == seconds * 8
     assert max(slices) - min(slices) <= 1
+
+
+class SilentConnection(FakeConnection):
+    """Never answers a close."""
+
+    def __init__(self, loop: Any, connections: Connections) -> None:
+        super().__init__(loop)
+        self.fd = os.open(os.devnull, os.O_RDONLY)
+        self.connections: Any = connections
+        self.is_gone = False
+
+    def close(self, code: int, reason: str) -> None:
+        super().close(code, reason)
+        self.connections.expect_end(self)
+
+    def tick(self, now: float) -> None:
+        """Nothing is due."""
+
+    def gone(self) -> None:
+        self.is_gone = True
+
+
+@pytest.fixture
+def loop() -> Any:
+    return SimpleNamespace(now=100.0, unregister=lambda fd: None)
+
+
+def turn(connections: Any, loop: Any, seconds: float) -> None:
+    """Let time pass as the hub does."""
+    for _ in range(int(seconds * 8)):
+        loop.now += 0.125
+        connections.tick()
+        connections.finish()
+
+
+def test_client_that_does_not_answer_the_close_is_cut_after_two_seconds(loop: Any) -> None:
+    connections: Any = Connections(loop, lambda connection: None)
+    silent, ends = SilentConnection(loop, connections), []
+    connections._slice_of(silent)[silent.fd] = silent
+
+    connections.drain(5.0, lambda: ends.append(loop.now))
+    turn(connections, loop, 1.875)
+    assert not silent.is_gone
+    turn(connections, loop, 0.5)
+
+    assert silent.is_gone
+    assert ends[0] - 100.0 <= 2.5
+
+
+def test_client_that_reads_on_is_not_cut_before_five_seconds(loop: Any) -> None:
+    connections: Any = Connections(loop, lambda connection: None)
+    slow = SilentConnection(loop, connections)
+    connections._slice_of(slow)[slow.fd] = slow
+
+    connections.drain(5.0, lambda: None)
+    for _ in range(4):
+        turn(connections, loop, 1.0)
+        assert not slow.is_gone
+        connections.expect_end(slow)
+    turn(connections, loop, 1.25)
+
+    assert slow.is_gone

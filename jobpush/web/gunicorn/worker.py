@@ -43,6 +43,8 @@ _LINGER = 2.0
 _MAX_LINGERING = 200
 #: Connections of one address that may wait for the head of a request at once.
 _MAX_HEADS_PER_ADDRESS = 256
+#: Seconds that connections without a request are kept when the worker stops.
+_LAST_REQUESTS = 1.0
 #: Part of ``worker_connections`` beyond which the oldest idle connections are closed.
 _CROWDED = 0.75
 
@@ -59,6 +61,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         self._current = threading.local()
         #: Sockets with a complete response whose clients have not closed, and their deadlines; the oldest first.
         self._lingering: deque[tuple[socket.socket, float]] = deque()
+        #: Monotonic seconds at which connections without a request end, once the worker stops.
+        self._idle_until: float | None = None
         freeze_settings(self.cfg)
         for _ in range(self.cfg.threads):
             self._turns.put(None)
@@ -142,6 +146,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
     def _close_idle(self) -> None:
         """Close the oldest connections without a request: of a greedy address, and of all when few places are left."""
         waiting = pending(self)
+        if not self.alive:  # it stops: a request that is on its way is still served
+            self._idle_until = self._idle_until or time.monotonic() + _LAST_REQUESTS
+            for conn in (*waiting, *keepalived(self)):
+                conn.timeout = min(conn.timeout, self._idle_until)
         if len(waiting) > _MAX_HEADS_PER_ADDRESS:
             by_address: dict[str, list[Any]] = {}
             for conn in waiting:

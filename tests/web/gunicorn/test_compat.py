@@ -109,3 +109,22 @@ def test_flask_sock_subclass_registers_a_websocket_route() -> None:
     app.register_blueprint(blueprint)
 
     assert [rule.websocket for rule in app.url_map.iter_rules() if rule.rule == "/socket"] == [True]
+
+
+def test_stopping_worker_keeps_connections_without_a_request_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobpush.web.gunicorn import worker as module
+
+    monkeypatch.setattr("jobpush.web.gunicorn.worker.time.monotonic", lambda: 100.0)
+    waiting, kept = SimpleNamespace(timeout=110.0), SimpleNamespace(timeout=105.0)
+    worker: Any = object.__new__(module.Worker)
+    worker.pending_conns, worker.keepalived_conns = deque([waiting]), deque([kept])
+    worker.alive, worker._idle_until, worker.nr_conns, worker.worker_connections = True, None, 2, 1_000
+
+    worker._close_idle()
+    before = waiting.timeout, kept.timeout
+    worker.alive = False
+    worker._close_idle()
+    worker._close_idle()
+
+    assert before == (110.0, 105.0)
+    assert (waiting.timeout, kept.timeout) == (101.0, 101.0)
