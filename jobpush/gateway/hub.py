@@ -22,9 +22,9 @@ from .presence.lease import Lease
 from .presence.occupancy_reporter import OccupancyReporter
 from .presence.rosters import Rosters
 from .presence.watchlists import Watchlists
+from .signed_in_users import Users
 from .subscribing import Subscribing
 from .topics import Topics
-from .users import Users
 
 logger = logging.getLogger("jobpush.gateway")
 

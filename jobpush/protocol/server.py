@@ -36,9 +36,9 @@ from .codes import (
     WatchlistTooLong,
 )
 from .reading import ClientMessage, read_message, read_object, read_text
+from .sign_in import authenticate
 from .subscribing import authorize, is_stream_id, read_channel
 from .subscriptions import Subscriptions
-from .users import authenticate
 
 #: Seconds over which client events are counted, and all messages.
 _RATE_WINDOW = 1.0

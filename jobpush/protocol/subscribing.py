@@ -13,7 +13,7 @@ from ..tokens import ConnectionToken
 from .actions import Member, Subscribe, UserData
 from .codes import InvalidMessage, InvalidSubscription, SubscriptionUnauthorized
 from .reading import read_text
-from .users import read_member
+from .sign_in import read_member
 
 _STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 

@@ -25,7 +25,7 @@ from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
 from .assets import send_asset
-from .authorization import authorize_channel, authorize_user, owns_task
+from .channel_access import authorize_channel, authorize_user, owns_task
 from .handshake import websockets
 from .http_api import http_api
 from .limits import Place

@@ -21,7 +21,7 @@ from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
-from ...protocol.users import loaded_user
+from ...protocol.sign_in import loaded_user
 from ...store import Store
 from ...store.directory import RedisDirectory
 from ...tokens import ConnectionToken, TokenInvalid, read_token
