@@ -22,7 +22,7 @@ from .channels import (
 )
 from .config import Config
 from .errors import ConfigurationError, EventError, InvalidData, TaskNotFound
-from .events import TaskEvent, TaskState, encode, is_safe_url, shortened
+from .events import TaskEvent, TaskState, encode, is_safe_url, shortened, text_for_users
 from .queues.celery.broker import redis_url_of
 from .reporting.identity import MAX_TITLE_LENGTH
 from .reporting.services import Services
@@ -270,10 +270,12 @@ class JobPush:
         if (title or url) and not keep:
             raise EventError("title and url are for the inbox: give keep=True too")
         if not is_safe_url(url):
-            raise EventError(f"url must begin with https://, http:// or /, not {shortened(repr(url), 80)}")
+            raise EventError(
+                f"url must be a path, or http(s)://… of at most 2,048 characters: {shortened(repr(url), 80)}"
+            )
         receipt = self.trigger([user_channel(one) for one in users], event, data)
         for one in dict.fromkeys(users) if keep else ():
-            title = shortened(str(title), MAX_TITLE_LENGTH)
+            title = text_for_users(str(title), MAX_TITLE_LENGTH)
             self._runtime.store.keep_notification(one, event, data, title=title, url=url)
         return receipt
 

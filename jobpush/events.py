@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -27,8 +28,34 @@ LOG_EVENT = "jobpush:log"
 END_EVENT = "jobpush:end"
 RESYNC_EVENT = "jobpush:resync"
 
+#: Characters of a link.
+MAX_URL_LENGTH = 2_048
+
 #: Characters of an error that a user is shown.
 MAX_ERROR_LENGTH = 200
+
+#: Colours and other control sequences of terminals.
+_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+#: Control characters, and the two that reorder all text after them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
+
+
+class CodedText(str):
+    """
+    A text for users with a stable ``code``, by which clients find the text in another language.
+
+    A value that belongs into the text follows the code: ``no_worker:queue``.
+    """
+
+    code: str
+
+    def __new__(cls, text: str, code: str = "") -> CodedText:
+        self = super().__new__(cls, text)
+        self.code = code
+        return self
+
+    def __str__(self) -> str:
+        return self  # with its code
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +67,8 @@ class TaskEvent:
     ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
     PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
     ``None``: no limit, or not known. ``ahead`` is how many messages were before a PENDING task in its queue when that
-    was counted; ``None``: unknown, as with most brokers, or too many to count.
+    was counted; ``None``: unknown, as with most brokers, or too many to count. ``message_code`` and ``error_code`` are
+    codes of texts that jobpush itself has written, for translation; empty for those of the application.
     """
 
     task_id: str
@@ -67,9 +95,16 @@ class TaskEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
     seq: int = 0
     cancelling: bool = False
+    message_code: str = ""
+    error_code: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "error"):
+            if isinstance(text := getattr(self, name), CodedText):
+                object.__setattr__(self, f"{name}_code", text.code)
 
     def to_wire(self) -> dict[str, Any]:
-        """What ``jobpush:task`` carries as its data: every field by its name; ``cancelling`` only while it is true."""
+        """What ``jobpush:task`` carries as its data: every field by its name; ``cancelling`` and codes only if set."""
         wire: dict[str, Any] = {"seq": self.seq, "state": self.state.value, "at": self.at, "attempt": self.attempt}
         wire.update(self._volatile())
         wire.update(self._stable())
@@ -120,9 +155,11 @@ class TaskEvent:
         return cls(state=state, **values)
 
     def _volatile(self) -> dict[str, Any]:
-        return {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "ahead": self.ahead, "error": self.error}
+        wire = {"rate": self.rate, "eta": self.eta, "run_at": self.run_at, "ahead": self.ahead, "error": self.error}
+        return wire | {"error_code": self.error_code} if self.error and self.error_code else wire
 
     def _stable(self) -> dict[str, Any]:
+        code = {"message_code": self.message_code} if self.message_code and self.message else {}
         return {
             "task_id": self.task_id,
             "name": self.name,
@@ -131,6 +168,7 @@ class TaskEvent:
             "total": self.total,
             "percent": self.percent,
             "message": self.message,
+            **code,
             "max_attempts": self.max_attempts,
             "created_at": self.created_at,
             "started_at": self.started_at,
@@ -193,9 +231,33 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def readable(text: str) -> str:
+    """
+    Return text without terminal colours, and with escapes for what would hide or reorder it.
+
+    That is control characters, overrides of the direction, and lone surrogates.
+    """
+    if text.isprintable():
+        return text
+    text = _CONTROLS.sub(_escaped, _SEQUENCES.sub("", text.replace("\r\n", "\n")))
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def text_for_users(text: str, limit: int) -> str:
+    """Return readable text of at most ``limit`` characters, whatever its length; one with a code stays as it is."""
+    return text if isinstance(text, CodedText) else shortened(readable(text[: limit + 1]), limit)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
 def is_safe_url(url: object) -> bool:
     """Whether a link may lead there: a path, ``https://…`` or ``http://…``; empty text is no link, and fine."""
-    if not isinstance(url, str) or not url.isprintable() or any(character in url for character in ' \\"<>'):
+    if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
+        return False
+    if any(character in url for character in ' \\"<>'):
         return False
     return not url or url.lower().startswith(("https://", "http://", "/", "?", "#"))
 
@@ -207,11 +269,14 @@ def error_text(exc: BaseException) -> str:
     At most 200 characters, never a traceback; the name of its type where it has no text, or fails to give it.
     """
     try:
-        text = str(getattr(exc, "user_message", "") or exc).strip()
+        text = str(getattr(exc, "user_message", "") or exc)
     except Exception:  # of the application's own class, and it must not take the place of what went wrong
         text = ""
+    if isinstance(text, CodedText):
+        return text
+    text = text.strip()
     line = text.splitlines()[0].strip() if text else type(exc).__name__
-    return shortened(line, MAX_ERROR_LENGTH)
+    return text_for_users(line, MAX_ERROR_LENGTH)
 
 
 def _plain(value: Any) -> Any:

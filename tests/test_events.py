@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
 from jobpush.errors import EventError, InvalidData
-from jobpush.events import TaskEvent, TaskState, bounded_amounts, encode, encode_twice, error_text, percent_of
+from jobpush.events import (
+    CodedText,
+    TaskEvent,
+    TaskState,
+    bounded_amounts,
+    encode,
+    encode_twice,
+    error_text,
+    percent_of,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -201,3 +210,23 @@ def test_values_of_the_celery_serializer_have_a_json_form(value: Any, plain: Any
 def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(InvalidData):
         encode({"x": value})
+
+
+def test_a_text_of_jobpush_carries_its_code_and_one_of_the_application_none() -> None:
+    message, error = CodedText("No worker for q", "no_worker:q"), CodedText("Too late", "expired")
+    event = TaskEvent("t", TaskState.REVOKED, message=message, error=error)
+
+    wire = json.loads(encode(event.to_wire()))
+
+    assert (wire["message"], wire["message_code"]) == ("No worker for q", "no_worker:q")
+    assert (wire["error"], wire["error_code"]) == ("Too late", "expired")
+    assert TaskEvent.from_wire(wire) == event
+    members = json.loads(json.loads(f'"{{{event.volatile_json()},{event.stable_json()}}}"'))
+    assert (members["message_code"], members["error_code"]) == ("no_worker:q", "expired")
+    assert (
+        not {"message_code", "error_code"} & TaskEvent("t", TaskState.FAILURE, error="x", message="y").to_wire().keys()
+    )
+
+
+def test_an_error_may_have_a_coded_text() -> None:
+    assert getattr(error_text(Exception(CodedText("Too late", "expired"))), "code", None) == "expired"

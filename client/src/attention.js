@@ -6,7 +6,7 @@
  */
 
 import "./locales/en-more.js";
-import { hasFailed, isFinal, percentOf, stateText, titleOf } from "./format.js";
+import { hasFailed, isFinal, percentOf, stateText, textOf, titleOf } from "./format.js";
 import css from "./attention.css";
 import { make, makeIcon, setIcon } from "./elements/dom.js";
 import { applyStyle, addStyle } from "./elements/style.js";
@@ -52,7 +52,7 @@ class Toasts {
     const icon = makeIcon("icon");
     setIcon(icon, task.state);
     const text = make("div", "toast-text");
-    const reason = hasFailed(task) && task.error ? `: ${task.error}` : "";
+    const reason = hasFailed(task) && task.error ? `: ${textOf(task, "error", t)}` : "";
     text.append(make("div", "title", { textContent: titleOf(task), dir: "auto" }), make("div", "toast-state", { textContent: stateText(task, t) + reason }));
     const close = make("button", "toast-close", { type: "button", textContent: "×", ariaLabel: t.close });
     close.onclick = () => node.remove();
@@ -91,7 +91,7 @@ function updateTitle(tasks) {
 export const requestDesktop = () => Notification.requestPermission();
 
 function showDesktop(task, t) {
-  new Notification(titleOf(task), { body: [stateText(task, t), task.error].filter(Boolean).join(": "), tag: task.task_id });
+  new Notification(titleOf(task), { body: [stateText(task, t), textOf(task, "error", t)].filter(Boolean).join(": "), tag: task.task_id });
 }
 
 /** Serve the ends of the tasks of a list. */

@@ -1,7 +1,6 @@
 /** The texts of a task. Pure: `t` are the texts of a language, `now` is the gateway's time in Unix seconds. */
 
 const HOUR = 3600;
-const DAY = 86_400;
 
 export const isFinal = ({ state }) => /SUCCESS|FAILURE|REVOKED|LOST/.test(state);
 
@@ -14,6 +13,9 @@ export const hasFailed = ({ state }) => /FAILURE|LOST/.test(state);
 export const titleOf = (task) => task.title || task.name || task.task_id;
 
 export const stateText = (task, t) => (task.cancelling && !isFinal(task) ? t.cancelling : (t[task.state] ?? task.state));
+
+/** Return the `message` or `error` of a task; texts of the gateway have codes, by which a language translates them. */
+export const textOf = (task, kind, t) => (task[kind] && t.reason?.(task[`${kind}_code`])) || task[kind];
 
 export function percentOf({ state, percent, current, total }) {
   if (state === "SUCCESS") return 100;
@@ -31,8 +33,9 @@ function waitText({ run_at, created_at, state }, t, now) {
 
 function endText({ started_at, at }, t, now) {
   if (!at) return [];
-  const isToday = now - at < DAY && new Date(at * 1000).getDate() === new Date(now * 1000).getDate();
-  return [started_at && t.took(Math.max(0, at - started_at)), t.endedAt(new Date(at * 1000), isToday)];
+  const end = new Date(at * 1000);
+  const isToday = end.toDateString() === new Date(now * 1000).toDateString();
+  return [started_at && t.took(Math.max(0, at - started_at)), t.endedAt(end, isToday)];
 }
 
 /** Return the details of a task, in order; those that tick first. */
@@ -57,7 +60,7 @@ export function detailsOf(task, t, now) {
 /** Return what a screen reader announces of a change; quarters of the progress, and the reason of a failure. */
 export function announcement(task, t) {
   const quarter = isFinal(task) ? 0 : Math.floor(percentOf(task) / 25) * 25;
-  const extra = hasFailed(task) ? task.error : quarter ? t.percent(quarter) : "";
+  const extra = hasFailed(task) ? textOf(task, "error", t) : quarter ? t.percent(quarter) : "";
   return [`${titleOf(task)}: ${stateText(task, t)}`, extra].filter(Boolean).join(hasFailed(task) ? ": " : " ");
 }
 

@@ -14,6 +14,8 @@ const BELL = "M8 1.75a4 4 0 0 0-4 4c0 4-1.75 5-1.75 5h11.5S12 9.75 12 5.75a4 4 0
 const isUnread = ({ read }) => !read;
 const isUnseen = ({ seen, read }) => !seen && !read;
 
+const LOAD_INTERVAL_MS = 500;
+
 /** Pixels between the panel and the edges of the window. */
 const EDGE = 8;
 
@@ -23,6 +25,8 @@ class Inbox {
   hasFailed = false;
   isLoaded = false;
   #connection;
+  #isLoading = false;
+  #isStale = false;
   #listeners = new Set();
   #offs = [];
 
@@ -64,11 +68,20 @@ class Inbox {
     this.#load();
   }
 
+  /** Load the items; changes that come meanwhile are loaded together, a while later. */
   async #load() {
-    const { data } = await this.#connection.request("inbox");
-    this.hasFailed = !data;
-    if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
-    this.#emit();
+    this.#isStale = true;
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    while (this.#isStale) {
+      this.#isStale = false;
+      const { data } = await this.#connection.request("inbox");
+      this.hasFailed = !data;
+      if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
+      this.#emit();
+      if (this.#isStale) await new Promise((resolve) => setTimeout(resolve, LOAD_INTERVAL_MS));
+    }
+    this.#isLoading = false;
   }
 
   #emit() {

@@ -69,6 +69,9 @@ export interface TaskEvent<Data extends object = Record<string, unknown>> {
   readonly parent_id?: string | null;
   readonly group_id?: string | null;
   readonly error?: string | null;
+  /** Code of a text that jobpush has written itself, for translation: see `reason` of `strings`. */
+  readonly message_code?: string;
+  readonly error_code?: string;
   /** True from the click on "cancel" until the task is REVOKED. */
   readonly cancelling?: boolean;
   /** The extra keywords of `progress.update` in the task. Check an address in here before you link to it. */
@@ -223,6 +226,8 @@ export const strings: Record<TaskState, string> & {
   endedAt(date: Date, isToday: boolean): string;
   /** Of all tasks: "3 running, 2 waiting, 1 failed". */
   summary: Record<"running" | "waiting" | "failed" | "done", (count: number) => string>;
+  /** A text of the gateway by its code, see "Wire format"; `undefined`: as the gateway sends it, in English. */
+  reason?(code: string): string | undefined;
   empty: string;
   polling: string;
   connecting: string;

@@ -12,7 +12,7 @@ export const states = [
   { title: "Album of 40 pictures", state: "PROGRESS", percent: 45, data: { children: { total: 40, succeeded: 18, failed: 1, revoked: 0, running: 2 } }, started_at: NOW - 90 },
   { title: "Fetch prices", state: "RETRY", attempt: 1, max_attempts: 4, run_at: NOW + 45, percent: 40, error: "The supplier did not answer" },
   { title: "Resize pictures", state: "PENDING", ahead: 3, created_at: NOW - 30 },
-  { title: "Convert the scans", state: "PENDING", message: "No worker is running for the queue scans", created_at: NOW - 50 },
+  { title: "Convert the scans", state: "PENDING", message: "No worker is running for the queue scans", message_code: "no_worker:scans", created_at: NOW - 50 },
   { title: "Nightly report", state: "RECEIVED", run_at: NOW + 86_400 },
   { title: "Encode dog.mov", state: "SUCCESS", current: 4000, total: 4000, started_at: NOW - 400, at: NOW - 200, data: { result: { type: "file", url: "/static/logo.svg", label: "dog.mp4" } } },
   { title: "Draw the chart", state: "SUCCESS", started_at: NOW - 300, at: NOW - 290, data: { result: { type: "image", url: "/static/logo.svg", label: "Chart" } } },

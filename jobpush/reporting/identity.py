@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..events import TaskEvent, TaskState, shortened
+from ..events import TaskEvent, TaskState, text_for_users
 from ..store import Membership, TaskWrite
 
 #: States in which a task may wait for its time.
@@ -64,7 +64,7 @@ class TaskIdentity:
     notifies_end: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "title", shortened(self.title, MAX_TITLE_LENGTH))  # wherever it came from
+        object.__setattr__(self, "title", text_for_users(self.title, MAX_TITLE_LENGTH))  # wherever it came from
 
     def event(
         self, state: TaskState, *, at: float | None = None, error: str | None = None, **progress: Any

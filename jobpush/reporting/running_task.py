@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..config import Config
 from ..errors import TaskCancelled
-from ..events import TaskEvent, TaskState, bounded_amounts, percent_of, shortened
+from ..events import TaskEvent, TaskState, bounded_amounts, percent_of, text_for_users
 from ..store import Published, TaskWrite
 from ..store.forks import register_after_fork
 from .clock import SYSTEM_CLOCK, Clock
@@ -359,7 +359,7 @@ class RunningTask:
 
     def _text_of(self, message: object) -> str:
         try:
-            return shortened(str(message), MAX_MESSAGE_LENGTH)
+            return text_for_users(str(message), MAX_MESSAGE_LENGTH)
         except Exception as exc:  # of an object of the application
             raise_interruption(exc)
             self.warn_once("message", exc)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..config import Config
 from ..errors import StoreError
+from ..events import CodedText
 from ..store import CancelFeed, Store
 from ..store.forks import register_after_fork
 from .running_task import RunningTask
@@ -17,7 +18,7 @@ from .threads import kept_alive
 logger = logging.getLogger(__name__)
 
 #: Shown for a cancelled task that runs on.
-UNSTOPPABLE = "This worker can't stop a running task: it runs on until it looks"
+UNSTOPPABLE = CodedText("This worker can't stop a running task: it runs on until it looks", "unstoppable")
 
 
 class RunningTasks:

@@ -130,6 +130,8 @@ class Sender:
     def _keep_end(self, user_id: str, event: TaskEvent) -> None:
         """Keep the end of a task in the user's inbox."""
         data = {"task_id": event.task_id, "state": event.state.value, "error": event.error}
+        if event.error_code:
+            data["error_code"] = event.error_code
         url = event.data.get("url", "")
         try:
             self.patient_store.keep_notification(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import deque
 from collections.abc import Sequence
 
+from ..events import readable
 from ..store.task_logs import LogEntry
 
 #: Characters of one line.
@@ -14,10 +14,8 @@ MAX_LINE_LENGTH = 2_000
 #: Lines, and characters of all lines, of one task that wait; beyond that the oldest are dropped.
 MAX_LINES = 2_000
 MAX_CHARACTERS = 524_288
-
-#: Colours and other control sequences of terminals.
-_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Characters of the name of a level.
+_MAX_LEVEL_LENGTH = 20
 
 
 class TaskLog:
@@ -35,6 +33,8 @@ class TaskLog:
         """Append a line; nothing but this costs the task time, so it is made readable when it is sent."""
         if len(text) > MAX_LINE_LENGTH:
             text = text[: MAX_LINE_LENGTH - 1] + "…"
+        if len(level) > _MAX_LEVEL_LENGTH:
+            level = level[:_MAX_LEVEL_LENGTH]
         with self._lock:
             self._lines.append((text, level, at))
             self._characters += len(text)
@@ -46,7 +46,10 @@ class TaskLog:
         with self._lock:
             lines, dropped = self._lines, self._dropped
             self._lines, self._characters, self._dropped = deque(), 0, 0
-        return [LogEntry(readable(text), readable(level)[:20].lower(), at) for text, level, at in lines], dropped
+        entries = [
+            LogEntry(readable(text), readable(level)[:_MAX_LEVEL_LENGTH].lower(), at) for text, level, at in lines
+        ]
+        return entries, dropped
 
     def put_back(self, lines: Sequence[LogEntry], dropped: int) -> None:
         """Return lines that could not be sent to their place before those that came meanwhile."""
@@ -67,11 +70,3 @@ class TaskLog:
         while self._lines and (self._characters > MAX_CHARACTERS or len(self._lines) > MAX_LINES):
             self._characters -= len(self._lines.popleft()[0])
             self._dropped += 1
-
-
-def readable(text: str) -> str:
-    """Return text without terminal colours, and with escapes for control characters and lone surrogates."""
-    if text.isprintable():
-        return text
-    text = _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", _SEQUENCES.sub("", text.replace("\r\n", "\n")))
-    return text.encode("utf-8", "backslashreplace").decode()

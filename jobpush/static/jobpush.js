@@ -1,1 +1,1 @@
-export * from "./jobpush-3650E153.js";
+export * from "./jobpush-9ADB52B7.js";

@@ -78,7 +78,11 @@ class InboxStore(StoreClient):
         """
         inbox, states = self.keys.inbox(user_topic(user_id))
         count = self.config.inbox_size if limit is None else limit
-        entries, marked = self.run([("XREVRANGE", inbox, "+", "-", "COUNT", count), ("HGETALL", states)])
+        (entries,) = self.run([("XREVRANGE", inbox, "+", "-", "COUNT", count)])
+        if not entries:
+            return []
+        (found,) = self.run([("HMGET", states, *(item_id for item_id, _ in entries))])
+        marked = dict(zip((item_id for item_id, _ in entries), found, strict=True))
         return malformed.read(
             "items of inboxes", entries, lambda entry: _item(*entry, state=marked.get(entry[0])), inbox
         )
@@ -103,12 +107,17 @@ class InboxStore(StoreClient):
             raise ValueError(f"{state!r} is no state of a notification: it is seen or read")
         topic = user_topic(user_id)
         names = (*self.keys.inbox(topic), self.keys.topic(topic))
-        parts = (
-            [()]
-            if ids is None
-            else [ids[start : start + _ITEMS_AT_ONCE] for start in range(0, len(ids), _ITEMS_AT_ONCE)]
-        )
-        return sum(self.run([MARK_INBOX(names, part, state=state, ttl=self.config.inbox_ttl) for part in parts]))
+        options: dict[str, str | int] = {"state": state, "ttl": self.config.inbox_ttl, "limit": _ITEMS_AT_ONCE}
+        if ids is not None:
+            parts = [ids[start : start + _ITEMS_AT_ONCE] for start in range(0, len(ids), _ITEMS_AT_ONCE)]
+            return sum(
+                changed for changed, _ in self.run([MARK_INBOX(names, part, after="-", **options) for part in parts])
+            )
+        total, after = 0, "-"
+        while after:
+            ((changed, last),) = self.run([MARK_INBOX(names, (), after=after, **options)])
+            total, after = total + changed, f"({last.decode()}" if last else ""
+        return total
 
 
 def _item(item_id: bytes, fields: dict[bytes, bytes], *, state: bytes | None) -> InboxItem:

@@ -149,7 +149,7 @@ APPEND_LOG = Script(
 TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl " + _HISTORY)
 
 KEEP_INBOX = Script("keep_inbox", "inbox inbox_states topic", "item ttl:number max_items:number")
-MARK_INBOX = Script("mark_inbox", "inbox inbox_states topic", "state ttl", rest="ids")
+MARK_INBOX = Script("mark_inbox", "inbox inbox_states topic", "state ttl after limit", rest="ids")
 ERASE_TASKS = Script("erase_tasks", "tasks", "task_prefix limit:number")
 
 # -- presence ----------------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ import pytest
 
 from jobpush import progress
 from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.events import TaskState, readable
 from jobpush.reporting import schedule
 from jobpush.reporting.capture import capture_from
 from jobpush.reporting.publisher import Publisher
 from jobpush.reporting.running_task import RunningTask
-from jobpush.reporting.task_log import MAX_CHARACTERS, MAX_LINE_LENGTH, MAX_LINES, TaskLog, readable
+from jobpush.reporting.task_log import MAX_CHARACTERS, MAX_LINE_LENGTH, MAX_LINES, TaskLog
 from jobpush.store.messages import read_event
 from jobpush.store.task_logs import LogEntry
 from jobpush.testing import RecordedEvents
@@ -94,6 +95,10 @@ def test_unsent_lines_precede_newer_ones() -> None:
         ("\x1b]0;title", "\\x1b]0;title"),
         ("half \ud800", "half \\ud800"),
         ("<b>", "<b>"),
+        ("cv\u202efdp.exe", "cv\\u202efdp.exe"),
+        ("\u202dforced", "\\u202dforced"),
+        ("\u2068isolated\u2069 سلام \u200f", "\u2068isolated\u2069 سلام \u200f"),
+        ("👩‍👩‍👧 🏳️‍🌈", "👩‍👩‍👧 🏳️‍🌈"),
     ],
 )
 def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
@@ -136,6 +141,41 @@ def kept_bytes() -> int:
     """Return the bytes that were allocated here and in ``reporting``, whatever other threads do meanwhile."""
     ours = [tracemalloc.Filter(True, "*/reporting/*")]
     return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(ours).traces)
+
+
+def test_the_name_of_a_level_is_bounded() -> None:
+    log = TaskLog()
+    log.add("line", "x" * 1_000_000, 0.0)
+
+    assert sum(len(level) for _, level, _ in log._lines) <= 20
+
+
+def test_ten_thousand_lines_of_several_threads_keep_the_order_of_each_thread_and_lose_no_progress(eager: Eager) -> None:
+    text = "<b>\x1b[31m\x00\u202e" + "x" * 5_000
+
+    def write(number: int) -> None:
+        for line in range(2_500):
+            progress.log(f"{number} {line} {text}" if line % 500 == 0 else f"{number} {line}")
+
+    def body() -> None:
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        progress.update(7, total=10)
+
+    last = eager.run(eager.task()(body))[-1]
+
+    assert (last.state, last.current) == (TaskState.SUCCESS, 7)
+    log = eager.jobpush._runtime.store.task_log(last.task_id, limit=20_000)
+    lines = [entry.message.split(maxsplit=2) for entry in log.entries]
+    assert lines and len(lines) + log.dropped == 10_000
+    for number in range(4):
+        of_thread = [int(line[1]) for line in lines if line[0] == str(number)]
+        assert of_thread == sorted(of_thread)
+    assert all(len(entry.message) <= MAX_LINE_LENGTH + 20 for entry in log.entries)
+    assert {line[2][:16] for line in lines if len(line) > 2} <= {"<b>\\x00\\u202exxx"}
 
 
 def test_lines_are_readable_in_order_before_the_process_continues(eager: Eager) -> None:

@@ -76,6 +76,23 @@ def test_data_without_a_json_form_is_refused(store: Store) -> None:
     assert store.inbox(USER) == []
 
 
+def test_a_large_inbox_is_read_and_marked_in_parts(redis_url: str, client: redis.Redis) -> None:
+    store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, inbox_size=10_000))
+    inbox, _ = store.keys.inbox(user_topic(USER))
+    item, now = json.dumps({"event": "e", "data": 1}), int(time.time() * 1000)
+    fill = "for n = 0, 9999 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. n, 'd', ARGV[2]) end"
+    client.eval(fill, 1, inbox, str(now - 1000), item)
+
+    store.keep_notification(USER, "new", 1)
+    assert client.xlen(inbox) == 10_000
+    assert [entry.event for entry in store.inbox(USER, limit=2)] == ["new", "e"]
+    client.config_resetstat()
+    assert store.mark_inbox(USER, "read") == 10_000
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] >= 10  # no call blocks Redis for long
+    assert store.mark_inbox(USER, "read") == 0
+    store.close()
+
+
 def test_inbox_is_bounded_and_expires(redis_url: str, client: redis.Redis) -> None:
     store = Store(Config(redis_url=redis_url, publish_timeout=PATIENCE, inbox_size=3, inbox_ttl=100))
     for number in range(10):

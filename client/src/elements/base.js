@@ -85,7 +85,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
 
   async #loadLanguage() {
     this._lang = this.closest("[lang]")?.lang || "en";
-    this.#empty.textContent = this.texts().empty;
     const texts = await loadTexts(this._lang);
     this._list.ariaLabel = texts.tasks ?? null;
     this.#empty.textContent = texts.empty;

@@ -1,6 +1,6 @@
 /** One task: icon, title, state, bar, message and details. What only some tasks need is loaded from details.js. */
 
-import { detailsOf, isFinal, isRunning, isWaiting, percentOf, stateText, titleOf } from "../format.js";
+import { detailsOf, isFinal, isRunning, isWaiting, percentOf, stateText, textOf, titleOf } from "../format.js";
 import { make, makeIcon, setIcon, setText } from "./dom.js";
 
 /** Letters that fit into two lines of any card. */
@@ -65,7 +65,7 @@ export class Card {
     if (isOther) this.#updateState(state);
     if (isFinal(task) || task.cancelling) this.canceling?.end();
     if (isOther || task.cancelling) this.notice = undefined;
-    const error = this.notice || task.error;
+    const error = this.notice || textOf(task, "error", t);
     const percent = percentOf(task) ?? (isFinal(task) ? 0 : null);
     this.card.ariaLabel = this.#bar.ariaLabel = title;
     this.card.toggleAttribute("data-unknown", percent === null && isRunning(task));
@@ -73,7 +73,7 @@ export class Card {
     else if (this.#bar.value !== percent || !this.#bar.hasAttribute("value")) this.#bar.value = percent;
     if (this.#titleText !== title) this.#setTitle(title);
     setText(this.#state, this.canceling ? t.cancelling : stateText(task, t));
-    setText(this.#message, error ? "" : task.message);
+    setText(this.#message, error ? "" : textOf(task, "message", t));
     setText(this.#error, error);
     this.tick();
     this.#updateCancel(t, title);

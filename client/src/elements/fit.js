@@ -1,5 +1,10 @@
 /** Titles that are too long for their lines. */
 
+/** An emoji may have several characters, which belong together. */
+function lettersOf(text) {
+  return Intl.Segmenter ? Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment) : [...text];
+}
+
 /**
  * Shorten a title in its middle until it fits its lines: names of files differ at their ends.
  *
@@ -8,11 +13,12 @@
 export function fitTitle(node, title) {
   node.textContent = title;
   if (node.scrollHeight <= node.clientHeight + 2 || !node.clientHeight) return;
-  const letters = [...title].slice(0, 1000);
-  const ending = [...title].slice(-24).join("");
-  for (let length = Math.floor((letters.length * node.clientHeight) / node.scrollHeight); length > 8; length = Math.floor(length * 0.9)) {
-    const tail = [...ending].slice(-Math.min(24, Math.floor(length / 3))).join("");
-    node.textContent = `${letters.slice(0, length - tail.length).join("")}…${tail}`;
+  const letters = lettersOf(title.slice(0, 1000));
+  const ending = lettersOf(title.slice(-100)).slice(-24);
+  const estimate = Math.floor((title.length * node.clientHeight) / node.scrollHeight);
+  for (let length = Math.min(letters.length, estimate); length > 8; length = Math.floor(length * 0.9)) {
+    const tail = ending.slice(-Math.min(24, Math.floor(length / 3)));
+    node.textContent = `${letters.slice(0, length - tail.length).join("")}…${tail.join("")}`;
     if (node.scrollHeight <= node.clientHeight + 2) return;
   }
 }

@@ -1,7 +1,7 @@
 /** The header of a list: summary, overall bar, filter, "clear finished"; groups, and "show more". */
 
 import "../locales/en-more.js";
-import { isFinal, isWaiting, percentOf, summaryText } from "../format.js";
+import { isFinal, isWaiting, percentOf, summaryText, textOf } from "../format.js";
 import css from "./tools.css";
 import { make, setText } from "./dom.js";
 import { addStyle } from "./style.js";
@@ -77,7 +77,8 @@ export class Tools {
   }
 
   #matches(task) {
-    const values = [task.title, task.name, task.message, task.error];
+    const t = this.#element.texts();
+    const values = [task.title, task.name, textOf(task, "message", t), textOf(task, "error", t)];
     return values.some((value) => String(value ?? "").toLowerCase().includes(this.#text));
   }
 

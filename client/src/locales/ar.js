@@ -1,6 +1,7 @@
 /** Arabic. */
 
 import { pluralOf } from "./plural.js";
+import { reasonOf } from "./reasons.js";
 import { roundedMinutes } from "./steps.js";
 
 const lang = "ar";
@@ -64,6 +65,18 @@ export const texts = {
     failed: (n) => `${number(n)} فشلت`,
     done: (n) => `${number(n)} تمت`,
   },
+  reason: reasonOf({
+    no_worker: (queue) => `لا يعمل أي عامل لقائمة الانتظار \u2068${queue}\u2069`,
+    not_in_queue: () => "لم تعد المهمة في قائمة انتظارها",
+    unstoppable: () => "لا يستطيع هذا العامل إيقاف مهمة قيد التنفيذ: تستمر حتى تتحقق بنفسها",
+    expired: () => "لم تبدأ المهمة في الوقت المحدد",
+    not_queued: () => "تعذّر وضع المهمة في قائمة الانتظار",
+    result_not_kept: () => "نُفّذت المهمة، لكن تعذّر حفظ نتيجتها",
+    rejected: () => "رُفضت المهمة",
+    process_died: () => "توقفت العملية التي تنفّذ المهمة",
+    too_long: () => "استغرقت المهمة وقتًا أطول من المسموح فأُوقفت",
+    progress_lost: () => "فقد Redis تقدّم سير العمل هذا",
+  }),
   actions: "إجراءات",
   rerun: "تشغيل مجددًا",
   rerunTask: (title) => `تشغيل مجددًا: ${title}`,

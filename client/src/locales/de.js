@@ -1,6 +1,7 @@
 /** German. */
 
 import { pluralOf } from "./plural.js";
+import { reasonOf } from "./reasons.js";
 import { roundedMinutes } from "./steps.js";
 
 const lang = "de";
@@ -60,6 +61,18 @@ export const texts = {
     failed: (n) => `${n} fehlgeschlagen`,
     done: (n) => `${n} fertig`,
   },
+  reason: reasonOf({
+    no_worker: (queue) => `Für die Warteschlange ${queue} läuft kein Worker`,
+    not_in_queue: () => "Die Aufgabe ist nicht mehr in ihrer Warteschlange",
+    unstoppable: () => "Dieser Worker kann eine laufende Aufgabe nicht anhalten: sie läuft weiter, bis sie selbst nachsieht",
+    expired: () => "Die Aufgabe wurde nicht rechtzeitig gestartet",
+    not_queued: () => "Die Aufgabe konnte nicht eingereiht werden",
+    result_not_kept: () => "Die Aufgabe lief, aber ihr Ergebnis konnte nicht aufbewahrt werden",
+    rejected: () => "Die Aufgabe wurde abgelehnt",
+    process_died: () => "Der Prozess der Aufgabe ist gestorben",
+    too_long: () => "Die Aufgabe dauerte zu lange und wurde angehalten",
+    progress_lost: () => "Redis hat den Fortschritt dieses Ablaufs verloren",
+  }),
   actions: "Aktionen",
   rerun: "Erneut ausführen",
   rerunTask: (title) => `Erneut ausführen: ${title}`,

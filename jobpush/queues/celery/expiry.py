@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 
+from ...events import CodedText
 from ...lifecycle import TaskState
 from ...reporting.records import Ending
 from ...reporting.services import Services
@@ -17,7 +18,7 @@ from ...store.forks import register_after_fork
 logger = logging.getLogger(__name__)
 
 #: The text that the user reads of a task that was not started before it expired.
-EXPIRED = "The task was not started in time"
+EXPIRED = CodedText("The task was not started in time", "expired")
 #: Seconds after the expiry, so that a worker which refuses the task publishes that first.
 _MARGIN = 0.5
 #: Expiring tasks that are remembered; beyond, only a worker publishes their expiry.

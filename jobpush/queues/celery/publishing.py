@@ -14,7 +14,7 @@ from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
 from ...errors import ConfigurationError
-from ...events import TaskState
+from ...events import CodedText, TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.progress import current_progress
 from ...reporting.records import Ending
@@ -43,7 +43,7 @@ from .wrapper import headers_of, running_of
 logger = logging.getLogger("jobpush")
 
 #: Error text of a task that the broker did not take.
-NOT_QUEUED = "The task could not be queued"
+NOT_QUEUED = CodedText("The task could not be queued", "not_queued")
 #: Celery's own task that polls until the header of a chord has ended and publishes its body. It is no member of a
 #: workflow; the body is.
 CHORD_UNLOCK = "celery.chord_unlock"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import StoreError, TaskNotFound
-from ...events import TaskState
+from ...events import CodedText, TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
 from .compat import queue_head
@@ -23,9 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Messages at the head of a queue that get a position. Reading more costs more, and nobody waits for those yet.
 MAX_PLACES = 20
-#: Texts that the user reads of a task that waits in vain.
-NO_WORKER = "No worker is running for the queue {queue}"
-NOT_IN_QUEUE = "The task is no longer in its queue"
+#: Text that the user reads of a task that waits in vain.
+NOT_IN_QUEUE = CodedText("The task is no longer in its queue", "not_in_queue")
 #: Seconds for which it is remembered that a queue has a worker.
 _KNOWN_FOR = 5.0
 #: Seconds within which a worker receives a task that it took from the queue; later the task counts as purged.
@@ -116,7 +115,8 @@ class QueueWatcher:
 def publish_no_worker(runtime: Services, task: TaskIdentity, queue: str) -> None:
     """Publish that no worker watches the queue to which a task was just published, if so."""
     if runtime.config.place_interval > 0 and task.root_id is None and not _has_worker(runtime, queue):
-        event = task.event(TaskState.PENDING, message=NO_WORKER.format(queue=queue))
+        message = CodedText(f"No worker is running for the queue {queue}", f"no_worker:{queue}")
+        event = task.event(TaskState.PENDING, message=message)
         runtime.publisher.submit(task.write(event, task_ttl=runtime.config.task_ttl))
 
 

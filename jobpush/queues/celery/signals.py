@@ -21,7 +21,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from ...config import warn_about_unknown_variables
 from ...errors import ConfigurationError, StoreError
-from ...events import TaskState, error_text
+from ...events import CodedText, TaskState, error_text
 from ...reporting.identity import TaskIdentity
 from ...reporting.records import Ending
 from ...reporting.running_task import RunningTask
@@ -43,7 +43,7 @@ logger = logging.getLogger("jobpush")
 #: Error text of a task that its worker stopped for reasons of its own.
 TASK_STOPPED = "The worker stopped the task before its end"
 #: Error text of a task whose code succeeded, while Celery failed to store its result.
-NOT_COMPLETED = "The task ran, but its result could not be kept"
+NOT_COMPLETED = CodedText("The task ran, but its result could not be kept", "result_not_kept")
 
 
 def connect() -> None:

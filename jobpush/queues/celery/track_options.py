@@ -13,7 +13,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded, 
 
 from ...channels import checked_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
-from ...events import error_text
+from ...events import CodedText, error_text
 from ...reporting.identity import TaskIdentity
 from .arguments import bound_arguments
 from .headers import ROOT_HEADER, TITLE_HEADER, USER_HEADER, max_attempts_of, relations_of
@@ -27,13 +27,14 @@ logger = logging.getLogger(__name__)
 User = str | Callable[..., object] | None
 
 #: Error text of a task that was rejected without a reason.
-REJECTED = "The task was rejected"
+REJECTED = CodedText("The task was rejected", "rejected")
 
+_TOO_LONG = CodedText("The task took too long and was stopped", "too_long")
 #: Error texts in place of Celery's, which are for operators.
 _SENTENCES: Mapping[type[BaseException], str] = {
-    WorkerLostError: "The process that ran the task died",
-    TimeLimitExceeded: "The task took too long and was stopped",
-    SoftTimeLimitExceeded: "The task took too long and was stopped",
+    WorkerLostError: CodedText("The process that ran the task died", "process_died"),
+    TimeLimitExceeded: _TOO_LONG,
+    SoftTimeLimitExceeded: _TOO_LONG,
 }
 
 #: Attribute of a task's function that holds its :class:`TrackOptions`.

@@ -1,12 +1,14 @@
--- Mark items of an inbox as seen or read, all of them without ids, and publish that the inbox has changed. An item that
--- was read stays read. Return the number of items that have changed.
-if #ids == 0 then
-  for index, entry in ipairs(try('XRANGE', inbox_key, '-', '+') or {}) do ids[index] = entry[1] end
+-- Mark items of an inbox as seen or read, and publish that the inbox has changed. An item that was read stays read.
+-- Without ids: the next `limit` items after the id `after`.
+-- Return the number of items that have changed, and the id of the last item that was looked at.
+local is_listed = #ids == 0
+if is_listed then
+  for index, entry in ipairs(try('XRANGE', inbox_key, after, '+', 'COUNT', limit) or {}) do ids[index] = entry[1] end
 end
 local changed = 0
 for _, id in ipairs(ids) do
   local before = try('HGET', inbox_states_key, id)
-  local is_known = string.match(id, '^%d+-%d+$') and #(try('XRANGE', inbox_key, id, id) or {}) > 0
+  local is_known = is_listed or string.match(id, '^%d+-%d+$') and #(try('XRANGE', inbox_key, id, id) or {}) > 0
   if is_known and before ~= state and before ~= 'read' then
     replace('HSET', inbox_states_key, id, state)
     changed = changed + 1
@@ -14,4 +16,4 @@ for _, id in ipairs(ids) do
 end
 redis.call('EXPIRE', inbox_states_key, ttl)
 if changed > 0 then publish_message('- - 0 1 -', '"event":"jobpush:inbox","data":"{\\"state\\":\\"' .. state .. '\\"}"') end
-return changed
+return {changed, ids[#ids] or ''}

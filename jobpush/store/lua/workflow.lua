@@ -221,7 +221,7 @@ local function lose_bar(bar, workflow_id, at)
   if number_in(stored.rank) >= LOST or not (stored.seq or has_lost_data) then return end
   local task = {seq = (tonumber(stored.seq) or milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
     attempt = stored.attempt or 1,
-    volatile_json = '\\"error\\":\\"Redis lost the progress of this workflow\\"',
+    volatile_json = '\\"error\\":\\"Redis lost the progress of this workflow\\",\\"error_code\\":\\"progress_lost\\"',
     stable_json = stored.stable_json or ('\\"task_id\\":\\"' .. workflow_id .. '\\",\\"name\\":\\"\\",\\"title\\":\\"\\"'
       .. ',\\"created_at\\":' .. at .. ',\\"data\\":{}')}
   publish_state(bar, workflow_id, stored, task, 1, final_ttl)

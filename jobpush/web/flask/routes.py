@@ -50,6 +50,8 @@ _MAX_FORM = 16_384
 _CORS_ROUTES = r"/jobpush/(?!metrics).*"
 #: Lines of a log in one page.
 _LOG_LINES = 1_000
+#: Notifications in one answer.
+_MAX_INBOX_ITEMS = 200
 #: Members of a workflow in one page.
 _CHILDREN = 100
 
@@ -342,10 +344,10 @@ def static_file(filename: str) -> Response:
 
 @pages.get("/inbox")
 def inbox() -> Response:
-    """Return the user's kept notifications, newest first."""
+    """Return the user's newest kept notifications, newest first."""
     state = current_gateway()
     user = _user(state)
-    items = state.store.inbox(unescape_id(user.id))
+    items = state.store.inbox(unescape_id(user.id), limit=min(state.config.inbox_size, _MAX_INBOX_ITEMS))
     unseen, unread = sum(not item.seen for item in items), sum(not item.read for item in items)
     return jsonify(items=[asdict(item) for item in items], unseen=unseen, unread=unread)
 
