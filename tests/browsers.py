@@ -10,8 +10,10 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-#: No sandbox, for the tests may run as root in a container; no traffic of the browser's own.
+#: No sandbox, for the tests may run as root in a container; no traffic of the browser's own; the same text everywhere.
 ARGUMENTS = [
+    "--font-render-hinting=none",
+    "--disable-lcd-text",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

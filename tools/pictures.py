@@ -26,6 +26,7 @@ from demo_app.video import find_ffmpeg  # noqa: E402
 from jobpush import JobPush  # noqa: E402
 from jobpush.cli.embedded import EmbeddedRedis  # noqa: E402
 from tests.browsers import chromium  # noqa: E402
+from tests.js.pictures import LOOKS, open_states, take  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 USER = "Ada"
@@ -55,7 +56,7 @@ def main() -> None:
         jobpush = JobPush(redis_url=redis.url, prefix=PREFIX)
         animate(browser, url, folder)
         stills(browser, url, folder, jobpush)
-        states(browser, url)
+        states(browser, url, folder)
 
 
 @contextmanager
@@ -181,9 +182,6 @@ def stills(browser: Browser, url: str, folder: Path, jobpush: JobPush) -> None:
 
 def inbox(page: Page, suffix: str) -> None:
     """Take the bell with its panel, in the header of the demo."""
-    page.evaluate(
-        "() => document.querySelector('header.bar form').before(document.createElement('jobpush-notifications'))"
-    )
     bell = page.locator("jobpush-notifications")
     bell.locator("[part=bell]").click()
     expect(bell.locator("[part~=item]")).to_have_count(2)
@@ -193,17 +191,20 @@ def inbox(page: Page, suffix: str) -> None:
     page.screenshot(path=PICTURES / f"inbox{suffix}.png", clip=around)
 
 
-def states(browser: Browser, url: str) -> None:
-    """Take every state of the card."""
-    for is_dark, suffix in ((False, ""), (True, "-dark")):
-        context = browser.new_context(
-            viewport={"width": 900, "height": 800}, color_scheme="dark" if is_dark else "light", locale="en-GB"
-        )
-        page = context.new_page()
-        page.goto(f"{url}static/states.html")
-        expect(page.locator("jobpush-tasks").locator("[part~=task]").first).to_be_visible()
-        page.screenshot(path=PICTURES / f"states{suffix}.png", full_page=True)
-        context.close()
+def states(browser: Browser, url: str, folder: Path) -> None:
+    """Take every state of the card, in all looks that the tests compare."""
+    for name, look in LOOKS.items():
+        page = open_states(browser, f"{url}static/states.html", look)
+        (original := folder / f"{name}.png").write_bytes(take(page))
+        page.context.close()
+        reduce(original, PICTURES / f"{name}.png")
+
+
+def reduce(original: Path, target: Path) -> None:
+    """Write a picture with a palette, which takes a third of the bytes."""
+    graph = "split[a][b];[a]palettegen=max_colors=256:reserve_transparent=0[p];[b][p]paletteuse=dither=none"
+    command = [find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", "-i", str(original), "-filter_complex", graph]
+    subprocess.run([*command, "-pred", "mixed", "-compression_level", "100", str(target)], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

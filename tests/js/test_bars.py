@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from .test_elements import next_frame, page, part, put, site, stop_the_clock, until
-
-__all__ = ["page", "site"]
+from .elements import next_frame, part, put, stop_the_clock, until, with_clock
 
 #: Cards that are rendered at most.
 MAX_CARDS = 60
@@ -32,6 +30,7 @@ COUNT = """() => {
 }"""
 
 
+@with_clock
 def test_waiting_tasks_have_no_motion_and_one_frame_a_second(page: Page) -> None:
     now = stop_the_clock(page)
     put(page, "<jobpush-tasks header group></jobpush-tasks>")
@@ -49,6 +48,7 @@ def test_waiting_tasks_have_no_motion_and_one_frame_a_second(page: Page) -> None
     assert page.evaluate("counts.changes") == 0
 
 
+@with_clock
 def test_event_changes_only_its_card(page: Page) -> None:
     now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")

@@ -1,137 +1,35 @@
-"""
-The elements in a real browser, on a page with a strict Content-Security-Policy.
-
-Their connection is the real one; the gateway is played by ``gateway.mjs`` inside the page. Playwright's locators look
-into shadow trees and wait by themselves, so nothing here sleeps.
-"""
+"""The elements in a real browser; see ``elements.py``."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.markup import TEXTS, injected, record_scripts
 
-HERE = Path(__file__).parent
-STATIC = HERE.parents[1] / "jobpush" / "static"
-GATEWAY = (HERE / "gateway.mjs").read_text(encoding="utf-8")
-#: Unix seconds of the pages whose clock stands still; noon, UTC.
-NOW = 1_767_268_800
-
-
-class PageHandler(SimpleHTTPRequestHandler):
-    """Serves the page, its style and the widget under a policy that allows nothing inline."""
-
-    paths = {
-        "/": HERE / "page.html",
-        "/page.css": HERE / "page.css",
-    }
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
-
-    def translate_path(self, path: str) -> str:
-        name = path.split("?")[0]
-        return str(self.paths.get(name) or STATIC / name.removeprefix("/jobpush/static/"))
-
-    def end_headers(self) -> None:
-        self.send_header("Content-Security-Policy", "default-src 'self'")
-        super().end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output to themselves."""
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
-        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def page(browser: Browser, site: str) -> Iterator[Page]:
-    """A page without elements yet; whatever a test does on it, it may neither throw nor offend the policy."""
-    context = browser.new_context(viewport={"width": 800, "height": 600}, locale="en-US", timezone_id="UTC")
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.add_init_script(GATEWAY)
-    page.goto(site)
-    yield page
-    assert errors == []
-    assert page.evaluate("gateway.violations") == []
-    context.close()
-
-
-def put(page: Page, html: str) -> None:
-    """Put elements on the page, and let the gateway greet them."""
-    page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
-    page.evaluate("gateway.welcome()")
-
-
-def send(page: Page, *tasks: dict[str, Any]) -> None:
-    page.evaluate("tasks => gateway.sendTasks(...tasks)", list(tasks))
-
-
-def part(scope: Page | Locator, name: str) -> Locator:
-    return scope.locator(f"[part~={name}]")
-
-
-def task(task_id: str = "a", **fields: Any) -> dict[str, Any]:
-    return {"task_id": task_id, **fields}
-
-
-def stop_the_clock(page: Page) -> int:
-    """Make the page's time move by ``run_for`` alone, whatever holds up the test; the unix seconds that it is then."""
-    page.clock.install(time=NOW)  # it goes on from there, and can only be stopped at a time that is still to come
-    page.clock.pause_at(NOW + 3600)
-    return NOW + 3600
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait until a condition holds. Playwright's own way evaluates text in the page, which its policy may forbid."""
-    deadline = time.monotonic() + 30
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"it was never true that {condition}"
-        page.wait_for_timeout(10)
-
-
-def next_frame(page: Page) -> None:
-    page.evaluate("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-
-
-def titles(page: Page) -> list[str]:
-    return part(page, "title").all_text_contents()
-
-
-def assert_announced(page: Page, expected: list[str]) -> None:
-    said = page.evaluate("gateway.announcements")
-    assert [" ".join(text.split()) for text in said] == expected
-
-
-def listen_to_announcements(page: Page) -> None:
-    page.evaluate(
-        """() => {
-            const live = document.querySelector("jobpush-tasks").shadowRoot.querySelector("[part=live]");
-            const record = () => gateway.announcements.push(live.textContent);
-            new MutationObserver(record).observe(live, { childList: true, characterData: true, subtree: true });
-        }"""
-    )
-
+from .elements import (
+    NOW,
+    assert_announced,
+    at_noon,
+    listen_to_announcements,
+    next_frame,
+    part,
+    put,
+    send,
+    stop_the_clock,
+    task,
+    titles,
+    until,
+    with_clock,
+    with_own_page,
+)
 
 # ---- What a state looks like ----
 
 
+@at_noon
 @pytest.mark.parametrize(
     ("fields", "state", "bar", "detail"),
     [
@@ -175,7 +73,6 @@ def listen_to_announcements(page: Page) -> None:
 def test_each_state_has_its_text_and_bar(
     page: Page, fields: dict[str, Any], state: str, bar: float | None, detail: str
 ) -> None:
-    page.clock.set_fixed_time(NOW)
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
     send(page, task(**fields))
@@ -188,6 +85,7 @@ def test_each_state_has_its_text_and_bar(
     assert part(page, "bar").get_attribute("part") == f"bar {fields['state'].lower()}"
 
 
+@with_clock
 def test_waiting_time_ticks_without_announcements(page: Page) -> None:
     now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -208,10 +106,12 @@ def test_waiting_time_ticks_without_announcements(page: Page) -> None:
     assert page.evaluate("gateway.announcements") == []
 
 
+@with_clock
 def test_no_timer_runs_without_waiting_tasks(page: Page) -> None:
-    page.clock.install(time=NOW)
+    now = stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
-    send(page, task(state="PENDING", created_at=NOW), task(state="STARTED", seq=2))
+    send(page, task(state="PENDING", created_at=now), task(state="STARTED", seq=2))
+    page.clock.run_for(50)
     expect(part(page, "state")).to_have_text("Running")
     page.evaluate("() => { window.requestAnimationFrame = () => { throw new Error('it ticks') } }")
 
@@ -258,6 +158,7 @@ def test_bar_is_a_progressbar_with_a_name(page: Page) -> None:
     expect(page.get_by_role("listitem").get_by_role("group", name="Encode cat.mov")).to_be_visible()
 
 
+@with_own_page
 def test_markup_in_any_field_stays_text(page: Page) -> None:
     ran: list[str] = []
     record_scripts(page.context, ran)
@@ -265,19 +166,21 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     fields = ("name", "title", "message", "state", "root_id", "parent_id", "group_id")
 
+    page.evaluate(
+        """(texts) => {
+            for (const text of texts) {
+                const element = Object.assign(document.createElement("jobpush-progress"), { taskId: text });
+                document.querySelector("main").append(element);
+                gateway.send(text, text, text); // an event of the application's own
+                gateway.send("jobpush:log", { task_id: text, lines: [text] });
+            }
+        }""",
+        TEXTS,
+    )
     for text in TEXTS:
         data = {"url": text, "result": text, text: [text]}
-        page.evaluate(
-            """(id) => {
-                const element = Object.assign(document.createElement("jobpush-progress"), { taskId: id });
-                document.querySelector("main").append(element);
-            }""",
-            text,
-        )
-        page.evaluate("text => gateway.send(text, text, text)", text)  # an event of the application's own
-        page.evaluate("text => gateway.send('jobpush:log', { task_id: text, lines: [text] })", text)
-        send(page, {**dict.fromkeys(fields, text), "task_id": text, "data": data, "error": None})
-        send(page, task(f"{text} fails", state="FAILURE", title="", name=text, error=text, data=data))
+        ended = task(f"{text} fails", state="FAILURE", title="", name=text, error=text, data=data)
+        send(page, {**dict.fromkeys(fields, text), "task_id": text, "data": data, "error": None}, ended)
 
     tasks = page.locator("jobpush-tasks")
     expect(part(tasks, "task")).to_have_count(2 * len(TEXTS))
@@ -578,6 +481,7 @@ def test_failed_cancel_is_shown_and_can_be_retried(page: Page) -> None:
     expect(part(page, "error")).to_be_hidden()
 
 
+@with_clock
 def test_cancel_can_be_undone(page: Page) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -596,6 +500,7 @@ def test_cancel_can_be_undone(page: Page) -> None:
     assert [url for url in requests if "/cancel" in url and url.endswith("/cancel")] == []
 
 
+@with_clock
 def test_unconfirmed_cancel_times_out(page: Page) -> None:
     page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=202, json={"cancelling": True}))
     stop_the_clock(page)
@@ -640,6 +545,7 @@ def announced(page: Page) -> list[str]:
     return [" ".join(text.split()) for text in page.evaluate("gateway.announcements")]
 
 
+@with_clock
 def test_announcements_are_states_and_quarters_at_most_one_in_five_seconds(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -661,6 +567,7 @@ def test_announcements_are_states_and_quarters_at_most_one_in_five_seconds(page:
     assert announced(page) == ["Encode: Running", "Encode: Running 100 %", "Encode: Done"]
 
 
+@with_clock
 def test_announcements_of_many_tasks_are_summarised_and_failures_have_their_reason(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -679,6 +586,7 @@ def test_announcements_of_many_tasks_are_summarised_and_failures_have_their_reas
     assert announced(page)[1:] == ["Encode: Failed: The disk is full. 19 done"]
 
 
+@with_clock
 def test_lost_connection_is_announced(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -714,6 +622,7 @@ def test_live_region_is_polite_and_visually_hidden(page: Page) -> None:
 # ---- Connection ----
 
 
+@with_clock
 def test_lost_connection_is_shown_after_a_delay_until_it_is_restored(page: Page) -> None:
     stop_the_clock(page)
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -734,6 +643,7 @@ def test_lost_connection_is_shown_after_a_delay_until_it_is_restored(page: Page)
     expect(host).to_have_attribute("data-connection", "connected")
 
 
+@with_clock
 def test_refused_page_shows_the_refusal(page: Page) -> None:
     page.clock.install()
     put(page, "<jobpush-tasks></jobpush-tasks>")
@@ -812,12 +722,12 @@ def test_script_may_be_loaded_twice(page: Page) -> None:
     assert page.evaluate("gateway.sockets.length") == 1
 
 
+@at_noon
 @pytest.mark.parametrize(
     ("lang", "state", "detail"),
     [("de-AT", "Wartet", "seit 2 min"), ("ar", "في الانتظار", "منذ دقيقتان"), ("fr", "Waiting", "for 2 min")],
 )
 def test_language_of_the_page_is_used(page: Page, lang: str, state: str, detail: str) -> None:
-    page.clock.set_fixed_time(NOW)
     page.evaluate("lang => { document.documentElement.lang = lang }", lang)
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
@@ -857,6 +767,7 @@ def test_reason_of_the_gateway_is_shown(page: Page) -> None:
 # ---- Looks ----
 
 
+@with_own_page
 @pytest.mark.parametrize("missing", ["CSSStyleSheet", "light-dark"])
 def test_old_browsers_show_the_elements(page: Page, missing: str) -> None:
     if missing == "CSSStyleSheet":

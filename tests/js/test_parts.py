@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from .test_elements import GATEWAY, HERE, PageHandler, next_frame, part, put, send, site, task, until
-
-__all__ = ["site"]
+from .elements import GATEWAY, HERE, next_frame, part, put, send, task, until
 
 AXE = (HERE.parents[1] / "client" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-DEMO_STATIC = HERE.parents[1] / "demo_app" / "static"
-
-PageHandler.paths["/static/logo.svg"] = DEMO_STATIC / "logo.svg"
-PageHandler.paths["/states.js"] = DEMO_STATIC / "states.js"
 
 
 #: Returns each pair of parts of a card that overlap, and each part that sticks out of its card.
@@ -40,21 +33,6 @@ OVERLAPS = """() => {
   }
   return found;
 }"""
-
-
-@pytest.fixture
-def page(browser: Browser, site: str) -> Iterator[Page]:
-    """A page without elements yet, that must neither throw nor offend its policy."""
-    context = browser.new_context(viewport={"width": 800, "height": 600}, locale="en-US", timezone_id="UTC")
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.add_init_script(GATEWAY)
-    page.goto(site)
-    yield page
-    assert errors == []
-    assert page.evaluate("gateway.violations") == []
-    context.close()
 
 
 def send_log(page: Page, *lines: dict[str, Any]) -> None:
@@ -267,6 +245,26 @@ def test_inbox_counts_shows_and_marks(page: Page) -> None:
     expect(page.locator("jobpush-badge")).to_have_text("1")
 
 
+def test_a_burst_of_notifications_is_loaded_together(page: Page) -> None:
+    requests: list[str] = []
+
+    def answer(route: Route) -> None:
+        requests.append(route.request.url)
+        item = {"id": f"{len(requests)}-0", "title": "Album", "seen": False, "read": False}
+        route.fulfill(json={"items": [item] * len(requests)})
+
+    page.route("**/jobpush/inbox", answer)
+    page.evaluate("document.querySelector('main').innerHTML = '<jobpush-badge></jobpush-badge>'")
+    until(page, "gateway.sockets.length === 1")
+    page.evaluate("gateway.welcome()")
+    expect(page.locator("jobpush-badge")).not_to_have_text("")
+
+    page.evaluate("for (let number = 0; number < 1000; number++) gateway.send('jobpush:inbox', { id: `${number}-0` })")
+
+    expect(page.locator("jobpush-badge")).to_have_text(str(len(requests) + 1))
+    assert len(requests) <= 4
+
+
 # ---- Attention ----
 
 
@@ -314,7 +312,7 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
         "<h1>Tasks</h1><jobpush-notifications></jobpush-notifications>"
         "<jobpush-tasks header group rerun attention='toast'></jobpush-tasks>",
     )
-    page.evaluate("async () => gateway.sendTasks(...(await import('/states.js')).states)")
+    page.evaluate("async () => gateway.sendTasks(...(await import('/static/states.js')).states)")
     expect(part(page, "step").first).to_be_visible()
     expect(part(page, "summary")).to_be_visible()
 
@@ -339,13 +337,42 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
 # ---- Layout ----
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "x" * 10_000,
+        "word " * 2_000,
+        "\u202e\u202e" + "txt.exe " * 1_250,
+        "\u2067\u2067عنوان " * 1_250,
+        "👩‍👩‍👧🏳️‍🌈" * 900,
+        "\n" * 10_000,
+    ],
+)
+def test_a_title_of_any_text_has_two_lines_and_changes_nothing_beside_it(page: Page, title: str) -> None:
+    put(page, "<jobpush-tasks header></jobpush-tasks>")
+    plain, odd = task("plain", state="PROGRESS", percent=40), task("odd", state="PROGRESS", percent=40, title=title)
+    send(page, plain, {**odd, "created_at": 2})
+    expect(part(page, "task")).to_have_count(2)
+    expect(part(page, "summary")).to_be_visible()
+    next_frame(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 800
+    assert page.evaluate(OVERLAPS) == []
+    odd_box, plain_box = (part(page, "task").nth(index).bounding_box() for index in (0, 1))
+    assert odd_box and plain_box and odd_box["height"] <= plain_box["height"] + 30
+    states = part(page, "state").evaluate_all("nodes => nodes.map((node) => node.getBoundingClientRect().right)")
+    assert states[0] == states[1]
+    shown = part(page, "title").first.text_content() or ""
+    assert "\u200d…" not in shown and "…\u200d" not in shown  # no half of an emoji
+
+
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
 def test_every_state_fits_into_320_pixels(page: Page, direction: str) -> None:
     """What a window of 1280 pixels has at a zoom of 400 %: nothing scrolls sideways or lies upon another."""
     page.set_viewport_size({"width": 320, "height": 640})
     page.evaluate(f"document.documentElement.dir = '{direction}'")
     put(page, "<jobpush-tasks header group rerun></jobpush-tasks>")
-    page.evaluate("async () => gateway.sendTasks(...(await import('/states.js')).states)")
+    page.evaluate("async () => gateway.sendTasks(...(await import('/static/states.js')).states)")
     expect(part(page, "summary")).to_be_visible()
     expect(part(page, "step").first).to_be_visible()
     next_frame(page)
