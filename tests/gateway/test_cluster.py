@@ -19,7 +19,7 @@ from jobpush.store import Store
 from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
 from tests.effort import members
-from tests.store.redis.cluster import ClusterServers
+from tests.store.redis.cluster import ClusterServers, fail_over_by_hand, kill_primary, migrate_busiest_slot
 from tests.waiting import wait_until
 
 from .client import Client, data_of
@@ -131,27 +131,6 @@ def test_events_members_and_history_of_all_shards_arrive(cluster: ClusterServers
 
 
 # -- faults ------------------------------------------------------------------------------------------
-
-
-def migrate_busiest_slot(cluster: ClusterServers, busy: str) -> None:
-    """Move the slot of a name from its primary to another one, while it is in use."""
-    target = (cluster.primary_of(busy) + 1) % 3
-    cluster.start_migration(busy, target)
-    cluster.finish_migration(busy, target)
-
-
-def fail_over_by_hand(cluster: ClusterServers, busy: str) -> None:
-    """Let the replica of a name's primary take over in good order."""
-    replica = cluster.primary_of(busy) + 3
-    cluster.ask(replica, "CLUSTER", "FAILOVER")
-    wait_until(lambda: cluster.primary_of(busy) == replica)
-
-
-def kill_primary(cluster: ClusterServers, busy: str) -> None:
-    """Kill the primary of a name; its replica takes over by itself."""
-    killed = cluster.primary_of(busy)
-    cluster.nodes[killed].kill()
-    wait_until(lambda: cluster.primary_of(busy) != killed)
 
 
 class Traffic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -12,9 +13,10 @@ import redis
 from ...config import Config
 from ...errors import StoreError
 from ...store import Store
-from ...store.keys import Keys
-from ...store.redis.topology import Topology
-from .finding import Finding, failed, ok, warning
+from ...store.keys import SLOTS, Keys
+from ...store.redis.cluster import Cluster
+from ...store.redis.topology import Address, Topology, join_address
+from .finding import Finding, Status, failed, ok, warning
 
 #: Oldest version that the tests run on.
 OLDEST = (6, 2)
@@ -24,17 +26,38 @@ TIMEOUT = 5.0
 MAX_CLOCK_DIFFERENCE = 1.0
 
 
-def connect(config: Config) -> redis.Redis:
-    """Return a client of the server, or of one node of a cluster."""
-    topology = Topology.parse(config.redis_url)
-    address = topology.nodes[0] if topology.is_cluster else None
-    return redis.Redis(connection_pool=topology.make_pool(TIMEOUT, address=address))
-
-
 def check_redis(config: Config) -> Iterator[Finding]:
-    """Check that the server is reachable, recent, writable, keeps its data, and has our clock."""
-    name = Topology.parse(config.redis_url).name
-    with closing(connect(config)) as client:
+    """Check that the server, or each primary of a cluster, is reachable, recent, writable, and keeps its data."""
+    topology = Topology.parse(config.redis_url)
+    if not topology.is_cluster:
+        yield from _check_server(config, topology, None)
+        return
+    cluster = Cluster(topology, TIMEOUT, None)
+    cure = "start its nodes, or correct JOBPUSH_REDIS_URL; redis-cli --cluster check shows its state"
+    try:
+        cluster.read_slots()
+    except redis.RedisError as exc:
+        yield failed("redis cluster", str(exc), cure)
+        return
+    finally:
+        cluster.disconnect(is_final=True)
+    missing = sum(cluster.primary_of(slot) is None for slot in range(SLOTS))
+    if missing:
+        yield failed("redis cluster", f"{missing} of {SLOTS} slots have no primary", cure)
+        return
+    primaries = cluster.primaries()
+    yield ok("redis cluster", f"each slot has a primary, {len(primaries)} in all")
+    found: dict[str, Finding] = {}  # of each check, the first primary that does not pass it
+    for address in primaries:
+        for one in _check_server(config, topology, address):
+            if one.check not in found or found[one.check].status is Status.OK:
+                found[one.check] = replace(one, message=f"{join_address(*address)}: {one.message}")
+    yield from found.values()
+
+
+def _check_server(config: Config, topology: Topology, address: Address | None) -> Iterator[Finding]:
+    name = topology.name
+    with closing(redis.Redis(connection_pool=topology.make_pool(TIMEOUT, address=address))) as client:
         try:
             client.ping()
         except redis.AuthenticationError as exc:

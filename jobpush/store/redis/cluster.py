@@ -88,6 +88,30 @@ class Cluster:
             self._is_refreshing = True
         threading.Thread(target=self._refresh, args=[then], name="jobpush-cluster-slots", daemon=True).start()
 
+    def read_slots(self) -> None:
+        """
+        Read which primary has which slot, from the first node that answers.
+
+        Raises:
+            redis.RedisError: If no node does.
+        """
+        reasons = []
+        for address in dict.fromkeys([*self.primaries(), *self._clients, *self._nodes]):
+            try:
+                ranges: Any = self._client_at(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            except redis.RedisError as exc:
+                reasons.append(f"{join_address(*address)} failed ({exc})")
+                continue
+            slots: list[Address | None] = [None] * SLOTS
+            for first, last, (host, port, *_), *_ in ranges:
+                # A node that does not know its own address gives none: it is the one that was asked.
+                primary = (host.decode() if host else address[0], port)
+                slots[first : last + 1] = [primary] * (last + 1 - first)
+            with self._lock:
+                self._slots = slots
+            return
+        raise redis.ConnectionError(f"no node of the cluster answers: {'; '.join(reasons)}")
+
     def primary_of(self, slot: int) -> Address | None:
         """Return the address of the primary that has a slot, as far as is known."""
         return self._slots[slot] if self._slots else None
@@ -145,7 +169,7 @@ class Cluster:
 
     def _address_of(self, slot: int) -> Address:
         if not self._slots:
-            self._read_slots()
+            self.read_slots()
         address = self._slots[slot]
         if address is None:
             self.refresh()
@@ -162,30 +186,12 @@ class Cluster:
     def _refresh(self, then: Callable[[redis.RedisError | None], None]) -> None:
         error = None
         try:
-            self._read_slots()
+            self.read_slots()
         except redis.RedisError as exc:  # the next failure starts another attempt
             error = exc
         finally:
             self._is_refreshing = False
         then(error)
-
-    def _read_slots(self) -> None:
-        reasons = []
-        for address in dict.fromkeys([*self.primaries(), *self._clients, *self._nodes]):
-            try:
-                ranges: Any = self._client_at(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
-            except redis.RedisError as exc:
-                reasons.append(f"{join_address(*address)} failed ({exc})")
-                continue
-            slots: list[Address | None] = [None] * SLOTS
-            for first, last, (host, port, *_), *_ in ranges:
-                # A node that does not know its own address gives none: it is the one that was asked.
-                primary = (host.decode() if host else address[0], port)
-                slots[first : last + 1] = [primary] * (last + 1 - first)
-            with self._lock:
-                self._slots = slots
-            return
-        raise redis.ConnectionError(f"no node of the cluster answers: {'; '.join(reasons)}")
 
 
 _DONE = object()

@@ -90,9 +90,33 @@ class ClusterServers:
     def _any(self) -> int:
         return next(number for number, node in enumerate(self.nodes) if node.is_running)
 
-    def _is_complete(self, number: int) -> bool:
+    def is_ok(self, number: int) -> bool:
+        """Return whether a node knows a primary for each slot."""
         info = self.ask(number, "CLUSTER", "INFO")
         text = info.decode() if isinstance(info, bytes) else str(info)
+        return "cluster_state:ok" in text or "'cluster_state': 'ok'" in text
+
+    def _is_complete(self, number: int) -> bool:
         slots = self.ask(number, "CLUSTER", "SLOTS")
-        has_replicas = all(len(one) == 4 for one in slots)
-        return ("cluster_state:ok" in text or "'cluster_state': 'ok'" in text) and len(slots) == 3 and has_replicas
+        return self.is_ok(number) and len(slots) == 3 and all(len(one) == 4 for one in slots)
+
+
+def migrate_busiest_slot(cluster: ClusterServers, busy: str) -> None:
+    """Move the slot of a name from its primary to another one, while it is in use."""
+    target = (cluster.primary_of(busy) + 1) % 3
+    cluster.start_migration(busy, target)
+    cluster.finish_migration(busy, target)
+
+
+def fail_over_by_hand(cluster: ClusterServers, busy: str) -> None:
+    """Let the replica of a name's primary take over in good order."""
+    replica = cluster.primary_of(busy) + 3
+    cluster.ask(replica, "CLUSTER", "FAILOVER")
+    wait_until(lambda: cluster.primary_of(busy) == replica)
+
+
+def kill_primary(cluster: ClusterServers, busy: str) -> None:
+    """Kill the primary of a name; its replica takes over by itself."""
+    killed = cluster.primary_of(busy)
+    cluster.nodes[killed].kill()
+    wait_until(lambda: cluster.primary_of(busy) != killed)

@@ -78,6 +78,20 @@ class SentinelServers:
         self.servers[port].kill()
         return port
 
+    def replicate_as(self, user: str) -> None:
+        """Let replicas sign in as a user of their own, for :meth:`stop_replication`."""
+        for port in self.servers:
+            client = self.connect(port)
+            client.acl_setuser(user, enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all"])
+            client.config_set("masteruser", user)
+            client.config_set("masterauth", "any")
+
+    def stop_replication(self, user: str) -> None:
+        """Refuse the replica, so that it misses what the primary accepts from now on."""
+        client = self.connect(self.primary)
+        client.acl_setuser(user, enabled=False)
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
     def fail_over(self) -> None:
         """Exchange primary and replica in good order; return when the old primary, too, follows the new one."""
         before = self.primary

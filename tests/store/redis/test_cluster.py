@@ -13,12 +13,15 @@ import pytest
 
 from jobpush.channels import user_topic
 from jobpush.cli import embedded
+from jobpush.cli.diagnosis.finding import Status
+from jobpush.cli.diagnosis.redis_server import check_redis
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
-from jobpush.store.keys import bucket_tags, slot_of
+from jobpush.store.keys import SLOTS, bucket_tags, slot_of
 from jobpush.store.redis.client import RedisClient
+from jobpush.store.redis.cluster import Cluster
 from jobpush.store.scripts import Call
 from jobpush.store.webhooks import WebhookStore
 from jobpush.testing import PATIENCE
@@ -211,3 +214,30 @@ def test_webhook_events_of_all_buckets_are_collected_once(cluster_servers: Clust
         assert elected.take("elected", count=100, wait=0.01) == []
         sources = [("XLEN", store.keys.webhook_source(tag)) for tag in bucket_tags()]
         assert not any(store.run(sources))
+
+
+def test_doctor_checks_all_slots_and_each_primary(
+    cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(redis_url=cluster_servers.url, publish_timeout=PATIENCE)
+    found = {one.check: one for one in check_redis(config)}
+    assert {one.status for one in found.values()} == {Status.OK}
+    assert found["redis cluster"].message == "each slot has a primary, 3 in all"
+
+    with monkeypatch.context() as patch:
+        primaries = Cluster.primaries
+        patch.setattr(Cluster, "primaries", lambda cluster: [*primaries(cluster), ("127.0.0.1", 1)])
+        unreachable = {one.check: one for one in check_redis(config)}["redis"]
+    assert unreachable.status is Status.FAILED
+    assert unreachable.message.startswith("127.0.0.1:1: ")
+
+    slot = slot_of(KEYS[0])
+    owner = cluster_servers.primary_of(KEYS[0])
+    for number in range(6):
+        cluster_servers.ask(number, "CLUSTER", "DELSLOTS", slot)
+    (incomplete,) = check_redis(config)
+    assert incomplete.status is Status.FAILED
+    assert incomplete.message == f"1 of {SLOTS} slots have no primary"
+
+    cluster_servers.ask(owner, "CLUSTER", "ADDSLOTS", slot)
+    wait_until(lambda: all(cluster_servers.is_ok(number) for number in range(6)))
