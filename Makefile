@@ -10,12 +10,14 @@ MINUTES ?= 60
 # Processes that run tests at the same time. Many tests start programs of their own, so more than the cores slow them down.
 JOBS   ?= 2
 PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
+# The tests of the hub that depend on the server. A cluster needs 7.0.
+HUB    := tests/gateway/test_presence.py tests/gateway/test_catching_up.py tests/gateway/test_reaper.py
 # The tests that need no worker, browser or web server.
 FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py tests/test_channels.py \
           tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py tests/test_public_names.py
 export FAST_TESTS := $(FAST)
 
-.PHONY: help demo check test test-all versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve docs-pictures reference lock audit clean
+.PHONY: help demo check test test-all servers versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve docs-pictures reference lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,13 +35,19 @@ test: ## Run the tests: one member of each matrix (twenty minutes on two cores)
 
 test-all: ## Run every server, topology, pool, broker, Python and set of versions (hours)
 	@$(PYTHON) tools/prepare.py test
-	@$(PYTHON) tools/prepare.py servers
-	@JOBPUSH_TEST_SERVERS=all LIFECYCLE_MATRIX=full FAULTS=full TEST_ALL=1 $(PYTEST) $(ARGS)
-	@$(MAKE) --no-print-directory versions
+	@LIFECYCLE_MATRIX=full FAULTS=full TEST_ALL=1 $(PYTEST) $(ARGS)
+	@$(MAKE) --no-print-directory servers versions
 
 versions: ## Run the fast tests on each Python of this machine, and on the lowest and newest dependencies
 	@$(PYTHON) tools/prepare.py check
 	@$(PYTHON) tools/versions.py
+
+servers: ## Run the tests of the store and of the hub on Redis 6.2, 7.0 and 8.2 and on Valkey 9
+	@$(PYTHON) tools/prepare.py test
+	@$(PYTHON) tools/prepare.py servers
+	@JOBPUSH_TEST_SERVERS=all $(PYTEST) tests/store $(ARGS)
+	@JOBPUSH_TEST_SERVER=redis-6.2 $(PYTEST) $(HUB) $(ARGS)
+	@for server in redis redis-8.2 valkey; do JOBPUSH_TEST_SERVER=$$server $(PYTEST) $(HUB) tests/gateway/test_cluster.py $(ARGS) || exit; done
 
 matrix: ## Try every end of a task with every Celery, pool and broker (half an hour)
 	@$(PYTHON) tools/prepare.py test

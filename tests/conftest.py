@@ -29,8 +29,8 @@ settings.load_profile("jobpush")
 
 @pytest.fixture(scope="session", autouse=True)
 def new_enough_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the tests and their programs find the first ``redis-server`` that is new enough."""
-    program = servers.find_system_server()
+    """Let the tests and their programs find the first ``redis-server`` that is new enough, or the chosen server."""
+    program = servers.find(servers.CHOSEN)
     with pytest.MonkeyPatch.context() as patch:
         if program != shutil.which("redis-server"):
             patch.setenv("PATH", servers.put_first(program, tmp_path_factory.mktemp("bin")))
