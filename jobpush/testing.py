@@ -215,7 +215,7 @@ class FakeClock:
 @pytest.fixture(scope="session")
 def jobpush_redis() -> Iterator[str]:
     """URL of a Redis that only this test run uses."""
-    from .cli.embedded import EmbeddedRedis
+    from .processes.embedded import EmbeddedRedis
 
     with EmbeddedRedis() as server:
         yield server.url

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from tests.browsers import chromium

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jobpush"
 
-VOCABULARY = {"config", "errors", "events", "channels", "lifecycle", "signing", "tokens"}
+VOCABULARY = {"config", "errors", "events", "channels", "lifecycle", "rare_log", "signing", "tokens"}
 #: What each room may import beside itself; ``None``: anything.
 ALLOWED: dict[str, set[str] | None] = {
     "vocabulary": set(),
@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "web": {"vocabulary", "protocol", "store", "gateway"},
     "django": {"vocabulary", "protocol", "store", "gateway", "web", "entry"},
     "fastapi": {"vocabulary", "protocol", "store", "gateway", "web", "entry"},
+    "processes": {"vocabulary"},
     "static": set(),
     "entry": None,
     "cli": None,

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 from demo_app.video import find_ffmpeg  # noqa: E402
 from jobpush import JobPush  # noqa: E402
-from jobpush.cli.embedded import EmbeddedRedis  # noqa: E402
+from jobpush.processes.embedded import EmbeddedRedis  # noqa: E402
 from tests.browsers import chromium  # noqa: E402
 from tests.js.pictures import LOOKS, open_states, take  # noqa: E402
 

@@ -28,10 +28,10 @@ import redis
 
 from ..config import Config
 from ..errors import ConfigurationError, JobPushError, StoreError
+from ..processes.child import ChildProcess
+from ..processes.embedded import EmbeddedRedis
+from ..processes.ports import listen
 from ..store import Store
-from .embedded import EmbeddedRedis
-from .ports import listen
-from .processes import ChildProcess
 
 #: Processes of the worker's pool: enough for one upload to overtake another.
 WORKER_CHILDREN = 2

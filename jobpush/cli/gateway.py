@@ -42,8 +42,8 @@ def gateway(bind: str, workers: int, log_format: str, user_loader: str | None) -
     import gunicorn  # noqa: F401
 
     from ..errors import ConfigurationError
+    from ..processes.ports import listen
     from ..web.flask.extension import load_function
-    from .ports import listen
 
     load_config().require_credentials()
     host, _, port = bind.rpartition(":")

@@ -19,11 +19,11 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 
 from ..api import JobPush
-from ..web.flask.assets import script_name
+from ..web.flask.assets import page_tags
 
 __all__ = ["AsyncJobPush"]
 
@@ -88,11 +88,7 @@ class AsyncJobPush:
 
     def tags(self) -> Markup:
         """Return the tags that a page needs in its head: the gateway's address, the token endpoint and the script."""
-        root, key, url = escape(self._root), escape(self._jobpush.config.key), escape(self._token_url)
-        return Markup(  # noqa: S704 - all are escaped
-            f'<meta name="jobpush" data-key="{key}" data-root="{root}" data-token-url="{url}">\n'
-            f'<script type="module" src="{root}/jobpush/static/{script_name()}"></script>'
-        )
+        return page_tags(self._jobpush.config.key, self._root, self._token_url)
 
     notify = _awaitable(JobPush.notify)
     trigger = _awaitable(JobPush.trigger)

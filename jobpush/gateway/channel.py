@@ -8,6 +8,7 @@ unreachable.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from ..channels import Topic, parse_channel
 from ..protocol.actions import Subscribe
@@ -19,6 +20,7 @@ from .presence.roster import LiveRoster
 from .presence.watched import Watched
 
 
+@dataclass(eq=False, slots=True)
 class CatchUp:
     """
     Listeners of one channel that lack the same part of its history.
@@ -33,35 +35,21 @@ class CatchUp:
         is_new: Whether they have just subscribed, and expect the answer to that.
     """
 
-    __slots__ = (
-        "attempt",
-        "batch",
-        "channel",
-        "is_asked",
-        "is_live",
-        "is_new",
-        "listeners",
-        "position",
-        "seq",
-        "since",
-    )
-
-    def __init__(self, channel: Channel, since: str, *, is_new: bool) -> None:
-        self.channel = channel
-        self.since = since
-        self.is_new = is_new
-        #: Each with its request; ``None`` where it had subscribed before.
-        self.listeners: dict[Listener, Subscribe | None] = {}
-        self.batch = Batch()
-        self.is_asked = False
-        #: Answers to earlier attempts are ignored.
-        self.attempt = 0
-        #: Stream id up to which they have the history; ``None`` before they have it.
-        self.position: bytes | None = None
-        #: Of the snapshot of a workflow's member that they have; 0: none.
-        self.seq = 0
-        #: Whether live events have come beyond that.
-        self.is_live = False
+    channel: Channel
+    since: str
+    is_new: bool
+    #: Each with its request; ``None`` where it had subscribed before.
+    listeners: dict[Listener, Subscribe | None] = field(default_factory=dict)
+    batch: Batch = field(default_factory=Batch)
+    is_asked: bool = False
+    #: Answers to earlier attempts are ignored.
+    attempt: int = 0
+    #: Stream id up to which they have the history; ``None`` before they have it.
+    position: bytes | None = None
+    #: Of the snapshot of a workflow's member that they have; 0: none.
+    seq: int = 0
+    #: Whether live events have come beyond that.
+    is_live: bool = False
 
     @property
     def has_answer(self) -> bool:
@@ -111,16 +99,14 @@ class CatchUp:
         self.attempt += 1
 
 
+@dataclass(slots=True)
 class Tally:
     """Deliveries of all channels of a process; plain integers, because the hub's hot path counts them."""
 
-    __slots__ = ("conflated", "sent")
-
-    def __init__(self) -> None:
-        #: Deliveries: one for each listener of each event.
-        self.sent = 0
-        #: Deliveries that a newer event in the same wake-up made needless.
-        self.conflated = 0
+    #: Deliveries: one for each listener of each event.
+    sent: int = 0
+    #: Deliveries that a newer event in the same wake-up made needless.
+    conflated: int = 0
 
 
 class Channel:
@@ -259,27 +245,30 @@ class Channel:
                     self.listeners.update(dict.fromkeys(catch_up.listeners))
 
 
+@dataclass(eq=False, slots=True)
 class TopicState:
-    """A topic that this process subscribes to in Redis, with the channels that it feeds."""
+    """
+    A topic that this process subscribes to in Redis, with the channels that it feeds.
+
+    Args:
+        name: The topic.
+        key: Its pub/sub channel in Redis.
+    """
 
     # Most are one user's, with one channel and one connection: attributes that may stay empty are None.
-    __slots__ = ("is_confirmed", "key", "name", "position", "signed_in", "tasks", "watched", "whole")
-
-    def __init__(self, name: Topic, key: bytes) -> None:
-        self.name = name
-        #: Its pub/sub channel in Redis.
-        self.key = key
-        #: Whether Redis has confirmed the subscription: no message is missed from then on.
-        self.is_confirmed = False
-        #: Stream id of its last live event since it was confirmed; ``None``: none yet.
-        self.position: bytes | None = None
-        #: Connections that are signed in as its user; commands about the user arrive on this topic.
-        self.signed_in = 0
-        #: The user whose presence it announces; such a topic has no channels.
-        self.watched: Watched | None = None
-        #: Its channels: those that carry all of it, which are two at most, and those of one task, by the task's id.
-        self.whole: tuple[Channel, ...] = ()
-        self.tasks: dict[bytes, Channel] | None = None
+    name: Topic
+    key: bytes
+    #: Whether Redis has confirmed the subscription: no message is missed from then on.
+    is_confirmed: bool = False
+    #: Stream id of its last live event since it was confirmed; ``None``: none yet.
+    position: bytes | None = None
+    #: Connections that are signed in as its user; commands about the user arrive on this topic.
+    signed_in: int = 0
+    #: The user whose presence it announces; such a topic has no channels.
+    watched: Watched | None = None
+    #: Its channels: those that carry all of it, which are two at most, and those of one task, by the task's id.
+    whole: tuple[Channel, ...] = ()
+    tasks: dict[bytes, Channel] | None = None
 
     @property
     def is_idle(self) -> bool:

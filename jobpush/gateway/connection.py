@@ -8,6 +8,7 @@ import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..config import Config
@@ -46,20 +47,18 @@ INTERNAL_ERROR = 1011
 READING = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
+@dataclass(slots=True)
 class Traffic:
     """Counters of one process; plain integers, written by the hub's thread alone."""
 
-    __slots__ = ("client_messages", "conflated", "dropped", "opened")
-
-    def __init__(self) -> None:
-        #: Connections that were taken over.
-        self.opened = 0
-        #: Messages of clients.
-        self.client_messages = 0
-        #: Deliveries that a newer event replaced in an outbox.
-        self.conflated = 0
-        #: Messages that were dropped with an outbox.
-        self.dropped = 0
+    #: Connections that were taken over.
+    opened: int = 0
+    #: Messages of clients.
+    client_messages: int = 0
+    #: Deliveries that a newer event replaced in an outbox.
+    conflated: int = 0
+    #: Messages that were dropped with an outbox.
+    dropped: int = 0
 
 
 class ConnectionHost(Protocol):

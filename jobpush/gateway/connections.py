@@ -72,7 +72,8 @@ class Connections:
         self._ending: dict[Connection, tuple[float, float]] = {}
         #: When the last connection is to be closed, once :meth:`drain` was called.
         self._drain_until: float | None = None
-        self._on_drained: Callable[[], None] = lambda: None
+        #: Called once after that.
+        self._on_drained: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._slices))
@@ -143,7 +144,7 @@ class Connections:
         for connection, (until, _) in list(self._ending.items()):
             if until <= now:
                 self.lose(connection)
-        if self._drain_until is not None:
+        if self._drain_until is not None and self._on_drained is not None:
             self._drain(self._drain_until)
         return self._slice == 0
 
@@ -165,7 +166,9 @@ class Connections:
             logger.info("The gateway has stopped: %d connections did not answer the close", len(left))
             for connection in left:
                 self._close(connection)
-            self._on_drained()
+            on_drained, self._on_drained = self._on_drained, None
+            if on_drained is not None:
+                on_drained()
             return
         open_ones = [one for one in left if not one.is_closing]
         slices = max(1, math.ceil((until - self._loop.now) * SLICES))

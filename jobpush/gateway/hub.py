@@ -167,7 +167,7 @@ class Hub:
     def stop(self) -> None:
         """Close all connections, spread over ``Config.drain_timeout``, and end the thread; returns after that."""
         if self._thread.is_alive():
-            self.loop.call_soon(lambda: self._connections.drain(self.config.drain_timeout, self._end))
+            self.loop.call_soon(lambda: self._connections.drain(self.config.drain_timeout, self._retract))
             self._thread.join(self.config.drain_timeout + 2 * LONGEST_END)
 
     # -- for connections -----------------------------------------------------------------------------
@@ -265,6 +265,10 @@ class Hub:
             self._topics.tick(self.loop.now)
             self._reporter.tick()
             self._lease.tick()
+
+    def _retract(self) -> None:
+        self.loop.call_later(LONGEST_END, self._end)
+        self._reporter.retract(self._end)
 
     def _end(self) -> None:
         self._lease.end()

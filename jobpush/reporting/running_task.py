@@ -68,45 +68,6 @@ class RunningTask:
     (``advance``) takes :attr:`lock`, since several threads of a task may report.
     """
 
-    __slots__ = (
-        "current",
-        "total",
-        "message",
-        "data",
-        "is_changed",
-        "is_cancelled",
-        "is_handed_over",
-        "error",
-        "notice",
-        "due_at",
-        "lock",
-        "captures",
-        "has_lines",
-        "lines_due_at",
-        "log_lines",
-        "has_published",
-        "has_ended",
-        "will_retry",
-        "failure",
-        "tracked",
-        "known_durations",
-        "_publisher",
-        "_config",
-        "_started_at",
-        "_rate",
-        "_pace",
-        "_stages",
-        "_percent",
-        "_amounts",
-        "_clock",
-        "_warned",
-        "_thread_id",
-        "_has_raised",
-        "_is_forked",
-        "_number",
-        "__weakref__",
-    )
-
     def __init__(
         self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = SYSTEM_CLOCK
     ) -> None:

@@ -170,6 +170,10 @@ class Keys:
 
     # -- buckets -------------------------------------------------------------------------------------
 
+    def bucket(self, tag: str) -> str:
+        """Return what all names of a bucket begin with."""
+        return f"{self.prefix}:{{{tag}}}:"
+
     def claims(self, tag: str, gateway_id: str) -> str:
         """Set of a gateway's statements in a bucket, to be retracted when the gateway dies."""
         return f"{self.prefix}:{{{tag}}}:claims:{gateway_id}"

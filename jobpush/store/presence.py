@@ -13,8 +13,9 @@ A gateway's statements are absolute and may be repeated: how many of its connect
 
 Statements count while the gateway holds a lease. When it ends, one elected gateway (:meth:`Presence.find_dead`) buries
 the dead one in each bucket (:meth:`Presence.bury`): its statements there are refused from then on, and those that stand
-are retracted (:meth:`Presence.retraction`). A lease that has ended does not come back: the gateway takes a new id and
-repeats all its statements.
+are retracted (:meth:`Presence.retract`). A gateway that stops in good order retracts what other gateways state as well,
+and keeps the rest for ``Config.grace``, for connections that come back elsewhere. A lease that has ended does not come
+back: the gateway takes a new id and repeats all its statements.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .scripts import (
     ONLINE,
     PUBLISH_WEBHOOK_EVENTS,
     RENEW,
+    RETRACT,
     ROSTER,
     Call,
     Command,
@@ -49,7 +51,7 @@ NO_LEASE = -1
 #: Reply of :meth:`Presence.join`: the channel has as many members as it may.
 FULL = -2
 
-#: Claims of a dead gateway that one :meth:`Presence.bury` returns: a few milliseconds of Redis' time to retract.
+#: Claims in one :meth:`Presence.retract`: a few milliseconds of Redis' time.
 _CLAIMS_AT_ONCE = 200
 #: Seconds that the statements of a dead gateway are refused.
 _TOMBSTONE_TTL = 3_600
@@ -74,6 +76,7 @@ class Presence:
         ROSTER,
         FIND_DEAD,
         BURY,
+        RETRACT,
         FORGET_DEAD,
         PUBLISH_WEBHOOK_EVENTS,
     )
@@ -110,7 +113,13 @@ class Presence:
 
     def find_dead(self) -> Call:
         """Return a call that gives the ids of dead gateways, if this one is, or becomes, the elected reaper."""
-        milliseconds = int(self._config.lease * 1000)
+        return self._find_dead(int(self._config.lease * 1000))
+
+    def resign(self) -> Call:
+        """Let another gateway become the reaper, if this one is."""
+        return self._find_dead(1)
+
+    def _find_dead(self, milliseconds: int) -> Call:
         return FIND_DEAD(
             (self._keys.gateways, self._keys.reaper), gateway_id=self.gateway_id, milliseconds=milliseconds
         )
@@ -125,15 +134,47 @@ class Presence:
         names = self._keys.claims(tag, gateway_id), self._keys.tombstone(tag, gateway_id)
         return BURY(names, limit=_CLAIMS_AT_ONCE, ttl=_TOMBSTONE_TTL)
 
-    def retraction(self, gateway_id: str, claim: bytes) -> Call:
-        """Retract a statement of a dead gateway."""
-        topic, _, member = claim.decode().partition(" ")
-        if member:
-            return self._leave(gateway_id, Topic(topic), member)
-        return self._occupy(gateway_id, Topic(topic), 0)
+    def retract(self, gateway_id: str, tag: str, claims: Sequence[str | bytes], *, keeps_last: bool = False) -> Call:
+        """
+        Retract statements of a gateway in one bucket.
 
-    def drop_claims(self, gateway_id: str, tag: str, claims: Sequence[bytes]) -> Command:
-        """Remove claims that are retracted."""
+        Args:
+            gateway_id: A dead gateway, or this one.
+            tag: Of the bucket.
+            claims: As :meth:`bury` gives them.
+            keeps_last: Keep claims that no other gateway makes.
+
+        Returns:
+            A call that gives the number of the claims that were kept.
+        """
+        keys = self._keys
+        return RETRACT(
+            (*self._bucket_keys(gateway_id, tag), keys.channels(tag), keys.users(tag)),
+            claims,
+            gateway_id=gateway_id,
+            has_webhooks=self._has_webhooks,
+            base=keys.bucket(tag),
+            database=keys.database,
+            keeps_last=int(keeps_last),
+            counts_subscriptions=int(self._config.subscription_count),
+            history_ttl=self._config.history_ttl,
+            public_history_left=_PUBLIC_HISTORY_LEFT,
+        )
+
+    def retract_shared(self, statements: Iterable[tuple[Topic, str | None]]) -> list[Call]:
+        """Retract what other gateways state as well: topics, and user ids of members. Each call has one bucket."""
+        by_tag: dict[str, list[str]] = {}
+        for topic, user_id in statements:
+            claim = topic if user_id is None else f"{topic} {_inside_json(user_id)}"
+            by_tag.setdefault(tag_of(topic.partition(":")[2]), []).append(claim)
+        return [
+            self.retract(self.gateway_id, tag, claims[start : start + _CLAIMS_AT_ONCE], keeps_last=True)
+            for tag, claims in by_tag.items()
+            for start in range(0, len(claims), _CLAIMS_AT_ONCE)
+        ]
+
+    def drop_claims(self, gateway_id: str, tag: str, claims: Iterable[bytes]) -> Command:
+        """Remove claims without retracting them."""
         return "SREM", self._keys.claims(tag, gateway_id), *claims
 
     def forget_dead(self, gateway_id: str) -> Call:
@@ -166,31 +207,19 @@ class Presence:
             after which to repeat the call, since the subscription count was published a moment ago. ``[NO_LEASE, 0]``
             if the lease has ended.
         """
-        subscribed = connections if subscribed is None else subscribed
-        return self._occupy(self.gateway_id, topic, connections, subscribed, is_quiet=is_quiet, is_lost=is_lost)
-
-    def _occupy(
-        self,
-        gateway_id: str,
-        topic: Topic,
-        connections: int,
-        subscribed: int = 0,
-        *,
-        is_quiet: bool = False,
-        is_lost: bool = True,
-    ) -> Call:
         keys, (kind, _, name) = self._keys, topic.partition(":")
-        names, tag = self._bucket_keys(gateway_id, topic), tag_of(name)
+        tag = tag_of(name)
+        names = self._bucket_keys(self.gateway_id, tag)
         if kind == "user":
             user_keys = keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic), keys.subscribed(topic)
             return ONLINE(
                 (*names, keys.connections(topic), *user_keys),
-                gateway_id=gateway_id,
+                gateway_id=self.gateway_id,
                 topic=topic,
                 has_webhooks=self._has_webhooks,
                 user_id=name,
                 count=connections,
-                subscribed=subscribed,
+                subscribed=connections if subscribed is None else subscribed,
                 is_quiet=int(is_quiet),
                 history_left=self._config.history_ttl if is_lost else 0,
             )
@@ -199,7 +228,7 @@ class Presence:
         topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)
         return OCCUPY(
             (*names, keys.connections(topic), keys.channels(tag), *topic_keys),
-            gateway_id=gateway_id,
+            gateway_id=self.gateway_id,
             topic=topic,
             has_webhooks=self._has_webhooks,
             channel=name,
@@ -238,7 +267,7 @@ class Presence:
         """
         topic = parse_channel(channel).occupancy_topic
         return JOIN(
-            self._member_keys(self.gateway_id, topic),
+            self._member_keys(topic),
             gateway_id=self.gateway_id,
             topic=topic,
             has_webhooks=self._has_webhooks,
@@ -257,16 +286,14 @@ class Presence:
         Returns:
             A call that gives 1 if the user is no member through any gateway now, else 0.
         """
-        return self._leave(self.gateway_id, parse_channel(channel).occupancy_topic, _inside_json(user_id))
-
-    def _leave(self, gateway_id: str, topic: Topic, member: str) -> Call:
+        topic = parse_channel(channel).occupancy_topic
         return LEAVE(
-            self._member_keys(gateway_id, topic),
-            gateway_id=gateway_id,
+            self._member_keys(topic),
+            gateway_id=self.gateway_id,
             topic=topic,
             has_webhooks=self._has_webhooks,
-            channel=topic.partition(":")[2],
-            user_id=member,
+            channel=channel,
+            user_id=_inside_json(user_id),
         )
 
     def roster(self, channel: str) -> Call:
@@ -274,15 +301,14 @@ class Presence:
         topic = parse_channel(channel).occupancy_topic
         return ROSTER((self._keys.members(topic), self._keys.members_seq(topic)))
 
-    def _bucket_keys(self, gateway_id: str, topic: Topic) -> tuple[str, str, str]:
-        keys, tag = self._keys, tag_of(topic.partition(":")[2])
+    def _bucket_keys(self, gateway_id: str, tag: str) -> tuple[str, str, str]:
+        keys = self._keys
         claims = keys.claims(tag, gateway_id)
         return claims, keys.tombstone(tag, gateway_id), keys.webhook_source(tag) if self._has_webhooks else claims
 
-    def _member_keys(self, gateway_id: str, topic: Topic) -> tuple[str, ...]:
-        keys = self._keys
-        roster = keys.members(topic), keys.topic(topic), keys.members_seq(topic)
-        return *self._bucket_keys(gateway_id, topic), *roster
+    def _member_keys(self, topic: Topic) -> tuple[str, ...]:
+        keys, tag = self._keys, tag_of(topic.partition(":")[2])
+        return *self._bucket_keys(self.gateway_id, tag), keys.members(topic), keys.topic(topic), keys.members_seq(topic)
 
     # -- watchlists and webhooks ---------------------------------------------------------------------
 

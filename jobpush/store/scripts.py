@@ -34,16 +34,25 @@ class Script:
         arguments: Names of its other arguments.
         libraries: Files that are put in front of it, behind ``lib``.
         rest: Name of the list of all further arguments.
+        variables: Further names of the libraries; the script itself sets them.
     """
 
     def __init__(
-        self, name: str, keys: str, arguments: str = "", libraries: Sequence[str] = (), *, rest: str = ""
+        self,
+        name: str,
+        keys: str,
+        arguments: str = "",
+        libraries: Sequence[str] = (),
+        *,
+        rest: str = "",
+        variables: str = "",
     ) -> None:
         self.name = name
         self.keys = tuple(keys.split())
         self._declared = arguments.split()
         self.arguments = tuple(item.partition(":")[0] for item in self._declared)
         self._rest = rest
+        self._variables = variables.split()
         self._files = ("lib", *libraries, name)
 
     def __call__(self, keys: Sequence[str], rest: Sequence[Word] = (), **arguments: Word) -> Call:
@@ -75,6 +84,8 @@ class Script:
             names.append(f"local {name} = {_CONVERSIONS[kind].format(f'ARGV[{index}]')}")
         if self._rest:
             names.append(f"local {self._rest} = {{unpack(ARGV, {len(self._declared) + 1})}}")
+        if self._variables:
+            names.append(f"local {', '.join(self._variables)}")
         folder = resources.files(__package__) / "lua"
         parts = [folder.joinpath(f"{name}.lua").read_text("utf-8") for name in self._files]
         return "\n".join([constants(publish), *names, *parts]).encode()
@@ -177,6 +188,16 @@ JOIN = Script(
     _PRESENCE,
 )
 LEAVE = Script("leave", _BUCKET_KEYS + " members topic members_seq", _STATEMENT + " channel user_id", _PRESENCE)
+RETRACT = Script(
+    "retract",
+    _BUCKET_KEYS + " channels users",
+    "gateway_id has_webhooks:flag base database keeps_last:flag counts_subscriptions:flag history_ttl:number"
+    " public_history_left:number",
+    _PRESENCE,
+    rest="claims",
+    variables="topic channel user_id count subscribed is_quiet is_counted history_left connections_key topic_key"
+    " floor_key published_count_key watch_key subscribed_key members_key members_seq_key",
+)
 ROSTER = Script("roster", "members members_seq")
 PUBLISH_WEBHOOK_EVENTS = Script("publish_webhook_events", "webhooks", "event has_webhooks:flag", _PRESENCE)
 BURY = Script("bury", "claims tombstone", "limit ttl")

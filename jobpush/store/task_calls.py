@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
 from ..config import Config
@@ -10,10 +12,22 @@ from ..events import TaskEvent
 from ..lifecycle import TaskState
 from .keys import Keys
 from .records import TaskWrite
-from .scripts import CANCEL, END, HISTORY, OWN, PUBLISH, PUBLISH_WORKFLOW, REGAIN, Call
+from .scripts import CANCEL, END, HISTORY, OWN, PUBLISH, PUBLISH_WORKFLOW, REGAIN, Call, Script
 
 #: Volatile fields of an attempt that another process ends: all are unknown.
 _BARE_JSON = TaskEvent("", TaskState.LOST).volatile_json()
+
+
+@cache
+def _settings_of(script: Script) -> Sequence[str]:
+    """Return the settings that a script takes under their own names."""
+    return [name for name in ("final_ttl", "history_size", "history_ttl") if name in script.arguments]
+
+
+def _on_task(script: Script, config: Config, topic: Topic, task_id: str) -> Callable[..., Call]:
+    """Return a script with its keys for one task, and with its settings."""
+    settings = {name: getattr(config, name) for name in _settings_of(script)}
+    return partial(script, Keys.of(config).of_task(topic, task_id), task_id=escape_id(task_id), **settings)
 
 
 def snapshot_ttl(config: Config, write: TaskWrite) -> int:
@@ -27,9 +41,7 @@ def publish_call(config: Config, write: TaskWrite, known_seq: int) -> Call:
     """Store a snapshot and publish its event; the publisher knows the task's ``known_seq`` (0: none)."""
     event, membership = write.event, write.membership
     is_member = event.root_id is not None and membership is not None
-    return PUBLISH(
-        Keys.of(config).of_task(user_topic(write.user_id), event.task_id),
-        task_id=escape_id(event.task_id),
+    return _on_task(PUBLISH, config, user_topic(write.user_id), event.task_id)(
         state=event.state.value,
         pinned=int(write.pinned or event.state.is_final),
         published_at=repr(float(-event.created_at if write.is_again else event.created_at)),
@@ -45,9 +57,6 @@ def publish_call(config: Config, write: TaskWrite, known_seq: int) -> Call:
         workflow_id=escape_id(event.root_id) if is_member and event.root_id else "",
         membership=membership.to_argument(event.name) if is_member and membership else "",
         bare_json=_BARE_JSON,
-        final_ttl=config.final_ttl,
-        history_size=config.history_size,
-        history_ttl=config.history_ttl,
     )
 
 
@@ -83,9 +92,7 @@ def end_call(
     event = TaskEvent(task_id, state, error=error, run_at=run_at if delay else None)
     # A LOST task may be delivered again much later, and then continues the same bar.
     ttl = config.task_ttl + int(delay) if state in (TaskState.LOST, TaskState.RETRY) else config.final_ttl
-    return END(
-        Keys.of(config).of_task(topic, task_id),
-        task_id=escape_id(task_id),
+    return _on_task(END, config, topic, task_id)(
         state=state.value,
         delivery=delivery,
         least=least.value,
@@ -93,38 +100,22 @@ def end_call(
         volatile_json=event.volatile_json(),
         ttl=ttl,
         bare_json=_BARE_JSON,
-        final_ttl=config.final_ttl,
-        history_size=config.history_size,
-        history_ttl=config.history_ttl,
     )
 
 
 def regain_call(config: Config, topic: Topic, task_id: str, delivery: str) -> Call:
     """Undo LOST if the task still is: a call that returns 1 then."""
-    return REGAIN(
-        Keys.of(config).of_task(topic, task_id),
-        task_id=escape_id(task_id),
+    return _on_task(REGAIN, config, topic, task_id)(
         delivery=delivery,
         at=repr(time.time()),
         volatile_json=TaskEvent(task_id, TaskState.RECEIVED).volatile_json(),
         ttl=config.task_ttl,
-        final_ttl=config.final_ttl,
-        history_size=config.history_size,
-        history_ttl=config.history_ttl,
     )
 
 
 def cancel_call(config: Config, topic: Topic, task_id: str) -> Call:
     """Mark a task as cancelled: a call that returns the state after it."""
-    return CANCEL(
-        Keys.of(config).of_task(topic, task_id),
-        task_id=escape_id(task_id),
-        at=repr(time.time()),
-        bare_json=_BARE_JSON,
-        final_ttl=config.final_ttl,
-        history_size=config.history_size,
-        history_ttl=config.history_ttl,
-    )
+    return _on_task(CANCEL, config, topic, task_id)(at=repr(time.time()), bare_json=_BARE_JSON)
 
 
 def publish_workflow_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = False) -> Call:
@@ -140,14 +131,7 @@ def publish_workflow_call(config: Config, topic: Topic, task_id: str, *, is_urge
     Returns:
         A call that returns 1 if it is still pending.
     """
-    return PUBLISH_WORKFLOW(
-        Keys.of(config).of_task(topic, task_id),
-        task_id=escape_id(task_id),
-        at=repr(time.time()),
-        is_urgent=int(is_urgent),
-        history_size=config.history_size,
-        history_ttl=config.history_ttl,
-    )
+    return _on_task(PUBLISH_WORKFLOW, config, topic, task_id)(at=repr(time.time()), is_urgent=int(is_urgent))
 
 
 def own_call(config: Config, task_id: str, user_id: str, ttl: int) -> Call:

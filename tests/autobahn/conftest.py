@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from tests.gateway.conftest import serving
 
 pytest.register_assert_rewrite("tests.autobahn.cases")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.keys import bucket_tags
 
 from .native import compiled

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 
 from .errors import BenchmarkError
 

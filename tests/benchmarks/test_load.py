@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from jobpush.channels import Topic
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.keys import Keys, bucket_tags
 
 from .errors import BenchmarkError

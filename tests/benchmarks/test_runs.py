@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 
 from . import runs
 from .errors import BenchmarkError

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from tests.browsers import chromium
 
 #: Notes, frame by frame, when which message became visible; Unix seconds.

@@ -18,9 +18,9 @@ import redis
 from celery import Celery
 
 from jobpush import JobPush
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 from jobpush.testing import RecordedEvents as Listener
 

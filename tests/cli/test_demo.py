@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 import pytest
 from redis import Redis
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import Guard
+from jobpush.processes.child import Guard
+from jobpush.processes.embedded import EmbeddedRedis
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import redis
 from click.testing import CliRunner, Result
 
 from jobpush.cli import main
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.ports import free_port
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE

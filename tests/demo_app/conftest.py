@@ -17,10 +17,10 @@ import pytest
 
 from demo_app.files import Video
 from demo_app.video import find_ffmpeg
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
 from jobpush.events import TaskEvent
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.user_events import listen
 
 

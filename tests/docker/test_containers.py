@@ -25,9 +25,9 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[2]
 #: Where the virtual environment keeps its commands; the image has them on its PATH too.

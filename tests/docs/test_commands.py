@@ -18,10 +18,10 @@ import gunicorn.config
 import pytest
 import uvicorn
 import yaml
-from jobpush.processes.embedded import EmbeddedRedis
 
 from jobpush.cli import main
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from tests.effort import IS_FULL
 
 ROOT = Path(__file__).parents[2]

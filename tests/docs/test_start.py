@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 from kombu import Connection
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.headers import read_headers
 from jobpush.testing import PATIENCE
 from jobpush.tokens import read_token

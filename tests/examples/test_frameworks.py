@@ -18,10 +18,10 @@ import pytest
 from fastapi import FastAPI, Header
 
 from jobpush import JobPush
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskState
 from jobpush.fastapi import AsyncJobPush
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.tokens import read_token
 from tests.gateway.publishing import start

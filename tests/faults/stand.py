@@ -22,10 +22,10 @@ from typing import Any
 
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
 from jobpush.errors import StoreError
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from tests.celery_site.site import as_broker
 from tests.gateway.site import METRICS_TOKEN

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import StoreError
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import CancelFeed, Store
 from jobpush.store.redis import client
 

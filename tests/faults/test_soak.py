@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from jobpush.cli.processes import ChildProcess
 from jobpush.errors import TaskNotFound
+from jobpush.processes.child import ChildProcess
 from tests.effort import IS_FULL
 from tests.waiting import wait_until
 

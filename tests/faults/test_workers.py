@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import Guard
 from jobpush.config import Config
 from jobpush.events import TaskState
+from jobpush.processes.child import Guard
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from tests.waiting import wait_until
 

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobpush import signing
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.gateway.connections import Arrival
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
 from tests.autobahn.cases import PATIENCE, frame, pieces

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 
 from .client import TIMEOUT, Client

@@ -13,8 +13,8 @@ from typing import Any
 from wsproto.events import Ping
 
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import RESYNC_EVENT
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 
 from .client import data_of, events_of

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from wsproto.events import Ping
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import RESYNC_EVENT
 from jobpush.gateway.outbox import Outbox
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.faults.processes import paused

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import RESYNC_EVENT
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from jobpush.channels import Topic
+import pytest
+
+from jobpush.channels import Topic, user_topic
+from jobpush.gateway.presence.occupancy import Occupancy
+from jobpush.gateway.presence.occupancy_reporter import OccupancyReporter
 from jobpush.gateway.presence.reaper import Reaper
+from jobpush.protocol.actions import Member
 from jobpush.store import Store
 from jobpush.store.keys import bucket_tags, tag_of
 from jobpush.store.redis.command_connection import ConnectionLost
 from jobpush.store.scripts import Call, Command
 from tests.store.gateways import Gateway
+from tests.waiting import wait_until
+
+ROOM = "presence-room"
 
 
 class CountingCommands:
@@ -43,20 +52,63 @@ def left_of(store: Store, gateway: Gateway) -> list[bytes]:
     ]
 
 
-def test_reaping_one_of_fifty_gateways_takes_fewer_than_two_thousand_calls(store: Store) -> None:
+def connect_users(gateway: Gateway, numbers: range) -> None:
+    """Connect users, each a member of a room."""
+    presence = gateway.presence
+    gateway.store.run([presence.occupy(user_topic(f"user-{number}"), 1) for number in numbers])
+    gateway.store.run([presence.join(ROOM, f"user-{number}", "{}") for number in numbers])
+
+
+def reporter_of(gateway: Gateway, commands: Any) -> OccupancyReporter:
+    """Return the reporter of a gateway whose users have just lost their connections."""
+    lease: Any = SimpleNamespace(presence=gateway.presence)
+    reporter = OccupancyReporter(cast(Any, None), commands, lease, gateway.store.config, lambda topic: 0)
+    for claim in claims_of(gateway):
+        topic, _, user_id = claim.partition(" ")
+        count = Occupancy(Topic(topic), Member(user_id, "{}") if user_id else None)
+        count.may_be_known = True
+        reporter._counts[count.key] = count
+    return reporter
+
+
+def claims_of(gateway: Gateway) -> list[str]:
+    """Return the claims of a gateway in all buckets."""
+    keys = [gateway.store.keys.claims(tag, gateway.presence.gateway_id) for tag in bucket_tags()]
+    return [claim.decode() for claims in gateway.store.run([("SMEMBERS", key) for key in keys]) for claim in claims]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["killed", "stopped"])
+def test_end_of_one_of_fifty_gateways_takes_fewer_than_two_thousand_calls(store: Store, is_stopped: bool) -> None:
     gateways = [Gateway(store) for _ in range(50)]
-    for number in range(500):
-        gateways[0].occupy(f"private-user-{number}", 1)
-    commands = CountingCommands(store)
-    gateways[0].renew(gateways[0].epoch, seconds=0)  # what a gateway does that stops, here without a grace
+    connect_users(gateways[0], range(2_000))
+    connect_users(gateways[1], range(1_900))  # the users of a stopped gateway have reconnected, but for some
+    commands, answered = CountingCommands(store), []
+    if is_stopped:
+        reporter_of(gateways[0], commands).retract(lambda: answered.append(commands.calls))
+        assert 0 < answered[0] <= 256 + 2_000 // 200
+        assert len(claims_of(gateways[0])) == 100 * 2
+    gateways[0].die()
 
     for _ in range(3):  # seconds
-        for gateway in gateways[1:]:
+        for gateway in gateways[2:]:
             Reaper(commands).look(gateway.presence)
 
     assert commands.calls < 2_000
     assert left_of(store, gateways[0]) == []
-    assert not any(store.run([("HLEN", store.keys.connections(f"user:{number}")) for number in range(500)]))  # type: ignore[arg-type]
+    assert len(gateways[1].roster(ROOM).members) == 1_900
+    connections = [store.keys.connections(user_topic(f"user-{number}")) for number in range(2_000)]
+    assert sum(store.run([("HLEN", key) for key in connections])) == 1_900
+
+
+def test_stopping_gateway_is_no_longer_the_reaper(store: Store) -> None:
+    stopping, dead, other = Gateway(store), Gateway(store), Gateway(store)
+    stopping.run(stopping.presence.find_dead())
+    dead.die()
+    assert other.run(other.presence.find_dead()) == []
+
+    stopping.run(stopping.presence.resign())
+
+    wait_until(lambda: other.run(other.presence.find_dead()) == [dead.presence.gateway_id.encode()])
 
 
 def test_dead_gateway_is_forgotten_after_all_of_its_claims_are_retracted(store: Store) -> None:

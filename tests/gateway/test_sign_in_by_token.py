@@ -10,8 +10,8 @@ import jwt
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from jobpush.tokens import make_token

@@ -16,8 +16,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from demo_app.video import find_ffmpeg
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 from tests.markup import record_scripts
 

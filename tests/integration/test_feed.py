@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from playwright.sync_api import Browser, Page, expect
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor

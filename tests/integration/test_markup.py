@@ -14,7 +14,7 @@ from celery import Celery
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from jobpush import JobPush, TaskCancelled, progress
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 from tests.markup import CARELESS_PAGE, SHORT_TEXTS, TEXTS, injected, record_scripts
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -16,12 +16,12 @@ from flask import Flask
 
 from jobpush import JobPush
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.metrics import Refusals
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE

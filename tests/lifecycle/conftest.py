@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 
 pytest.register_assert_rewrite("tests.lifecycle.stand", "tests.lifecycle.rows")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import amqp
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 #: Debian's own start script; the one on the PATH would change to the user and the folders of the system's server.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"

@@ -17,9 +17,9 @@ from typing import Any
 from celery import Celery, Signature
 
 from jobpush import JobPush
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.testing import PATIENCE, RecordedEvents
 from tests.celery_site.site import as_broker

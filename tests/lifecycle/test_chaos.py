@@ -20,9 +20,9 @@ from celery import Celery, Signature, chain, chord, group
 
 from jobpush import JobPush
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.store.keys import Keys
 from jobpush.store.messages import read_task

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting import final_writes
 from jobpush.reporting.final_writes import FinalWrites
 from jobpush.reporting.publisher import Publisher

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import StoreError
 from jobpush.events import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting.clock import SYSTEM_CLOCK, Clock
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.publisher import Publisher

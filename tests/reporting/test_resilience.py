@@ -16,9 +16,9 @@ from celery import group
 from celery.signals import worker_process_shutdown
 
 from jobpush import JobPush
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from tests.celery_site.site import PATIENT
 from tests.celery_site.watched_tasks import make_app
 from tests.waiting import wait_until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from jobpush import progress
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskState, readable
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting import schedule
 from jobpush.reporting.capture import capture_from
 from jobpush.reporting.publisher import Publisher

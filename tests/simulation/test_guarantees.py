@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.running_task import RunningTask
 from jobpush.store import Store

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 HERE = Path(__file__).parent
 #: A profile that opens our page and nothing else, and speaks to nobody but us.

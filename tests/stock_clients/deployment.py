@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 
 from .balancer import LoadBalancer
 

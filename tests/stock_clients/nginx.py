@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trustme
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 from .clients import find
 from .deployment import free_port, is_listening, wait_until

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jobpush.cli import embedded
 from jobpush.config import Config
+from jobpush.processes import embedded
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 

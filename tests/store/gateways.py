@@ -49,10 +49,10 @@ class Gateway:
         count = 0
         for gateway in self.run(self.presence.find_dead()):
             gateway_id = gateway.decode()
-            burials = [self.presence.bury(gateway_id, tag) for tag in bucket_tags()]
-            while claims := [claim for some in self.store.run(burials) for claim in some]:
-                self.store.run([self.presence.retraction(gateway_id, claim) for claim in claims])
-                count += len(claims)
+            for tag in bucket_tags():
+                while claims := self.run(self.presence.bury(gateway_id, tag)):
+                    self.run(self.presence.retract(gateway_id, tag, claims))
+                    count += len(claims)
             self.run(self.presence.forget_dead(gateway_id))
         return count
 

@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from jobpush.channels import user_channel, user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import InvalidUserId, StoreError
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import CachedEvent, ChannelInfo, RedisDirectory
 

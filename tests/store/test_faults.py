@@ -8,10 +8,10 @@ import pytest
 import redis
 
 from jobpush.channels import Topic, parse_channel, user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import ConfigurationError, MalformedMessage, StoreError
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import CancelFeed, Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.keys import LAYOUT
 from jobpush.store.messages import read_event, read_message

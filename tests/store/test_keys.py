@@ -129,11 +129,10 @@ def all_calls(config: Config) -> list[Call]:
             presence.leave(channel, "42"),
             presence.roster(channel),
             *filter(None, [presence.cache_miss(channel), presence.client_event(channel, "client-a", None, "1.1")]),
-            presence.retraction("g2", kind.occupancy_topic.encode()),
-            presence.retraction("g2", f"{kind.occupancy_topic} 42".encode()),
+            *presence.retract_shared([(kind.occupancy_topic, None), (kind.occupancy_topic, "42")]),
             task_calls.history_call(config, channel, kind.topic or Topic("user:42")),
         ]
-    calls += [presence.renew(), presence.find_dead(), presence.forget_dead("g2")]
+    calls += [presence.renew(), presence.find_dead(), presence.resign(), presence.forget_dead("g2")]
     calls += [presence.bury("g2", tag) for tag in bucket_tags()]
     leases = WorkerLeases(config)
     calls += [one for one in leases.hold("w1") if isinstance(one, Call)]

@@ -7,8 +7,9 @@ from collections import Counter
 
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.channels import parse_channel, user_topic
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.presence import NO_LEASE
 
@@ -110,6 +111,38 @@ def test_users_of_a_stopped_gateway_stay_for_the_grace(store: Store, client: red
     after = client.zscore(key, gateway_id)
     assert before is not None and after is not None
     assert 0 < before - after <= store.config.lease - store.config.grace
+
+
+def test_stopped_gateway_keeps_users_that_may_come_back(webhook_store: Store, recorder: PubSubRecorder) -> None:
+    stopped, other = Gateway(webhook_store), Gateway(webhook_store)
+    users = ["is-back", "comes-back", "leaves"]
+    for user_id in users:
+        settle(stopped, user_id)
+    for gateway in (stopped, other):
+        gateway.occupy("news", 1)
+    settle(other, "is-back")
+    recorder.published(), recorder.webhooks()
+    room, news = (parse_channel(name).occupancy_topic for name in (ROOM, "news"))
+    statements = [
+        (room, None),
+        (news, None),
+        *((user_topic(one), None) for one in users),
+        *((room, one) for one in users),
+    ]
+
+    kept = webhook_store.run(stopped.presence.retract_shared(statements))
+
+    assert sum(kept) == 2 * 2, "two users, each online and a member"
+    assert [(one.event, one.data) for one in recorder.published()] == [
+        ("subscription_count", {"subscription_count": 1})
+    ]
+    assert [event["name"] for event in recorder.webhooks()] == ["subscription_count"]
+    assert set(other.roster(ROOM).members) == set(users)
+
+    settle(other, "comes-back")
+    stopped.die()
+    other.reap()
+    assert sorted(changes(recorder.published())) == [("member_removed", "leaves"), ("offline", "leaves")]
 
 
 def test_statements_after_an_expired_lease_are_refused(

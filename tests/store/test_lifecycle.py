@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent
 from jobpush.lifecycle import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store, TaskWrite
 from jobpush.store.messages import read_task
 from jobpush.store.records import Outcome

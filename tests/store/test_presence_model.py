@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from jobpush.channels import user_channel
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.effort import examples

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from jobpush.channels import Topic, user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import ConfigurationError, StoreError, TaskNotFound
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Published, Store, TaskWrite
 from jobpush.store.records import Outcome
 from jobpush.store.task_calls import history_call

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobpush.channels import user_topic
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import TaskNotFound
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.store.records import Outcome
 from tests.effort import examples

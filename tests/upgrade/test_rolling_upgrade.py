@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.ports import free_port
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from jobpush.signing import channel_auth
 from jobpush.store.keys import LAYOUT
 from jobpush.testing import PATIENCE

@@ -13,7 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.webhooks import Delivery, WebhookStore
 from jobpush.webhooks import DELIVER, WebhookRelay
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 from .conftest import KEY, SECRET, Append, broker_of, verified
 from .receiver import PATIENCE, Receiver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 
 class Status(Enum):
@@ -19,27 +20,17 @@ class Status(Enum):
 class Finding:
     """What a check found, and what to do about it."""
 
-    check: str
     status: Status
+    check: str
     message: str
     cure: str = ""
 
 
-def ok(check: str, message: str) -> Finding:
-    """Return the finding of a check that passed."""
-    return Finding(check, Status.OK, message)
-
-
-def warning(check: str, message: str, cure: str) -> Finding:
-    """Return a finding that works now, and may not later."""
-    return Finding(check, Status.WARNING, message, cure)
-
-
-def failed(check: str, message: str, cure: str) -> Finding:
-    """Return a finding that keeps jobpush from working."""
-    return Finding(check, Status.FAILED, message, cure)
-
-
-def skipped(check: str, message: str, cure: str) -> Finding:
-    """Return a check that needs an option, which ``cure`` names."""
-    return Finding(check, Status.SKIPPED, message, cure)
+#: A check that passed.
+ok = partial(Finding, Status.OK)
+#: What works now, and may not later.
+warning = partial(Finding, Status.WARNING)
+#: What keeps jobpush from working.
+failed = partial(Finding, Status.FAILED)
+#: A check that needs an option, which its ``cure`` names.
+skipped = partial(Finding, Status.SKIPPED)

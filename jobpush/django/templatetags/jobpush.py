@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from django import template
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
-from ...web.flask.assets import script_name
+from ...web.flask.assets import page_tags
 from .. import jobpush
 from ..settings import option
 
@@ -17,12 +16,5 @@ register = template.Library()
 @register.simple_tag
 def jobpush_tags() -> SafeString:
     """Return the tags that a page needs: the gateway's address, the token endpoint and the script."""
-    return format_html(
-        '<meta name="jobpush" data-key="{}" data-root="{}" data-token-url="{}">\n'
-        '<script type="module" src="{}/jobpush/static/{}"></script>',
-        jobpush.config.key,
-        option("ROOT"),
-        reverse("jobpush:token"),
-        option("ROOT"),
-        script_name(),
-    )
+    tags = page_tags(jobpush.config.key, option("ROOT"), reverse("jobpush:token"))
+    return mark_safe(tags)  # noqa: S308 - its values are escaped

@@ -114,6 +114,7 @@ class Lease:
 
     def end(self) -> None:
         """Let the lease end after the grace: connections that reconnect elsewhere by then were never away."""
+        self._commands.run(self.presence.resign())
         self._commands.run(self.presence.renew(self._known_epoch, seconds=self._config.grace))
 
     # -- inside --------------------------------------------------------------------------------------

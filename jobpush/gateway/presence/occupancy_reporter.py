@@ -134,6 +134,22 @@ class OccupancyReporter:
             del self._vacant[count]
             self._note(count)
 
+    def retract(self, on_answered: Callable[[], None]) -> None:
+        """Retract what other gateways report as well, since their connections have moved there already."""
+        calls = self._lease.presence.retract_shared(key for key, count in self._counts.items() if count.may_be_known)
+        left = len(calls)
+
+        def answered(reply: Any) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                on_answered()
+
+        for call in calls:
+            self._commands.run(call, answered)
+        if not calls:
+            on_answered()
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _enter(self, connection: Connection, new: Occupancy) -> None:

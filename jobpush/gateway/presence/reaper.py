@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,6 @@ from ...store.keys import bucket_tags, tag_of
 from ...store.malformed import malformed
 from ...store.presence import Presence
 from ...store.redis.command_connection import Commands
-from ...store.scripts import Call
 
 
 class Reaper:
@@ -46,40 +44,28 @@ class Reaper:
             return
         if isinstance(claims, Exception):  # the next look finds it again
             del self._left[gateway_id]
-        elif claims:
-            self._retract(presence, gateway_id, tag, claims)
+        elif claims:  # retract them, then look for more: a gateway is forgotten only if none is left in any bucket
+            valid = malformed.read("claims of gateways", claims, partial(_checked_claim, tag))
+            if len(valid) < len(claims):  # no retraction removes those, so they would be found again
+                self._commands.call(presence.drop_claims(gateway_id, tag, set(claims) - set(valid)))
+            call = presence.retract(gateway_id, tag, valid)
+            self._commands.run(call, lambda reply: self._retracted(presence, gateway_id, tag, reply))
         else:
             self._left[gateway_id] -= 1
             if not self._left[gateway_id]:
                 del self._left[gateway_id]
                 self._commands.run(presence.forget_dead(gateway_id))
 
-    def _retract(self, presence: Presence, gateway_id: str, tag: str, claims: Sequence[bytes]) -> None:
-        """Retract some claims, then look for more: a gateway is forgotten only if none is left in any bucket."""
-        calls = malformed.read("claims of gateways", claims, partial(_retraction, presence, gateway_id, tag))
-        unanswered = len(calls)
-
-        def look_for_more() -> None:
-            if len(calls) < len(claims):  # no retraction removes those, so they would be found again
-                self._commands.call(presence.drop_claims(gateway_id, tag, claims))
+    def _retracted(self, presence: Presence, gateway_id: str, tag: str, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            self._left.pop(gateway_id, None)
+        elif gateway_id in self._left:
             self._bury(presence, gateway_id, tag)
 
-        def retracted(reply: Any) -> None:
-            nonlocal unanswered
-            unanswered -= 1
-            if isinstance(reply, Exception):
-                self._left.pop(gateway_id, None)
-            elif not unanswered and gateway_id in self._left:
-                look_for_more()
 
-        for call in calls:
-            self._commands.run(call, retracted)
-        if not calls:
-            look_for_more()
-
-
-def _retraction(presence: Presence, gateway_id: str, tag: str, claim: bytes) -> Call:
+def _checked_claim(tag: str, claim: bytes) -> bytes:
+    """Return a claim of a bucket; raise ``ValueError`` if jobpush did not write it."""
     topic, blank, member = claim.decode().partition(" ")
     if tag_of(topic.partition(":")[2]) != tag or (blank and not member):
         raise ValueError(f"{claim!r} is no claim of a gateway")
-    return presence.retraction(gateway_id, claim)
+    return claim

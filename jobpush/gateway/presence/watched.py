@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ...channels import Topic
 from ...protocol import messages
 from ..listener import Listener
 
 
+@dataclass(eq=False, slots=True)
 class Watched:
     """
     A user whom connections of this process watch.
@@ -18,23 +20,20 @@ class Watched:
         topic: The topic that announces the user's presence.
     """
 
-    __slots__ = ("connections", "is_confirmed", "is_current", "is_online", "topic", "user_id", "waiting", "watchers")
-
-    def __init__(self, user_id: str, topic: Topic) -> None:
-        self.user_id = user_id
-        self.topic = topic
-        #: Whether Redis has confirmed the subscription to the topic.
-        self.is_confirmed = False
-        #: The presence that the watchers know.
-        self.is_online = False
-        #: Whether that is right; unknown before the answer of Redis, and after a broken subscription.
-        self.is_current = False
-        #: Connections that know the presence and receive each change.
-        self.watchers: set[Listener] = set()
-        #: Connections that do not know it yet.
-        self.waiting: list[Newcomer] = []
-        #: Number of both.
-        self.connections = 0
+    user_id: str
+    topic: Topic
+    #: Whether Redis has confirmed the subscription to the topic.
+    is_confirmed: bool = False
+    #: The presence that the watchers know.
+    is_online: bool = False
+    #: Whether that is right; unknown before the answer of Redis, and after a broken subscription.
+    is_current: bool = False
+    #: Connections that know the presence and receive each change.
+    watchers: set[Listener] = field(default_factory=set)
+    #: Connections that do not know it yet.
+    waiting: list[Newcomer] = field(default_factory=list)
+    #: Number of both.
+    connections: int = 0
 
     def update(self, *, is_online: bool) -> list[Newcomer]:
         """Note the presence and send a change to the watchers. Return the newcomers that miss nothing any more."""
@@ -51,16 +50,14 @@ class Watched:
         return [newcomer for newcomer in waiting if not newcomer.missing]
 
 
+@dataclass(eq=False, slots=True)
 class Newcomer:
     """A connection that gets one message as soon as the presence of all users on its list is known."""
 
-    __slots__ = ("listener", "missing", "watched")
-
-    def __init__(self, listener: Listener, watched: Sequence[Watched]) -> None:
-        self.listener = listener
-        self.watched = watched
-        #: Users whose presence is not known yet.
-        self.missing = 0
+    listener: Listener
+    watched: Sequence[Watched]
+    #: Users whose presence is not known yet.
+    missing: int = 0
 
     def introduce(self) -> None:
         """Send the presence of all users on the list, and receive changes from now on."""

@@ -80,3 +80,66 @@ end
 local function read_member()
   return string.match(try('HGET', members_key, user_id) or '', '^([^|]+)|(.+)$')
 end
+
+-- Pusher Channels, "Subscription counting": each change up to 100 subscribers, then every five seconds.
+local ALWAYS_PUBLISHED, INTERVAL = 100, 5000
+
+local function publish_count(total)
+  if total == 0 then
+    redis.call('DEL', published_count_key)  -- the next subscriber has received no count
+    return 0
+  end
+  local published = try('GET', published_count_key)
+  if published == tostring(total) then return 0 end
+  if published and total > ALWAYS_PUBLISHED then return math.max(1, redis.call('PTTL', published_count_key)) end
+  redis.call('SET', published_count_key, total, 'PX', INTERVAL)
+  announce(topic_key, 0, '-', 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
+  queue_webhook('{"name":"subscription_count","channel":"' .. channel .. '","subscription_count":' .. total .. '}')
+  return 0
+end
+
+-- The body of occupy.lua.
+local function occupy()
+  local before, total = set_connections(channels_key, channel)
+  if is_quiet then return {total, 0} end
+  local event = before == 0 and total > 0 and 'channel_occupied' or before > 0 and total == 0 and 'channel_vacated'
+  if event then queue_webhook('{"name":"' .. event .. '","channel":"' .. channel .. '"}') end
+  return {total, is_counted and publish_count(total) or 0}
+end
+
+-- The body of online.lua.
+local function online()
+  local before, total = set_connections(users_key, user_id)
+  if count > 0 and subscribed > 0 then
+    replace('HSET', subscribed_key, gateway_id, subscribed)
+  else
+    try('HDEL', subscribed_key, gateway_id)
+  end
+  local state = before == 0 and total > 0 and 'online' or before > 0 and total == 0 and 'offline'
+  if state and not is_quiet then
+    announce(watch_key, 0, '-', 'pusher_internal:watchlist_events',
+      '{"events":[{"name":"' .. state .. '","user_ids":["' .. user_id .. '"]}]}')
+    queue_webhook('{"name":"user_' .. state .. '","user_id":"' .. user_id .. '"}')
+  end
+  return {total, 0}
+end
+
+-- The body of leave.lua.
+local function leave()
+  try('SREM', claims_key, topic .. ' ' .. user_id)
+  local holders, info = read_member()
+  if not holders then return 0 end
+
+  local others = {}
+  for other in string.gmatch(holders, '%S+') do
+    if other ~= gateway_id then others[#others + 1] = other end
+  end
+  if #others > 0 then
+    redis.call('HSET', members_key, user_id, table.concat(others, ' ') .. '|' .. info)
+    return 0
+  end
+  redis.call('HDEL', members_key, user_id)
+  announce(topic_key, next_seq(), '-', 'pusher_internal:member_removed', '{"user_id":"' .. user_id .. '"}')
+  queue_webhook('{"name":"member_removed","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
+  return 1
+end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import hiredis
 
 from ...errors import StoreError
+from ...rare_log import RareLog
 from ..scripts import Call, Command, Script
 from .async_connection import AsyncConnection, Loop
 from .errors import explain, is_missing_right, is_wrong_server, state_in
@@ -45,22 +45,14 @@ class Commands(Protocol):
         """Run a script."""
 
 
-#: Seconds until the same refusal is logged again, and how many refusals are remembered.
-_QUIET = 60.0
-_REMEMBERED = 100
-_logged: dict[str, float] = {}
+_refusals = RareLog(logger)
 
 
 def ignore_reply(reply: Any) -> None:
     """Log a refusal, each once a minute, and nothing else."""
-    if not isinstance(reply, hiredis.ReplyError) or state_in(reply):  # commands with a callback report a state
-        return
-    text, now = explain(reply), time.monotonic()
-    if now - _logged.get(text, -_QUIET) >= _QUIET:
-        if len(_logged) >= _REMEMBERED:
-            _logged.clear()
-        _logged[text] = now
-        logger.warning("Redis refused a command of the gateway: %s (logged once a minute)", text)
+    if isinstance(reply, hiredis.ReplyError) and not state_in(reply):  # commands with a callback report a state
+        text = explain(reply)
+        _refusals.warn(text, f"Redis refused a command of the gateway: {text}")
 
 
 class CommandConnection(AsyncConnection):

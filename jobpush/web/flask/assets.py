@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from flask import Response, request, send_from_directory
+from markupsafe import Markup
 
 STATIC = Path(__file__).parents[2] / "static"
 
@@ -25,6 +26,22 @@ def script_name() -> str:
     """Return the hashed name of the module that pages load."""
     manifest: dict[str, str] = json.loads((STATIC / "manifest.json").read_text())
     return manifest["jobpush.js"]
+
+
+def page_tags(key: str, root: str, token_url: str | None = None) -> Markup:
+    """
+    Return the tags that a page needs in its head: the gateway's address and the script with client and elements.
+
+    Args:
+        key: Public name of the application.
+        root: URL of the gateway; empty for the page's own origin.
+        token_url: URL of the token endpoint; ``None``: there is none.
+    """
+    tokens = "" if token_url is None else Markup(' data-token-url="{}"').format(token_url)
+    return Markup(
+        '<meta name="jobpush" data-key="{key}" data-root="{root}"{tokens}>\n'
+        '<script type="module" src="{root}/jobpush/static/{script}"></script>'
+    ).format(key=key, root=root, tokens=tokens, script=script_name())
 
 
 def send_asset(name: str) -> Response:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from flask import Flask, request
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ...channels import unescape_id
 from ...config import Config
@@ -18,7 +18,7 @@ from ...errors import ConfigurationError
 from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
-from .assets import script_name
+from .assets import page_tags
 from .state import Callbacks, ChannelAuthorizer, GatewayState, Rerun, UserLoader, current_gateway
 
 
@@ -149,8 +149,4 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def jobpush_tags() -> Markup:
     """Return the tags that a page needs in its head: the gateway's address and the script with client and elements."""
-    key, root = escape(current_gateway().config.key), escape(request.script_root)
-    return Markup(  # noqa: S704 - both are escaped
-        f'<meta name="jobpush" data-key="{key}" data-root="{root}">\n'
-        f'<script type="module" src="{root}/jobpush/static/{script_name()}"></script>'
-    )
+    return page_tags(current_gateway().config.key, request.script_root)

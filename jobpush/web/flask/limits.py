@@ -7,11 +7,13 @@ reconnect after a second. After 4004 they would not reconnect at all (pusher-js 
 
 from __future__ import annotations
 
+import logging
 import resource
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -21,7 +23,9 @@ from werkzeug.exceptions import HTTPException
 from ...config import Config
 from ...errors import ConfigurationError
 from ...protocol.codes import OverCapacity, TooManyConnections, TooManyConnectionsOfAddress, TooManyHandshakes
-from .rare_log import RareLog
+from ...rare_log import RareLog
+
+logger = logging.getLogger("jobpush.gateway")
 
 #: Descriptors reserved for Redis, requests, files and connections that are being refused.
 _SPARE_DESCRIPTORS = 256
@@ -46,14 +50,12 @@ class Flooded(HTTPException):
         return [*super().get_headers(*args, **kwargs), ("Retry-After", "1"), ("Connection", "close")]
 
 
+@dataclass(slots=True)
 class _Address:
     """The connections of one address."""
 
-    __slots__ = ("connections", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.connections = 0
+    name: str
+    connections: int = 0
 
 
 class Place:
@@ -110,7 +112,7 @@ class Limits:
         self._addresses: dict[str, _Address] = {}
         #: Remaining handshakes of each address, and their time; the most recent last.
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._log = RareLog(clock)
+        self._log = RareLog(logger, clock)
 
     def enter(self, address: str | None) -> Place:
         """

@@ -22,6 +22,7 @@ from ...gateway.metrics import Refusals
 from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
 from ...protocol.sign_in import loaded_user
+from ...rare_log import RareLog
 from ...store import Store
 from ...store.directory import RedisDirectory
 from ...tokens import ConnectionToken, TokenInvalid, read_token
@@ -29,7 +30,6 @@ from ..gunicorn.handover import ensure_real_threads, ensure_socket
 from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
 from .origins import ForbiddenOrigin, Origins
-from .rare_log import RareLog
 from .refusals import NoSockets
 
 logger = logging.getLogger("jobpush.gateway")
@@ -71,7 +71,7 @@ class GatewayState:
         self.limits = Limits(config)
         self.proxies = TrustedProxies(config.trusted_proxies)
         self.origins = Origins(config.allowed_origins, self.proxies)
-        self.log = RareLog()
+        self.log = RareLog(logger)
         self.store = Store(config)
         self.directory = RedisDirectory(self.store)
         self._hub: Hub | None = None
@@ -195,7 +195,9 @@ class GatewayState:
         """Log why the current request is refused, with a remedy, once a minute for each reason."""
         reason = error.code if isinstance(error, ForbiddenOrigin) else getattr(error, "refusal", error.code)
         message, remedy = getattr(error, "message", str(error)), getattr(error, "remedy", "")
-        self.log.warn_of_request(reason, f"A request is refused: {message}", remedy or _REMEDIES.get(reason, ""))
+        origin, place = request.headers.get("Origin", "none")[:100], f"path {request.path[:100]!r}"
+        place += f", origin {origin!r}, host {request.host[:100]!r}"
+        self.log.warn(reason, f"A request is refused: {message}; {place}. {remedy or _REMEDIES.get(reason, '')}")
 
     def enter(self, environ: Mapping[str, Any]) -> Place:
         """

@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,7 @@ _USER_TIMEOUT = 60_000
 _PUMP_SIZE = 65_536
 
 
+@dataclass(slots=True)
 class Handover:
     """
     A socket for the hub.
@@ -41,12 +43,9 @@ class Handover:
         on_gone: Called when the hub has closed ``fd``.
     """
 
-    __slots__ = ("fd", "hold", "on_gone")
-
-    def __init__(self, fd: int, hold: Callable[[], None], on_gone: Callable[[], None] | None) -> None:
-        self.fd = fd
-        self.hold = hold
-        self.on_gone = on_gone
+    fd: int
+    hold: Callable[[], None]
+    on_gone: Callable[[], None] | None
 
 
 def handed_over(handover: Handover) -> Response:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store, TaskWrite
 
 from ..processes import Cores, cpu_seconds, running_redis

@@ -12,8 +12,8 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from celery import Celery, states
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.signals import on_failure
 from jobpush.queues.celery.worker_leases import leases_of
 from jobpush.reporting.records import Ending

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.processes import ChildProcess
 from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.metrics import Refusals
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery import worker_leases as leases
 from jobpush.queues.celery.worker_leases import LeaseKeeper
 from jobpush.reporting.identity import TaskIdentity

@@ -14,7 +14,7 @@ from tests.celery_site.site import PATIENT, Site, as_broker
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobpush.cli.embedded import EmbeddedRedis
+    from jobpush.processes.embedded import EmbeddedRedis
 
 
 POOLS = [

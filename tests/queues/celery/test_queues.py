@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.events import TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.queue_positions import QueueWatcher
 from jobpush.store import Store, TaskWrite
 from tests.celery_site.site import PATIENT, Site

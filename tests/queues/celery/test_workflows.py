@@ -13,9 +13,9 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.beat import ScheduleEntry, Scheduler
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError, InvalidUserId
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
 from tests.celery_site.site import PATIENT, Eager, Listener, Site, as_broker
 
 Build = Callable[[Any], Any]

@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.ports import free_port
+from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from jobpush.store.keys import SLOTS, slot_of
 from tests.waiting import wait_until
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import redis
 
-from jobpush.cli import embedded
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.ports import free_port
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes import embedded
+from jobpush.processes.child import ChildProcess
+from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from tests.waiting import wait_until
 
 #: Name of the primary.

@@ -14,8 +14,8 @@ import hiredis
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.gateway.loop import Loop
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.redis import async_connection as link_module
 from jobpush.store.redis.command_connection import CommandConnection, ConnectionLost
 from jobpush.store.redis.pubsub_connection import PubSubConnection

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import redis
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.config import Config
 from jobpush.errors import CommandRefused, StoreError
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting.services import Services
 from jobpush.store.redis import client as client_module
 from jobpush.store.redis.client import RedisClient

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from jobpush.channels import user_topic
-from jobpush.cli import embedded
 from jobpush.cli.diagnosis.finding import Status
 from jobpush.cli.diagnosis.redis_server import check_redis
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes import embedded
 from jobpush.store import Store, TaskWrite
 from jobpush.store.keys import SLOTS, bucket_tags, slot_of
 from jobpush.store.redis.client import RedisClient

@@ -10,11 +10,11 @@ import pytest
 import redis
 import trustme
 
-from jobpush.cli.embedded import EmbeddedRedis
-from jobpush.cli.ports import free_port
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
+from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from jobpush.store import Store, TaskWrite
 from jobpush.testing import PATIENCE
 from tests.waiting import wait_until

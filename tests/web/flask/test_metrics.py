@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
 from jobpush.gateway.metrics import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
 from jobpush.store import Store
 from tests.gateway.conftest import Serve, Site

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from jobpush import JobPush
-from jobpush.cli.embedded import EmbeddedRedis
+from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.signing import verify_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory

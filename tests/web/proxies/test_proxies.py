@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 from jobpush.store import Store
 from tests.gateway.client import TIMEOUT, Client, data_of
 from tests.gateway.conftest import Serve

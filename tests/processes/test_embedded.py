@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobpush.cli import embedded
-from jobpush.cli.embedded import EmbeddedRedis
 from jobpush.errors import ConfigurationError
+from jobpush.processes import embedded
+from jobpush.processes.embedded import EmbeddedRedis
 
 
 def connected(server: EmbeddedRedis) -> redis.Redis:
@@ -145,7 +145,7 @@ def test_without_a_redis_server_the_error_names_what_to_install(monkeypatch: pyt
 def test_server_ends_with_a_killed_parent(fork: str) -> None:
     script = (
         "import os, signal, sys\n"
-        "from jobpush.cli.embedded import EmbeddedRedis\n"
+        "from jobpush.processes.embedded import EmbeddedRedis\n"
         f"server = EmbeddedRedis().start()\n{fork}\n"
         "print(server.url, flush=True)\n"
         "sys.stdin.read()\n"

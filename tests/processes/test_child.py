@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobpush.cli.processes import ChildProcess
+from jobpush.processes.child import ChildProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_output_of_a_piped_child_is_returned() -> None:
 def test_missing_program_leaves_no_guard() -> None:
     script = (
         "import os\n"
-        "from jobpush.cli.processes import ChildProcess\n"
+        "from jobpush.processes.child import ChildProcess\n"
         "try: ChildProcess(['/nowhere/program'])\n"
         "except FileNotFoundError: print(os.popen(f'ps -o args= --ppid {os.getpid()}').read())\n"
     )
@@ -62,11 +62,11 @@ def test_missing_program_leaves_no_guard() -> None:
 @pytest.mark.parametrize(
     "start",
     [
-        "from jobpush.cli.processes import ChildProcess\n"
+        "from jobpush.processes.child import ChildProcess\n"
         "child = ChildProcess(['sh', '-c', 'sleep 600 & echo started; wait'], is_piped=True)\n"
         "child.stdout.readline()\n",
         "import subprocess\n"
-        "from jobpush.cli.processes import Guard\n"
+        "from jobpush.processes.child import Guard\n"
         "guard = Guard()\n"
         "child = subprocess.Popen(['sh', '-c', 'sleep 600 & wait'], start_new_session=True)\n"
         "guard.watch(child.pid)\n",

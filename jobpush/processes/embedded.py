@@ -19,8 +19,8 @@ from types import TracebackType
 import redis
 
 from ..errors import ConfigurationError
+from .child import ChildProcess
 from .ports import free_port
-from .processes import ChildProcess
 
 #: Seconds until a new server must answer PING. It takes about 10 ms, and longer on a loaded machine.
 START_TIMEOUT = 10.0
