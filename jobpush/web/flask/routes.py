@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import TypeAlias
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
@@ -64,7 +64,7 @@ def register(app: Flask, state: GatewayState) -> None:
     app.register_blueprint(pages)
     app.register_blueprint(http_api(state.config, state.store, state.directory, on_refused=state.refusals.count))
     _exempt_from_csrf(app)
-    app.before_request(lambda: _exempt_from_csrf(app))  # where CSRFProtect is initialised later
+    app.before_request(cache(lambda: _exempt_from_csrf(app)))  # once, where the protection is initialised later
     if origins := state.origins.cors:
         is_any = origins == "*"
         CORS(
@@ -78,11 +78,18 @@ def register(app: Flask, state: GatewayState) -> None:
 
 
 def _exempt_from_csrf(app: Flask) -> None:
-    """Exempt the routes from Flask-WTF's CSRFProtect: they check origin, header or signature themselves."""
-    if "csrf" in app.extensions:
-        for blueprint in app.blueprints.values():
-            if blueprint.name.startswith("jobpush"):
-                app.extensions["csrf"].exempt(blueprint)
+    """
+    Exempt the routes from Flask-WTF and SeaSurf: they check origin, header or signature themselves.
+
+    SeaSurf is found by its hook, since it does not register itself as an extension.
+    """
+    hooks = (getattr(hook, "__self__", None) for hook in app.before_request_funcs.get(None, ()))
+    sea_surf = next((hook for hook in hooks if type(hook).__name__ == "SeaSurf"), None)
+    protections = [one for one in (app.extensions.get("csrf"), sea_surf) if one is not None]
+    for endpoint, view in app.view_functions.items() if protections else ():
+        if endpoint.startswith("jobpush"):
+            for protection in protections:
+                protection.exempt(view)
 
 
 @pages.before_request
