@@ -130,6 +130,14 @@ def test_signing_out_forgets_the_name(sign_in: SignIn, user: str) -> None:
     assert_refused(client.get("/videos"), 401, "signed_out", "Sign in")
 
 
+@pytest.mark.parametrize("path", ["/", "/chat", "/feed"])
+def test_header_has_the_bell_and_the_number_of_unread_notifications(sign_in: SignIn, user: str, path: str) -> None:
+    page = sign_in(user).get(path, follow_redirects=True).text
+
+    assert page.count("<jobpush-notifications ") == page.count("<jobpush-badge ") == 1
+    assert "/jobpush/static/jobpush" in page
+
+
 def test_session_cookie_is_hidden_from_scripts_and_other_sites(app: Flask) -> None:
     response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=OURS)
 

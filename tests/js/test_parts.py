@@ -294,6 +294,49 @@ def test_one_end_gets_one_toast_in_one_tab(page: Page) -> None:
             break
         page.wait_for_timeout(10)
     assert toasts() == 1
+    second.close()  # it keeps the claim of this end
+
+
+#: A stand-in for the browser's notifications.
+NOTIFICATION = """([permission, hasFocus]) => {
+  window.shown = [];
+  window.asked = 0;
+  document.hasFocus = () => hasFocus;
+  window.Notification = class {
+    static permission = permission;
+    static requestPermission() { asked += 1; }
+    constructor(title, { body, tag }) { shown.push([title, body, tag]); }
+  };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("permission", "has_focus", "is_desktop"),
+    [("granted", False, True), ("granted", True, False), ("default", False, False), ("denied", False, False)],
+)
+def test_end_in_the_background_is_a_desktop_notification_where_it_is_allowed(
+    page: Page, permission: str, has_focus: bool, is_desktop: bool
+) -> None:
+    page.evaluate(NOTIFICATION, [permission, has_focus])
+    page.evaluate("document.documentElement.lang = 'de'")
+    put(page, '<jobpush-tasks attention="title toast desktop"></jobpush-tasks>')
+    for percent in range(100):
+        send(page, task(state="PROGRESS", percent=percent, seq=percent + 1))
+        next_frame(page)
+        if page.title() != "Tasks":  # the part that looks at ends is there
+            break
+
+    send(page, task(state="FAILURE", error="The task took too long", error_code="too_long", seq=200))
+
+    reason = "Fehlgeschlagen: Die Aufgabe dauerte zu lange und wurde angehalten"
+    if is_desktop:
+        until(page, "shown.length > 0")
+        assert page.evaluate("shown") == [["Task a", reason, "a"]]
+        assert part(page, "toast").count() == 0
+    else:
+        expect(part(page, "toast-state")).to_have_text(reason)
+        assert page.evaluate("shown") == []
+    assert page.evaluate("asked") == 0  # a browser is asked by a click alone
 
 
 # ---- Accessibility ----
