@@ -59,11 +59,11 @@ chaos: ## Run 2,000 tasks of all kinds on workers that are killed
 
 faults: ## Break Redis, gateways and workers for longer, with 10,000 idle pages on one process (ten minutes)
 	@$(PYTHON) tools/prepare.py test
-	@FAULTS=full $(VENV)/python -m pytest tests/faults -s $(ARGS)
+	@TEST_ALL=1 FAULTS=full $(VENV)/python -m pytest tests/faults -s $(ARGS)
 
 soak: ## Run everything at once for half an hour, and break something every few seconds
 	@$(PYTHON) tools/prepare.py test
-	@SOAK_MINUTES=30 $(VENV)/python -m pytest tests/faults/test_soak.py -s $(ARGS)
+	@TEST_ALL=1 SOAK_MINUTES=30 $(VENV)/python -m pytest tests/faults/test_soak.py -s $(ARGS)
 
 simulate: ## Check the guarantees after 5,000 random sequences of faults, in simulated time
 	@$(PYTHON) tools/prepare.py test

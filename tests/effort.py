@@ -6,10 +6,15 @@ import os
 from collections.abc import Iterable
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 #: Whether this is ``make test-all``.
 IS_FULL = os.environ.get("TEST_ALL") == "1"
+
+#: Marks a test, or a member of a matrix, that only a full run tries: it takes long, and a shorter one covers its code.
+thorough = pytest.mark.thorough
 
 
 def examples(count: int) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
+from tests.effort import thorough
+
 from .application import Application
 from .clients import chromium, firefox, node, scenarios_of
 from .conftest import Play
@@ -14,7 +16,7 @@ from .conftest import Play
 MODULE = "pusher_js"
 
 
-@pytest.fixture(scope="module", params=["node", "chromium", "firefox"])
+@pytest.fixture(scope="module", params=["node", "chromium", pytest.param("firefox", marks=thorough)])
 def client(
     request: pytest.FixtureRequest, application: Application, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

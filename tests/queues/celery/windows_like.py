@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 
 for name in ("epoll", "kqueue", "poll", "EPOLLIN", "EPOLLOUT", "POLLIN"):
@@ -31,6 +32,8 @@ for owner, names in (
 ):
     for name in names.split():
         vars(owner).pop(name, None)
+
+subprocess.Popen.kill = subprocess.Popen.terminate  # type: ignore[method-assign]  # they are the same there
 
 from jobpush import JobPush, progress  # noqa: E402
 from jobpush.events import TaskState  # noqa: E402
