@@ -21,6 +21,7 @@ from redis import Redis
 
 from jobpush.processes.child import Guard
 from jobpush.processes.embedded import EmbeddedRedis
+from tests.effort import thorough
 
 
 @pytest.fixture
@@ -101,7 +102,9 @@ def wait_until_nothing_is_left(temporary: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(number, marks=thorough) for number in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_demo_prints_one_line_and_leaves_nothing_after_a_signal(temporary: Path, number: signal.Signals) -> None:
     with running(temporary) as (demo, url):
         with urllib.request.urlopen(url) as page:
@@ -145,9 +148,9 @@ def test_killed_demo_leaves_nothing(temporary: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("redis-server", "Redis ended by itself"),
         ("celery", "the worker was killed by signal 9"),
-        ("gunicorn", "the site"),
+        pytest.param("redis-server", "Redis ended by itself", marks=thorough),
+        pytest.param("gunicorn", "the site", marks=thorough),
     ],
 )
 def test_demo_stops_when_a_part_dies_and_names_it(temporary: Path, word: str, sentence: str) -> None:

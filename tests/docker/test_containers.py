@@ -28,6 +28,7 @@ import yaml
 from jobpush.config import Config
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from tests.effort import thorough
 
 ROOT = Path(__file__).parents[2]
 #: Where the virtual environment keeps its commands; the image has them on its PATH too.
@@ -164,6 +165,7 @@ def copied(dockerfile: list[tuple[str, str]]) -> list[str]:
     ]
 
 
+@thorough
 def test_wheel_of_the_image_has_every_file_of_the_package(dockerfile: list[tuple[str, str]], tmp_path: Path) -> None:
     context, wheels = tmp_path / "context", tmp_path / "wheels"
     for source in copied(dockerfile):

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from tests.effort import thorough
 from tests.waiting import wait_until
 
 from .crowd import NEWS, ROOM, Crowd, Visitor
@@ -132,6 +133,7 @@ def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) ->
     assert {name for person in scene.people.open_ones for name in person.farewells} == {person.user for person in gone}
 
 
+@thorough
 def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scene: Scene) -> None:
     stand = scene.stand
     users = [f"slow-{number}" for number in range(5)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobpush.store import Notification
+from tests.effort import thorough
 from tests.waiting import wait_until
 
 from .conftest import IS_FULL
@@ -61,6 +62,7 @@ class Load:
             process.communicate()
 
 
+@thorough
 def test_idle_pages_cost_little_and_all_events_arrive(tmp_path: Path) -> None:
     with Stand(tmp_path) as stand:
         gateway = stand.gateways[0]

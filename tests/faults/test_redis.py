@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.effort import thorough
 from tests.waiting import wait_until
 
 from .conftest import IS_FULL
@@ -150,6 +151,10 @@ FAULTS = [
     Fault(cut_again_and_again, 0.0, is_noticed=False, times=3, reconnects=6),
 ]
 
+#: The faults that are least alike; a full run tries the others too.
+BASE = (hanging, killed_and_restarted_empty, failed_over, cut_again_and_again)
+CASES = [pytest.param(fault, id=fault.play.__name__, marks=() if fault.play in BASE else thorough) for fault in FAULTS]
+
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future]]:
@@ -163,7 +168,7 @@ def name_of(fault: Fault) -> str:
     return fault.play.__name__
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+@pytest.mark.parametrize("fault", CASES)
 def test_redis_fault(fault: Fault, played: Mapping[str, Future]) -> None:
     played[name_of(fault)].result()
 

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from jobpush.errors import TaskNotFound
 from jobpush.processes.child import ChildProcess
-from tests.effort import IS_FULL
+from tests.effort import IS_FULL, thorough
 from tests.waiting import wait_until
 
 from .crowd import PATIENCE, Crowd
@@ -140,6 +140,7 @@ def soaking(folder: Path) -> Iterator[Soak]:
         yield soak
 
 
+@thorough
 def test_soak(tmp_path: Path) -> None:
     until = time.monotonic() + MINUTES * 60
     with soaking(tmp_path) as soak, Progress(console=Console(stderr=True)) as bar:

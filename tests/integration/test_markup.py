@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from jobpush import JobPush, TaskCancelled, progress
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
+from tests.effort import thorough
 from tests.markup import CARELESS_PAGE, SHORT_TEXTS, TEXTS, injected, record_scripts
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor, running_demo
@@ -35,7 +36,7 @@ def demo() -> Iterator[FragileDemo]:
         yield FragileDemo(url, server, "shared")
 
 
-@pytest.fixture(params=["obeys the policy", "knows no policy"])
+@pytest.fixture(params=[pytest.param("obeys the policy", marks=thorough), "knows no policy"])
 def visit_with(request: pytest.FixtureRequest, demo: FragileDemo, visit: Visit) -> Visit:
     """
     Make visitors whose browsers obey the demo's Content-Security-Policy, or don't; each kind is other users.

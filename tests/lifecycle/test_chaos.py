@@ -28,6 +28,7 @@ from jobpush.store.keys import Keys
 from jobpush.store.messages import read_task
 from jobpush.testing import PATIENCE
 from tests.celery_site.site import as_broker
+from tests.effort import thorough
 
 from .stand import (
     LOST_AFTER,
@@ -215,6 +216,7 @@ def is_waiting(event: TaskEvent) -> bool:
     return children["total"] > sum(children[key] for key in ("succeeded", "failed", "revoked", "lost", "running"))
 
 
+@thorough
 def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
     with chaos(tmp_path) as this:
         this.publish(TASKS, random.Random(TASKS))

@@ -7,15 +7,19 @@ from dataclasses import astuple
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.effort import thorough
+
 from .configurations import FULL, IS_FULL, MEASURED, OTHERS
 from .rows import ROWS, Row
 from .stand import Stand
 
 
 def cases() -> list[ParameterSet]:
-    """Return the rows to try, configuration by configuration: all, or one member of the matrix and samples."""
+    """Return the rows to try, configuration by configuration: all, or those of one and samples of others."""
     return [
-        pytest.param(configuration, row, id=f"{configuration}-{row}")
+        pytest.param(
+            configuration, row, id=f"{configuration}-{row}", marks=thorough if configuration in OTHERS[1:] else ()
+        )
         for configuration in (FULL if IS_FULL else [MEASURED, *OTHERS])
         for row in ROWS
         if row.can_happen_on(configuration)

