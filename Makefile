@@ -7,8 +7,8 @@ ARGS   ?=
 # Minutes of make fuzz, for all targets together
 MINUTES ?= 60
 
-# Processes that run tests at the same time. Many tests start programs of their own, so more than the cores slow them down.
-JOBS   ?= 2
+# Processes that run tests at the same time: tests mostly wait for programs that they start.
+JOBS   ?= 3
 PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
 # The tests of the hub that depend on the server. A cluster needs 7.0.
 HUB    := tests/gateway/test_presence.py tests/gateway/test_catching_up.py tests/gateway/test_reaper.py
@@ -29,7 +29,7 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 check: lint types ## Check style and types, and run the fast tests (under a minute)
 	@$(VENV)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-test: ## Run the tests: one member of each matrix (twenty minutes on two cores)
+test: ## Run the tests: one member of each matrix (about ten minutes on two cores)
 	@$(PYTHON) tools/prepare.py test
 	@$(PYTEST) $(ARGS)
 

@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_of_cluster = bool({"cluster_servers", "own_cluster_servers"} & set(metafunc.fixturenames))
     has_server = is_of_cluster or _WITH_SERVER & set(metafunc.fixturenames)
     if has_server and (servers.EVERY or is_of_connections):
-        names = servers.ALL if servers.EVERY else [servers.SYSTEM]
+        names = servers.ALL if servers.EVERY else [servers.CHOSEN]
         if is_of_cluster:
             names = [name for name in names if name not in servers.WITHOUT_CLUSTER]
         metafunc.parametrize("server_program", names, indirect=True)
