@@ -19,9 +19,7 @@ from io import BufferedReader
 from typing import TypeAlias
 
 from tests.gateway.site import KEY
-
-#: Seconds after which a test gives up.
-PATIENCE = 30.0
+from tests.waiting import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 #: Any key does; this one is such that a byte that is not unmasked shows.

@@ -18,6 +18,7 @@ from typing import Any
 
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 
 from .errors import BenchmarkError
 
@@ -206,12 +207,6 @@ def running_redis(cores: str) -> Iterator[EmbeddedRedis]:
     with EmbeddedRedis(port=free_port(), arguments=arguments) as server:
         os.sched_setaffinity(server.pid, {int(core) for core in cores.split(",")})
         yield server
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 
 from .errors import BenchmarkError
 from .native import compiled
 from .peers import Peer, Stage
-from .processes import Cores, Load, Server, free_port, pinned, running_redis
+from .processes import Cores, Load, Server, pinned, running_redis
 
 #: Seconds of load before anything is counted.
 WARM_UP = 0.3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from tests.browsers import chromium
 
 #: Notes, frame by frame, when which message became visible; Unix seconds.
@@ -51,7 +51,7 @@ def measure(updates: int) -> dict[str, float]:
     """Milliseconds until an update, or a newer one, is visible; and until an opened page has a snapshot."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(EmbeddedRedis(port=_free_port()))
+        server = stack.enter_context(EmbeddedRedis(port=free_port()))
         url = stack.enter_context(_running_application(server.url))
         page = stack.enter_context(chromium()).new_page()
         page.goto(url)
@@ -90,7 +90,7 @@ def _delays(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]
 
 @contextmanager
 def _running_application(redis_url: str) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/"
     environment = {
         **os.environ,
@@ -128,8 +128,3 @@ def _wait_until_ready(url: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise TimeoutError(url)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

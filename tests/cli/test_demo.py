@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from redis import Redis
 from jobpush.processes.child import Guard
 from jobpush.processes.embedded import EmbeddedRedis
 from tests.effort import thorough
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def assert_nothing_is_left(temporary: Path) -> None:
 
 
 def wait_until_nothing_is_left(temporary: Path) -> None:
-    """After a kill: the guards, which are not our children, need a moment."""
-    deadline = time.monotonic() + 30
-    while processes_of(temporary) or list(temporary.iterdir()):
-        assert time.monotonic() < deadline, (processes_of(temporary), list(temporary.iterdir()))
-        time.sleep(0.01)
+    """Wait for the clean-up after a kill, by the guards, which are not our children."""
+    wait_until(
+        lambda: not processes_of(temporary) and not list(temporary.iterdir()),
+        lambda: (processes_of(temporary), list(temporary.iterdir())),
+    )
 
 
 @pytest.mark.parametrize(

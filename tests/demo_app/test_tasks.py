@@ -7,12 +7,13 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 from .conftest import Demo
 
@@ -86,12 +87,9 @@ def ffmpegs_on(folder: Path) -> list[int]:
 
 
 def wait_for_ffmpegs_on(folder: Path) -> list[int]:
-    """The same once there are some: that a film is being encoded is told before its program has begun."""
-    deadline = time.monotonic() + 30
-    while not (found := ffmpegs_on(folder)):
-        assert time.monotonic() < deadline, "ffmpeg did not start"
-        time.sleep(0.01)
-    return found
+    """Wait for these programs: the encoding stage is published before ffmpeg has started."""
+    wait_until(lambda: ffmpegs_on(folder), "the start of ffmpeg")
+    return ffmpegs_on(folder)
 
 
 def parent_of(pid: int) -> int:

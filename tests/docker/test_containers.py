@@ -28,7 +28,9 @@ import yaml
 from jobpush.config import Config
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from tests.effort import thorough
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 #: Where the virtual environment keeps its commands; the image has them on its PATH too.
@@ -38,8 +40,6 @@ SECRETS = {
     "JOBPUSH_DEMO_SECRET": "another made-up secret",
     "JOBPUSH_REDIS_PASSWORD": "p4ssw0rd",
 }
-#: Seconds until a command has to be healthy; a busy machine is slow at times.
-PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,6 @@ def assert_gets_healthy(check: list[str], process: ChildProcess, environment: di
             return
         assert process.is_running, log.read_text()
         assert time.monotonic() < deadline, done.stderr + log.read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- syntax ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from jobpush.queues.celery.headers import read_headers
 from jobpush.testing import PATIENCE
 from jobpush.tokens import read_token
 from tests.effort import IS_FULL
+from tests.waiting import is_listening, wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -102,14 +103,7 @@ def test_backend_in_node_signs_in_and_starts_the_task(tmp_path: Path) -> None:
         try:
             opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
             site = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                    time.sleep(0.05)
+            wait_until(lambda: is_listening(port), (tmp_path / "log").read_text)
             page = opener.open(f"{site}/sign-in?name=Ada").read().decode()
             token = json.load(opener.open(f"{site}/jobpush-token"))["token"]
             opener.open(f"{site}/export", data=b"").close()

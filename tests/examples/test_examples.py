@@ -6,9 +6,7 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,22 +16,17 @@ from playwright.sync_api import Browser, Page, expect
 
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from tests.effort import IS_FULL
 from tests.stock_clients.clients import find
+from tests.waiting import is_listening, wait_until
 from tests.web.proxies.test_proxies import MAIN
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 #: Milliseconds that a page may take on a busy machine.
-PATIENCE = 120_000
+PATIENCE_MS = 120_000
 #: Lines that a developer adds to an application of the framework with Celery, imports included.
 MOST_LINES = {"django": 12, "fastapi": 14}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Project:
@@ -85,14 +78,8 @@ class Project:
             [sys.executable, "-c", launcher, str(self.folder), *command], log=log, environment=self._environment
         )
         self._stack.callback(process.stop, signal.SIGTERM, grace=10)
-        deadline = time.monotonic() + PATIENCE / 1000
-        while port is not None:
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        if port is not None:
+            wait_until(lambda: is_listening(port), log.read_text, PATIENCE_MS / 1000)
         return process
 
 
@@ -101,7 +88,7 @@ def django(folder: Path, redis_url: str, *, has_proxy: bool) -> Iterator[Project
     with ExitStack() as stack:
         project = Project("django", folder, redis_url, stack, has_proxy=has_proxy)
         migrate = project.run("manage.py", "migrate", "-v0")
-        assert migrate.wait(PATIENCE / 1000) == 0
+        assert migrate.wait(PATIENCE_MS / 1000) == 0
         project.run("celery", "-A", "shop", "worker", "-c", "1")
         project.run(
             "manage.py", "jobpush_gateway", "--bind", f"127.0.0.1:{project.gateway_port}", port=project.gateway_port
@@ -121,10 +108,10 @@ def fastapi(folder: Path, redis_url: str, *, has_proxy: bool) -> Iterator[Projec
 
 
 def sign_in(page: Page, project: Project, user: str) -> None:
-    page.goto(f"http://127.0.0.1:{project.public_port}/", timeout=PATIENCE)
+    page.goto(f"http://127.0.0.1:{project.public_port}/", timeout=PATIENCE_MS)
     page.get_by_placeholder("Your name").fill(user)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE_MS)
 
 
 #: The application, and whether nginx serves it and the gateway on one origin; ``make test`` tries each half once.
@@ -141,16 +128,16 @@ def test_example_shows_a_task_to_its_user_only(serving, has_proxy: bool, browser
 
         page.get_by_role("button", name="Export orders.csv").click()
         card = page.get_by_role("group", name="Export orders.csv")
-        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE)
+        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE_MS)
         page.reload()
-        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE)
+        expect(card).to_have_attribute("data-state", "PROGRESS", timeout=PATIENCE_MS)
         card.get_by_role("button", name=re.compile("Cancel")).click()
-        expect(card).to_have_attribute("data-state", "REVOKED", timeout=PATIENCE)
-        expect(other.locator("jobpush-tasks")).to_have_attribute("data-connection", "connected", timeout=PATIENCE)
+        expect(card).to_have_attribute("data-state", "REVOKED", timeout=PATIENCE_MS)
+        expect(other.locator("jobpush-tasks")).to_have_attribute("data-connection", "connected", timeout=PATIENCE_MS)
         assert other.get_by_role("group", name="Export orders.csv").count() == 0
 
         page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_placeholder("Your name")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_placeholder("Your name")).to_be_visible(timeout=PATIENCE_MS)
         assert page.request.get(f"http://127.0.0.1:{project.public_port}/jobpush/token").status == 401
         mine.close()
         others.close()

@@ -23,9 +23,8 @@ from typing import Any
 
 from jobpush.signing import sign
 from tests.gateway.site import KEY, SECRET
+from tests.waiting import PATIENCE
 
-#: Seconds after which a test gives up waiting for what must come.
-PATIENCE = 60.0
 #: Handshakes under way at once, as a listening socket's queue has room for.
 _AT_ONCE = 100
 #: Seconds that a handshake may take before it is tried again: as ``jobpush.js``.

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -26,12 +25,13 @@ from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
 from jobpush.store import Store
 from tests.celery_site.site import as_broker
 from tests.gateway.site import METRICS_TOKEN
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
-from .crowd import NEWS, PATIENCE, ROOM, Crowd
+from .crowd import NEWS, ROOM, Crowd
 from .processes import children, family
 from .proxy import Proxy
 from .tasks import Occupancy, make_app
@@ -50,7 +50,7 @@ class Gateway:
     """A gunicorn with one process, at a port of its own that stays the same when it is started again."""
 
     def __init__(self, redis_url: str, log: Path, **settings: object) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log = log
         self._environment = {**os.environ, "PYTHONPATH": str(_ROOT), "JOBPUSH_REDIS_URL": redis_url}
         self._environment.update((f"JOBPUSH_{name.upper()}", str(value)) for name, value in settings.items())
@@ -344,9 +344,3 @@ class Stand:
 
 def _without_reason(line: str) -> str:
     return re.sub(r"\d+", "N", line.partition(":")[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -13,8 +13,8 @@ from jobpush.errors import StoreError
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import CancelFeed, Store
 from jobpush.store.redis import client
+from tests.waiting import PATIENCE
 
-from .crowd import PATIENCE
 from .proxy import Proxy
 
 

@@ -24,9 +24,9 @@ from rich.table import Table
 from jobpush.errors import TaskNotFound
 from jobpush.processes.child import ChildProcess
 from tests.effort import IS_FULL, thorough
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
-from .crowd import PATIENCE, Crowd
+from .crowd import Crowd
 from .processes import descriptors, family, memory, paused
 from .stand import Stand
 

@@ -19,9 +19,9 @@ from jobpush.events import TaskState
 from jobpush.processes.child import Guard
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
-from .crowd import PATIENCE, Crowd
+from .crowd import Crowd
 from .processes import family, paused
 from .programs import CHILDREN
 from .stand import Stand

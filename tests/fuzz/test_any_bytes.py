@@ -26,11 +26,12 @@ from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
-from tests.autobahn.cases import PATIENCE, frame, pieces
+from tests.autobahn.cases import frame, pieces
 from tests.effort import examples
 from tests.gateway.client import read_to_the_end
 from tests.gateway.conftest import serving
 from tests.gateway.site import KEY, SECRET
+from tests.waiting import PATIENCE
 
 # -- WebSockets ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobpush import signing
+from tests.waiting import wait_until
 
 from .client import TIMEOUT
 from .conftest import Site
@@ -63,9 +64,13 @@ def scrape(site: Site) -> dict[str, float]:
 
 
 def scrape_until(site: Site, is_wanted: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    """The same, asked for until it is as wanted: siblings show what they have counted eight times a second."""
-    deadline = time.monotonic() + TIMEOUT
-    while not is_wanted(figures := scrape(site)):
-        assert time.monotonic() < deadline, figures
-        time.sleep(0.05)
+    """Scrape until the metrics have the wanted values; processes share theirs eight times a second."""
+    figures: dict[str, float] = {}
+
+    def is_reached() -> bool:
+        figures.clear()
+        figures.update(scrape(site))
+        return is_wanted(figures)
+
+    wait_until(is_reached, lambda: figures)
     return figures

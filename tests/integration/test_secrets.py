@@ -24,7 +24,6 @@ from jobpush.gateway.metrics import Refusals
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.keys import Keys
-from jobpush.testing import PATIENCE
 from jobpush.webhooks.delivery import Courier
 from jobpush.webhooks.endpoints import configured_endpoints
 from jobpush.webhooks.relay import WebhookRelay
@@ -32,6 +31,7 @@ from tests.celery_site.site import Site as Workers
 from tests.gateway.conftest import Serve, Site, serve  # noqa: F401 - a fixture
 from tests.gateway.site import METRICS_TOKEN, SECRET
 from tests.gateway.web import call_api, request, scrape_until
+from tests.waiting import wait_until
 from tests.web.flask.test_routes import authorize
 
 PASSWORD = "redis-hunter2"
@@ -115,22 +115,19 @@ def trouble(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str)
     )
     workers.delay("fails", "42")
     workers.delay("waits", "42")
-    wait_for(workers, "webhook http://127.0.0.1:1/hook")
+    wait_for_log(workers, "webhook http://127.0.0.1:1/hook")
     set_password(server, "another", before=PASSWORD)
     scrape_until(site, lambda figures: figures["jobpush_ready"] == 0)
-    wait_for(workers, "progress can't be published")
+    wait_for_log(workers, "progress can't be published")
     yield from refused_requests(site)
     yield json.dumps(reader.received)
     server.kill()  # and it has gone
     yield from refused_requests(site)
 
 
-def wait_for(workers: Workers, words: str) -> None:
-    """Wait until a worker has logged something."""
-    deadline = time.monotonic() + PATIENCE
-    while words not in workers.log:
-        assert time.monotonic() < deadline, workers.log
-        time.sleep(0.05)
+def wait_for_log(workers: Workers, text: str) -> None:
+    """Wait until a worker has logged a text."""
+    wait_until(lambda: text in workers.log, lambda: workers.log)
 
 
 def refused_requests(site: Site) -> Iterator[str]:

@@ -23,6 +23,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.testing import PATIENCE, RecordedEvents
 from tests.celery_site.site import as_broker
+from tests.waiting import wait_until
 
 from .configurations import Configuration
 from .tasks import make_app
@@ -152,10 +153,7 @@ class Stand:
 
     def until_exists(self, path: Path) -> None:
         """Wait until a task has made a file."""
-        deadline = time.monotonic() + PATIENCE
-        while not path.exists():
-            assert time.monotonic() < deadline, f"nobody made {path.name}"
-            time.sleep(0.01)
+        wait_until(path.exists, path.name)
 
     def assert_story(self, task_id: str, expected: str) -> TaskEvent:
         """
@@ -212,10 +210,9 @@ class Stand:
         self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
 
     def _until_worker_listens(self) -> None:
-        """Wait until the worker hears commands: what is said before is lost."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.app.control.broadcast("ping", destination=[self._hostname()], reply=True, limit=1, timeout=1):
-            assert time.monotonic() < deadline, "the worker does not start"
+        """Wait until the worker receives commands: earlier ones are lost."""
+        options = {"destination": [self._hostname()], "reply": True, "limit": 1, "timeout": 1}
+        wait_until(lambda: self.app.control.broadcast("ping", **options), "the reply of the worker")
 
     def _hostname(self, queue: str = "") -> str:
         return f"{self.configuration}-{queue}@localhost"

@@ -16,6 +16,7 @@ import redis
 from jobpush.errors import ConfigurationError
 from jobpush.processes import embedded
 from jobpush.processes.embedded import EmbeddedRedis
+from tests.waiting import wait_until
 
 
 def connected(server: EmbeddedRedis) -> redis.Redis:
@@ -168,11 +169,6 @@ def test_server_ends_with_a_killed_parent(fork: str) -> None:
 
             with pytest.raises(redis.ConnectionError):  # blocks until the server closes the connection
                 listener.get_message(timeout=30)
-            wait_until_gone(folder)
+            wait_until(lambda: not folder.exists(), "the removal of the folder by its guard")
         finally:
             os.killpg(parent.pid, signal.SIGKILL)  # the forked child
-
-
-def wait_until_gone(folder: Path) -> None:
-    """Wait for the guard, which is not our child, to remove the folder."""
-    subprocess.run(["sh", "-c", 'while [ -e "$0" ]; do sleep 0.01; done', str(folder)], check=True, timeout=30)

@@ -18,13 +18,12 @@ from flask import Flask, Response, abort, jsonify, request, send_from_directory
 from werkzeug.serving import make_server
 
 from jobpush import JobPush
+from tests.waiting import PATIENCE
 
 from .backend import MASTER_KEY, Backend
 from .deployment import APP_ID, KEY, SECRET, Deployment
 
 HERE = Path(__file__).parent
-#: Seconds that one scenario may take.
-PATIENCE = 60.0
 #: Seconds that a client's request for its next scenario waits; then it asks again.
 POLL = 25.0
 #: Signs; it is never asked to send anything.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -18,14 +17,14 @@ import pytest
 from jobpush.config import Config
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
+from jobpush.processes.ports import free_port
+from tests.waiting import PATIENCE
 
 from .balancer import LoadBalancer
 
 KEY = "stock-key"
 SECRET = "stock-secret"
 APP_ID = "1"
-#: Seconds that a gateway may take to answer its first request, or to end when it is told to; and Redis to answer.
-PATIENCE = 20.0
 
 
 class Server:
@@ -149,13 +148,6 @@ def environment_of(config: Config) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}, **ours}
 
 
-def free_port() -> int:
-    """A port on the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_until(condition: Callable[[], bool], process: ChildProcess, log: Path) -> None:
     """Wait until a server that was just started does what it is there for."""
     deadline = time.monotonic() + PATIENCE
@@ -173,12 +165,3 @@ def is_ready(port: int) -> bool:
             return True
     except OSError:  # an answer other than 200 is one too
         return False
-
-
-def is_listening(port: int) -> bool:
-    """Whether somebody takes connections there."""
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return False
-    return True

@@ -10,9 +10,11 @@ from pathlib import Path
 import trustme
 
 from jobpush.processes.child import ChildProcess
+from jobpush.processes.ports import free_port
+from tests.waiting import is_listening
 
 from .clients import find
-from .deployment import free_port, is_listening, wait_until
+from .deployment import wait_until
 
 #: What is served at / is served below this path too.
 PREFIX = "/push"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pysher
 
+from tests.waiting import PATIENCE
+
 from .application import signing_sdk
 from .deployment import KEY, SECRET
 
 SUBSCRIBED = "pusher_internal:subscription_succeeded"
-#: Seconds to wait for an event.
-PATIENCE = 15.0
 
 
 class Listener:

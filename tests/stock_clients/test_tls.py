@@ -21,11 +21,12 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.signing import http_text, sign
 from jobpush.store import Store
 from jobpush.store.records import TaskWrite
+from tests.waiting import PATIENCE
 
 from .application import Application
 from .clients import node
 from .conftest import player
-from .deployment import KEY, PATIENCE, SECRET, Deployment, Server, environment_of
+from .deployment import KEY, SECRET, Deployment, Server, environment_of
 from .nginx import PREFIX, Nginx, nginx
 
 ROOT = Path(__file__).parents[2]

@@ -20,11 +20,12 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.signing import channel_auth, user_auth
 from jobpush.webhooks.endpoints import KINDS
 from tests.gateway.client import Client
+from tests.waiting import PATIENCE
 from tests.webhooks.conftest import broker_of
 from tests.webhooks.receiver import Received, Receiver
 
 from .clients import find
-from .deployment import APP_ID, KEY, PATIENCE, SECRET, Server, environment_of
+from .deployment import APP_ID, KEY, SECRET, Server, environment_of
 
 HERE = Path(__file__).parent
 ROOM = "presence-room"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
-#: Seconds that a test waits for what must come.
-PATIENCE = 60.0
+from tests.waiting import PATIENCE
 
 
 @dataclass(frozen=True)

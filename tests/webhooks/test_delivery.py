@@ -21,9 +21,10 @@ from jobpush.store.webhooks import GIVEN_UP_KEPT, Delivery, WebhookStore
 from jobpush.webhooks import register_delivery
 from jobpush.webhooks.delivery import backoff
 from jobpush.webhooks.endpoints import configured_endpoints
+from tests.waiting import PATIENCE
 
 from .conftest import SECRET, MakeConfig, verified
-from .receiver import PATIENCE, Receiver
+from .receiver import Receiver
 
 EVENTS = [{"name": "channel_occupied", "channel": "chat-ä"}, {"name": "user_online", "user_id": "42"}]
 

@@ -16,9 +16,9 @@ from celery import Celery
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.webhooks import Delivery, WebhookStore
 from jobpush.webhooks import DELIVER, WebhookRelay
+from tests.waiting import PATIENCE
 
 from .conftest import Append, MakeConfig, broker_of
-from .receiver import PATIENCE
 
 A = "https://a.example/"
 B = "https://b.example/"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import pytest
 import redis
 
 from jobpush.processes.child import ChildProcess
+from tests.waiting import PATIENCE, wait_until
 
 from .conftest import KEY, SECRET, Append, broker_of, verified
-from .receiver import PATIENCE, Receiver
+from .receiver import Receiver
 
 StartWorker = Callable[..., ChildProcess]
 
@@ -88,8 +88,5 @@ def test_two_workers_deliver_each_event_once(start_worker: StartWorker, append: 
 
 
 def wait_until_idle(client: redis.Redis) -> None:
-    """Wait until each message is acknowledged. A worker told to end as a task begins hangs for 30 s in billiard 4.3."""
-    deadline = time.monotonic() + PATIENCE
-    while client.exists("celery", "unacked"):
-        assert time.monotonic() < deadline, "the worker does not come to an end"
-        time.sleep(0.01)
+    """Wait until each message is acknowledged. A worker stopped while a task begins hangs for 30 s in billiard 4.3."""
+    wait_until(lambda: not client.exists("celery", "unacked"), "the last acknowledgement")

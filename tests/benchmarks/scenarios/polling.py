@@ -12,8 +12,10 @@ from pathlib import Path
 
 from celery import Celery
 
+from jobpush.processes.ports import free_port
+
 from ..peers import OURS_PER_USER, Gunicorn, Stage
-from ..processes import Cores, Server, free_port, running_redis
+from ..processes import Cores, Server, running_redis
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, Subject
 

@@ -10,8 +10,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from jobpush.processes.ports import free_port
+
 from ..errors import BenchmarkError
-from ..processes import START_TIMEOUT, Cores, Server, alone, free_port, running_redis
+from ..processes import START_TIMEOUT, Cores, Server, alone, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject
 
 #: Starts, of which the median counts.

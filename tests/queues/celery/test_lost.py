@@ -223,24 +223,18 @@ def test_lease_sidecar_ends_with_its_worker_despite_forked_children(store: Store
         (lease_end,) = store.run([("ZSCORE", store.keys.workers, "worker")])
         return float(lease_end) - time.time()
 
-    def until(is_reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not is_reached():
-            assert time.monotonic() < deadline, seconds_left()
-            time.sleep(0.01)
-
     def is_renewed() -> bool:
         if seconds_left() > 0.4:
-            return True  # which only the sidecar can have stored
+            return True  # only the sidecar can have stored this
         store.run(short)
         return False
 
     store.run(short)
-    until(is_renewed)
+    wait_until(is_renewed, seconds_left)
 
     kill(worker)
 
-    until(lambda: seconds_left() < 0)
+    wait_until(lambda: seconds_left() < 0, seconds_left)
     worker.kill()
 
 

@@ -79,8 +79,8 @@ class Proxy:
         self._opened.close()
 
 
-def free_port() -> int:
-    """Return a port outside the range from which the kernel takes those of clients."""
+def port_outside_the_ephemeral_range() -> int:
+    """Return a free port outside the range from which the kernel assigns client ports."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as one, suppress(OSError):
@@ -91,7 +91,7 @@ def free_port() -> int:
 @contextmanager
 def proxied(kind: str, gateway_port: int, folder: Path) -> Iterator[Proxy]:
     """Run a proxy with its own file, in which only the addresses differ."""
-    port = free_port()
+    port = port_outside_the_ephemeral_range()
     authority = trustme.CA()
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
     context = ssl.create_default_context()
