@@ -74,7 +74,7 @@ class JobPush:
         Raises:
             ConfigurationError: If a keyword is not a setting, or its value has the wrong type.
         """
-        Config.load(settings, {})  # a typing error fails here, not at the first task
+        Config.load(settings, {})  # a misspelled setting fails here, not at the first task
         self._settings = settings
         self._celery_app: Any = None
         self._runtime = Services(self._load_config)
@@ -230,7 +230,7 @@ class JobPush:
 
     def cancel(self, task_id: str) -> TaskState:
         """
-        Cancel a task, or all tasks of a workflow. A task that waits never starts. A task that runs gets
+        Cancel a task, or all tasks of a workflow. A waiting task never starts. A running task gets
         :class:`TaskCancelled` at its next report, and is terminated after ``cancel_grace`` seconds if its worker can.
 
         Returns:
@@ -467,7 +467,7 @@ class JobPush:
             channels: Private and presence channels that the user may join: names, or prefixes that end in ``*``.
             tasks: Ids of tasks of other users that the user may watch.
             user_info: What other members of presence channels see of the user.
-            watch: Ids of users whose coming and going the connection is informed of.
+            watch: Ids of users; the connection receives when they come online or go offline.
 
         Raises:
             ConfigurationError: If ``ttl`` is out of range.

@@ -74,7 +74,7 @@ def unescape_id(escaped: str) -> str:
 
 def id_text(value: Any) -> str | None:
     """
-    Return the text of anything that is an id; ``None`` if it is none.
+    Return the text of an id of any type; ``None`` if it is not an id.
 
     Ids are text, integers and UUIDs; their subclasses, whose own ``__str__`` does not count; integers of numpy; whole
     ``Decimal`` numbers, as drivers of databases return them; lazy objects of Django or werkzeug; ObjectIds and ULIDs.
@@ -90,7 +90,7 @@ def id_text(value: Any) -> str | None:
     if hasattr(kind, "__index__"):
         try:
             return str(operator.index(value))
-        except TypeError:  # a lazy object of something else
+        except TypeError:  # a lazy object of another class
             pass
     if isinstance(value, Decimal):
         is_whole = value.is_finite() and value.adjusted() < MAX_USER_ID_LENGTH and value == int(value)
@@ -102,7 +102,7 @@ def id_text(value: Any) -> str | None:
 
 
 def _lazy_id_text(value: Any) -> str | None:
-    """Return the id that a lazy object stands for: it gives the class of that, or is text."""
+    """Return the id behind a lazy object that reports the class of the id, or is text."""
     real = value.__class__
     if real is bool or not (issubclass(real, (str, int, UUID)) or real is type(value) or real.__name__ in _ID_KINDS):
         return None
@@ -114,7 +114,7 @@ def escape_user_id(user_id: object) -> str:
     Validate a user id and escape it; see :func:`id_text`.
 
     Raises:
-        InvalidUserId: If it is empty, no id, or longer than 128 characters once escaped.
+        InvalidUserId: If it is empty, not an id, or longer than 128 characters once escaped.
     """
     text = id_text(user_id)
     if text is None:
@@ -245,5 +245,5 @@ def validate_event(event: object) -> str:
     if len(event) > MAX_EVENT_LENGTH:
         raise InvalidEventName(event, f"has {len(event)} characters; {MAX_EVENT_LENGTH} are allowed")
     if event.startswith(("pusher:", "pusher_internal:")):
-        raise InvalidEventName(event, "begins with a prefix that belongs to the protocol")
+        raise InvalidEventName(event, "begins with a prefix reserved for the protocol")
     return event

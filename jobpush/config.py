@@ -25,14 +25,14 @@ logger = logging.getLogger("jobpush")
 #: Environment variable set by :mod:`jobpush.gunicorn_conf`: the private folder in which the processes of one server
 #: share their metrics.
 METRICS_FOLDER = "JOBPUSH_METRICS_DIR"
-#: Variables that are no settings of :class:`Config`.
+#: Variables other than the settings of :class:`Config`.
 _OTHER_VARIABLES = (METRICS_FOLDER, "JOBPUSH_LOG_FORMAT", "JOBPUSH_USER_LOADER")
 #: Variables of the demo site begin with this.
 _DEMO_VARIABLES = "JOBPUSH_DEMO_"
 
 #: Characters of a secret, at least.
 _MIN_SECRET = 8
-#: What the key cannot have: it is a segment of the path, and stands before a colon in signatures.
+#: Characters that the key cannot contain: it is a path segment, and precedes a colon in signatures.
 _UNFIT_KEY = re.compile(r"[\s/:?#%]")
 
 
@@ -272,7 +272,7 @@ def variable_of(name: str) -> str:
 
 
 def unknown_variables() -> dict[str, str | None]:
-    """Return the ``JOBPUSH_…`` variables of the environment that are no settings, each with the nearest setting."""
+    """Return the ``JOBPUSH_…`` variables of the environment that are not settings, each with the nearest setting."""
     known = [item.name.upper() for item in fields(Config)]
     names = {name.removeprefix("JOBPUSH_"): name for name in sorted(os.environ) if name.startswith("JOBPUSH_")}
     return {
@@ -283,7 +283,7 @@ def unknown_variables() -> dict[str, str | None]:
 
 
 def warn_about_unknown_variables() -> None:
-    """Log a warning for each ``JOBPUSH_…`` variable that is no setting. Called once when a process starts."""
+    """Log a warning for each ``JOBPUSH_…`` variable that is not a setting. Called once when a process starts."""
     for name, nearest in unknown_variables().items():
         hint = f"did you mean {nearest}?" if nearest else "run 'jobpush config' for a list of the settings"
         logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)

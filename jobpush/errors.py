@@ -43,7 +43,7 @@ class ConfigurationError(JobPushError):
 
 
 class MissingSetting(ConfigurationError):
-    """A setting without a default was given nowhere."""
+    """A setting without a default is not set."""
 
     code = "missing_setting"
 
@@ -53,7 +53,7 @@ class MissingSetting(ConfigurationError):
 
 
 class UnknownArgument(ConfigurationError):
-    """``track()`` names an argument that the task does not take."""
+    """``track()`` names an argument that the task does not have."""
 
     code = "unknown_argument"
 
@@ -150,7 +150,7 @@ class TaskCancelled(BaseException):
     Raised inside a task that its user has cancelled.
 
     A ``BaseException``, so that ``except Exception`` in task code does not swallow it while ``finally``
-    runs. The ``track`` decorator catches it at the edge of the task; nothing of it reaches Celery's pool.
+    runs. The ``track`` decorator catches it before it reaches Celery's pool.
     """
 
     def __init__(self, task_id: str) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 from jobpush.config import METRICS_FOLDER, Config
 from jobpush.web.gunicorn.logs import logging_config
 
-#: gthread, which lets the hub take sockets over, with protection from slow clients.
+#: The gthread worker, from which the hub can take sockets over, with protection from slow clients.
 worker_class = "jobpush.web.gunicorn.worker.Worker"
-#: Requests that run in the application at once. Open connections need no thread.
+#: Concurrent requests of the application. Open connections need no thread.
 threads = 4
 #: Seconds without a heartbeat after which a worker process is replaced.
 timeout = 30
@@ -27,7 +27,7 @@ timeout = 30
 graceful_timeout = 10 + math.ceil(Config.load({}, {}).drain_timeout)
 #: Seconds that an idle HTTP connection is kept, longer than the pause between a page and its resources.
 keepalive = 5
-#: The workers' heartbeat is a file's time. A slow disk delays it.
+#: Folder of the workers' heartbeat files, in memory: a slow disk would delay the heartbeat.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn's files, made safely
 #: gunicorn would create a socket in the home folder, for its control tool.
 control_socket_disable = True

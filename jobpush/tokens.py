@@ -156,7 +156,7 @@ def make_token(
         channels: Private and presence channels that the user may join: names, or prefixes that end in ``*``.
         tasks: Ids of tasks of other users that the user may watch.
         user_info: What other members of presence channels see of the user.
-        watch: Ids of users whose coming and going the connection is informed of.
+        watch: Ids of users; the connection receives when they come online or go offline.
 
     Raises:
         ConfigurationError: If ``ttl`` is out of range.

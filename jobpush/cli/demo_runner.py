@@ -94,7 +94,7 @@ class _Part:
 
 class _Signals:
     """
-    Signals as something to wait for, so that none interrupts a clean-up.
+    Signals to wait for, so that none interrupts a clean-up.
 
     SIGCHLD is one of them: the end of a child ends the wait at once.
     """
@@ -208,7 +208,7 @@ class _Demo:
         self._stack.callback(shutil.rmtree, self._folder)
 
     def start(self, listener: socket.socket, redis_url: str | None) -> None:
-        """Start everything. Only Redis is waited for, since the others need it at once."""
+        """Start everything. It waits only for Redis, because the other parts need it at once."""
         if redis_url is None:
             self._redis = self._stack.enter_context(EmbeddedRedis())
             redis_url = self._redis.url
@@ -252,7 +252,7 @@ class _Demo:
             self._signals.wait(None)
 
     def is_worker_ready(self) -> bool:
-        """Whether the worker answers; it does once its pool has started."""
+        """Whether the worker answers, which it does once its pool has started."""
         from demo_app.tasks import celery_app
 
         return bool(celery_app.control.ping(destination=[self._worker_name], timeout=_PING_TIMEOUT))

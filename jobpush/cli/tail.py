@@ -26,7 +26,7 @@ _LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 @redis_option
 def tail(user: str, logs: bool, is_json: bool) -> None:
     """
-    Show what the browsers of USER receive: a snapshot of each task, then every event.
+    Show the messages that the browsers of USER receive: a snapshot of each task, then every event.
 
     With --logs, the lines of a task's log that are kept follow its snapshot, and new ones appear as the task writes
     them.
@@ -34,7 +34,7 @@ def tail(user: str, logs: bool, is_json: bool) -> None:
     \b
     For people:
       jobpush tail alice
-    With what the tasks log:
+    With the log lines of the tasks:
       jobpush tail alice --logs
     For programs:
       jobpush tail alice --json | jq 'select(.data.state == "FAILURE")'
@@ -54,7 +54,7 @@ def tail(user: str, logs: bool, is_json: bool) -> None:
 
 
 def _line(received: UserEvent) -> Text:
-    """One event as one line. Text from outside is shown as text, never as markup."""
+    """Return an event as one line. Untrusted text is shown as text, never as markup."""
     from rich.text import Text
 
     task, line = received.task, received.line

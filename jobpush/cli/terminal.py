@@ -22,7 +22,9 @@ _NOT_ASCII_TEXT = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str) -> str:
-    """Return a text with everything escaped that could drive a terminal, reorder its text or fail to be encoded."""
+    """
+    Return a text without characters that control a terminal, reorder its text or cannot be encoded: they are escaped.
+    """
     return _NOT_ASCII_TEXT.sub(_escaped, text)
 
 
@@ -37,7 +39,7 @@ def readable_json(value: object) -> str:
 
 
 def clock(at: float) -> str:
-    """Return the local time of day of a Unix time, which may come from outside."""
+    """Return the local time of day of a Unix time, which may be untrusted."""
     try:
         return time.strftime("%H:%M:%S", time.localtime(at))
     except (OverflowError, ValueError, OSError):
@@ -45,7 +47,7 @@ def clock(at: float) -> str:
 
 
 def bar(task: TaskEvent) -> str:
-    """Return the progress bar of a task, or as much space."""
+    """Return the progress bar of a task, or spaces of the same width."""
     if task.percent is None:
         return " " * (BAR_WIDTH + 5)
     filled = round(task.percent / 100 * BAR_WIDTH)

@@ -1,5 +1,5 @@
 """
-jobpush for FastAPI and Starlette: a token endpoint, the tags of a page, and methods to await.
+jobpush for FastAPI and Starlette: a token endpoint, the tags of a page, and awaitable methods.
 
 Example::
 
@@ -38,7 +38,7 @@ _TOKEN_PATH = "/jobpush/token"  # noqa: S105 - a path
 def _awaitable(
     method: Callable[Concatenate[JobPush, P], R],
 ) -> Callable[Concatenate[AsyncJobPush, P], Coroutine[Any, Any, R]]:
-    """Make a method to await of one that waits for Redis: it runs in a thread."""
+    """Return an awaitable method that runs a blocking one in a thread."""
 
     @wraps(method)
     async def call(self: AsyncJobPush, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -49,7 +49,7 @@ class Broadcast:
         Return the message with another ``id``, or with none.
 
         A client resumes from the last ``id`` that it has seen. An event that overtakes others must not carry one:
-        if the connection broke right behind it, the others would be lost.
+        if the connection broke right after it, the others would be lost.
         """
         text = self.text
         if stream_id == self.stream_id:

@@ -62,7 +62,7 @@ class Traffic:
 
 
 class ConnectionHost(Protocol):
-    """What a connection needs of the hub that it lives in."""
+    """The part of the hub that a connection uses."""
 
     config: Config
     loop: Loop
@@ -82,7 +82,7 @@ class ConnectionHost(Protocol):
         """Close the socket of a closing connection soon. Call it again whenever the client has read something."""
 
     def sign_in(self, connection: Connection, user: UserData) -> bool:
-        """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
+        """Record a connection's user. Return ``False`` if it exceeds the limit, and is closed."""
 
     def sign_out(self, connection: Connection, user_id: str) -> None:
         """Forget a connection's user."""
@@ -105,7 +105,7 @@ class ConnectionHost(Protocol):
 
 class Connection(ABC):
     """
-    What WebSockets and event streams have in common. Lives in the hub's thread alone.
+    Base of WebSocket and event-stream connections. Used only in the hub's thread.
 
     Args:
         host: The hub.
@@ -114,7 +114,7 @@ class Connection(ABC):
         on_gone: Called when the hub has closed the socket; where a request thread holds the connection.
     """
 
-    # There are many thousands of them, most of them idle: no __dict__, and attributes that may stay empty are None.
+    # A process has many thousands, most of them idle: no __dict__, and empty attributes are None.
     __slots__ = (
         "_actions",
         "_events",
@@ -242,7 +242,7 @@ class Connection(ABC):
 
     @abstractmethod
     def _finished(self) -> None:
-        """Everything is sent on a closing connection."""
+        """Finish a closing connection after everything was sent."""
 
     def _watch(self, events: int) -> None:
         if events != self._events:
@@ -262,7 +262,7 @@ class Connection(ABC):
 
     @property
     def _must_wait(self) -> bool:
-        """Whether reading pauses, because the client does not read what it has asked for."""
+        """Whether reading pauses, because the client does not read its replies."""
         return self._outbox is not None and self._is_beyond_bound(self._outbox)
 
     def on_failure(self, exc: Exception) -> None:
@@ -272,10 +272,10 @@ class Connection(ABC):
 
     @abstractmethod
     def _read(self) -> None:
-        """Process what the socket has."""
+        """Process the received bytes."""
 
     def _receive(self) -> bytes:
-        """Return what has arrived; empty if the client is gone."""
+        """Return the received bytes; empty if the client is gone."""
         try:
             return os.read(self.fd, _READ_SIZE)
         except OSError:
@@ -289,7 +289,7 @@ class Connection(ABC):
         self.perform(actions)
 
     def tick(self, now: float) -> None:
-        """Do what is due; called about once a second."""
+        """Do whatever is due; called about once a second."""
         if not self.is_closing:
             is_subscribing = self._actions is not None and not self._waits_for_outbox
             self.perform(self.protocol.tick(now, is_subscribing=is_subscribing))

@@ -1,4 +1,4 @@
-"""The connections of one process: their takeover, their second hand, and their end."""
+"""The connections of one process: takeover, regular tick, and end."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Connections:
                 self._close(connection)
 
     def tick(self) -> bool:
-        """Do what is due on one slice of the connections. Return whether all slices have had their turn."""
+        """Do what is due on one slice of the connections. Return whether all slices have been processed."""
         now = self._loop.now
         self._slice = (self._slice + 1) % SLICES
         for connection in list(self._slices[self._slice].values()):
@@ -160,7 +160,7 @@ class Connections:
         self._drain(self._drain_until)
 
     def _drain(self, until: float) -> None:
-        """Close as many connections in each slice of time as closes the last ones at its end."""
+        """Close as many connections in each slice of time as are needed to finish on time."""
         left = list(self)
         if not left or self._loop.now > until + LONGEST_END:
             logger.info("The gateway has stopped: %d connections did not answer the close", len(left))

@@ -21,11 +21,11 @@ logger = logging.getLogger("jobpush.gateway")
 
 class DeadWorkerReaper:
     """
-    Watches the leases of workers. Every gateway does; each end is published once, see :class:`WorkerLeases`.
+    Watches the leases of workers. Every gateway runs one; each end is published once, see :class:`WorkerLeases`.
 
-    A worker that can't reach Redis is not dead. So an expired lease counts only for a gateway that has been answered
-    by Redis without a gap for ``Config.lost_after``: a living worker has renewed its lease in that time. Nor does it
-    count while Redis is full or a replica, which answers questions but accepts no renewal.
+    A worker that can't reach Redis is not dead. So an expired lease counts only for a gateway that Redis has answered
+    without a gap for ``Config.lost_after``: a live worker has renewed its lease in that time. Nor does it count while
+    Redis is full or a replica, which answers questions but accepts no renewal.
 
     Args:
         is_accepted: Returns whether Redis accepts this process's commands.
@@ -37,7 +37,7 @@ class DeadWorkerReaper:
         self._is_accepted = is_accepted
         self._leases = WorkerLeases(config)
         self._lost_after = config.lost_after
-        #: The longest time between two answers that is no gap: a worker's lease lasts longer.
+        #: The longest time between two replies that does not count as a gap: a worker's lease lasts longer.
         self._longest_gap = config.lost_after / 3
         self._answered_at = -math.inf
         self._reached_since = loop.now
@@ -50,13 +50,13 @@ class DeadWorkerReaper:
         return WorkerLeases.scripts
 
     def start(self) -> None:
-        """Look for dead workers for as long as the loop runs."""
+        """Look for dead workers while the loop runs."""
         self._loop.call_later(self._leases.pause, self.start)
         if self._commands.is_up:
             self._ask()
 
     def on_connected(self) -> None:
-        """Start a new gap-free time: Redis was away for an unknown time, and may have lost renewals."""
+        """Restart the gap-free time: Redis was unreachable for an unknown time, and may have lost renewals."""
         self._answered_at = -math.inf
 
     def _ask(self) -> None:
@@ -103,7 +103,7 @@ class DeadWorkerReaper:
 
 
 class _Published:
-    """Waits for the answers to some calls; nothing is forgotten that Redis did not accept."""
+    """Waits for the replies to some calls, and keeps whatever Redis did not accept."""
 
     def __init__(self, number: int, then: Callable[[int], None]) -> None:
         self._left = number
@@ -115,7 +115,7 @@ class _Published:
             return  # found again later
         if isinstance(reply, Exception):
             logger.warning("Redis refused the end of a task: %s", reply)
-        elif reply is not None:  # else Redis has forgotten the task before its worker
+        elif reply is not None:  # otherwise Redis has dropped the task before its worker
             self._published += reply[0]  # 0: another gateway was faster, or the task itself
         self._left -= 1
         if not self._left:

@@ -1,4 +1,4 @@
-"""Streams of server-sent events in the hub, for networks that let no WebSocket pass."""
+"""Streams of server-sent events in the hub, for networks that block WebSockets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EventStreamConnection(Connection):
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id
-        self._waiting().put(self._id_line() + b"\n")  # the browser notes an id without data, and fires no event
+        self._waiting().put(self._id_line() + b"\n")  # the browser stores an id without data, and fires no event
 
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
         outbox = self._waiting()
@@ -87,7 +87,10 @@ class EventStreamConnection(Connection):
         self.host.expect_end(self)
 
     def tick(self, now: float) -> None:
-        """Do what is due, and send a comment so that no proxy cuts the stream: a browser can't answer a ping."""
+        """
+        Do whatever is due, and send a comment to keep proxies from closing the stream, since a browser can't answer a
+        ping.
+        """
         self.protocol.touch(now)
         super().tick(now)
         if now - self._beat_at >= self.host.config.stream_heartbeat and not self.is_closing:

@@ -1,4 +1,4 @@
-"""WebSocket frames: built by hand, because there are many; read by wsproto, because there are few."""
+"""WebSocket frames: built here, because many are sent; read by wsproto, because few are received."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _CLOSE = 0x88
 _PONG = 0x8A
 #: RFC 6455, 5.5: payload of a control frame.
 _MAX_CONTROL = 125
-#: RFC 6455, 7.4: codes that may stand in a close frame, beside 3000 to 4999.
+#: RFC 6455, 7.4: codes allowed in a close frame, in addition to 3000 to 4999.
 _CLOSE_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014))
 
-#: Parts of a message that are kept apart.
+#: Parts of a message that are kept separately.
 _MAX_PARTS = 64
 
 #: Headers of the text frames up to 125 bytes, by size.
 _SHORT_HEADERS = tuple(bytes((_TEXT, size)) for size in range(126))
-#: What the headers of longer ones begin with, before the size in two bytes.
+#: The start of longer headers, before the size in two bytes.
 _MEDIUM = bytes((_TEXT, 126))
 
 
 def text_header(size: int) -> bytes:
-    """The header of a text frame with so many bytes of payload."""
+    """Return the header of a text frame with this many bytes of payload."""
     if size < 126:
         return _SHORT_HEADERS[size]
     if size < 65_536:
@@ -35,31 +35,31 @@ def text_header(size: int) -> bytes:
 
 
 def header_size(frame: bytes) -> int:
-    """Bytes of the header of a frame that :func:`text_header` began."""
+    """Return the size of the header of a frame from :func:`text_header`."""
     return {126: 4, 127: 10}.get(frame[1], 2)
 
 
 def text_frame(text: bytes) -> bytes:
-    """A whole text message as one frame."""
+    """Return a text message as one frame."""
     return text_header(len(text)) + text
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """A close frame; without a code where the client's had none. Source: RFC 6455, 5.5.1."""
+    """Return a close frame; without a code if the client's had none. Source: RFC 6455, 5.5.1."""
     if code is None:
         return bytes((_CLOSE, 0))
-    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()  # never half a character
+    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore").encode()  # never cut within a character
     return bytes((_CLOSE, 2 + len(text))) + struct.pack("!H", code) + text
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping."""
+    """Return the answer to a ping."""
     return bytes((_PONG, len(payload))) + payload
 
 
 def close_code(payload: bytes) -> int | None:
     """
-    The code in a client's close frame; ``None`` if there is none.
+    Return the code in a client's close frame; ``None`` if there is none.
 
     Raises:
         ParseFailed: If the frame breaks RFC 6455, 5.5.1 or 7.4.
@@ -70,7 +70,7 @@ def close_code(payload: bytes) -> int | None:
         raise ParseFailed("a close frame must have no payload, or two bytes or more")
     code = int.from_bytes(payload[:2], "big")
     if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
-        raise ParseFailed(f"{code} must not stand in a close frame")
+        raise ParseFailed(f"{code} is not allowed in a close frame")
     try:
         payload[2:].decode()
     except UnicodeDecodeError as exc:
@@ -86,7 +86,7 @@ class FrameReader:
     """
     Reads whole messages and control frames.
 
-    It exists only while something is half received: an idle connection has none.
+    It exists only while a message is incomplete: an idle connection has none.
 
     Args:
         max_message: Bytes that a message may have.
@@ -96,7 +96,7 @@ class FrameReader:
     __slots__ = ("_frames", "_max_message", "_messages", "_parts", "_size", "since")
 
     def __init__(self, max_message: int, now: float = 0.0) -> None:
-        #: Since when something is half received; the caller sets it.
+        #: Since when a message is incomplete; the caller sets it.
         self.since = now
         self._frames = FrameDecoder(client=False)
         self._messages = MessageDecoder()
@@ -106,12 +106,12 @@ class FrameReader:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is half received."""
+        """Whether no message is incomplete."""
         return self._frames.header is None and not self._frames.buffer and self._messages.opcode is None
 
     @property
     def is_between_messages(self) -> bool:
-        """Whether no message is half received, except for the header of its first frame."""
+        """Whether no message is incomplete, except for the header of its first frame."""
         return self._messages.opcode is None
 
     def feed(self, data: bytes) -> Iterator[tuple[Opcode, str | bytes]]:
@@ -147,12 +147,15 @@ class FrameReader:
             self._ensure_room_for(0)
 
     def _ensure_room_for(self, announced: int) -> None:
-        """Whether it is a part that is announced or one that came: too much is too much."""
+        """Check the size of an announced or received part against the limit."""
         if self._size + announced > self._max_message:
             raise Oversized
 
     def _ensure_text(self) -> None:
-        """Python's decoder waits for a third byte behind the first two of a surrogate, which UTF-8 has none of."""
+        """
+        Refuse half a surrogate pair, for which Python's decoder waits for a third byte although UTF-8 has no
+        surrogates.
+        """
         decoder = self._messages.decoder
         if decoder is not None:
             begun = decoder.getstate()[0]
@@ -160,7 +163,7 @@ class FrameReader:
                 raise ParseFailed("half a surrogate pair in a text", CloseReason.INVALID_FRAME_PAYLOAD_DATA)
 
     def _keep(self, part: str | bytes) -> None:
-        """Add a part of a message. Any number of them may be empty or tiny, and must not cost more than their bytes."""
+        """Add a part of a message. Any number of empty or tiny parts must not use more memory than their bytes."""
         if part or not self._parts:
             self._parts.append(part)
         if len(self._parts) > _MAX_PARTS:
@@ -169,7 +172,7 @@ class FrameReader:
 
 def _payload(frame: Frame) -> str | bytes:
     payload = frame.payload
-    if isinstance(payload, tuple):  # wsproto's form of a close frame, made by another layer than ours
+    if isinstance(payload, tuple):  # a close frame that another layer of wsproto made
         raise TypeError(payload)
     return payload
 

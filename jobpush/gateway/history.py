@@ -1,4 +1,4 @@
-"""What a catch-up sends to each of its listeners; pure data."""
+"""The messages that a catch-up sends to its listeners; pure data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..store.hub_commands import NEVER
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel
 
-#: Bytes of one replay. A connection has one at a time, so this bounds its memory, together with ``outbox_size``.
+#: Bytes of one replay. A connection has one at a time, so together with ``outbox_size`` this bounds its memory.
 _MAX_REPLAY = 4_194_304
 
 
@@ -21,7 +21,7 @@ class History:
         channel: The channel.
         start: Stream id up to which a client has everything before ``events``.
         is_lost: Whether events between what a client has and ``events`` are lost to it.
-        events: Each with the ``id`` from which the client may resume behind it; ``None`` where it can't.
+        events: Each with the ``id`` from which the client may resume after it; ``None`` if it can't.
         live: Live events that arrived meanwhile.
         has_cached: Whether a client of a cache channel then has its last event.
     """
@@ -55,8 +55,8 @@ def snapshots(catch_up: CatchUp, events: list[Broadcast], position: bytes) -> Hi
     """
     Return snapshots in place of the events that the listeners missed.
 
-    A client that has only some of the snapshots can't resume, whatever their ids: other events lie between them. So
-    the position comes with the last one, and the client can't resume from any before it.
+    A client that has only some of the snapshots can't resume, since other events lie between them. So only the last one
+    carries the position.
     """
     with_ids = [(one, None if one is not events[-1] else position) for one in events]
     start = NEVER if events else position.decode()

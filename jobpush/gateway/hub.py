@@ -28,7 +28,7 @@ from .topics import Topics
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Seconds without a tick after which the hub will not recover.
+#: Seconds without a tick after which the hub counts as dead.
 _STUCK_AFTER = 30.0
 
 
@@ -36,7 +36,7 @@ class Hub:
     """
     Streams events to the connections of one process, from its own thread, which never blocks.
 
-    Make it after the fork, and call :meth:`start` once. It is the :class:`~jobpush.gateway.connection.ConnectionHost`
+    Create it after the fork, and call :meth:`start` once. It is the :class:`~jobpush.gateway.connection.ConnectionHost`
     of all its connections.
     """
 
@@ -121,7 +121,7 @@ class Hub:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread works: it ticks several times a second."""
+        """Whether its thread works, judged by its regular ticks."""
         return self._thread.is_alive() and time.monotonic() - self.loop.now < _STUCK_AFTER
 
     @property
@@ -239,7 +239,7 @@ class Hub:
             self._watchlists.on_confirmed(topic.watched)
 
     def _after_each(self) -> None:
-        """Send everything that the wake-up has caused, to browsers and to Redis."""
+        """Send the output of the wake-up to browsers and to Redis."""
         timed = self._topics.first_waiting
         if timed is not None and not self._sampler.is_due(self.loop.now):
             timed = None

@@ -1,5 +1,5 @@
 """
-The one thread in which a gateway's sockets live: polling, a few timers, and calls from other threads.
+The event loop of a gateway's sockets, in one thread: polling, a few timers, and calls from other threads.
 
 Events are those of ``select.poll`` (``POLLIN``, ``POLLOUT``, …). On Linux the loop uses epoll, whose events have the
 same values, and eventfd; elsewhere ``poll`` and a socket pair.
@@ -22,7 +22,7 @@ from typing import Protocol
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Seconds that the loop sleeps at most; a guard only, everything that matters wakes it.
+#: Longest sleep of the loop in seconds. A safeguard only: every event wakes the loop.
 _LONGEST_SLEEP = 60.0
 
 
@@ -60,7 +60,7 @@ class _Poller(Protocol):
 
 
 class _Poll:
-    """``select.poll`` in the form of ``select.epoll``, for systems without that."""
+    """``select.poll`` with the interface of ``select.epoll``, for systems without it."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -95,7 +95,7 @@ class _Alarm:
                 try:
                     os.write(self._write, (1).to_bytes(8, sys.byteorder))
                 except BlockingIOError:
-                    pass  # the loop has not read the last one yet
+                    pass  # the loop has not read the last wake-up yet
             return not self._is_closed
 
     def on_ready(self, events: int) -> None:
@@ -135,12 +135,12 @@ class Loop:
         self.now = clock()
 
     def call_soon(self, call: Callable[[], None]) -> bool:
-        """Call something in the loop's thread, from any thread; ``False`` if the loop has ended."""
+        """Call a function in the loop's thread, from any thread. Return ``False`` if the loop has ended."""
         self._calls.append(call)
         return self._alarm.ring()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call something once, ``seconds`` from now."""
+        """Call a function once, ``seconds`` from now."""
         timer = Timer(call)
         heapq.heappush(self._timers, (self.now + seconds, next(self._timer_ids), timer))
         return timer
@@ -169,13 +169,13 @@ class Loop:
             self.run_once(self._sleep())
 
     def run_once(self, timeout: float) -> None:
-        """Sleep for so many seconds at most, and process one wake-up."""
+        """Sleep at most this many seconds, and process one wake-up."""
         events = self._poller.poll(timeout)
         self.now = self._clock()
         for fd, mask in events:
             pollable = self._pollables.get(fd)
             if pollable is None:
-                continue  # closed by an event before it
+                continue  # an earlier event closed it
             try:
                 pollable.on_ready(mask)
             except Exception as exc:
@@ -198,7 +198,7 @@ class Loop:
         return min(max(self._timers[0][0] - self._clock(), 0.0), _LONGEST_SLEEP)
 
     def _run_calls(self) -> None:
-        for _ in range(len(self._calls)):  # calls that they add wait for the next wake-up
+        for _ in range(len(self._calls)):  # calls added meanwhile wait for the next wake-up
             self._guard(self._calls.popleft())
 
     def _run_timers(self) -> None:

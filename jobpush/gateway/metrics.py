@@ -4,7 +4,7 @@ Counters of a gateway, and their sum over the processes of one server.
 The multiprocess mode of prometheus-client is switched on by an environment variable for the whole application, and
 writes to its files with each event. Here each process counts in plain integers, and copies them eight times a second
 into a file that its siblings can read; a scrape adds up the files. A file is locked as long as its process lives. The
-counters of an ended process are kept, because a sum that goes down looks like a restart; its gauges are not.
+counters of an ended process are kept, because a decreasing sum looks like a restart; its gauges are not.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ COUNTERS = (
     "redis_reconnects",
     "tasks_lost",
 )
-#: Reasons of refusals: the errors of the protocol by the names of their classes, and what the gateway refuses besides.
-#: A label must not be free text.
+#: Reasons of refusals: the class names of the protocol's errors, and refusals of the gateway itself. A label must not
+#: be free text.
 REFUSALS = (
     *sorted({kind.refusal for kind in vars(codes).values() if hasattr(kind, "refusal")} - {"reconnect"}),
     *("bad_request", "forbidden", "forbidden_origin", "slow_reader", "token_refused", "unauthorized_request", "other"),
 )
 #: Seconds from the worker to the socket: upper bounds of the histogram's buckets.
 DELIVERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-#: Seconds between two timed deliveries: twenty a second are as good as all of them, and cost nothing.
+#: Seconds between two timed deliveries: twenty samples a second are as good as all, and cost nothing.
 _SAMPLE_INTERVAL = 0.05
 
 _SIZE = len(GAUGES) + len(COUNTERS) + len(REFUSALS) + len(DELIVERY_BUCKETS) + 2
@@ -63,26 +63,26 @@ class Refusals:
         self._lock = threading.Lock()
 
     def count(self, reason: str) -> None:
-        """One more."""
+        """Count one more."""
         with self._lock:
             self._counts[reason if reason in self._counts else "other"] += 1
 
     @property
     def counts(self) -> Sequence[int]:
-        """In the order of :data:`REFUSALS`."""
+        """Return the counts in the order of :data:`REFUSALS`."""
         return list(self._counts.values())
 
 
 class Histogram:
-    """Seconds, counted by bucket; written by one thread."""
+    """Durations in seconds, counted by bucket; written by one thread."""
 
     def __init__(self) -> None:
-        #: Of each of :data:`DELIVERY_BUCKETS` alone, and of what is beyond.
+        #: Counts of each of :data:`DELIVERY_BUCKETS` alone, and of longer ones.
         self.counts = [0] * (len(DELIVERY_BUCKETS) + 1)
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Count one more."""
         index = next((i for i, bound in enumerate(DELIVERY_BUCKETS) if seconds <= bound), len(DELIVERY_BUCKETS))
         self.counts[index] += 1
         self.sum += seconds
@@ -109,48 +109,48 @@ class Sampler:
 
 
 class MetricValues:
-    """All figures of a process, or of several, as numbers in a row."""
+    """All metric values of a process, or of several, as a sequence of numbers."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values = list(values) or [0.0] * _SIZE
         if len(self.values) != _SIZE:
-            raise ValueError(f"{len(self.values)} figures are given; there are {_SIZE}")
+            raise ValueError(f"{len(self.values)} values were given instead of {_SIZE}")
 
     def __add__(self, other: MetricValues) -> MetricValues:
         return MetricValues(a + b for a, b in zip(self.values, other.values, strict=True))
 
     def without_gauges(self) -> MetricValues:
-        """What is left of a process when it has ended."""
+        """Return the values of an ended process, without its gauges."""
         return MetricValues([0.0] * len(GAUGES) + self.values[len(GAUGES) :])
 
     @property
     def gauges(self) -> dict[str, float]:
-        """By name."""
+        """The values by name."""
         return dict(zip(GAUGES, self.values, strict=False))
 
     @property
     def counters(self) -> dict[str, float]:
-        """By name."""
+        """The values by name."""
         return dict(zip(COUNTERS, self.values[len(GAUGES) :], strict=False))
 
     @property
     def refusals(self) -> dict[str, float]:
-        """By reason."""
+        """The values by reason."""
         return dict(zip(REFUSALS, self.values[len(GAUGES) + len(COUNTERS) :], strict=False))
 
     @property
     def delivery(self) -> tuple[list[float], float]:
-        """How many deliveries each bucket alone has, and the seconds of all together."""
+        """Return the number of deliveries of each bucket alone, and the sum of their seconds."""
         *counts, total = self.values[-len(DELIVERY_BUCKETS) - 2 :]
         return counts, total
 
 
 class SharedMetrics:
     """
-    The figures of all processes that share a folder.
+    The metric values of all processes that share a folder.
 
     Args:
-        folder: The folder; one server's alone.
+        folder: The folder, used by one server only.
 
     Raises:
         OSError: If it can't be used.
@@ -160,17 +160,17 @@ class SharedMetrics:
         self._folder = folder
         with self._locked(_ENDED):  # the new file must not look abandoned
             fd, path = tempfile.mkstemp(prefix=f"{os.getpid()}-", suffix=".figures", dir=folder)
-            fcntl.flock(fd, fcntl.LOCK_EX)  # held until this process ends, however it ends
+            fcntl.flock(fd, fcntl.LOCK_EX)  # held until this process ends in any way
         self._path = Path(path)
         os.ftruncate(fd, _FORM.size)
         self._memory = mmap.mmap(fd, _FORM.size)
 
     def write(self, figures: MetricValues) -> None:
-        """Show the others what this process has counted."""
+        """Share the values of this process."""
         _FORM.pack_into(self._memory, 0, *figures.values)
 
     def others(self) -> MetricValues:
-        """What all others have counted, those included that have ended."""
+        """Return the values of all other processes, ended ones included."""
         with self._locked(_ENDED) as ended:
             total = _read(ended)
             for path in self._folder.glob("*.figures"):
@@ -187,7 +187,7 @@ class SharedMetrics:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[int]:
-        """A file that one process at a time has."""
+        """Open a file that one process at a time can hold."""
         fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -197,7 +197,7 @@ class SharedMetrics:
 
 
 def open_siblings() -> SharedMetrics | None:
-    """The siblings of this process; ``None`` if it stands alone, or as if it did where the folder can't be used."""
+    """Return the siblings of this process; ``None`` if it has none, or if the folder can't be used."""
     folder = os.environ.get(METRICS_FOLDER)
     if not folder:
         return None

@@ -19,21 +19,21 @@ class Outbox:
     __slots__ = ("_frames", "_head", "_pinned", "allowance", "size")
 
     def __init__(self) -> None:
-        #: The rest of a frame that was sent in part; sent first, and whole.
+        #: The rest of a partly sent frame; sent first and completely.
         self._head = b""
         self._frames: dict[Hashable, bytes] = {}
         self._pinned = 0
-        #: Bytes that wait.
+        #: Queued bytes.
         self.size = 0
-        #: Bytes that are allowed beyond the bound: a history, which the client asked for.
+        #: Bytes allowed beyond the bound: a history, which the client requested.
         self.allowance = 0
 
     def __contains__(self, key: Hashable) -> bool:
-        """Return whether a frame of this key waits, and would be replaced."""
+        """Return whether a frame of this key is queued, and would be replaced."""
         return key in self._frames
 
     def put(self, frame: bytes, channel: bytes | None = None) -> None:
-        """Add a frame that is never replaced, but dropped with its channel."""
+        """Add a frame that is never replaced; it is dropped only with its channel."""
         self._pinned += 1
         self._frames[self._pinned if channel is None else (channel, self._pinned)] = frame
         self.size += len(frame)
@@ -44,7 +44,7 @@ class Outbox:
         self.allowance += len(frame)
 
     def replace(self, key: Hashable, frame: bytes) -> None:
-        """Replace the waiting frame of the same key, which begins with the channel, or add one at the end."""
+        """Replace the queued frame of the same key, which begins with the channel, or add one at the end."""
         self.size += len(frame) - len(self._frames.get(key, b""))
         self._frames[key] = frame
 

@@ -57,7 +57,7 @@ class Users:
         self._config = config
 
     def sign_in(self, connection: Connection, user: UserData) -> bool:
-        """Note a connection's user. Return ``False`` if it is one too many, and is closed."""
+        """Record a connection's user. Return ``False`` if it exceeds the limit, and is closed."""
         topic = Topic(f"user:{user.id}")
         limit = self._config.max_connections_per_user
         if limit and not connection.is_signed_in and self._topics.subscribe(topic).signed_in >= limit:
@@ -89,7 +89,7 @@ class Users:
     # -- tokens --------------------------------------------------------------------------------------
 
     def check_token(self, connection: Connection, text: str) -> None:
-        """Check a token, then whether it is revoked, which only Redis knows."""
+        """Check a token, then ask Redis whether it is revoked."""
         try:
             token = read_token(self._config, text, time.time())
         except TokenError as exc:
@@ -124,7 +124,7 @@ class Users:
     # -- commands ------------------------------------------------------------------------------------
 
     def on_command(self, text: bytes) -> None:
-        """Do what another process asks all gateways for."""
+        """Carry out a command that another process sent to all gateways."""
         command = json.loads(text)
         match command["command"]:
             case "disconnect":

@@ -1,9 +1,9 @@
 """
 How a connection subscribes to a channel without a gap and without duplicates.
 
-Subscribe to the topic; when Redis has confirmed that, ask for the history; keep live events meanwhile; send the answer
-to the subscription, the history, and the kept events that the history did not hold. The same without the answer
-brings listeners up to date after a broken connection to Redis.
+Subscribe to the topic. When Redis confirms it, request the history and keep live events meanwhile. Then send the reply
+to the subscription, the history, and the kept events that are not in the history. The same steps, without the reply,
+bring listeners up to date after a broken connection to Redis.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger("jobpush.gateway")
 
 #: The same text whether the task belongs to another user or to none, so that it reveals nothing.
 _NOT_YOURS = "There is no such task of yours"
-#: Histories without an answer at most: after a reconnect, neither renewals nor live events wait behind all of them.
+#: Histories requested at the same time: after a reconnect, renewals and live events must not wait behind all of them.
 _MAX_IN_FLIGHT = 64
 
 
@@ -62,7 +62,7 @@ class Subscribing:
         self._reporter = reporter
         self._rosters = rosters
         self._config = config
-        #: Subscriptions to a task's channel that got no answer about its owner.
+        #: Subscriptions to a task's channel without a reply about its owner.
         self._unowned: list[tuple[Connection, Subscribe]] = []
         self._ready: list[CatchUp] = []
         self._answers: list[tuple[CatchUp, int, list[Any]]] = []
@@ -79,7 +79,7 @@ class Subscribing:
             )
 
     def on_confirmed(self, topic: TopicState) -> None:
-        """Ask for the histories of a topic whose subscription Redis has confirmed."""
+        """Request the histories of a topic after Redis has confirmed its subscription."""
         for channel in topic.channels():
             for catch_up in channel.catch_ups:
                 for connection, request in _connections(catch_up):
@@ -87,7 +87,7 @@ class Subscribing:
             self._ready.extend(channel.catch_ups)
 
     def on_connected(self) -> None:
-        """Ask again for what the broken connection to Redis did not answer."""
+        """Repeat the requests that the broken connection to Redis did not answer."""
         unowned, self._unowned = self._unowned, []
         for connection, request in unowned:
             self.begin(connection, request)
@@ -119,7 +119,7 @@ class Subscribing:
         self._reporter.leave_all(connection)
 
     def ask(self) -> None:
-        """Ask Redis for the histories that are due, at most so many at once."""
+        """Request the histories that are due, a bounded number at once."""
         if not self._ready:
             return
         ready, self._ready = self._ready, []
@@ -172,7 +172,7 @@ class Subscribing:
             self._ready.append(catch_up)
 
     def _enter(self, connection: Connection, channel: Channel, request: Subscribe | None) -> None:
-        """Count a connection as soon as it receives what is announced about it."""
+        """Count a connection once it receives the announcements about itself."""
         if request is not None:
             self._reporter.enter(connection, channel.occupancy_topic, request.member)
             self._reporter.note_subscribed(channel.occupancy_topic)
@@ -226,7 +226,7 @@ class Subscribing:
             self._report_cache_miss(catch_up)
 
     def _refuse_excess(self, catch_up: CatchUp) -> None:
-        """Refuse listeners for which a presence channel has no place; that answer came before the history."""
+        """Refuse listeners without a place in a presence channel; that reply precedes the history."""
         channel = catch_up.channel
         topic = channel.occupancy_topic
         for connection, request in _connections(catch_up):
@@ -251,7 +251,7 @@ class Subscribing:
 
 
 def _is_expected(catch_up: CatchUp, attempt: int) -> bool:
-    """Return whether the answer to an attempt is still of use."""
+    """Return whether the reply to an attempt is still needed."""
     return catch_up.attempt == attempt and catch_up in catch_up.channel.catch_ups
 
 

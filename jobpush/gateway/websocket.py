@@ -16,14 +16,14 @@ from .connection import Connection, ConnectionHost
 from .frames import FrameReader, Oversized, close_code, close_frame, pong_frame, text_frame
 from .outbox import Outbox
 
-#: Channels of one connection up to which looking for another one with events is cheaper than queuing.
+#: Channels of a connection up to which checking them all for events is cheaper than queuing.
 _FEW_CHANNELS = 8
 #: Bytes of messages that are held behind a subscription that is under way; with more, reading pauses until its end.
 _MAX_HELD = 65_536
 #: Bytes counted for a message in addition to its own.
 _HELD_EXTRA = 200
 
-#: Close of a client whose message takes too long. Source: RFC 6455, 7.4.1: a policy.
+#: Close code for a message that takes too long: policy violation. Source: RFC 6455, 7.4.1.
 ENDLESS_MESSAGE = (1008, "the message has no end")
 
 #: A frame, or the reason why no further one can be read.
@@ -31,7 +31,7 @@ _Item: TypeAlias = tuple[Opcode, str | bytes] | ParseFailed | Oversized
 
 
 class _Held:
-    """What arrived behind a subscription that is under way, in order: frames, and at the end an unreadable one."""
+    """Frames received during a pending subscription, in order; the last one may be unreadable."""
 
     __slots__ = ("_items", "size")
 
@@ -68,7 +68,7 @@ class WebSocketConnection(Connection):
         self._reader: FrameReader | None = None
         #: Messages that wait for the end of a subscription; ``None``: none.
         self._held: _Held | None = None
-        #: Received frames behind the one after which reading paused.
+        #: Received frames after the one at which reading paused.
         self._inbox: Iterator[tuple[Opcode, str | bytes]] | None = None
         #: Whether an error makes all further bytes unreadable.
         self._is_unreadable = False
@@ -83,7 +83,7 @@ class WebSocketConnection(Connection):
         outbox.put_history(text_frame(broadcast.text_with_id(stream_id)), broadcast.channel)
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
-        pass  # the answer to the subscription contains it
+        pass  # the reply to the subscription contains it
 
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
         outbox = self._waiting()
@@ -106,7 +106,7 @@ class WebSocketConnection(Connection):
             self._keep(broadcasts, sent)
 
     def _has_more_events(self) -> bool:
-        """Return whether another of its channels has events in this wake-up, or may have."""
+        """Return whether another of its channels may have events in this wake-up."""
         channels = self.channels
         if len(channels) > _FEW_CHANNELS:
             return True
@@ -124,7 +124,7 @@ class WebSocketConnection(Connection):
 
     def _keep(self, broadcasts: list[Broadcast], sent: int) -> None:
         """
-        Queue what the socket did not take: the rest of the frame that was cut, then whole ones.
+        Queue the bytes that the socket did not take: the rest of the cut frame, then complete ones.
 
         It is not flushed in this wake-up: the kernel reports when there is room.
         """
@@ -153,7 +153,7 @@ class WebSocketConnection(Connection):
             outbox.replace(key, frame)
 
     def tick(self, now: float) -> None:
-        """Do what is due, and close a client whose message takes too long."""
+        """Do whatever is due, and close a client if its message takes too long."""
         reader = self._reader
         if reader is not None and self._is_reading and now - reader.since > self.host.config.message_timeout:
             self._is_unreadable = True
@@ -187,7 +187,7 @@ class WebSocketConnection(Connection):
 
     def _resume_reading(self) -> None:
         if self._reader is not None and not self._is_reading:
-            self._reader.since = self.host.loop.now  # the pause was not the client's
+            self._reader.since = self.host.loop.now  # the client did not cause the pause
         self._take_held()
         if self._inbox is not None and not self._must_wait:
             self._take_frames()
@@ -195,7 +195,7 @@ class WebSocketConnection(Connection):
             super()._resume_reading()
 
     def _take_held(self) -> None:
-        """Process the messages that waited for a subscription, up to the next one."""
+        """Process the messages that waited for a subscription, up to the next subscription."""
         while self._held is not None and self._actions is None and not super()._must_wait:
             item = self._held.take()
             if not self._held:
@@ -205,7 +205,7 @@ class WebSocketConnection(Connection):
                 continue
             try:
                 self._take(*item)
-            except ParseFailed as exc:  # of a close frame; the caller serves other connections too
+            except ParseFailed as exc:  # an invalid close frame; the caller serves other connections too
                 self._give_up_reading(exc)
 
     def _take_frames(self) -> None:
@@ -232,7 +232,7 @@ class WebSocketConnection(Connection):
 
     @property
     def _is_held(self) -> bool:
-        """Whether messages have to wait, because an earlier one does."""
+        """Whether messages have to wait behind an earlier one."""
         return self._actions is not None or self._held is not None
 
     def _hold(self, item: _Item) -> None:
@@ -240,7 +240,9 @@ class WebSocketConnection(Connection):
         self._held.put(item)
 
     def _take_early(self, opcode: Opcode, payload: str | bytes) -> None:
-        """Answer pings, because Redis may delay a subscription beyond the client's pong timeout; hold all else."""
+        """
+        Answer pings, because Redis may delay a subscription beyond the client's pong timeout; hold all other messages.
+        """
         if opcode in (Opcode.PING, Opcode.PONG):
             self._take(opcode, payload)
             return

@@ -41,8 +41,8 @@ class Guard:
     """Kills a process group, and removes its leftovers, if this process vanishes."""
 
     def __init__(self, leftovers: Sequence[Path] = ()) -> None:
-        """Start it. It comes before the group that it watches, because this process may vanish at any time."""
-        # A copy: another thread may change ours while the child reads it, which fails with "Bad address".
+        """Start the guard, before the group that it watches, because this process may vanish at any time."""
+        # A copy: if another thread changed ours while the child reads it, the start would fail with "Bad address".
         self._process = subprocess.Popen(  # noqa: S603 - a constant, no input
             ["/bin/sh", "-c", _GUARD, "guard", *map(str, leftovers)],
             stdin=subprocess.PIPE,

@@ -103,13 +103,13 @@ class EmbeddedRedis:
     def stop(self) -> None:
         """Stop the server and remove its temporary folder. A second call does nothing."""
         if self._child is not None:
-            self._child.kill()  # there is nothing to save
+            self._child.kill()  # no data to save
         if self._folder is not None:
             shutil.rmtree(self._folder)
             self._folder = None
 
     def kill(self) -> None:
-        """Kill the server as a power cut would. :meth:`restart` starts it again, empty."""
+        """Kill the server, as a power failure would. :meth:`restart` starts it again, empty."""
         if self._child is not None:
             self._child.kill()
 

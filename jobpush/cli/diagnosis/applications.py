@@ -15,7 +15,7 @@ from .frameworks import TokenApplication
 
 @dataclass
 class Applications:
-    """What was found below the names given to ``--app``; ``None``: not given."""
+    """The applications named by ``--app``; ``None`` if not given."""
 
     flask: Any = None
     celery: Any = None
@@ -39,7 +39,7 @@ class Applications:
             kinds = {(base.__module__.partition(".")[0], base.__name__) for base in type(app).__mro__}
             if ("flask", "Flask") in kinds:
                 apps.flask = app
-                apps.celery = apps.celery or app.extensions.get("celery")  # as in the documentation of Flask
+                apps.celery = apps.celery or app.extensions.get("celery")  # as Flask's documentation does
             elif ("celery", "Celery") in kinds:
                 apps.celery = app
             elif kinds & {("django", "WSGIHandler"), ("django", "ASGIHandler")}:

@@ -64,7 +64,7 @@ class TokenApplication:
 def check_token_endpoint(app: TokenApplication, headers: Mapping[str, str]) -> Iterator[Finding]:
     """Check which user the token endpoint of an application names for a request with these headers."""
     if app.token_path is None or app.config is None:
-        yield failed("token endpoint", "the application has none, so its pages have no user", app.cure)
+        yield failed("token endpoint", "the application has no token endpoint, so its pages have no user", app.cure)
         return
     try:
         status, body = app.get(app.token_path, headers)
@@ -149,7 +149,7 @@ def _ask_asgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]
 
     async def receive() -> dict[str, Any]:
         if not requests:
-            await asyncio.Event().wait()  # until the application has answered and cancels this
+            await asyncio.Event().wait()  # the application cancels this once it has answered
         return requests.pop()
 
     async def send(message: dict[str, Any]) -> None:

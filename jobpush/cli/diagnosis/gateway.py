@@ -50,7 +50,7 @@ def check_origins(config: Config, url: str | None, origin: str | None) -> Iterat
             fitting.append(entry)
     if not origin:
         if fitting == list(config.allowed_origins):
-            yield skipped("origins", "no page was given to check", "add --origin https://app.example.com")
+            yield skipped("origins", "no origin of a page was given", "add --origin https://app.example.com")
         return
     page = _origin_of(origin)
     if url and page.partition("://")[2] == _origin_of(url).partition("://")[2]:

@@ -20,7 +20,7 @@ def check_celery(app: Any) -> Iterator[Finding]:
         with app.connection_for_write(connect_timeout=TIMEOUT) as connection:
             name = connection.as_uri()
             connection.ensure_connection(max_retries=1, timeout=TIMEOUT)
-    except Exception as exc:  # each transport has its own errors
+    except Exception as exc:  # each transport raises its own errors
         yield failed("broker", f"the broker is unreachable: {exc}", "start it, or correct Celery's broker_url")
         return
     yield ok("broker", f"{name} is reachable")

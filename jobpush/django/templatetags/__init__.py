@@ -1,1 +1,1 @@
-"""Found by Django by its name."""
+"""A package that Django finds by its name."""

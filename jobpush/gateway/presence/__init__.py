@@ -1,1 +1,1 @@
-"""Presence: which users and members are there, over all gateways. First pure data, then the services that use it."""
+"""Presence of users and members over all gateways: pure data, and the services that use it."""

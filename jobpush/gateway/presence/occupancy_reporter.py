@@ -21,7 +21,7 @@ from .occupancy import Occupancy
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Reports without an answer at most: after a reconnect, neither renewals nor live events wait behind all of them.
+#: Reports sent at the same time: after a reconnect, renewals and live events must not wait behind all of them.
 _MAX_IN_FLIGHT = 256
 
 
@@ -50,22 +50,22 @@ class OccupancyReporter:
         self._config = config
         self._subscribed = subscribed
         self._counts: dict[tuple[Topic, str | None], Occupancy] = {}
-        #: Counts to be reported, in the order of the changes; and whether only Redis needs to know.
+        #: Counts to be reported, in the order of the changes; and whether to report them quietly.
         self._changed: dict[Occupancy, bool] = {}
-        #: Counts whose last connection was lost, and when that is to be reported; the oldest first.
+        #: Counts without a connection since the last one was lost, and when to report that; the oldest first.
         self._vacant: dict[Occupancy, float] = {}
         self._in_flight = 0
 
     # -- connections ---------------------------------------------------------------------------------
 
     def enter(self, connection: Connection, topic: Topic, member: Member | None = None) -> None:
-        """Count a connection for a topic, if it does not count already, and add its member."""
+        """Count a connection for a topic, unless it already counts, and add its member."""
         self._enter(connection, Occupancy(topic, None))
         if member is not None:
             self._enter(connection, Occupancy(topic, member))
 
     def note_subscribed(self, topic: Topic) -> None:
-        """Report a user's connections again, if another number of them is subscribed to the user's channel."""
+        """Report a user's connections again if the number subscribed to the user's channel has changed."""
         count = self._counts.get((topic, None)) if topic.startswith("user:") else None
         if count is not None and self._subscribed(topic) != count.subscribed:
             self._changed.setdefault(count, False)
@@ -77,7 +77,9 @@ class OccupancyReporter:
         self._leave(left)
 
     def leave_all(self, connection: Connection) -> None:
-        """Stop counting a lost connection; where it was the last one, ``Config.grace`` gives it time to come back."""
+        """
+        Stop counting a lost connection; if it was the last one, ``Config.grace`` gives its client time to reconnect.
+        """
         if not self._config.grace:
             self.dismiss(connection)
             return
@@ -100,7 +102,7 @@ class OccupancyReporter:
         return count is not None and count.is_published and count.number > 0
 
     def dismiss(self, connection: Connection) -> None:
-        """Stop counting a connection that is not expected to come back; reported at once."""
+        """Stop counting a connection that will not reconnect; reported at once."""
         counts, connection.counts = connection.counts, ()
         self._leave(counts)
 
@@ -112,7 +114,7 @@ class OccupancyReporter:
         return bool(self._changed)
 
     def republish(self, *, has_lost_data: bool) -> None:
-        """Report all counts again; without announcements where it is Redis that has lost them."""
+        """Report all counts again; without announcements if Redis has lost them."""
         for count in self._counts.values():
             self._changed[count] = has_lost_data and count.is_published
 
@@ -127,7 +129,7 @@ class OccupancyReporter:
             self._report(count, number, is_quiet=is_quiet and number > 0)
 
     def tick(self) -> None:
-        """Report connections that have not come back. Call about once a second."""
+        """Report connections that were not restored in time. Call about once a second."""
         for count, until in list(self._vacant.items()):
             if until > self._loop.now:
                 return
@@ -154,7 +156,7 @@ class OccupancyReporter:
 
     def _enter(self, connection: Connection, new: Occupancy) -> None:
         count = self._counts.setdefault(new.key, new)
-        if not count.number and count.member != new.member:  # came back with another user_info
+        if not count.number and count.member != new.member:  # returned with another user_info
             if self._vacant.pop(count, None) is not None:
                 self._note(count)
             count = self._counts[new.key] = new
@@ -171,11 +173,11 @@ class OccupancyReporter:
             self._note(count)
 
     def _note(self, count: Occupancy) -> None:
-        """Report a count behind all others: members are removed before the channel is vacated."""
+        """Report a count after all others: members are removed before the channel is vacated."""
         self._changed[count] = self._changed.pop(count, False)
 
     def _forget(self, count: Occupancy) -> None:
-        """Forget a count of 0 that Redis knows, unless it has changed again or another one has replaced it."""
+        """Forget a confirmed count of 0, unless it has changed again or another one has replaced it."""
         is_over = not count.number and count not in self._vacant and count not in self._changed
         if is_over and self._counts.get(count.key) is count:
             del self._counts[count.key]
@@ -200,7 +202,7 @@ class OccupancyReporter:
             elif not number and self._counts.get(count.key) is not count:
                 self._changed = {count: False, **self._changed}  # repeated before the count that replaced it
             return
-        if times < count.answered:  # a cluster redirected it, so that it has overtaken a newer report
+        if times < count.answered:  # the cluster redirected an older report, so that it overtook this one
             self._note(self._counts.get(count.key, count))
             return
         count.answered = times
@@ -215,7 +217,7 @@ class OccupancyReporter:
             if not number:
                 self._forget(count)
         if wait:
-            # Another count may have replaced it until then.
+            # Another count may have replaced it by then.
             self._loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))
 
 

@@ -12,15 +12,15 @@ from ...store.redis.command_connection import Commands
 
 
 class Reaper:
-    """The elected reaper buries each dead gateway bucket by bucket; of several candidates Redis elects one."""
+    """Buries dead gateways bucket by bucket, while Redis has elected this process as the reaper."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
-        #: Buckets that are still to be buried, by dead gateway.
+        #: Buckets still to be buried, by dead gateway.
         self._left: dict[str, int] = {}
 
     def look(self, presence: Presence) -> None:
-        """Look for dead gateways, unless some are being buried. Call about once a second while the lease is held."""
+        """Look for dead gateways, unless burials are under way. Call about once a second while the lease is held."""
         if not self._left:
             self._commands.run(presence.find_dead(), lambda reply: self._found(presence, reply))
 

@@ -49,7 +49,7 @@ class Rosters:
             self.ask(channel, roster)
 
     def _confirmed(self) -> Iterator[tuple[Channel, LiveRoster]]:
-        """Iterate over rosters whose topic is confirmed; the others are asked for at their confirmation."""
+        """Iterate over rosters with a confirmed topic; the others are requested on confirmation."""
         for topic in self._topics:
             for channel in topic.whole:
                 if topic.is_confirmed and channel.roster is not None:

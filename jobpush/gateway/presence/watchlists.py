@@ -1,4 +1,4 @@
-"""Watchlists: connections that receive which users come online and go offline."""
+"""Watchlists: connections that receive the online and offline events of chosen users."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .watched import Newcomer, Watched
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Users in one question to Redis: well below a millisecond of its time.
+#: Users in one query: well below a millisecond of Redis' time.
 _USERS_AT_ONCE = 500
 
 
@@ -31,7 +31,7 @@ class Watchlists:
         self._commands = commands
         self._lease = lease
         self._topics = topics
-        #: Users whose presence is to be asked for.
+        #: Users to query.
         self._unknown: set[Watched] = set()
         self._ready: list[Newcomer] = []
 
@@ -84,7 +84,7 @@ class Watchlists:
             self._unknown.add(watched)
 
     def finish(self) -> None:
-        """Introduce the newcomers whose last answer came in this wake-up."""
+        """Introduce the newcomers that became complete in this wake-up."""
         ready, self._ready = self._ready, []
         for newcomer in ready:
             newcomer.introduce()
@@ -105,7 +105,7 @@ class Watchlists:
 
     def _answered(self, asked: Sequence[Watched], reply: Any) -> None:
         if isinstance(reply, ConnectionLost):
-            return  # asked again once the lease is held
+            return  # queried again once the lease is held
         if isinstance(reply, Exception):
             if not self._lease.refused(reply):
                 logger.warning("Redis refused the presence of %d watched users: %s", len(asked), reply)
@@ -113,10 +113,10 @@ class Watchlists:
             return
         online = set(read_online([one.user_id for one in asked], reply))
         for watched in asked:
-            if not watched.is_current:  # an announcement that came meanwhile is at least as new
+            if not watched.is_current:  # an announcement received meanwhile is at least as new
                 is_online = watched.user_id in online or self._may_come_back(watched)
                 self._ready += watched.update(is_online=is_online)
 
     def _may_come_back(self, watched: Watched) -> bool:
-        """Return whether the gateway of a user that was online may not have reported it again yet."""
+        """Return whether a user was online and the user's gateway may still report that again."""
         return watched.is_online and not (self._lease.is_held and self._lease.is_settled)

@@ -24,7 +24,7 @@ WORKFLOW = "jobpush.workflow"
 
 class TrackedWorkflow:
     """
-    A canvas whose tasks move one bar. Made by ``JobPush.track_workflow()``.
+    A canvas with one bar for all of its tasks. Made by ``JobPush.track_workflow()``.
 
     Args:
         app: The Celery app.
