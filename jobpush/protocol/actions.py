@@ -11,13 +11,13 @@ from ..channels import Topic
 @dataclass(frozen=True, slots=True)
 class UserData:
     """
-    The user as whom a connection is signed in.
+    The signed-in user of a connection.
 
     Args:
         id: Escaped id, see :func:`jobpush.channels.escape_user_id`.
         user_info: JSON text of an object that other members of presence channels see.
         watchlist: Escaped ids of users; the connection receives when they come online or go offline.
-        alias: The id by which the client names its channel, where that is not ``id``.
+        alias: The id in the client's name of its channel, if that is not ``id``.
     """
 
     id: str
@@ -28,7 +28,7 @@ class UserData:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One user of a presence channel; ``user_info`` is JSON text, ``{}`` where none was given."""
+    """One user of a presence channel; ``user_info`` is JSON text, ``{}`` by default."""
 
     user_id: str
     user_info: str = "{}"
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one text message, ready as UTF-8; ``refusal``: the name under which to count it, if it refuses something."""
+    """Send one text message, ready as UTF-8; ``refusal``: the metric label, if it is a refusal."""
 
     text: bytes
     refusal: str | None = field(default=None, compare=False)
@@ -53,7 +53,7 @@ class Subscribe:
         member: The member, for presence channels only.
         owner_only: No signature was given: subscribe only if the task of ``private-task-<id>`` belongs to the user.
         is_claimed: The connection's token authorizes it, not a signature.
-        topic: The topic that feeds the channel, where its name does not tell.
+        topic: The topic that feeds the channel, if it cannot be derived from the name.
     """
 
     channel: str
@@ -74,7 +74,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Note the connection's user; repeated with the same id if a client signs in twice."""
+    """Record the connection's user; repeated with the same id if a client signs in twice."""
 
     user: UserData
 
@@ -101,7 +101,7 @@ class ClientEvent:
     Args:
         channel: A private or presence channel to which the sender is subscribed.
         event: Name of the event; begins with ``client-``.
-        data: A JSON string, quotes included, as on the wire; ``None`` if the sender gave none.
+        data: A JSON string with its quotes, as on the wire; ``None`` if the event has no data.
         user_id: The sender's, on presence channels.
     """
 

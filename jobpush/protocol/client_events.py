@@ -1,4 +1,4 @@
-"""Events that clients send to each other: which ones Pusher allows."""
+"""Client events: the rules of Pusher for events between clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .actions import ClientEvent
 from .codes import ClientEventRejected
 from .reading import ABSENT
 
-#: What the name of a client event begins with.
+#: Prefix of the name of a client event.
 PREFIX = "client-"
 
 
@@ -20,8 +20,8 @@ def ensure_allowed(channels: Collection[str], channel: str) -> None:
     Check that the sender may send to a channel.
 
     Args:
-        channels: Those to which the sender is subscribed.
-        channel: The one that the event is for.
+        channels: The channels to which the sender is subscribed.
+        channel: The channel of the event.
 
     Raises:
         ClientEventRejected: If the sender is not subscribed, or the channel accepts none.

@@ -41,10 +41,10 @@ class PusherError(ProtocolError):
     """
 
     number: ClassVar[int]
-    #: Close code, or ``None`` where the connection stays.
+    #: Close code; ``None`` if the connection stays open.
     close_code: ClassVar[int | None]
     sentence: ClassVar[str]
-    #: The name by which it is counted.
+    #: Its metric label.
     refusal: ClassVar[str]
 
     def __init__(self, message: str = "", *, channel: str | None = None) -> None:
@@ -63,7 +63,7 @@ class PusherError(ProtocolError):
         return messages.error(self.number, self.message, self.channel)
 
 
-# -- 4000 to 4099: not again ---------------------------------------------------------------------------
+# -- 4000 to 4099: do not reconnect ---------------------------------------------------------------------------
 
 
 class TlsRequired(PusherError):
@@ -112,7 +112,7 @@ class SigninTimeout(NotAuthorized):
     """A connection has neither signed in nor joined an authorised channel in time."""
 
 
-# -- 4100 to 4199: after a second ----------------------------------------------------------------------
+# -- 4100 to 4199: reconnect later ----------------------------------------------------------------------
 
 
 class OverCapacity(PusherError):
@@ -144,11 +144,11 @@ class TooManyMessages(OverCapacity):
     sentence = "Over capacity: too many messages"
 
 
-# -- 4200 to 4299: at once -----------------------------------------------------------------------------
+# -- 4200 to 4299: reconnect now -----------------------------------------------------------------------------
 
 
 class Reconnect(PusherError):
-    """The client must reconnect; nothing is wrong with it."""
+    """The client must reconnect; it made no error."""
 
     number = 4200
     sentence = "Generic reconnect immediately"
@@ -223,7 +223,7 @@ class SubscriptionRefused(ProtocolError):
 
     type: ClassVar[str]
     status: ClassVar[int]
-    #: The name by which it is counted.
+    #: Its metric label.
     refusal: ClassVar[str]
 
     def __init_subclass__(cls) -> None:

@@ -15,7 +15,7 @@ SUPPORTED_VERSIONS = range(5, 8)
 
 def new_socket_id() -> str:
     """
-    Return an unguessable id for one connection, for which channel signatures are made.
+    Return an unguessable id for one connection; channel signatures contain it.
 
     Source: the SDKs accept ``\\A\\d+\\.\\d+\\Z``.
     """
@@ -28,7 +28,7 @@ def check_app(config: Config, key: str) -> None:
     Check the key of ``/app/<key>``.
 
     Raises:
-        UnknownApp: If it is another application's.
+        UnknownApp: If it belongs to another application.
     """
     if not hmac.compare_digest(config.key.encode(), key.encode("utf-8", "replace")):
         raise UnknownApp(f"Application key {key[:40]} does not exist")

@@ -17,7 +17,7 @@ from ..events import encode
 from .codes import InvalidMessage
 from .reading import read_json
 
-#: What may be asked of the channels of a trigger.
+#: Attributes that a trigger request may ask for.
 COUNTS = frozenset({"user_count", "subscription_count"})
 
 _AUTH_VERSION = "1.0"
@@ -26,19 +26,19 @@ _SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 
 class HttpError(ProtocolError):
-    """A request that is refused, with the status of its answer."""
+    """A refused request, with the status of its response."""
 
     status: ClassVar[int]
 
 
 class BadRequest(HttpError):
-    """The request can't be understood, or asks for what there is not."""
+    """The request is malformed, or asks for something that does not exist."""
 
     status = 400
 
 
 class Unauthorized(HttpError):
-    """The request is not signed as it must be."""
+    """The request is not signed correctly."""
 
     status = 401
 
@@ -58,9 +58,9 @@ class TooLarge(HttpError):
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
     """
-    What of a request is signed.
+    The signed parts of a request.
 
-    ``paths`` are all that the client may have signed: with and without what a proxy or a mount point puts in front.
+    ``paths`` are all paths that the client may have signed: with and without the prefix of a proxy or a mount point.
     """
 
     method: str
@@ -71,7 +71,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One event to be published; ``info`` names the counts in the answer."""
+    """One event to publish; ``info`` names the counts in the response."""
 
     channels: tuple[str, ...]
     event: str
@@ -94,7 +94,7 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
     Raises:
         Unauthorized: If anything is missing, wrong or old.
-        HttpError: What ``read_body`` raises.
+        HttpError: As raised by ``read_body``.
 
     Source: Pusher HTTP API reference, "Authentication".
     """
@@ -116,10 +116,10 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
 def read_trigger(body: bytes, config: Config) -> Trigger:
     """
-    The body of ``POST /apps/ID/events``: ``{"name", "data", "channels" or "channel", "socket_id"?, "info"?}``.
+    Read the body of ``POST …/events``: ``{"name", "data", "channels" or "channel", "socket_id"?, "info"?}``.
 
     Raises:
-        HttpError: If it is not like that, or beyond a limit.
+        HttpError: If it has another form, or exceeds a limit.
     """
     members = _read_object(body)
     channels = members.get("channels")
@@ -134,10 +134,10 @@ def read_trigger(body: bytes, config: Config) -> Trigger:
 
 def read_batch(body: bytes, config: Config) -> list[Trigger]:
     """
-    The body of ``POST /apps/ID/batch_events``: ``{"batch": [{"name", "data", "channel", "socket_id"?, "info"?}]}``.
+    Read the body of ``POST …/batch_events``: ``{"batch": [{"name", "data", "channel", "socket_id"?, "info"?}]}``.
 
     Raises:
-        HttpError: If it is not like that, or beyond a limit.
+        HttpError: If it has another form, or exceeds a limit.
     """
     batch = _read_object(body).get("batch")
     if not isinstance(batch, list) or not all(isinstance(members, dict) for members in batch):
@@ -149,10 +149,10 @@ def read_batch(body: bytes, config: Config) -> list[Trigger]:
 
 def read_channel_name(channel: object) -> str:
     """
-    A channel's name.
+    Return a channel's name.
 
     Raises:
-        BadRequest: If it is none.
+        BadRequest: If it is invalid.
     """
     try:
         return validate_channel(channel)
@@ -162,7 +162,7 @@ def read_channel_name(channel: object) -> str:
 
 def read_info(info: object, allowed: Collection[str]) -> frozenset[str]:
     """
-    The attributes that ``info`` names, separated by commas.
+    Return the attributes that ``info`` names, separated by commas.
 
     Raises:
         BadRequest: If one of them is not allowed.
@@ -211,7 +211,7 @@ def _trigger(members: dict[str, Any], channels: list[object], config: Config) ->
 
 
 def _data(members: dict[str, Any]) -> str:
-    """Text as it is; Pusher wants no other, soketi takes it and Reverb does not: encoded here, once."""
+    """Return text as it is; encode other data once, which Pusher and Reverb refuse and soketi accepts."""
     if "data" not in members:
         raise BadRequest("data is missing")
     data = members["data"]

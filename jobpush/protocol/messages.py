@@ -29,7 +29,7 @@ def connection_established(socket_id: str, activity_timeout: int, time: float | 
 
 
 def error(code: int, message: str, channel: str | None = None) -> bytes:
-    """``pusher:error``; ``data`` is an object, as documented."""
+    """Return a ``pusher:error``; ``data`` is an object, as documented."""
     wire: dict[str, object] = {"event": "pusher:error", "data": {"code": code, "message": message}}
     if channel is not None:
         wire["channel"] = channel
@@ -37,7 +37,7 @@ def error(code: int, message: str, channel: str | None = None) -> bytes:
 
 
 def signin_success(user_data: str) -> bytes:
-    """The answer to ``pusher:signin``; ``user_data`` is the very text that the client sent."""
+    """Return the answer to ``pusher:signin``; ``user_data`` is the client's own text, byte for byte."""
     return _message("pusher:signin_success", {"user_data": user_data})
 
 
@@ -58,53 +58,53 @@ def signed_out(reason: str) -> bytes:
 
 def subscription_succeeded(channel: str, position: str, members: Mapping[str, str] | None = None) -> bytes:
     """
-    The answer to ``pusher:subscribe``.
+    Return the answer to ``pusher:subscribe``.
 
     Args:
         channel: Name of the channel.
-        position: Stream id up to which the client has everything once it has what follows.
-        members: JSON text of ``user_info`` by user id; of presence channels only.
+        position: Stream id up to which the client has everything once it has received the events that follow.
+        members: JSON text of ``user_info`` by user id; presence channels only.
     """
     data = "{}" if members is None else _presence(members)
     return _frame("pusher_internal:subscription_succeeded", channel, data, position)
 
 
 def subscription_error(channel: str, kind: str, message: str, status: int) -> bytes:
-    """The answer to a ``pusher:subscribe`` that is refused; ``data`` is an object, as pusher-js hands it on."""
+    """Return the answer to a refused ``pusher:subscribe``; ``data`` is an object, as pusher-js passes it on."""
     data = {"type": kind, "error": message, "status": status}
     return encode({"event": "pusher:subscription_error", "channel": channel, "data": data}).encode()
 
 
 def cache_miss(channel: str) -> bytes:
-    """What follows ``subscription_succeeded`` where a cache channel has nothing to show; Pysher wants the ``data``."""
+    """Return the message after ``subscription_succeeded`` of an empty cache channel; Pysher requires ``data``."""
     return _frame("pusher:cache_miss", channel, "{}")
 
 
 def member_added(channel: str, user_id: str, user_info: str) -> bytes:
-    """To the others of a presence channel, at a user's first connection; ``user_info`` is JSON text."""
+    """Return the message to the other members at a user's first connection; ``user_info`` is JSON text."""
     data = f'{{"user_id":{encode(user_id)},"user_info":{user_info}}}'
     return _frame("pusher_internal:member_added", channel, data)
 
 
 def member_removed(channel: str, user_id: str) -> bytes:
-    """To the others of a presence channel, at a user's last connection."""
+    """Return the message to the other members at the end of a user's last connection."""
     return _frame("pusher_internal:member_removed", channel, encode({"user_id": user_id}))
 
 
 def watchlist_events(*, online: Iterable[str] = (), offline: Iterable[str] = ()) -> bytes:
-    """Which users of a connection's watchlist came or went; all of them after sign-in."""
+    """Return the changed users of a connection's watchlist; all of them after the sign-in."""
     named = {"online": list(online), "offline": list(offline)}
     events = [{"name": name, "user_ids": user_ids} for name, user_ids in named.items() if user_ids]
     return _message("pusher_internal:watchlist_events", {"events": events})
 
 
 def resync(channel: str) -> bytes:
-    """The history does not reach back to the client's ``since``: snapshots follow, what lies between is lost."""
+    """Return the message before snapshots, if the history does not reach back to the client's ``since``."""
     return _frame(RESYNC_EVENT, channel, "{}")
 
 
 def event_members(name: str, data: str | None, user_id: str | None = None) -> str:
-    """What Redis carries of an event: its members but for channel and id; ``data`` is a JSON string with quotes."""
+    """Return an event as Redis carries it: its fields without channel and id; ``data`` is a JSON string with quotes."""
     members = f'"event":{encode(name)}' if data is None else f'"event":{encode(name)},"data":{data}'
     return members if user_id is None else f'{members},"user_id":{encode(user_id)}'
 
@@ -119,6 +119,6 @@ def _frame(name: str, channel: str, data: str, position: str | None = None) -> b
 
 
 def _presence(members: Mapping[str, str]) -> str:
-    """The JSON text of a presence channel's members; their ``user_info`` is JSON already."""
+    """Return the JSON text of a presence channel's members; their ``user_info`` is already JSON."""
     known = ",".join(f"{encode(user_id)}:{user_info}" for user_id, user_info in members.items())
     return f'{{"presence":{{"ids":{encode(list(members))},"hash":{{{known}}},"count":{len(members)}}}}}'

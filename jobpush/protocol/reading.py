@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, NoReturn
 
 from .codes import InvalidMessage
 
-#: In place of ``data`` where a message has none.
+#: Stands for the ``data`` of a message without any.
 ABSENT = object()
 
 
 class ClientMessage(NamedTuple):
-    """A message as received; ``channel`` and ``data`` are not checked, ``None`` and :data:`ABSENT` where missing."""
+    """A message as received; ``channel`` and ``data`` are unchecked; ``None`` and :data:`ABSENT` if missing."""
 
     event: str
     channel: object
@@ -24,7 +24,7 @@ def read_message(text: str) -> ClientMessage:
     Read a text message.
 
     Raises:
-        InvalidMessage: If it is no JSON object with an ``event`` that is text.
+        InvalidMessage: If it is not a JSON object with a text ``event``.
     """
     wire = read_json(text)
     if not isinstance(wire, dict):
@@ -37,7 +37,7 @@ def read_message(text: str) -> ClientMessage:
 
 def read_object(data: object) -> dict[str, Any]:
     """
-    The object in a message's ``data``, which may be JSON text too ("double encoding").
+    Return the object in a message's ``data``, which may also be JSON text ("double encoding").
 
     Raises:
         InvalidMessage: If it is neither.
@@ -51,10 +51,10 @@ def read_object(data: object) -> dict[str, Any]:
 
 def read_text(members: dict[str, Any], name: str) -> str | None:
     """
-    A member that is text; ``None`` if it is missing, ``null`` or empty.
+    Return a text field; ``None`` if it is missing, ``null`` or empty.
 
     Raises:
-        InvalidMessage: If it is something else, or has no UTF-8 form, in which it is signed.
+        InvalidMessage: If it is not text, or has no UTF-8 form, which the signature needs.
     """
     value = members.get(name)
     if value is None:
@@ -69,11 +69,10 @@ def read_text(members: dict[str, Any], name: str) -> str | None:
 
 
 def read_json(text: str) -> Any:
-    """
-    Any JSON value.
+    """Read any JSON value.
 
     Raises:
-        InvalidMessage: If it is no JSON, nested too deeply, or has a number that Python does not read.
+        InvalidMessage: If it is not JSON, is nested too deeply, or has a number that Python does not read.
     """
     try:
         return _decoder.decode(text)
@@ -85,5 +84,5 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-#: Python would let NaN and Infinity pass, which no browser reads.
+#: Python would accept NaN and Infinity, which browsers do not.
 _decoder = json.JSONDecoder(parse_constant=_refuse)

@@ -1,5 +1,5 @@
 """
-The state of one connection: what a client's messages mean, and which actions follow.
+The state of one connection: turns a client's messages into actions.
 
 A state machine without I/O, threads or clock. Its shell (the gateway's hub) passes in text and the time, and does the
 returned actions in order. While a :class:`Subscribe` is under way, the shell passes further messages of that
@@ -45,7 +45,7 @@ _RATE_WINDOW = 1.0
 _MESSAGE_WINDOW = 10.0
 #: Characters of a message that cost as much as one more message.
 _COST_UNIT = 1_024
-#: Invalid messages of one window after which a connection is closed.
+#: Invalid messages in one window after which a connection is closed.
 _MAX_INVALID = 25
 #: Messages that may overtake others.
 _UNORDERED = ("pusher:ping", "pusher:pong")
@@ -59,7 +59,7 @@ def error_message(error: PusherError | SubscriptionRefused) -> Send:
 
 
 def answer(error: PusherError | SubscriptionRefused) -> list[Action]:
-    """Return the actions that follow an error: a message, and by its code a close; for the shell's own errors too."""
+    """Return the actions for an error, also one of the shell: a message, and a close if its code requires one."""
     message = error_message(error)
     if isinstance(error, SubscriptionRefused) or error.close_code is None:
         return [message]
@@ -76,7 +76,7 @@ class ServerProtocol:
         socket_id: From :func:`~jobpush.protocol.handshake.new_socket_id`.
     """
 
-    # There is one for each of many thousands of idle connections: no __dict__, and what may stay empty is None.
+    # A process has many thousands, most of them idle: no __dict__, and empty attributes are None.
     __slots__ = (
         "_active_at",
         "_claimed",
@@ -100,9 +100,9 @@ class ServerProtocol:
     def __init__(self, config: Config, socket_id: str) -> None:
         self._config = config
         self.socket_id = socket_id
-        #: The user as whom the connection is signed in.
+        #: The signed-in user of the connection.
         self.user: UserData | None = None
-        #: The token of that sign-in, and when the user's rights end; ``None`` without a token.
+        #: The token of that sign-in, and the time at which the user's rights end; ``None`` without a token.
         self._token: ConnectionToken | None = None
         self._token_until: float | None = None
         #: The channels that the token authorizes, and to which the connection is subscribed.
@@ -141,15 +141,15 @@ class ServerProtocol:
         time: float | None = None,
     ) -> list[Action]:
         """
-        Begin the connection; to be called once, first.
+        Begin the connection; call it once, first.
 
         Args:
             now: The time.
-            user: The user of the page's session, who is signed in at once.
-            announce_user: The client is our own: announce the user to it, and subscribe it to the user's channel.
-            since: Stream id of the last event that it has of that channel. Other text is answered with an error,
-                and ignored.
-            time: Unix seconds, for our own client.
+            user: The user of the page's session; signed in at once.
+            announce_user: Whether the client is jobpush's own: announce the user to it, and subscribe it to the user's
+                channel.
+            since: Stream id of the last event that it has of that channel. Other text gets an error and is ignored.
+            time: Unix seconds, for jobpush's own client.
         """
         self._active_at = self._received_at = now
         timeout = self._config.signin_timeout
@@ -184,7 +184,7 @@ class ServerProtocol:
             return self._answer(error)
 
     def receive_early(self, text: str, now: float) -> list[Action] | None:
-        """Process a ping or pong while a subscription is under way; ``None`` if the message has to wait for that."""
+        """Process a ping or pong during a pending subscription; ``None`` if the message has to wait for its end."""
         try:
             event = read_message(text).event
         except InvalidMessage:
@@ -220,7 +220,7 @@ class ServerProtocol:
         return [Send(messages.token_refused(error.code, str(error)), "token_refused")]
 
     def end_rights(self, reason: str) -> list[Action]:
-        """Sign out, and leave the user's and all private channels; later, if a subscription is under way."""
+        """Sign out and unsubscribe from the user's and all private channels; later, if a subscription is pending."""
         if self.user is None or self._is_closed:
             return []
         if self._subscriptions.has_pending:
@@ -244,7 +244,7 @@ class ServerProtocol:
         return self._answer(MessageTooBig(f"Message too big: {self._config.max_message} bytes are allowed"))
 
     def touch(self, now: float) -> None:
-        """Note that something arrived, a control frame for instance: the client is alive."""
+        """Record that the client is alive, for example after a control frame."""
         self._received_at = now
         self._pinged_at = None
         if now - self._message_window_began >= _MESSAGE_WINDOW:
@@ -253,14 +253,14 @@ class ServerProtocol:
 
     def tick(self, now: float, *, is_subscribing: bool = False) -> list[Action]:
         """
-        Return what is due: a ping, or a close. To be called about once a second.
+        Return the actions that are due: a ping, or a close. Call it about once a second.
 
         Args:
             now: The time.
-            is_subscribing: A subscription is under way: the client waits for us, and nothing is expected of it.
+            is_subscribing: Whether a subscription is pending: the client waits for the server, so it gets no ping.
         """
         try:
-            self._ensure_within_message_rate()  # for control frames, which no message follows
+            self._ensure_within_message_rate()  # for control frames, which cause no message
         except TooManyMessages as error:
             return self._answer(error)
         if self._token_until is not None and now >= self._token_until and not self._subscriptions.has_pending:
@@ -344,7 +344,7 @@ class ServerProtocol:
         request = read_object(data)
         channel = read_channel(request)
         if channel in self._subscriptions:
-            # Pusher's own message, and like there nothing else happens (its code is null, which Pysher can't read).
+            # The same message as Pusher's, and no other effect (Pusher's code is null, which Pysher can't read).
             raise InvalidMessage(f"Existing subscription to channel {channel}")
         subscribe = authorize(self._config, self.socket_id, self.user, self._token, channel, request)
         limit = self._config.max_channels
@@ -405,7 +405,7 @@ class ServerProtocol:
         """
         Return whether the connection is unused for a long time. Source: Pusher Channels protocol, 4202.
 
-        One that only listens does not count: a stock client would miss events while it reconnects.
+        A connection that only receives is not closed: a stock client would miss events while it reconnects.
         """
         limit = self._config.idle_timeout
         is_used = self.user is not None or len(self._subscriptions) > 0
@@ -431,7 +431,7 @@ class ServerProtocol:
 
     @property
     def _message_limit(self) -> float:
-        """Cost of the messages of one window at most; some clients begin with ``max_channels`` subscriptions."""
+        """Return the highest cost of one window's messages; some clients start with ``max_channels`` subscriptions."""
         return self._config.message_rate * _MESSAGE_WINDOW + self._config.max_channels
 
     @property
@@ -439,7 +439,7 @@ class ServerProtocol:
         return math.ceil(self._message_limit / _MAX_INVALID)
 
     def _join_own_channel(self) -> list[Action]:
-        """Subscribe to the channel of the connection's user, unless it is."""
+        """Subscribe to the channel of the connection's user, unless it already is."""
         channel = None if self.user is None else SERVER_TO_USER + self.user.id
         if channel is None or channel in self._subscriptions:
             return []
@@ -451,7 +451,7 @@ class ServerProtocol:
         return Unsubscribe(channel, self._subscriptions.remove(channel))
 
     def _leave_unclaimed(self, token: ConnectionToken) -> list[Action]:
-        """Leave the channels that an earlier token authorized and this one does not."""
+        """Unsubscribe from channels that an earlier token authorized and this one does not."""
         actions: list[Action] = []
         for channel in self._claimed:
             if not token.covers(channel):

@@ -45,7 +45,7 @@ def read_user(user_data: str, *, max_user_info: int) -> UserData:
     watchlist = members.get("watchlist") or []
     if not isinstance(watchlist, list):
         raise InvalidData("watchlist of user_data must be a list of user ids")
-    # The SDKs know no escapes: an id that looks like one stays itself, unless our own signer has marked it.
+    # The SDKs do not escape ids: one that looks escaped is taken literally, unless jobpush's signer marked it.
     to_wire = _signin_id if members.get("escaped") is True else lambda user_id: escape_id(_signin_id(user_id))
     ids = tuple(dict.fromkeys(map(to_wire, watchlist)))
     given = members.get("id")
@@ -68,7 +68,8 @@ def read_member(channel_data: str, *, max_user_info: int) -> Member:
 
 def loaded_user(loaded: object, *, max_user_info: int) -> UserData | None:
     """
-    Return the user that a ``user_loader`` names: by an id, by a pair of id and ``user_info``, or ``None`` for nobody.
+    Return the user from the result of a ``user_loader``: an id, a pair of id and ``user_info``, or ``None`` for no
+    user.
 
     Raises:
         EventError: If the id or ``user_info`` is invalid.

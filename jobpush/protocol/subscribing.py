@@ -20,10 +20,10 @@ _STREAM_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 
 def read_channel(request: dict[str, Any]) -> str:
     """
-    Return the channel that a request names, not validated.
+    Return the channel that a request names, unvalidated.
 
     Raises:
-        InvalidMessage: If it names none.
+        InvalidMessage: If it has no channel.
     """
     channel = request.get("channel")
     if not isinstance(channel, str):
@@ -45,7 +45,7 @@ def authorize(
     request: dict[str, Any],
 ) -> Subscribe:
     """
-    Check a subscription as far as that is possible without Redis.
+    Check a subscription as far as possible without Redis.
 
     Raises:
         SubscriptionRefused: If the name is invalid, or the client is not authorized.
@@ -61,7 +61,7 @@ def authorize(
     if auth is not None and kind.is_private:
         _ensure_signed(config, socket_id, channel, channel_data, auth)
     elif token is not None and token.covers(channel):
-        is_claimed, channel_data = True, None  # nobody has signed that
+        is_claimed, channel_data = True, None  # that is unsigned
     elif not _is_open_to(user, kind):
         if user is None or kind.task_id is None:
             raise SubscriptionUnauthorized(channel, "The connection is not authorized for this channel")
@@ -73,7 +73,7 @@ def authorize(
 
 
 def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: str | None, auth: str) -> None:
-    # The SDKs sign channel_data on private channels too where the application gives it; so does Reverb.
+    # The SDKs, like Reverb, sign channel_data of private channels too if the application sets it.
     text = signing.channel_text(socket_id, channel, channel_data)
     if not signing.verify_auth(config.key, config.secrets, text, auth):
         raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")

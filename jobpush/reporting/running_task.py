@@ -72,7 +72,7 @@ class RunningTask:
         self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         self.lock = threading.RLock()
-        #: Whether what the task writes to ``logging`` is appended to its log.
+        #: Whether the task's ``logging`` records are appended to its log.
         self.captures = False
         self.log_lines = TaskLog()
         self.has_lines = False

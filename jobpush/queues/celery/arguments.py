@@ -1,4 +1,4 @@
-"""The arguments of a task by name, in the form in which the task itself receives them."""
+"""The arguments of a task by name, in the form that the task receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     try:
         bound = signature.bind_partial(*args, **kwargs)
     except TypeError:
-        return dict(kwargs)  # a call that cannot run; it fails in the worker
+        return dict(kwargs)  # an invalid call; it fails in the worker
     bound.apply_defaults()
     arguments = dict(bound.arguments)
     for parameter in signature.parameters.values():
@@ -34,10 +34,10 @@ def bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 class ModelArgument:
     """
-    An argument that a task with ``pydantic=True`` receives as a model: ``job.user_id`` works everywhere.
+    An argument that a task with ``pydantic=True`` receives as a model. ``job.user_id`` works in every process.
 
-    The message holds its JSON form, while ``delay()`` and an eager call may be given the model or a mapping. What is
-    no attribute of the model is looked up in the mapping, so ``job["user_id"]`` works too.
+    The message holds its JSON form, while ``delay()`` and an eager call may be given the model or a mapping. Names that
+    are not attributes of the model are looked up in the mapping, so ``job["user_id"]`` works too.
     """
 
     def __init__(self, value: Any, model: Any) -> None:
@@ -50,7 +50,7 @@ class ModelArgument:
             return self._value
         try:
             return self._model.model_validate(self._value)
-        except Exception:  # the task fails in the worker, and its user sees that
+        except Exception:  # the task fails in the worker, visibly for its user
             return None
 
     def __getattr__(self, name: str) -> Any:
@@ -73,11 +73,11 @@ class ModelArgument:
 @functools.lru_cache(maxsize=1_000)
 def _models_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the parameters of a function that are annotated with a pydantic model, or with an optional one."""
-    from pydantic import BaseModel  # loaded already, else no function has such an annotation
+    from pydantic import BaseModel  # already loaded if any function has such an annotation
 
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # of a name that is imported for type checkers only
+    except Exception:  # the name is imported only for type checkers
         return {}
     found = {}
     for name, hint in hints.items():

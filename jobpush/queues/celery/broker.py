@@ -1,4 +1,4 @@
-"""The Redis of Celery's broker, so that an application on Redis has to set nothing."""
+"""The Redis of Celery's broker, used by default."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def redis_url_of(
 def _sentinel_url(urls: list[str], transport_options: Mapping[str, Any], tls: dict[str, str]) -> str | None:
     primary = transport_options.get("master_name")
     if not primary:
-        return None  # kombu refuses it as well
+        return None  # kombu refuses it, too
     user, _, _ = urlsplit(urls[0]).netloc.rpartition("@")
     hosts = ",".join(urlsplit(url).netloc.rpartition("@")[2] for url in urls if url.startswith("sentinel://"))
     own = transport_options.get("sentinel_kwargs") or {}

@@ -13,7 +13,7 @@ from .headers import BRANCH_HEADER, PLANNED_HEADER, WEIGHT_HEADER
 
 
 def is_chain(canvas: Any) -> bool:
-    """Whether a signature is a chain; also one that was deserialized, which is no ``celery.chain``."""
+    """Whether a signature is a chain, also a deserialized one, which is not a ``celery.chain``."""
     return isinstance(canvas, Signature) and canvas.task == "celery.chain"
 
 
@@ -24,15 +24,15 @@ def is_chord(canvas: Any) -> bool:
 
 class PlannedCanvas:
     """
-    A copy of a canvas, each task of which carries its place in a workflow.
+    A copy of a canvas in which each task carries its place in a workflow.
 
-    Celery hands its own headers from step to step only to some tasks, but each signature's to its own task, also to
-    one that a worker publishes later. So the place stands in the signatures.
+    Celery passes the headers of the canvas to some tasks only, but the headers of a signature to its own task, also if
+    a worker publishes it later. So each signature has its place.
 
-    The tasks form branches. A branch is what stands and falls together: the links of a chain, the header and the body
-    of a chord, a group that something follows. If one of its tasks fails, its others are not waited for, for
-    some of them will never run. The members of a group that nothing follows are branches of their own, within the one
-    around them, and go on whatever becomes of each other::
+    The tasks form branches. A branch contains the tasks that fail together: those of a chain, the header and body of a
+    chord, a group with a following task. If one task of a branch fails, the workflow does not wait for the others,
+    since some of them will never run. The members of a final group are branches of their own within the outer branch,
+    independent of each other::
 
         chain(probe, group(encode | check, thumbnail))
 
@@ -44,8 +44,8 @@ class PlannedCanvas:
         """
         Args:
             canvas: Any signature.
-            headers: Of each of its tasks; those that it has itself count for more.
-            weights: By name of the task; 1 where there is none. A header ``jobpush_weight`` counts for more.
+            headers: Headers of each of its tasks; a task's own headers take precedence.
+            weights: Weights by task name; 1 by default. A header ``jobpush_weight`` takes precedence.
         """
         self.canvas = _copied(canvas)
         self._headers = headers
@@ -57,7 +57,7 @@ class PlannedCanvas:
 
     @property
     def plan(self) -> WorkflowPlan:
-        """The plan of the workflow, before it begins."""
+        """Return the plan of the workflow before it begins."""
         return WorkflowPlan(self._members, self._weight, self._weights)
 
     def _branch(self, path: str, canvas: Any) -> str:
@@ -65,7 +65,7 @@ class PlannedCanvas:
         return f"{path}/{own}" if path else own
 
     def _place(self, canvas: Any, path: str, *, is_last: bool) -> None:
-        """Put the tasks of ``canvas`` into a branch; ``is_last``: nothing follows them there."""
+        """Put the tasks of ``canvas`` into a branch; ``is_last``: no task follows them there."""
         if isinstance(canvas, group):
             for task in canvas.tasks:
                 self._place(task, self._branch(path, task) if is_last else path, is_last=is_last)
@@ -87,7 +87,9 @@ class PlannedCanvas:
 
 
 def _copied(canvas: Any) -> Any:
-    """A copy down to each task, for a signature may be used many times. What is no signature any more becomes one."""
+    """
+    Return a copy of all its tasks, since a signature may be used many times. Serialized signatures become objects.
+    """
     if isinstance(canvas, chunks):
         return _copied(canvas.group())
     if isinstance(canvas, (xmap, xstarmap)):
@@ -106,14 +108,14 @@ def _all_copied(tasks: Iterable[Any], app: Any) -> list[Any]:
 
 
 def _plain_map(canvas: Any) -> Any:
-    """``map`` and ``starmap`` as the one task that they are: Celery 5.4 forgets the options of their own signatures."""
+    """Return ``map`` or ``starmap`` as one task: Celery 5.4 drops the options of their own signatures."""
     options = {"route_name": canvas.kwargs["task"]["task"], **canvas.options}
     kwargs = {**canvas.kwargs, "it": list(canvas.kwargs["it"])}
     return Signature(canvas.task, (), kwargs, options, immutable=True, app=canvas.app)
 
 
 def _parts(canvas: Any) -> list[Any]:
-    """The parts of a chain or chord, each of which waits for the one before; the members of a header wait together."""
+    """Return the parts of a chain or chord, in order of execution; the members of a header run together."""
     return list(canvas.tasks) if is_chain(canvas) else [*canvas.tasks, canvas.body]
 
 

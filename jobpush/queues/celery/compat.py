@@ -27,10 +27,10 @@ def current_task() -> Any:
 
 def request_of(task: Any) -> Any:
     """
-    Return the request that Celery runs a task for.
+    Return the request of the task that Celery runs.
 
     ``Task.__call__`` pushes another one, outside of workers also where a base class calls ``super().__call__()``: a
-    copy, or one without an id in Celery 5.4. The signals know the first one alone.
+    copy, or one without an id in Celery 5.4. The signals get only the first one.
     """
     stack = task.request_stack.stack
     newest = next((request for request in reversed(stack) if request.id is not None), task.request)
@@ -38,17 +38,17 @@ def request_of(task: Any) -> Any:
 
 
 def is_lazy(target: Any) -> bool:
-    """Whether ``target`` is a task that Celery makes on first use. Using it now would freeze the app's settings."""
+    """Whether ``target`` is a task that Celery creates on first use. Using it now would freeze the app's settings."""
     return isinstance(target, PromiseProxy) and not target.__evaluated__()
 
 
 def when_made(lazy_task: Any, callback: Callable[[Any], None]) -> None:
-    """Call back with a lazy task when Celery has made it."""
+    """Call back with a lazy task once Celery has created it."""
     lazy_task.__then__(lambda: callback(lazy_task._get_current_object()))
 
 
 def lazy_function(lazy_task: Any) -> Callable[..., Any] | None:
-    """Return the function of a lazy task; ``None`` in a Celery that keeps it elsewhere: it is checked later then."""
+    """Return the function of a lazy task; ``None`` if Celery keeps it elsewhere: then it is checked later."""
     try:
         function: Callable[..., Any] = object.__getattribute__(lazy_task, "_Proxy__args")[0]
     except (AttributeError, IndexError):
@@ -86,7 +86,7 @@ def replacement_of(exc: BaseException) -> Any:
 
 def is_raised_by_worker(exc: BaseException) -> bool:
     """Whether the worker raised this inside the task, to terminate it or to exit."""
-    if type(exc).__name__ == "GreenletExit":  # from the gevent pool; gevent need not be installed
+    if type(exc).__name__ == "GreenletExit":  # raised by the gevent pool; gevent need not be installed
         return True
     return "billiard.common" in _modules(exc)  # the SIGTERM handler of a pool process
 
@@ -101,7 +101,7 @@ def _modules(exc: BaseException) -> list[str]:
 
 def is_in_hand(request: Any) -> bool:
     """Whether a worker has reserved a request, or runs it. A running one stays active while the broker is away."""
-    from celery.worker import state  # a program that only publishes does not load it
+    from celery.worker import state  # a program that only publishes has not loaded it
 
     return request in state.reserved_requests or request in state.active_requests
 
@@ -122,7 +122,7 @@ def on_result(request: Any, callback: Callable[[BaseException | None], None]) ->
     """
     Call back when a pool process has returned the result of a request, with the exception that its task raised.
 
-    The request looks its ``on_success`` up when it is given to the pool, so its instance can replace it.
+    The request looks up ``on_success`` when it is passed to the pool, so the instance can override it.
     """
     handler = weakref.WeakMethod(request.on_success)  # a cycle would delay its collection, see LeaseKeeper
 
@@ -130,7 +130,7 @@ def on_result(request: Any, callback: Callable[[BaseException | None], None]) ->
         failed, value, _ = result
         exc = value.exception if failed else None
         callback(exc.exc if isinstance(exc, ExceptionWithTraceback) else exc)
-        original = handler()  # alive: the pool holds other methods of the request
+        original = handler()  # the pool keeps the request alive through its other methods
         return original(result, **kwargs) if original is not None else None
 
     request.on_success = on_success

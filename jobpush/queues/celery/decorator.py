@@ -1,4 +1,4 @@
-"""``track()``: makes a Celery task one that its user can watch."""
+"""``track()``: lets a user watch a Celery task."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def track_bare(options: TrackOptions, function: Any) -> Any:
     Serve ``@track`` without parentheses and ``@track(function)``, which look the same until the result is called.
 
     Returns:
-        A decorator if it is called with a function or a task, which no message can hold; else the tracked ``function``.
+        A decorator if it is called with a function or a task, which cannot be arguments of a message; otherwise the
+        tracked ``function``.
     """
     replace(options, user=None).check(function)
     tracked = tracked_function(replace(options, user=None), function)
@@ -58,5 +59,5 @@ def is_task_or_function(target: Any) -> bool:
 
 
 def track_task(options: TrackOptions, task: Any) -> None:
-    """Wrap the function of a task that Celery has made."""
+    """Wrap the function of a task that Celery has created."""
     task.run = tracked_function(options, task.run)

@@ -1,4 +1,4 @@
-"""Task ends for which Celery sends no signal, or not enough: the wrapper round the task publishes them."""
+"""Task ends for which Celery sends no or insufficient signals: the wrapper around the task publishes them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
     """
     Publish the end of a task if Celery will not, before Celery handles the exception.
 
-    - ``Ignore``: the final state that the task has stored itself, else REVOKED. ``replace()`` raises it too: then the
+    - ``Ignore``: the final state that the task has stored itself, or REVOKED. ``replace()`` raises it too: then the
       task with the same id continues the bar. If that task has no user, this one ends with SUCCESS.
     - ``Reject``: RETRY if the message is requeued, else FAILURE. A message that was acknowledged before the task began
       cannot be requeued.
-    - ``SystemExit`` and other exceptions that are no ``Exception``: FAILURE. If the worker raised them to end the task,
-      its parent publishes the end.
+    - ``SystemExit`` and others that do not derive from ``Exception``: FAILURE. If the worker raised them to end the
+      task, its parent publishes the end.
     """
     if isinstance(exc, Ignore):
         if is_replacement(exc):
@@ -39,7 +39,7 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
             this.finish(_stored_state(task), error=error_text(exc) if str(exc) else IGNORED)
     elif isinstance(exc, Reject):
         state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
-        this.finish_now(state, error=options.error_text(exc))  # before the message is with another worker
+        this.finish_now(state, error=options.error_text(exc))  # before another worker gets the message
     elif isinstance(exc, Exception):
         this.failure = options.error_text(exc)  # in case Celery sends no signal
     elif not is_raised_by_worker(exc):
@@ -50,7 +50,7 @@ def _has_heir(exc: BaseException, task: Any) -> bool:
     """
     Whether the replacement that gets the id of a replaced task is itself tracked.
 
-    In the signature that ``replace()`` made this is the task, the last one of a chain, or the body of a chord.
+    That is the task of the signature that ``replace()`` made, the last one of a chain, or the body of a chord.
     """
     signature = replacement_of(exc)
     while is_chain(signature) or is_chord(signature):
@@ -63,14 +63,14 @@ def _has_heir(exc: BaseException, task: Any) -> bool:
 def _error_of(options: TrackOptions, exc: BaseException) -> str:
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
         return f"The task ended its process: exit code {exc.code or 0}"
-    seconds = getattr(exc, "seconds", None)  # of gevent's Timeout, by which its pool enforces the hard limit
+    seconds = getattr(exc, "seconds", None)  # gevent's Timeout, with which its pool enforces the hard limit
     return options.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 
 
 def _stored_state(task: Any) -> TaskState:
-    """Return the final state that a task with an ignored result has stored itself, else REVOKED."""
+    """Return the final state that a task with an ignored result has stored itself, or REVOKED."""
     try:
         state = TaskState(task.backend.get_state(task.request.id))
-    except Exception:  # no result backend, none that answers, or a state of the application's own
+    except Exception:  # no result backend, an unreachable one, or a custom state
         return TaskState.REVOKED
     return state if state.is_final else TaskState.REVOKED

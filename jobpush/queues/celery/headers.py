@@ -12,7 +12,7 @@ from ...reporting.identity import TaskIdentity
 from ...store import Membership
 from ...store.malformed import malformed
 
-#: Headers of a message. Prefixed and at its top level: nested ones make Celery reject it (celery #9174).
+#: Headers of a message. Prefixed and top-level: Celery rejects messages with nested ones (celery #9174).
 USER_HEADER = "jobpush_user"
 TITLE_HEADER = "jobpush_title"
 #: Unix seconds; below 0 if the task ``is_again``.
@@ -20,8 +20,7 @@ CREATED_HEADER = "jobpush_created"
 #: Set by the worker that receives the message, for its own processes.
 DELIVERY_HEADER = "jobpush_delivery"
 WORKER_HEADER = "jobpush_worker"
-#: Of a member of a workflow: the workflow's id, its branch there, whether it was counted when the workflow began, and
-#: what it weighs.
+#: For a workflow's member: the workflow's id, its branch, whether the plan counts it, and its weight.
 ROOT_HEADER = "jobpush_root"
 BRANCH_HEADER = "jobpush_branch"
 PLANNED_HEADER = "jobpush_planned"
@@ -29,7 +28,7 @@ WEIGHT_HEADER = "jobpush_weight"
 
 
 def stamp(identity: TaskIdentity, headers: MutableMapping[str, Any]) -> None:
-    """Write into the headers of a message what the worker needs to know of its task."""
+    """Write the identity of a task into the headers of its message, for the worker."""
     headers[USER_HEADER] = identity.user_id
     headers[TITLE_HEADER] = identity.title
     headers[CREATED_HEADER] = -identity.created_at if identity.is_again else identity.created_at
@@ -60,13 +59,13 @@ def delivery_of(request: Any) -> str:
 
 def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity | None:
     """
-    Return the task of a message, as its publisher stamped it; ``None`` if the message is not stamped.
+    Return the task of a stamped message; ``None`` if the message is not stamped.
 
     A message of protocol 1 has no id there; other programs may write headers that are none of ours.
 
     Args:
         headers: Of a message of Celery's protocol 2, or the worker's ``request_dict``, which is the same.
-        task: The Celery task, where its code is here.
+        task: The Celery task, if its code is available.
     """
     if headers.get(CREATED_HEADER) is None or not headers.get(USER_HEADER) or "id" not in headers:
         return None
@@ -95,7 +94,7 @@ def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parent, group and workflow of a message's task, by the names of :class:`TaskIdentity`."""
     parent, group, root = headers.get("parent_id"), headers.get("group"), headers.get(ROOT_HEADER)
     relations: dict[str, Any] = {
-        # Celery has a retry, and what a task is replaced by, published by the task itself.
+        # In Celery, a task itself publishes its retry and its replacement.
         "parent_id": str(parent) if parent and parent != headers["id"] else None,
         "group_id": str(group) if group else None,
     }
@@ -125,7 +124,7 @@ def inherit(headers: MutableMapping[str, Any], parent: Mapping[str, Any]) -> Non
 
 
 def max_attempts_of(task: Any) -> int | None:
-    """Return how many attempts a task declares; ``None`` if it has no limit, or its code is not here."""
+    """Return the number of attempts that a task allows; ``None`` if it has no limit, or its code is not available."""
     if task is None:
         return None
     max_retries = getattr(task, "retry_kwargs", {}).get("max_retries", task.max_retries)
@@ -133,7 +132,7 @@ def max_attempts_of(task: Any) -> int | None:
 
 
 def expires_of(headers: Mapping[str, Any]) -> float | None:
-    """Return the Unix seconds after which a task is not started any more; ``None`` if it does not expire."""
+    """Return the Unix seconds after which a task no longer starts; ``None`` if it does not expire."""
     return _unix_seconds(headers.get("expires"))
 
 
@@ -143,7 +142,7 @@ def eta_of(headers: Mapping[str, Any]) -> float | None:
 
 
 def _unix_seconds(text: Any) -> float | None:
-    # Celery writes ISO 8601 with an offset; what another client writes is not worth an error.
+    # Celery writes ISO 8601 with an offset; other clients' formats are ignored.
     try:
         return datetime.fromisoformat(str(text)).timestamp() if text else None
     except ValueError:

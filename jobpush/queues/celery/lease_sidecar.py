@@ -2,10 +2,10 @@
 A process that renews the lease of a worker whose tasks run in the worker's own process.
 
 There a task can keep every other thread from running: a long call of C code that holds the GIL, or with gevent any code
-that does not wait. The thread that renews the lease stands still then, and the worker would count as dead. This process
+that does not wait. Then the thread that renews the lease stops, and the worker would count as dead. This process
 only renews the lease. It never begins one: the worker then publishes its claims again, which only the worker knows.
 
-Run as ``python -m jobpush.queues.celery.lease_sidecar``, with its orders as one line of JSON on standard input.
+Run as ``python -m jobpush.queues.celery.lease_sidecar``, with its parameters as one line of JSON on standard input.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ...errors import StoreError
 from ...store import Store
 from ...store.worker_leases import WorkerLeases
 
-#: The settings that it needs.
+#: The settings that the sidecar needs.
 _SETTINGS = ("redis_url", "prefix", "lost_after", "task_ttl")
-#: Seconds that it may take to end.
+#: Seconds that the sidecar may take to end.
 _END_TIMEOUT = 2.0
 
 
 class LeaseSidecar:
-    """The sidecar of this process: it renews the lease until it is closed, or this process ends."""
+    """The sidecar of this process: renews the lease until it is closed, or this process ends."""
 
     def __init__(self, config: Config, worker_id: str) -> None:
-        orders = {
+        parameters = {
             "worker_id": worker_id,
             "parent": os.getpid(),
             "config": {name: getattr(config, name) for name in _SETTINGS},
@@ -44,17 +44,17 @@ class LeaseSidecar:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # wherever jobpush is installed
-            # A Ctrl-C is for the worker, which still has tasks to end. The second is the way of Windows.
+            # Ctrl-C must reach only the worker, which still has tasks to end. The second option is for Windows.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         # The URL of Redis may hold a password, and every user of the machine can read arguments.
         pipe = cast("IO[bytes]", self._process.stdin)
-        pipe.write(json.dumps(orders).encode() + b"\n")
+        pipe.write(json.dumps(parameters).encode() + b"\n")
         pipe.flush()
 
     def close(self) -> None:
-        """End the process, and wait for that, but not as long as for a Redis that does not answer."""
+        """End the process and wait for that; for a shorter time than an unresponsive Redis takes."""
         try:
             self._process.communicate(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -64,9 +64,9 @@ class LeaseSidecar:
 
 def main() -> None:
     """Renew the lease until the worker has closed its end of the pipe, or is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which some service managers send to every process
-    orders = json.loads(sys.stdin.readline())
-    config = Config(**orders["config"])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some service managers send it to every process
+    parameters = json.loads(sys.stdin.readline())
+    config = Config(**parameters["config"])
     leases = WorkerLeases(config)
     # Longer than a task may wait: a slow Redis does not make a dead worker.
     store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
@@ -77,10 +77,10 @@ def main() -> None:
         is_closed.set()
 
     threading.Thread(target=wait_for_close, daemon=True).start()
-    # A process that a task has forked may keep the pipe open; the parent's id changes all the same.
-    while os.getppid() == orders["parent"] and not is_closed.wait(leases.pause):
+    # A process forked by a task may keep the pipe open; the parent's id changes nevertheless.
+    while os.getppid() == parameters["parent"] and not is_closed.wait(leases.pause):
         try:
-            store.run(leases.hold(orders["worker_id"], only_renew=True))
+            store.run(leases.hold(parameters["worker_id"], only_renew=True))
         except StoreError:
             pass  # the worker logs it
 

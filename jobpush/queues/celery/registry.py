@@ -16,21 +16,21 @@ from ...reporting.services import Services
 
 #: Attribute of an app that holds its services; Celery has no place for extensions.
 _ATTRIBUTE = "jobpush_runtime"
-#: Attribute of an app that holds what starts the services of its workers.
+#: Attribute of an app that holds the functions that start the services of its workers.
 _SERVICES_ATTRIBUTE = "jobpush_worker_services"
 
 _runtimes: weakref.WeakSet[Services] = weakref.WeakSet()
 
 
 class WorkerService(Protocol):
-    """What the parent of a worker runs beside it."""
+    """A service that runs in the parent process of a worker."""
 
     def stop(self) -> None:
-        """End, soon."""
+        """End soon."""
 
 
 def register(app: Any, runtime: Services, *worker_services: Callable[[], WorkerService]) -> None:
-    """Let ``runtime`` serve the tasks of ``app``; each function starts a service of its workers."""
+    """Register ``runtime`` for the tasks of ``app``; each function starts a service of its workers."""
     setattr(app, _ATTRIBUTE, runtime)
     setattr(app, _SERVICES_ATTRIBUTE, worker_services)
     _runtimes.add(runtime)
@@ -59,11 +59,11 @@ class Sending:
 
     Args:
         app: Celery's.
-        queue: The queue of a Redis broker that the message goes to; ``None``: it is another broker, or not known.
-        withdraw: Withdraws the events that were published of it.
-        is_published: Whether Redis has the task, so that more can be published of it without waiting in vain.
-        is_own: Whether it is the next attempt of the task that sends it, or takes its place.
-        time_limit: The soft one of the task that sends it, if that came within a receiver of Celery's signals.
+        queue: The queue of a Redis broker that the message is for; ``None``: another broker, or unknown.
+        withdraw: Withdraws the events published for it.
+        is_published: Whether Redis has the task, so that further events can be published without waiting in vain.
+        is_own: Whether it is the next attempt of the sending task, or its replacement.
+        time_limit: The soft time limit of the sending task, if it was raised within a receiver of Celery's signals.
     """
 
     app: Any
@@ -90,8 +90,7 @@ def sending(app: Any) -> Iterator[Sending]:
 
 def current_sending() -> Sending:
     """
-    The message that is being sent here.
-
-    What comes by another way than the wrapped ``send_task`` is taken to be the current app's.
+    Return the message that this thread sends. One that bypasses the wrapped ``send_task`` is attributed to the current
+    app.
     """
     return _sending.get() or Sending(app_or_default())

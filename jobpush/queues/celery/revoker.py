@@ -1,4 +1,4 @@
-"""Cancelling in a worker's parent: cancelled tasks do not start, and those that run on are terminated."""
+"""Cancelling in a worker's parent: cancelled tasks do not start, and those that keep running are terminated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .headers import ROOT_HEADER
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which the thread checks whether it is to stop.
+#: Seconds between two checks of the thread whether to stop.
 _MAX_PAUSE = 2.0
-#: Seconds between two terminations of one task, at least.
+#: Shortest time in seconds between two terminations of one task.
 _LEAST_GRACE = 2.0
 
 
@@ -24,8 +24,8 @@ class Revoker:
     """
     The thread of a worker's parent that revokes cancelled tasks in this worker, so that they do not start.
 
-    It terminates those that still run after ``cancel_grace``. Where the pool cannot do that, the bar shows that the
-    task cannot be stopped; it ends by itself.
+    It terminates those that still run after ``cancel_grace``. If the pool cannot do that, the bar shows that the task
+    cannot be stopped and ends by itself.
     """
 
     def __init__(self, consumer: Any, runtime: Services) -> None:
@@ -44,7 +44,7 @@ class Revoker:
         threading.Thread(target=self._run, name="jobpush-cancels-parent", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread, soon."""
+        """End the thread soon."""
         self._is_stopped.set()
 
     def _run(self) -> None:
@@ -62,8 +62,8 @@ class Revoker:
                     self._deadlines.update(dict.fromkeys(task_ids, time.monotonic() + self._config.cancel_grace))
                     revoke(self._consumer, task_ids)
                 self._end_overdue()
-            except Exception as exc:  # of Redis; a cancelled task still does not start, its wrapper asks Redis
-                if not has_failed:  # one line for each change
+            except Exception as exc:  # a cancelled task still does not start: its wrapper asks Redis
+                if not has_failed:  # log one line per change
                     logger.warning("cancelled tasks can't be revoked at the moment: %s", exc)
                 has_failed = True
                 self._is_stopped.wait(self._config.retry_interval)
@@ -82,7 +82,7 @@ class Revoker:
         for request in active_requests() if overdue else ():
             for task_id in overdue.intersection((str(request.id), request.request_dict.get(ROOT_HEADER))):
                 running.add(request.id)
-                if self._can_terminate:  # again and again: the consumer drops its calls when it loses the broker
+                if self._can_terminate:  # repeated, because the consumer drops its calls when it loses the broker
                     self._deadlines[task_id] = now + max(self._config.cancel_grace, _LEAST_GRACE)
         if running and self._can_terminate:
             revoke(self._consumer, running, terminate=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Name of an argument, or a callable that gets the task's arguments by name and returns the user's id.
+#: Name of an argument, or a callable that receives the task's arguments by name and returns the user's id.
 User = str | Callable[..., object] | None
 
 #: Error text of a task that was rejected without a reason.
@@ -43,7 +43,7 @@ _ATTRIBUTE = "__jobpush_options__"
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How one task is shown. Made by ``track()``, found by :func:`options_of`."""
+    """How a task is shown. Created by ``track()``, found by :func:`options_of`."""
 
     runtime: Services
     user: User = None
@@ -52,21 +52,21 @@ class TrackOptions:
     errors: Mapping[type[BaseException], str] = field(default_factory=dict)
     #: Whether ``update_state()`` moves the bar.
     adopt: bool = True
-    #: Whether what the task writes to ``logging`` is appended to its log.
+    #: Whether the task's ``logging`` records are appended to its log.
     capture: bool = False
     #: Whether the user's inbox keeps the end of the task.
     notifies_end: bool = False
-    #: Whether the task itself is not tracked, and only seen as a member of a workflow.
+    #: Whether the task is tracked only as a member of a workflow.
     is_for_members: bool = False
 
     def check(self, function: Callable[..., Any]) -> None:
         """
-        Make sure that the task takes all arguments that are named.
+        Check that the task takes all named arguments.
 
         Raises:
-            UnknownArgument: For the first one that it does not take.
-            ConfigurationError: If ``user`` is neither a name nor callable, the title can't be filled in, or the task is
-                an ``async def``.
+            UnknownArgument: For the first argument that it does not take.
+            ConfigurationError: If ``user`` is neither a name nor a callable, the title can't be formatted, or the task
+                is an ``async def``.
         """
         self._ensure_types()
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -93,12 +93,12 @@ class TrackOptions:
             task: The Celery task.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
-            headers: Of the message; ``jobpush_user`` is heeded where ``track()`` names no user, and where the task was
-                planned as a member of a workflow. One that a member publishes is a member too, unless ``track()``
-                finds that it is another user's.
+            headers: Of the message; ``jobpush_user`` applies if ``track()`` names no user, or if the task was planned
+                as a member of a workflow. A task that a member publishes is a member too, unless ``track()`` finds
+                another user for it.
 
         Returns:
-            ``None`` if nobody is to see it: no user, or none that can be one (which is logged).
+            ``None`` if the task has no user, or an invalid one (which is logged).
         """
         if self.is_for_members and not headers.get(ROOT_HEADER):
             return None
@@ -126,7 +126,7 @@ class TrackOptions:
         )
 
     def error_text(self, exc: BaseException) -> str:
-        """Return the error text of an exception: the one for its nearest type, or its own first line."""
+        """Return the error text of an exception: the one for its most specific type, or its own first line."""
         sentences = {**_SENTENCES, **self.errors}
         if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
             exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
@@ -167,7 +167,7 @@ class TrackOptions:
         except InvalidUserId as exc:
             logger.warning("task %s is not shown to anybody: %s", task.name, exc)
             return None
-        except SoftTimeLimitExceeded:  # of the task that publishes this one
+        except SoftTimeLimitExceeded:  # headers of the task that publishes this one
             raise
         except Exception:  # the application's own callable
             logger.exception("task %s is not shown to anybody: its user can't be found", task.name)
@@ -178,14 +178,14 @@ class TrackOptions:
             title = (self.title or task.name).format(**arguments)
         except SoftTimeLimitExceeded:
             raise
-        except Exception as exc:  # of a __format__ or an attribute of the application's own objects
+        except Exception as exc:  # raised by a __format__ or an attribute of the application's objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
             title = task.name
         return title
 
 
 def attach(options: TrackOptions, function: Callable[..., Any]) -> None:
-    """Leave ``options`` where :func:`options_of` finds it. ``functools.wraps`` carries it to wrappers."""
+    """Attach ``options`` for :func:`options_of`. ``functools.wraps`` copies it to wrappers."""
     setattr(function, _ATTRIBUTE, options)
 
 

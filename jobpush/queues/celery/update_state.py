@@ -12,18 +12,18 @@ from celery.states import ALL_STATES
 from ...reporting.progress import current_progress, progress, running
 from ...reporting.services import Services
 
-#: Names by which tasks store their progress; the first one with a usable value counts.
+#: Keys under which tasks store their progress; the first one with a usable value counts.
 _CURRENT = ("current", "done", "completed", "processed", "finished", "step", "i")
 _TOTAL = ("total", "steps", "total_steps", "count", "of", "n")
 _PERCENT = ("percent", "percentage", "progress", "process_percent", "percent_complete", "pct")
 _MESSAGE = ("description", "message", "status", "msg", "text", "detail", "stage", "step", "current_step", "info")
 
-#: Attribute of an ``update_state`` that reports to us too.
+#: Attribute of an ``update_state`` that also reports progress to jobpush.
 _MARK = "jobpush_reports"
 
 
 def report_update_state(task: Any, services: Services) -> None:
-    """Have a Celery task report what it gives to ``update_state()``. Twice does no harm."""
+    """Make ``update_state()`` of a Celery task report progress too. Idempotent."""
     original = task.update_state
     if hasattr(original, _MARK):
         return
@@ -53,7 +53,7 @@ def progress_of(meta: Mapping[str, Any]) -> dict[str, Any]:
         current, total = percent * 100 if is_fraction else percent, 100
     if current is not None:
         found["current"] = current
-    if total:  # 0 is not known yet, for celery-progress
+    if total:  # celery-progress uses 0 for an unknown total
         found["total"] = total
     message = next((meta[name] for name in _MESSAGE if isinstance(meta.get(name), str) and meta[name]), None)
     if message is not None:

@@ -1,4 +1,4 @@
-"""The lease of a worker, and its claims: one for each message that it has."""
+"""The lease of a worker, and its claims: one for each message it holds."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from .lease_sidecar import LeaseSidecar
 
 logger = logging.getLogger(__name__)
 
-#: Error text of a task that left its worker without an end.
+#: Error text of a task that vanished from its worker without an end.
 NO_WORD = "The task ended without a word"
 #: Error text of a task that was running when its worker was stopped.
 WORKER_STOPPED = "The worker of the task was stopped"
 
 #: Claims in one round trip.
 _AT_ONCE = 200
-#: Finished messages whose end is still to be checked. Beyond, the oldest are dropped: Redis has been away for long. If
-#: they have no end they become LOST with the worker, or never.
+#: Finished messages with an unchecked end. Beyond it the oldest are dropped, after a long outage of Redis. Without an
+#: end they become LOST with the worker, or never.
 MAX_OVER = 10_000
 
 
 @dataclass(slots=True)
 class _Held:
-    """A message that this worker has, as long as Celery's request for it is there and not done."""
+    """A message that this worker holds until Celery's request for it is done."""
 
     claim: Claim
     request: weakref.ref[Any]
     was_reserved: bool = False
-    #: Monotonic seconds at which it was found to be done; ``None``: it is not.
+    #: Monotonic seconds at which it was found to be done; ``None``: not done.
     over_since: float | None = None
-    #: How it ended, from its result; ``None``: it has not, or its result does not show it.
+    #: How it ended, from its result; ``None``: it has not ended, or its result does not show it.
     ending: Ending | None = None
 
     def is_over(self) -> bool:
         """
         Whether the worker is done with it.
 
-        What waits for its time, or for a rate limit, is not yet among Celery's reserved requests. What has come and
-        gone since the last look is not there either, but has begun, or is acknowledged.
+        A request that waits for its ETA or a rate limit is not yet among Celery's reserved requests. One that started
+        and ended since the last check is no longer there, but has begun, or is acknowledged.
         """
         request = self.request()
         if request is None:
@@ -69,20 +69,21 @@ class _Held:
 
 class LeaseKeeper:
     """
-    The thread in a worker's parent that keeps its lease alive, whatever its children do.
+    The thread in a worker's parent that keeps its lease alive, independent of its children.
 
-    It also ends tasks whose process left without publishing an end: with their result if the pool returned one, else
-    with LOST after ``lost_after`` seconds. A late event of the task replaces LOST.
+    It also ends tasks whose process left without publishing an end: with their result if the pool returned one,
+    otherwise with LOST after ``lost_after`` seconds. A late event of the task replaces LOST.
 
-    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task there may let no other thread (with gevent:
-    no other greenlet) run for a while. So there a
+    The pools ``solo``, ``threads`` and ``gevent`` have no children: a task may keep other threads (with gevent:
+    greenlets) from running for a while. So for these a
     :class:`~jobpush.queues.celery.lease_sidecar.LeaseSidecar` keeps the lease too.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._leases = WorkerLeases(config)
-        # A connection of its own, with more patience than a task has: a slow Redis does not make a dead worker.
+        # A separate connection with a longer timeout than a task has: a slow Redis must not make the worker count as
+        # dead.
         self._store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.lost_after / 3)))
         self.reset_after_fork()
         register_after_fork(self)
@@ -96,17 +97,17 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._sidecar: LeaseSidecar | None = None
         self._is_stopped = threading.Event()
-        #: Monotonic seconds since which Redis answers; ``None``: it does not, as far as is known.
+        #: Monotonic seconds since which Redis answers; ``None``: it is not known to answer.
         self._reached_since: float | None = None
-        #: How often all claims are still to be published: a gateway that found this worker dead may be removing them.
+        #: Remaining repeats of publishing all claims: a gateway that found this worker dead may be removing them.
         self._times_to_assert = 0
 
     # -- the worker's side ---------------------------------------------------------------------------
 
     def start(self, *, runs_tasks: bool = False) -> None:
         """
-        Begin the lease, before the first message is taken: without it, nobody would find out that we died right
-        after that. Twice does no harm.
+        Begin the lease before the first message is taken: otherwise a death right after that would go unnoticed.
+        Idempotent.
 
         Args:
             runs_tasks: Whether the tasks run in this very process.
@@ -118,18 +119,17 @@ class LeaseKeeper:
         try:
             self._renew()
         except StoreError:
-            pass  # Redis is away; the thread goes on
+            pass  # Redis is unreachable; the thread retries
         self._thread.start()
         if runs_tasks:
             self._start_sidecar()
 
     def take(self, request: Any, tracked: TaskIdentity) -> TaskIdentity:
         """
-        A message was received: it is this worker's until Celery is done with ``request``.
+        Record a received message, which this worker holds until Celery is done with ``request``.
 
         Returns:
-            The task with the delivery that this is, for all its events. What is published of it with
-            RECEIVED or STARTED claims it, what ends it gives it back.
+            The task with this delivery, for all its events. RECEIVED and STARTED claim the message, an end releases it.
         """
         tracked = replace(tracked, delivery=new_delivery(), worker=self.worker_id)
         claim = Claim.of(tracked.user_id, tracked.task_id, tracked.delivery)
@@ -139,20 +139,21 @@ class LeaseKeeper:
         return tracked
 
     def tracked_of(self, task_id: str) -> TaskIdentity | None:
-        """A task that this worker has, as its message describes it; ``None`` if it has none of that id."""
+        """Return a task that this worker holds, as its message describes it; ``None`` if it holds none of that id."""
         held = self._held.get(self.delivery_of(task_id))
         request = held.request() if held is not None else None
         return read_headers(request.request_dict, request.task) if request is not None else None
 
     def delivery_of(self, task_id: str) -> str:
-        """The newest delivery of a task that this worker has or had a moment ago; empty if there is none."""
+        """Return the newest delivery of a task that this worker holds or held a moment ago; empty if there is none."""
         return self._newest.get(task_id, "")
 
     def record_end(self, ending: Ending) -> None:
         """
-        Keep how a delivery ended, in case that its process cannot publish it.
+        Record how a delivery ended, in case its process cannot publish it.
 
-        The process may end first, with Redis away: by ``worker_max_tasks_per_child``, or because the worker stops.
+        The process may exit first during an outage of Redis: by ``worker_max_tasks_per_child``, or because the worker
+        stops.
         """
         held = self._held.get(ending.delivery)
         if held is not None:
@@ -169,7 +170,7 @@ class LeaseKeeper:
                 time.sleep(min(self._config.retry_interval, self._leases.pause))
 
     def stop(self) -> None:
-        """Publish that what runs is lost, as the worker ends; what it has not begun goes back to its queue."""
+        """Publish running tasks as lost when the worker ends; Celery requeues those not yet started."""
         self._is_stopped.set()
         if self._sidecar is not None:
             self._sidecar.close()
@@ -195,13 +196,13 @@ class LeaseKeeper:
             try:
                 try:
                     self._renew()
-                finally:  # Redis may be away for hours, and what is done piles up meanwhile
+                finally:  # finished messages pile up while Redis is unreachable
                     self._note_what_is_over()
                 self._assert_claims()
                 self._settle()
             except StoreError:
                 self._reached_since = None  # the publisher logs it
-            except Exception:  # a bug of ours; the lease is what counts, and it is renewed first
+            except Exception:  # a bug in jobpush; the lease matters most, and is renewed first
                 logger.exception("the claims of this worker can't be looked after")
             self._is_stopped.wait(self._leases.pause)
 
@@ -213,7 +214,7 @@ class LeaseKeeper:
             self._times_to_assert = 2
 
     def _assert_claims(self) -> None:
-        """Publish all claims again: Redis was away or came back empty, or a gateway found this worker dead."""
+        """Publish all claims again: Redis was unreachable or returned empty, or a gateway found this worker dead."""
         if not self._times_to_assert:
             return
         claims = [held.claim for held in self._snapshot() if not held.is_over()]
@@ -237,15 +238,15 @@ class LeaseKeeper:
 
     def _settle(self) -> None:
         """
-        Forget finished messages, and end those that still have their claim: nothing else has ended them.
+        Forget finished messages, and end those that still have their claim, since nothing else has ended them.
 
-        The time with Redis away does not count: an event has the whole of ``lost_after`` once Redis is back.
+        Outages of Redis do not count: an event has the whole of ``lost_after`` once Redis is back.
         """
         now = time.monotonic()
         reached_since = now if self._reached_since is None else self._reached_since
         done = []
         for held in self._snapshot():
-            # A known result is published earlier: its process has ended, or Redis would have it by now.
+            # A known result is published earlier: its process has exited, or Redis would have it by now.
             patience = self._config.lost_after / (1 if held.ending is None else 3)
             if held.over_since is not None and now - max(held.over_since, reached_since) >= patience:
                 done.append(held)
@@ -259,7 +260,9 @@ class LeaseKeeper:
     def _end(
         self, some: Sequence[_Held], error: str, *, least: TaskState = TaskState.PENDING, reached_since: float = 0.0
     ) -> None:
-        """Publish the end of what still has its claim, and of what ended with Redis away, when none could be made."""
+        """
+        Publish the end of messages that still have their claim, or could not be claimed during an outage of Redis.
+        """
         claims = [held.claim for held in some]
         (are_claimed,) = self._store.run([self._leases.are_claimed(self.worker_id, claims)])
         lost = []

@@ -18,7 +18,7 @@ from .headers import ROOT_HEADER, USER_HEADER
 from .publishing import CHORD_UNLOCK, withdrawn
 from .track_options import TrackOptions, options_of
 
-#: The name of every workflow, and its title if it is given none.
+#: The name of every workflow, and its default title.
 WORKFLOW = "jobpush.workflow"
 
 
@@ -51,12 +51,12 @@ class TrackedWorkflow:
         self._user_id = user_id
         self._title = title or WORKFLOW
         self._weights = weights
-        #: Of its bar: of the next call, and after that of the last one.
+        #: Id of the bar: of the next call, then of the last one.
         self.task_id = str(uuid.uuid4())
         self._is_begun = False
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
-        """Publish the canvas; what its own ``delay()`` returns."""
+        """Publish the canvas, and return the result of its own ``delay()``."""
         return self.apply_async(args, kwargs)
 
     def apply_async(
@@ -66,19 +66,19 @@ class TrackedWorkflow:
         Publish the canvas.
 
         Args:
-            args: For the canvas, which hands them to its first tasks; or for the callable that makes it.
+            args: For the canvas, which passes them to its first tasks; or for the callable that makes it.
             kwargs: The same by name.
             options: Of the canvas's own ``apply_async()``.
 
         Returns:
-            What that returns.
+            The result of that.
         """
         canvas, args, kwargs = self._made(args or (), kwargs or {})
         tracked = self._begin()
         headers = {**options.pop("headers", {}), USER_HEADER: self._user_id, ROOT_HEADER: tracked.task_id}
         planned = PlannedCanvas(canvas, headers, self._weights)
         if self._app.conf.task_always_eager:
-            follow_all_tasks(self._app, self._runtime)  # they run here, where no worker has done it
+            follow_all_tasks(self._app, self._runtime)  # they run here, where no worker has wrapped them
         first = self._first_write(tracked, planned.plan)
         self._runtime.publisher.publish_now([first])
         try:
@@ -87,7 +87,7 @@ class TrackedWorkflow:
             self._runtime.publisher.submit(withdrawn(first, self._runtime.clock.time()))
             raise
         if not planned.plan.members:
-            self._runtime.publisher.publish_workflow(self._user_id, tracked.task_id)  # nobody else will
+            self._runtime.publisher.publish_workflow(self._user_id, tracked.task_id)  # no worker will
         return result
 
     def _made(
@@ -109,7 +109,7 @@ class TrackedWorkflow:
 
 
 def follow_all_tasks(app: Any, runtime: Services) -> None:
-    """Track also those tasks of an app that no ``track()`` asks for, where they are members of a workflow."""
+    """Track the tasks of an app without ``track()`` too, if they are members of a workflow."""
     options = TrackOptions(runtime, is_for_members=True)
     for name, task in app.tasks.items():
         if options_of(task) is None and name != CHORD_UNLOCK:

@@ -1,4 +1,4 @@
-"""The wrapper round a tracked task, which runs right before and after its code, in its process."""
+"""The wrapper around a tracked task: it runs right before and after the task's code, in the same process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Cal
     Wrap the function of a task.
 
     Returns:
-        A function with the name and the signature of ``function``. Called otherwise than by Celery it is the same.
+        A function with the name and the signature of ``function``. Called directly, it behaves like ``function``.
     """
 
     @functools.wraps(function)
@@ -71,7 +71,7 @@ def tracked_function(options: TrackOptions, function: Callable[..., Any]) -> Cal
 
 
 def running_of(request: Any) -> RunningTask | None:
-    """Return the tracked task that a request has run; ``None`` for any other."""
+    """Return the tracked task of a request; ``None`` if it is not tracked."""
     return getattr(request, _ATTRIBUTE, None)
 
 
@@ -81,13 +81,13 @@ def headers_of(request: Any) -> dict[str, Any]:
 
 
 def _is_inside(request: Any) -> bool:
-    """Whether this very task runs already: it calls itself as a function."""
+    """Whether this task already runs, because it calls itself as a function."""
     current = current_progress()
     return current is not None and current is running_of(request)
 
 
 def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None:
-    """Publish that the task has started; ``None`` if it has no user, or a fault of ours prevents it."""
+    """Publish that the task has started; ``None`` if it has no user, or an error of jobpush prevents it."""
     try:
         if options.adopt:
             report_update_state(task, options.runtime)
@@ -95,11 +95,11 @@ def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None
         this = _start(options.runtime, request, tracked, options.notifies_end) if tracked is not None else None
         if this is not None and options.capture:
             this.captures = True
-            capture_from("celery.task")  # which does not propagate in a worker
+            capture_from("celery.task")  # it does not propagate in a worker
         return this
-    except SoftTimeLimitExceeded:  # the task's, which came while Redis was waited for
+    except SoftTimeLimitExceeded:  # a time limit of the task, raised during the Redis call
         raise
-    except Exception:  # a wrong setting, a bug of ours: progress may fail, the task may not
+    except Exception:  # a wrong setting or a bug: progress may fail, the task may not
         logger.exception("task %s runs without its progress being published", task.name)
         return None
 
@@ -107,14 +107,14 @@ def _begin(options: TrackOptions, task: Any, request: Any) -> RunningTask | None
 def _identify(options: TrackOptions, task: Any, request: Any) -> TaskIdentity | None:
     headers = headers_of(request)
     tracked = read_headers(headers, task)
-    if tracked is None:  # it runs eagerly: nobody has published it
+    if tracked is None:  # it runs eagerly, so it was not published
         parent = current_progress()
         if parent is not None:
             inherit(headers, to_headers(parent.tracked))
         tracked = options.identify(task, request.args or (), request.kwargs or {}, headers)
         if tracked is not None:
             request.headers = dict(request.headers or {})
-            stamp(tracked, request.headers)  # so that a retry goes on with the same bar
+            stamp(tracked, request.headers)  # so that a retry continues the same bar
     return tracked
 
 
@@ -127,8 +127,8 @@ def _start(runtime: Services, request: Any, tracked: TaskIdentity, notifies_end:
     runtime.running.add(this)
     if request.is_eager:
         _publish_skipped_states(runtime, tracked)
-    # The reply also cancels a task that was cancelled while it waited. Cancels are received from before this call on,
-    # so none is missed.
+    # The reply also cancels a task that was cancelled while it waited. Cancels are received since before this call, so
+    # none is missed.
     runtime.publisher.start(this)
     return this
 
@@ -141,11 +141,11 @@ def _publish_skipped_states(runtime: Services, tracked: TaskIdentity) -> None:
 
 
 def _mark_revoked(task: Any) -> None:
-    """Store REVOKED for those that wait for the result or the chord. Celery stores nothing after Ignore."""
+    """Store REVOKED for callers that wait for the result, and for the chord. Celery stores nothing after Ignore."""
     request = task.request
     try:
         task.backend.mark_as_revoked(
             request.id, "cancelled", request=request, store_result=not (request.ignore_result or request.is_eager)
         )
-    except Exception:  # the result backend may be away; the task has ended all the same
+    except Exception:  # the result backend may be unreachable; the task has ended anyway
         logger.exception("the result backend could not store that task %s was cancelled", request.id)

@@ -305,7 +305,7 @@ def test_data_other_than_text_is_encoded_once(client, backend, data, published) 
         ({"name": None}, "event name"),
         ({"name": ""}, "event name"),
         ({"name": "x" * 201}, "201 characters"),
-        ({"name": "pusher:error"}, "belongs to the protocol"),
+        ({"name": "pusher:error"}, "reserved for the protocol"),
         ({"channels": []}, "one or more"),
         ({"channels": "a"}, "must be a list"),
         ({"channels": [5]}, "must be text"),
