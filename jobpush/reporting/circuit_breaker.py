@@ -12,8 +12,8 @@ class CircuitBreaker:
     """
     Remembers whether Redis answers, and logs one line per change.
 
-    While it is open, only the publisher's thread tries again. It goes on publishing, now and then, through a Redis
-    that is too slow for callers that wait.
+    While it is open, only the publisher's thread retries. It keeps publishing occasionally through a Redis that is too
+    slow for waiting callers.
     """
 
     def __init__(self, retry_interval: float) -> None:
@@ -26,10 +26,10 @@ class CircuitBreaker:
         self._retry_at = time.monotonic() + self._retry_interval
         if not self.is_open:
             self.is_open = True
-            logger.warning("progress can't be published, tasks run on without: %s", reason)
+            logger.warning("progress can't be published, tasks continue without it: %s", reason)
 
     def still_slow(self) -> None:
-        """Stay open: Redis answered, but too late for a caller that waits."""
+        """Stay open: Redis answered, but too late for a waiting caller."""
         self._retry_at = time.monotonic() + self._retry_interval
 
     def succeeded(self) -> None:

@@ -1,4 +1,4 @@
-"""The clock of everything that is shown to users. Waiting does not use it."""
+"""The clock of everything shown to users. Waiting does not use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data that a task shows, in plain JSON types: a value that can't be sent is left out alone."""
+"""The data that a task shows, in plain JSON types. Only values that can't be encoded are omitted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..events import encode
 
 def sendable_data(data: Mapping[str, Any], limit: int, warn: Callable[[str, object], None]) -> dict[str, Any]:
     """
-    Return a copy that nobody changes any more.
+    Return a copy that does not change any more.
 
     Args:
-        data: What the task has reported.
+        data: The data that the task has reported.
         limit: Bytes of all values together, as JSON.
-        warn: Receives what is left out and why: ``warn("data 'url'", error)``.
+        warn: Receives each omitted part and the reason: ``warn("data 'url'", error)``.
     """
     try:
         text = encode(data)
@@ -35,13 +35,13 @@ def _without_unsendable(data: Mapping[str, Any], limit: int, warn: Callable[[str
         try:
             text = encode({key: value})
             sendable.update(json.loads(text))
-            sizes[key] = len(text.encode()) - 1  # its braces, but for the comma
+            sizes[key] = len(text.encode()) - 1  # the braces, minus a comma
         except Exception as exc:  # InvalidData, or a RuntimeError because the task changes the value meanwhile
             warn(_name_of(key), exc)
     while sizes and sum(sizes.values()) + 1 > limit:
         largest = max(sizes, key=lambda key: sizes[key])
         if sizes[largest] < limit and "result" in sizes:
-            largest = "result"  # what is shown already stays
+            largest = "result"  # data already shown stays
         warn(_name_of(largest), f"{sizes.pop(largest)} bytes are too many; {limit} are allowed for all data of a task")
         del sendable[largest]
     return sendable

@@ -1,4 +1,4 @@
-"""The final states that a failover may have lost: acknowledged by a primary, not yet copied to its replica."""
+"""Final states that a failover may have lost: acknowledged by a primary, but not yet copied to its replica."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FinalWrites:
     """
     Keeps the final states of the last :data:`WINDOW` seconds, to be sent again after a reconnect.
 
-    Redis ignores a final state that it has already, so sending one twice is harmless.
+    Redis ignores a final state that it already has, so sending one twice is harmless.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class FinalWrites:
 
     def between(self, lost_at: float, reached_at: float) -> list[TaskWrite | Ending]:
         """
-        Return what may be missing, oldest first.
+        Return the states that may be missing, oldest first.
 
         Args:
             lost_at: When the connection was lost, in monotonic seconds.
-            reached_at: When Redis was reached again: what was acknowledged later is there.
+            reached_at: When Redis was reached again: later acknowledgements are safe.
         """
         with self._lock:
             return [final for at, final in self._kept if lost_at - WINDOW <= at < reached_at]

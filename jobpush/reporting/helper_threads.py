@@ -1,4 +1,4 @@
-"""Which task a thread works for that has no copy of the task's context: ``ThreadPoolExecutor``, ``Thread``."""
+"""Finds the task of a thread that has no copy of the task's context: ``ThreadPoolExecutor``, ``Thread``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Run:
     def __init__(self, task: RunningTask) -> None:
         self.task = task
         self.threads_before = WeakSet(threading.enumerate())
-        #: Whether it is the only task of the process beside those that it runs within or that run within it.
+        #: Whether it is the only task of the process, apart from tasks that it is nested in or that are nested in it.
         self.is_in_main_thread = threading.current_thread() is threading.main_thread()
         self.has_warned = False
 
@@ -42,23 +42,22 @@ register_after_fork(_runs)
 
 @contextmanager
 def attributed(task: RunningTask) -> Iterator[None]:
-    """Attribute threads that are started meanwhile to ``task``."""
+    """Attribute threads started meanwhile to ``task``."""
     run = _Run(task)
     _runs.append(run)
     try:
         yield
     finally:
         _runs.remove(run)
-        for outer in _runs:  # a thread that outlives the task must not count for the one around it
+        for outer in _runs:  # a thread that outlives the task must not count for the outer task
             outer.threads_before.update(set(threading.enumerate()).difference(run.threads_before))
 
 
 def task_of_thread() -> RunningTask | None:
     """
-    Return the task that has certainly started the calling thread; else log once per task how to pass it on.
-
-    It is certain where the tasks of the process run in its main thread, and so never beside each other, and the thread
-    did not exist when the task began.
+    Return the task that has certainly started the calling thread; otherwise log once per task how to pass the context
+    on. It is certain if the tasks of the process run in its main thread, hence never concurrently, and the thread did
+    not exist when the task began.
     """
     runs = list(_runs)
     if not runs or any(is_running() for is_running in is_running_untracked_task):

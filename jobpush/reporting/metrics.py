@@ -28,8 +28,8 @@ from ..errors import StoreError
 #: Seconds: upper bounds of the histogram's buckets. A round trip takes a fraction of a millisecond.
 _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-#: Held around every call of prometheus-client, whose own locks a fork would copy in a held state if another thread
-#: counted at that moment. A fork takes this lock first, so no thread holds those.
+#: Held around every call of prometheus-client. A fork takes this lock first, so that it never copies
+#: prometheus-client's own locks while another thread holds them.
 _lock = threading.RLock()  # reentrant: a signal may interrupt a call, and its handler fork
 if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,4 +1,4 @@
-"""Bounded queue of what waits to be published: no threads, no Redis."""
+"""Bounded queue of events to publish: no threads, no Redis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..events import TaskState
 from ..store import TaskWrite
 from .records import Batch, Ending, StageDurations
 
-#: Tasks with something that waits; beyond that the oldest is dropped.
+#: Tasks with queued events; beyond that the oldest is dropped.
 MAX_TASKS = 10_000
-#: Stage durations that wait; beyond that the oldest are dropped.
+#: Queued stage durations; beyond that the oldest are dropped.
 MAX_DURATIONS = 100
 
 
@@ -37,7 +37,7 @@ class Outbox:
         return bool(self._beginnings or self._writes or self._endings or self._durations)
 
     def add(self, write: TaskWrite, *, only_newest: bool = False) -> None:
-        """Append ``write`` to what waits of its task, or replace that with ``only_newest``."""
+        """Append ``write`` to the queued events of its task, or replace them if ``only_newest``."""
         if _is_beginning(write):
             self._beginnings[write.event.task_id] = write
             self._drop_oldest(self._beginnings)
@@ -60,7 +60,7 @@ class Outbox:
         self._durations.append(durations)
 
     def take(self, size: int) -> Batch:
-        """Remove the oldest: all durations, the events and endings of at most ``size`` tasks."""
+        """Remove and return the oldest: all durations, and the events and endings of at most ``size`` tasks."""
         batch = Batch(durations=list(self._durations))
         self._durations.clear()
         while self._beginnings and len(batch.writes) < size:
@@ -72,7 +72,7 @@ class Outbox:
         return batch
 
     def put_back(self, writes: Sequence[TaskWrite], endings: Sequence[Ending]) -> None:
-        """Return what could not be sent, unless something newer of the task waits."""
+        """Put back what could not be sent, unless a newer event of the task is queued."""
         for write in filter(_is_beginning, writes):
             self._beginnings.setdefault(write.event.task_id, write)
         newest = {write.event.task_id: write for write in writes if not _is_beginning(write)}

@@ -1,4 +1,4 @@
-"""``progress``: what task code calls. Outside a tracked task all of it does nothing."""
+"""``progress``: the API for task code. Outside a tracked task it does nothing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _current: ContextVar[RunningTask | None] = ContextVar("jobpush_task", default=No
 
 
 def current_progress() -> RunningTask | None:
-    """Return the tracked task that this context runs; ``None`` outside."""
+    """Return the tracked task of this context; ``None`` outside."""
     return _current.get()
 
 
 @contextmanager
 def running(task: RunningTask) -> Iterator[None]:
-    """Make ``task`` the current one; afterwards the one before is current again."""
+    """Make ``task`` the current one; afterwards the previous one is current again."""
     token = _current.set(task)
     try:
         with attributed(task):
@@ -37,7 +37,7 @@ def running(task: RunningTask) -> Iterator[None]:
 
 
 def _task_of_thread() -> RunningTask | None:
-    """Return the task that has started this thread, and make it the current one of the thread."""
+    """Return the task that started this thread, and make it the thread's current one."""
     task = task_of_thread()
     if task is not None:
         _current.set(task)
@@ -45,7 +45,7 @@ def _task_of_thread() -> RunningTask | None:
 
 
 class Stage:
-    """A part of a task's bar that has begun; as a context manager it also ends."""
+    """A part of a task's bar; as a context manager it ends with its block."""
 
     def __init__(self, task: RunningTask | None) -> None:
         self._task = task
@@ -62,8 +62,8 @@ class Stage:
 
 class Progress:
     """
-    The progress of the task that runs here: in its thread, in threads with a copy of its context, and in those that
-    it has started, where that is certain.
+    The progress of the current task: in its thread, in threads with a copy of its context, and in threads that it has
+    certainly started.
 
     Example::
 
@@ -79,14 +79,14 @@ class Progress:
         self, current: float | None = None, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
     ) -> None:
         """
-        Report how far the task is. Stores the numbers and returns; a thread publishes the newest ones.
+        Report how far the task is. Stores the numbers and returns; a thread publishes the newest.
 
         Args:
-            current: Units done; ``None``: as before.
-            total: Units in all; ``None``: not known; not given: as before.
-            message: What is being done; ``None``: as before.
-            data: Values that Celery's JSON serializer takes. They merge into those given before, to the end of the
-                attempt.
+            current: Units done; ``None``: unchanged.
+            total: Units in all; ``None``: unknown; omitted: unchanged.
+            message: What is being done; ``None``: unchanged.
+            data: Values that Celery's JSON serializer takes. They are merged into the earlier ones and stay until the
+                attempt ends.
 
         Raises:
             TaskCancelled: If the task has been cancelled; once, so that its clean-up may report too.
@@ -119,7 +119,7 @@ class Progress:
         try:
             with task.lock:
                 task.current += n
-        except Exception as exc:  # no numbers: progress may be wrong, the task goes on
+        except Exception as exc:  # not numbers: progress may be wrong, the task continues
             raise_interruption(exc)
             task.warn_once("amount", exc)
         if total is not _UNCHANGED or message is not None or data:
@@ -129,7 +129,7 @@ class Progress:
 
     def iter(self, iterable: Iterable[T], *, total: float | None = None, message: str | None = None) -> Iterator[T]:
         """
-        Iterate over ``iterable`` and count; an item counts when the next one is requested.
+        Iterate over ``iterable`` and count; an item is counted when the next one is requested.
 
         Args:
             iterable: Anything to iterate over.
@@ -148,13 +148,13 @@ class Progress:
 
     def stage(self, name: str, *, weight: float | None = None, total: float | None = None) -> Stage:
         """
-        Begin a part of the bar. From here ``current`` and ``total`` count within it; the bar never goes back.
+        Begin a part of the bar. From now on ``current`` and ``total`` count within it; the bar never goes back.
 
         Args:
             name: Shown as the message until another is given, and as ``data["stage"]``.
             weight: Percent of the whole bar that the stage takes. The weights should add up to 100; the excess is
-                cut. ``None``: its share of the time that earlier runs of the same task took, so that the bar moves
-                evenly; all that is left, as long as no run has succeeded.
+                cut. ``None``: its share of the time in earlier runs of the same task, so that the bar moves evenly; the
+                whole rest until a run has succeeded.
             total: Units of the stage, as in :meth:`update`.
 
         Returns:
@@ -200,7 +200,7 @@ class Progress:
 
 
 def _length_of(iterable: Iterable[object]) -> int | None:
-    """Return the number of items, if known: an object of the application may have a length that raises."""
+    """Return the number of items; ``None`` if it is unknown, or ``len()`` raises."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
     except Exception as exc:

@@ -1,4 +1,4 @@
-"""The publisher of a process: tasks hand over what is new, and one thread sends it, so no task waits for Redis."""
+"""The publisher of a process: tasks hand over events, and one thread sends them, so no task waits for Redis."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ logger = logging.getLogger(__name__)
 
 class Publisher:
     """
-    Publishes for one process. Its thread starts with the first event, and anew in the child of a fork.
-
-    Tasks only hand over. The calls that end in ``_now``, and :meth:`start`, wait for Redis: for ``publish_timeout``
-    seconds at most, and only while Redis is known to answer.
+    Publishes for one process. Its thread starts with the first event, and again in a forked child. Tasks only hand over
+    events. The calls that end in ``_now``, and :meth:`start`, wait for Redis: for ``publish_timeout`` seconds at most,
+    and only while Redis is known to answer.
     """
 
     def __init__(self, store: Store, config: Config, on_cancelled: Callable[[str], None]) -> None:
@@ -49,23 +48,24 @@ class Publisher:
         atexit.register(_flush_at_exit, weakref.ref(self))
 
     def reset_after_fork(self) -> None:
-        """Start from nothing in the child of a fork: locks may be held, and what waits is the parent's to send."""
+        """Start from nothing in a forked child: locks may be held, and the parent sends what is queued."""
         self._sender.reset_after_fork()
         self._reset()
 
     def _reset(self) -> None:
-        #: Guards all that follows. Taken as it is: within the methods of a condition a time limit may leave it held.
+        #: Guards all attributes below. Not a condition: a time limit raised within its methods could leave the lock
+        #: held.
         self._lock = threading.RLock()
         #: Signals :meth:`flush` that everything is published.
         self._condition = threading.Condition(self._lock)
-        #: Wakes the thread. Not the condition, which is Python code and makes a lock for each wait. Signalling under
+        #: Wakes the thread. Not the condition, which is Python code and creates a lock for each wait. Signalling under
         #: the lock causes no extra context switch: the waiter still needs the GIL.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        #: Until when the thread sleeps, in monotonic seconds: for what is due later it need not be woken.
+        #: Until when the thread sleeps, in monotonic seconds: later events need not wake it.
         self._sleeps_until = -math.inf
         self._thread: threading.Thread | None = None
         self._schedule = Schedule(self._config.min_interval)
-        #: What the thread has taken from the schedule and not published yet.
+        #: The batch that the thread has taken from the schedule and not yet published.
         self._taken = Batch()
         self._breaker = CircuitBreaker(self._config.retry_interval)
         #: When Redis failed first, in monotonic seconds; ``None``: it answers.
@@ -93,13 +93,13 @@ class Publisher:
             self._wake()
 
     def publish_workflow(self, user_id: str, task_id: str, delay: float = 0.0) -> None:
-        """Publish what has happened to the members of a workflow, in so many seconds."""
+        """Publish the changes of a workflow's members, after this many seconds."""
         with self._lock:
             self._schedule.add_workflow((user_id, task_id), time.monotonic() + delay)
             self._wake()
 
     def submit_ending(self, ending: Ending) -> None:
-        """Publish the end of a task that runs elsewhere soon, with the progress that the store knows."""
+        """Publish the end of a task of another process soon, with the stored progress."""
         with self._lock:
             self._schedule.outbox.add_ending(ending)
             self._wake()
@@ -116,7 +116,7 @@ class Publisher:
             self._wake(due_at)
 
     def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
-        """Keep how long the stages of a task took; not while Redis does not answer, since there are other runs."""
+        """Record how long the stages of a task took; skipped while Redis does not answer, since other runs follow."""
         if seconds and not self._breaker.is_open:
             with self._lock:
                 self._schedule.outbox.add_durations(StageDurations(task_name, seconds))
@@ -124,7 +124,7 @@ class Publisher:
 
     def start(self, task: RunningTask) -> None:
         """
-        Publish that a task has started before going on; the reply brings what is known of its stages.
+        Publish that a task has started, and wait for it; the reply has the known durations of its stages.
 
         The task is cancelled if that was requested while it waited.
         """
@@ -139,10 +139,10 @@ class Publisher:
 
     def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
         """
-        Publish events of one task before going on.
+        Publish events of one task, and wait for it.
 
         Returns:
-            The result of the last; ``None`` if Redis does not answer: then they are published later.
+            The result of the last one; ``None`` if Redis does not answer: then they are published later.
         """
         if not self._breaker.is_open:
             try:
@@ -154,7 +154,7 @@ class Publisher:
         return None
 
     def end_now(self, ending: Ending) -> None:
-        """Publish the end of a task that runs elsewhere before going on; later, if Redis does not answer."""
+        """Publish the end of a task of another process, and wait for it; later, if Redis does not answer."""
         if not self._breaker.is_open:
             try:
                 self._sender.end(ending)
@@ -176,7 +176,7 @@ class Publisher:
 
     def flush(self) -> bool:
         """
-        Wait until everything is published, for ``flush_timeout`` seconds at most; then drop the rest.
+        Wait until everything is published, at most ``flush_timeout`` seconds; then drop the rest.
 
         Returns:
             Whether everything is published.
@@ -195,10 +195,10 @@ class Publisher:
             return is_done
 
     def _wake(self, due_at: float = -math.inf) -> None:
-        """Wake the thread, with the lock held: now, or when what was handed over is due."""
+        """Wake the thread, with the lock held: now, or when the new event is due."""
         self._ensure_thread()
         if self._sleeps_until > due_at:
-            # In this order: a signal's handler may raise in between, and then it rings once more, not never again.
+            # In this order: if a signal handler raises in between, the thread is woken once more, and never too rarely.
             self._bell.put(None)
             self._sleeps_until = -math.inf
 
@@ -220,7 +220,7 @@ class Publisher:
             try:
                 self._publish_left()
                 self._publish_next()
-            except BaseException:  # a bug of ours, or an object of a task: the other tasks must go on
+            except BaseException:  # a bug, or an object of a task raised: the other tasks must continue
                 logger.exception("progress could not be published")
 
     def _publish_next(self) -> None:
@@ -235,7 +235,7 @@ class Publisher:
         self._taken = Batch()
 
     def _take_batch(self) -> tuple[Batch | None, float | None]:
-        """Return what is due; if that is nothing, the seconds to sleep at most."""
+        """Return the records that are due; if there are none, the longest time to sleep in seconds."""
         with self._lock:
             now = time.monotonic()
             due_at = self._due_at(now)
@@ -254,9 +254,9 @@ class Publisher:
 
     def _publish_left(self) -> None:
         """
-        Publish what is left of a batch that failed, one record after the other.
+        Publish the rest of a failed batch, one record after the other.
 
-        What can't be published then is to blame, and is lost, but nothing else. The batch may also be left by a thread
+        A record that fails alone is dropped, and no other. The batch may also be left by a thread
         that has died.
         """
         while self._taken:

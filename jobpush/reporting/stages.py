@@ -85,7 +85,7 @@ class Stages:
         self._running = (key, now)
 
     def end(self, now: float) -> None:
-        """Count the stage that runs as complete."""
+        """Count the running stage as complete."""
         if self._running is None:
             return
         key, began_at = self._running

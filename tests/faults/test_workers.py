@@ -199,7 +199,7 @@ def test_program_exit_does_not_wait_forever_for_an_unresponsive_redis(redis_serv
 
     assert (out, program.returncode) == ("told\n", 0)
     assert [line.partition(":")[0] for line in err.splitlines()] == [
-        "progress can't be published, tasks run on without",
+        "progress can't be published, tasks continue without it",
         "the process ends before its last progress could be published",
     ]
 

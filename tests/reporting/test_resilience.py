@@ -150,7 +150,7 @@ def test_delay_waits_for_an_unresponsive_redis_only_once(
 
     assert silent_server.connections == 1
     said = [record.message.partition(":")[0] for record in caplog.records if record.name.startswith("jobpush")]
-    assert said == ["progress can't be published, tasks run on without"]
+    assert said == ["progress can't be published, tasks continue without it"]
     worker_process_shutdown.send(sender=None)  # gives up what is left, or the end of the tests would
     app.close()
 
