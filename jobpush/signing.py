@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 
 
 def sign(secret: str, text: str) -> str:
-    """HMAC-SHA256 of ``text`` in hexadecimal. Source: Pusher, "Auth signatures"."""
+    """Return the HMAC-SHA256 of ``text`` in hexadecimal. Source: Pusher, "Auth signatures"."""
     # A lone surrogate, which has no UTF-8 form, comes from escapes in a client's JSON.
     return hmac.new(secret.encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def channel_auth(key: str, secret: str, socket_id: str, channel: str, channel_data: str | None = None) -> str:
     """
-    The ``auth`` string with which one socket may join one private or presence channel.
+    Return the ``auth`` string that lets one socket subscribe to one private or presence channel.
 
     Args:
         key: The application's key.
@@ -33,24 +33,24 @@ def channel_auth(key: str, secret: str, socket_id: str, channel: str, channel_da
 
 
 def user_auth(key: str, secret: str, socket_id: str, user_data: str) -> str:
-    """The ``auth`` string with which one socket may sign in. Source: Pusher, "Auth signatures", users."""
+    """Return the ``auth`` string that lets one socket sign in. Source: Pusher, "Auth signatures", users."""
     return f"{key}:{sign(secret, user_text(socket_id, user_data))}"
 
 
 def channel_text(socket_id: str, channel: str, channel_data: str | None) -> str:
-    """What :func:`channel_auth` signs."""
+    """Return the text that :func:`channel_auth` signs."""
     text = f"{socket_id}:{channel}"
     return text if channel_data is None else f"{text}:{channel_data}"
 
 
 def user_text(socket_id: str, user_data: str) -> str:
-    """What :func:`user_auth` signs."""
+    """Return the text that :func:`user_auth` signs."""
     return f"{socket_id}::user::{user_data}"
 
 
 def http_text(method: str, path: str, query: Mapping[str, str]) -> str:
     """
-    What a request to the HTTP API signs: method, path and sorted query, without ``auth_signature``.
+    Return the signed text of a request to the HTTP API: method, path and sorted query, without ``auth_signature``.
 
     Source: Pusher, "HTTP API reference", Authentication: names in lower case, values not URL-escaped.
     """

@@ -23,7 +23,7 @@ from .presence.watched import Watched
 @dataclass(eq=False, slots=True)
 class CatchUp:
     """
-    Listeners of one channel that lack the same part of its history.
+    Listeners of one channel that need the same part of its history.
 
     Live events that arrive meanwhile are kept for them. Once they have the history up to ``position``, kept events up
     to there are dropped; the first live event beyond it makes them up to date. Snapshots of a workflow's member are in
@@ -46,9 +46,9 @@ class CatchUp:
     attempt: int = 0
     #: Stream id up to which they have the history; ``None`` before they have it.
     position: bytes | None = None
-    #: Of the snapshot of a workflow's member that they have; 0: none.
+    #: ``seq`` of the workflow member's snapshot that they have; 0: none.
     seq: int = 0
-    #: Whether live events have come beyond that.
+    #: Whether live events beyond that have arrived.
     is_live: bool = False
 
     @property
@@ -105,7 +105,7 @@ class Tally:
 
     #: Deliveries: one for each listener of each event.
     sent: int = 0
-    #: Deliveries that a newer event in the same wake-up made needless.
+    #: Deliveries that a newer event in the same wake-up replaced.
     conflated: int = 0
 
 
@@ -173,7 +173,7 @@ class Channel:
     def settle(self, catch_up: CatchUp) -> None:
         """Merge listeners that have the history with those that have as much: the up-to-date ones where possible."""
         if catch_up not in self.catch_ups:
-            return  # all of them have unsubscribed
+            return  # all listeners have unsubscribed
         self.catch_ups.remove(catch_up)
         live, position = self.topic.position, catch_up.position
         if position is not None and not catch_up.seq:
@@ -209,7 +209,7 @@ class Channel:
         self.listeners.pop(listener, None)
         for catch_up in self.catch_ups:
             catch_up.listeners.pop(listener, None)
-        # An asked one stays until its answer: the next listener needs a new one anyway.
+        # A catch-up under way stays until its reply: the next listener needs a new one anyway.
         self.catch_ups = [one for one in self.catch_ups if one.listeners]
 
     def send_to_all(self, text: bytes) -> None:
@@ -310,7 +310,7 @@ def _deliver(listeners: Collection[Listener], broadcasts: list[Broadcast], tally
                 tally.sent -= _deliver_others(listener, broadcasts)
             else:
                 listener.deliver(broadcasts, frames)
-        except Exception as exc:  # costs nothing where there is none, and the others must get theirs
+        except Exception as exc:  # the other listeners must get their events; without an error this costs nothing
             listener.on_failure(exc)
 
 

@@ -1,4 +1,4 @@
-"""When each thing is due: progress at the rate of its task, everything else at once. No lock, no clock, no Redis."""
+"""When events are due: progress at the rate of its task, everything else at once. No lock, no clock, no Redis."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from .records import Batch, SnapshotSource
 
 #: Events in one round trip: few enough to be done well within ``publish_timeout``.
 BATCH_SIZE = 200
-#: Part of ``min_interval`` for which progress waits after other progress, so that it shares a round trip with what
-#: comes meanwhile; and the most that this may be, in seconds.
+#: Part of ``min_interval`` for which progress waits after other progress, to share a round trip with later progress;
+#: and its upper bound in seconds.
 HOLD = 0.1
 MAX_HOLD = 0.02
-#: Tasks with lines of text that wait for Redis; beyond that the oldest lines are dropped.
+#: Tasks with log lines that wait for Redis; beyond that the oldest lines are dropped.
 MAX_WAITING_LOGS = 50
 
 
 class Schedule:
     """
-    What waits to be published. All times are monotonic seconds and passed in.
+    The queue of records to publish. All times are monotonic seconds and passed in.
 
     Args:
         min_interval: Seconds between two progress events of a task.
@@ -29,18 +29,18 @@ class Schedule:
         self._min_interval = min_interval
         self.outbox = Outbox()
         self._changed: set[SnapshotSource] = set()
-        #: Workflows (user id, task id) with unpublished events of their members, and when they may be published.
+        #: Workflows (user id, task id) with unpublished events of their members, and when those may be published.
         self._workflows: dict[tuple[str, str], float] = {}
-        #: Tasks with lines of text, and when these may be published.
+        #: Tasks with log lines, and when those may be published.
         self._logs: dict[SnapshotSource, float] = {}
-        #: When the next progress may leave by itself; what comes until then shares its round trip.
+        #: When the next progress may be sent; progress reported until then shares its round trip.
         self.next_progress_at = -math.inf
 
     def __bool__(self) -> bool:
         return bool(self.outbox or self._changed or self._workflows or self._logs)
 
     def add_changed(self, task: SnapshotSource) -> float:
-        """Note that a running task has new progress; return when it is due."""
+        """Add a running task with new progress; return when it is due."""
         self._changed.add(task)
         return max(task.due_at, self.next_progress_at)
 
@@ -49,15 +49,15 @@ class Schedule:
         self._changed.discard(task)
 
     def add_workflow(self, workflow: tuple[str, str], due_at: float) -> None:
-        """Note that a workflow has something to publish."""
+        """Add a workflow with something to publish."""
         self._workflows.setdefault(workflow, due_at)
 
     def add_log(self, task: SnapshotSource, due_at: float) -> None:
-        """Note that a task has lines of text."""
+        """Add a task with log lines."""
         self._logs.setdefault(task, due_at)
 
     def bound_logs(self) -> None:
-        """Drop the lines of the tasks that have waited longest."""
+        """Drop the log lines of the tasks that have waited longest."""
         while len(self._logs) > MAX_WAITING_LOGS:
             oldest = next(iter(self._logs))
             del self._logs[oldest]
@@ -65,14 +65,14 @@ class Schedule:
             oldest.log_lines.clear()
 
     def due_at(self, *, is_urgent: bool) -> float:
-        """Return when something is due, minus infinity for now; infinity: when something new comes."""
+        """Return when something is due: minus infinity for now, infinity for an empty queue."""
         if self.outbox or (is_urgent and self):
             return -math.inf
         progress_at = min((task.due_at for task in self._changed), default=math.inf)
         return min((max(progress_at, self.next_progress_at), *self._workflows.values(), *self._logs.values()))
 
     def take(self, now: float, *, is_urgent: bool) -> Batch:
-        """Remove what is due; with ``is_urgent`` also the progress and workflows that could wait."""
+        """Remove and return the records that are due; with ``is_urgent`` also those that could wait."""
         batch = self.outbox.take(BATCH_SIZE)
         batch.changed = [task for task in self._changed if is_urgent or task.due_at <= now]
         if batch.changed:
@@ -86,5 +86,5 @@ class Schedule:
         batch.logs = [task for task, due_at in self._logs.items() if is_urgent or due_at <= now or task.has_ended]
         for task in batch.logs:
             del self._logs[task]
-            task.has_lines = False  # what is added from here on is noted anew
+            task.has_lines = False  # later changes of the task are added again
         return batch

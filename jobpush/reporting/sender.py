@@ -33,8 +33,7 @@ class Sender:
         store: For callers that wait at most ``publish_timeout``.
         config: The settings.
         on_cancelled: Receives the id of a task that has been cancelled, as a reply reports.
-        on_workflow: Receives the user id and task id of a workflow that has more to publish, and after how many
-            seconds.
+        on_workflow: Receives the user id and task id of a workflow that has more to publish, and the delay in seconds.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Sender:
     ) -> None:
         self._store = store
         self._config = config
-        # The publisher's thread can wait as long as the end of a process waits for it.
+        # The publisher's thread may wait as long as a process waits for it at exit.
         self.patient_store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.flush_timeout)))
         self._on_cancelled = on_cancelled
         self._on_workflow = on_workflow
@@ -55,13 +54,13 @@ class Sender:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Forget what the parent of a fork has sent."""
+        """Forget what the parent process has sent."""
         self.seqs = Sequences()
         self.final_writes = FinalWrites()
         self._connects = 0
 
     def send(self, writes: Sequence[TaskWrite], store: Store | None = None) -> list[Published]:
-        """Store and publish events in one round trip; ``store``: another one than that of waiting callers."""
+        """Store and publish events in one round trip; ``store``: not the one of waiting callers."""
         if not writes:
             return []
         with self._timing():
@@ -78,7 +77,7 @@ class Sender:
         return durations
 
     def end(self, ending: Ending, store: Store | None = None) -> None:
-        """Publish the end of a tracked task. One that the store does not know is stored as its message describes it."""
+        """Publish the end of a tracked task. An unknown one is stored as its message describes it."""
         store = store or self._store
         try:
             result = store.end(
@@ -96,18 +95,18 @@ class Sender:
 
     def send_batch(self, batch: Batch, *, is_urgent: bool) -> None:
         """
-        Publish all of a batch and remove from it what is published.
+        Publish a batch, and remove what is published from it.
 
         Raises:
-            StoreError: If Redis fails. The batch holds what is to wait until it is back.
-            CommandRefused: If a record of the batch is to blame, and would be refused again.
+            StoreError: If Redis fails. The batch keeps the records to retry.
+            CommandRefused: If Redis refuses a record of the batch, and would refuse it again.
         """
         store = self.patient_store
         writes = [*batch.writes, *progress_writes(batch.changed)]
         while writes:
             self.send(writes[:BATCH_SIZE], store)
             for write in writes[:BATCH_SIZE]:
-                if write.plan is not None:  # its members may have ended before Redis knew of it
+                if write.plan is not None:  # its members may have ended before it was stored
                     self._on_workflow(write.user_id, write.event.task_id, 0.0)
             del writes[:BATCH_SIZE], batch.writes[:BATCH_SIZE]
         for task in batch.changed:
@@ -153,7 +152,7 @@ class Sender:
             raise
 
     def resend_final_writes(self, lost_at: float, reached_at: float) -> None:
-        """Send the final states again that a failover may have lost; times as :meth:`FinalWrites.between` has them."""
+        """Send the final states again that a failover may have lost; for the times see :meth:`FinalWrites.between`."""
         finals = self.final_writes.between(lost_at, reached_at)
         writes = [final for final in finals if isinstance(final, TaskWrite)]
         for start in range(0, len(writes), BATCH_SIZE):
@@ -174,12 +173,12 @@ class Sender:
                 store.publish([TaskWrite(ending.tracked.user_id, event, pinned=True)], self.seqs)
 
     def has_reconnected(self) -> bool:
-        """Whether a connection has been made since the last call; that may be to another server than before."""
+        """Whether a connection was made since the last call; it may lead to another server."""
         before, self._connects = self._connects, self._store.client.connects + self.patient_store.client.connects
         return self._connects != before
 
     def is_slow(self) -> bool:
-        """Whether Redis takes what it is given, but not within the time that a caller waits."""
+        """Whether Redis accepts writes, but takes longer than a caller waits."""
         begun = time.monotonic()
         self.patient_store.probe()
         return time.monotonic() - begun > self._config.publish_timeout
@@ -209,13 +208,13 @@ def progress_writes(tasks: Sequence[SnapshotSource]) -> Iterator[TaskWrite]:
     for task in tasks:
         try:
             yield task.progress_write()
-        except BaseException:  # an object of the application may raise anything in the publisher's thread
+        except BaseException:  # an object of the application may raise anything here
             logger.exception("the progress of task %s could not be published", task.tracked.task_id)
 
 
 def _metrics_of(config: Config) -> PublishMetrics | None:
     if not config.worker_metrics:
         return None
-    from .metrics import publish_metrics  # which costs time at the start of a worker that does not use it
+    from .metrics import publish_metrics  # imported late, because it slows down the start of workers that do not use it
 
     return publish_metrics()

@@ -1,4 +1,4 @@
-"""The last ``seq`` of each task, from which Redis goes on if it comes back empty."""
+"""The last ``seq`` of each task, from which Redis continues if it returns empty."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
-#: Tasks whose last ``seq`` is remembered.
+#: Number of tasks with a remembered ``seq``.
 MAX_SEQS = 10_000
 
 
@@ -18,7 +18,7 @@ class Sequences(Mapping[str, int]):
         self._seqs: OrderedDict[str, int] = OrderedDict()
 
     def note(self, task_id: str, seq: int) -> None:
-        """Remember a ``seq``; a lower one than before changes nothing."""
+        """Remember a ``seq``; a lower one changes nothing."""
         with self._lock:
             self._seqs[task_id] = max(seq, self._seqs.get(task_id, 0))
             self._seqs.move_to_end(task_id)

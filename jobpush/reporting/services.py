@@ -1,4 +1,4 @@
-"""What the worker side of one ``JobPush`` shares: its settings, store, publisher and running tasks."""
+"""The shared services of one ``JobPush``: settings, store, publisher and running tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Parts:
 
 
 class Services:
-    """Passed to everything that one ``JobPush`` tracks. Nothing is read or connected before its first use."""
+    """Nothing is read or connected before its first use."""
 
     #: The clock of all stamps, rates and forecasts.
     clock: ClassVar[Clock] = SYSTEM_CLOCK
@@ -33,13 +33,13 @@ class Services:
         self._load_config = load_config
         self._config: Config | None = None
         self._parts: _Parts | None = None
-        #: The parts of tests, by the URL of their Redis.
+        #: The services of tests, by the URL of their Redis.
         self._parts_for_tests: dict[str, _Parts] = {}
         self.reset_after_fork()
         register_after_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Replace the lock, which the parent of a fork may hold; the parts register themselves."""
+        """Replace the lock, which the parent may hold; the services register themselves."""
         self._lock = threading.RLock()
 
     @property
@@ -84,7 +84,7 @@ class Services:
         with self._lock:
             before = self._config, self._parts
             self._config = replace(self._load_config(), redis_url=redis_url)
-            self._parts = self._parts_for_tests.get(redis_url)  # its threads do not end, so it serves the next test too
+            self._parts = self._parts_for_tests.get(redis_url)  # its threads do not end, so the next test reuses it
         try:
             yield
         finally:

@@ -1,22 +1,22 @@
-"""Stages of a task: the share of the bar that each takes, as the task declares or as its earlier runs took."""
+"""Stages of a task, and their shares of the bar: declared by the task, or derived from earlier runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Stages of one task whose durations are kept. With more, a stage stands for a file, not for a kind of work.
+#: Stages per task with kept durations. With more, a stage is probably one item of many, not a kind of work.
 MAX_STAGES = 50
-#: Characters of a stage's name that count.
+#: Significant characters of a stage's name.
 _MAX_NAME = 100
-#: How much the newest run counts against those before.
+#: Weight of the newest run against earlier ones.
 _NEWEST_WEIGHT = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """
-    Where the stage that runs lies within the whole, in percent.
+    The position of the running stage within the whole, in percent.
 
     Args:
         before: Percent before it.
@@ -38,11 +38,11 @@ class Span:
 
 class Stages:
     """
-    The stages of one attempt, in the order in which they begin. Pure: times are passed in.
+    The stages of one attempt, in order. Pure: times are passed in.
 
-    A stage takes the weight that the task gives it. Without one it takes the share of the rest that it had in earlier
-    runs, or the whole rest if there are none. A stage that begins again is another stage: the encoding of the second
-    file follows that of the first.
+    A stage takes the weight set by the task, otherwise its share of the rest in earlier runs, or the whole rest if
+    there are none. A stage that begins again is another stage: the encoding of the second file follows that of the
+    first.
 
     Args:
         known: Seconds that each stage took in earlier runs, by its key.
@@ -54,9 +54,9 @@ class Stages:
         self._counts: dict[str, int] = {}
         self._durations: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
-        #: Place of the stage that runs within the bar. Replaced as a whole: another thread reads it.
+        #: Position of the running stage within the bar. Replaced as a whole: another thread reads it.
         self.bar = Span()
-        #: Its place within the time of the whole task, as far as that is known; else the same.
+        #: Its position within the time of the whole task, if that is known; otherwise the same.
         self.time = Span()
         #: Whether an unknown number of stages may follow.
         self.is_open_ended = False
@@ -68,11 +68,11 @@ class Stages:
 
     def begin(self, name: str, weight: float | None, now: float) -> None:
         """
-        End the stage before, and begin another.
+        End the current stage, and begin another.
 
         Args:
             name: Of the stage.
-            weight: Percent of the whole bar; ``None``, or what is no weight: as in earlier runs.
+            weight: Percent of the whole bar; ``None``, or an invalid weight: as in earlier runs.
             now: Monotonic seconds.
         """
         self.end(now)
@@ -96,10 +96,10 @@ class Stages:
 
     def recorded_durations(self, now: float) -> dict[str, float]:
         """
-        End the last stage of an attempt that succeeded, and return the durations to keep.
+        End the last stage of a successful attempt, and return the durations to record.
 
         Returns:
-            Seconds by key, the newest run weighted with those before; empty if there were too many stages.
+            Seconds by key, averaged with earlier runs; empty if there were too many stages.
         """
         self.end(now)
         if len(self._durations) > MAX_STAGES:

@@ -1,4 +1,4 @@
-"""Lines of text that a task logs: bounded while they wait, in order, and counted where they are dropped."""
+"""Log lines of a task: in order, bounded while they wait, and counted if dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..store.task_logs import LogEntry
 
 #: Characters of one line.
 MAX_LINE_LENGTH = 2_000
-#: Lines, and characters of all lines, of one task that wait; beyond that the oldest are dropped.
+#: Waiting lines of one task, and their characters; beyond that the oldest are dropped.
 MAX_LINES = 2_000
 MAX_CHARACTERS = 524_288
 #: Characters of the name of a level.
@@ -19,7 +19,7 @@ _MAX_LEVEL_LENGTH = 20
 
 
 class TaskLog:
-    """The lines of one task that wait to be sent. Safe to use from any number of threads."""
+    """The waiting lines of one task. Safe to use from any number of threads."""
 
     __slots__ = ("_lock", "_lines", "_characters", "_dropped")
 
@@ -30,7 +30,7 @@ class TaskLog:
         self._dropped = 0
 
     def add(self, text: str, level: str, at: float) -> None:
-        """Append a line; nothing but this costs the task time, so it is made readable when it is sent."""
+        """Append a line. It is cleaned up only when it is sent, to save the task's time."""
         if len(text) > MAX_LINE_LENGTH:
             text = text[: MAX_LINE_LENGTH - 1] + "…"
         if len(level) > _MAX_LEVEL_LENGTH:
@@ -52,7 +52,7 @@ class TaskLog:
         return entries, dropped
 
     def put_back(self, lines: Sequence[LogEntry], dropped: int) -> None:
-        """Return lines that could not be sent to their place before those that came meanwhile."""
+        """Put back lines that could not be sent, before those added meanwhile."""
         with self._lock:
             self._lines.extendleft((line.message, line.level, line.at) for line in reversed(lines))
             self._characters += sum(len(line.message) for line in lines)

@@ -11,10 +11,10 @@ logger = logging.getLogger(__name__)
 
 def kept_alive(thread: threading.Thread | None, run: Callable[[], None], name: str) -> threading.Thread | None:
     """
-    Return the thread if it lives, else a new one; ``None``, and a log line, if none can be started at the moment.
+    Return the thread if it is alive, otherwise a new one; ``None``, with a log line, if none can be started now.
 
     Args:
-        thread: The one that was started before; ``None``: none yet.
+        thread: The current thread; ``None``: none yet.
         run: Its function, which does not return.
         name: ``jobpush-`` and the purpose.
     """
@@ -23,7 +23,7 @@ def kept_alive(thread: threading.Thread | None, run: Callable[[], None], name: s
     thread = threading.Thread(target=run, name=name, daemon=True)
     try:
         thread.start()
-    except RuntimeError as exc:  # too many threads, or the interpreter ends: no reason for a task to fail
+    except RuntimeError as exc:  # too many threads, or the interpreter exits: the task must not fail
         logger.warning("the thread %s can't be started at the moment: %s", name, exc)
         return None
     return thread

@@ -25,9 +25,8 @@ _innermost: ContextVar[tuple[RunningTask | None, tqdm | None]] = ContextVar("job
 
 class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
     """
-    Takes tqdm's arguments; what it counts is also the progress of the task. A disabled bar still moves in the browser.
-
-    Of nested bars the outermost is the task's; the progress of an inner one counts as a part of its next unit.
+    A ``tqdm.tqdm`` that also reports the progress of the task. A disabled bar still moves in the browser. The outermost
+    of nested bars is the task's; an inner one counts as a part of its next unit.
 
     Example::
 
@@ -79,7 +78,7 @@ class tqdm(_Tqdm):  # type: ignore[misc]  # noqa: N801 - it stands in for tqdm
         super().set_description(desc, refresh)
 
     def close(self) -> None:
-        """End the bar; the one around it goes on."""
+        """End the bar; the outer bar continues."""
         self._is_open = False
         super().close()
 

@@ -45,7 +45,7 @@ class CancelFeed:
 
     def read(self, after: str, *, timeout: float) -> tuple[str, list[str]]:
         """
-        Wait for requests behind a place in the stream.
+        Wait for requests after a place in the stream.
 
         Args:
             after: A place from :meth:`newest` or from the last call.
@@ -66,5 +66,5 @@ class CancelFeed:
         return (entries[-1][0].decode() if entries else after), task_ids
 
     def close(self) -> None:
-        """Give the connections back to Redis; whoever waits gets a :class:`StoreError`."""
+        """Close the connections; waiting calls raise :class:`StoreError`."""
         self._client.close()

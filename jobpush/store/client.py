@@ -70,7 +70,7 @@ class StoreClient:
 
     def live_gateways(self, seen: Iterable[bytes] = ()) -> LiveGateways:
         """
-        Return the gateways whose lease has not ended, as of a second ago at most; a new one that is ``seen`` counts.
+        Return the live gateways, read at most a second ago, and again if one that is ``seen`` is missing.
 
         Raises:
             StoreError: If Redis does not answer.

@@ -18,15 +18,15 @@ from .malformed import malformed
 from .replies import read_member_id, read_revoked_at
 from .store import Store
 
-#: Names that one page has: some milliseconds of Redis' time.
+#: Names in one page: some milliseconds of Redis' time.
 _PAGE = 1_000
-#: Buckets whose names one round trip reads.
+#: Buckets read in one round trip.
 _BUCKETS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class CachedEvent:
-    """The last event of a cache channel: its data, and the whole seconds that it is still kept."""
+    """The last event of a cache channel: its data, and for how many more seconds it is kept."""
 
     data: str
     ttl: int
@@ -79,11 +79,11 @@ class RedisDirectory:
 
         Args:
             cursor: From the last page; ``None``: the first page.
-            limit: Users to look at; a page may have fewer, even none, and still a next one.
+            limit: Users to examine; a page may have fewer, even none, although another page follows.
 
         Returns:
             Ids in a stable order, and the cursor of the next page; ``None``: this is the last one. A user that stays
-            online meanwhile appears once; one that comes or goes may appear or not.
+            online appears once; one that comes or goes may be missing.
         """
         names = self._names(self._keys.users, "", cursor or "", limit)
         counts = self._count_connections([Topic(f"user:{name}") for name in names])
@@ -146,7 +146,7 @@ class RedisDirectory:
 
     def channels(self, prefix: str = "") -> dict[str, ChannelInfo]:
         """
-        Return the channels that have subscribers and whose names begin with ``prefix``, in the order of their names.
+        Return the channels with subscribers and names that begin with ``prefix``, sorted by name.
 
         Channels of users (``#server-to-user-…``, ``private-user-…``) are not listed: read the online users.
         """
@@ -177,7 +177,7 @@ class RedisDirectory:
 
     def _count_members(self, topics: Sequence[Topic]) -> list[int]:
         keys, live = [self._keys.members(topic) for topic in topics], self._store.live_gateways()
-        if not live.has_ghosts:  # the usual case, whose cost does not depend on the number of members
+        if not live.has_ghosts:  # the usual case; its cost does not depend on the number of members
             return [int(size) for size in self._store.run([("HLEN", key) for key in keys])]
         return [sum(map(live.hold, stored)) for stored in self._store.run([("HVALS", key) for key in keys])]
 
@@ -191,7 +191,7 @@ class RedisDirectory:
 
     def _names(self, index: Callable[[str], str], prefix: str, after: str, limit: int) -> list[str]:
         """
-        Read names from the indexes of all buckets: the buckets in their order, and in each the names in theirs.
+        Read names from the indexes of all buckets, in order of bucket and name.
 
         Names are ASCII, so ``\\xff`` follows each of them. The bucket of ``after`` is the first one.
         """

@@ -15,7 +15,8 @@ class ErasingStore(TaskStore):
 
     def erase(self, user_id: object) -> int:
         """
-        Remove all that is kept of a user: tasks, logs, workflows and their members, inbox, history and revoked tokens.
+        Remove everything that is kept of a user: tasks, logs, workflows and their members, inbox, history and revoked
+        tokens.
 
         The user's connections are not closed, see :meth:`~jobpush.store.directory.RedisDirectory.disconnect`. Their
         counts, memberships of presence channels included, leave Redis with them.

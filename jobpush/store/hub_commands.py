@@ -10,7 +10,7 @@ from .keys import Keys
 from .scripts import HISTORY, Call, Command, Script
 from .task_calls import history_call
 
-#: Before any event: no history is complete since this id.
+#: An id before any event: no history is complete since it.
 NEVER = "0-0"
 
 
@@ -31,7 +31,7 @@ class HubCommands:
         self.keys = Keys.of(config)
 
     def history(self, channel: str, topic: Topic, since: str) -> Call:
-        """Read what a new subscriber needs first; see :func:`~jobpush.store.task_calls.history_call`."""
+        """Read the history for a new subscriber; see :func:`~jobpush.store.task_calls.history_call`."""
         return history_call(self._config, channel, topic, since)
 
     def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Command:
@@ -47,9 +47,9 @@ class HubCommands:
         return "PUBLISH", self.keys.topic(topic), f"- {task_id} 0 1 {socket_id}\n{members}"
 
     def revoked_at(self, user_id: str) -> Command:
-        """Ask since when tokens of a user (escaped id) are revoked: Unix seconds, or nothing."""
+        """Request the time since which tokens of a user (escaped id) are revoked: Unix seconds, or nothing."""
         return "GET", self.keys.revoked(Topic(f"user:{user_id}"))
 
     def owner(self, task_id: str) -> Command:
-        """Ask for the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""
+        """Request the escaped user id of a task's owner. The id of the task is escaped, as in channel names."""
         return "GET", self.keys.owner(unescape_id(task_id))

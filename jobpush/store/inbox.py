@@ -104,7 +104,7 @@ class InboxStore(StoreClient):
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         if state not in ("seen", "read"):
-            raise ValueError(f"{state!r} is no state of a notification: it is seen or read")
+            raise ValueError(f"{state!r} is not a state of a notification; use seen or read")
         topic = user_topic(user_id)
         names = (*self.keys.inbox(topic), self.keys.topic(topic))
         options: dict[str, str | int] = {"state": state, "ttl": self.config.inbox_ttl, "limit": _ITEMS_AT_ONCE}

@@ -179,7 +179,7 @@ class Keys:
         return f"{self.prefix}:{{{tag}}}:claims:{gateway_id}"
 
     def tombstone(self, tag: str, gateway_id: str) -> str:
-        """Exists once a dead gateway's statements in a bucket are being retracted."""
+        """Exists while and after a dead gateway's statements in a bucket are retracted."""
         return f"{self.prefix}:{{{tag}}}:tombstone:{gateway_id}"
 
     def channels(self, tag: str) -> str:
@@ -203,7 +203,7 @@ class Keys:
 
     @property
     def probe(self) -> str:
-        """Written to find out whether Redis accepts writes."""
+        """Key for test writes that check whether Redis accepts writes."""
         return self._global(_LIVE, "probe")
 
     @property
@@ -218,7 +218,7 @@ class Keys:
 
     @property
     def epoch(self) -> str:
-        """Name of the time since Redis last lost data."""
+        """Id of the time since Redis last lost data."""
         return self._global(_LIVE, "epoch")
 
     @property
@@ -237,7 +237,7 @@ class Keys:
 
     @property
     def cancel(self) -> str:
-        """Pub/sub channel of the same requests, for the processes that run the tasks."""
+        """Pub/sub channel of the cancel requests, for the processes that run the tasks."""
         return self._global(_CANCELS, f"{self.database}:cancel")
 
     @property

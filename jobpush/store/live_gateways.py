@@ -13,11 +13,11 @@ from .scripts import LIVE, Call
 @dataclass(frozen=True, slots=True)
 class LiveGateways:
     """
-    The gateways whose lease has not ended.
+    The gateways with a valid lease.
 
     Args:
         ids: Their ids.
-        has_ghosts: Whether statements of others may be stored that no gateway has retracted yet.
+        has_ghosts: Whether unretracted statements of dead gateways may be stored.
     """
 
     ids: frozenset[bytes]
@@ -28,7 +28,7 @@ class LiveGateways:
         return sum(int(number) for gateway, number in connections.items() if gateway in self.ids and number.isdigit())
 
     def hold(self, stored: bytes) -> bool:
-        """Return whether a stored member is one by any of them; see ``presence.lua`` for the form."""
+        """Return whether any of them has stated a stored member; see ``presence.lua`` for the form."""
         return not self.ids.isdisjoint(stored.partition(b"|")[0].split())
 
 

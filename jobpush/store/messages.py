@@ -11,7 +11,7 @@ from ..events import TaskEvent, decode
 #: Takes the place of the task id in a message for the gateways; see :meth:`RedisDirectory.disconnect`.
 COMMAND = b"!"
 
-#: Place, task id, seq, pinned, excluded socket; further words belong to newer versions.
+#: Place, task id, seq, pinned, excluded socket; further fields belong to newer versions.
 _HEADER = re.compile(rb"(-|\*|\d{1,20}-\d{1,20}) (\S+) (\d{1,20}) (\d) (\S+)(?: [^\n]*)?\n")
 
 
@@ -22,7 +22,7 @@ class Message(NamedTuple):
     stream_id: bytes | None
     #: Escaped id of its task, ``b"-"`` for none.
     task_id: bytes
-    #: Of a snapshot, or of an announcement about the members of a presence channel; otherwise 0.
+    #: ``seq`` of a snapshot, or of an announcement about members of a presence channel; otherwise 0.
     seq: int
     #: Whether it is a snapshot of that task, which replaces all older ones.
     is_snapshot: bool
@@ -31,13 +31,13 @@ class Message(NamedTuple):
     #: Socket id of the connection that does not receive it, ``b"-"`` for none.
     excluded: bytes
     members: bytes
-    #: Whether only its task's own channel carries it: of a workflow's member, or a client event there.
+    #: Whether only its task's own channel carries it: a workflow member's event, or a client event on that channel.
     is_for_task_alone: bool
 
 
 def read_message(payload: bytes) -> Message:
     """
-    Split a message. Unknown words at the end of its header are ignored.
+    Split a message. Unknown fields at the end of its header are ignored.
 
     Raises:
         MalformedMessage: If it has another form.

@@ -3,19 +3,20 @@ Statements of a gateway about its connections, as calls for any client.
 
 A gateway's statements are absolute and may be repeated: how many of its connections are subscribed to a topic
 (:meth:`Presence.occupy`), and which users are members of a presence channel through it (:meth:`Presence.join`,
-:meth:`Presence.leave`). The scripts find out who is first and last over all gateways, and publish it in the same step:
+:meth:`Presence.leave`). The scripts detect the first arrival and the last departure over all gateways, and publish them
+in the same step:
 
-- ``member_added``, ``member_removed`` and ``subscription_count`` to the channel, ``watchlist_events`` to the topic of
-  those who watch a user (:func:`jobpush.channels.watch_topic`);
+- ``member_added``, ``member_removed`` and ``subscription_count`` to the channel, ``watchlist_events`` to the topic of a
+  user's watchers (:func:`jobpush.channels.watch_topic`);
 - the same and ``channel_occupied``, ``channel_vacated``, ``user_online`` and ``user_offline`` to webhooks. The last two
-  are ours, ``{"name": "user_online", "user_id": "42"}``: Pusher has no webhook for users that come or go. Ids in
-  webhooks are those of the wire, see :func:`jobpush.channels.escape_id`.
+  are jobpush's own, ``{"name": "user_online", "user_id": "42"}``: Pusher has no webhook for users coming online or
+  going offline. Ids in webhooks are those of the wire, see :func:`jobpush.channels.escape_id`.
 
 Statements count while the gateway holds a lease. When it ends, one elected gateway (:meth:`Presence.find_dead`) buries
 the dead one in each bucket (:meth:`Presence.bury`): its statements there are refused from then on, and those that stand
 are retracted (:meth:`Presence.retract`). A gateway that stops in good order retracts what other gateways state as well,
-and keeps the rest for ``Config.grace``, for connections that come back elsewhere. A lease that has ended does not come
-back: the gateway takes a new id and repeats all its statements.
+and keeps the rest for ``Config.grace``, for connections that come back elsewhere. An expired lease cannot be renewed:
+the gateway takes a new id and repeats all its statements.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from .scripts import (
     Script,
 )
 
-#: Seconds that the empty history of a public channel is kept for clients that lost their connection: anybody can name
-#: such a channel. Histories of users and of channels that need a right are kept for ``Config.history_ttl``.
+#: Seconds that the empty history of a public channel is kept for clients that lost their connection: any client can
+#: name such a channel. Histories of users and of private channels are kept for ``Config.history_ttl``.
 _PUBLIC_HISTORY_LEFT = 20
 #: Reply of :meth:`Presence.join`, and first part of that of :meth:`Presence.occupy`: the lease has ended.
 NO_LEASE = -1
-#: Reply of :meth:`Presence.join`: the channel has as many members as it may.
+#: Reply of :meth:`Presence.join`: the channel is full.
 FULL = -2
 
 #: Claims in one :meth:`Presence.retract`: a few milliseconds of Redis' time.
@@ -91,12 +92,12 @@ class Presence:
 
     def renew(self, epoch: str = "", *, seconds: float | None = None) -> Call:
         """
-        Begin the lease, or renew it; before all else, then three times as often as it ends.
+        Begin or renew the lease: before anything else, then three times per lease.
 
         Args:
             epoch: From the reply to the last call; empty in the first call.
-            seconds: Length of the lease; ``None``: as configured. A gateway that stops in good order asks for
-                ``Config.grace``: by then its clients are back through another gateway, and nothing is published.
+            seconds: Length of the lease; ``None``: as configured. A gateway that shuts down asks for ``Config.grace``:
+                by then its clients have reconnected to another gateway, and nothing is published.
 
         Returns:
             A call for :func:`~jobpush.store.replies.read_renewal`.
@@ -112,7 +113,7 @@ class Presence:
     # -- dead gateways -------------------------------------------------------------------------------
 
     def find_dead(self) -> Call:
-        """Return a call that gives the ids of dead gateways, if this one is, or becomes, the elected reaper."""
+        """Return a call that gives the ids of dead gateways if this gateway is or becomes the elected reaper."""
         return self._find_dead(int(self._config.lease * 1000))
 
     def resign(self) -> Call:
@@ -198,14 +199,14 @@ class Presence:
         Args:
             topic: A :attr:`jobpush.channels.ChannelKind.occupancy_topic`. A user's topic counts the user's connections.
             connections: All of them, not the difference.
-            subscribed: Of a user's: those that are subscribed to the user's channel; ``None``: all.
-            is_quiet: Publish nothing: Redis has lost data, and this is no news.
-            is_lost: Whether the last connection was lost, so that its client may come back and resume.
+            subscribed: For a user's topic: those subscribed to the user's channel; ``None``: all.
+            is_quiet: Publish nothing, because this only restores data that Redis has lost.
+            is_lost: Whether the last connection was lost, so that its client may reconnect and resume.
 
         Returns:
-            A call that gives ``[total, wait]``: the connections of all gateways; and unless it is 0, the milliseconds
-            after which to repeat the call, since the subscription count was published a moment ago. ``[NO_LEASE, 0]``
-            if the lease has ended.
+            A call that gives ``[total, wait]``: the connections of all gateways, and the milliseconds after which to
+            repeat the call if the subscription count was published recently, otherwise 0. ``[NO_LEASE, 0]`` if the
+            lease has ended.
         """
         keys, (kind, _, name) = self._keys, topic.partition(":")
         tag = tag_of(name)
@@ -251,12 +252,12 @@ class Presence:
         is_new: bool = False,
     ) -> Call:
         """
-        Make a user a member of a presence channel; once for all the user's connections here, or more often.
+        Make a user a member of a presence channel, at least once for all the user's connections here.
 
         Args:
             channel: Name of the channel.
             user_id: Any text.
-            user_info: JSON text as :func:`jobpush.events.encode` writes it; that of the first connection stays.
+            user_info: JSON text as :func:`jobpush.events.encode` writes it; the one of the first connection stays.
             socket_id: The connection that does not receive the announcement, since it gets the roster.
             is_quiet: As in :meth:`occupy`.
             is_new: Whether ``Config.max_members`` applies; not for a user that was admitted before.
@@ -281,10 +282,10 @@ class Presence:
 
     def leave(self, channel: str, user_id: str) -> Call:
         """
-        Withdraw a member: no connection here makes the user one any more.
+        Withdraw a member without connections here.
 
         Returns:
-            A call that gives 1 if the user is no member through any gateway now, else 0.
+            A call that gives 1 if the user is no longer a member through any gateway, otherwise 0.
         """
         topic = parse_channel(channel).occupancy_topic
         return LEAVE(
@@ -313,7 +314,7 @@ class Presence:
     # -- watchlists and webhooks ---------------------------------------------------------------------
 
     def watched(self, user_ids: Iterable[str]) -> list[tuple[Command, list[str]]]:
-        """Return commands for :func:`~jobpush.store.replies.read_online`, each with the users that it asks for."""
+        """Return commands for :func:`~jobpush.store.replies.read_online`, each with the users it covers."""
         by_tag: dict[str, list[str]] = {}
         for user_id in user_ids:
             by_tag.setdefault(tag_of(user_id), []).append(user_id)

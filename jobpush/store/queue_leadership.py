@@ -1,4 +1,4 @@
-"""Election of the one worker that watches a queue of the broker."""
+"""Election of the worker that watches a queue of the broker."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class QueueLeadership(StoreClient):
 
     def lead(self, queue: str, worker_id: str, seconds: float) -> bool:
         """
-        Become or stay the leader of a queue for so many seconds.
+        Become or stay the leader of a queue for this many seconds.
 
         Returns:
-            Whether this worker is the leader; another one stays it until it stops calling.
+            Whether this worker is the leader; a leader stays in place while it keeps calling.
         """
         key, milliseconds = self.keys.queue_leader(queue), int(seconds * 1000)
         is_new, leader = self.run([("SET", key, worker_id, "NX", "PX", milliseconds), ("GET", key)])

@@ -1,4 +1,4 @@
-"""What callers give the store, and what it returns."""
+"""Arguments and results of the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .workflows import Membership, WorkflowPlan
 
 
 class Outcome(IntEnum):
-    """What the publish script did."""
+    """The outcome of a publish."""
 
     STORED = 1
     STALE = 0

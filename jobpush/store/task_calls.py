@@ -143,7 +143,7 @@ def history_call(
     config: Config, channel: str, topic: Topic, since: str = "", *, start: int = 0, limit: int | None = None
 ) -> Call:
     """
-    Read what a new subscriber needs first.
+    Read the history for a new subscriber.
 
     Args:
         config: Prefix and lifetimes.

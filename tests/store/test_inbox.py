@@ -66,7 +66,7 @@ def test_unknown_ids_change_nothing(store: Store, ids: list[str]) -> None:
 
 
 def test_unknown_state_is_refused(store: Store) -> None:
-    with pytest.raises(ValueError, match="'gone' is no state"):
+    with pytest.raises(ValueError, match="'gone' is not a state"):
         store.mark_inbox(USER, "gone")
 
 

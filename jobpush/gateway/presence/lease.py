@@ -29,8 +29,8 @@ class Lease:
 
     Args:
         on_held: Called when everything is to be reported, for the first time or again; with whether Redis has lost
-            data, so that reports made before are no news.
-        on_settled: Called when the other gateways have had the time to report again, after a lease was lost.
+            data, so that repeated reports are not announced.
+        on_settled: Called when the other gateways have had time to report again after a lease was lost.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Lease:
         self._config = config
         self._on_held = on_held
         self._on_settled = on_settled
-        #: Makes the calls; a new one after the lease was lost.
+        #: Makes the calls; replaced after the lease was lost.
         self.presence = _new_presence(config)
-        #: Whether the lease is held, as far as is known. Nothing is reported while that is in doubt.
+        #: Whether the lease is known to be held. Otherwise nothing is reported.
         self.is_held = False
-        #: Whether all gateways have reported, so that what is missing in Redis is gone.
+        #: Whether all gateways have reported, so that anything missing in Redis is gone.
         self.is_settled = True
         self._settled_at = 0.0
         self._has_begun = False
-        #: Of the last renewal; empty before the first.
+        #: The epoch of the last renewal; empty before the first.
         self._epoch = ""
         self._reaper = Reaper(commands)
         #: Whether Redis answers but refuses commands, and whether a retry is due.
@@ -73,19 +73,19 @@ class Lease:
             self._renew()
 
     def on_connected(self) -> None:
-        """Renew the lease: commands that were under way when the connection broke may be lost, and the lease too."""
+        """Renew the lease: commands sent before the connection broke may be lost, and the lease too."""
         self.is_held = False
         self._reaper.reset()
         self._renew()
 
     def doubt(self, presence: Presence) -> None:
-        """Find out whether the lease has ended, as the answer to a call of ``presence`` says."""
+        """Check whether the lease has ended, as the reply to a call of ``presence`` reports."""
         if presence is self.presence and self.is_held:
             self.is_held = False
             self._renew()
 
     def unsettle(self) -> None:
-        """Give all gateways the time to report again, before what is missing in Redis counts as gone."""
+        """Give all gateways time to report again, before anything missing in Redis counts as gone."""
         self.is_settled = False
         self._settled_at = self._loop.now + self._config.lease
 
@@ -94,7 +94,7 @@ class Lease:
         Stop reporting if Redis refuses all commands, because it is full, read-only or loading.
 
         Returns:
-            Whether it does; else the error belongs to the one command.
+            Whether it does; otherwise the error belongs to the one command.
         """
         if state_in(error) is None:
             return False
@@ -108,12 +108,12 @@ class Lease:
         if not self.is_settled and self._loop.now >= self._settled_at:
             self.is_settled = True
             self._on_settled()
-        # A gateway that lost its own lease was cut off itself: the others get time to renew before they count as dead.
+        # A gateway that lost its own lease was cut off: the others get time to renew before they count as dead.
         if self.is_settled:
             self._reaper.look(self.presence)
 
     def end(self) -> None:
-        """Let the lease end after the grace: connections that reconnect elsewhere by then were never away."""
+        """Let the lease end after the grace, within which connections can reconnect elsewhere unnoticed."""
         self._commands.run(self.presence.resign())
         self._commands.run(self.presence.renew(self._known_epoch, seconds=self._config.grace))
 
@@ -165,7 +165,7 @@ class Lease:
             self._renew()
 
     def _begin_anew(self) -> None:
-        """Continue under another id: a lease that has ended does not come back."""
+        """Continue under another id: an expired lease cannot be renewed."""
         self.presence = _new_presence(self._config)
         self._reaper.reset()
         self.is_held = self._has_begun = False

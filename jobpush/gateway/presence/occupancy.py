@@ -21,19 +21,19 @@ class Occupancy:
     topic: Topic
     member: Member | None
     number: int = 0
-    #: Of a user's connections: those in the last report that were subscribed to the user's channel.
+    #: For a user: connections in the last report that were subscribed to the user's channel.
     subscribed: int = 0
-    #: Number of reports; only the answer to the last one counts.
+    #: Number of reports; only the reply to the last one counts.
     times: int = 0
-    #: The last one of them that was answered.
+    #: Number of the last report with a reply.
     answered: int = 0
     #: Whether Redis has confirmed a number above 0.
     is_published: bool = False
     #: Whether Redis may have received such a report, confirmed or not.
     may_be_known: bool = False
-    #: Whether Redis has confirmed that the member has a place, so that the limit is not applied again.
+    #: Whether Redis has confirmed the member's place, so that the limit is not applied again.
     is_admitted: bool = False
-    #: Whether the last connection was lost, so that its client may come back.
+    #: Whether the last connection was lost, so that its client may reconnect.
     is_lost: bool = False
     #: Whether the channel had no place for the member.
     is_refused: bool = False

@@ -13,7 +13,7 @@ from ..listener import Listener
 @dataclass(eq=False, slots=True)
 class Watched:
     """
-    A user whom connections of this process watch.
+    A user watched by connections of this process.
 
     Args:
         user_id: Escaped id.
@@ -24,19 +24,19 @@ class Watched:
     topic: Topic
     #: Whether Redis has confirmed the subscription to the topic.
     is_confirmed: bool = False
-    #: The presence that the watchers know.
+    #: The presence last sent to the watchers.
     is_online: bool = False
-    #: Whether that is right; unknown before the answer of Redis, and after a broken subscription.
+    #: Whether that is current: not before the reply of Redis, nor after a broken subscription.
     is_current: bool = False
-    #: Connections that know the presence and receive each change.
+    #: Connections that have the presence and receive each change.
     watchers: set[Listener] = field(default_factory=set)
-    #: Connections that do not know it yet.
+    #: Connections that do not have it yet.
     waiting: list[Newcomer] = field(default_factory=list)
     #: Number of both.
     connections: int = 0
 
     def update(self, *, is_online: bool) -> list[Newcomer]:
-        """Note the presence and send a change to the watchers. Return the newcomers that miss nothing any more."""
+        """Store the presence and send a change to the watchers. Return the newcomers that are now complete."""
         if is_online != self.is_online:
             self.is_online = is_online
             ids = (self.user_id,)
@@ -52,11 +52,11 @@ class Watched:
 
 @dataclass(eq=False, slots=True)
 class Newcomer:
-    """A connection that gets one message as soon as the presence of all users on its list is known."""
+    """A connection that gets one message once the presence of all users on its list is known."""
 
     listener: Listener
     watched: Sequence[Watched]
-    #: Users whose presence is not known yet.
+    #: Users of unknown presence.
     missing: int = 0
 
     def introduce(self) -> None:
