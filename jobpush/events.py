@@ -24,7 +24,7 @@ from .lifecycle import TaskState as TaskState
 #: Wire names of our own events.
 TASK_EVENT = "jobpush:task"
 LOG_EVENT = "jobpush:log"
-#: Of an inbox: the end of a task.
+#: Event of an inbox item that is the end of a task.
 END_EVENT = "jobpush:end"
 RESYNC_EVENT = "jobpush:resync"
 
@@ -64,11 +64,11 @@ class TaskEvent:
     A snapshot of one task. Times are Unix seconds, ``rate`` is units per second, ``eta`` seconds.
 
     ``seq`` is given by the store: 1 for the first event of a task, then one more each time; 0 is "not stored yet".
-    ``run_at`` is when a task that waits for its time will run: the next attempt of a RETRY, the ETA or countdown of
-    PENDING and RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is how many attempts there may be;
-    ``None``: no limit, or not known. ``ahead`` is how many messages were before a PENDING task in its queue when that
-    was counted; ``None``: unknown, as with most brokers, or too many to count. ``message_code`` and ``error_code`` are
-    codes of texts that jobpush itself has written, for translation; empty for those of the application.
+    ``run_at`` is when a waiting task will run: the next attempt of a RETRY, the ETA or countdown of PENDING and
+    RECEIVED; ``None``: as soon as a worker is free. ``max_attempts`` is the number of allowed attempts; ``None``: no
+    limit, or not known. ``ahead`` is the number of messages before a PENDING task in its queue at the last count;
+    ``None``: unknown, as with most brokers, or too many to count. ``message_code`` and ``error_code`` are codes of
+    texts that jobpush itself has written, for translation; empty for those of the application.
     """
 
     task_id: str
@@ -114,11 +114,11 @@ class TaskEvent:
 
     def stable_json(self) -> str:
         """
-        What the publish script puts behind ``{"seq":…,"state":…,"at":…,"attempt":…`` and :meth:`volatile_json`: the
-        other fields, twice encoded.
+        Return the fields that the publish script appends to ``{"seq":…,"state":…,"at":…,"attempt":…`` and
+        :meth:`volatile_json`, encoded twice.
 
-        The script sets the first four itself, so that it can give the ``seq`` and the ``attempt``; and it keeps the
-        tail, so that it can make the event of a task that is cancelled or lost without parsing anything.
+        The script sets the first four itself, because it assigns ``seq`` and ``attempt``. It stores this text, so that
+        it can build the event of a cancelled or lost task without parsing anything.
 
         Returns:
             JSON members without braces, escaped as the inside of a JSON string.
@@ -129,13 +129,13 @@ class TaskEvent:
         return encode_twice(self._stable())[1:-1]
 
     def volatile_json(self) -> str:
-        """The fields that are only true in this state, in the form of :meth:`stable_json`."""
+        """Return the fields that hold only in this state, in the form of :meth:`stable_json`."""
         return encode_twice(self._volatile())[1:-1]
 
     @classmethod
     def from_wire(cls, wire: object) -> TaskEvent:
         """
-        Read an event that came from outside, checking all that it lets in; unknown members are left out.
+        Read an event from an untrusted source: known fields are checked, unknown ones are dropped.
 
         Raises:
             EventError: If a member is missing or has another type than in :class:`TaskEvent`.
@@ -145,7 +145,7 @@ class TaskEvent:
         try:
             state = TaskState(wire.get("state"))
         except ValueError:
-            raise EventError(f"{wire.get('state')!r} is no state of a task") from None
+            raise EventError(f"{wire.get('state')!r} is not a state of a task") from None
         values = {name: wire[name] for name in _MEMBERS if name in wire}
         if "task_id" not in values:
             raise EventError("a task event must have a task_id")
@@ -179,7 +179,7 @@ class TaskEvent:
         }
 
 
-#: The types that a member of the wire may have, by the annotation of its field.
+#: The types that a field may have on the wire, by its annotation.
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -195,9 +195,9 @@ _MEMBERS = {item.name: _TYPES[str(item.type)] for item in fields(TaskEvent) if i
 
 def percent_of(current: float, total: float | None, state: TaskState) -> float | None:
     """
-    How much of a task is behind it, from 0 to 100 with two decimals; ``None`` if the total is unknown.
+    Return how much of a task is done, from 0 to 100 with two decimals; ``None`` if the total is unknown.
 
-    SUCCESS is 100 whatever was counted.
+    SUCCESS is always 100.
     """
     if state is TaskState.SUCCESS:
         return 100.0
@@ -213,13 +213,13 @@ def bounded_amounts(current: float, total: float | None) -> tuple[float, float |
     A total of 0 or less is unknown; ``current`` is kept within 0 and the total.
 
     Raises:
-        EventError: If either is no number, NaN or infinite.
+        EventError: If either is not a number, is NaN, or is infinite.
     """
     for amount in (current, total):
         if amount is None:
             continue
         if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not math.isfinite(amount):
-            raise EventError(f"{amount!r} is no amount; give a finite number")
+            raise EventError(f"{amount!r} is not an amount; give a finite number")
     if total is not None and total <= 0:
         total = None
     current = max(current, 0)
@@ -227,7 +227,7 @@ def bounded_amounts(current: float, total: float | None) -> tuple[float, float |
 
 
 def shortened(text: str, limit: int) -> str:
-    """``text`` with ``limit`` characters at most; an ellipsis stands for what is left out."""
+    """Return ``text`` with at most ``limit`` characters; an ellipsis replaces the rest."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -254,7 +254,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def is_safe_url(url: object) -> bool:
-    """Whether a link may lead there: a path, ``https://…`` or ``http://…``; empty text is no link, and fine."""
+    """Return whether a link may have this target: a path, ``https://…`` or ``http://…``; or empty text, for no link."""
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     if any(character in url for character in ' \\"<>'):
@@ -264,13 +264,13 @@ def is_safe_url(url: object) -> bool:
 
 def error_text(exc: BaseException) -> str:
     """
-    Return what a user sees of an exception: its ``user_message``, or the first line of its own text.
+    Return the text that a user sees for an exception: its ``user_message``, or the first line of its own text.
 
-    At most 200 characters, never a traceback; the name of its type where it has no text, or fails to give it.
+    At most 200 characters, never a traceback; the name of its type if it has no text, or its ``__str__`` fails.
     """
     try:
         text = str(getattr(exc, "user_message", "") or exc)
-    except Exception:  # of the application's own class, and it must not take the place of what went wrong
+    except Exception:  # an error in the application's ``__str__`` must not hide the original one
         text = ""
     if isinstance(text, CodedText):
         return text
@@ -281,7 +281,7 @@ def error_text(exc: BaseException) -> str:
 
 def _plain(value: Any) -> Any:
     """
-    Return a value that JSON has no form for as Celery's own serializer writes it, without the name of its type.
+    Return a value without a JSON form as Celery's own serializer writes it, without the name of its type.
 
     Source: ``kombu.utils.json``; types that are registered there count too.
     """
@@ -300,21 +300,21 @@ def _plain(value: Any) -> Any:
         return value.item()
     if any(kind.__module__ == "django.utils.functional" and kind.__name__ == "Promise" for kind in type(value).__mro__):
         return str(value)
-    kombu = sys.modules.get("kombu.utils.json")  # where it is not loaded, nobody has registered a type
+    kombu = sys.modules.get("kombu.utils.json")  # if it is not loaded, no type is registered
     if kombu is None:
         raise TypeError(f"{type(value).__name__} has no JSON form")
     plain = kombu.JSONEncoder().default(value)
     return plain["__value__"] if isinstance(plain, dict) and plain.keys() == {"__type__", "__value__"} else plain
 
 
-#: Made once: ``json.dumps`` makes one for each call.
+#: Created once: ``json.dumps`` would create one for each call.
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 _ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
 
 
 def encode(data: object) -> str:
     """
-    JSON as it stands on the wire: compact, UTF-8, without NaN.
+    Return JSON in its wire form: compact, UTF-8, without NaN.
 
     Raises:
         InvalidData: If ``data`` has no JSON form.
@@ -351,7 +351,7 @@ def _finite(text: str) -> float:
 
 def encode_twice(data: object) -> str:
     """
-    The inside of the JSON string in which Pusher's protocol carries the data of an event.
+    Return the content of the JSON string that carries the data of an event in Pusher's protocol.
 
     Text is taken as it is, everything else is encoded first. Source: Pusher Channels protocol, "Double encoding".
     """

@@ -1,4 +1,4 @@
-"""The topics that this process subscribes to in Redis, and the way of their messages to channels."""
+"""The topics that this process subscribes to in Redis, and the routing of their messages to channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .channel import Channel, Tally, TopicState
 from .listener import Listener
 from .presence.watched import Watched
 
-#: Begin of the members of an event; see :func:`jobpush.protocol.messages.event_members`.
+#: Start of the members of an event; see :func:`jobpush.protocol.messages.event_members`.
 _EVENT = b'"event":"'
 
 
@@ -26,7 +26,7 @@ class Topics:
         unsubscribe: Unsubscribes from it.
         on_command: Receives messages for gateways.
         on_watched: Receives announcements about a watched user.
-        linger: Seconds between the end of the last listener and the end of the subscription.
+        linger: Seconds from the end of the last listener to the end of the subscription.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Topics:
         return self._topics.get(key)
 
     def subscribers(self, name: Topic) -> int:
-        """Return how many listeners the channels of a topic have, except those of single tasks."""
+        """Return the number of listeners of a topic's channels, except those of single tasks."""
         topic = self._topics.get(self._key_of(name).encode())
         if topic is None:
             return 0
@@ -118,7 +118,7 @@ class Topics:
             self._lingering.setdefault(topic, now)
 
     def tick(self, now: float) -> None:
-        """End the subscriptions of topics that stayed idle."""
+        """Unsubscribe from topics that stayed idle."""
         for topic, since in list(self._lingering.items()):
             if now - since < self._linger:
                 return
@@ -127,13 +127,13 @@ class Topics:
             self._unsubscribe(topic.key)
 
     def on_message(self, key: bytes, payload: bytes) -> None:
-        """Note a message of Redis for all channels that carry it."""
+        """Pass a message from Redis to all channels that carry it."""
         topic = self._topics.get(key)
         if topic is None:
             return
         try:
             self._distribute(topic, read_message(payload))
-        except Exception as exc:  # Redis has other clients; none of their messages may stop the hub
+        except Exception as exc:  # another program may publish anything; it must not stop the hub
             malformed.skip("messages", exc, key.decode(errors="replace"))
 
     def _distribute(self, topic: TopicState, message: Message) -> None:
@@ -161,7 +161,7 @@ class Topics:
 
     @property
     def first_waiting(self) -> Broadcast | None:
-        """The first event of the wake-up that :meth:`flush` will send."""
+        """The first event that :meth:`flush` will send."""
         fresh = self._dirty[0].fresh if self._dirty else None
         return fresh[0] if fresh else None
 
@@ -172,7 +172,7 @@ class Topics:
             channel.flush(self.tally)
 
     def suspend(self, keys: Iterable[bytes] | None = None) -> None:
-        """Let the listeners of some pub/sub channels catch up, or all: the subscriptions in Redis are gone."""
+        """Let the listeners of some or all pub/sub channels catch up, because the subscriptions in Redis are gone."""
         self.flush()
         topics = self._topics.values() if keys is None else filter(None, map(self._topics.get, keys))
         for topic in topics:

@@ -10,7 +10,7 @@ from typing import Any
 from ..events import TaskEvent, TaskState, text_for_users
 from ..store import Membership, TaskWrite
 
-#: States in which a task may wait for its time.
+#: States in which a task may wait for its ETA.
 _WAITING = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
 
 #: Characters of a title; it travels with every event.
@@ -18,7 +18,7 @@ MAX_TITLE_LENGTH = 200
 
 
 def new_delivery() -> str:
-    """Return a name for one stay of a message with one worker, see :mod:`jobpush.lifecycle`."""
+    """Return an id for one delivery of a message to one worker, see :mod:`jobpush.lifecycle`."""
     return secrets.token_hex(8)
 
 
@@ -32,15 +32,15 @@ class TaskIdentity:
         user_id: The user who sees it.
         name: The queue's name of the task.
         title: The text that the user reads.
-        created_at: Unix seconds of the first publishing; differs when a task is published anew under its old id.
-        attempt: 1, then one more with each retry.
-        eta: Unix seconds before which it does not run; ``None``: at once.
+        created_at: Unix seconds of the first publish; differs when a task is published again under its old id.
+        attempt: 1, plus one with each retry.
+        eta: Unix seconds before which it does not run; ``None``: none.
         max_attempts: Limit of attempts; ``None``: no limit, or not known here.
-        delivery: One stay of its message with a worker, see :mod:`jobpush.lifecycle`; empty: only published.
+        delivery: The delivery of its message to a worker, see :mod:`jobpush.lifecycle`; empty: not yet delivered.
         worker: The worker that has the message; empty: none.
         parent_id: The task that published it; ``None``: none.
         group_id: The queue's id of its group; ``None``: none.
-        root_id: The workflow that it is a member of; ``None``: it has a bar of its own.
+        root_id: The workflow that it is a member of; ``None``: it has its own bar.
         membership: Its place in the workflow.
         is_again: Redelivered without a publish time: reuse the stored run if there is one.
         notifies_end: Whether the user's inbox keeps the end.
@@ -64,7 +64,7 @@ class TaskIdentity:
     notifies_end: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "title", text_for_users(self.title, MAX_TITLE_LENGTH))  # wherever it came from
+        object.__setattr__(self, "title", text_for_users(self.title, MAX_TITLE_LENGTH))  # from any source
 
     def event(
         self, state: TaskState, *, at: float | None = None, error: str | None = None, **progress: Any
@@ -90,11 +90,11 @@ class TaskIdentity:
 
     def write(self, event: TaskEvent, *, task_ttl: int, is_handed_over: bool = False) -> TaskWrite:
         """
-        Return what the store keeps of ``event``.
+        Return the write that stores ``event``.
 
         Args:
             event: An event of this task.
-            task_ttl: Seconds that an unfinished task is kept; the time until its ``eta`` comes on top.
+            task_ttl: Seconds that an unfinished task is kept, in addition to the time until its ``eta``.
             is_handed_over: See :class:`TaskWrite`.
         """
         delay = int(max(0.0, self.eta - event.at)) if self.eta else 0

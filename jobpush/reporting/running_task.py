@@ -1,4 +1,4 @@
-"""The state of one running task: written by the task, read by the publisher's thread."""
+"""The state of a running task: written by the task, read by the publisher's thread."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAX_WARNINGS = 20
 
 
 class ProgressSink(Protocol):
-    """What a running task needs of the publisher."""
+    """The part of the publisher that a running task uses."""
 
     def changed(self, task: RunningTask) -> None:
         """Publish the progress of the task when it is due."""
@@ -46,26 +46,26 @@ class ProgressSink(Protocol):
         """Publish no further progress of the task."""
 
     def lines_added(self, task: RunningTask) -> None:
-        """Publish the lines of text of the task when they are due."""
+        """Publish the log lines of the task when they are due."""
 
     def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
-        """Keep how long the stages of the task took."""
+        """Record how long the stages of the task took."""
 
     def finish(self, writes: Sequence[TaskWrite]) -> None:
         """Publish the last events of the attempt soon."""
 
     def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
-        """Publish events before going on."""
+        """Publish events, and wait for it."""
 
 
 class RunningTask:
     """
-    What a task has reported of itself in this attempt.
+    The progress that a task has reported in this attempt.
 
     The task's threads only store into ``current``, ``total``, ``message`` and :attr:`data`, then look at
-    ``is_changed``: no lock, for that is the hot path. The publisher clears the flag before it reads, so what is
-    written while it reads is published next time, and the last state always is. What reads before it writes
-    (``advance``) takes :attr:`lock`, since several threads of a task may report.
+    ``is_changed``: no lock, because this is the hot path. The publisher clears the flag before it reads, so a change
+    during the read is published next time, and the last state always is. A read-modify-write (``advance``) takes
+    :attr:`lock`, since several threads of a task may report.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class RunningTask:
         self.notice = ""
         #: Monotonic seconds before which no further progress is published.
         self.due_at = 0.0
-        #: Whether some progress has been published; it may be on its way when the attempt ends.
+        #: Whether any progress has been published; it may be in flight when the attempt ends.
         self.has_published = False
-        #: Whether the attempt has ended: nothing more of it is published.
+        #: Whether the attempt has ended: nothing more is published for it.
         self.has_ended = False
         #: Whether its next attempt is published.
         self.will_retry = False
-        #: The text for the user of the exception that its code has raised; ``None``: it has raised none.
+        #: The user's text for the exception that the code raised; ``None``: no exception.
         self.failure: str | None = None
         self.tracked = tracked
         #: Seconds that the stages of this task took in earlier runs.
@@ -106,7 +106,7 @@ class RunningTask:
         self._config = config
         self._clock = clock
         self._started_at = clock.time()
-        #: Of units, and of percent of the time of all stages.
+        #: Estimators for the units, and for the percent of the time of all stages.
         self._rate, self._pace = RateEstimator(), RateEstimator()
         self._stages: Stages | None = None
         self._percent: float | None = None
@@ -120,7 +120,7 @@ class RunningTask:
         register_after_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Publish nothing from the child of a fork: the counts of the two processes would overwrite each other."""
+        """Publish nothing from a forked child: the counts of the two processes would overwrite each other."""
         self.lock, self.log_lines = threading.RLock(), TaskLog()
         self.has_lines = False
         self._is_forked = self.has_ended = True
@@ -142,8 +142,8 @@ class RunningTask:
         """
         Raise :class:`~jobpush.TaskCancelled` once, so that the clean-up of the task may report progress.
 
-        Other threads than the task's own raise it again, for a thread pool hands them one piece of work after the
-        other; but not while they handle it.
+        Threads other than the task's own raise it again, because a thread pool gives them further work; but not while
+        they handle it.
         """
         if _is_handling_cancel():
             self._has_raised = True
@@ -154,14 +154,14 @@ class RunningTask:
             raise TaskCancelled(self.tracked.task_id)
 
     def add_data(self, data: Mapping[str, Any]) -> None:
-        """Merge into the data. One step for the interpreter, as the copy that the publisher makes."""
+        """Merge into the data. Atomic in the interpreter, like the copy that the publisher makes."""
         self.data.update(data)
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
-        """End the stage before and begin another; ``weight`` is in percent, ``None`` for its share in earlier runs."""
+        """End the current stage and begin another; ``weight`` is in percent, ``None`` for its share in earlier runs."""
         stages = self._stages or Stages(self.known_durations)
         name, weight = self._text_of(name), self._weight_of(weight)
-        # In this order a reader in between sees less, which the guard in _overall_percent evens out.
+        # In this order a concurrent reader sees too little, which _overall_percent corrects.
         self.current, self.total, self.message = 0, total, name
         stages.begin(name, weight, self._clock.monotonic())
         self._stages = stages
@@ -173,7 +173,7 @@ class RunningTask:
         self.mark_changed()
 
     def end_stage(self) -> None:
-        """Count the stage that runs as complete."""
+        """Count the running stage as complete."""
         if self._stages is not None:
             self._stages.end(self._clock.monotonic())
             self.mark_changed()
@@ -193,22 +193,22 @@ class RunningTask:
                 self._publisher.lines_added(self)
 
     def add_result(self, result: object) -> None:
-        """Show what the task returned, if it has a JSON form, and room beside the other data."""
+        """Show the return value of the task, if it has a JSON form and fits beside the other data."""
         self.add_data({"result": result})
 
     def finish(self, state: TaskState, *, error: str | None = None) -> None:
-        """Publish the end of the attempt soon, with its newest progress; and keep how long its stages took."""
+        """Publish the end of the attempt soon, with its newest progress, and record how long its stages took."""
         if self._stages is not None and state is TaskState.SUCCESS:
             durations = self._stages.recorded_durations(self._clock.monotonic())
             self._publisher.record_durations(self.tracked.name, durations)
         self._publisher.finish(self.final_writes(state, error=error))
 
     def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
-        """Publish the end of the attempt before going on: later may be too late."""
+        """Publish the end of the attempt, and wait for it: later may be too late."""
         self._publisher.publish_now(self.final_writes(state, error=error))
 
     def hand_over(self) -> None:
-        """Let the task that takes the place of this one go on with its bar. Idempotent."""
+        """Let the replacement of this task continue its bar. Idempotent."""
         if not self.is_handed_over:
             self.is_handed_over = True
             state = TaskState.PROGRESS if self.is_changed or self.due_at else TaskState.STARTED
@@ -218,8 +218,8 @@ class RunningTask:
         """
         Return the last events of the attempt: its progress, if none has been published yet, and its end.
 
-        Nothing else is published from here on: progress that waited for others, or for Redis, would come after the
-        end, when the broker's next delivery may be on its way.
+        Nothing else is published from now on: queued progress would arrive after the end, when the broker may already
+        redeliver the task.
         """
         self.has_ended = True
         self._publisher.forget(self)
@@ -240,7 +240,7 @@ class RunningTask:
         current, total = self._bounded_amounts()
         percent = self._overall_percent(current, total, state)
         rate = eta = None
-        if not state.is_final and state is not TaskState.STARTED:  # it may begin with what is done already
+        if not state.is_final and state is not TaskState.STARTED:  # it may start with units already done
             rate, eta = self._outlook(current, total, self._clock.monotonic())
         return self.tracked.event(
             state,
@@ -257,15 +257,15 @@ class RunningTask:
         )
 
     def write(self, event: TaskEvent) -> TaskWrite:
-        """Return what the store keeps of an event of this task."""
+        """Return the write that stores an event of this task."""
         return self.tracked.write(event, task_ttl=self._config.task_ttl, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
-        """Return the newest valid amounts; an invalid one is dropped, so that the next one counts."""
+        """Return the newest valid amounts; an invalid one is dropped, so that the next one is used."""
         given_current, given_total = self.current, self.total
         try:
             current = bounded_amounts(_number(given_current), None)[0]
-        except Exception as exc:  # EventError, or whatever an object of the application raises
+        except Exception as exc:  # EventError, or any error of the application's objects
             self.warn_once("amount", exc)
             current = self._amounts[0]
             if self.current is given_current:
@@ -281,7 +281,7 @@ class RunningTask:
         return self._amounts
 
     def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
-        """Return how far the whole task is. Within an attempt a bar never goes back, whatever the task reports."""
+        """Return how far the whole task is. Within an attempt the bar never goes back."""
         percent = percent_of(current, total, state)
         if self._stages is not None and state is not TaskState.SUCCESS:
             percent = round(self._stages.bar.at(current / total if total else 0.0), 2)
@@ -290,7 +290,7 @@ class RunningTask:
         return percent
 
     def _outlook(self, current: float, total: float | None, now: float) -> tuple[float | None, float | None]:
-        """Units per second, and the seconds that are left; each ``None`` while it is a guess."""
+        """Return the units per second, and the seconds left; each ``None`` until it is reliable."""
         rate = self._rate
         rate.add(current, now)
         if self._stages is not None:
@@ -300,7 +300,7 @@ class RunningTask:
     def _staged_eta(self, stages: Stages, fraction: float | None, now: float) -> float | None:
         pace, span = self._pace, stages.time
         done = max(span.at(fraction or 0.0), pace.amount)
-        # A stage without a total is seen as a whole when it has ended.
+        # A stage without a total counts only once it has ended.
         if fraction is not None or done > pace.amount:
             pace.add(done, now)
         if stages.is_open_ended:
@@ -321,7 +321,7 @@ class RunningTask:
     def _text_of(self, message: object) -> str:
         try:
             return text_for_users(str(message), MAX_MESSAGE_LENGTH)
-        except Exception as exc:  # of an object of the application
+        except Exception as exc:  # raised by an object of the application
             raise_interruption(exc)
             self.warn_once("message", exc)
             return ""
@@ -334,10 +334,10 @@ class RunningTask:
         return sendable_data(data, self._config.max_data, self.warn_once)
 
     def warn_once(self, what: str, reason: object) -> None:
-        """Log, once for each part, that the task goes on without it."""
+        """Log once per part that the task continues without it."""
         if what not in self._warned and len(self._warned) < _MAX_WARNINGS:
             self._warned.add(what)
-            logger.warning("task %s goes on without its %s: %s", self.tracked.task_id, what, reason)
+            logger.warning("task %s continues without its %s: %s", self.tracked.task_id, what, reason)
 
     def _warn_in_fork(self) -> None:
         if not _FORK_WARNINGS[self._number]:
@@ -360,7 +360,7 @@ def _is_handling_cancel() -> bool:
 
 
 def _number(value: Any) -> float:
-    """An int or float for whatever counts as one, such as numpy's; text and the like raise."""
+    """Return any numeric value as an int or float, numpy's included; text and other types raise."""
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, (str, bytes)):

@@ -1,4 +1,4 @@
-"""The tracked tasks that run in this process, and the thread that cancels them."""
+"""The running tracked tasks of this process, and the thread that cancels them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .threads import kept_alive
 
 logger = logging.getLogger(__name__)
 
-#: Shown for a cancelled task that runs on.
+#: Shown for a cancelled task that cannot be stopped.
 UNSTOPPABLE = CodedText("This worker can't stop a running task: it runs on until it looks", "unstoppable")
 
 
@@ -40,12 +40,12 @@ class RunningTasks:
     def reset_after_fork(self) -> None:
         """Start from nothing in the child of a fork: the tasks and the thread are the parent's."""
         self._lock = threading.Lock()
-        #: Two of them may have one id, when the broker delivers again what runs here already.
+        #: Two may have the same id, when the broker redelivers a task that already runs here.
         self._tasks: set[RunningTask] = set()
         self._thread: threading.Thread | None = None
 
     def add(self, task: RunningTask) -> None:
-        """Add a task that begins."""
+        """Add a task that starts."""
         with self._lock:
             self._tasks.add(task)
             self._thread = kept_alive(self._thread, self._listen, "jobpush-cancels")
@@ -60,13 +60,13 @@ class RunningTasks:
         return next((task for task in list(self._tasks) if task.tracked.task_id == task_id), None)
 
     def cancel(self, task_id: str) -> None:
-        """Cancel a task, or all tasks of a workflow, as far as they run here."""
+        """Cancel a task, or all tasks of a workflow, that run in this process."""
         for task in list(self._tasks):
             if task_id in (task.tracked.task_id, task.tracked.root_id):
                 task.is_cancelled = True
 
     def show_unstoppable(self, task_id: str) -> None:
-        """Show that a cancelled task runs on, since only the task itself can end it here."""
+        """Show that a cancelled task keeps running, since only the task itself can end it here."""
         for task in list(self._tasks):
             if task.tracked.task_id == task_id and not task.has_ended:
                 task.notice = UNSTOPPABLE
@@ -87,7 +87,7 @@ class RunningTasks:
                     lost_at = None
             except StoreError:
                 pass  # the publisher logs it
-            except Exception:  # a bug of ours; the replies to what is published report cancels too
+            except Exception:  # a bug in jobpush; the replies to published events report cancels too
                 logger.exception("cancel requests can't be received")
             if lost_at is None:
                 lost_at = time.monotonic()

@@ -30,8 +30,8 @@ class LiveRoster:
     """
     The members of one presence channel.
 
-    Numbers bring the roster that was read from Redis and the announcements behind it into one order. Only what changes
-    the list is passed on, so listeners receive each change once, whichever way it came.
+    Sequence numbers order the roster from Redis and the announcements. Only changes of the list are passed on, so
+    listeners receive each change once.
     """
 
     __slots__ = ("_kept", "_seq", "members", "version")
@@ -39,10 +39,10 @@ class LiveRoster:
     def __init__(self) -> None:
         #: ``user_info`` (JSON text) by user id.
         self.members: dict[str, str] = {}
-        #: A roster that was asked for under another version may lack missed announcements.
+        #: A roster requested under another version may lack missed announcements.
         self.version = 0
         self._seq = 0
-        #: Announcements that wait for a roster; ``None``: the list is right.
+        #: Announcements that wait for a roster; ``None``: the list is complete.
         self._kept: list[tuple[int, Change]] | None = []
 
     @property
@@ -57,7 +57,7 @@ class LiveRoster:
             self._kept = []
 
     def receive(self, message: Message) -> bool:
-        """Apply an announcement. Return whether it changes the list, and is to be passed on now."""
+        """Apply an announcement. Return whether it changes the list and is passed on now."""
         change = _read_change(message)
         if self._kept is not None:
             self._kept.append((message.seq, change))
@@ -65,7 +65,7 @@ class LiveRoster:
         return self._apply(message.seq, change) is not None
 
     def admit(self, member: Member) -> Change | None:
-        """Add a member that joins by this process. Return the change, if there is one."""
+        """Add a member that joins through this process. Return the change, if there is one."""
         if member.user_id in self.members:
             return None
         self.members[member.user_id] = member.user_info
@@ -73,11 +73,11 @@ class LiveRoster:
 
     def take(self, roster: Roster, *, is_complete: bool) -> Iterator[Change]:
         """
-        Apply a roster from Redis, then the kept announcements; to be iterated to its end.
+        Apply a roster from Redis, then the kept announcements. The caller must exhaust the iterator.
 
         Args:
             roster: The members.
-            is_complete: Whether a member that is missing in it is gone.
+            is_complete: Whether a member missing from it is gone.
 
         Returns:
             The changes.

@@ -17,9 +17,9 @@ from ...store.forks import register_after_fork
 
 logger = logging.getLogger(__name__)
 
-#: The text that the user reads of a task that was not started before it expired.
+#: Text for a task that was not started before it expired.
 EXPIRED = CodedText("The task was not started in time", "expired")
-#: Seconds after the expiry, so that a worker which refuses the task publishes that first.
+#: Seconds after the expiry, so that a worker that refuses the task publishes first.
 _MARGIN = 0.5
 #: Expiring tasks that are remembered; beyond, only a worker publishes their expiry.
 MAX_EXPIRING = 10_000
@@ -29,7 +29,7 @@ class ExpiryTimer:
     """
     The thread of a publishing process that ends tasks at their expiry.
 
-    Celery looks at the expiry when a worker takes the message up, which may be much later or never. The store refuses
+    Celery checks the expiry when a worker takes the message, which may be much later or never. The store refuses
     the end of a task that has begun or ended, so nothing needs to be withdrawn here.
     """
 
@@ -46,7 +46,7 @@ class ExpiryTimer:
         self._thread: threading.Thread | None = None
 
     def add(self, task_id: str, expires_at: float) -> None:
-        """End a task at its expiry, if it still waits then."""
+        """End a task at its expiry if it still waits then."""
         with self._changed:
             if len(self._expiring) < MAX_EXPIRING:
                 heapq.heappush(self._expiring, (expires_at + _MARGIN, task_id))

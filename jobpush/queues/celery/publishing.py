@@ -42,7 +42,7 @@ from .wrapper import headers_of, running_of
 
 logger = logging.getLogger("jobpush")
 
-#: Error text of a task that the broker did not take.
+#: Error text of a task that the broker refused.
 NOT_QUEUED = CodedText("The task could not be queued", "not_queued")
 #: Celery's own task that polls until the header of a chord has ended and publishes its body. It is no member of a
 #: workflow; the body is.
@@ -53,8 +53,8 @@ def wrap_send_task(app: Any) -> None:
     """
     Have ``app.send_task`` withdraw a task that the broker refused.
 
-    Celery has a signal before a message is sent and one after, but none for a failure; and all that publishes
-    a task (``delay``, canvas, ``retry``, beat) goes through this method of the app.
+    Celery has signals before and after a message is sent, but none for a failure. Everything that publishes a task
+    (``delay``, canvas, ``retry``, beat) calls this method of the app.
     """
     original = app.send_task
 
@@ -69,7 +69,7 @@ def wrap_send_task(app: Any) -> None:
                 if this.withdraw is not None:
                     this.withdraw()
                 raise
-            if this.time_limit is not None and not this.is_own:  # else it would end although it goes on
+            if this.time_limit is not None and not this.is_own:  # otherwise it would end although it still runs
                 raise this.time_limit
             return result
 
@@ -86,7 +86,7 @@ def before_task_publish(
         this.queue = getattr(declared[0], "name", None) if declared else kwargs.get("routing_key")
     try:
         _before_publish(this, headers, body)
-    except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it comes once
+    except SoftTimeLimitExceeded as exc:  # Celery would only log it, and it is raised once
         this.time_limit = exc
     except ConfigurationError as exc:  # Celery would log it to a logger without a handler, for each task
         _log_once(f"tasks are published without progress: {exc}")
@@ -118,9 +118,9 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
     """
     Return the headers of the task that publishes a message; empty outside of tasks.
 
-    A task that is called as a function has none, and stands for the one that calls it. Of a thread with a copy of its
-    task's context, only that context leads to the task. Of an errback that the parent of a worker calls
-    as a function, only its first argument does.
+    A task that is called as a function has none and uses those of its caller. For a thread with a copy of its task's
+    context, only that context leads to the task; for an errback that a worker's parent calls as a function, only its
+    first argument.
     """
     task, progress = app.current_worker_task, current_progress()
     if task is not None:
@@ -135,7 +135,7 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
 def _publish_tracked(
     this: Sending, runtime: Services, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
 ) -> None:
-    """Publish the task if it has a user; ``is_named``: whether the caller named the user."""
+    """Publish the task if it has a user; ``is_named``: whether the caller set the user."""
     task = this.app.tasks.get(headers["task"])
     is_member = bool(headers.get(ROOT_HEADER))
     if task is None:
@@ -157,8 +157,8 @@ def _publish_tracked(
 
 def _give_errbacks_user(headers: MutableMapping[str, Any], body: Any) -> None:
     """
-    Have the errbacks of a task know its user. Where its process dies, the worker's parent publishes them, which runs
-    no task that they could inherit from.
+    Add the user of a task to its errbacks. If its process dies, the worker's parent publishes them, outside of any task
+    to inherit from.
     """
     embedded = body[2]
     if embedded.get("errbacks") and headers.get(USER_HEADER):
@@ -180,7 +180,7 @@ def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMa
 
 
 def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
-    """Publish a task whose code is not here: its user comes from the caller of ``send_task`` or the publishing task."""
+    """Publish a task without its code: its user comes from the caller of ``send_task`` or the publishing task."""
     tracked = read_headers({**headers, CREATED_HEADER: runtime.published_at()})
     if tracked is not None:
         _publish_pending(this, runtime, tracked, headers)
@@ -200,7 +200,7 @@ def _publish_again(
     if tracked.attempt > before.attempt:
         # Before the task_retry signal: by then a worker may have received the next attempt.
         running.will_retry = True
-        running.tracked = replace(before, eta=eta_of(headers))  # it lives at least until then
+        running.tracked = replace(before, eta=eta_of(headers))  # keep the snapshot at least until then
         reason = retry_reason(options, sys.exc_info()[1])
         _publish_writes(this, options.runtime, running.final_writes(TaskState.RETRY, error=reason))
     else:
@@ -259,7 +259,7 @@ def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite
 
 
 def withdrawn(published: TaskWrite, at: float) -> TaskWrite:
-    """Return the REVOKED event of a task that the broker did not take."""
+    """Return the REVOKED event of a task that the broker refused."""
     event = replace(published.event, state=TaskState.REVOKED, error=NOT_QUEUED, at=at)
     # It may be the first event of the task that reaches Redis, so it has the membership too.
     return TaskWrite(published.user_id, event, pinned=True, membership=published.membership, plan=published.plan)

@@ -1,4 +1,4 @@
-"""Queue positions of waiting tasks, and hints for tasks that no worker will take. Redis brokers only."""
+"""Queue positions of waiting tasks, and messages for tasks that no worker will take. Redis brokers only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .headers import read_headers
 
 logger = logging.getLogger(__name__)
 
-#: Messages at the head of a queue that get a position. Reading more costs more, and nobody waits for those yet.
+#: Messages at the head of a queue that get a position. Positions further back matter little and cost more to read.
 MAX_PLACES = 20
 #: Text that the user reads of a task that waits in vain.
 NOT_IN_QUEUE = CodedText("The task is no longer in its queue", "not_in_queue")
-#: Seconds for which it is remembered that a queue has a worker.
+#: Seconds for which a queue is known to have a worker.
 _KNOWN_FOR = 5.0
 #: Seconds within which a worker receives a task that it took from the queue; later the task counts as purged.
 _RECEIVED_WITHIN = 3.0
-#: The least number of seconds that a worker stays the one that watches a queue, so that a short stall changes nothing.
+#: Shortest time in seconds for which a worker watches a queue, so that a short stall changes nothing.
 _LEAST_LEAD = 5.0
 
 
@@ -37,9 +37,9 @@ class QueueWatcher:
     """
     The thread of a worker's parent that publishes the positions of the tasks at the head of the worker's queues.
 
-    One of the workers of a queue does this, every ``place_interval`` seconds. It reads the queue anew each time, so it
-    counts what others put into it or take out of it too. A task that left the queue and was not received by any worker
-    was purged: its bar shows that.
+    One of the workers of a queue does this, every ``place_interval`` seconds. It reads the queue each time, so it
+    includes messages that others add or remove. A task that left the queue and was not received by any worker was
+    purged: its bar shows that.
     """
 
     def __init__(self, consumer: Any, runtime: Services) -> None:
@@ -54,13 +54,13 @@ class QueueWatcher:
         self._is_stopped = threading.Event()
         #: The positions that were published last, by queue and task.
         self._published: dict[str, dict[TaskIdentity, int]] = {}
-        #: Tasks that have left their queue since, by queue, and when.
+        #: Tasks that have left their queue since, by queue, with the time.
         self._gone: dict[str, dict[TaskIdentity, float]] = {}
         if runtime.config.place_interval > 0:
             threading.Thread(target=self._run, name="jobpush-queues", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread, soon."""
+        """End the thread soon."""
         self._is_stopped.set()
 
     def _run(self) -> None:
@@ -70,7 +70,7 @@ class QueueWatcher:
                     if connection.transport.driver_type != "redis":
                         return
                     self._watch(connection.default_channel)
-            except Exception as exc:  # of Redis or of the broker; nobody waits for this
+            except Exception as exc:  # an error of Redis or the broker; the next round tries again
                 logger.debug("queue positions can't be published at the moment: %s", exc)
                 self._is_stopped.wait(self._runtime.config.place_interval)
 
@@ -91,14 +91,14 @@ class QueueWatcher:
                 self._publish(task, ahead=place)
         if len(messages) < MAX_PLACES:
             self._publish_purged(queue, places)
-        else:  # a task that is not among them may wait behind them
+        else:  # a task not among them may wait behind them
             self._gone.pop(queue, None)
         gone = self._gone.setdefault(queue, {})
         gone.update((task, time.monotonic()) for task in before if task not in places)
         self._published[queue] = places
 
     def _publish_purged(self, queue: str, places: dict[TaskIdentity, int]) -> None:
-        """Publish what left the queue a while ago, and is still not received."""
+        """Publish the tasks that left the queue a while ago and were not received."""
         gone = self._gone.get(queue, {})
         for task in [task for task, since in gone.items() if since + _RECEIVED_WITHIN < time.monotonic()]:
             del gone[task]
@@ -113,14 +113,15 @@ class QueueWatcher:
 
 
 def publish_no_worker(runtime: Services, task: TaskIdentity, queue: str) -> None:
-    """Publish that no worker watches the queue to which a task was just published, if so."""
+    """Publish it if no worker watches the queue of a task that was just published."""
     if runtime.config.place_interval > 0 and task.root_id is None and not _has_worker(runtime, queue):
         message = CodedText(f"No worker is running for the queue {queue}", f"no_worker:{queue}")
         event = task.event(TaskState.PENDING, message=message)
         runtime.publisher.submit(task.write(event, task_ttl=runtime.config.task_ttl))
 
 
-#: Until when a queue is known to have a worker. That one has none is asked each time: one may have just started.
+#: Until when a queue is known to have a worker. For a queue without one, Redis is asked each time: a worker may have
+#: just started.
 _known: weakref.WeakKeyDictionary[Services, dict[str, float]] = weakref.WeakKeyDictionary()
 
 
@@ -132,13 +133,13 @@ def _has_worker(runtime: Services, queue: str) -> bool:
             if not store.run([("EXISTS", store.keys.queue_leader(queue))])[0]:
                 return False
         except StoreError:
-            return True  # nobody knows
+            return True  # unknown
         known[queue] = time.monotonic() + _KNOWN_FOR
     return True
 
 
 def _first_attempt(message: bytes) -> TaskIdentity | None:
-    """Return the task of a message that waits for its first attempt, and has a bar of its own; else ``None``."""
+    """Return the task of a message that waits for its first attempt and has its own bar; otherwise ``None``."""
     try:
         headers = dict(json.loads(message)["headers"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -2,8 +2,8 @@
 Receivers of Celery's signals, which publish the events of tasks.
 
 The receivers run inline, in a worker's parent inside its event loop: they hand over to the publisher and return.
-What each ending of a task really emits, and in which process, differs between Celery's versions and pools;
-the store's terminal guard lets the first end of a task count.
+Which signals a task's end emits, and in which process, differs between Celery's versions and pools; the store accepts
+the first end only.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from .wrapper import running_of
 
 logger = logging.getLogger("jobpush")
 
-#: Error text of a task that its worker stopped for reasons of its own.
+#: Error text of a task that its worker stopped without a cancel.
 TASK_STOPPED = "The worker stopped the task before its end"
-#: Error text of a task whose code succeeded, while Celery failed to store its result.
+#: Error text of a task that succeeded, but Celery failed to store its result.
 NOT_COMPLETED = CodedText("The task ran, but its result could not be kept", "result_not_kept")
 
 
 def connect() -> None:
-    """Connect the receivers. Twice does no harm."""
+    """Connect the receivers. Idempotent."""
     receivers = {
         signals.before_task_publish: publishing.before_task_publish,
         signals.task_received: on_received,
@@ -75,15 +75,15 @@ _keepers: list[LeaseKeeper] = []
 
 
 def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
-    """Check the settings before the worker makes anything of its tasks, and wrap those."""
+    """Check the settings before the worker uses its tasks, and wrap the tasks."""
     runtime = runtime_of(sender.app)
     if runtime is not None:
         try:
             name = runtime.store.client.name
-            with suppress(StoreError):  # Redis may be away; the worker starts all the same
+            with suppress(StoreError):  # Redis may be unreachable; the worker starts anyway
                 runtime.store.check_layout()
         except ConfigurationError as exc:
-            raise SystemExit(f"jobpush: {exc}") from None  # Celery would log any other exception, and go on
+            raise SystemExit(f"jobpush: {exc}") from None  # Celery would log any other exception and continue
         warn_about_unknown_variables()
         logger.info("The worker uses Redis %s with the prefix %s", name, runtime.config.prefix)
         follow_all_tasks(sender.app, runtime)
@@ -92,7 +92,7 @@ def on_worker_init(sender: Any = None, **kwargs: Any) -> None:
 def on_worker_ready(sender: Any = None, **kwargs: Any) -> None:
     """Start the services of the worker: leases, cancelling, queue positions, webhooks."""
     runtime = runtime_of(sender.app)
-    if runtime is not None and not _followers:  # the signal is repeated when the worker has reconnected to its broker
+    if runtime is not None and not _followers:  # the signal is sent again after each reconnect to the broker
         leases_of(runtime).start(runs_tasks=runs_tasks_itself(sender.pool))
         _keepers.append(leases_of(runtime))
         _followers.append(Revoker(sender, runtime))
@@ -107,12 +107,12 @@ def on_worker_shutdown(**kwargs: Any) -> None:
     for keeper in _keepers:
         keeper.wait_for_redis()
     on_process_shutdown()
-    while _keepers:  # last: what is still unpublished is LOST then
+    while _keepers:  # last, because tasks without a published end become LOST
         _keepers.pop().stop()
 
 
 def on_received(request: Any = None, **kwargs: Any) -> None:
-    """Publish RECEIVED; the task may run at once, or wait for its time."""
+    """Publish RECEIVED; the task may run at once or wait for its ETA."""
     options = options_of(request.task) if request.task is not None else None
     tracked = _received_task(options, request) if options is not None else None
     if options is None or tracked is None:
@@ -121,7 +121,7 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
     keeper = leases_of(runtime)
     tracked = keeper.take(request, tracked)
     on_result(request, partial(_record_result, keeper, options, tracked))
-    stamp_delivery(tracked, request.request_dict)  # which goes on to the process that runs it
+    stamp_delivery(tracked, request.request_dict)  # the process that runs the task gets it too
     if _is_waiting_retry(tracked):
         return
     runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
@@ -130,13 +130,13 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
 def _record_result(
     keeper: LeaseKeeper, options: TrackOptions, tracked: TaskIdentity, exc: BaseException | None
 ) -> None:
-    """Keep how a task ended, from the result that its pool process returned."""
+    """Record how a task ended, from the result that its pool process returned."""
     if exc is None:
         state, error = TaskState.SUCCESS, None
     elif isinstance(exc, Ignore) and str(exc) != REPLACED:
         state, error = TaskState.REVOKED, error_text(exc) if str(exc) else IGNORED
     elif isinstance(exc, (Ignore, Reject, Retry)) or not isinstance(exc, Exception):
-        return  # the task goes on, or a signal of the parent follows
+        return  # the task continues, or a signal of the parent follows
     else:
         state, error = TaskState.FAILURE, options.error_text(exc)
     keeper.record_end(Ending(tracked.task_id, state, error, delivery=tracked.delivery))
@@ -152,14 +152,14 @@ def on_revoked(sender: Any = None, request: Any = None, expired: bool = False, *
 
 
 def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str = "", **kwargs: Any) -> None:
-    """Publish FAILURE of a task for which the worker has no code."""
+    """Publish FAILURE for a task without code in this worker."""
     tracked = read_headers({"id": id, "task": name, **(message.headers or {})})
     if tracked is not None:
         _end(sender.app, Ending(str(id), TaskState.FAILURE, f"No worker knows the task {name}", tracked))
 
 
 def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
-    """Publish FAILURE of a task whose message the worker cannot read."""
+    """Publish FAILURE for a task with an unreadable message."""
     tracked = read_headers(message.headers or {})
     if tracked is not None:
         _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
@@ -177,7 +177,7 @@ def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:
 
 
 def _is_waiting_retry(tracked: TaskIdentity) -> bool:
-    """Whether the next attempt waits for its time: until then the bar shows RETRY and the reason."""
+    """Whether the next attempt has an ETA: until then the bar shows RETRY and the reason."""
     return tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time()
 
 
@@ -189,7 +189,7 @@ def _end(app: Any, ending: Ending) -> None:
 
 # -- in the process that runs the task ---------------------------------------------------------------
 
-#: The task that ended last here, for a signal that arrives after Celery has dropped its request.
+#: The last task that ended here, for a signal that arrives after Celery has dropped its request.
 _ended: ContextVar[RunningTask | None] = ContextVar("jobpush_ended", default=None)
 
 
@@ -205,7 +205,7 @@ def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
 
 
 def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **kwargs: Any) -> None:
-    """Publish FAILURE: the task raised; or, in the parent, its process died or took too long."""
+    """Publish FAILURE: the task raised, or (in the parent) its process died or took too long."""
     options = options_of(sender)
     if options is None:
         return
@@ -220,7 +220,7 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
 
 
 def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
-    """Return the delivery that failed, if Celery passes it; else the newest one of the task."""
+    """Return the delivery that failed if Celery passes it, otherwise the newest one of the task."""
     delivery = delivery_of(request) if request.id == task_id else ""
     return delivery or leases_of(options.runtime).delivery_of(str(task_id))
 
@@ -231,14 +231,14 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
     if options is None:
         return
     if running is None:
-        # The parent has published another attempt with RETRY. Or it has stopped the task, because the worker ends or
-        # has lost its broker, which may deliver the task again.
+        # The parent has either published another attempt with RETRY, or stopped the task because the worker ends or has
+        # lost its broker, which may redeliver the task.
         if reason is None:
             ending = Ending(str(request.id), TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
             options.runtime.publisher.submit_ending(ending)
         return
     error = publishing.retry_reason(options, getattr(reason, "exc", None))
-    if error != running.error or request.is_eager:  # nobody has published an eager one
+    if error != running.error or request.is_eager:  # an eager retry is not yet published
         # Wait for it: an eager task begins its next attempt at once.
         options.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
 
@@ -247,12 +247,12 @@ def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> N
     """Publish FAILURE when Celery fails after the task's code has ended, for example to store its result."""
     ended = _ended.get()
     if ended is None or ended.tracked.task_id != str(task_id) or ended.will_retry or ended.is_handed_over:
-        return  # else it has ended, and what goes wrong is what Celery keeps of that
+        return  # otherwise it has ended, and Celery failed to store its state
     ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:
-    """Forget the running task. The other signals publish its end."""
+    """Forget the running task. Other signals publish its end."""
     running, options = running_of(task.request), options_of(task)
     if running is not None and options is not None:
         options.runtime.running.remove(running)
