@@ -1,5 +1,5 @@
 """
-Pytest plugin for tests of your own tasks; active as soon as jobpush is installed.
+Pytest plugin for tests of your own tasks, active once jobpush is installed.
 
 Fixtures: ``recorded_events`` (the events that users would receive), ``jobpush_redis`` (a private Redis for the whole
 run) and ``jobpush_clock`` (a clock that only the test moves). They start a real Redis: the system's, or that of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Seconds after which a wait fails; never the time that a test takes.
 PATIENCE = 30.0
 
-#: Published by a recorder to itself, to find the end of what is published so far.
+#: A mark that a recorder publishes to itself, to find the end of the earlier messages.
 _MARK = b"jobpush:mark"
 
 
@@ -56,7 +56,7 @@ class RecordedEvents:
         from .store.keys import Keys
 
         self._events: list[TaskEvent] = []
-        #: How many of them :meth:`until` has checked.
+        #: Number of events that :meth:`until` has checked.
         self._awaited = 0
         #: The raw messages: events and log lines.
         self.messages: list[bytes] = []
@@ -73,7 +73,7 @@ class RecordedEvents:
 
     @property
     def events(self) -> list[TaskEvent]:
-        """All events up to now, in order, including those of tasks in this process."""
+        """All events so far, in order, including those of tasks in this process."""
         self._catch_up()
         return list(self._events)
 
@@ -90,7 +90,7 @@ class RecordedEvents:
         return events[-1]
 
     def of(self, task_id: str) -> list[TaskEvent]:
-        """All events of one task up to now."""
+        """Return all events of one task so far."""
         return [event for event in self.events if event.task_id == task_id]
 
     def states(self, task_id: str | None = None) -> list[str]:

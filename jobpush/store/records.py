@@ -27,15 +27,15 @@ class TaskWrite:
     Args:
         user_id: Owner of the task.
         event: The event; its ``seq`` is the last one that the publisher knows (0: none).
-        pinned: Whether readers must not skip it: the first and the last event of an attempt.
-        ttl: Seconds that the snapshot lives; ``None``: as configured.
+        pinned: Whether readers must not skip it; set for the first and the last event of an attempt.
+        ttl: Seconds until the snapshot expires; ``None``: as configured.
         delivery: The delivery of the message that reports it, see :mod:`jobpush.lifecycle`; empty: unknown.
         worker: The worker that has the message. RECEIVED and STARTED claim it, the end of the attempt releases it;
-            empty: no worker whose death could be detected.
+            empty: no worker with a lease.
         is_handed_over: Whether another task has replaced this one and continues its bar.
-        membership: Its place in the workflow that the event names as ``root_id``; ``None``: as stored, or none.
-        plan: The plan of the workflow that begins with the event; ``None``: an ordinary event.
-        is_again: Whether it belongs to the stored run, if there is one, whatever its ``created_at`` is.
+        membership: Its place in the workflow ``root_id`` of the event; ``None``: as stored, or none.
+        plan: The plan of a workflow, with its first event; ``None``: an ordinary event.
+        is_again: Whether it belongs to the stored run, if there is one, for any ``created_at``.
         notifies_end: Whether the publisher keeps the end in the user's inbox.
     """
 

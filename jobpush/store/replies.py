@@ -17,7 +17,7 @@ class Renewal:
 
     Args:
         is_held: Whether the lease was renewed; if not, the gateway needs a new id.
-        epoch: Changes when Redis has lost data: then repeated statements are no news.
+        epoch: Changes when Redis has lost data: then repeated statements are not announced.
     """
 
     is_held: bool
@@ -30,7 +30,7 @@ class Roster:
     The members of a presence channel.
 
     Args:
-        seq: It contains the announcements on the topic up to this ``seq``.
+        seq: The roster includes announcements up to this ``seq``.
         members: ``user_info`` (JSON text) by user id.
     """
 
@@ -57,7 +57,7 @@ def read_revoked_at(reply: bytes) -> float:
 
 
 def read_online(user_ids: Sequence[str], reply: Sequence[Any]) -> list[str]:
-    """Return the online ones of ``user_ids``, by the reply to a command of :meth:`Presence.watched`."""
+    """Return the online users among ``user_ids``, from the reply to a command of :meth:`Presence.watched`."""
     return [user_id for user_id, score in zip(user_ids, reply, strict=True) if score is not None]
 
 

@@ -32,7 +32,7 @@ class Script:
         name: Its file below ``lua``.
         keys: Names of its keys.
         arguments: Names of its other arguments.
-        libraries: Files that are put in front of it, behind ``lib``.
+        libraries: Files inserted before it, after ``lib``.
         rest: Name of the list of all further arguments.
         variables: Further names of the libraries; the script itself sets them.
     """
@@ -63,7 +63,7 @@ class Script:
 
     @cached_property
     def source(self) -> bytes:
-        """The whole script."""
+        """The complete script."""
         return self._source("PUBLISH")
 
     @cached_property
@@ -117,7 +117,7 @@ class Call:
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
 
 
-#: Anything that one round trip can contain.
+#: An item of a round trip.
 Request: TypeAlias = Call | Command
 
 

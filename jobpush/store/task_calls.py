@@ -82,15 +82,15 @@ def end_call(
         error: The error that its user sees.
         delivery: The delivery that has ended; empty for a waiting task.
         run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
-        least: A task below this state goes on.
+        least: A task below this state continues.
 
     Returns:
-        A call that returns what ``end.lua`` does: accepted or refused as :mod:`jobpush.lifecycle` draws it.
+        A call that returns what ``end.lua`` does: accepted or refused by the rules of :mod:`jobpush.lifecycle`.
     """
     now = time.time()
     delay = max(0.0, (run_at or 0.0) - now)
     event = TaskEvent(task_id, state, error=error, run_at=run_at if delay else None)
-    # A LOST task may be delivered again much later, and then continues the same bar.
+    # A LOST task may be redelivered much later, and then continues the same bar.
     ttl = config.task_ttl + int(delay) if state in (TaskState.LOST, TaskState.RETRY) else config.final_ttl
     return _on_task(END, config, topic, task_id)(
         state=state.value,
@@ -104,7 +104,7 @@ def end_call(
 
 
 def regain_call(config: Config, topic: Topic, task_id: str, delivery: str) -> Call:
-    """Undo LOST if the task still is: a call that returns 1 then."""
+    """Undo LOST if the task is still LOST: a call that returns 1 then."""
     return _on_task(REGAIN, config, topic, task_id)(
         delivery=delivery,
         at=repr(time.time()),
@@ -120,7 +120,7 @@ def cancel_call(config: Config, topic: Topic, task_id: str) -> Call:
 
 def publish_workflow_call(config: Config, topic: Topic, task_id: str, *, is_urgent: bool = False) -> Call:
     """
-    Publish what a workflow has pending; nothing happens if the task is no workflow.
+    Publish the pending changes of a workflow; ignore a task that is not a workflow.
 
     Args:
         config: Prefix and lifetimes.

@@ -40,7 +40,7 @@ class LogEntry:
     @classmethod
     def from_wire(cls, wire: object) -> LogEntry:
         """
-        Read a line that came from outside.
+        Read a line from an untrusted source.
 
         Raises:
             EventError: If a member is missing or has another type than in :class:`LogEntry`.
@@ -61,7 +61,7 @@ class TaskLog:
     Args:
         entries: Its lines, in order.
         dropped: Lines that were left out since the task began, to keep the log bounded.
-        has_gap: Whether lines between the ``since`` of the reader and these were dropped.
+        has_gap: Whether lines between ``since`` and these were dropped.
     """
 
     entries: Sequence[LogEntry]

@@ -33,7 +33,7 @@ class TaskStore(StoreClient):
 
     - One script stores a snapshot and publishes its event, so all readers see one order.
     - Live delivery is at most once; resuming from an event's ``id`` makes it exact while the history reaches back.
-    - ``seq`` counts from 1 per task, and continues from the larger of what Redis and the publisher know.
+    - ``seq`` counts from 1 per task, and continues from the larger value of Redis and the publisher.
     - Within one attempt nothing overwrites SUCCESS, FAILURE or REVOKED: see :mod:`jobpush.lifecycle`.
     - Everything is bounded and expires: see :class:`jobpush.config.Config`.
     """
@@ -99,7 +99,7 @@ class TaskStore(StoreClient):
         self, workflows: Iterable[tuple[str, str]], *, is_urgent: bool = False
     ) -> list[tuple[str, str]]:
         """
-        Publish what workflows have pending.
+        Publish the pending changes of workflows.
 
         Args:
             workflows: Pairs of user id and task id.
@@ -124,7 +124,7 @@ class TaskStore(StoreClient):
 
         Returns:
             The state after it: REVOKED if it had not started; STARTED or PROGRESS if it runs and is being
-            cancelled; its final state if it was too late.
+            cancelled; its final state if it had ended.
 
         Raises:
             TaskNotFound: If nothing is stored of it.
@@ -240,7 +240,7 @@ class TaskStore(StoreClient):
         self, writes: Sequence[TaskWrite], known: Mapping[str, int], commands: Sequence[Command] = ()
     ) -> tuple[list[Published], list[Any]]:
         """Publish, and run ``commands`` in the same round trip; return the replies to both."""
-        # A workflow's plan comes first: without it, its members' reports would find a workflow that Redis has lost.
+        # A workflow's plan comes first: without it, its members' reports would treat the workflow as lost.
         before: list[Request] = [command for write in writes for command in self._begin_commands(write)]
         publish = [publish_call(self.config, write, known.get(write.event.task_id, 0)) for write in writes]
         after: list[Request] = [*self._owner_requests(writes)]

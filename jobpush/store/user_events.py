@@ -1,4 +1,4 @@
-"""The events of one user: the snapshots of the user's tasks, then every event as it comes."""
+"""The events of one user: the snapshots of the user's tasks, then every live event."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class UserEvent:
 
 def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator[UserEvent]:
     """
-    Read what a user's browser would receive, until the caller has enough.
+    Yield the events that a user's browser would receive.
 
-    Nothing is missed or repeated: the subscription begins before the snapshots are read.
+    No event is missed or repeated: the subscription begins before the snapshots are read.
 
     Args:
         config: The settings.
@@ -38,7 +38,7 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
         with_logs: Whether to read the logs of the tasks too. The kept lines of a task follow its snapshot.
 
     Raises:
-        StoreError: If Redis does not answer, or goes away.
+        StoreError: If Redis does not answer, or the connection is lost.
     """
     store = Store(config)
     try:
@@ -46,7 +46,7 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
         next(payloads)  # the confirmation
         tasks = sorted(store.tasks(user_id), key=lambda task: task.at)
         seen = {task.task_id: task.seq for task in tasks}
-        read: dict[str, tuple[int, int]] = {}  # place of the last line that was read of each task
+        read: dict[str, tuple[int, int]] = {}  # place of the last line read, by task
         for task in tasks:
             yield UserEvent(TASK_EVENT, task.to_wire(), task)
             for line in _kept_lines(store, task.task_id) if with_logs else ():
@@ -56,7 +56,7 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
             try:
                 message = read_message(payload or b"")
                 if message.task_id == COMMAND or message.is_for_task_alone:
-                    continue  # for gateways, or for the task's own channel
+                    continue  # meant for gateways, or for the task's own channel
                 event = _read(message)
                 if event.line is not None:
                     place = line_position(event.line.id)
@@ -64,7 +64,7 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
                 else:
                     is_new = event.task is None or event.task.seq > seen.get(event.task.task_id, 0)
             except (MalformedMessage, EventError, ValueError, KeyError, TypeError):
-                continue  # of a neighbour in Redis, or of a newer version
+                continue  # from another program in Redis, or a newer version
             if is_new:
                 yield event
     finally:

@@ -1,5 +1,5 @@
 """
-Webhooks in Redis: the stream of events to deliver, and the list of deliveries that were given up.
+Webhooks in Redis: the stream of events to deliver, and the list of abandoned deliveries.
 
 The presence scripts append the events; in a cluster to a stream of their bucket, from which an elected worker moves
 them (:meth:`WebhookStore.collect`). The parents of the workers read them through one consumer group, so that one of
@@ -33,7 +33,7 @@ _TIMEOUT = 5.0
 _COLLECT_EVERY = 1.0
 _COLLECTOR_TTL = 10
 _COLLECTED_AT_ONCE = 200
-#: Given-up deliveries that the list holds.
+#: Abandoned deliveries that the list holds.
 GIVEN_UP_KEPT = 1_000
 #: Seconds that the list outlives the last of them.
 _GIVEN_UP_TTL = 30 * 86_400
@@ -58,7 +58,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A delivery that is no longer retried, when that was decided (Unix seconds), and why."""
+    """A delivery that is no longer retried, with the time of that decision (Unix seconds) and its reason."""
 
     delivery: Delivery
     reason: str
@@ -115,7 +115,7 @@ class WebhookStore:
 
     def collect(self, consumer: str) -> None:
         """
-        Move the events of all buckets into the stream, at most once a second; one of all callers does it.
+        Move the events of all buckets into the stream, at most once a second, by one of all callers.
 
         Without a cluster there is nothing to move. An event is moved twice if the connection breaks between the steps.
         """

@@ -27,7 +27,7 @@ _CLAIMS_AT_ONCE = 200
 
 
 class Claim(NamedTuple):
-    """A message that a worker has; the ids are escaped, so none contains a blank."""
+    """A message that a worker holds; the ids are escaped, so none contains a blank."""
 
     user_id: str
     task_id: str
@@ -40,7 +40,7 @@ class Claim(NamedTuple):
 
     @classmethod
     def read(cls, member: bytes) -> Claim:
-        """Read a stored claim. Further words belong to newer versions; missing ones are empty."""
+        """Read a stored claim. Further fields belong to newer versions; missing ones are empty."""
         user_id, task_id, delivery, *_ = [*member.decode().split(" "), "", ""]
         if not user_id or not task_id:
             raise ValueError("a claim has the ids of a user and a task")
@@ -81,11 +81,11 @@ class WorkerLeases:
         return call, ("EXPIRE", self._keys.worker_claims(worker_id), self._config.task_ttl)
 
     def claim(self, worker_id: str, *claims: Claim) -> Command:
-        """Record that the worker has received these."""
+        """Record that the worker holds these."""
         return "SADD", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def drop(self, worker_id: str, *claims: Claim) -> Command:
-        """Record that the worker no longer has these."""
+        """Record that the worker no longer holds these."""
         return "SREM", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def drop_stored(self, worker_id: str, members: Sequence[bytes]) -> Command:
@@ -93,11 +93,11 @@ class WorkerLeases:
         return "SREM", self._keys.worker_claims(worker_id), *members
 
     def are_claimed(self, worker_id: str, claims: Sequence[Claim]) -> Command:
-        """Ask which claims still stand: one 1 or 0 for each."""
+        """Query which claims still stand: 1 or 0 for each."""
         return "SMISMEMBER", self._keys.worker_claims(worker_id), *map(str, claims)
 
     def leave(self, worker_id: str) -> Sequence[Command]:
-        """End the lease of a worker that stops in good order and has no messages any more."""
+        """End the lease of a worker that shuts down and holds no more messages."""
         return ("ZREM", self._keys.workers, worker_id), ("DEL", self._keys.worker_claims(worker_id))
 
     def regain(self, claim: Claim) -> Call:
@@ -105,7 +105,7 @@ class WorkerLeases:
         return regain_call(self._config, _topic_of(claim), unescape_id(claim.task_id), claim.delivery)
 
     def lose(self, claim: Claim, error: str, *, least: TaskState = TaskState.PENDING) -> Call:
-        """Publish a task as LOST, unless more is known of it, or it has not come as far as ``least``."""
+        """Publish a task as LOST, unless a newer event is stored, or it has not reached ``least``."""
         return end_call(
             self._config,
             _topic_of(claim),
@@ -119,11 +119,11 @@ class WorkerLeases:
     # -- for gateways --------------------------------------------------------------------------------
 
     def find_dead(self) -> Call:
-        """Return a call that gives the ids of workers whose lease has ended."""
+        """Return a call that gives the ids of workers with an expired lease."""
         return DEAD_WORKERS([self._keys.workers])
 
     def claims_of(self, worker_id: str) -> Command:
-        """Ask for some claims of a dead worker; repeat it once they are dropped, until there are none."""
+        """Query some claims of a dead worker; repeat it once they are dropped, until there are none."""
         return "SRANDMEMBER", self._keys.worker_claims(worker_id), _CLAIMS_AT_ONCE
 
     def forget_dead(self, worker_id: str) -> Call:

@@ -1,4 +1,4 @@
-"""The beginning of a workflow in Redis, and its members. ``workflow.lua`` keeps their sums."""
+"""The plan and the members of a workflow in Redis. ``workflow.lua`` keeps their sums."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Membership:
     The place of a task in a workflow; the workflow's id is the ``root_id`` of its events.
 
     Args:
-        branch: The path of its branch: the branches around it and its own, each with its number of planned members:
+        branch: The path of its branch: the outer branches and its own, each with its number of planned members:
             ``"0:12/3:2"``.
         is_planned: Whether the plan counts it.
-        weight: Its part of the bar; ``None``: the workflow's weight for tasks of its name.
+        weight: Its share of the bar; ``None``: the workflow's weight for tasks of its name.
     """
 
     branch: str
@@ -37,10 +37,10 @@ class Membership:
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
     """
-    What is known of a workflow when it begins.
+    The plan of a workflow, known when it begins.
 
     Args:
-        members: Number of its tasks, as far as the canvas shows.
+        members: Number of tasks in the canvas.
         weight: Their weights together.
         weights: Weights of further tasks, by name; 1 by default.
     """
@@ -55,7 +55,7 @@ _MADE_IN_REDIS = ("seq", "state", "at", "attempt", "current", "total", "percent"
 
 
 def begin_commands(config: Config, topic: Topic, event: TaskEvent, plan: WorkflowPlan) -> list[Command]:
-    """Return commands that begin a workflow, ahead of its first ``event``. They may be repeated."""
+    """Return the commands that begin a workflow, to be run before its first ``event``. Idempotent."""
     key = Keys.of(config).workflow(topic, event.task_id)
     head = {name: value for name, value in event.to_wire().items() if name not in _MADE_IN_REDIS}
     fields: dict[str, str | float] = {

@@ -1,5 +1,5 @@
 """
-Which addresses webhooks may be sent to.
+Checks of the addresses of webhooks.
 
 A host name is resolved once, and the connection is made to an address that was checked. A DNS server that changes its
 answer between check and connection gains nothing.
@@ -27,7 +27,7 @@ _PRIVATE_IPV4 = [
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 #: The parts of it that are not: IETF protocols with Teredo (2001::/32) and ORCHID, and documentation.
 _PRIVATE_IPV6 = [IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "3fff::/20")]
-#: Networks whose addresses hold an IPv4 address, and how many bits follow it: IPv4-mapped, NAT64, 6to4.
+#: Networks of addresses that contain an IPv4 address, and the number of bits after it: IPv4-mapped, NAT64, 6to4.
 #: Source: RFC 4291, 2.5.5.2; RFC 6052, 2.1; RFC 3056, 2.
 _IPV4_INSIDE = [
     (IPv6Network("::ffff:0:0/96"), 0),

@@ -33,7 +33,7 @@ _GONE = 410
 
 
 class DeliveryFailed(JobPushError):
-    """An attempt to deliver failed; with ``is_final`` there is no other."""
+    """An attempt to deliver failed; ``is_final``: it was the last one."""
 
     code = "delivery_failed"
 
@@ -52,7 +52,7 @@ class Courier:
         Read the endpoints.
 
         Raises:
-            ConfigurationError: If a URL is wrong, or there is one and key or secret are not set.
+            ConfigurationError: If a URL is invalid, or key or secret are not set although there is a URL.
         """
         self.config = config
         self._endpoints = {endpoint.name: endpoint for endpoint in configured_endpoints(config)}
@@ -64,7 +64,7 @@ class Courier:
         Raises:
             DeliveryFailed: If the response is not a 2xx, or there is none.
         """
-        import h11  # every worker imports this module, and few send an HTTP request
+        import h11  # imported late: every worker imports this module, but few send HTTP requests
 
         try:
             status = self._post(delivery)
@@ -137,7 +137,7 @@ def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
 
 
 def backoff(retries: int, config: Config) -> float:
-    """Return the seconds to the next attempt: doubled each time, half of it random to spread the load."""
+    """Return the seconds until the next attempt: doubled each time, half of it random to spread the load."""
     longest = min(config.webhook_max_countdown, config.webhook_retry_delay * 2 ** min(retries, 30))
     return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
 

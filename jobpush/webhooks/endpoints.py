@@ -121,7 +121,7 @@ def _filters(fragment: str) -> tuple[list[str], list[str]]:
 
 
 def _name(url: SplitResult, authority: str) -> str:
-    """Return a unique name that may be shown: credentials and query, which may be secret, only as a short hash."""
+    """Return a unique name safe to show: credentials and query, which may be secret, are only a short hash."""
     name = f"{url.scheme}://{authority}{url.path}"
     credentials = url.netloc.rpartition("@")[0]
     secret = f"{credentials}@{url.query}" if credentials else url.query

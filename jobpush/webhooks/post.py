@@ -110,7 +110,7 @@ def _exchange(connection: socket.socket, request: h11.Request, body: bytes, dead
 
 
 def _left(deadline: float) -> float:
-    """Return the seconds to the deadline: a timeout of the socket would start again with each byte."""
+    """Return the seconds until the deadline: a socket timeout would restart with each byte."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

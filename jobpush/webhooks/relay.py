@@ -2,7 +2,7 @@
 Moves events from Redis into Celery's queue.
 
 A thread of the worker's parent reads the events that the presence scripts have stored, collects them for a moment, and
-queues one delivery for each endpoint whose filters accept some of them.
+queues one delivery for each endpoint with matching filters.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .endpoints import Endpoint, configured_endpoints
 
 logger = logging.getLogger(__name__)
 
-#: Most events of one request. Pusher's value.
+#: Maximum number of events in one request. Pusher's value.
 BATCH_SIZE = 20
-#: Seconds that one read waits for events. The worker's shutdown waits for it.
+#: Seconds that one read waits for events; a shutdown of the worker waits for it.
 _POLL = 0.5
 #: Seconds without a read after which a relay counts as gone: a live one reads all the time.
 _LONG_GONE = 86_400.0
@@ -37,7 +37,7 @@ _LONG_GONE = 86_400.0
 
 @dataclass(slots=True)
 class _Batch:
-    """Entries of the stream, and those of their deliveries that are not queued yet."""
+    """Entries of the stream, and their deliveries that are not yet queued."""
 
     ids: Sequence[str]
     deliveries: deque[Delivery]
@@ -55,11 +55,11 @@ class WebhookRelay:
         Read the endpoints, without connecting.
 
         Args:
-            app: The Celery application whose queue gets the deliveries.
+            app: The Celery application that queues the deliveries.
             config: Without ``webhook_urls`` the relay does nothing.
 
         Raises:
-            ConfigurationError: If a URL is wrong, or there is one and key or secret are not set.
+            ConfigurationError: If a URL is invalid, or key or secret are not set although there is a URL.
         """
         self._app = app
         self._config = config
@@ -89,7 +89,7 @@ class WebhookRelay:
             try:
                 self._store.join()
                 self._relay()
-            except Exception as exc:  # if the thread ended, there would be no webhooks until the next restart
+            except Exception as exc:  # without the thread there would be no webhooks until the next restart
                 self._log_failure(exc)
                 self._stopping.wait(self._config.retry_interval)
         self._leave()

@@ -1,2 +1,2 @@
--- Return the ids of the workers whose lease has ended.
+-- Return the ids of the workers with an expired lease.
 return redis.call('ZRANGEBYSCORE', workers_key, '-inf', string.format('%.6f', SECONDS))

@@ -1,5 +1,5 @@
 -- End a task on behalf of its process, as LOST, or as RETRY; the rest of its event stays as reported last.
--- A task below the state `least` goes on. bare_json and final_ttl are those of a task that is over.
+-- A task below the state `least` continues. bare_json and final_ttl apply to an ended task.
 -- Return {status, seq, cancelled} as publish.lua does, or nil for an unknown task.
 local task = read_task()
 if not task then return nil end
@@ -11,7 +11,7 @@ redis.call('HSET', task_key, 'before_state', task.state, 'before_rank', task.ran
 task.state, task.rank, task.at, task.volatile_json = state, rank, at, volatile_json
 local is_over = task.cancel or (task.workflow and is_workflow_cancelled(task_id, task.workflow))
 if (rank == LOST or rank == RETRY) and is_over then  -- no further attempt begins
-  if rank == RETRY then task.volatile_json = bare_json end  -- the other one contains the time of the next attempt
+  if rank == RETRY then task.volatile_json = bare_json end  -- the stored one contains the time of the next attempt
   task.state, task.rank, ttl = 'REVOKED', TERMINAL, final_ttl
 end
 publish_task_at_once(task, task_id, ttl)

@@ -1,5 +1,5 @@
--- Elect the caller to be the reaper for so many milliseconds, unless another one is.
--- Return the ids of the gateways whose lease has ended; none to a caller that is not the reaper.
+-- Elect the caller as the reaper for this many milliseconds, unless there is another one.
+-- Return the ids of the gateways with an expired lease; none if the caller is not the reaper.
 local reaper = redis.call('GET', reaper_key)
 if reaper and reaper ~= gateway_id then return {} end
 redis.call('SET', reaper_key, gateway_id, 'PX', milliseconds)

@@ -1,4 +1,4 @@
--- Read what a new subscriber of a topic needs first: the events since an id, or the snapshots.
+-- Read the history for a new subscriber of a topic: the events since an id, or the snapshots.
 -- The source depends on the kind: user (index of the tasks), task (its hash) or channel (its cached event). start and
 -- limit select a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
 -- Return {position, resumed (1: missed events, 0: snapshots), messages}. With the messages, the subscriber has everything
@@ -18,7 +18,7 @@ if newest then
   end
 elseif is_empty and not has_lost_data then
   position = floor
-else  -- no event yet, or the events expired, were evicted or got lost: the history is complete from now on
+else  -- no event yet, or all events expired, were evicted or got lost: the history is complete from now on
   floor = past_id()
   position = floor
   if kind ~= 'task' then write_floor(floor, run_id(), true) end
@@ -36,7 +36,7 @@ if since ~= '' and not is_before(since, floor) and not is_before(position, since
 end
 
 local messages = {}
-if may_have_gap and kind ~= 'task' then  -- what is left of the missed events; a user's tasks come as snapshots
+if may_have_gap and kind ~= 'task' then  -- the rest of the missed events; a user's tasks come as snapshots
   for _, entry in ipairs(try('XRANGE', stream_key, '(' .. since, '+') or {}) do
     if kind == 'channel' or string.sub(entry[2][2], 1, 2) == '- ' then messages[#messages + 1] = message_of(entry) end
   end

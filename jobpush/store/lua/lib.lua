@@ -4,10 +4,10 @@
 -- stream id in the history; "-" for none, where a message about a task is for the task's own channel only; "*" for none,
 -- where it is for the user's channels too.
 
--- Other programs may write to Redis too. What they put under a key of jobpush counts as missing, and is replaced by the
--- next write; it must not keep anybody from reading or writing the rest.
+-- Other programs may write to Redis too. A value of theirs under a key of jobpush counts as missing and is replaced by
+-- the next write. It must not affect other keys.
 
--- Run a command. Return its reply, or nil where its key has a value of another type.
+-- Run a command. Return its reply, or nil if its key has a value of another type.
 local function try(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) ~= 'table' or not reply.err then return reply end
@@ -23,7 +23,7 @@ local function replace(command, key, ...)
   return redis.call(command, key, ...)
 end
 
--- Return the number in a stored text; 0 if it is none.
+-- Return the number in a stored text; 0 if it is not a number.
 local function number_in(text)
   return tonumber(text or 0) or 0
 end
@@ -39,12 +39,12 @@ local function publish_message(header, members)
   redis.call(PUBLISH, topic_key, header .. '\n' .. members)
 end
 
--- Let a key expire no earlier than in so many seconds.
+-- Let a key expire no earlier than in this many seconds.
 local function keep(key, seconds)
   if redis.call('TTL', key) < tonumber(seconds) then redis.call('EXPIRE', key, seconds) end
 end
 
--- Return the run id of this Redis, shortened. A restarted server and a promoted replica have another one.
+-- Return the run id of this Redis, shortened. A restarted server and a promoted replica have a different one.
 local function run_id()
   return string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '', 1, 12)
 end
@@ -64,7 +64,7 @@ end
 local function append(header, members)
   local id = replace('XADD', stream_key, '*', 'h', header, 'm', members)
   local length = redis.call('XLEN', stream_key)
-  if length == 1 then  -- without a mark, the events before this one have expired, were evicted or got lost
+  if length == 1 then  -- without a mark, the earlier events have expired, were evicted or got lost
     local floor, run, is_empty = read_floor()
     if is_empty then write_floor(floor, run) else write_floor(id, run_id()) end
   elseif length > history_size and redis.call('XTRIM', stream_key, 'MAXLEN', '~', history_size) > 0 then
@@ -85,7 +85,7 @@ local function task_members(task)
     .. task.stable_json .. ((task.cancel and number_in(task.rank) < TERMINAL) and ',\\"cancelling\\":true}"' or '}"')
 end
 
--- Return whether the fields of a stored task make a frame. Python checks what is in them.
+-- Return whether the fields of a stored task make a frame. Python checks their contents.
 local function is_snapshot(task)
   return tonumber(task.seq) and task.state and tonumber(task.at) and tonumber(task.attempt) and task.volatile_json
     and task.stable_json
@@ -103,7 +103,7 @@ local function is_before(a, b)
   return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
 end
 
--- Return a stream id that no later event can get: it lies a millisecond back.
+-- Return a stream id that no later event can get: it is a millisecond old.
 local function past_id()
   local now = redis.call('TIME')
   return string.format('%.0f-0', now[1] * 1000 + math.floor(now[2] / 1000) - 1)

@@ -5,7 +5,7 @@
 -- Characters of the superseded deliveries that are remembered: about twenty deliveries.
 local SUPERSEDED_KEPT = 360
 
--- Return the stored task; nil if there is none, or another program has written something else there.
+-- Return the stored task; nil if there is none, or another program has overwritten it.
 local function read_task()
   local task = read_fields(task_key, {'seq', 'state', 'rank', 'published_at', 'retry_number', 'attempt', 'delivery',
     'superseded', 'handed_over', 'at', 'volatile_json', 'stable_json', 'cancel', 'workflow', 'membership'})
@@ -42,7 +42,7 @@ local function attempt_of_same_retry(task, report)
     return is_accepted and task.attempt or nil
   end
   if is_superseded(task, report.delivery) then
-    -- Whatever the newer delivery does: the task has succeeded, and Celery keeps that result.
+    -- The task has succeeded and Celery keeps that result, independent of the newer delivery.
     return report.state == 'SUCCESS' and task.rank ~= TERMINAL and task.attempt or nil
   end
   if task.rank <= RECEIVED then return task.attempt end
@@ -86,8 +86,8 @@ local function trim_index()
   if excess > 0 then redis.call('ZREMRANGEBYRANK', tasks_key, 0, excess - 1) end
 end
 
--- Give the task its next seq, store its changes for so many seconds, and publish it. A workflow has many members, which
--- are read on demand: they are in no history and no index, but each of their reports counts for the workflow.
+-- Give the task its next seq, store its changes for this many seconds, and publish it. A workflow has many members,
+-- which are read on demand: they are in no history and no index, but each of their reports counts for the workflow.
 -- Return 1 if the workflow has something pending, else 0.
 local function publish_task(task, task_id, pinned, seconds)
   task.seq = task.seq + 1
@@ -109,7 +109,7 @@ local function publish_task(task, task_id, pinned, seconds)
   return 0
 end
 
--- The same for callers that do not come back to publish what the workflow has pending.
+-- The same for callers that do not publish the pending changes of the workflow later.
 local function publish_task_at_once(task, task_id, seconds)
   if publish_task(task, task_id, 1, seconds) == 0 then return end
   local bar = read_bar(key_of(task_id, task.workflow))

@@ -1,6 +1,6 @@
 -- Mark items of an inbox as seen or read, and publish that the inbox has changed. An item that was read stays read.
 -- Without ids: the next `limit` items after the id `after`.
--- Return the number of items that have changed, and the id of the last item that was looked at.
+-- Return the number of changed items, and the id of the last examined item.
 local is_listed = #ids == 0
 if is_listed then
   for index, entry in ipairs(try('XRANGE', inbox_key, after, '+', 'COUNT', limit) or {}) do ids[index] = entry[1] end

@@ -1,6 +1,7 @@
 -- Functions of the presence scripts. A gateway's statements are absolute, so repeating one changes nothing. The script
--- decides who is first and last over all gateways, and publishes it in the same step. Each statement is also a claim in
--- a set of the gateway, so that it can be retracted when the gateway dies: "<topic>", or "<topic> <user id>" of a member.
+-- detects the first arrival and the last departure over all gateways, and publishes them in the same step. Each
+-- statement is also a claim in a set of the gateway, so that it can be retracted when the gateway dies: "<topic>", or
+-- "<topic> <user id>" of a member.
 
 -- Redis' own time, on which all gateways agree.
 local TIME = redis.call('TIME')
@@ -9,7 +10,7 @@ local SECONDS = MICROSECONDS / 1000000
 -- Events for webhooks that wait for a worker; without one they must not fill Redis.
 local WEBHOOKS_KEPT = 100000
 
--- Return whether a lease in a sorted set has not ended.
+-- Return whether a lease in a sorted set is valid.
 local function has_lease(leases, holder)
   local lease_end = redis.call('ZSCORE', leases, holder)
   return lease_end and tonumber(lease_end) > SECONDS
@@ -37,8 +38,8 @@ local function queue_webhook(event)
     'ms', string.format('%.0f', math.floor(MICROSECONDS / 1000)))
 end
 
--- Forget the floor of a history without events, history_left seconds from now: nothing stays of a channel that never
--- had an event, and until then a lost connection can resume without a gap.
+-- Let the floor of a history without events expire in history_left seconds: until then a lost connection can resume
+-- without a gap, and afterwards a channel without events leaves no key.
 local function forget_empty_history()
   local floor = try('GET', floor_key)
   if not floor or not string.find(floor, ' empty', 1, true) then return end
@@ -67,7 +68,7 @@ local function set_connections(index_key, name)
   return before, total
 end
 
--- Return the next number of a roster's announcements. It follows the time, so it grows even if Redis came back empty.
+-- Return the next number of a roster's announcements. It follows the time, so it grows even if Redis returns empty.
 local function next_seq()
   local last = number_in(try('GET', members_seq_key))
   local seq = string.format('%.0f', math.max(last + 1, MICROSECONDS))
@@ -75,7 +76,7 @@ local function next_seq()
   return seq
 end
 
--- Return the gateways of a stored member, and its user_info; nil if it is none. The stored form is
+-- Return the gateways of a stored member, and its user_info; nil if it is not a member. The stored form is
 -- "<gateway> <gateway>|<user_info>"; no gateway id contains a blank or a bar.
 local function read_member()
   return string.match(try('HGET', members_key, user_id) or '', '^([^|]+)|(.+)$')

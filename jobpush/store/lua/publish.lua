@@ -1,12 +1,12 @@
 -- Store the snapshot of a task and publish its event, in one step; or refuse it, see lifecycle.lua.
--- A published_at of 0 or less comes from a publisher without time stamps; negative, it is the time at which the message
--- was received, not for the first time. bare_json replaces the volatile_json of an attempt that this report ends.
--- Return {status, seq, cancelled, pending}: status 1 stored, 0 refused as stale, -1 refused because the task is
--- cancelled; pending 1 if the task's workflow has something left to publish.
+-- A published_at of 0 or less comes from a publisher without time stamps. If negative, it is the time at which a
+-- redelivered message was received. bare_json replaces the volatile_json of an attempt that this report ends. Return
+-- {status, seq, cancelled, pending}: status 1 stored, 0 refused as stale, -1 refused because the task is cancelled;
+-- pending 1 if the task's workflow has pending changes.
 local report = {state = state, rank = RANK_OF[state], published_at = published_at, retry_number = retry_number,
   delivery = delivery}
 local stored = read_task()
-if not stored then redis.call('DEL', task_key) end  -- what another program left there
+if not stored then redis.call('DEL', task_key) end  -- a value of another program
 if report.published_at <= 0 then report.published_at = stored and stored.published_at or -report.published_at end
 local is_known = stored and stored.published_at == report.published_at  -- otherwise the id was published again
 local cancel = is_known and stored.cancel
@@ -29,8 +29,8 @@ end
 local is_same_attempt = is_known and attempt == stored.attempt
 if delivery == '' and is_same_attempt then delivery = stored.delivery end
 if is_known and not is_same_attempt and is_running(stored.rank) then
-  -- Every attempt ends. This one is not LOST: its worker may live, since a broker delivers again what takes longer than
-  -- its visibility timeout.
+  -- Every attempt ends. This one is not LOST: its worker may be alive, since a broker redelivers a task that runs
+  -- longer than its visibility timeout.
   stored.state, stored.rank, stored.at, stored.volatile_json = 'RETRY', RETRY, at, bare_json
   publish_task(stored, task_id, 1, ttl)
   seq = stored.seq

@@ -15,14 +15,14 @@ local epoch = redis.call('GET', epoch_key)
 if not epoch or string.match(epoch, '^%x*') ~= run_id then
   epoch = string.format('%s-%.0f', run_id, MICROSECONDS)
   redis.call('SET', epoch_key, epoch)
-  -- The gateways of the last epoch get time to come back before their statements are retracted.
+  -- The gateways of the last epoch get time to renew before their statements are retracted.
   for _, gateway in ipairs(redis.call('ZRANGE', gateways_key, 0, -1)) do
     redis.call('ZADD', gateways_key, lease_end, gateway)
   end
 end
 
 if known_epoch ~= '' and (epoch ~= known_epoch or not has_lease(gateways_key, gateway_id)) then
-  -- The gateway continues under another id. Statements that it made before it knew are retracted like those of the dead.
+  -- The gateway continues under another id. Its statements in between are retracted like those of a dead gateway.
   redis.call('ZADD', gateways_key, lease_end, gateway_id)
   return {0, epoch}
 end

@@ -1,5 +1,5 @@
--- Retract claims of a gateway in one bucket. keeps_last: except those that no other gateway makes, since the connections
--- may come back to another one. Return the number of the claims that are kept.
+-- Retract claims of a gateway in one bucket. keeps_last: except those that no other gateway makes, since the
+-- connections may move to another gateway. Return the number of kept claims.
 count, subscribed, is_quiet = 0, 0, false
 local kept = 0
 for _, claim in ipairs(claims) do
@@ -28,7 +28,7 @@ for _, claim in ipairs(claims) do
     local is_private = is_presence or string.find(name, '^private%-')
     channel, history_left = name, is_private and history_ttl or public_history_left
     is_counted = counts_subscriptions and not is_presence
-    redis.call('DEL', published_count_key)  -- publish the count now: nobody asks again
+    redis.call('DEL', published_count_key)  -- publish the count now: no caller repeats the call
     occupy()
   end
 end

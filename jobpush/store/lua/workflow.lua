@@ -1,10 +1,10 @@
 -- The bar of a workflow: each report of a member adds its changes to the sums. Only the reporting member is read, so an
 -- event costs the same for any number of members. A workflow is a task in its user's index. Its key has two companions:
---   …:workflow  hash: what it began with (head, planned, planned_weight, interval, ttl, final_ttl, w:<name> weights),
+--   …:workflow  hash: its plan (head, planned, planned_weight, interval, ttl, final_ttl, w:<name> weights),
 --               its sums, "m:<task id>" of each member, "b:<number>" of each branch
 --   …:members   list of the ids of its members, in the order of their first reports
--- The members of a branch stand and fall together (see queues/celery/canvas.py). A branch's path contains the branches
--- around it, each with its number of planned members: "0:12/3:2". Nothing more is awaited of a broken branch.
+-- The members of a branch fail together (see queues/celery/canvas.py). A branch's path contains the outer branches,
+-- each with its number of planned members: "0:12/3:2". A broken branch is not awaited.
 
 local STATUS_OF = {PENDING = 'W', RECEIVED = 'W', RETRY = 'W', STARTED = 'R', PROGRESS = 'R', SUCCESS = 'S',
   FAILURE = 'F', REVOKED = 'X', LOST = 'L'}
@@ -23,7 +23,7 @@ local function is_running(rank)
   return rank == STARTED or rank == PROGRESS
 end
 
--- Put a task into its user's index, for at least so many seconds.
+-- Put a task into its user's index, for at least this many seconds.
 local function index_task(task_id, rank, published_at, seconds)
   local offset = (rank == TERMINAL or rank == LOST) and 0 or is_running(rank) and RUNNING_OFFSET or WAITING_OFFSET
   replace('ZADD', tasks_key, offset + published_at, task_id)
@@ -67,7 +67,7 @@ local function write_branches(bar, branches)
   end
 end
 
--- Await so many more members, in a branch and in those around it, up to one that is broken already.
+-- Await this many more members, in a branch and its outer branches, up to one that is already broken.
 local function open_more(bar, branches, depth, more)
   for level = depth, 1, -1 do
     branches[level].open = branches[level].open + more
@@ -76,7 +76,7 @@ local function open_more(bar, branches, depth, more)
   bar.closed = bar.closed - more
 end
 
--- Apply a member's change of status to the branches around it.
+-- Apply a member's change of status to its branches.
 local function change_branches(bar, path, is_extra, before, after)
   local branches = read_branches(bar, path)
   local inner = branches[#branches]
@@ -90,7 +90,7 @@ local function change_branches(bar, path, is_extra, before, after)
   write_branches(bar, branches)
 end
 
--- Return a member: status, weight, the part of it that is done (0 to 1), path of its branch.
+-- Return a member: status, weight, its completed part (0 to 1), path of its branch.
 local function read_member(bar, task_id, membership)
   local stored = try('HGET', bar.key, 'm:' .. task_id) or ''
   local status, weight, part, path = string.match(stored, '^([WRSFXL]) (%S+) (%S+) (%S*)$')
@@ -102,7 +102,7 @@ local function read_member(bar, task_id, membership)
   return {status = 'W', weight = weight, part = 0, path = path or '', is_extra = is_planned ~= '1'}
 end
 
--- Return the part of a member that is done. It stays when an attempt ends.
+-- Return the completed part of a member. It stays when an attempt ends.
 local function part_of(task, status, before)
   if status == 'S' then return 1 end
   local percent = tonumber(string.match(task.stable_json, '\\"percent\\":(%-?[%d%.]+)'))
@@ -159,7 +159,7 @@ local function milliseconds()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- Return the seconds that all of it is kept: at least as long as the reporting member, which may run late.
+-- Return the seconds that the workflow is kept: at least as long as the reporting member, which may run late.
 local function lifetime_of(bar)
   return math.max(bar.ttl, redis.call('TTL', task_key), 60)
 end
@@ -175,8 +175,8 @@ end
 
 -- Publish the workflow's event, unless it was published a moment ago and its state is the same. Then it is pending: the
 -- caller asks again later, until it is published, so many callers cause no more than one event. The state of an ended
--- workflow stays, but its counts go on: members of a broken branch may still run.
--- how: COUNTED (a member has reported), ASKED (something may be pending), URGENT (nobody will ask later)
+-- workflow stays, but its counts change: members of a broken branch may still run. how: COUNTED (a member has
+-- reported), ASKED (something may be pending), URGENT (no caller asks later)
 local COUNTED, ASKED, URGENT = 0, 1, 2
 local function publish_bar(bar, workflow_id, at, how)
   local stored = read_fields(bar.task_key, {'seq', 'rank', 'state', 'cancel', 'attempt', 'published_at'})
@@ -196,7 +196,7 @@ local function publish_bar(bar, workflow_id, at, how)
     return
   end
   bar.published, bar.pending = now, 0
-  -- A lost member that is delivered again resumes its workflow, as another attempt.
+  -- A redelivered lost member resumes its workflow, as another attempt.
   local attempt = number_in(stored.attempt) + ((is_new and stored.state == 'LOST') and 1 or 0)
   local task = {seq = number_in(stored.seq) + 1, state = state, rank = rank, at = at, attempt = attempt,
     volatile_json = volatile_json_of(bar, state), stable_json = bar.head, cancel = stored.cancel}
@@ -214,8 +214,8 @@ local function is_workflow_cancelled(task_id, workflow_id)
   return try('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
 end
 
--- Publish once that a workflow is LOST if Redis has lost what it began with: its members cannot complete the bar.
--- A workflow that Redis does not know yet is waited for.
+-- Publish once that a workflow is LOST if Redis has lost its plan: its members cannot complete the bar. A workflow that
+-- is not yet stored is waited for.
 local function lose_bar(bar, workflow_id, at)
   local stored = read_fields(bar.task_key, {'seq', 'rank', 'attempt', 'published_at', 'stable_json'})
   if number_in(stored.rank) >= LOST or not (stored.seq or has_lost_data) then return end
@@ -227,7 +227,7 @@ local function lose_bar(bar, workflow_id, at)
   publish_state(bar, workflow_id, stored, task, 1, final_ttl)
 end
 
--- Count what a member has reported, and publish its workflow.
+-- Count a member's report, and publish its workflow.
 -- Return 1 if the workflow has something pending, else 0.
 local function count_member(task, task_id)
   local bar = read_bar(key_of(task_id, task.workflow))

@@ -1,1 +1,1 @@
-"""How Redis is reached: connections, pipelines, pub/sub, and what its errors mean."""
+"""Access to Redis: connections, pipelines, pub/sub, and the classification of errors."""

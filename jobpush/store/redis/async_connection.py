@@ -47,7 +47,7 @@ class Timer(Protocol):
 
 
 class Loop(Protocol):
-    """The event loop, as far as a connection needs it; see :class:`jobpush.gateway.loop.Loop`."""
+    """The part of the event loop that a connection uses; see :class:`jobpush.gateway.loop.Loop`."""
 
     now: float
 
@@ -163,7 +163,7 @@ class AsyncConnection:
             logger.info("The %s connection to Redis works", self._name)
 
     def _opened(self) -> None:
-        """Handle a new connection; it has nothing of the state of the former one."""
+        """Handle a new connection, without any state of the former one."""
         raise NotImplementedError
 
     def _received(self, reply: Any) -> None:
@@ -217,11 +217,11 @@ class AsyncConnection:
             self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
             self._take_replies()
             if size < len(self._buffer) and not isinstance(self._socket, ssl.SSLSocket):
-                return  # TLS returns one record at a time, and the loop does not see what TLS has read ahead
+                return  # TLS returns one record at a time, and the loop does not see the bytes that TLS has read ahead
 
     def _take_replies(self) -> None:
         gets, received = self._reader.gets, self._received
-        while self._socket is not None and (reply := gets()) is not False:  # a reply may break the connection
+        while self._socket is not None and (reply := gets()) is not False:  # handling a reply may close the connection
             received(reply)
 
     def _watch_writing(self, is_writing: bool) -> None:
@@ -233,7 +233,7 @@ class AsyncConnection:
     def _connect(self) -> None:
         try:
             taken = open_socket(self._pool)
-        except Exception as exc:  # only the loop tries again
+        except Exception as exc:  # only the loop retries
             error = exc
             self._loop.call_soon(lambda: self._refused(error))
             return

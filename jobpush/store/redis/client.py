@@ -31,7 +31,7 @@ class RedisClient:
     Args:
         url: As :class:`Topology` reads it.
         timeout: Seconds to wait for a connection, and for each reply.
-        probe: Channel on which each new connection checks its right to publish, before a script writes and cannot.
+        probe: Channel on which each new connection checks its right to publish, before a script fails halfway.
 
     Raises:
         ConfigurationError: If the URL is wrong.
@@ -42,7 +42,7 @@ class RedisClient:
         self._topology = Topology.parse(url)
         self._timeout = timeout
         self._probe = probe
-        #: Connections made so far. A new one may lead to another server, which need not have the last writes.
+        #: Connections made so far. A new one may lead to another server, which may lack the last writes.
         self.connects = 0
         #: Seconds that the clock of Redis is ahead of this machine's, as last measured by a client with a ``probe``.
         self.clock_offset = 0.0
@@ -71,7 +71,7 @@ class RedisClient:
         Return the client of the server that holds a key.
 
         Raises:
-            StoreError: If no server of the cluster does, or none answers.
+            StoreError: If no server of the cluster holds it, or none answers.
         """
         if self._cluster is None:
             return self._client
@@ -86,7 +86,7 @@ class RedisClient:
             The replies, in order.
 
         Raises:
-            StoreError: If a command fails, or the connection does; any of the commands may have been run.
+            StoreError: If a command or the connection fails; any of the commands may have been run.
         """
         with self.errors():
             commands = [self._words(request) for request in requests]
@@ -106,7 +106,7 @@ class RedisClient:
         Run commands about one key as a transaction.
 
         Raises:
-            StoreError: If one fails, or the connection does.
+            StoreError: If a command or the connection fails.
         """
         with self.errors(), self.at(key).pipeline() as pipeline:
             for command in commands:
@@ -137,7 +137,7 @@ class RedisClient:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what redis-py raises into a :class:`StoreError`. Reconnect if the server is a replica now."""
+        """Convert errors of redis-py into :class:`StoreError`. Reconnect if the server is a replica now."""
         try:
             with store_errors():
                 yield
@@ -194,7 +194,7 @@ class RedisClient:
             connection.send_command("PUBLISH", self._probe, "")
             connection.send_command("TIME")
             connection.read_response()
-            with suppress(redis.ResponseError):  # without the right to ask, this machine's clock has to do
+            with suppress(redis.ResponseError):  # without the right to run TIME, use this machine's clock
                 seconds, microseconds = connection.read_response()
                 self._measure_clock(before, time.time(), int(seconds) + int(microseconds) / 1e6)
         self.connects += 1

@@ -42,7 +42,7 @@ class Cluster:
         Return the client of the primary that holds a key.
 
         Raises:
-            redis.RedisError: If no primary does, or no node answers.
+            redis.RedisError: If no primary holds it, or no node answers.
         """
         return self._client_at(self._address_of(slot_of(name)))
 
@@ -104,7 +104,7 @@ class Cluster:
                 continue
             slots: list[Address | None] = [None] * SLOTS
             for first, last, (host, port, *_), *_ in ranges:
-                # A node that does not know its own address gives none: it is the one that was asked.
+                # A node that does not know its own address omits it.
                 primary = (host.decode() if host else address[0], port)
                 slots[first : last + 1] = [primary] * (last + 1 - first)
             with self._lock:
@@ -152,13 +152,13 @@ class Cluster:
                         pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
                 replies = iter(pipeline.execute(raise_on_error=False))
-        except redis.RedisError as exc:  # this primary is unreachable; the others are not
+        except redis.RedisError as exc:  # only this primary is unreachable
             self.refresh()
             return [exc] * len(commands)
         return [(next(replies) if asking else None, next(replies))[1] for asking in is_asking]
 
     def _redirected(self, reply: Any) -> Any:
-        """Return where ASK points to, ``None`` to look the slot up again, and ``_DONE`` for a final reply."""
+        """Return the address from ASK, ``None`` to look up the slot again, or ``_DONE`` for a final reply."""
         if isinstance(reply, MovedError):  # redis-py derives it from AskError
             self.move(reply.slot_id, (reply.host, reply.port))
             self.refresh()

@@ -27,12 +27,12 @@ from .topology import Address, Topology
 
 logger = logging.getLogger("jobpush.redis")
 
-#: Redirections of one command that are followed at once; later ones, and commands about a slot that moves, wait.
+#: Redirections of one command followed at once; further ones, and commands for a moving slot, wait.
 _MAX_REDIRECTS = 5
 _PAUSE = 0.05
-#: Seconds after which a shard that refuses commands gets one of them again.
+#: Seconds after which one command is retried on a shard that refuses commands.
 _RETRY_AFTER = 0.5
-#: Seconds after which the slots are read again without a reason.
+#: Seconds between two routine reads of the slots.
 _REFRESH_AFTER = 30.0
 
 
@@ -101,14 +101,14 @@ def read_redirection(reply: object, asked: Address) -> tuple[str, int, Address] 
         return None
     kind, slot, address = str(reply).split(" ")[:3]
     host, _, port = address.rpartition(":")
-    return kind, int(slot), (host or asked[0], int(port))  # a node that does not know its host gives none
+    return kind, int(slot), (host or asked[0], int(port))  # a node that does not know its host omits it
 
 
 S = TypeVar("S", bound=AsyncConnection)
 
 
 class _Primaries(Generic[S]):
-    """A connection to each primary, and what all of them have in common."""
+    """One connection to each primary: the common part of commands and pub/sub."""
 
     def __init__(self, routes: Routes, loop: Loop) -> None:
         self._routes = routes
@@ -118,7 +118,7 @@ class _Primaries(Generic[S]):
 
     @property
     def is_working(self) -> bool:
-        """Whether one of them works."""
+        """Whether any of them works."""
         return any(shard.is_working for shard in self._shards.values())
 
     @property
@@ -154,7 +154,7 @@ def _reconnects_of(connection: AsyncConnection) -> int:
 
 
 class _ShardCommands(CommandConnection):
-    """Commands to one primary. What is sent before the first attempt to connect has ended waits for it."""
+    """Commands to one primary. Those sent before the first attempt to connect has ended wait for it."""
 
     def __init__(
         self, routes: Routes, loop: Loop, url: str, address: Address, on_up: Callable[[bool], None], **options: Any
@@ -179,7 +179,7 @@ class _ShardCommands(CommandConnection):
         super().call(("SCRIPT", "LOAD", script.sharded[0]))
 
     def retire(self) -> None:
-        """Close the connection to a node that is no primary any more."""
+        """Close the connection to a node that is no longer a primary."""
         self.stop()
         self._fail_early()
         self._lost()
@@ -235,8 +235,8 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         url: As :class:`Topology` reads it.
         scripts: As in :class:`CommandConnection`.
         probe: As in :class:`CommandConnection`.
-        on_up: Called when a shard works, for the first time or again: with a test for the names that it holds, and with
-            whether it may have lost data, since another process served them before.
+        on_up: Called when a shard works, for the first time or again: with a predicate for the names that it holds, and
+            with whether it may have lost data because another process served them before.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class ClusterCommands(_Primaries[_ShardCommands]):
             self._loop.call_later(_RETRY_AFTER, lambda: self._send(request, asked))
 
     def _stop_sending(self, request: _Request, shard: _ShardCommands, reply: Exception) -> None:
-        """Let a refused command wait until the shard accepts it; no other command is sent to the shard until then."""
+        """Hold a refused command until the shard accepts it; no other command is sent to the shard before."""
         if shard.is_refusing:
             request.callback(ConnectionLost())
             return
@@ -358,7 +358,7 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         retired = [address for address in self._shards if address not in primaries]
         for address in retired:
             self._forget(address).retire()
-        if retired:  # what the retired ones did not answer is asked again, also where its new primary is up already
+        if retired:  # unanswered commands of retired connections are sent again, even if the new primary is already up
             self._on_up(lambda name: False, False)
 
 
@@ -384,7 +384,7 @@ class _ShardPubSub(PubSubConnection):
         on_down: Callable[[Collection[bytes]], None],
     ) -> None:
         def receive(name: bytes, payload: bytes) -> None:
-            if name in self._wanted:  # else another primary sends it now
+            if name in self._wanted:  # otherwise another primary sends it now
                 on_message(name, payload)
 
         super().__init__(
@@ -462,7 +462,7 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
         probe: As in :class:`PubSubConnection`.
         on_message: As in :class:`PubSubConnection`.
         on_subscribed: As in :class:`PubSubConnection`.
-        on_down: Gets the channels that are not subscribed any more, until ``on_subscribed`` is called for them.
+        on_down: Gets the channels that are no longer subscribed, until ``on_subscribed`` is called for them.
     """
 
     def __init__(
@@ -483,7 +483,7 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
         )
         self._names: dict[int, set[bytes]] = {}
         self._placed: dict[int, _ShardPubSub] = {}
-        #: Slots that were redirected since the last tick: nodes that disagree about one must not keep the loop busy.
+        #: Slots redirected since the last tick: nodes that disagree about one must not keep the loop busy.
         self._redirected: set[int] = set()
         self._closed_received = 0
         self.subscribe(probe.encode())
@@ -532,7 +532,7 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
         shard.add(list(self._names[slot]))
 
     def _gone(self, shard: _ShardPubSub, slot: int, address: Address | None) -> None:
-        """Suspend the channels of a slot that a node does not serve any more; renew them where it went, if known."""
+        """Suspend the channels of a slot that a node no longer serves; subscribe at the new node if it is known."""
         if self._placed.get(slot) is not shard:
             return
         del self._placed[slot]

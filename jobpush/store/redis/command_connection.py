@@ -32,11 +32,11 @@ class ConnectionLost(StoreError):
 
 
 class Commands(Protocol):
-    """The way to Redis as the services of the gateway use it, to one primary or to several."""
+    """The interface of command connections, to one primary or to several."""
 
     @property
     def is_up(self) -> bool:
-        """Whether commands are sent now; those that cannot be sent get a :class:`ConnectionLost`."""
+        """Whether commands are sent now; unsent ones get a :class:`ConnectionLost`."""
 
     def call(self, command: Command, callback: Callback = ...) -> None:
         """Send one command."""
@@ -62,7 +62,7 @@ class CommandConnection(AsyncConnection):
     When the connection breaks, each callback that still waits gets a :class:`ConnectionLost`.
 
     Args:
-        scripts: Loaded into Redis on each connection, so that not every one of many first calls has to.
+        scripts: Loaded into Redis on each connection, so that many first calls do not each load them.
         address: As in :class:`AsyncConnection`.
         probe: Channel on which the connection checks its right to publish; ``None``: it is not checked.
         on_up: Called on each new connection.
@@ -134,7 +134,7 @@ class CommandConnection(AsyncConnection):
         if isinstance(reply, hiredis.ReplyError):
             if is_wrong_server(reply):
                 self._leave_server(reply)
-        elif not self.is_working and callback not in (ignore_reply, self._probed):  # a replica accepts those as well
+        elif not self.is_working and callback not in (ignore_reply, self._probed):  # a replica accepts these too
             self._accepted()
 
     def _leave_server(self, reason: object) -> None:

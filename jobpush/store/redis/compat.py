@@ -20,9 +20,9 @@ def open_socket(pool: redis.ConnectionPool) -> socket.socket:
     Raises:
         redis.RedisError: If Redis is unreachable or refuses the connection.
     """
-    # Not pool.get_connection(): the pool counts the connections that it made and refuses to make more than its maximum.
+    # Not pool.get_connection(): the pool refuses to make more connections than its maximum.
     connection: Any = pool.connection_class(**pool.connection_kwargs)
     connection.connect()
     taken: socket.socket = connection._sock
-    connection._sock = None  # or the connection closes the socket when it is deleted
+    connection._sock = None  # otherwise the connection closes the socket when it is deleted
     return taken

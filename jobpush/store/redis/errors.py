@@ -31,8 +31,8 @@ _STATE_OF_CLASS: dict[type[redis.RedisError], str] = {
 }
 #: Errors caused by the command itself: a key of another type, or a script that fails on its arguments.
 _OF_COMMAND = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
-#: Errors inside a script that the script does not cause: missing rights (7.0 has a text of its own for them), and an
-#: operator that ended it.
+#: Errors inside a script that the script does not cause: missing rights (with separate texts in 7.0), and a kill by an
+#: operator.
 _RIGHTS = re.compile(
     r"(?:^|[\s-])NOPERM |ACL failure in script|The user executing the script can't|has no permissions|No permissions to"
 )
@@ -74,9 +74,9 @@ def state_in(error: object) -> str | None:
 
 def is_command_error(error: object) -> bool:
     """
-    Return whether the command itself is wrong: Redis would refuse it again, and does not refuse others.
+    Return whether the command itself is wrong: Redis would refuse it again, but accepts others.
 
-    Only where that is certain: proxies have texts of their own for a Redis that is unreachable.
+    Only if that is certain: proxies have their own texts for an unreachable Redis.
     """
     text = str(error)
     others = (_RIGHTS, _SIGN_IN, _KILLED)
@@ -98,7 +98,7 @@ def is_wrong_server(error: object) -> bool:
 
 
 def advice(error: object) -> str | None:
-    """Return what to do about an error, where that is known."""
+    """Return the remedy for an error, if known."""
     text = str(error)
     if is_missing_right(error):
         if command := _REFUSED_COMMAND.search(text):
@@ -112,14 +112,14 @@ def advice(error: object) -> str | None:
 
 
 def explain(error: object) -> str:
-    """Return the text of an error, and what to do about it where that is known."""
+    """Return the text of an error, with the remedy if known."""
     text, hint = str(error) or type(error).__name__, advice(error)
     return f"{text} ({hint})" if hint else text
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn what redis-py raises into a :class:`StoreError`."""
+    """Convert errors of redis-py into :class:`StoreError`."""
     try:
         yield
     except redis.RedisError as exc:

@@ -14,14 +14,14 @@ from .topology import Topology
 
 
 class OnUp(Protocol):
-    """Receives that a primary is connected."""
+    """Callback for a connected primary."""
 
     def __call__(self, *, holds_leases: bool, has_lost_data: bool) -> None:
         """
         Args:
             holds_leases: Whether it holds the leases too; a single one does.
-            has_lost_data: Whether it may lack what its predecessor had. For the one with the leases, the renewal of the
-                lease shows that.
+            has_lost_data: Whether it may lack data of its predecessor. For the primary with the leases, the lease
+                renewal detects that.
         """
 
 

@@ -46,7 +46,7 @@ class PubSubConnection(AsyncConnection):
         self._on_subscribed = on_subscribed
         self._on_down = on_down
         self._wanted: set[bytes] = set() if probe is None else {probe.encode()}
-        #: Confirmations that are still to come, by channel: one that is dropped and subscribed again has two.
+        #: Outstanding confirmations by channel: an unsubscribed and resubscribed channel has two.
         self._unconfirmed: dict[bytes, int] = {}
         #: Number of messages.
         self.received = 0
@@ -71,7 +71,7 @@ class PubSubConnection(AsyncConnection):
     def _opened(self) -> None:
         self._unconfirmed.clear()
         self._subscribe_all(list(self._wanted))
-        self._ping()  # its reply shows that the connection works, also without a channel
+        self._ping()  # its reply shows that the connection works, even without channels
 
     def _subscribe_all(self, names: Sequence[bytes]) -> None:
         for start in range(0, len(names), _NAMES_AT_ONCE):

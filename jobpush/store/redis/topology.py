@@ -1,4 +1,4 @@
-"""Where Redis is: one server, a primary behind Sentinel, or a cluster."""
+"""The location of Redis: one server, a primary behind Sentinel, or a cluster."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FORMS = (
 Address = tuple[str, int]
 OnConnect = Callable[[Any], None]
 
-#: Options of a URL that jobpush decides itself: it reads bytes of RESP2, and has its own timeouts and retries.
+#: Options of a URL that jobpush overrides: it reads bytes of RESP2, and has its own timeouts and retries.
 _FIXED = frozenset(
     "protocol decode_responses encoding encoding_errors socket_timeout socket_connect_timeout retry_on_timeout "
     "retry_on_error single_connection_client max_connections health_check_interval timeout".split()
 )
 _PORTS = {"sentinel": 26379, "cluster": 6379}
-#: More connections than threads can ask for: a pool that refuses one would lose an event.
+#: More connections than threads can use: a pool that refuses one would lose an event.
 _ANY_NUMBER = 2**31
 
 
@@ -70,7 +70,7 @@ class Topology:
 
         Raises:
             MissingSetting: If there is none.
-            ConfigurationError: If it is wrong. The message does not repeat it, because it may hold a password.
+            ConfigurationError: If it is invalid. The message does not repeat it, because it may contain a password.
         """
         if not url:
             raise MissingSetting(
@@ -103,7 +103,7 @@ class Topology:
         Args:
             timeout: Seconds to connect, and to wait for a reply.
             on_connect: Called with each new connection, in place of its ``on_connect()``.
-            address: Of a primary, where there are several.
+            address: Of a primary, if there are several.
         """
         timeouts = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
         options = {**self.options, **timeouts, "protocol": 2}
@@ -119,7 +119,7 @@ class Topology:
 
 
 class _Sentinels(Sentinel):
-    """Finds the primary. Each answer is checked with the server that it names, because Sentinels may disagree."""
+    """Finds the primary. Each answer is verified with the named server, because Sentinels may disagree."""
 
     def __init__(self, topology: Topology, sentinel_options: dict[str, Any], options: dict[str, Any]) -> None:
         super().__init__(topology.nodes, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ class _Sentinels(Sentinel):
         Return the address of the primary.
 
         Raises:
-            MasterNotFoundError: If no Sentinel names a server that is one; the message has the reason of each.
+            MasterNotFoundError: If no Sentinel names a primary; the message has the reason of each.
         """
         reasons: dict[str, None] = {}
         for number, sentinel in enumerate(self.sentinels):
@@ -158,7 +158,7 @@ class _Sentinels(Sentinel):
         try:
             role: Any = redis.Redis(connection_pool=pool).role()
         except redis.exceptions.NoPermissionError:
-            return None  # the user may not ask; a write shows it
+            return None  # the user lacks the right to run ROLE; a write shows it
         except redis.RedisError as exc:
             return f"failed ({exc})"
         finally:

@@ -1,4 +1,4 @@
-"""The built files of the widget: compressed, and kept by browsers where the name carries a hash."""
+"""The built files of the widget: compressed, and cached by browsers if the name contains a hash."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def send_asset(name: str) -> Response:
     response.vary.add("Accept-Encoding")
     is_large = (response.content_length or 0) >= _MIN_COMPRESSED
     if response.status_code == 200 and is_large and request.accept_encodings.quality("gzip"):
-        response.close()  # the open file
+        response.close()  # closes the file
         response.direct_passthrough = False
         response.data = _compressed(name)
         response.content_encoding = "gzip"

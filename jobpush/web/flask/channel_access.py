@@ -58,7 +58,7 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
 
 
 def _granted(state: GatewayState, user: UserData | None, channel: str) -> bool | Mapping[str, object]:
-    """Ask the application, except for the channels of single users and tasks: those belong to their owner."""
+    """Ask the application, except for channels of single users and tasks, which belong to their owner."""
     kind = parse_channel(channel)
     if not kind.is_private:
         return False

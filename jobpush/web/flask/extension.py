@@ -94,8 +94,8 @@ class Gateway:
         """
         Register the function that runs an ended task again, when its user asks for it.
 
-        It is called in the request context with the task's id, its name and its user's id. It publishes what it likes,
-        and returns ``False`` to refuse. Without such a function no task can be run again.
+        It is called in the request context with the task's id, its name and its user's id. It publishes a task of its
+        choice, and returns ``False`` to refuse. Without such a function no task can be run again.
         """
         self._callbacks.on_rerun = function
         return function

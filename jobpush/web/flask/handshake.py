@@ -26,7 +26,7 @@ from .limits import Place
 from .origins import ensure_tls
 from .state import GatewayState, current_gateway
 
-#: Value of ``client`` in the query of our own client. Other clients must get no message that they did not ask for.
+#: Value of ``client`` in the query of our own client. Other clients must get no unrequested messages.
 OWN_CLIENT = "jobpush"
 
 #: Source: RFC 6455, 4.2.1: 16 bytes in base64, and the only version.

@@ -53,7 +53,7 @@ def http_api(
     """
     api = _HttpApi(config, store, directory, clock, on_refused)
     blueprint = Blueprint("jobpush_http_api", __name__)
-    blueprint.before_request(api.authenticate)  # for every route, so that none is forgotten
+    blueprint.before_request(api.authenticate)  # for every route
     blueprint.register_error_handler(JobPushError, _error)
     for method, rule, view in (
         ("POST", "/events", api.trigger),

@@ -27,20 +27,20 @@ from ...rare_log import RareLog
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Descriptors reserved for Redis, requests, files and connections that are being refused.
+#: Descriptors reserved for Redis, requests, files and refused connections.
 _SPARE_DESCRIPTORS = 256
-#: Connections that receive the reason of their refusal at once; the others get a bare 503.
+#: Connections that get the reason of their refusal at the same time; the others get a bare 503.
 _MAX_REFUSED = 100
-#: Seconds of its rate that an address may use at once: the tabs of a page reconnect together.
+#: Seconds of its rate that an address may use at once, because the tabs of a browser reconnect together.
 _BURST = 2.0
-#: Addresses whose rate is kept, the most recent ones.
+#: Number of recent addresses with a kept rate.
 _MAX_ADDRESSES = 10_000
-#: Bits of an IPv6 address that identify a customer, which chooses the rest.
+#: Bits of an IPv6 address that identify a customer, who chooses the rest.
 _IPV6_CUSTOMER = 64
 
 
 class Flooded(HTTPException):
-    """Too many connections are being refused to send each the reason. Not logged."""
+    """Too many refused connections to send each the reason. Not logged."""
 
     code = 503
     description = "Over capacity"
@@ -96,7 +96,7 @@ class Place:
 
 class Limits:
     """
-    The places of one process; from any thread.
+    The places of one process. Thread-safe.
 
     Args:
         config: The limits.
@@ -185,7 +185,7 @@ def descriptors_left() -> int:
 
 class TrustedProxies:
     """
-    The proxies whose headers about their clients are trusted.
+    The proxies with trusted headers about their clients.
 
     Args:
         names: Addresses, networks (``10.0.0.0/8``), or ``unix`` for clients of a unix socket.

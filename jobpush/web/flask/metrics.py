@@ -31,7 +31,7 @@ from ...gateway.metrics import DELIVERY_BUCKETS, REFUSALS, MetricValues, open_si
 if TYPE_CHECKING:
     from ...gateway.hub import Hub
 
-#: Seconds between two copies of the figures for the siblings, and that a scrape waits for the hub at most.
+#: Seconds between two copies of the values for the siblings; also the longest wait of a scrape for the hub.
 _SHOW_INTERVAL = 0.125
 _HUB_TIMEOUT = 1.0
 
@@ -41,16 +41,16 @@ _HELP = {
     "ready": "Processes that receive events from Redis and accept connections.",
     "processes": "Processes whose values are added up.",
     "connections_opened": "Connections that were taken over, refused ones included.",
-    "client_messages_received": "Messages that clients have sent.",
+    "client_messages_received": "Messages sent by clients.",
     "events_received": "Messages received from Redis: events, and commands between gateways.",
     "events_sent": "Deliveries of live events: one for each connection that is sent one, or has it in its outbox.",
-    "events_conflated": "Deliveries that were spared, for a newer event of the same task came before they were sent.",
+    "events_conflated": "Deliveries replaced by a newer event of the same task before they were sent.",
     "events_dropped": "Messages dropped with the outbox of a slow reader.",
     "redis_reconnects": "Connections to Redis that were made again after they broke.",
-    "tasks_lost": "Tasks that this gateway has found to be lost with their worker.",
+    "tasks_lost": "Tasks that this gateway published as lost with their worker.",
     "refusals": "Connections, subscriptions, messages and requests that were refused.",
-    "delivery_seconds": "From the event's making in its worker (for one that is no task's: from its way through Redis) "
-    "to the socket, of up to twenty deliveries a second.",
+    "delivery_seconds": "Time from the report in the worker (for other events: from Redis) to the socket, "
+    "for up to twenty deliveries a second.",
 }
 
 
@@ -111,7 +111,7 @@ class Metrics:
 
 
 class _Figures(Collector):
-    """The values in the form of prometheus-client."""
+    """The values as prometheus-client metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -146,7 +146,7 @@ def ensure_may_read(token: str) -> None:
         MetricsRefused: Otherwise.
     """
     if not token:
-        raise MetricsRefused("the metrics are shown to nobody until JOBPUSH_METRICS_TOKEN is set")
+        raise MetricsRefused("the metrics are disabled until JOBPUSH_METRICS_TOKEN is set")
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
         raise MetricsRefused("the header Authorization: Bearer <JOBPUSH_METRICS_TOKEN> is missing or wrong")

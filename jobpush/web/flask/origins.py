@@ -1,4 +1,4 @@
-"""Which web pages may use the session that comes with their requests."""
+"""Checks of the web pages that may use the session of a request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Origins:
 
     Args:
         allowed: ``https://app.example.com``, ``https://*.example.com`` (one label), or ``*`` for any origin.
-        proxies: The proxies whose ``X-Forwarded-Host`` and ``X-Forwarded-Proto`` are trusted.
+        proxies: The proxies with trusted ``X-Forwarded-Host`` and ``X-Forwarded-Proto`` headers.
 
     Raises:
         ConfigurationError: If an entry can never match an origin.
@@ -63,7 +63,7 @@ class Origins:
         listed: list[str | re.Pattern[str]] = [*sorted(self._exact), *([self._pattern] if self._pattern else [])]
         #: The origins as flask-cors takes them.
         self.cors: list[str | re.Pattern[str]] | str = "*" if self.is_any else listed
-        #: Whether an answer depends on the origin that asks.
+        #: Whether a response depends on the requesting origin.
         self.varies = bool(listed) and not self.is_any
 
     def allows(self, origin: str) -> bool:
@@ -99,8 +99,8 @@ class Origins:
         if self.is_any:
             return
         if origin is None:
-            # Requests that a foreign page causes without Origin: images, scripts, links. The page cannot read the
-            # answer, but the request must not act in the user's name either.
+            # Requests of a foreign page without Origin: images, scripts, links. The page cannot read the response, and
+            # the request must not act in the user's name.
             if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
                 raise ForbiddenOrigin("a page of another origin has sent this request")
         elif not self._is_own(origin) and not self.allows(origin):

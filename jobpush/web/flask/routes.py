@@ -41,7 +41,7 @@ Opening: TypeAlias = Callable[[float], Iterable[Action]]
 
 #: Source: every SDK checks for this form.
 _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
-#: A header that forms and links of a foreign page cannot send.
+#: A header that forms and links of foreign pages cannot send.
 _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 
 #: Bytes of a form; it has at most two fields.
@@ -195,7 +195,7 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     hub = state.hub
     handover = take_socket(request.environ)
     on_gone = place.and_then(handover.on_gone)
-    head = event_stream_head(state.origins.cors_headers())  # the hub writes it, so flask-cors cannot add to it
+    head = event_stream_head(state.origins.cors_headers())  # the hub writes the head, so flask-cors cannot add headers
     hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, head, opening, requests, on_gone))
     return handed_over(handover)
 
@@ -296,7 +296,7 @@ def cancel(task_id: str) -> tuple[Response, int]:
 
 @pages.post("/tasks/<path:task_id>/rerun")
 def rerun(task_id: str) -> tuple[Response, int]:
-    """Let the application's ``on_rerun`` run an ended task again."""
+    """Run an ended task again with the application's ``on_rerun``."""
     state = current_gateway()
     _ensure_own_script(state)
     _ensure_own_task(state, task_id)
@@ -371,7 +371,8 @@ def read_inbox() -> Response:
     return jsonify(changed=state.store.mark_inbox(unescape_id(user.id), mark, ids.split(",") if ids else None))
 
 
-# -- around it -------------------------------------------------------------------------------------------
+# -- configuration and health
+# -------------------------------------------------------------------------------------------
 
 
 @pages.get("/config")

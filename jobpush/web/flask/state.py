@@ -41,7 +41,7 @@ ChannelAuthorizer: TypeAlias = Callable[[str | None, str], "bool | Mapping[str, 
 #: Runs an ended task again, by its id, its name and its user; ``False``: it refuses.
 Rerun: TypeAlias = Callable[[str, str, str], "bool | None"]
 
-#: What helps, by the reason of a refusal.
+#: Remedies by the reason of a refusal.
 _REMEDIES = {
     "forbidden_origin": "Add the origin to JOBPUSH_ALLOWED_ORIGINS; if it is your own site, let the proxy pass Host "
     "on, or name the proxy in JOBPUSH_TRUSTED_PROXIES and let it send X-Forwarded-Host.",
@@ -130,16 +130,16 @@ class GatewayState:
 
     def user(self) -> UserData | None:
         """
-        Return the user of the current request: of its bearer token, or the one that ``user_loader`` finds.
+        Return the user of the current request, from its bearer token or ``user_loader``.
 
         Raises:
             TokenError: If the token is refused.
-            StoreError: If Redis does not answer whether the token was revoked.
+            StoreError: If Redis does not answer the query for revoked tokens.
         """
         try:
             token = self.token()
         except TokenInvalid:
-            # It may be the application's own token. With a cookie, a session must not replace what the client sent.
+            # It may be the application's own token. If there is a cookie, its session must not replace the token.
             user = None if request.headers.get("Cookie") else self._session_user()
             if user is None:
                 raise
@@ -154,7 +154,7 @@ class GatewayState:
 
         Raises:
             TokenError: If the token is refused.
-            StoreError: If Redis does not answer whether it was revoked.
+            StoreError: If Redis does not answer the query for revoked tokens.
         """
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":

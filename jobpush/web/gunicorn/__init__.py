@@ -1,1 +1,1 @@
-"""The gunicorn worker, and how a socket leaves the server for the hub."""
+"""The gunicorn worker, and the handover of sockets from the server to the hub."""

@@ -23,7 +23,7 @@ class _Wait:
 
 class ClientWaits:
     """
-    The clients that threads wait for; from any thread.
+    The clients that threads wait for. Thread-safe.
 
     Beyond a bound the client that has waited longest is disconnected, of the address with the most of them, so that a
     thread is free for every other request.
@@ -57,7 +57,7 @@ class ClientWaits:
         self._waits.pop(owner, None)
 
     def expire(self) -> None:
-        """Disconnect the clients whose time is over, which wakes their threads."""
+        """Disconnect the clients with an expired deadline, which wakes their threads."""
         now = self._clock()
         with self._lock:
             for owner, wait in list(self._waits.items()):
@@ -65,7 +65,7 @@ class ClientWaits:
                     self._disconnect(owner)
 
     def _evict(self, address: str | None) -> None:
-        """Disconnect one client if there are too many of this address, or too many in all."""
+        """Disconnect one client if this address or the process has too many."""
         waits = list(self._waits.items())
         counts = Counter(wait.address for _, wait in waits)
         if address is None or counts[address] <= MAX_WAITING_PER_ADDRESS:

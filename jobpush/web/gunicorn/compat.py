@@ -35,13 +35,13 @@ def read_ahead(conn: Any) -> bytes:
 
 
 def pending(worker: Any) -> deque[Any]:
-    """Return the connections that wait for a request's head, the first to time out first."""
+    """Return the connections that wait for a request's head, ordered by timeout."""
     connections: deque[Any] = worker.pending_conns
     return connections
 
 
 def keepalived(worker: Any) -> deque[Any]:
-    """Return the connections that are idle after a response, the first to time out first."""
+    """Return the connections that are idle after a response, ordered by timeout."""
     connections: deque[Any] = worker.keepalived_conns
     return connections
 

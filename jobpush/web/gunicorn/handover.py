@@ -132,7 +132,7 @@ def _detach(taken: socket.socket) -> Handover:
     """
     fd = os.dup(taken.fileno())
     os.set_blocking(fd, False)
-    placeholder = _placeholder()  # keep a reference: the cache holds only one of two made at once
+    placeholder = _placeholder()  # keep a reference: the cache holds only one of two created at once
     os.dup2(placeholder.fileno(), taken.fileno(), inheritable=False)
     return Handover(fd, _do_nothing, None)
 

@@ -1,4 +1,4 @@
-"""How a stand-alone gateway logs: one line for each change of state, for people or as JSON for programs."""
+"""Logging of a stand-alone gateway: one line per change of state, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``{"at": "2026-01-31T12:00:00.123Z", "level", "logger", "process", "message"}``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """With ``error``, the traceback, where there is one."""
+        """Return the line; ``error`` is the traceback, if there is one."""
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "at": f"{clock}.{int(record.msecs):03}Z",
@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
 
 def logging_config(kind: str) -> dict[str, Any]:
     """
-    What :func:`logging.config.dictConfig` takes; gunicorn's own lines go the same way.
+    Return the argument of :func:`logging.config.dictConfig`, also for gunicorn's own lines.
 
     Args:
         kind: One of :data:`FORMATS`.
@@ -46,7 +46,7 @@ def logging_config(kind: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "root": {"level": "INFO", "handlers": ["standard_error"]},
-        # No line for each request: gunicorn would write one as soon as logging is configured for it.
+        # No line per request, which gunicorn would write once logging is configured.
         "loggers": {"gunicorn.error": handlers, "gunicorn.access": {**handlers, "level": "WARNING"}},
         "handlers": {
             "standard_error": {"class": "logging.StreamHandler", "formatter": kind, "stream": "ext://sys.stderr"}

@@ -45,7 +45,7 @@ _MAX_LINGERING = 200
 _MAX_HEADS_PER_ADDRESS = 256
 #: Seconds that connections without a request are kept when the worker stops.
 _LAST_REQUESTS = 1.0
-#: Part of ``worker_connections`` beyond which the oldest idle connections are closed.
+#: Fraction of ``worker_connections`` beyond which the oldest idle connections are closed.
 _CROWDED = 0.75
 
 
@@ -59,7 +59,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         #: One token for each request that may run in the application.
         self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._current = threading.local()
-        #: Sockets with a complete response whose clients have not closed, and their deadlines; the oldest first.
+        #: Sockets with a complete response and a client that has not closed, with their deadlines; the oldest first.
         self._lingering: deque[tuple[socket.socket, float]] = deque()
         #: Monotonic seconds at which connections without a request end, once the worker stops.
         self._idle_until: float | None = None
@@ -144,7 +144,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         super().notify()
 
     def _close_idle(self) -> None:
-        """Close the oldest connections without a request: of a greedy address, and of all when few places are left."""
+        """
+        Close the oldest connections without a request: of an address with too many, and of all if few places are left.
+        """
         waiting = pending(self)
         if not self.alive:  # it stops: a request that is on its way is still served
             self._idle_until = self._idle_until or time.monotonic() + _LAST_REQUESTS
@@ -169,7 +171,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         Source: RFC 9112, 9.6.
         """
         try:
-            conn.sock.getpeername()  # fails where the hub has the socket
+            conn.sock.getpeername()  # fails if the hub has the socket
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
             graceful = False
@@ -179,7 +181,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
             conn.sock.close()
 
     def _has_head(self, conn: Any) -> bool:
-        """Return whether the whole head has arrived; where that is hidden, whether the first byte has."""
+        """Return whether the complete head has arrived; if that is hidden, whether the first byte has."""
         is_hidden = self.cfg.is_ssl or conn.sock.family == socket.AF_UNIX
         already_read = read_ahead(conn)
         if b"\r\n\r\n" in already_read or (is_hidden and conn.parser is not None):
@@ -225,7 +227,7 @@ class _Exchange:
         self._sending_since: float | None = None
 
     def run(self) -> None:
-        """Take a turn: the application goes on."""
+        """Take a turn, so that the application continues."""
         self._waits.leave(self)
         if self._sending_since is not None:
             self._time_to_send -= time.monotonic() - self._sending_since
@@ -300,19 +302,19 @@ class _Body:
 
     @property
     def is_read(self) -> bool:
-        """Whether the application has read everything. Otherwise the rest would hold a thread."""
+        """Whether the application has read the complete body; an unread rest would hold a thread."""
         return self._left == 0
 
     def read(self, size: int | None = None) -> bytes:
-        """Read as from any file."""
+        """Read like a file."""
         return self._in_time(self._body.read, size)
 
     def readline(self, size: int | None = None) -> bytes:
-        """Read as from any file."""
+        """Read like a file."""
         return self._in_time(self._body.readline, size)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
-        """Read all lines, whatever the hint."""
+        """Read all lines; the hint is ignored."""
         return list(self)
 
     def _in_time(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
