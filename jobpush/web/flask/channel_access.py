@@ -1,4 +1,4 @@
-"""Authorization of channels, for Pusher's auth endpoint and for event streams, in the request context."""
+"""Access to channels and tasks, for Pusher's auth endpoint and for event streams, in the request context."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ...errors import InvalidChannelName, TaskNotFound
 from ...events import encode
 from ...protocol.actions import UserData
 from ...signing import channel_auth, user_auth
+from .identity import current_token, current_user
 from .refusals import Forbidden
 from .state import GatewayState
 
@@ -21,7 +22,7 @@ def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
     Raises:
         Forbidden: If the request has no user.
     """
-    user = state.user()
+    user = current_user(state)
     if user is None:
         raise Forbidden("nobody is signed in")
     info = {} if user.user_info == "{}" else {"user_info": json.loads(user.user_info)}
@@ -42,7 +43,7 @@ def authorize_channel(state: GatewayState, socket_id: str, channel: str) -> dict
         validate_channel(channel)
     except InvalidChannelName as exc:
         raise Forbidden(str(exc)) from exc
-    user = state.user()
+    user = current_user(state)
     granted = _granted(state, user, channel)
     if not granted and not isinstance(granted, Mapping):
         raise Forbidden(f"you may not join {channel}")
@@ -62,7 +63,7 @@ def _granted(state: GatewayState, user: UserData | None, channel: str) -> bool |
     kind = parse_channel(channel)
     if not kind.is_private:
         return False
-    token = state.token()
+    token = current_token(state)
     if token is not None and token.covers(channel):
         return json.loads(token.user_info) if kind.is_presence else True
     if kind.user_id is not None:

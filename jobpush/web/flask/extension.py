@@ -19,6 +19,7 @@ from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
 from .assets import page_tags
+from .identity import current_user
 from .state import Callbacks, ChannelAuthorizer, GatewayState, Rerun, UserLoader, current_gateway
 
 
@@ -113,7 +114,7 @@ class Gateway:
             StoreError: If Redis does not answer.
         """
         state = current_gateway()
-        user = state.user()
+        user = current_user(state)
         return 0 if user is None else state.directory.sign_out(unescape_id(user.id))
 
 

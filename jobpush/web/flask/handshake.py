@@ -22,6 +22,7 @@ from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
+from .identity import current_user
 from .limits import Place
 from .origins import ensure_tls
 from .state import GatewayState, current_gateway
@@ -109,7 +110,7 @@ def _opening(
         check_app(state.config, key)
         check_version(query)
         state.origins.ensure_allowed()
-        user = state.user()
+        user = current_user(state)
     except (PusherError, TokenError, StoreError) as exc:
         error = exc if isinstance(exc, PusherError) else NotAuthorized(str(exc))
         state.log_refusal(error)

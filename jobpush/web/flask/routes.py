@@ -28,6 +28,7 @@ from .assets import send_asset
 from .channel_access import authorize_channel, authorize_user, owns_task
 from .handshake import websockets
 from .http_api import http_api
+from .identity import current_user
 from .limits import Place
 from .metrics import MetricsRefused, ensure_may_read, respond
 from .origins import ForbiddenOrigin
@@ -207,7 +208,7 @@ def _refusing(error: PusherError) -> tuple[Opening, list[str]]:
 
 
 def _stream_opening(state: GatewayState, protocol: ServerProtocol) -> tuple[Opening, list[str]]:
-    user = state.user()
+    user = current_user(state)
     own = SERVER_TO_USER + user.id if user else ""
     # A browser that reconnects a stream sends Last-Event-ID. A new stream that continues another has only its query.
     since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
@@ -325,7 +326,7 @@ def _ensure_own_script(state: GatewayState) -> None:
 def _user(state: GatewayState) -> UserData:
     """Return the request's user, if its origin is allowed."""
     state.origins.ensure_allowed()
-    user = state.user()
+    user = current_user(state)
     if user is None:
         raise NotSignedIn(has_loader=state.callbacks.user_loader is not None)
     return user

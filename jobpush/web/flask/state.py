@@ -12,20 +12,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
-from flask import current_app, g, request
+from flask import current_app, request
 
-from ...channels import unescape_id
 from ...config import Config
-from ...errors import ConfigurationError, EventError, JobPushError
+from ...errors import ConfigurationError, JobPushError
 from ...gateway.hub import Hub
 from ...gateway.metrics import Refusals
-from ...protocol.actions import UserData
 from ...protocol.codes import OverCapacity
-from ...protocol.sign_in import loaded_user
 from ...rare_log import RareLog
 from ...store import Store
 from ...store.directory import RedisDirectory
-from ...tokens import ConnectionToken, TokenInvalid, read_token
 from ..gunicorn.handover import ensure_real_threads, ensure_socket
 from .limits import Flooded, Limits, Place, TrustedProxies
 from .metrics import Metrics
@@ -127,56 +123,6 @@ class GatewayState:
             raise NoSockets(str(exc)) from None
         assert self._metrics is not None  # noqa: S101 - for the type checker
         return self._metrics
-
-    def user(self) -> UserData | None:
-        """
-        Return the user of the current request, from its bearer token or ``user_loader``.
-
-        Raises:
-            TokenError: If the token is refused.
-            StoreError: If Redis does not answer the query for revoked tokens.
-        """
-        try:
-            token = self.token()
-        except TokenInvalid:
-            # It may be the application's own token. If there is a cookie, its session must not replace the token.
-            user = None if request.headers.get("Cookie") else self._session_user()
-            if user is None:
-                raise
-            return user
-        if token is not None:
-            return UserData(token.user_id, token.user_info, token.watchlist)
-        return self._session_user()
-
-    def token(self) -> ConnectionToken | None:
-        """
-        Return the claims of the current request's ``Authorization: Bearer``.
-
-        Raises:
-            TokenError: If the token is refused.
-            StoreError: If Redis does not answer the query for revoked tokens.
-        """
-        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        if "jobpush_token" not in g:
-            token = read_token(self.config, text.strip(), time.time())
-            token.ensure_not_revoked(self.directory.revoked_at(unescape_id(token.user_id)))
-            g.jobpush_token = token
-        claims: ConnectionToken = g.jobpush_token
-        return claims
-
-    def _session_user(self) -> UserData | None:
-        loader = self.callbacks.user_loader
-        if loader is None:
-            return None
-        try:
-            return loaded_user(loader(), max_user_info=self.config.max_user_info)
-        except EventError as exc:
-            self.log.warn("invalid_user", f"user_loader returned an invalid user, so the request has no user: {exc}")
-        except Exception:
-            logger.exception("user_loader failed; the request has no user")
-        return None
 
     def ensure_sockets(self) -> None:
         """
