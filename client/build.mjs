@@ -21,7 +21,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const source = join(here, "src");
 
 /** Modules of the core that have a state; parts use the core's, and have copies of the others. */
-const SHARED_MODULES = ["client.js", "elements/style.js", "locales/en.js", "locales/index.js"];
+const SHARED_MODULES = ["client.js", "elements/parts/style.js", "locales/en.js", "locales/index.js"];
 
 /** Import a style sheet as minified text. */
 const cssAsText = {

@@ -2,9 +2,9 @@
 
 import "./locales/en-more.js";
 import { sharedConnection } from "./client.js";
-import { addStyle } from "./elements/style.js";
-import { make, setText } from "./elements/dom.js";
-import { safeUrl } from "./elements/result.js";
+import { addStyle } from "./elements/parts/style.js";
+import { make, setText } from "./elements/parts/dom.js";
+import { safeUrl } from "./elements/parts/result.js";
 import css from "./inbox.css";
 import { loadTexts, textsOf } from "./locales/index.js";
 

@@ -1,8 +1,9 @@
 /** The module that pages load: the connection and the elements. Types and documentation: index.d.ts. */
 
-import { JobpushBadge, JobpushNotifications } from "./elements/lazy.js";
-import { JobpushProgress } from "./elements/progress.js";
-import { JobpushTasks } from "./elements/tasks.js";
+import { JobpushBadge } from "./elements/jobpush-badge.js";
+import { JobpushNotifications } from "./elements/jobpush-notifications.js";
+import { JobpushProgress } from "./elements/jobpush-progress.js";
+import { JobpushTasks } from "./elements/jobpush-tasks.js";
 
 export { connect } from "./client.js";
 export { fold } from "./fold.js";
@@ -10,7 +11,7 @@ export { strings } from "./locales/en.js";
 export { addLanguage } from "./locales/index.js";
 // For the parts that are loaded when used:
 export { sharedConnection } from "./client.js";
-export { addStyle, applyStyle } from "./elements/style.js";
+export { addStyle, applyStyle } from "./elements/parts/style.js";
 export { addTexts, loadTexts, textsOf } from "./locales/index.js";
 export { JobpushBadge, JobpushNotifications, JobpushProgress, JobpushTasks };
 

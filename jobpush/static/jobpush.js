@@ -1,1 +1,1 @@
-export * from "./jobpush-9ADB52B7.js";
+export * from "./jobpush-EBDA4794.js";

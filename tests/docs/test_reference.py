@@ -142,9 +142,9 @@ def test_elements_match_the_module() -> None:
 
 
 def test_element_attributes_match_the_sources() -> None:
-    source = read("elements/*.js", "attention.js")
+    source = read("elements/**/*.js", "attention.js")
     used = set(re.findall(r'(?:has|get)Attribute\("([\w-]+)"\)', source)) - {"d", "value"}  # of other elements
-    used.update(re.findall(r":host\(\[([\w-]+)\]\)", read("elements/*.css")))
+    used.update(re.findall(r":host\(\[([\w-]+)\]\)", read("elements/**/*.css")))
 
     assert names("jobpush-tasks", "attributes") | names("jobpush-progress", "attributes") == used - {
         "hidden",
@@ -153,7 +153,7 @@ def test_element_attributes_match_the_sources() -> None:
 
 
 def test_element_events_match_the_sources() -> None:
-    source = read("elements/*.js")
+    source = read("elements/**/*.js")
     ends = re.search(r"END_EVENTS = \{(.*?)\}", source)
     assert ends is not None
     sent = {*re.findall(r'_dispatch\("(\w+)"', source), *re.findall(r'"(\w+)"', ends[1])}
@@ -163,15 +163,15 @@ def test_element_events_match_the_sources() -> None:
 
 
 def test_element_slots_and_properties_match_the_sources() -> None:
-    slots = set(re.findall(r'make\("slot".*name: "(\w+)"|slotNode\.name = `([\w-]+)', read("elements/*.js")))
+    slots = set(re.findall(r'make\("slot".*name: "(\w+)"|slotNode\.name = `([\w-]+)', read("elements/**/*.js")))
 
     assert {name.removesuffix("<id>") for name in names("jobpush-tasks", "slots")} == {*map("".join, slots)}
-    assert names("jobpush-tasks", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("elements/*.css")))
+    assert names("jobpush-tasks", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("elements/**/*.css")))
     assert names("jobpush-notifications", "cssProperties") == set(re.findall(r"--jobpush-[a-z]+", read("inbox.css")))
 
 
 def test_element_parts_match_the_sources() -> None:
-    assert names("jobpush-tasks", "cssParts") == parts(read("elements/*.js"))
+    assert names("jobpush-tasks", "cssParts") == parts(read("elements/**/*.js"))
     assert names("jobpush-progress", "cssParts") < names("jobpush-tasks", "cssParts")
     assert names("jobpush-notifications", "cssParts") == parts(read("inbox.js"))
     assert names("jobpush-badge", "cssParts") == {"badge"}

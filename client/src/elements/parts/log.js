@@ -1,7 +1,7 @@
 /** The log of a task: replayed, followed live, filtered, searched, copied and downloaded. Only visible lines are nodes. */
 
 import css from "./log.css";
-import { titleOf } from "../format.js";
+import { titleOf } from "../../format.js";
 import { make, setText } from "./dom.js";
 import { addStyle } from "./style.js";
 

@@ -1,6 +1,6 @@
 /** `<jobpush-progress task-id="…">`: one task. */
 
-import { TaskElement } from "./base.js";
+import { TaskElement } from "./task-element.js";
 
 /** Ids that Pusher allows in names of channels. */
 const IS_CHANNEL_NAME = /^[-\w=@,.;]+$/;

@@ -39,7 +39,7 @@ export class ListParts {
   async #attend() {
     if (this.#hasAttention || !this.#element.hasAttribute("attention")) return;
     this.#hasAttention = true;
-    const { attend } = await import("../attention.js");
+    const { attend } = await import("../../attention.js");
     attend(this.#element);
   }
 }

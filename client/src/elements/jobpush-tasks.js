@@ -1,7 +1,7 @@
 /** `<jobpush-tasks>`: all tasks of the user, those that run first, then the newest first. */
 
 import { isFinal, isWaiting } from "../format.js";
-import { TaskElement } from "./base.js";
+import { TaskElement } from "./task-element.js";
 
 /** Longer lists are virtual. */
 const MAX_RENDERED = 60;
@@ -54,7 +54,7 @@ export class JobpushTasks extends TaskElement {
   async #loadParts() {
     if (this.#isLoading) return;
     this.#isLoading = true;
-    const { ListParts } = await import("./list.js");
+    const { ListParts } = await import("./parts/list.js");
     this.#parts = new ListParts(this);
     this._refresh();
   }

@@ -3,10 +3,10 @@
 import { connect } from "../client.js";
 import { isFinal, reasonText } from "../format.js";
 import { loadTexts, textsOf } from "../locales/index.js";
-import { Card } from "./card.js";
-import { make, setText } from "./dom.js";
-import { addStyle, applyStyle } from "./style.js";
-import { setTicking } from "./ticker.js";
+import { Card } from "./parts/card.js";
+import { make, setText } from "./parts/dom.js";
+import { addStyle, applyStyle } from "./parts/style.js";
+import { setTicking } from "./parts/ticker.js";
 
 /** A short loss of the connection is not worth a word. */
 const NOTE_DELAY_MS = 1500;
@@ -66,7 +66,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       ...this._listen(),
     ];
     this.#loadLanguage();
-    if (this.hasAttribute("density")) import("./density.js").then((module) => addStyle(this.shadowRoot, module.default));
+    if (this.hasAttribute("density")) import("./parts/density.js").then((module) => addStyle(this.shadowRoot, module.default));
     this.#resizes ??= globalThis.ResizeObserver && new ResizeObserver(() => this.#onResize());
     this.#resizes?.observe(this);
     this.#watchState();
@@ -206,7 +206,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
 
   /** The part that announces is loaded with the first change. */
   #announce(run) {
-    this.#announcer ??= import("./announcer.js").then(({ Announcer }) => new Announcer(this.#live, () => this.texts()));
+    this.#announcer ??= import("./parts/announcer.js").then(({ Announcer }) => new Announcer(this.#live, () => this.texts()));
     this.#announcer.then(run);
   }
 

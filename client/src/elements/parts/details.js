@@ -4,8 +4,8 @@
  * Loaded when the first card of a page needs one of them.
  */
 
-import "../locales/en-more.js";
-import { hasFailed, isFinal, titleOf } from "../format.js";
+import "../../locales/en-more.js";
+import { hasFailed, isFinal, titleOf } from "../../format.js";
 import css from "./details.css";
 import { addStyle } from "./style.js";
 import { make, setText } from "./dom.js";
