@@ -223,7 +223,7 @@ class View {
 }
 
 /** Fill an element; return the function that ends it. */
-export function start(element, isBadge) {
-  const view = new View(element, isBadge);
+export function start(element) {
+  const view = new View(element, element.localName === "jobpush-badge");
   return () => view.stop();
 }

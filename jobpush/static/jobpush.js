@@ -1,1 +1,1 @@
-export * from "./jobpush-EBDA4794.js";
+export * from "./jobpush-0E4CA3D8.js";

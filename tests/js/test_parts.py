@@ -197,6 +197,34 @@ def test_workflow_unfolds_to_its_members_failures_first(page: Page) -> None:
     assert part(page, "member").evaluate_all("nodes => nodes.map((node) => node.taskId)") == ["m2", "m1"]
 
 
+# ---- Attributes that are set later ----
+
+
+@pytest.mark.parametrize("tag", ["jobpush-tasks", "jobpush-progress"])
+def test_density_that_is_set_later_changes_the_cards(page: Page, tag: str) -> None:
+    put(page, f'<{tag} task-id="a"></{tag}>')
+    send(page, task(state="SUCCESS"))
+    element = page.locator(tag)
+
+    element.evaluate("element => element.setAttribute('density', 'compact')")
+    expect(part(page, "task")).to_have_css("padding-top", "6px")
+
+    element.evaluate("element => element.setAttribute('density', 'detailed')")
+    expect(part(page, "menu-button")).to_be_visible()
+
+
+@pytest.mark.parametrize(("attribute", "item"), [("rerun", "Run again"), ("dismiss", "Dismiss")])
+def test_attribute_that_is_set_later_adds_its_action(page: Page, attribute: str, item: str) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="SUCCESS"))
+    expect(part(page, "task")).to_be_visible()
+
+    page.locator("jobpush-tasks").evaluate("(element, name) => element.setAttribute(name, '')", attribute)
+    part(page, "menu-button").click()
+
+    expect(page.get_by_role("menu").get_by_text(item)).to_be_visible()
+
+
 # ---- The list ----
 
 

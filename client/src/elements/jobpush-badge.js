@@ -2,6 +2,4 @@
 
 import { LazyElement } from "./lazy-element.js";
 
-export class JobpushBadge extends LazyElement {
-  static isBadge = true;
-}
+export class JobpushBadge extends LazyElement {}

@@ -6,7 +6,7 @@ import { TaskElement } from "./task-element.js";
 const IS_CHANNEL_NAME = /^[-\w=@,.;]+$/;
 
 export class JobpushProgress extends TaskElement {
-  static observedAttributes = ["task-id", "density"];
+  static observedAttributes = ["task-id", "density", "rerun"];
   #received;
 
   get taskId() {
@@ -22,7 +22,7 @@ export class JobpushProgress extends TaskElement {
   }
 
   attributeChangedCallback(name) {
-    if (name !== "task-id") return this._refresh();
+    if (name !== "task-id") return super.attributeChangedCallback();
     this.#received = undefined;
     if (this.connection) this.connection = this.connection;
   }

@@ -9,8 +9,8 @@ const MAX_RENDERED = 60;
 const rank = (task) => (isFinal(task) ? 2 : isWaiting(task) ? 1 : 0);
 
 export class JobpushTasks extends TaskElement {
-  static observedAttributes = ["limit", "group", "header", "attention"];
-  /** What short lists do without: see list.js. */
+  static observedAttributes = ["limit", "group", "header", "attention", "density", "rerun", "dismiss"];
+  /** What short lists do without: see parts/list.js. */
   #parts;
   #isLoading = false;
 
@@ -25,10 +25,6 @@ export class JobpushTasks extends TaskElement {
 
   set limit(value) {
     this.setAttribute("limit", value);
-  }
-
-  attributeChangedCallback() {
-    this._refresh();
   }
 
   _listen() {

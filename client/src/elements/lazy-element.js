@@ -5,7 +5,7 @@ export class LazyElement extends (globalThis.HTMLElement ?? Object) {
 
   async connectedCallback() {
     const { start } = await import("../inbox.js");
-    if (this.isConnected) this.#stop = start(this, this.constructor.isBadge);
+    if (this.isConnected) this.#stop = start(this);
   }
 
   disconnectedCallback() {

@@ -66,10 +66,16 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       ...this._listen(),
     ];
     this.#loadLanguage();
-    if (this.hasAttribute("density")) import("./parts/density.js").then((module) => addStyle(this.shadowRoot, module.default));
     this.#resizes ??= globalThis.ResizeObserver && new ResizeObserver(() => this.#onResize());
     this.#resizes?.observe(this);
     this.#watchState();
+  }
+
+  /** Follow the attributes that cards depend on. */
+  attributeChangedCallback() {
+    if (this.hasAttribute("density")) import("./parts/density.js").then((module) => addStyle(this.shadowRoot, module.default));
+    this.#updateCards();
+    this._refresh();
   }
 
   disconnectedCallback() {
@@ -88,7 +94,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     const texts = await loadTexts(this._lang);
     this._list.ariaLabel = texts.tasks ?? null;
     this.#empty.textContent = texts.empty;
-    for (const card of this.#cards.values()) card.update(card.task);
+    this.#updateCards();
     this._onTexts?.();
     this.#showNote();
   }
@@ -156,6 +162,10 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       else this._list.insertBefore(card.node, place?.parentNode === this._list ? place : null);
       if (card.task !== task) card.update(task);
     }
+  }
+
+  #updateCards() {
+    for (const card of this.#cards.values()) card.update(card.task);
   }
 
   _cards() {
