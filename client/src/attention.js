@@ -6,10 +6,11 @@
  */
 
 import "./locales/en-more.js";
-import { hasFailed, isFinal, percentOf, stateText, textOf, titleOf } from "./format.js";
+import { percentOf, stateText, textOf, titleOf } from "./format.js";
 import css from "./attention.css";
 import { make, makeIcon, setIcon } from "./elements/parts/dom.js";
 import { applyStyle, addStyle } from "./elements/parts/style.js";
+import { hasFailed, isFinal } from "./states.js";
 
 const TOAST_MS = 6000;
 const MAX_TOASTS = 3;

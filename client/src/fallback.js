@@ -5,6 +5,7 @@
  * that holds a Web Lock has the stream for all tabs, and passes its messages on by a BroadcastChannel.
  */
 
+import { isFinal } from "./states.js";
 import { parse } from "./transport.js";
 
 const POLL_MS = 3000;
@@ -16,7 +17,6 @@ const OPEN_TIMEOUT_MS = 10_000;
 /** Several tabs join in one new stream. */
 const RESTART_DELAY_MS = 100;
 const STREAM_RETRY_MS = 2000;
-const ENDED = /SUCCESS|FAILURE|REVOKED|LOST/;
 
 /** The user in a token, so that tabs share a stream only where they have the same user. */
 function subjectOf(token) {
@@ -220,7 +220,7 @@ class Polling {
     if (!this.#handlers) return;
     if (!data?.tasks) return this.#handlers.close(error);
     this.#handlers.tasks(data.tasks);
-    const isBusy = data.tasks.some(({ state }) => !ENDED.test(state));
+    const isBusy = !data.tasks.every(isFinal);
     this.#timer = setTimeout(() => this.#ask(), isBusy ? POLL_MS : IDLE_POLL_MS);
   }
 }

@@ -1,14 +1,8 @@
 /** The texts of a task. Pure: `t` are the texts of a language, `now` is the gateway's time in Unix seconds. */
 
+import { hasFailed, isFinal, isRunning, isWaiting } from "./states.js";
+
 const HOUR = 3600;
-
-export const isFinal = ({ state }) => /SUCCESS|FAILURE|REVOKED|LOST/.test(state);
-
-export const isWaiting = ({ state }) => /PENDING|RECEIVED|RETRY/.test(state);
-
-export const isRunning = (task) => !isFinal(task) && !isWaiting(task);
-
-export const hasFailed = ({ state }) => /FAILURE|LOST/.test(state);
 
 export const titleOf = (task) => task.title || task.name || task.task_id;
 

@@ -1,1 +1,1 @@
-export * from "./jobpush-0E4CA3D8.js";
+export * from "./jobpush-E39D6A50.js";

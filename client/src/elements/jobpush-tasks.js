@@ -1,6 +1,6 @@
 /** `<jobpush-tasks>`: all tasks of the user, those that run first, then the newest first. */
 
-import { isFinal, isWaiting } from "../format.js";
+import { isFinal, isWaiting } from "../states.js";
 import { TaskElement } from "./task-element.js";
 
 /** Longer lists are virtual. */

@@ -1,11 +1,12 @@
 /** What all elements with tasks have in common. */
 
 import { connect } from "../client.js";
-import { isFinal, reasonText } from "../format.js";
+import { reasonText } from "../format.js";
 import { loadTexts, textsOf } from "../locales/index.js";
+import { END_EVENTS, isFinal } from "../states.js";
 import { Card } from "./parts/card.js";
 import { make, setText } from "./parts/dom.js";
-import { addStyle, applyStyle } from "./parts/style.js";
+import { applyStyle } from "./parts/style.js";
 import { setTicking } from "./parts/ticker.js";
 
 /** A short loss of the connection is not worth a word. */
@@ -13,7 +14,6 @@ const NOTE_DELAY_MS = 1500;
 /** A hidden tab has no frames. */
 const HIDDEN_FRAME_MS = 250;
 
-const END_EVENTS = { SUCCESS: "success", FAILURE: "failure", LOST: "failure", REVOKED: "revoked" };
 /** States of the connection in which the tasks are current. */
 const IS_CURRENT = /connected|polling/;
 
@@ -71,10 +71,10 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     this.#watchState();
   }
 
-  /** Follow the attributes that cards depend on. */
+  /** Show the cards again: they depend on attributes, and on the language. */
   attributeChangedCallback() {
-    if (this.hasAttribute("density")) import("./parts/density.js").then((module) => addStyle(this.shadowRoot, module.default));
-    this.#updateCards();
+    if (this.hasAttribute("density")) import("./parts/density.js").then((module) => module.default(this.shadowRoot));
+    for (const card of this.#cards.values()) card.update(card.task);
     this._refresh();
   }
 
@@ -94,7 +94,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     const texts = await loadTexts(this._lang);
     this._list.ariaLabel = texts.tasks ?? null;
     this.#empty.textContent = texts.empty;
-    this.#updateCards();
+    this.attributeChangedCallback();
     this._onTexts?.();
     this.#showNote();
   }
@@ -162,10 +162,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       else this._list.insertBefore(card.node, place?.parentNode === this._list ? place : null);
       if (card.task !== task) card.update(task);
     }
-  }
-
-  #updateCards() {
-    for (const card of this.#cards.values()) card.update(card.task);
   }
 
   _cards() {

@@ -1,6 +1,7 @@
 /** What a screen reader announces: at most one text in five seconds, and failures with their reason. */
 
-import { announcement, hasFailed, summaryText } from "../../format.js";
+import { announcement, summaryText } from "../../format.js";
+import { hasFailed } from "../../states.js";
 
 const INTERVAL_MS = 5000;
 const MAX_FAILURES = 3;

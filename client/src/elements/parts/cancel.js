@@ -1,6 +1,6 @@
+import { isFinal } from "../../states.js";
 /** The cancel of a task: it can be undone for a moment, is pending until the gateway confirms it, and times out. */
 
-import { isFinal } from "../../format.js";
 
 const UNDO_MS = 2500;
 /** Time in which the gateway confirms a cancel that it has accepted. */

@@ -1,6 +1,7 @@
 /** One task: icon, title, state, bar, message and details. What only some tasks need is loaded from details.js. */
 
-import { detailsOf, isFinal, isRunning, isWaiting, percentOf, stateText, textOf, titleOf } from "../../format.js";
+import { detailsOf, percentOf, stateText, textOf, titleOf } from "../../format.js";
+import { isFinal, isRunning, isWaiting } from "../../states.js";
 import { make, makeIcon, setIcon, setText } from "./dom.js";
 
 /** Letters that fit into two lines of any card. */

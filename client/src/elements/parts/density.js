@@ -1,1 +1,6 @@
-export { default } from "./density.css";
+/** The style of `density="compact"`. */
+
+import css from "./density.css";
+import { addStyle } from "./style.js";
+
+export default (root) => addStyle(root, css);

@@ -5,7 +5,8 @@
  */
 
 import "../../locales/en-more.js";
-import { hasFailed, isFinal, titleOf } from "../../format.js";
+import { titleOf } from "../../format.js";
+import { hasFailed, isFinal } from "../../states.js";
 import css from "./details.css";
 import { addStyle } from "./style.js";
 import { make, setText } from "./dom.js";

@@ -1,7 +1,8 @@
 /** The header of a list: summary, overall bar, filter, "clear finished"; groups, and "show more". */
 
 import "../../locales/en-more.js";
-import { isFinal, isWaiting, percentOf, summaryText, textOf } from "../../format.js";
+import { percentOf, summaryText, textOf } from "../../format.js";
+import { isFinal, isWaiting } from "../../states.js";
 import css from "./tools.css";
 import { make, setText } from "./dom.js";
 import { addStyle } from "./style.js";
