@@ -90,6 +90,8 @@ def id_text(value: Any) -> str | None:
     if hasattr(kind, "__index__"):
         try:
             return str(operator.index(value))
+        except ValueError:  # Python writes no integer of more than 4,300 digits
+            return None
         except TypeError:  # a lazy object of another class
             pass
     if isinstance(value, Decimal):

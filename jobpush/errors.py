@@ -159,5 +159,8 @@ class TaskCancelled(BaseException):
 
 
 def _shortened(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of an application's class, or an integer of more digits than Python writes
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -217,6 +217,7 @@ def test_every_kind_of_id_is_converted_to_its_text(value, text) -> None:
         ("42",),
         {"id": 1},
         object(),
+        pytest.param(10**5_000, id="huge"),
         LocalProxy(lambda: True),
         LocalProxy(list),
     ],

@@ -76,7 +76,13 @@ class Progress:
     """
 
     def update(
-        self, current: float | None = None, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
+        self,
+        /,
+        current: float | None = None,
+        *,
+        total: float | None = _UNCHANGED,
+        message: str | None = None,
+        **data: Any,
     ) -> None:
         """
         Report how far the task is. Stores the numbers and returns; a thread publishes the newest.
@@ -108,7 +114,7 @@ class Progress:
             task.mark_changed()
 
     def advance(
-        self, n: float = 1, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
+        self, /, n: float = 1, *, total: float | None = _UNCHANGED, message: str | None = None, **data: Any
     ) -> None:
         """Report that ``n`` more units are done, from any number of threads; the rest as in :meth:`update`."""
         task = _current.get() or _task_of_thread()

@@ -346,6 +346,11 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def sends(body: str) -> None:
         """What it takes has the name of what a chord ends with."""
 
+    @task("owned_by_argument")
+    @jobpush.track(user="user_id")
+    def owned_by_argument(*results: object, user_id: str | None = None) -> None:
+        pass
+
     @task("replaced_by", bind=True)
     @jobpush.track(user="user_id")
     def replaced_by(self: Any, user_id: str, kind: str) -> None:
@@ -357,6 +362,9 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             "group": group(owned(), owned()),
             "chain": chain(untracked(), untracked()),
             "owned chain": chain(owned(), owned()),
+            "task of nobody": app.tasks["owned_by_argument"].si(),
+            "chain of nobody": chain(owned(), app.tasks["owned_by_argument"].s()),
+            "chain of the user": chain(owned(), app.tasks["owned_by_argument"].s(user_id=user_id)),
             "chain with a body": chain(owned(), app.tasks["sends"].si(body="a letter")),
         }
         sig = owned()  # is none of what Celery looks for

@@ -54,6 +54,14 @@ def test_progress_outside_a_task_does_nothing() -> None:
     assert not progress.is_cancelled
 
 
+def test_data_may_have_any_name(eager: Eager) -> None:
+    def body() -> None:
+        progress.update(1, **{"self": 1, "state": "x", "a b": 2})
+        progress.advance(**{"self": 3})
+
+    assert last_of(eager, body).data == {"self": 3, "state": "x", "a b": 2}
+
+
 def test_eager_task_shows_the_same_states_in_order(eager: Eager) -> None:
     task_id = eager.app.tasks["encode"].apply((eager.user, "cat.mov")).id
 

@@ -12,6 +12,7 @@ from ...lifecycle import TaskState
 from ...reporting.running_task import RunningTask
 from .canvas import is_chain, is_chord
 from .compat import is_raised_by_worker, is_replacement, replacement_of
+from .headers import to_headers
 from .track_options import TrackOptions, options_of
 
 #: Error text of a task that raises Ignore without a reason.
@@ -31,7 +32,7 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
     """
     if isinstance(exc, Ignore):
         if is_replacement(exc):
-            if this.is_handed_over or this.tracked.root_id is not None or _has_heir(exc, task):
+            if this.is_handed_over or this.tracked.root_id is not None or _has_heir(exc, task, this):
                 this.hand_over()
             else:
                 this.finish(TaskState.SUCCESS)
@@ -46,18 +47,22 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
         this.finish_now(TaskState.FAILURE, error=_error_of(options, exc))  # the process may be about to end
 
 
-def _has_heir(exc: BaseException, task: Any) -> bool:
+def _has_heir(exc: BaseException, task: Any, this: RunningTask) -> bool:
     """
-    Whether the replacement that gets the id of a replaced task is itself tracked.
+    Whether the replacement that gets the id of a replaced task is itself tracked, and has a user.
 
     That is the task of the signature that ``replace()`` made, the last one of a chain, or the body of a chord.
     """
     signature = replacement_of(exc)
+    result: tuple[None, ...] = ()
     while is_chain(signature) or is_chord(signature):
         signature = maybe_signature(signature.tasks[-1] if is_chain(signature) else signature.body)
+        result = () if signature.immutable else (None,)  # of the tasks before it
     published = task.app.tasks.get(signature.task) if isinstance(signature, Signature) else None
     options = options_of(published) if published is not None else None
-    return options is not None and not options.is_for_members
+    if options is None or options.is_for_members:
+        return False
+    return options.has_user(published, (*result, *signature.args), signature.kwargs, to_headers(this.tracked))
 
 
 def _error_of(options: TrackOptions, exc: BaseException) -> str:

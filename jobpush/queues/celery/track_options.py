@@ -125,6 +125,10 @@ class TrackOptions:
             **relations,
         )
 
+    def has_user(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
+        """Return whether a call of the task has a user; the arguments are those of :meth:`identify`."""
+        return self._user_id(task, bound_arguments(task, args, kwargs), headers) is not None
+
     def error_text(self, exc: BaseException) -> str:
         """Return the error text of an exception: the one for its most specific type, or its own first line."""
         sentences = {**_SENTENCES, **self.errors}

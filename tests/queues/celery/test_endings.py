@@ -179,6 +179,9 @@ def test_end_of_one_delivery_does_not_end_the_other(redis_url: str, monkeypatch:
         ("retrying", "SUCCESS", "part"),
         ("chain", "SUCCESS", "replaced_by"),  # of its tasks nobody hears
         ("owned chain", "SUCCESS", "owned_by_header"),
+        ("task of nobody", "SUCCESS", "replaced_by"),
+        ("chain of nobody", "SUCCESS", "replaced_by"),
+        ("chain of the user", "SUCCESS", "owned_by_argument"),
         ("chain with a body", "SUCCESS", "sends"),
     ],
 )
