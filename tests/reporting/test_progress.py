@@ -216,7 +216,9 @@ def test_oversized_result_is_omitted_alone(eager: Eager, caplog: pytest.LogCaptu
     assert "without its result" in caplog.text
 
 
-@pytest.mark.parametrize(("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\ud800 <b>")])
+@pytest.mark.parametrize(
+    ("message", "shown"), [(7, "7"), ("x" * 5_000, "x" * 499 + "…"), ("\ud800 <b>", "\\ud800 <b>")]
+)
 def test_any_message_is_sent_as_text(eager: Eager, message: Any, shown: str) -> None:
     assert last_of(eager, lambda: progress.update(message=message)).message == shown
 
