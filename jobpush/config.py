@@ -75,7 +75,7 @@ class Config:
     cancel_grace: float = 10.0
     #: Seconds until a dead worker is noticed. Its tasks become LOST then.
     lost_after: float = 15.0
-    #: Whether publishing is measured in prometheus-client's default registry; see :mod:`jobpush.reporting.metrics`.
+    #: Measure publishing in prometheus-client's default registry; see :mod:`jobpush.reporting.worker_metrics`.
     worker_metrics: bool = False
 
     # -- store ---------------------------------------------------------------------------------------

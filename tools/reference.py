@@ -20,7 +20,7 @@ from typing import Any
 import click
 import yaml
 
-import jobpush.cli.demo_runner
+import jobpush.cli.support.demo_runner
 import jobpush.webhooks.delivery  # noqa: F401 - for its errors
 from jobpush import Gateway, JobPush, TaskCancelled, progress, tqdm
 from jobpush.channels import MAX_CHANNEL_LENGTH, MAX_EVENT_LENGTH, MAX_USER_ID_LENGTH

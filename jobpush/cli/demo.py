@@ -8,7 +8,7 @@ import webbrowser
 
 import click
 
-from .options import redis_option
+from .support.options import redis_option
 
 
 @click.command()
@@ -31,7 +31,7 @@ def demo(port: int, is_open: bool | None, is_verbose: bool) -> None:
     """
     from rich.console import Console
 
-    from .demo_runner import run
+    from .support.demo_runner import run
 
     with Console(stderr=True).status("checking the requirements") as status:
 

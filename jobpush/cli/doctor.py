@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from .options import json_option, redis_option
-from .terminal import json_line, printable
+from .support.options import json_option, redis_option
+from .support.terminal import json_line, printable
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "bright_black")}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import connect, redis_option
-from .terminal import json_line, printable
+from .support.options import connect, redis_option
+from .support.terminal import json_line, printable
 
 
 @click.command()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .options import load_config, redis_option
+from .support.options import load_config, redis_option
 
 _LOG_FORMATS = click.Choice(["text", "json"])
 

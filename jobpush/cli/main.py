@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from ..errors import ConfigurationError, JobPushError
+from .config import config
 from .demo import demo
 from .doctor import doctor
 from .erase import erase
 from .gateway import gateway
 from .notify import notify
-from .presence import channels, online
-from .settings import config
+from .online import channels, online
 from .tail import tail
 from .tasks import cancel, tasks
 from .webhooks import webhooks

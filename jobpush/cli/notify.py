@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .options import connect, redis_option
+from .support.options import connect, redis_option
 
 
 @click.command()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option, load_config, redis_option
-from .terminal import COLOURS, bar, clock, json_line, pace, printable, readable_json
+from .support.options import json_option, load_config, redis_option
+from .support.terminal import COLOURS, bar, clock, json_line, pace, printable, readable_json
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import connect, json_option, redis_option
-from .terminal import COLOURS, bar, clock, json_line, pace, printable
+from .support.options import connect, json_option, redis_option
+from .support.terminal import COLOURS, bar, clock, json_line, pace, printable
 
 
 @click.command()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option, load_config, redis_option
-from .terminal import json_line, printable
+from .support.options import json_option, load_config, redis_option
+from .support.terminal import json_line, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -28,8 +28,8 @@ from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
 from .channel import Channel
+from .counters import Refusals
 from .loop import Loop
-from .metrics import Refusals
 from .outbox import Outbox
 from .presence.occupancy import Occupancy
 from .presence.watched import Watched

@@ -15,9 +15,9 @@ from ..store.hub_commands import HubCommands
 from ..store.redis.hub_connections import connect
 from .connection import Connection, Traffic
 from .connections import LONGEST_END, SLICES, Arrival, Connections
+from .counters import Histogram, Refusals, Sampler
 from .dead_workers import DeadWorkerReaper
 from .loop import Loop
-from .metrics import Histogram, Refusals, Sampler
 from .presence.lease import Lease
 from .presence.occupancy_reporter import OccupancyReporter
 from .presence.rosters import Rosters
@@ -140,7 +140,7 @@ class Hub:
         return len(self._topics)
 
     def counts(self) -> tuple[int, ...]:
-        """Return the counters of :data:`~jobpush.gateway.metrics.COUNTERS`, in order; exact in the hub's thread."""
+        """Return the counters of :data:`~jobpush.gateway.counters.COUNTERS`, in order; exact in the hub's thread."""
         tally, traffic = self._topics.tally, self.traffic
         return (
             traffic.opened,

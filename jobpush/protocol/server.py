@@ -19,6 +19,7 @@ from ..events import encode
 from ..tokens import ConnectionToken, TokenError, TokenInvalid, TokenOtherUser
 from . import client_events, messages
 from .actions import Action, CheckToken, Close, Send, SignIn, SignOut, Subscribe, Unsubscribe, UserData
+from .admission import authorize, is_stream_id, read_channel
 from .codes import (
     BinaryMessage,
     ClientEventRejected,
@@ -37,7 +38,6 @@ from .codes import (
 )
 from .reading import ClientMessage, read_message, read_object, read_text
 from .sign_in import authenticate
-from .subscribing import authorize, is_stream_id, read_channel
 from .subscriptions import Subscriptions
 
 #: Seconds over which client events are counted, and all messages.

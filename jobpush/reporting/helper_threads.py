@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from weakref import WeakSet
 
 from ..store.forks import register_after_fork
-from .hooks import is_running_untracked_task
+from .queue_hooks import is_running_untracked_task
 from .running_task import RunningTask
 
 logger = logging.getLogger(__name__)

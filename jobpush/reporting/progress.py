@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .helper_threads import attributed, task_of_thread
-from .hooks import raise_interruption
+from .queue_hooks import raise_interruption
 from .running_task import RunningTask
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from ..store import Published, TaskWrite
 from ..store.forks import register_after_fork
 from .clock import SYSTEM_CLOCK, Clock
 from .data import sendable_data
-from .hooks import raise_interruption
 from .identity import TaskIdentity
+from .queue_hooks import raise_interruption
 from .rate import RateEstimator
 from .stages import Stages
 from .task_log import TaskLog

@@ -20,7 +20,7 @@ from .schedule import BATCH_SIZE
 from .sequences import Sequences
 
 if TYPE_CHECKING:
-    from .metrics import PublishMetrics
+    from .worker_metrics import PublishMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,8 @@ def progress_writes(tasks: Sequence[SnapshotSource]) -> Iterator[TaskWrite]:
 def _metrics_of(config: Config) -> PublishMetrics | None:
     if not config.worker_metrics:
         return None
-    from .metrics import publish_metrics  # imported late, because it slows down the start of workers that do not use it
+    from .worker_metrics import (
+        publish_metrics,  # imported late, because it slows down the start of workers that do not use it
+    )
 
     return publish_metrics()

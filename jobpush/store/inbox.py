@@ -8,7 +8,7 @@ from typing import Any
 
 from ..channels import user_topic
 from ..events import decode, encode
-from .client import StoreClient
+from .base import StoreClient
 from .malformed import malformed
 from .scripts import KEEP_INBOX, MARK_INBOX
 

@@ -19,7 +19,7 @@ from ..channels import Topic, escape_id
 from ..config import Config
 from .redis.topology import Topology
 
-#: Version of the key names and stored formats; see :meth:`jobpush.store.client.RedisClient.check_layout`.
+#: Version of the key names and stored formats; see :meth:`jobpush.store.base.RedisClient.check_layout`.
 LAYOUT = 2
 BUCKETS = 256
 SLOTS = 16_384

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .client import StoreClient
+from .base import StoreClient
 
 
 class QueueLeadership(StoreClient):

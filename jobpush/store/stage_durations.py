@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .client import StoreClient
+from .base import StoreClient
 
 #: Seconds that the durations outlive the last success.
 _TTL = 30 * 86_400

@@ -10,7 +10,7 @@ from ..channels import Topic, escape_id, task_channel, unescape_id, user_channel
 from ..errors import TaskNotFound
 from ..events import TaskEvent
 from ..lifecycle import TaskState
-from .client import StoreClient
+from .base import StoreClient
 from .malformed import malformed
 from .messages import read_task
 from .records import Outcome, Published, TaskWrite

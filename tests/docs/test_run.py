@@ -29,8 +29,8 @@ def blocks(page: str, language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def metrics() -> set[str]:
     """The names of all metrics, as a scrape has them."""
-    from jobpush.gateway.metrics import COUNTERS, GAUGES
-    from jobpush.reporting.metrics import publish_metrics
+    from jobpush.gateway.counters import COUNTERS, GAUGES
+    from jobpush.reporting.worker_metrics import publish_metrics
 
     worker = vars(publish_metrics()).values()
     described = [family for metric in worker for family in metric.describe()]
@@ -62,7 +62,7 @@ def test_alerts_are_rules_on_real_metrics(metrics: set[str]) -> None:
 
 
 def test_reasons_in_the_alerts_are_real() -> None:
-    from jobpush.gateway.metrics import REFUSALS
+    from jobpush.gateway.counters import REFUSALS
 
     (reasons,) = re.findall(r'reason!~"([\w|]+)"', (DOCS / "run" / "metrics.md").read_text())
 

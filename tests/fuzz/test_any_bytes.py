@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from jobpush import signing
 from jobpush.config import Config
 from jobpush.gateway.connections import Arrival
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
-from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.handshake import new_socket_id

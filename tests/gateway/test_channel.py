@@ -11,9 +11,9 @@ from jobpush.channels import Topic
 from jobpush.config import Config
 from jobpush.gateway.broadcast import Broadcast
 from jobpush.gateway.channel import CatchUp, Channel
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.listener import Listener
-from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.topics import Topics
 from jobpush.protocol.actions import Subscribe
 from jobpush.store.messages import read_message

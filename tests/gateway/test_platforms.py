@@ -12,9 +12,9 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.connections import Arrival
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.loop import Loop
-from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol

@@ -11,9 +11,9 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.connections import Arrival
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.history import within_bound
 from jobpush.gateway.hub import Hub
-from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.server import ServerProtocol
 

@@ -19,8 +19,8 @@ from jobpush.channels import user_topic
 from jobpush.config import Config
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
-from jobpush.gateway.metrics import Refusals
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.keys import Keys

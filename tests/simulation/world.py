@@ -23,8 +23,8 @@ import redis
 
 from jobpush.config import Config
 from jobpush.errors import StoreError
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Arrival, Hub
-from jobpush.gateway.metrics import Refusals
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.actions import UserData
 from jobpush.protocol.handshake import new_socket_id

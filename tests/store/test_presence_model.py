@@ -166,7 +166,7 @@ def machine() -> Iterator[type[PresenceMachine]]:
         redis.Redis.from_url(server.url, protocol=2) as client,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("jobpush.store.client._LIVE_GATEWAYS_TTL", 0.0)  # a death counts at once
+        patch.setattr("jobpush.store.base._LIVE_GATEWAYS_TTL", 0.0)  # a death counts at once
         store = Store(Config(redis_url=server.url, webhook_urls=("https://example.com/",), publish_timeout=5))
         yield type("Machine", (PresenceMachine,), {"store": store, "client": client})
         store.close()

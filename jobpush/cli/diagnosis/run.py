@@ -46,7 +46,7 @@ def diagnose(
     if gateway and worker:
         yield _check_same(gateway, worker)
     if apps.celery is not None:
-        from .queue import check_celery
+        from .celery_app import check_celery
 
         yield from check_celery(apps.celery)
         if worker is None:

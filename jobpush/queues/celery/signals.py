@@ -27,13 +27,13 @@ from ...reporting.records import Ending
 from ...reporting.running_task import RunningTask
 from . import publishing
 from .compat import REPLACED, on_result, runs_tasks_itself
-from .endings import IGNORED
 from .expiry import EXPIRED
 from .headers import delivery_of, read_headers, stamp, stamp_delivery
 from .queue_positions import QueueWatcher
 from .registry import WorkerService, runtime_of, runtimes, worker_services_of
 from .revoker import Revoker
 from .track_options import TrackOptions, options_of
+from .unusual_ends import IGNORED
 from .worker_leases import LeaseKeeper, leases_of
 from .workflow import follow_all_tasks
 from .wrapper import running_of

@@ -14,15 +14,15 @@ from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from ...errors import TaskCancelled
 from ...events import TaskState
 from ...reporting.capture import capture_from
-from ...reporting.hooks import interruptions, is_running_untracked_task
 from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.progress import current_progress, progress, running
+from ...reporting.queue_hooks import interruptions, is_running_untracked_task
 from ...reporting.running_task import RunningTask
 from ...reporting.services import Services
 from .compat import current_task, request_of
-from .endings import publish_unusual_end
 from .headers import inherit, read_headers, stamp, to_headers
 from .track_options import TrackOptions, attach
+from .unusual_ends import publish_unusual_end
 from .update_state import report_update_state
 
 logger = logging.getLogger(__name__)

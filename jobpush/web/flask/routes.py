@@ -30,8 +30,8 @@ from .handshake import websockets
 from .http_api import http_api
 from .identity import current_user
 from .limits import Place
-from .metrics import MetricsRefused, ensure_may_read, respond
 from .origins import ForbiddenOrigin
+from .prometheus import MetricsRefused, ensure_may_read, respond
 from .refusals import BadRequest, Forbidden, NotSignedIn, Refusal, RerunFailed, RerunRefused
 from .state import GatewayState, current_gateway
 

@@ -16,16 +16,16 @@ from flask import current_app, request
 
 from ...config import Config
 from ...errors import ConfigurationError, JobPushError
+from ...gateway.counters import Refusals
 from ...gateway.hub import Hub
-from ...gateway.metrics import Refusals
 from ...protocol.codes import OverCapacity
 from ...rare_log import RareLog
 from ...store import Store
 from ...store.directory import RedisDirectory
 from ..gunicorn.handover import ensure_real_threads, ensure_socket
 from .limits import Flooded, Limits, Place, TrustedProxies
-from .metrics import Metrics
 from .origins import ForbiddenOrigin, Origins
+from .prometheus import Metrics
 from .refusals import NoSockets
 
 logger = logging.getLogger("jobpush.gateway")

@@ -16,8 +16,8 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
+from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
-from jobpush.gateway.metrics import Refusals
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery import worker_leases as leases

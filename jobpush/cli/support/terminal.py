@@ -9,7 +9,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..events import TaskEvent
+    from ...events import TaskEvent
 
 #: Width of a progress bar in characters.
 BAR_WIDTH = 20

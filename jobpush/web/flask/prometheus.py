@@ -1,8 +1,8 @@
 """
-``/jobpush/metrics`` for Prometheus. :data:`_HELP` describes each metric.
+``/jobpush/metrics`` for Prometheus. Most metrics are in the tables of :mod:`jobpush.gateway.counters`.
 
 The hub counts in plain integers, once for each batch of events and never for each frame. A scrape lets the hub's thread
-copy them between two wake-ups, so the values of a process are consistent. :mod:`jobpush.gateway.metrics` adds up those
+copy them between two wake-ups, so the values of a process are consistent. :mod:`jobpush.gateway.counters` adds up those
 of several processes. Nothing is registered with prometheus-client's own registry: that is the application's.
 """
 
@@ -26,7 +26,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from ...errors import JobPushError
-from ...gateway.metrics import DELIVERY_BUCKETS, REFUSALS, MetricValues, open_siblings
+from ...gateway.counters import COUNTERS, DELIVERY_BUCKETS, GAUGES, REFUSALS, MetricValues, open_siblings
 
 if TYPE_CHECKING:
     from ...gateway.hub import Hub
@@ -35,19 +35,8 @@ if TYPE_CHECKING:
 _SHOW_INTERVAL = 0.125
 _HUB_TIMEOUT = 1.0
 
+#: Texts of the metrics with labels or buckets.
 _HELP = {
-    "connections": "WebSockets and event streams that are open.",
-    "topics": "Topics that are subscribed in Redis.",
-    "ready": "Processes that receive events from Redis and accept connections.",
-    "processes": "Processes whose values are added up.",
-    "connections_opened": "Connections that were taken over, refused ones included.",
-    "client_messages_received": "Messages sent by clients.",
-    "events_received": "Messages received from Redis: events, and commands between gateways.",
-    "events_sent": "Deliveries of live events: one for each connection that is sent one, or has it in its outbox.",
-    "events_conflated": "Deliveries replaced by a newer event of the same task before they were sent.",
-    "events_dropped": "Messages dropped with the outbox of a slow reader.",
-    "redis_reconnects": "Connections to Redis that were made again after they broke.",
-    "tasks_lost": "Tasks that this gateway published as lost with their worker.",
     "refusals": "Connections, subscriptions, messages and requests that were refused.",
     "delivery_seconds": "Time from the report in the worker (for other events: from Redis) to the socket, "
     "for up to twenty deliveries a second.",
@@ -119,9 +108,9 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         figures = self._metrics.figures()
         for name, value in figures.gauges.items():
-            yield GaugeMetricFamily(f"jobpush_{name}", _HELP[name], value)
+            yield GaugeMetricFamily(f"jobpush_{name}", GAUGES[name], value)
         for name, value in figures.counters.items():
-            yield CounterMetricFamily(f"jobpush_{name}", _HELP[name], value)
+            yield CounterMetricFamily(f"jobpush_{name}", COUNTERS[name], value)
         refusals = CounterMetricFamily("jobpush_refusals", _HELP["refusals"], labels=["reason"])
         for reason in REFUSALS:
             refusals.add_metric([reason], figures.refusals[reason])

@@ -16,7 +16,7 @@ from tests.celery_site.site import Site
 #: A process that forks whatever its threads are counting; each child counts too, and is ended if it can't.
 FORKING_PROGRAM = """
 import os, signal, threading
-from jobpush.reporting.metrics import publish_metrics
+from jobpush.reporting.worker_metrics import publish_metrics
 
 metrics, is_over = publish_metrics(), threading.Event()
 

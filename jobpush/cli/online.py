@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from .options import connect, json_option, redis_option
-from .terminal import json_line, printable
+from .support.options import connect, json_option, redis_option
+from .support.terminal import json_line, printable
 
 
 @click.command()

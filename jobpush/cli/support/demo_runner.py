@@ -26,12 +26,12 @@ from types import FrameType, TracebackType
 
 import redis
 
-from ..config import Config
-from ..errors import ConfigurationError, JobPushError, StoreError
-from ..processes.child import ChildProcess
-from ..processes.embedded import EmbeddedRedis
-from ..processes.ports import listen
-from ..store import Store
+from ...config import Config
+from ...errors import ConfigurationError, JobPushError, StoreError
+from ...processes.child import ChildProcess
+from ...processes.embedded import EmbeddedRedis
+from ...processes.ports import listen
+from ...store import Store
 
 #: Processes of the worker's pool: enough for one upload to overtake another.
 WORKER_CHILDREN = 2

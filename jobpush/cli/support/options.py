@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ..api import JobPush
-    from ..config import Config
+    from ...api import JobPush
+    from ...config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,8 +44,8 @@ def load_config() -> Config:
     Raises:
         ConfigurationError: If no Redis server is given, or a setting is wrong.
     """
-    from ..config import Config
-    from ..errors import MissingSetting
+    from ...config import Config
+    from ...errors import MissingSetting
 
     if not os.environ.get("JOBPUSH_REDIS_URL"):
         raise MissingSetting("JOBPUSH_REDIS_URL", "set it, or add --redis-url redis://host:6379/0")
@@ -54,7 +54,7 @@ def load_config() -> Config:
 
 def connect() -> JobPush:
     """Return a :class:`JobPush` for the settings of the environment; see :func:`load_config`."""
-    from ..api import JobPush
+    from ...api import JobPush
 
     load_config()
     return JobPush()

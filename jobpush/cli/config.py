@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from .options import json_option, redis_option
-from .terminal import json_line, printable
+from .support.options import json_option, redis_option
+from .support.terminal import json_line, printable
 
 #: Settings that are shown only as set or not set.
 _SECRETS = frozenset(("secret", "previous_secret", "metrics_token"))

@@ -13,7 +13,7 @@ from flask import Flask
 
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
-from jobpush.gateway.metrics import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
+from jobpush.gateway.counters import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
 from jobpush.store import Store

@@ -26,19 +26,24 @@ from ..protocol import codes
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Current values; they end with their process.
-GAUGES = ("connections", "topics", "ready", "processes")
-#: Values that only grow.
-COUNTERS = (
-    "connections_opened",
-    "client_messages_received",
-    "events_received",
-    "events_sent",
-    "events_conflated",
-    "events_dropped",
-    "redis_reconnects",
-    "tasks_lost",
-)
+#: Current values, which end with their process, and their help texts. ``Metrics._take`` reads them in this order.
+GAUGES = {
+    "connections": "WebSockets and event streams that are open.",
+    "topics": "Topics that are subscribed in Redis.",
+    "ready": "Processes that receive events from Redis and accept connections.",
+    "processes": "Processes whose values are added up.",
+}
+#: Values that only grow, and their help texts. ``Hub.counts`` returns them in this order.
+COUNTERS = {
+    "connections_opened": "Connections that were taken over, refused ones included.",
+    "client_messages_received": "Messages sent by clients.",
+    "events_received": "Messages received from Redis: events, and commands between gateways.",
+    "events_sent": "Deliveries of live events: one for each connection that is sent one, or has it in its outbox.",
+    "events_conflated": "Deliveries replaced by a newer event of the same task before they were sent.",
+    "events_dropped": "Messages dropped with the outbox of a slow reader.",
+    "redis_reconnects": "Connections to Redis that were made again after they broke.",
+    "tasks_lost": "Tasks that this gateway published as lost with their worker.",
+}
 #: Reasons of refusals: the class names of the protocol's errors, and refusals of the gateway itself. A label must not
 #: be free text.
 REFUSALS = (
