@@ -1,9 +1,9 @@
 """
-The vocabulary of the case list: what a client sends, byte by byte, and all that it then hears.
+The cases: the bytes that a client sends, and everything that it then receives.
 
-The sections are those by which WebSocket servers are known to be compared; the cases are written from RFC 6455.
-Where that list has a server echo, ours has other signs: it answers a ping with its payload, ``pusher:ping`` with
-``pusher:pong``, text that is no JSON with an error, and a name that can be no channel's with that name.
+The sections follow Autobahn's test suite; the cases are written from RFC 6455. Autobahn expects an echo server. The
+gateway answers a ping with its payload, ``pusher:ping`` with ``pusher:pong``, invalid JSON with an error, and an
+invalid channel name with that name.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tests.gateway.site import KEY
 from tests.waiting import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-#: Any key does; this one is such that a byte that is not unmasked shows.
+#: A key with which any byte that is not unmasked shows.
 _MASK = b"\x37\xfa\x21\x3d"
 
-#: What a client hears: ``("pong", payload)``, ``("event", name)``, ``("error", code)``, ``("echo", channel)`` or
+#: What a client receives: ``("pong", payload)``, ``("event", name)``, ``("error", code)``, ``("echo", channel)`` or
 #: ``("close", code)``, whose code is ``None`` if the frame has none.
 Heard: TypeAlias = tuple[str, object]
 
@@ -44,8 +44,8 @@ class Case:
 
     Args:
         id: Its number and what it is about.
-        sends: Each is written by itself.
-        hears: All that comes then. Where no close is among it, the client says goodbye and is answered.
+        sends: Written one by one.
+        hears: Everything received then. If it contains no close, the client closes and gets an answer.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Case:
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, size: int | None = None) -> bytes:
-    """A masked frame; ``size`` is what it announces, where that is not what it has."""
+    """Return a masked frame; ``size`` is the announced size, if it differs from the real one."""
     size = len(payload) if size is None else size
     first = fin << 7 | rsv << 4 | opcode
     if size < 126:
@@ -69,13 +69,13 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 def message(size: int | None = None) -> bytes:
-    """The text of a ``pusher:ping``, of so many bytes."""
+    """Return the text of a ``pusher:ping`` with this many bytes."""
     text = b'{"event":"pusher:ping","data":"%b"}'
     return text % (b"*" * (0 if size is None else size - len(text) + 2))
 
 
 def question(channel: str) -> bytes:
-    """A text that is answered with the name in it."""
+    """Return a text whose answer contains the name."""
     return json.dumps({"event": "pusher:subscribe", "data": {"channel": channel}}, ensure_ascii=False).encode()
 
 
@@ -100,7 +100,7 @@ def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
 
 
 class Peer:
-    """A client that says what a case wants, and notes what it hears."""
+    """A client that sends the bytes of a case, and records what it receives."""
 
     def __init__(self, connection: socket.socket, file: BufferedReader) -> None:
         self._socket = connection
@@ -108,12 +108,12 @@ class Peer:
         self.extensions = self._shake_hands()
 
     def play(self, case: Case) -> list[Heard]:
-        """Send all of a case; gives all that is heard up to the close."""
+        """Send all bytes of a case; return everything received up to the close."""
         for data in case.sends:
             try:
                 self._socket.sendall(data)
             except (BrokenPipeError, ConnectionResetError):
-                break  # the server has said all that it had to say
+                break  # the server has nothing more to send
         if not any(kind == "close" for kind, _ in case.hears):
             self._socket.sendall(close())
         return list(self._hear())
@@ -123,7 +123,7 @@ class Peer:
         self._socket.sendall(data)
 
     def hear_behind(self, data: bytes) -> Heard:
-        """Send the same over and over, until something comes that is no pong."""
+        """Send the same repeatedly, until something other than a pong arrives."""
         until = time.monotonic() + PATIENCE
         heard: Heard = ("pong", b"")
         while heard[0] == "pong":
@@ -133,7 +133,7 @@ class Peer:
         return heard
 
     def hear(self) -> Heard:
-        """What comes next."""
+        """Return the next received item."""
         first, size = self._file.read(2)
         assert first & 0x70 == 0 and first & 0x80, "a server without extensions sends whole frames, no reserved bits"
         assert size < 128, "a server does not mask"
@@ -142,7 +142,7 @@ class Peer:
         return _heard(first & 0x0F, self._file.read(size))
 
     def is_at_end(self) -> bool:
-        """Whether the server closes the connection, with nothing behind what was heard."""
+        """Whether the server closes the connection without sending anything more."""
         return self._file.read() == b""
 
     def _hear(self) -> Iterator[Heard]:

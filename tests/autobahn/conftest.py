@@ -1,4 +1,4 @@
-"""One gateway for the whole case list: no case may harm the next."""
+"""One gateway for all cases: no case may affect the next."""
 
 from __future__ import annotations
 

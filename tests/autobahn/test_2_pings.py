@@ -1,4 +1,4 @@
-"""Section 2: pings are answered with what was in them, pongs that nobody asked for are let pass."""
+"""Section 2: pings are answered with their payload, unsolicited pongs are ignored."""
 
 from __future__ import annotations
 

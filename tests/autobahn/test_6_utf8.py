@@ -1,4 +1,4 @@
-"""Section 6: what is UTF-8 is read, and what is not ends the connection at the first byte that shows it."""
+"""Section 6: valid UTF-8 is read, and invalid UTF-8 ends the connection at its first invalid byte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .cases import (
 GREEK = "κόσμε"
 TEXT_OF_ALL_LENGTHS = "Hello-µ@ßöäüàá-UTF-8!! κόσμε €ﬁ 𝄞🂡"
 
-# By the sections of a well-known list of what decoders get wrong; in hexadecimal.
+# The sections of a well-known decoder stress test; in hexadecimal.
 VALID = {
     "6.5": GREEK.encode().hex(" "),
     "6.7.1": "00",
@@ -108,7 +108,7 @@ INVALID = {
 
 
 def prefixes() -> Iterator[Case]:
-    """6.6: a text that ends within a character is no text."""
+    """6.6: a text that ends within a character is invalid."""
     data = GREEK.encode()
     ends = {len(GREEK[:count].encode()) for count in range(len(GREEK) + 1)}
     for size in range(1, len(data) + 1):

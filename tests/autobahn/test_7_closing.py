@@ -1,4 +1,4 @@
-"""Section 7: a close is answered with its code, nothing is said or heard behind it, and the server hangs up."""
+"""Section 7: a close is answered with its code, nothing is sent or read after it, and the server disconnects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 9: messages up to our limit in any pieces, beyond it in any disguise, and many of them."""
+"""Section 9: messages up to the limit in any pieces, beyond it in any form, and many of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .cases import (
 )
 
 LIMIT = 65_536
-#: Bytes of a message that no server of ours takes.
+#: Bytes of a message that exceeds every limit.
 LONG = 1_048_576
 MANY = 1_000
 CASES = [

@@ -1,4 +1,4 @@
-"""A real Celery worker over a real Redis, and somebody who hears what a user's browser would hear."""
+"""A real Celery worker over a real Redis, and a recorder of the events that a user's browser would receive."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Site:
         return str(self.app.tasks[name].apply_async(args, **options).id)
 
     def listen(self, user: str) -> Listener:
-        """Begin to hear a user's events."""
+        """Begin to record a user's events."""
         listener = Listener(self.redis.url, user)
         self._listeners.append(listener)
         return listener
@@ -113,7 +113,7 @@ def hasty_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
 
 @dataclass
 class Eager:
-    """Tasks that run in the test itself, and what their user hears of them."""
+    """Tasks that run in the test itself, and their recorded events."""
 
     app: Celery
     jobpush: JobPush

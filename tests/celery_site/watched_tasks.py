@@ -1,4 +1,4 @@
-"""The tasks that the tests watch: the very same in the test's process and in a real worker."""
+"""The tasks that the tests watch: the same in the test's process and in a real worker."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("silent_until")
     @jobpush.track(user="user_id")
     def silent_until(user_id: str, path: str) -> None:
-        """Say nothing until there is a file."""
+        """Report nothing until a file exists."""
         while not Path(path).exists():
             time.sleep(0.01)
 
@@ -279,7 +279,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("stubborn")
     @jobpush.track(user="user_id")
     def stubborn(user_id: str) -> None:
-        """Run on whatever anybody says."""
+        """Ignore cancels and keep running."""
         progress.update(1, total=2, pid=os.getpid())
         while True:
             time.sleep(0.01)

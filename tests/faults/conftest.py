@@ -1,4 +1,4 @@
-"""What the faults share: as many open files as the machine allows, and how long they last."""
+"""Shared settings of the faults: the limit of open files, and the duration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.faults.crowd", "tests.faults.stand")
 
-#: Whether all of it is to be played at full length: ``make faults``.
+#: Whether to run all faults at full length: ``make faults``.
 IS_FULL = os.environ.get("FAULTS") == "full"
 
 

@@ -1,7 +1,6 @@
 """
-Many browsers in one thread: they come back as ``jobpush.js`` does, resume, and check whatever they hear.
-
-What each has heard is kept, so that a test can ask at the end what is missing, out of order or twice.
+Many browsers in one thread: they reconnect as ``jobpush.js`` does, resume, and check every received message. Each keeps
+its messages, so that a test can find missing, misordered and duplicate ones at the end.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from jobpush.signing import sign
 from tests.gateway.site import KEY, SECRET
 from tests.waiting import PATIENCE
 
-#: Handshakes under way at once, as a listening socket's queue has room for.
+#: Concurrent handshakes, as many as fit into the queue of a listening socket.
 _AT_ONCE = 100
-#: Seconds that a handshake may take before it is tried again: as ``jobpush.js``.
+#: Seconds until a handshake is retried, as in ``jobpush.js``.
 _HANDSHAKE_TIMEOUT = 10.0
-#: Seconds that jobpush.js waits at most before it tries again.
+#: Longest delay of jobpush.js between two attempts, in seconds.
 _MAX_BACKOFF = 30.0
 _FINAL = frozenset(("SUCCESS", "FAILURE", "REVOKED", "LOST"))
-#: The public channel on which numbers are told.
+#: The public channel with the published numbers.
 NEWS = "news"
-#: Where all visitors meet.
+#: The presence channel of all visitors.
 ROOM = "presence-room"
 
 
@@ -45,8 +44,8 @@ class Visitor:
 
     Args:
         number: Its place in the crowd.
-        user: Who looks at it.
-        channels: What it hears beside the user's own channel.
+        user: The user of the page.
+        channels: Channels in addition to the user's own.
         source: The address that it comes from.
     """
 
@@ -67,25 +66,25 @@ class Visitor:
     since: dict[str, str] = field(default_factory=dict)
     #: Of each task, the last seq and state.
     tasks: dict[str, tuple[int, str]] = field(default_factory=dict)
-    #: All states of all tasks that it has been told of.
+    #: All states of all tasks in received events.
     seen: set[tuple[str, str]] = field(default_factory=set)
-    #: The numbers told on the first of its channels, in order; ``None`` stands for a resync.
+    #: The numbers received on the first of its channels, in order; ``None`` stands for a resync.
     numbers: list[int | None] = field(default_factory=list)
-    #: Members of :data:`ROOM`, as far as it was told.
+    #: Members of :data:`ROOM`, according to its events.
     members: set[str] = field(default_factory=set)
-    #: Who has left it, each time that it was told.
+    #: Members that left it, one entry per event.
     farewells: list[str] = field(default_factory=list)
-    #: Channels on which a resync was told, each time.
+    #: Channels with a resync, one entry per resync.
     resyncs: list[str] = field(default_factory=list)
     #: Monotonic time and code of each end of a connection (0: without a code).
     ends: list[tuple[float, int]] = field(default_factory=list)
     #: Monotonic time of each connection.
     opened: list[float] = field(default_factory=list)
-    #: What must not be: sentences.
+    #: Violations, as sentences.
     faults: list[str] = field(default_factory=list)
-    #: Messages heard.
+    #: Received messages.
     heard: int = 0
-    #: Task events heard.
+    #: Received task events.
     task_events: int = 0
     #: Task events that came with the seq of the one before: snapshots after a resync.
     repeats: int = 0
@@ -103,9 +102,9 @@ class Crowd:
     Args:
         ports: Of the gateways; a visitor takes any, and the next if that one refuses.
         users: One visitor for each.
-        channels: What all of them hear beside their own.
+        channels: Channels of all visitors in addition to their own.
         sources: Addresses they come from, in turn.
-        spreads: Whether they come back as ``jobpush.js``, each at its own time; else as stock pusher-js does.
+        spreads: Whether they reconnect as ``jobpush.js`` does, at different times, or as stock pusher-js does.
         receive_buffer: Bytes that the kernel holds for a page that does not read; ``None``: as many as it likes.
     """
 
@@ -134,7 +133,7 @@ class Crowd:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._is_stopped = False
-        #: What has ended the thread before its time.
+        #: The error that ended the thread.
         self.error: BaseException | None = None
         for visitor in self.visitors:
             self._wait(visitor, 0.0)
@@ -145,11 +144,11 @@ class Crowd:
 
     @property
     def open_ones(self) -> list[Visitor]:
-        """Those who are connected."""
+        """The connected visitors."""
         return [visitor for visitor in self.visitors if visitor.is_open]
 
     def wait_until_all_are_open(self) -> None:
-        """Wait until everybody who wants to be is connected, and has joined."""
+        """Wait until every wanted visitor is connected and subscribed."""
         self.wait_until(
             lambda: all(visitor.is_open for visitor in self.visitors if visitor.is_wanted),
             lambda: f"{len(self.open_ones)} of {len(self.visitors)} are connected",
@@ -158,7 +157,7 @@ class Crowd:
     def wait_until(
         self, is_reached: Callable[[], object], describe: Callable[[], object] = lambda: "", patience: float = PATIENCE
     ) -> None:
-        """Wait for something that the visitors hear."""
+        """Wait for a state of the visitors."""
         deadline = time.monotonic() + patience
         while not is_reached():
             assert self.error is None, self.error
@@ -176,7 +175,7 @@ class Crowd:
         self.wait_until(lambda: not self.missing_ends(tasks), lambda: self.missing_ends(tasks)[:5], patience)
 
     def missing_ends(self, tasks: Mapping[str, Collection[str]]) -> list[tuple[int, str, object]]:
-        """Who does not know the end of which task, and what is known instead."""
+        """Return the visitors that lack the end of a task, with the state that they have."""
         return [
             (visitor.number, task_id, visitor.tasks.get(task_id))
             for visitor in self.visitors
@@ -186,7 +185,7 @@ class Crowd:
         ]
 
     def missing_numbers(self, told: Collection[int]) -> list[tuple[int, int]]:
-        """Which visitor lacks which number that was told for sure, and was not told of a resync instead."""
+        """Return the visitors that lack a number that was certainly published, without a resync instead."""
         missing = []
         for visitor in self.visitors:
             if not visitor.is_wanted:
@@ -200,11 +199,11 @@ class Crowd:
         return missing
 
     def faults(self) -> list[str]:
-        """All that must not be."""
+        """All violations."""
         return [f"{one.number} ({one.user}): {fault}" for one in self.visitors for fault in one.faults]
 
     def states(self, state: str) -> list[str]:
-        """The tasks that were seen in a state by anybody, at any time."""
+        """The tasks that any visitor has seen in a state."""
         return sorted({task_id for visitor in self.visitors for task_id, seen in visitor.seen if seen == state})
 
     def ends(self, since: float = 0.0) -> list[tuple[float, int]]:
@@ -212,15 +211,15 @@ class Crowd:
         return sorted(end for visitor in self.visitors for end in visitor.ends if end[0] >= since)
 
     def resyncs(self) -> int:
-        """How often anybody was told to begin anew."""
+        """The number of resyncs of all visitors."""
         return sum(len(visitor.resyncs) for visitor in self.visitors)
 
     def heard(self) -> int:
-        """Messages that have come in all."""
+        """The number of received messages of all visitors."""
         return sum(visitor.heard for visitor in self.visitors)
 
     def hang_up(self, visitors: Sequence[Visitor], *, for_good: bool) -> None:
-        """Let connections be gone without a word."""
+        """Drop connections without a close."""
 
         def hang_up() -> None:
             for visitor in visitors:
@@ -231,15 +230,15 @@ class Crowd:
         self._call(hang_up)
 
     def stop_reading(self, visitors: Sequence[Visitor]) -> None:
-        """Let pages freeze, with their sockets open."""
+        """Freeze pages, with their sockets open."""
         self._call(lambda: self._set_reading(visitors, False))
 
     def read_again(self, visitors: Sequence[Visitor]) -> None:
-        """Let them go on."""
+        """Let frozen pages continue."""
         self._call(lambda: self._set_reading(visitors, True))
 
     def close(self) -> None:
-        """All of them leave."""
+        """Close all connections."""
         if self._is_stopped:
             return
         self._call(lambda: setattr(self, "_is_stopped", True))
@@ -348,7 +347,7 @@ class Crowd:
                 # Without EPOLLIN only its end is noticed.
                 self._epoll.modify(visitor.socket.fileno(), select.EPOLLIN if is_reading else 0)
 
-    # -- what comes in -------------------------------------------------------------------------------
+    # -- incoming messages -------------------------------------------------------------------------------
 
     def _ready(self, visitor: Visitor, events: int) -> None:
         assert visitor.socket is not None
@@ -485,7 +484,7 @@ def _take_number(visitor: Visitor, number: int) -> None:
 
 
 def _excused(numbers: Sequence[int | None]) -> list[tuple[float, float]]:
-    """The gaps that a resync has told of: the numbers before and behind each."""
+    """Return the gaps that a resync announced: the numbers before and after each."""
     gaps: list[tuple[float, float]] = []
     for place, number in enumerate(numbers):
         if number is None:

@@ -1,7 +1,7 @@
 """
 A process full of idle pages: ``python -m tests.faults.idle_load PORT FIRST LAST``, one page for each of these users.
 
-Each line on its standard input is answered by one line of JSON: how many pages are open, and what they have heard.
+Each line on its standard input is answered by one line of JSON: how many pages are open, and what they have received.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be seen of a process from outside."""
+"""Properties of a process, read from outside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _status(pid: int, name: str) -> int:
 
 @contextmanager
 def paused(pids: Iterable[int]) -> Iterator[None]:
-    """Stop processes as a hypervisor would that moves their machine."""
+    """Stop processes, as a hypervisor does that moves their machine."""
     stopped = list(pids)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)

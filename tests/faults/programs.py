@@ -1,4 +1,4 @@
-"""Programs that use jobpush and end in their own ways: ``python -m tests.faults.programs NAME REDIS_URL USER``."""
+"""Programs that use jobpush and end in different ways: ``python -m tests.faults.programs NAME REDIS_URL USER``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHILDREN = 20
 
 
 def ends(redis_url: str, user: str) -> None:
-    """Run a task, and fall off the end of the program."""
+    """Run a task, and end the program normally."""
     app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
 
     @app.task(name="last")

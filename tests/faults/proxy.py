@@ -1,4 +1,4 @@
-"""The network between a program and its Redis, which can be slow, cut, or dead without a word."""
+"""The network between a program and its Redis, which can be slow, cut, or silently dead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Proxy:
     """
     Carries TCP connections to a port of this machine, in a thread of its own.
 
-    Whoever connects is carried to where :meth:`point_to` says at that time.
+    New connections lead to the present target of :meth:`point_to`.
     """
 
     def __init__(self, port: int) -> None:
@@ -42,7 +42,7 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def point_to(self, port: int) -> None:
-        """Lead those who connect from now on elsewhere."""
+        """Change the target of new connections."""
         self._target = port
 
     def cut(self) -> None:
@@ -50,7 +50,7 @@ class Proxy:
         self._call(lambda: [pair.abort() for pair in list(self._pairs)])
 
     def go_silent(self) -> None:
-        """Carry nothing any more, and tell nobody: what is open stays open, and who connects is let in."""
+        """Silently stop forwarding: open connections stay open, and new ones are accepted."""
 
         def silence() -> None:
             self._is_silent = True
@@ -60,7 +60,7 @@ class Proxy:
         self._call(silence)
 
     def heal(self) -> None:
-        """Carry those who connect from now on; those whom the network has forgotten stay dead."""
+        """Forward new connections again; the silenced ones stay dead."""
 
         def heal() -> None:
             self._is_silent = False
@@ -147,7 +147,7 @@ class _Pair:
             writer.write(data)
             await writer.drain()
         if self.is_dead:
-            await asyncio.Event().wait()  # nobody hears of an end either
+            await asyncio.Event().wait()  # an end is not forwarded either
 
     async def _swallow(self, reader: asyncio.StreamReader) -> None:
         while await reader.read(_CHUNK):

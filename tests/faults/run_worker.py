@@ -1,8 +1,8 @@
 """
 A real worker over the tasks of these tests: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON.
 
-``FAULTS_CLOCK`` names a file of eight bytes, the seconds that this worker's clock is off: changed while it runs, it
-is what happens to a machine whose clock is set. It is put in place before anything else is imported.
+``FAULTS_CLOCK`` names a file of eight bytes, the seconds that this worker's clock is off: changed while it runs, this
+simulates a change of the machine's clock. It is installed before anything else is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 
 
 def follow_clock(path: str) -> None:
-    """Let ``time.time`` be off by what stands in a file, in this process and in those that it forks."""
+    """Shift ``time.time`` by the offset in a file, in this process and its children."""
     real_time = time.time
     with open(path, "r+b") as file:
         offset = mmap.mmap(file.fileno(), 8)

@@ -1,4 +1,4 @@
-"""Gateways, workers and Redis as real processes, and a crowd that watches; each of them may break."""
+"""Gateways, workers and Redis as real processes, and a crowd of pages; each of them may fail."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Gateway:
         return children(self._child.pid)[0]
 
     def is_ready(self) -> bool:
-        """What it tells a load balancer."""
+        """Whether it reports that it is ready."""
         return self.ask("/jobpush/health/ready")[0] == 200
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Status and text of an answer; 0 where there is nobody."""
+        """Return status and text of an answer; 0 if there is none."""
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         try:
@@ -87,13 +87,13 @@ class Gateway:
             return 0, ""
 
     def figures(self) -> dict[str, float]:
-        """What it tells Prometheus; those with labels are left out."""
+        """Return its metrics, without those with labels."""
         lines = self.ask("/jobpush/metrics")[1].splitlines()
         pairs = [line.split() for line in lines if not line.startswith("#") and "{" not in line]
         return {name: float(value) for name, value in pairs}
 
     def wait_until_ready(self, is_ready: bool = True) -> None:
-        """Wait until it says so."""
+        """Wait until it reports that."""
         wait_until(lambda: self.is_ready() is is_ready, f"gateway {self.port} is ready: {is_ready}")
 
     def stop(self) -> None:
@@ -109,9 +109,8 @@ class Gateway:
 
 class Ticker:
     """
-    A server that tells numbers to everybody, ten a second, and knows which of them Redis has taken for sure.
-
-    It reaches Redis by a way of its own, so that it goes on where a gateway is cut off.
+    A server that publishes ten numbers a second, and records which of them Redis has certainly accepted. It has its own
+    connection to Redis, so that it continues if a gateway is cut off.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Ticker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell no more."""
+        """Stop publishing."""
         self._is_stopped.set()
         self._thread.join()
 
@@ -149,7 +148,7 @@ class Ticker:
             try:
                 store.trigger([self._channel], "number", {"n": number, "padding": "x" * self._padding})
             except StoreError:
-                continue  # taken or not: nobody knows
+                continue  # accepted or not: unknown
             self.sure.append(number)
         if store is not None:
             store.close()
@@ -168,7 +167,7 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         self._is_stopped.set()
         self._thread.join()
 
@@ -237,7 +236,7 @@ class Stand:
         self._stack.callback(self.fall_silent)
 
     def open_crowd(self, **options: Any) -> Crowd:
-        """Let two pages of each user be open; or as many as ``users`` says."""
+        """Open two pages for each user, or one for each of ``users``."""
         users, channels = options.pop("users", self.users * 2), options.pop("channels", (NEWS, ROOM))
         crowd = Crowd([gateway.port for gateway in self.gateways], users, channels=channels, **options)
         self._stack.callback(crowd.close)
@@ -261,13 +260,13 @@ class Stand:
         return worker
 
     def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
-        """Let numbers be told to everybody."""
+        """Start publishing numbers."""
         ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval, self._numbers, **options)
         self._tellers.append(ticker)
         return ticker
 
     def start_feed(self, interval: float = 0.2, steps: int = 10, name: str = "works") -> Feed:
-        """Let short tasks be published."""
+        """Start publishing short tasks."""
         feed = Feed(lambda user: self.delay(user, name, steps, 0.02), self.users, interval)
         self._tellers.append(feed)
         return feed
@@ -289,12 +288,12 @@ class Stand:
         return task_id
 
     def run_until(self, user: str, stop: Path, ballast: str = "", **options: Any) -> str:
-        """Publish a task that tells progress all the time until there is the file ``stop``; its id."""
+        """Publish a task that reports progress until the file ``stop`` exists; return its id."""
         self._counts.append(stop)
         return self.delay(user, "runs_until", stop, ballast, **options)
 
     def updates(self) -> int:
-        """How often the tasks of :meth:`run_until` have told progress."""
+        """Return how often the tasks of :meth:`run_until` have reported progress."""
         files = [path for stop in set(self._counts) for path in stop.parent.glob(f"{stop.name}.count-*")]
         return sum(Occupancy(path).value for path in files)
 
@@ -318,7 +317,7 @@ class Stand:
         return replica
 
     def take_over(self, replica: EmbeddedRedis) -> None:
-        """Let a replica be what is found, by who connects from now on, where the Redis of the events was."""
+        """Let new connections to the Redis of the events lead to a replica."""
         self.primary_port = self.port_of(replica)
         self.proxy.point_to(self.primary_port)
 

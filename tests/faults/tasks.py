@@ -1,4 +1,4 @@
-"""The tasks that run while something breaks: the very same in the test's process and in a real worker."""
+"""The tasks that run during faults: the same in the test's process and in a real worker."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
 
 
 class Grenade:
-    """Raises what no ``except Exception`` holds."""
+    """Raises an exception that ``except Exception`` does not catch."""
 
     def __str__(self) -> str:
         raise SystemExit("nobody expects this")
 
 
 def end_thread(thread: threading.Thread) -> None:
-    """Raise ``SystemExit`` in a thread, wherever it is: threads are ended by it without a word."""
+    """Raise ``SystemExit`` in a thread, which ends it silently."""
     assert thread.ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
@@ -76,7 +76,7 @@ class Occupancy:
 
 
 def add_tasks(app: Celery, jobpush: JobPush) -> None:
-    """Register them. Whose they are is told by a header of the message."""
+    """Register them. A header of the message names the user."""
 
     def task(name: str, **options: Any) -> Any:
         return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))
@@ -93,7 +93,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("runs_until")
     def runs_until(path: str, ballast: str = "") -> None:
-        """Tell progress a thousand times a second until there is a file; count how often, beside it."""
+        """Report progress a thousand times a second until a file exists, and count the reports."""
         count = Occupancy(Path(f"{path}.count-{os.getpid()}"))
         for number in range(1, 10_000_000):
             progress.update(number, message="running", ballast=ballast)
@@ -116,7 +116,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("says_what_raises")
     def says_what_raises() -> None:
-        """Have an object shown that ends whoever asks for its text; then do the rest as others do."""
+        """Report an object that raises when its text is read; then continue like other tasks."""
         progress.update(1, total=3, message=Grenade())  # type: ignore[arg-type]
         time.sleep(0.5)
         for number in range(2, 4):
@@ -125,6 +125,6 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("exits")
     def exits() -> None:
-        """End the process at once, with nothing flushed and nobody told."""
+        """End the process at once, without flushing anything."""
         progress.update(1, total=2)
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Who only listens must find out too that nobody is there any more."""
+"""Connections that only receive must detect a dead peer too."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_cancel_reader_detects_a_silent_network(proxy: Proxy, monkeypatch: pytes
     assert not ended.wait(2.5), heard
     proxy.go_silent()
 
-    assert ended.wait(PATIENCE), "it waits for ever"
+    assert ended.wait(PATIENCE), "it never ends"
     assert isinstance(heard[-1], StoreError)
     feed.close()
 

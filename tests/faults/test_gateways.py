@@ -1,4 +1,4 @@
-"""Gateways that are rolled, killed, or have readers that don't read, with a thousand pages open."""
+"""Gateways that are rolled, killed, or have slow readers, with a thousand pages open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .crowd import NEWS, ROOM, Crowd, Visitor
 from .processes import memory
 from .stand import Stand
 
-#: Pages that hear the news and their users' tasks, and pages of people who meet in a room.
+#: Pages that receive numbers and tasks, and pages in a presence channel.
 PAGES = 900
 PEOPLE = 100
 #: Bytes that may wait for one slow reader, in these gateways.
@@ -30,7 +30,7 @@ CLOSES_PER_SECOND = 200.0
 
 @dataclass
 class Scene:
-    """Two gateways with their pages, and tasks and news for them all the time."""
+    """Two gateways with their pages, and a constant stream of tasks and numbers."""
 
     stand: Stand
     pages: Crowd
@@ -50,11 +50,11 @@ class Scene:
         wait_until(lambda: self._count() == len(self.on_gateway(0)) + len(self.on_gateway(1)), "no ghost is connected")
 
     def _count(self) -> float:
-        """How many there are, as the gateways tell it."""
+        """Return the number of connections, from the metrics of the gateways."""
         return sum(gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways)
 
     def assert_nobody_has_missed_anything(self, told: Sequence[int]) -> None:
-        """Make sure that all have heard the news and the ends of their tasks, in order, and nothing twice."""
+        """Check that all pages have received the numbers and the ends of their tasks, in order and once."""
         self.pages.wait_for_ends(self.stand.tasks)
         missing = self.pages.missing_numbers
         self.pages.wait_until(lambda: not missing(told), lambda: missing(told)[:9])
@@ -79,7 +79,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture(autouse=True)
 def silence(scene: Scene) -> Iterator[None]:
-    """Let nothing be told behind the end of a test, which the next would hear."""
+    """Stop publishing at the end of a test, so that the next one receives nothing of it."""
     yield
     scene.stand.fall_silent()
 
@@ -104,7 +104,7 @@ def test_pages_of_a_rolled_gateway_leave_gradually_and_miss_nothing(scene: Scene
     ticker.stop()
 
     scene.assert_nobody_has_missed_anything(ticker.sure)
-    assert not any(person.farewells for person in scene.people.visitors), "nobody was away"
+    assert not any(person.farewells for person in scene.people.visitors), "no member left"
 
 
 def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) -> None:
@@ -156,12 +156,12 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
         grown = max(grown, sum(memory(pid) - bytes_before for pid, bytes_before in before.items()))
         return is_so
 
-    wait_until(lambda: is_reached(len(noise.sure) >= 150), "the noise is more than anybody's outbox holds")
+    wait_until(lambda: is_reached(len(noise.sure) >= 150), "the events exceed every outbox")
     noise.stop()  # long before it is more than the history holds, however long all else may take
     wait_until(
         lambda: is_reached(let_go(stand) - let_go_before >= len(listeners.visitors)), "all listeners were let go"
     )
-    wait_until(lambda: is_reached(page_of(stand, running[users[0]]) >= 200), "the tasks have told much")
+    wait_until(lambda: is_reached(page_of(stand, running[users[0]]) >= 200), "the tasks have reported much")
     ticker.stop()
     heard = scene.pages.heard() - heard_before
     updates = {task_id: page_of(stand, task_id) for task_id in running.values()}
@@ -190,7 +190,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     assert dropped > 0 and conflated >= published - read, (dropped, conflated)
     assert grown < slow * (OUTBOX_SIZE + OVERHEAD), f"{grown / 1e6:.1f} MB for {slow} slow readers"
     assert len({visitor.number for visitor in listeners.visitors if visitor.ends}) == len(listeners.visitors)
-    assert codes <= {0, 4100}, "a page is told to come back, or finds its connection broken"
+    assert codes <= {0, 4100}, "a page gets a reconnect code, or finds its connection broken"
     assert not watchers.ends(begun), "what gives way to newer does not fill an outbox"
     assert read < published, "they were not slow enough for this test"
     assert watchers.faults() == listeners.faults() == []

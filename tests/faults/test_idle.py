@@ -24,7 +24,8 @@ PAGES = 10_000 if IS_FULL else 2_000
 #: Events a second in all, and for how many seconds.
 EVENTS_A_SECOND = 1_000
 SECONDS = 20 if IS_FULL else 5
-#: Bytes of the process's own memory for one idle page that is signed in and hears its user: stated in the README.
+#: Bytes of the process's own memory for one idle page that is signed in and subscribed to its user: stated in the
+#: README.
 BYTES_A_PAGE = 8_000
 #: Events in one round trip of their publisher.
 _BATCH = 100
@@ -48,7 +49,7 @@ class Load:
         ]
 
     def report(self) -> dict[str, Any]:
-        """What they tell, added up."""
+        """Return the sums of their reports."""
         answers = []
         for process in self._processes:
             assert process.stdin is not None and process.stdout is not None

@@ -1,7 +1,6 @@
 """
-Redis dies, hangs, is slow, full, empty or another one: tasks run on, and in the end every page is right.
-
-All of these are played at the same time, for each of them mostly waits.
+Redis dies, hangs, is slow, full, empty or replaced: tasks continue, and in the end every page is up to date. All faults
+run at the same time, since each of them mostly waits.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .stand import LOST_AFTER, Stand
 PAUSE = 30.0 if IS_FULL else 10.0
 #: Seconds that a fault lasts which is noticed at once.
 SHORT = 30.0 if IS_FULL else 4.0
-#: Bytes that a process may have grown by, a fault later: far less than what it had to say meanwhile.
+#: Bytes by which a process may have grown after a fault: far less than it had to publish meanwhile.
 GROWTH = 12_000_000
 #: How many of these are played at a time.
 AT_ONCE = 4
@@ -41,10 +40,10 @@ class Fault:
     Args:
         play: Breaks it, calls its second argument while it is broken, and repairs it.
         seconds: How long it is broken.
-        is_noticed: Whether a gateway is to say that it is not ready.
+        is_noticed: Whether a gateway must report that it is not ready.
         is_heard: Whether progress is to arrive nevertheless.
-        loses_history: Whether pages may be told to begin anew.
-        times: How often it happens, and may be told in each log.
+        loses_history: Whether pages may get a resync.
+        times: How often it happens, and may appear in each log.
         lost_after: Seconds within which a dead worker is known; a live one must reach Redis several times in them.
         publish_timeout: Seconds that a task may wait for Redis. A busy machine may let a second pass without any fault,
             which every process would tell too; but a live worker's lease waits no shorter than a task.
@@ -97,7 +96,7 @@ def full(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def half_open(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """A router on the way has lost its memory: nothing comes through, and nobody is told."""
+    """A router has lost its state: nothing passes, and neither side is notified."""
     stand.proxy.go_silent()
     while_broken()
     stand.proxy.heal()
@@ -121,20 +120,20 @@ def failed_over(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def demoted(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """A replica takes the place of a primary that lives on: who is connected to that one may only read now."""
+    """A replica replaces a primary that stays up: connections to the old primary may only read now."""
     replica = stand.start_replica()
     with redis.Redis.from_url(replica.url) as new, redis.Redis.from_url(stand.events.url) as old:
         old.client_pause(60_000, all=False)  # what it took from here on would be lost
         wait_until(lambda: _offset(new) == _offset(old), "the replica has everything")
         new.replicaof("NO", "ONE")
-        stand.take_over(replica)  # before anybody is sent away, who would else find the old one again
+        stand.take_over(replica)  # before connections are closed, which would otherwise find the old one again
         old.replicaof("127.0.0.1", stand.port_of(replica))
         old.client_unpause()
     while_broken()
 
 
 def _offset(server: redis.Redis) -> int:
-    """How much a primary has told its replicas, or a replica has heard."""
+    """Return the replication offset of a primary or a replica."""
     return int(server.info("replication")["master_repl_offset"])
 
 
@@ -174,10 +173,10 @@ def test_redis_fault(fault: Fault, played: Mapping[str, Future]) -> None:
 
 
 def play(fault: Fault, folder: Path) -> None:
-    """Let a fault happen in the middle of work, and make sure of everything."""
+    """Cause a fault during work, and check everything."""
     with Stand(folder, publish_timeout=fault.publish_timeout, lost_after=fault.lost_after) as stand:
         stand.start_worker("-c", "6")
-        stand.gateways[0].wait_until_ready()  # who came before would have to come again, and be counted twice
+        stand.gateways[0].wait_until_ready()  # earlier visitors would have to reconnect, and be counted twice
         crowd = stand.open_crowd()
         ticker, feed = stand.start_ticker(), stand.start_feed()
         stop = stand.path()
@@ -199,7 +198,7 @@ def play(fault: Fault, folder: Path) -> None:
             # that don't wait make fewer too.
             assert rate > usual_rate / 20, f"tasks are slower: {rate:.0f} updates/s instead of {usual_rate:.0f}"
             assert stand.gateways[0].ask("/jobpush/health/live")[0] == 200
-            assert crowd.ends() == [], "somebody's socket was closed"
+            assert crowd.ends() == [], "a socket was closed"
 
         fault.play(stand, while_broken)
         stand.gateways[0].wait_until_ready()
@@ -213,7 +212,7 @@ def play(fault: Fault, folder: Path) -> None:
 
         assert crowd.faults() == []
         assert not crowd.states("LOST"), "the worker has never been dead"
-        assert crowd.ends() == [], "somebody's socket was closed"
+        assert crowd.ends() == [], "a socket was closed"
         assert_figures(stand.gateways[0].figures(), crowd, fault)
         assert fault.loses_history or not crowd.resyncs()
         before.assert_unchanged(stand)
@@ -250,7 +249,7 @@ def updates_a_second(stand: Stand, seconds: float) -> float:
 
 
 def assert_indexes_are_there(stand: Stand, running: Mapping[str, str]) -> None:
-    """Who is there, who is in the room, and what a page that is opened now would show of a task that runs."""
+    """Check the online users, the members of the room, and the running tasks that a new page would show."""
     jobpush, users = stand.jobpush, set(stand.users)
     wait_until(lambda: set(jobpush.online_users()) == users, "all users are online")
     wait_until(lambda: set(jobpush.users_in(ROOM)) == users, "all users are in the room")
@@ -289,7 +288,7 @@ def _wait_until_as_before(
 
 
 def assert_figures(figures: Mapping[str, float], crowd: Crowd, fault: Fault) -> None:
-    """Make sure that what Prometheus is told is what has happened."""
+    """Check that the metrics agree with what has happened."""
     names = ("ready", "connections", "connections_opened_total", "redis_reconnects_total", "tasks_lost_total")
     pages = len(crowd.visitors)
     assert [figures[f"jobpush_{name}"] for name in names] == [1, pages, pages, fault.reconnects, 0]
@@ -304,7 +303,7 @@ def assert_no_flood(stand: Stand, times: int) -> None:
 
 
 def report(fault: Fault, stand: Stand, crowd: Crowd, usual_rate: float, longest_delay: float) -> None:
-    """The figures, for whoever runs this with ``-s``."""
+    """Print the measurements, for a run with ``-s``."""
     tasks = sum(map(len, stand.tasks.values()))
     print(
         f"\n{name_of(fault)}: {tasks} tasks, {crowd.heard()} messages heard, {crowd.resyncs()} resyncs,"

@@ -115,7 +115,7 @@ class Soak:
         ]
 
     def measure(self) -> None:
-        """Note how large they are who are left alone."""
+        """Record the size of the untouched processes."""
         for name, pid in self.stand.pids().items():
             if name == "gateway 0" or name.startswith("worker 0."):
                 # Pages that another gateway has lost come here: theirs are no growth.
@@ -124,7 +124,7 @@ class Soak:
                 self.sizes[name] = (*self.sizes.get(name, (*size, 0, 0))[:2], *size)
 
     def wait_until_all_is_well(self) -> None:
-        """The gateways are ready, and everybody is there."""
+        """Wait until the gateways are ready and all pages connected."""
         for gateway in self.stand.gateways:
             gateway.wait_until_ready()
         self.crowd.wait_until_all_are_open()
@@ -164,7 +164,7 @@ def test_soak(tmp_path: Path) -> None:
         for feed in feeds:
             feed.stop()
         wait_until(lambda: is_broker_empty(stand), "all tasks are taken", patience=2 * PATIENCE)
-        wait_until(lambda: len(missing(soak)) <= soak.happened["worker_killed"], "all ends are told")
+        wait_until(lambda: len(missing(soak)) <= soak.happened["worker_killed"], "all ends are received")
         time.sleep(QUIET)
         soak.measure()
         never_run = [task_id for _, task_id, _ in crowd.missing_ends(stand.tasks) if is_waiting(stand, task_id)]
@@ -176,7 +176,7 @@ def test_soak(tmp_path: Path) -> None:
     assert not lost, lost[:10]
     assert not numbers, numbers[:10]
     assert crowd.faults() == []
-    # Redis gives a message away and kombu notes that it has it: who is killed between the two loses it for all.
+    # Redis hands out a message before kombu records it: a worker killed in between loses it.
     assert len(set(never_run)) <= soak.happened["worker_killed"]
     for name, (memory_before, files_before, memory_after, files_after) in soak.sizes.items():
         assert memory_after - memory_before < GROWTH, f"{name}: {memory_before} {memory_after}"
@@ -184,7 +184,7 @@ def test_soak(tmp_path: Path) -> None:
 
 
 def missing(soak: Soak) -> set[str]:
-    """The tasks whose end somebody has not heard of."""
+    """Return the tasks with an end that some visitor lacks."""
     return {task_id for _, task_id, _ in soak.crowd.missing_ends(soak.stand.tasks)}
 
 
@@ -198,7 +198,7 @@ def is_waiting(stand: Stand, task_id: str) -> bool:
     try:
         return stand.store.task(task_id).state.value == "PENDING"
     except TaskNotFound:
-        return True  # what was known of it went with Redis, before anybody took it
+        return True  # its state was lost with Redis before a worker took it
 
 
 def described(soak: Soak, never_run: int, lost: int) -> Table:
@@ -211,7 +211,7 @@ def described(soak: Soak, never_run: int, lost: int) -> Table:
         *((f"tasks that ended in {state}", count) for state, count in sorted(states.items())),
         ("messages that the broker lost", never_run),
         ("terminal events lost", lost),
-        ("messages heard by pages", crowd.heard()),
+        ("messages received by pages", crowd.heard()),
         ("connections made by pages", sum(len(page.opened) for page in crowd.visitors)),
         ("resyncs", crowd.resyncs()),
         *sorted(soak.happened.items()),

@@ -29,7 +29,7 @@ from .stand import Stand
 _ROOT = Path(__file__).parents[2]
 #: Seconds after which a worker counts as dead here.
 LOST_AFTER = 3.0
-#: Settings of a program that is to have nothing to complain of, also where a busy machine makes it wait for Redis.
+#: Settings of a program that must log no warning, even if a busy machine delays Redis.
 UNHURRIED = {"publish_timeout": 30.0, "flush_timeout": 30.0}
 
 
@@ -47,7 +47,7 @@ def open_pages(stand: Stand, user: str) -> Crowd:
 
 
 def assert_all_is_right(crowd: Crowd, stand: Stand) -> None:
-    """Make sure that both pages know all ends, and have heard everything in order."""
+    """Check that both pages have all ends, and have received everything in order."""
     crowd.wait_for_ends(stand.tasks)
     assert crowd.faults() == []
     assert crowd.ends() == []
@@ -63,7 +63,7 @@ def wait_for_state(crowd: Crowd, task_id: str, state: str) -> None:
 
 
 def wait_until_seen_to_run(crowd: Crowd, task_ids: set[str]) -> None:
-    """Wait until both pages have been told of progress of all of these; one that is short may have ended since."""
+    """Wait until both pages have received progress of all of these; a short task may have ended since."""
     wanted = {(task_id, "PROGRESS") for task_id in task_ids}
     crowd.wait_until(
         lambda: all(wanted <= page.seen for page in crowd.visitors),
@@ -118,9 +118,9 @@ def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) ->
     for hours in (2.0, -2.0):
         with clock.open("r+b") as file:
             file.write(struct.pack("d", hours * 3_600))
-        wait_until(lambda hours=hours: is_told_with_clock(stand, running, hours), "the clock is heard")
+        wait_until(lambda hours=hours: is_told_with_clock(stand, running, hours), "the new clock is seen")
         wait_for_state(crowd, stand.delay("clock", "works", 10, 0.02, queue="clock"), "SUCCESS")
-        time.sleep(LOST_AFTER)  # who goes by the clock would have lost its lease
+        time.sleep(LOST_AFTER)  # a worker that relied on the clock would have lost its lease
 
     stop.touch()
     wait_for_state(crowd, running, "SUCCESS")

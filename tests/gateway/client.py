@@ -136,7 +136,7 @@ class Client:
         return self.pongs.pop(0)
 
     def hang_up(self) -> None:
-        """Be gone without a word."""
+        """Drop the connection without a close."""
         self.socket.close()
 
     def _pump(self) -> None:

@@ -1,8 +1,7 @@
 """
 Every end that a task can have, one function each: what is done, and what the task's user sees of it.
 
-What Celery itself says in each case, by version and pool, is much less and never the same; where that shows, a
-comment says what was seen.
+Celery itself reports much less in each case, and differently by version and pool; comments describe the differences.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def retries_used_up(stand: Stand) -> None:
 def ignore(stand: Stand) -> None:
     task_id = stand.delay("ignores")
 
-    # Celery says nothing of it, except with a result backend in which the task has stored an end by itself.
+    # Celery sends no signal, except with a result backend in which the task has stored an end itself.
     stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
 
 
@@ -114,7 +113,7 @@ def ignore_of_a_failure_that_is_stored(stand: Stand) -> None:
 
 @row(base=True)
 def reject(stand: Stand) -> None:
-    # Celery 5.4 says nothing at all of it, 5.7 sends task_failure in the parent.
+    # Celery 5.4 sends no signal, 5.7 sends task_failure in the parent.
     task_id = stand.delay("rejects")
 
     assert stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE").error == "not for me"
@@ -174,7 +173,7 @@ def several_at_once(stand: Stand) -> None:
 
     steps = [stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS").total for task_id in task_ids]
 
-    # Each has told of itself, whatever its threads and greenlets share.
+    # Each has published its own events, although its threads and greenlets are shared.
     assert steps == [5, 10, 15, 20, 25]
 
 
@@ -239,7 +238,7 @@ def child_killed_and_its_task_tried_again(stand: Stand) -> None:
     if stand.configuration.is_oldest:  # it does not know retry_on_worker_lost yet
         stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
         return
-    # The parent publishes the next attempt, and says task_retry after that.
+    # The parent publishes the next attempt, and sends task_retry after that.
     stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
     retry = next(event for event in stand.recorded.of(task_id) if event.state is TaskState.RETRY)
     assert retry.error == "The process that ran the task died"
@@ -247,7 +246,7 @@ def child_killed_and_its_task_tried_again(stand: Stand) -> None:
 
 @row(base=True, pools=("prefork", "threads", "gevent"))
 def task_ends_its_process(stand: Stand) -> None:
-    # Celery 5.4 says nothing of it, nor does 5.7 in the pools threads and gevent.
+    # Celery 5.4 sends no signal, nor does 5.7 in the pools threads and gevent.
     task_id = stand.delay("exits")
 
     last = stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
@@ -265,7 +264,7 @@ def task_ends_its_worker(stand: Stand) -> None:
     assert last.error == "The task ended its process: exit code 3"
 
 
-# -- somebody revokes it, with Celery's own means ----------------------------------------------------
+# -- revoked with Celery's own means ----------------------------------------------------
 
 
 @row(base=True)
@@ -293,7 +292,7 @@ def revoked_while_it_runs(stand: Stand) -> None:
     stand.app.control.revoke(task_id)
     path.touch()
 
-    # Celery lets it run on, and says nothing.
+    # Celery lets it continue, and sends no signal.
     stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
@@ -314,7 +313,7 @@ def revoked_before_its_time(stand: Stand) -> None:
 
     stand.app.control.revoke(task_id)
 
-    # Celery says so only when its time has come. A busy machine may need some of it until it is revoked.
+    # Celery reports it only at the ETA. A busy machine may need some of that time until it is revoked.
     stand.assert_story(task_id, "PENDING REVOKED")
 
 
@@ -486,7 +485,7 @@ def worker_stopped_at_once(stand: Stand) -> None:
 
     os.kill(worker.pid, signal.SIGQUIT)
 
-    # Celery 5.4 says task_failure in the parent; 5.7 says task_retry there, though nothing will ever try again.
+    # Celery 5.4 sends task_failure in the parent; 5.7 sends task_retry there, although there is no retry.
     end = "FAILURE" if stand.configuration.is_oldest else "LOST"
     stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
 
@@ -499,7 +498,7 @@ def worker_stopped_at_once_whose_task_acknowledges_late(stand: Stand) -> None:
 
     os.kill(worker.pid, signal.SIGQUIT)
 
-    # Celery 5.4 says task_failure in the parent, but its message is delivered again; 5.7 says nothing.
+    # Celery 5.4 sends task_failure in the parent, although the message is redelivered; 5.7 sends nothing.
     end = "FAILURE" if stand.configuration.is_oldest else "LOST"
     stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
 
@@ -539,5 +538,5 @@ def task_out_of_memory(stand: Stand) -> None:
 
 @row(base=True)
 def nothing_came_after_the_end(stand: Stand) -> None:
-    # Celery tells some ends twice: both of a hard limit of 5.7 have come by now.
+    # Celery reports some ends twice: both for a hard limit in 5.7 have arrived by now.
     stand.assert_nothing_strange_was_seen()

@@ -45,7 +45,7 @@ def make_app(
 
 
 def add_tasks(app: Celery, jobpush: JobPush) -> None:
-    """Register them. Whose they are is told by a header of the message."""
+    """Register them. A header of the message names the user."""
 
     def task(name: str, **options: Any) -> Any:
         return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))

@@ -1,4 +1,4 @@
-"""What a browser makes of what it hears, as ``jobpush.js`` does; and what it may rely on, checked at every message."""
+"""A browser that folds messages as ``jobpush.js`` does, and checks its guarantees at every message."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Browser:
         self._seqs: dict[str, int] = {}
         self.closed_with: int | None = None
 
-    # -- what it does --------------------------------------------------------------------------------
+    # -- actions --------------------------------------------------------------------------------
 
     def connect(self, gateway: Gateway) -> None:
-        """Open a connection, resuming from what was heard last."""
+        """Open a connection, resuming from the last received event."""
         self.hang_up()
         self.socket = gateway.accept(self.user, self.since.get(self.channel), send_buffer=SEND_BUFFER)
         self._rest, self.joined, self._positions, self._seqs = b"", set(), {}, {}
 
     def hang_up(self) -> None:
-        """Be gone without a word."""
+        """Drop the connection without a close."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
@@ -75,12 +75,12 @@ class Browser:
         except BrokenPipeError:
             self.hang_up()
 
-    # -- what it hears -------------------------------------------------------------------------------
+    # -- received messages -------------------------------------------------------------------------------
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 8:
             self.closed_with = int.from_bytes(payload[:2], "big")
-            assert self.closed_with in (4100, 4201), "a page that keeps to the rules is told to come back, if anything"
+            assert self.closed_with in (4100, 4201), "a page that follows the protocol only gets reconnect codes"
             self.hang_up()
             return
         assert opcode == TEXT
@@ -98,7 +98,7 @@ class Browser:
             case "jobpush:resync":
                 self._resync(channel)
             case "jobpush:task":
-                assert channel == self.channel, "nobody hears another's tasks"
+                assert channel == self.channel, "a page receives only its own tasks"
                 self._fold(json.loads(message["data"]))
             case "number":
                 self._count(json.loads(message["data"])["n"])
@@ -136,7 +136,7 @@ class Browser:
     def _fold(self, task: dict[str, Any]) -> None:
         """A snapshot of a task is never older than the last one on this connection, but after a resync."""
         task_id, seq = task["task_id"], task["seq"]
-        assert task_id.startswith(f"{self.user}-"), "nobody hears of another's task"
+        assert task_id.startswith(f"{self.user}-"), "a page receives only its own tasks"
         assert seq > self._seqs.get(task_id, 0), f"seq {seq} of {task_id} comes too late or twice"
         self._seqs[task_id] = seq
         known = self.view.get(task_id)
@@ -144,10 +144,10 @@ class Browser:
             self.view[task_id] = task
 
     def _count(self, number: int) -> None:
-        """Live and missed, each number comes once and in order; where some are lost that was said before."""
+        """Live and replayed, each number arrives once and in order; a loss is announced before."""
         assert number > self.number, f"{number} comes behind {self.number}"
         assert not self._is_gapless or number == self.number + 1, (
-            f"{number} comes behind {self.number}, and no word why"
+            f"{number} comes behind {self.number}, without a resync"
         )
         self.number = number
         self._is_gapless = True

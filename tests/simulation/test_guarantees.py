@@ -1,4 +1,4 @@
-"""Any sequence of words, faults and restarts, in simulated time: what ``docs/guarantees.md`` says is true of each."""
+"""Any sequence of events, faults and restarts, in simulated time, keeps the guarantees of ``docs/guarantees.md``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
         self.tasks = self.numbers = 0
         self._settle()
 
-    # -- what tasks and applications say -------------------------------------------------------------
+    # -- events of tasks and applications -------------------------------------------------------------
 
     @rule(user=st.sampled_from(USERS), fault=FAULTS)
     def begin_task(self, user: str, fault: str | None) -> None:
@@ -98,7 +98,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
             self.plain.trigger([NEWS], "number", {"n": self.numbers, "padding": "x" * 500})
         self.server.wait_for_pushes()
 
-    # -- what the gateway and the browsers do --------------------------------------------------------
+    # -- steps of the gateway and the browsers --------------------------------------------------------
 
     @rule()
     def turn(self) -> None:
@@ -149,7 +149,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
                 task.mark_changed()
             self._work(readers)
 
-    # -- what goes wrong -----------------------------------------------------------------------------
+    # -- faults -----------------------------------------------------------------------------
 
     @rule(index=BROWSERS)
     def hang_up(self, index: int) -> None:
@@ -187,7 +187,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
             self.clock.now = min(until, self.clock.now + 1)
             self.gateway.turn()
 
-    # -- what must be true ---------------------------------------------------------------------------
+    # -- invariants ---------------------------------------------------------------------------
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -234,7 +234,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
         return sum(self.browsers[index].read() for index in readers)
 
     def _heal(self) -> None:
-        """Nothing is wrong any more, each running task says something, and all of it arrives."""
+        """Repair everything, let each running task report, and check that everything arrives."""
         self.server.is_there = True
         for task in self.running:
             task.mark_changed()
@@ -296,7 +296,7 @@ def test_guarantees_hold_after_any_sequence_of_faults(machine: type[GuaranteesMa
 
 
 def test_history_is_not_requested_without_a_subscription(machine: type[GuaranteesMachine]) -> None:
-    """What is said between such a history and the subscription that follows would be lost, and nobody would know."""
+    """Events between such a history and the following subscription would be lost unnoticed."""
     state = machine()
     state.begin_task(user="anna", fault=None)
     state.gateway_is_replaced()

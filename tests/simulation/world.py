@@ -1,9 +1,9 @@
 """
 A worker, a gateway and browsers in one thread and in simulated time, over a real Redis.
 
-The publisher, the scripts, the hub and all that it is made of are the real ones. Simulated are the threads (each
-does a step when it is told to), the clock, and what lies between: wires that carry no more bytes than a test lets
-pass, and that break. So any interleaving can be had, and had again.
+The publisher, the scripts, the hub and all that it is made of are the real ones. The threads (which advance step by
+step), the clock and the wires are simulated: wires carry only the bytes that a test lets pass, and can break. So any
+interleaving can be produced and repeated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PATIENCE = 30
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -49,7 +49,7 @@ class Clock:
 
 
 class RedisUnderTest:
-    """A real Redis that, for all who ask, is there or not; and comes back with its data or without."""
+    """A real Redis that can be made unreachable, and return with or without its data."""
 
     def __init__(self, url: str) -> None:
         self.path = urlsplit(url).path
@@ -65,12 +65,12 @@ class RedisUnderTest:
             pass  # no restart is so quick that two of its stream ids could be the same
 
     def wait_for_pushes(self) -> None:
-        """Whatever was published before is in the sockets of those who hear it: Redis writes before it reads again."""
+        """Wait until everything published is in the subscribers' sockets: Redis writes before it reads again."""
         self.client.ping()
 
 
 class Wire:
-    """One of the gateway's connections to Redis; bytes pass when they are told to."""
+    """One of the gateway's connections to Redis; the test decides which bytes pass."""
 
     def __init__(self, path: str) -> None:
         self.hubs_end, self._ours = socket.socketpair()
@@ -82,7 +82,7 @@ class Wire:
         self._from_redis = b""
 
     def carry_to_redis(self) -> None:
-        """Hand over all that the hub has said, and take all the answers."""
+        """Pass on everything that the hub has sent, and read all replies."""
         try:
             said = self._ours.recv(1 << 20, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -98,7 +98,7 @@ class Wire:
             awaited -= self._receive(self._redis.recv(1 << 20))
 
     def carry_to_hub(self, size: int | None = None) -> int:
-        """Let so many bytes pass; gives how many have."""
+        """Let this many bytes pass; return how many have."""
         try:
             self._receive(self._redis.recv(1 << 20, socket.MSG_DONTWAIT))
         except BlockingIOError:
@@ -116,7 +116,7 @@ class Wire:
         self._redis.close()
 
     def _receive(self, data: bytes) -> int:
-        """Keep what Redis says; gives how many answers are in it."""
+        """Keep the bytes from Redis; return the number of replies in them."""
         self._from_redis += data
         self._replies.feed(data)
         answers = 0
@@ -126,7 +126,7 @@ class Wire:
 
 
 class Gateway:
-    """One process: a hub without a thread, whose links are wires."""
+    """One process: a hub without a thread, connected by wires."""
 
     def __init__(self, config: Config, clock: Clock, server: RedisUnderTest) -> None:
         self._clock, self._server = clock, server
@@ -155,7 +155,7 @@ class Gateway:
         return any(one.position is None for channel in channels for one in channel.catch_ups)
 
     def accept(self, user: str, since: str | None, *, send_buffer: int) -> socket.socket:
-        """The client's end of a new connection of our own client, whose session names the user."""
+        """Return the client's end of a new connection of jobpush's client, with the user in its session."""
         ours, theirs = socket.socketpair()
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         theirs.setblocking(False)
@@ -170,7 +170,7 @@ class Gateway:
             wire.cut()
 
     def die(self) -> None:
-        """End without a word."""
+        """End without closing anything."""
         self.hub.loop.close()
         for connection in self.hub._connections:
             os.close(connection.fd)
@@ -199,7 +199,7 @@ class FaultyStore(Store):
         self._server = server
         #: What happens to the next command: nothing, or it is lost ``"before"`` or ``"after"`` it was done.
         self.fault: str | None = None
-        #: Tasks whose end Redis has acknowledged, since it last came back empty.
+        #: Tasks with an end that Redis has acknowledged since it was last emptied.
         self.acknowledged: set[str] = set()
 
     def run(self, requests: Sequence[Request]) -> list[Any]:
@@ -219,7 +219,7 @@ class FaultyStore(Store):
 
 
 class StepwisePublisher(Publisher):
-    """The publisher, whose thread does a step when it is told to."""
+    """The publisher, with a thread that advances step by step."""
 
     def __init__(self, store: FaultyStore, config: Config) -> None:
         super().__init__(store, config, on_cancelled=lambda task_id: None)

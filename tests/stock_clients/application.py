@@ -147,7 +147,7 @@ def authenticate_with_jobpush() -> Any:
 
 
 def member_of(channel: str) -> dict[str, Any] | None:
-    """What others of a presence channel learn of whoever asks."""
+    """Return the presence member for the user of the request."""
     if not channel.startswith("presence-"):
         return None
     user_id = request.form["user_id"]

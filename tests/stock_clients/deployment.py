@@ -85,7 +85,7 @@ def gateway(folder: Path, config: Config, *, workers: int) -> Server:
 @dataclass(frozen=True)
 class Deployment:
     """
-    What clients see of it is two entrances, each a load balancer; an event that comes in at one is heard at both.
+    What clients see of it is two entrances, each a load balancer; an event from one is delivered at both.
 
     Attributes:
         gateways: One with two workers, or two with one each.
@@ -159,7 +159,7 @@ def wait_until(condition: Callable[[], bool], process: ChildProcess, log: Path) 
 
 
 def is_ready(port: int) -> bool:
-    """Whether a gateway there says that it is ready."""
+    """Whether a gateway on this port reports that it is ready."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/jobpush/health/ready", timeout=PATIENCE):
             return True

@@ -1,4 +1,4 @@
-"""Pysher, unchanged, used as its README shows, and a queue of what it hears."""
+"""Pysher, unchanged, used as its README shows, and a queue of received events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUBSCRIBED = "pusher_internal:subscription_succeeded"
 
 
 class Listener:
-    """A connection of Pysher that joins its channels as soon as it is connected."""
+    """A Pysher connection that subscribes to its channels once it is connected."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Listener:
         Args:
             port: Where the gateway is.
             channels: Events to listen to, by channel.
-            user_data: Who it is on presence channels.
+            user_data: The member on presence channels.
             user: Who signs in first; by hand, for Pysher knows no users.
         """
         self._channels = channels
@@ -61,14 +61,14 @@ class Listener:
         connection.join(PATIENCE)
 
     def until(self, channel: str, event: str) -> str:
-        """The data of the next event of this name; what else was heard before it is passed over."""
+        """Return the data of the next event of this name; earlier events are skipped."""
         while True:
             heard_channel, heard_event, data = self.next()
             if (heard_channel, heard_event) == (channel, event):
                 return data
 
     def next(self) -> tuple[str, str, str]:
-        """What was heard next: channel, event and data as it was on the wire."""
+        """Return the next received channel, event and data, as on the wire."""
         return self._heard.get(timeout=PATIENCE)
 
     def _sign_in(self, _: object) -> None:

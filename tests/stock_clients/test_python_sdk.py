@@ -1,5 +1,5 @@
 """
-Pusher's SDK for Python servers, unchanged; Pysher hears what it does.
+Pusher's SDK for Python servers, unchanged; Pysher receives its events.
 
 Its ``authenticate`` and ``authenticate_user`` open every channel of the JavaScript clients: see application.py.
 """

@@ -30,7 +30,7 @@ from .deployment import KEY, SECRET, Deployment, Server, environment_of
 from .nginx import PREFIX, Nginx, nginx
 
 ROOT = Path(__file__).parents[2]
-#: What a browser and a gateway say to each other when a page is opened; nothing is asked for.
+#: The messages between browser and gateway when a page is opened, without a request.
 OPENING = [
     ("received", "pusher:connection_established"),
     ("received", "pusher:signin_success"),

@@ -40,7 +40,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def port(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
-    """The port of a gateway that, with a worker, tells the other server of everything."""
+    """The port of a gateway that, with a worker, sends everything to the other server."""
     with EmbeddedRedis() as redis:
         config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID, publish_timeout=PATIENCE)
         environment = {
@@ -91,7 +91,7 @@ def test_webhooks_of_every_kind_pass_the_python_and_node_sdks(port: int, receive
 
 
 def cause_all_kinds(port: int) -> None:
-    """Do everything of which other servers can be told."""
+    """Cause every kind of webhook event."""
     client = Client(port, key=KEY)
     user_data, channel_data = '{"id":"ann"}', '{"user_id":"ann"}'
     auth = user_auth(KEY, SECRET, client.socket_id, user_data)
