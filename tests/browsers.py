@@ -26,7 +26,7 @@ ARGUMENTS = [
 
 
 def find_chromium() -> str:
-    """The system's Chromium; a test run without one fails and says what to do."""
+    """The system's Chromium; a test run without it fails with the remedy."""
     for program in PROGRAMS:
         if path := shutil.which(program):
             return path

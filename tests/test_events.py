@@ -155,7 +155,7 @@ def test_states_of_an_attempt_are_ordered() -> None:
 
 
 class Silent(Exception):
-    """An exception of an application that fails even to say what it is."""
+    """An exception of an application with a failing ``__str__``."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")

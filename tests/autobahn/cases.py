@@ -27,14 +27,14 @@ _MASK = b"\x37\xfa\x21\x3d"
 
 #: What a client receives: ``("pong", payload)``, ``("event", name)``, ``("error", code)``, ``("echo", channel)`` or
 #: ``("close", code)``, whose code is ``None`` if the frame has none.
-Heard: TypeAlias = tuple[str, object]
+Received: TypeAlias = tuple[str, object]
 
-ANSWER: Heard = ("event", "pusher:pong")
-NOT_JSON: Heard = ("error", 4300)
-PROTOCOL_ERROR: Heard = ("close", 1002)
-NOT_UTF8: Heard = ("close", 1007)
-TOO_BIG: Sequence[Heard] = (("error", 4300), ("close", 1009))
-NO_BINARY: Sequence[Heard] = (("error", 4300), ("close", 1003))
+ANSWER: Received = ("event", "pusher:pong")
+NOT_JSON: Received = ("error", 4300)
+PROTOCOL_ERROR: Received = ("close", 1002)
+NOT_UTF8: Received = ("close", 1007)
+TOO_BIG: Sequence[Received] = (("error", 4300), ("close", 1009))
+NO_BINARY: Sequence[Received] = (("error", 4300), ("close", 1003))
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Case:
     Args:
         id: Its number and what it is about.
         sends: Written one by one.
-        hears: Everything received then. If it contains no close, the client closes and gets an answer.
+        receives: Everything received then. If it contains no close, the client closes and gets an answer.
     """
 
     id: str
     sends: Sequence[bytes]
-    hears: Sequence[Heard]
+    receives: Sequence[Received]
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, size: int | None = None) -> bytes:
@@ -107,56 +107,56 @@ class Peer:
         self._file = file
         self.extensions = self._shake_hands()
 
-    def play(self, case: Case) -> list[Heard]:
+    def play(self, case: Case) -> list[Received]:
         """Send all bytes of a case; return everything received up to the close."""
         for data in case.sends:
             try:
                 self._socket.sendall(data)
             except (BrokenPipeError, ConnectionResetError):
                 break  # the server has nothing more to send
-        if not any(kind == "close" for kind, _ in case.hears):
+        if not any(kind == "close" for kind, _ in case.receives):
             self._socket.sendall(close())
-        return list(self._hear())
+        return list(self._receive())
 
     def send(self, data: bytes) -> None:
         """Send any bytes."""
         self._socket.sendall(data)
 
-    def hear_behind(self, data: bytes) -> Heard:
+    def receive_after(self, data: bytes) -> Received:
         """Send the same repeatedly, until something other than a pong arrives."""
         until = time.monotonic() + PATIENCE
-        heard: Heard = ("pong", b"")
-        while heard[0] == "pong":
+        received: Received = ("pong", b"")
+        while received[0] == "pong":
             assert time.monotonic() < until, "nothing else comes"
             self.send(data)
-            heard = self.hear()
-        return heard
+            received = self.receive()
+        return received
 
-    def hear(self) -> Heard:
+    def receive(self) -> Received:
         """Return the next received item."""
         first, size = self._file.read(2)
         assert first & 0x70 == 0 and first & 0x80, "a server without extensions sends whole frames, no reserved bits"
         assert size < 128, "a server does not mask"
         if size > 125:
             size = int.from_bytes(self._file.read({126: 2, 127: 8}[size]), "big")
-        return _heard(first & 0x0F, self._file.read(size))
+        return _received(first & 0x0F, self._file.read(size))
 
     def is_at_end(self) -> bool:
         """Whether the server closes the connection without sending anything more."""
         return self._file.read() == b""
 
-    def _hear(self) -> Iterator[Heard]:
+    def _receive(self) -> Iterator[Received]:
         while True:
-            heard = self.hear()
-            yield heard
-            if heard[0] == "close":
+            received = self.receive()
+            yield received
+            if received[0] == "close":
                 return
 
     def _shake_hands(self) -> list[bytes]:
         status = self._file.readline()
         assert status.startswith(b"HTTP/1.1 101 "), status
         headers = list(iter(self._file.readline, b"\r\n"))
-        assert self.hear() == ("event", "pusher:connection_established")
+        assert self.receive() == ("event", "pusher:connection_established")
         return [line for line in headers if line.lower().startswith(b"sec-websocket-extensions")]
 
 
@@ -178,7 +178,7 @@ def connected(port: int, *, extensions: str = "") -> Iterator[Peer]:
 
 def assert_holds(port: int, case: Case) -> None:
     """Play a case on a connection of its own."""
-    expected = list(case.hears)
+    expected = list(case.receives)
     is_clean = not any(kind == "close" for kind, _ in expected)
     with connected(port) as peer:
         assert peer.play(case) == (expected + [("close", 1000)] if is_clean else expected)
@@ -186,7 +186,7 @@ def assert_holds(port: int, case: Case) -> None:
             assert peer.is_at_end()
 
 
-def _heard(opcode: int, payload: bytes) -> Heard:
+def _received(opcode: int, payload: bytes) -> Received:
     if opcode == PONG:
         return "pong", payload
     if opcode == CLOSE:

@@ -14,7 +14,7 @@ from .cases import (
     PROTOCOL_ERROR,
     TEXT,
     Case,
-    Heard,
+    Received,
     assert_holds,
     fragments,
     frame,
@@ -28,11 +28,11 @@ HALVES = fragments(pieces(message(40), 20))
 NEVER_BEGUN = [frame(CONTINUATION, b"more", fin=fin) for fin in (True, False)]
 
 
-def three_ways(number: str, what: str, frames: list[bytes], hears: list[Heard]) -> Iterator[Case]:
+def three_ways(number: str, what: str, frames: list[bytes], receives: list[Received]) -> Iterator[Case]:
     """The frames in one piece, each by itself, and byte by byte."""
     whole = b"".join(frames)
     for way, sends in (("in one piece", [whole]), ("frame by frame", frames), ("byte by byte", pieces(whole))):
-        yield Case(f"{number} {what}, {way}", sends, hears)
+        yield Case(f"{number} {what}, {way}", sends, receives)
 
 
 def five_parts() -> list[bytes]:

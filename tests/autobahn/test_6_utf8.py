@@ -12,7 +12,7 @@ from .cases import (
     NOT_UTF8,
     TEXT,
     Case,
-    Heard,
+    Received,
     assert_holds,
     connected,
     fragments,
@@ -116,12 +116,12 @@ def prefixes() -> Iterator[Case]:
 
 
 def sequences() -> Iterator[Case]:
-    for table, heard in ((VALID, NOT_JSON), (INVALID, NOT_UTF8)):
+    for table, received in ((VALID, NOT_JSON), (INVALID, NOT_UTF8)):
         for number, text in table.items():
-            yield Case(f"{number} {text[:20]}", [frame(TEXT, bytes.fromhex(text))], [heard])
+            yield Case(f"{number} {text[:20]}", [frame(TEXT, bytes.fromhex(text))], [received])
 
 
-ECHO: Heard = ("echo", TEXT_OF_ALL_LENGTHS)
+ECHO: Received = ("echo", TEXT_OF_ALL_LENGTHS)
 BROKEN = GREEK.encode() + b"\xed\xa0\x80edited"
 CASES = [
     Case("6.1.1 empty", [frame(TEXT)], [NOT_JSON]),

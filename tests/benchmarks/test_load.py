@@ -123,14 +123,14 @@ def test_publisher_cycles_through_the_streams_and_ends_them_together(redis_serve
         capture_output=True,
     )
 
-    heard = []
-    while len(heard) < 12:
+    received = []
+    while len(received) < 12:
         message = pubsub.get_message(timeout=10)
         assert message is not None
-        heard.append((message["channel"].decode(), message["data"].decode()))
-    assert [channel for channel, _ in heard] == ["to-0", "to-1", "to-2"] * 4
-    assert [text.split()[:2] for _, text in heard] == [[str(n % 3), str(7 + n // 3)] for n in range(12)]
-    assert all(f'"~{text.split()[0]}.{text.split()[1]}.' in text and len(text) > 66 for _, text in heard)
+        received.append((message["channel"].decode(), message["data"].decode()))
+    assert [channel for channel, _ in received] == ["to-0", "to-1", "to-2"] * 4
+    assert [text.split()[:2] for _, text in received] == [[str(n % 3), str(7 + n // 3)] for n in range(12)]
+    assert all(f'"~{text.split()[0]}.{text.split()[1]}.' in text and len(text) > 66 for _, text in received)
     client.close()
 
 

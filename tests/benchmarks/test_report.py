@@ -1,4 +1,4 @@
-"""Tables and pictures say what the results say, missed bars included."""
+"""Tables and plots show the results, missed bars included."""
 
 from __future__ import annotations
 

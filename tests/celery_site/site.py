@@ -79,7 +79,7 @@ class Site:
             listener.close()
         for worker in self._workers:
             worker.stop(signal.SIGTERM, grace=2)
-        gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
+        gc.collect()  # Celery's results disconnect from their backend when collected, so do that before it is gone
         self.app.close()
 
 

@@ -53,7 +53,7 @@ def make_app(
         broker_transport_options={
             "socket_timeout": 5,
             "visibility_timeout": visibility_timeout,
-            # kombu looks every 100 seconds for what is to be delivered again, unless it is told otherwise.
+            # By default kombu looks only every 100 seconds for messages to redeliver.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
         },

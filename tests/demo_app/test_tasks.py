@@ -112,7 +112,7 @@ def test_killed_process_fails_with_a_sentence_and_ends_ffmpeg(demo_with_worker: 
     video = demo_with_worker.upload(clips / "long.mp4", "Kim")
     events = demo_with_worker.events("Kim")
     while (event := next(events)).message != "encoding" or not event.current:
-        pass  # a frame is told when there is somebody who sees to it that ffmpeg ends too
+        pass  # the first frame is reported once the guard of ffmpeg runs
     (ffmpeg,) = wait_for_ffmpegs_on(video.folder)
 
     with end_of(ffmpeg) as has_ended:

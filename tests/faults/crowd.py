@@ -83,7 +83,7 @@ class Visitor:
     #: Violations, as sentences.
     faults: list[str] = field(default_factory=list)
     #: Received messages.
-    heard: int = 0
+    received: int = 0
     #: Received task events.
     task_events: int = 0
     #: Task events that came with the seq of the one before: snapshots after a resync.
@@ -184,17 +184,17 @@ class Crowd:
             if visitor.tasks.get(task_id, (0, ""))[1] not in _FINAL
         ]
 
-    def missing_numbers(self, told: Collection[int]) -> list[tuple[int, int]]:
+    def missing_numbers(self, published: Collection[int]) -> list[tuple[int, int]]:
         """Return the visitors that lack a number that was certainly published, without a resync instead."""
         missing = []
         for visitor in self.visitors:
             if not visitor.is_wanted:
                 continue
-            heard = set(visitor.numbers)
+            received = set(visitor.numbers)
             excused = _excused(visitor.numbers)
             first = next((number for number in visitor.numbers if number is not None), 0)
-            for number in told:
-                if number > first and number not in heard and not any(a < number < b for a, b in excused):
+            for number in published:
+                if number > first and number not in received and not any(a < number < b for a, b in excused):
                     missing.append((visitor.number, number))
         return missing
 
@@ -214,9 +214,9 @@ class Crowd:
         """The number of resyncs of all visitors."""
         return sum(len(visitor.resyncs) for visitor in self.visitors)
 
-    def heard(self) -> int:
+    def received(self) -> int:
         """The number of received messages of all visitors."""
-        return sum(visitor.heard for visitor in self.visitors)
+        return sum(visitor.received for visitor in self.visitors)
 
     def hang_up(self, visitors: Sequence[Visitor], *, for_good: bool) -> None:
         """Drop connections without a close."""
@@ -412,7 +412,7 @@ class Crowd:
         del buffer[:start]
 
     def _take(self, visitor: Visitor, message: dict[str, Any]) -> None:
-        visitor.heard += 1
+        visitor.received += 1
         event, channel = message["event"], message.get("channel", "")
         match event:
             case "pusher:connection_established":

@@ -30,7 +30,7 @@ def ends(redis_url: str, user: str) -> None:
             progress.update(number + 1, total=1_000)
 
     last.apply(task_id=f"{user}-last")
-    print("told", flush=True)
+    print("published", flush=True)
 
 
 def forks(redis_url: str, user: str) -> None:

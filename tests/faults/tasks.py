@@ -32,7 +32,7 @@ def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_transport_options={
             "visibility_timeout": 5,
-            # kombu looks every 100 seconds for what is to be delivered again, unless it is told otherwise.
+            # By default kombu looks only every 100 seconds for messages to redeliver.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
         },

@@ -30,23 +30,23 @@ def proxy() -> Iterator[Proxy]:
 def test_cancel_reader_detects_a_silent_network(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_PING_AFTER", 1.0)
     feed = CancelFeed(Config(redis_url=proxy.url))
-    heard: list[Any] = []
+    received: list[Any] = []
     ended = threading.Event()
 
     def listen() -> None:
         try:
             for task_id in feed.listen():
-                heard.append(task_id)
+                received.append(task_id)
         except StoreError as exc:
-            heard.append(exc)
+            received.append(exc)
         ended.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    assert not ended.wait(2.5), heard
+    assert not ended.wait(2.5), received
     proxy.go_silent()
 
     assert ended.wait(PATIENCE), "it never ends"
-    assert isinstance(heard[-1], StoreError)
+    assert isinstance(received[-1], StoreError)
     feed.close()
 
 

@@ -53,11 +53,11 @@ class Scene:
         """Return the number of connections, from the metrics of the gateways."""
         return sum(gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways)
 
-    def assert_nobody_has_missed_anything(self, told: Sequence[int]) -> None:
+    def assert_all_have_received(self, published: Sequence[int]) -> None:
         """Check that all pages have received the numbers and the ends of their tasks, in order and once."""
         self.pages.wait_for_ends(self.stand.tasks)
         missing = self.pages.missing_numbers
-        self.pages.wait_until(lambda: not missing(told), lambda: missing(told)[:9])
+        self.pages.wait_until(lambda: not missing(published), lambda: missing(published)[:9])
         assert self.pages.faults() == self.people.faults() == []
         assert self.pages.resyncs() == self.people.resyncs() == 0
 
@@ -103,7 +103,7 @@ def test_pages_of_a_rolled_gateway_leave_gradually_and_miss_nothing(scene: Scene
     feed.stop()
     ticker.stop()
 
-    scene.assert_nobody_has_missed_anything(ticker.sure)
+    scene.assert_all_have_received(ticker.sure)
     assert not any(person.farewells for person in scene.people.visitors), "no member left"
 
 
@@ -129,7 +129,7 @@ def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) ->
     print(f"\nFIG kill: {count} pages back after {back:.1f} s, no ghost after {time.monotonic() - begun:.1f} s")
     feed.stop()
     ticker.stop()
-    scene.assert_nobody_has_missed_anything(ticker.sure)
+    scene.assert_all_have_received(ticker.sure)
     assert {name for person in scene.people.open_ones for name in person.farewells} == {person.user for person in gone}
 
 
@@ -141,7 +141,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     listeners = stand.open_crowd(users=users * 10, channels=("noise",), receive_buffer=4_096)
     worker = stand.start_worker("-P", "threads", "-c", "5", "-Q", "quick", min_interval=0.02)
     before = {gateway.pid: memory(gateway.pid) for gateway in stand.gateways}
-    heard_before, let_go_before = scene.pages.heard(), let_go(stand)
+    received_before, let_go_before = scene.pages.received(), let_go(stand)
     stop, begun = stand.path(), time.monotonic()
     running = {user: stand.run_until(user, stop, "x" * 4_000, queue="quick") for user in users}
     watchers.wait_until(lambda: all(watcher.tasks for watcher in watchers.visitors))
@@ -163,7 +163,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     )
     wait_until(lambda: is_reached(page_of(stand, running[users[0]]) >= 200), "the tasks have reported much")
     ticker.stop()
-    heard = scene.pages.heard() - heard_before
+    received = scene.pages.received() - received_before
     updates = {task_id: page_of(stand, task_id) for task_id in running.values()}
     watchers.read_again(watchers.visitors)
     listeners.read_again(listeners.visitors)
@@ -181,7 +181,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     slow = len(watchers.visitors) + len(listeners.visitors)
     codes = {code for _, code in listeners.ends(begun)}
     print(
-        f"\nFIG frozen: {slow} of {slow + PAGES + PEOPLE} pages, {heard / (time.monotonic() - begun):.0f} messages/s"
+        f"\nFIG frozen: {slow} of {slow + PAGES + PEOPLE} pages, {received / (time.monotonic() - begun):.0f} messages/s"
         f" to the others, {grown / 1e6:.1f} MB more in both gateways, {len(listeners.ends(begun))} closed with {codes},"
         f" {read} messages read by {len(watchers.visitors)} watchers of {published}"
     )
@@ -195,7 +195,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     assert read < published, "they were not slow enough for this test"
     assert watchers.faults() == listeners.faults() == []
     assert listeners.resyncs() == 0
-    scene.assert_nobody_has_missed_anything(ticker.sure)
+    scene.assert_all_have_received(ticker.sure)
     worker.kill()
 
 

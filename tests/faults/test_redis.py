@@ -292,7 +292,7 @@ def assert_figures(figures: Mapping[str, float], crowd: Crowd, fault: Fault) -> 
     names = ("ready", "connections", "connections_opened_total", "redis_reconnects_total", "tasks_lost_total")
     pages = len(crowd.visitors)
     assert [figures[f"jobpush_{name}"] for name in names] == [1, pages, pages, fault.reconnects, 0]
-    assert figures["jobpush_events_sent_total"] <= crowd.heard()
+    assert figures["jobpush_events_sent_total"] <= crowd.received()
     assert figures["jobpush_events_dropped_total"] == 0
 
 
@@ -306,7 +306,7 @@ def report(fault: Fault, stand: Stand, crowd: Crowd, usual_rate: float, longest_
     """Print the measurements, for a run with ``-s``."""
     tasks = sum(map(len, stand.tasks.values()))
     print(
-        f"\n{name_of(fault)}: {tasks} tasks, {crowd.heard()} messages heard, {crowd.resyncs()} resyncs,"
+        f"\n{name_of(fault)}: {tasks} tasks, {crowd.received()} messages received, {crowd.resyncs()} resyncs,"
         f" {usual_rate:.0f} updates/s before, longest delay() {longest_delay:.2f} s"
     )
     for line, count in sorted(stand.lines().items()):

@@ -211,7 +211,7 @@ def described(soak: Soak, never_run: int, lost: int) -> Table:
         *((f"tasks that ended in {state}", count) for state, count in sorted(states.items())),
         ("messages that the broker lost", never_run),
         ("terminal events lost", lost),
-        ("messages received by pages", crowd.heard()),
+        ("messages received by pages", crowd.received()),
         ("connections made by pages", sum(len(page.opened) for page in crowd.visitors)),
         ("resyncs", crowd.resyncs()),
         *sorted(soak.happened.items()),

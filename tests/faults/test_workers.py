@@ -118,7 +118,7 @@ def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) ->
     for hours in (2.0, -2.0):
         with clock.open("r+b") as file:
             file.write(struct.pack("d", hours * 3_600))
-        wait_until(lambda hours=hours: is_told_with_clock(stand, running, hours), "the new clock is seen")
+        wait_until(lambda hours=hours: has_event_with_clock(stand, running, hours), "the new clock is seen")
         wait_for_state(crowd, stand.delay("clock", "works", 10, 0.02, queue="clock"), "SUCCESS")
         time.sleep(LOST_AFTER)  # a worker that relied on the clock would have lost its lease
 
@@ -130,7 +130,7 @@ def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) ->
     assert_all_is_right(crowd, stand)
 
 
-def is_told_with_clock(stand: Stand, task_id: str, hours: float) -> bool:
+def has_event_with_clock(stand: Stand, task_id: str, hours: float) -> bool:
     """Whether the last event of a task was made by a clock that is so far off."""
     return abs(stand.store.task(task_id).at - time.time() - hours * 3_600) < 600
 
@@ -188,7 +188,7 @@ def test_program_exit_waits_until_the_last_state_is_stored(redis_server: Embedde
     with started_program("ends", redis_server.url, "42", **UNHURRIED) as program:
         out, err = program.communicate(timeout=PATIENCE)
 
-    assert (out, err, program.returncode) == ("told\n", "", 0)
+    assert (out, err, program.returncode) == ("published\n", "", 0)
     task = store.task("42-last")
     assert (task.state, task.current, task.percent) == (TaskState.SUCCESS, 1_000, 100.0)
 
@@ -197,7 +197,7 @@ def test_program_exit_does_not_wait_forever_for_an_unresponsive_redis(redis_serv
     with paused([redis_server.pid]), started_program("ends", redis_server.url, "42") as program:
         out, err = program.communicate(timeout=PATIENCE)
 
-    assert (out, program.returncode) == ("told\n", 0)
+    assert (out, program.returncode) == ("published\n", 0)
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         "progress can't be published, tasks continue without it",
         "the process ends before its last progress could be published",

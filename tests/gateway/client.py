@@ -68,7 +68,7 @@ class Client:
         extensions: list[Extension] = [PerMessageDeflate()] if offers_deflate else []
         offered = Request(host=f"127.0.0.1:{port}", target=target, extra_headers=sent, extensions=extensions)
         self.socket.sendall(self._connection.send(offered))
-        #: Messages that have come and nobody has asked for yet.
+        #: Received messages that the test has not read yet.
         self.received: list[dict[str, Any]] = []
         self._is_open = False
         self.pongs: list[bytes] = []
@@ -77,7 +77,7 @@ class Client:
 
     @property
     def socket_id(self) -> str:
-        """As it was told first."""
+        """The socket id of the first message."""
         if self._socket_id is None:
             self._socket_id = data_of(self.receive())["socket_id"]
         return self._socket_id

@@ -74,7 +74,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
         variables = {f"JOBPUSH_{name.upper()}": str(value) for name, value in settings.items()}
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
-            listener.listen(512)  # it answers before the server does: nobody has to wait for it
+            listener.listen(512)  # the kernel accepts connections before the server is ready
             commands = {
                 "gunicorn": [
                     "gunicorn",

@@ -223,7 +223,7 @@ def test_counts_are_restored_in_an_emptied_redis(redis_server: EmbeddedRedis, si
 def test_subscription_reply_precedes_simultaneous_live_events(site: Site, store: Store) -> None:
     first, second = site.connect(), site.connect()
     first.receive(), second.receive()
-    first.subscribe("news")  # from now on the gateway hears the topic
+    first.subscribe("news")  # from now on the gateway is subscribed to the topic
 
     store.run([("CLIENT", "PAUSE", "500", "ALL")])
     second.send("pusher:subscribe", {"channel": "news"})

@@ -1,4 +1,4 @@
-"""Which listener receives which live event, when histories and live events arrive in any order."""
+"""Delivery of live events to listeners, with histories and live events in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the handshake to the first live event, and what a connection is told that breaks the rules."""
+"""From the handshake to the first live event, and the refusal of invalid messages."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_half_open_socket_is_detected_and_no_longer_counted(serve: Serve, store:
         assert witness.receive()["event"] != "pusher:error"  # it answers its pings, and is there to the end
         witness.send("pusher:pong")
 
-    assert client.socket.recv(65_536).endswith(b"no reply was received"), "it was told, and then closed"
+    assert client.socket.recv(65_536).endswith(b"no reply was received"), "it got an error, and was then closed"
 
 
 def test_bad_signature_is_refused_on_its_channel(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""When a gateway takes a worker for dead, and when it does not."""
+"""Detection of dead workers by a gateway."""
 
 from __future__ import annotations
 

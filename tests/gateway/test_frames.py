@@ -1,4 +1,4 @@
-"""What a client sends, as messages: the bound holds however they come, and pieces cost no more than their bytes."""
+"""Received messages: the size limit holds for any pieces, and pieces use no more memory than their bytes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LIMIT = 65_536
 def test_longest_allowed_message_is_read_in_pieces_of_any_size(size: int) -> None:
     reader = FrameReader(LIMIT)
 
-    heard = [one for piece in pieces(frame(TEXT, message(LIMIT)), size) for one in reader.feed(piece)]
+    received = [one for piece in pieces(frame(TEXT, message(LIMIT)), size) for one in reader.feed(piece)]
 
-    assert heard == [(Opcode.TEXT, message(LIMIT).decode())]
+    assert received == [(Opcode.TEXT, message(LIMIT).decode())]
     assert reader.is_idle
 
 

@@ -1,4 +1,4 @@
-"""Clients that ask for more than is good for the others: they wait, are refused, and nothing of them is left."""
+"""Greedy clients: they wait, are refused, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def send_until_nobody_reads(client: Client, data: bytes, witness: Client) -> byt
 
 
 def wait_until_nobody_is_anywhere(site: Site, store: Store) -> None:
-    """The hub tells Redis of those who are gone; the fixture's patience ends a test in which it does not."""
+    """Wait until Redis lists no channel any more; the timeout of the client ends a test that never gets there."""
     directory = RedisDirectory(store)
     witness = site.connect()
     while directory.channels():

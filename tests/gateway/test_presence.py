@@ -1,4 +1,4 @@
-"""Who is there, told truly and quietly: members, occupancy, watchlists and webhooks, over one gateway and several."""
+"""Presence: members, occupancy, watchlists and webhooks, over one gateway and several."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def site(serve: Serve) -> Site:
 
 @pytest.fixture
 def webhooks(redis_server: EmbeddedRedis) -> Iterator[Webhooks]:
-    """What other servers are to be told."""
+    """The webhook events, as other servers would get them."""
     with redis.Redis.from_url(redis_server.url, protocol=2) as client:
         yield Webhooks(client)
 
@@ -73,7 +73,7 @@ def connect(site: Site) -> tuple[Client, str]:
 
 
 def join(site: Site, user: str, channel: str = ROOM, **user_info: str) -> tuple[Client, dict[str, Any]]:
-    """A connection that has joined a presence channel as a user; with the members that it was told."""
+    """Return a connection that is subscribed to a presence channel as a user, with the members it received."""
     client = site.connect()
     return client, data_of(ask_to_join(client, user, channel, **user_info))["presence"]
 
@@ -98,7 +98,7 @@ def sign_in(site: Site, user: str, watchlist: list[str] | None = None) -> Client
     return client
 
 
-def next_news(client: Client) -> tuple[str, str]:
+def next_change(client: Client) -> tuple[str, str]:
     """Who comes or goes next."""
     message = client.receive_until(lambda message: message["event"] not in (RESYNC_EVENT, "pusher:ping"))[-1]
     assert message["event"] in (ADDED, REMOVED), message
@@ -106,7 +106,7 @@ def next_news(client: Client) -> tuple[str, str]:
 
 
 def next_watched(client: Client) -> dict[str, list[str]]:
-    """What the next watchlist event tells."""
+    """Return the content of the next watchlist event."""
     message = client.receive()
     assert message["event"] == WATCHLIST
     assert "channel" not in message
@@ -127,7 +127,7 @@ def test_members_get_the_roster_and_then_added_and_removed_events(site: Site) ->
 
     bob.send("pusher:unsubscribe", {"channel": ROOM})
 
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
 
 
 def test_members_of_other_gateways_are_included(serve: Serve) -> None:
@@ -137,9 +137,9 @@ def test_members_of_other_gateways_are_included(serve: Serve) -> None:
     bob, members = join(there, "bob", name="Bob")
 
     assert members["hash"] == {"ada": {"name": "Ada"}, "bob": {"name": "Bob"}}
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
     bob.send("pusher:unsubscribe", {"channel": ROOM})
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
 
 
 def test_user_info_of_the_authorization_reaches_the_other_members(site: Site) -> None:
@@ -159,15 +159,15 @@ def test_several_tabs_are_one_member(serve: Serve) -> None:
     ada, _ = join(here, "ada")
     tabs = [join(where, "bob")[0] for where in (here, here, there)]
 
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
     for tab in tabs[:2]:
         tab.send("pusher:unsubscribe", {"channel": ROOM})
     join(here, "meanwhile")
-    assert next_news(ada) == (ADDED, "meanwhile")
+    assert next_change(ada) == (ADDED, "meanwhile")
     tabs[2].send("pusher:unsubscribe", {"channel": ROOM})
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
     join(there, "end")
-    assert next_news(ada) == (ADDED, "end")
+    assert next_change(ada) == (ADDED, "end")
 
 
 def test_navigation_between_pages_announces_nothing(serve: Serve, webhooks: Webhooks) -> None:
@@ -176,7 +176,7 @@ def test_navigation_between_pages_announces_nothing(serve: Serve, webhooks: Webh
         connect(site)  # else a grace would pass while the second one starts
     ada, _ = join(sites[0], "ada")
     bob, _ = join(sites[0], "bob")
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
 
     for number in range(1, 5):
         bob.hang_up()
@@ -184,9 +184,9 @@ def test_navigation_between_pages_announces_nothing(serve: Serve, webhooks: Webh
     last, _ = join(sites[0], "last")
     last.hang_up()
 
-    assert [next_news(ada), next_news(ada)] == [(ADDED, "last"), (REMOVED, "last")]
-    told = [(event["name"], event.get("user_id")) for event in webhooks.until(name="member_removed")]
-    assert told == [
+    assert [next_change(ada), next_change(ada)] == [(ADDED, "last"), (REMOVED, "last")]
+    published = [(event["name"], event.get("user_id")) for event in webhooks.until(name="member_removed")]
+    assert published == [
         ("channel_occupied", None),
         ("member_added", "ada"),
         ("member_added", "bob"),
@@ -198,7 +198,7 @@ def test_navigation_between_pages_announces_nothing(serve: Serve, webhooks: Webh
 def test_full_channel_admits_existing_members_only(serve: Serve) -> None:
     here, there = (serve(grace=GRACE, max_members=2) for _ in range(2))
     (ada, _), (bob, _) = join(here, "ada"), join(there, "bob")
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
     join(there, "ada")  # another tab
 
     tabs = [connect(where)[0] for where in (here, here, there)]
@@ -211,9 +211,9 @@ def test_full_channel_admits_existing_members_only(serve: Serve) -> None:
         "error": "A presence channel may have 2 members",
     }
     bob.send("pusher:unsubscribe", {"channel": ROOM})
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
     assert data_of(ask_to_join(tabs[0], "carol"))["presence"]["ids"] == ["ada", "carol"]
-    assert next_news(ada) == (ADDED, "carol")
+    assert next_change(ada) == (ADDED, "carol")
 
 
 def test_second_tab_is_refused_by_a_full_channel_like_the_first(serve: Serve, redis_server: EmbeddedRedis) -> None:
@@ -226,7 +226,7 @@ def test_second_tab_is_refused_by_a_full_channel_like_the_first(serve: Serve, re
         for tab in (first, second):
             tab.send("pusher:subscribe", {"channel": ROOM, **right_to_join(tab, "carol")})
             witness.send("pusher:ping")
-            witness.receive()  # so that the hub has told Redis of each in a turn of its own
+            witness.receive()  # so that the hub reports each to Redis in a separate wake-up
     answers = [tab.receive()["event"] for tab in (first, second)]
 
     assert answers == ["pusher:subscription_error"] * 2
@@ -238,7 +238,7 @@ def test_member_with_a_lost_socket_is_removed_after_the_grace(site: Site) -> Non
 
     bob.hang_up()
 
-    assert [next_news(ada), next_news(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
+    assert [next_change(ada), next_change(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
 
 
 def test_unsubscribed_member_is_removed_at_once(serve: Serve) -> None:
@@ -248,7 +248,7 @@ def test_unsubscribed_member_is_removed_at_once(serve: Serve) -> None:
 
     bob.send("pusher:unsubscribe", {"channel": ROOM})
 
-    assert [next_news(ada), next_news(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
+    assert [next_change(ada), next_change(ada)] == [(ADDED, "bob"), (REMOVED, "bob")]
 
 
 def test_only_the_members_of_a_killed_gateway_are_removed(serve: Serve, store: Store) -> None:
@@ -258,13 +258,13 @@ def test_only_the_members_of_a_killed_gateway_are_removed(serve: Serve, store: S
     join(there, "both")
     for user in ("bob", "carol"):
         join(there, user)
-    assert {next_news(ada) for _ in range(3)} == {(ADDED, "both"), (ADDED, "bob"), (ADDED, "carol")}
+    assert {next_change(ada) for _ in range(3)} == {(ADDED, "both"), (ADDED, "bob"), (ADDED, "carol")}
 
     there.kill()
 
-    assert {next_news(ada), next_news(ada)} == {(REMOVED, "bob"), (REMOVED, "carol")}
+    assert {next_change(ada), next_change(ada)} == {(REMOVED, "bob"), (REMOVED, "carol")}
     both_here.send("pusher:unsubscribe", {"channel": ROOM})
-    assert next_news(ada) == (REMOVED, "both")
+    assert next_change(ada) == (REMOVED, "both")
     assert RedisDirectory(store).users_in(ROOM) == ["ada"]
 
 
@@ -272,15 +272,15 @@ def test_gateway_declared_dead_restores_its_statements(serve: Serve) -> None:
     here, there = serve(lease=LEASE), serve(lease=LEASE)
     ada, _ = join(here, "ada")
     bob, _ = join(there, "bob")
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
 
     os.killpg(there.process.pid, signal.SIGSTOP)
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
     os.killpg(there.process.pid, signal.SIGCONT)
 
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
     bob.send("pusher:unsubscribe", {"channel": ROOM})
-    assert next_news(ada) == (REMOVED, "bob")
+    assert next_change(ada) == (REMOVED, "bob")
 
 
 def test_clients_of_a_stopped_gateway_stay_present(serve: Serve) -> None:
@@ -292,22 +292,22 @@ def test_clients_of_a_stopped_gateway_stay_present(serve: Serve) -> None:
     there.stop()  # the grace begins before its processes have ended
     join(here, "bob")
 
-    news = [next_news(ada) for _ in range(3)]
+    news = [next_change(ada) for _ in range(3)]
     assert news == [(ADDED, "bob"), (ADDED, "carol"), (REMOVED, "carol")]
 
 
 def test_presence_is_restored_quietly_in_an_emptied_redis(serve: Serve, store: Store) -> None:
     sites = [serve(grace=GRACE, lease=LEASE) for _ in range(2)]
     (ada, _), (bob, _) = join(sites[0], "ada"), join(sites[1], "bob")
-    assert next_news(ada) == (ADDED, "bob")
+    assert next_change(ada) == (ADDED, "bob")
 
     store.run([("FLUSHALL",)])
     carol, _ = join(sites[1], "carol")
 
-    assert [next_news(client) for client in (ada, bob)] == [(ADDED, "carol")] * 2
+    assert [next_change(client) for client in (ada, bob)] == [(ADDED, "carol")] * 2
     wait_for_members(store, ["ada", "bob", "carol"])
     carol.send("pusher:unsubscribe", {"channel": ROOM})
-    assert [next_news(client) for client in (ada, bob)] == [(REMOVED, "carol")] * 2
+    assert [next_change(client) for client in (ada, bob)] == [(REMOVED, "carol")] * 2
     dora, members = join(sites[0], "dora")
     assert sorted(members["ids"]) == ["ada", "bob", "dora"]
 
@@ -315,18 +315,22 @@ def test_presence_is_restored_quietly_in_an_emptied_redis(serve: Serve, store: S
 def test_member_of_a_gateway_that_dies_during_an_outage_is_removed(serve: Serve, redis_server: EmbeddedRedis) -> None:
     here, there, elsewhere = (serve(grace=GRACE, lease=LEASE) for _ in range(3))
     (ada, _), (bob, _), _ = join(here, "ada"), join(there, "bob"), join(elsewhere, "carol")
-    assert [next_news(ada), next_news(ada), next_news(bob)] == [(ADDED, "bob"), (ADDED, "carol"), (ADDED, "carol")]
+    assert [next_change(ada), next_change(ada), next_change(bob)] == [
+        (ADDED, "bob"),
+        (ADDED, "carol"),
+        (ADDED, "carol"),
+    ]
 
     redis_server.kill()
     elsewhere.kill()
     redis_server.restart(keep_data=False)
 
-    assert next_news(ada) == (REMOVED, "carol")
-    assert next_news(bob) == (REMOVED, "carol")
+    assert next_change(ada) == (REMOVED, "carol")
+    assert next_change(bob) == (REMOVED, "carol")
 
 
 def wait_for_members(store: Store, wanted: list[str]) -> None:
-    """Let the gateways say again what they know; each asks itself three times in a lease whether it must."""
+    """Wait until the gateways have repeated their statements; each checks three times per lease."""
     directory = RedisDirectory(store)
     while sorted(directory.users_in(ROOM)) != wanted:
         pass
@@ -418,8 +422,8 @@ def test_channel_is_occupied_while_another_gateway_has_subscribers(serve: Serve,
         client.send("pusher:unsubscribe", {"channel": "news"})
         client.subscribe(f"after-{number}")
 
-    told = webhooks.until(name="channel_occupied", channel="after-1")
-    names = [(event["name"], event["channel"]) for event in told]
+    published = webhooks.until(name="channel_occupied", channel="after-1")
+    names = [(event["name"], event["channel"]) for event in published]
     assert names == [
         ("channel_occupied", "news"),
         ("channel_occupied", "after-0"),

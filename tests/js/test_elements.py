@@ -191,7 +191,7 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
     assert set(TEXTS) <= set(part(tasks, "title").evaluate_all(tooltips))
     assert set(part(page.locator("jobpush-progress"), "title").evaluate_all(tooltips)) == set(TEXTS)
     assert injected(page) == []
-    assert page.locator("a").count() == 0  # what a task tells as an address is no link
+    assert page.locator("a").count() == 0  # an unsafe URL of a task is not a link
     assert ran == []
 
 

@@ -375,9 +375,9 @@ def cancelled_and_not_heeding(stand: Stand) -> None:
         stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
         stand.until_exists(cleaned_up)
         return
-    told = stand.recorded.until(lambda event: event.task_id == task_id and event.message != "")
-    assert told.cancelling
-    assert told.message == "This worker can't stop a running task: it runs on until it looks"
+    event = stand.recorded.until(lambda event: event.task_id == task_id and event.message != "")
+    assert event.cancelling
+    assert event.message == "This worker can't stop a running task: it runs on until it looks"
     path.touch()
     last = stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
     assert (last.cancelling, last.message) == (False, "")

@@ -52,7 +52,7 @@ class Stand:
         """
         Args:
             configuration: What to run on.
-            redis: An empty one for the events; and for tasks and results, as far as the configuration says so.
+            redis: An empty one for the events, and for tasks and results if the configuration uses it.
             amqp_url: Address of RabbitMQ, where that is the broker.
             folder: For logs, and for the files that tasks and tests wait for.
         """
@@ -68,7 +68,7 @@ class Stand:
             "redis_url": redis.url,
             "cancel_grace": 0.3,
             "lost_after": LOST_AFTER,
-            "publish_timeout": PATIENCE,  # a task may wait; what it says is not to be skipped
+            "publish_timeout": PATIENCE,  # a task may wait, but its events must not be skipped
         }
         self._is_on_redis = amqp_url is None
         self.app, self.jobpush = make_app(**self._settings)
@@ -198,7 +198,7 @@ class Stand:
             self._watcher.stop()
         for child in reversed(self._children):
             child.stop(signal.SIGTERM, grace=3)
-        gc.collect()  # results of Celery's say goodbye to their backend, so not when it is gone
+        gc.collect()  # Celery's results disconnect from their backend when collected, so do that before it is gone
         self.app.close()
 
     def _begin(self) -> None:
@@ -273,10 +273,10 @@ def assert_rising_seq(events: Sequence[TaskEvent]) -> None:
 
 
 def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
-    """Make sure that each attempt ends once, and that nothing more is said of it then."""
+    """Check that each attempt ends once, and publishes nothing afterwards."""
     for attempt, words in itertools.groupby(events, key=lambda event: event.attempt):
         *before, last = words
-        if events[-1].name != WORKFLOW:  # one that is LOST tells what its members still do
+        if events[-1].name != WORKFLOW:  # a LOST workflow still publishes the progress of its members
             assert not any(event.state.is_final for event in before), described(events)
         elif last.state.is_final:
             assert {event.state for event in before if event.state.is_final} <= {last.state}, described(events)
@@ -287,5 +287,5 @@ def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
 
 
 def described(events: Sequence[TaskEvent]) -> list[str]:
-    """All that tells one event of a task from another."""
+    """Return the fields that identify an event of a task."""
     return [f"{event.name} {event.attempt}/{event.seq} {event.state} {event.error or ''}" for event in events]

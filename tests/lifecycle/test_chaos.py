@@ -223,7 +223,7 @@ def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
         kill_until_over(this)
 
         stored = {event.task_id: event for event in this.jobpush.tasks(USER, limit=len(this.task_ids))}
-        history, seen, heard = this.history(), this.watcher.newest(), list(this.watcher.events)
+        history, seen, received = this.history(), this.watcher.newest(), list(this.watcher.events)
 
     assert this.killed > 0
     assert set(this.task_ids) <= set(stored)
@@ -239,7 +239,7 @@ def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
     for events in by_task(history).values():
         assert_rising_seq(events)
         assert_one_end_of_each_attempt(events)
-    for events in by_task(heard).values():
+    for events in by_task(received).values():
         assert_rising_seq(events)
     print(f"{TASKS} tasks, {this.killed} workers killed, {this.watcher.connections} connections, {len(history)} events")
     print(f"{len(never_delivered)} messages were lost by the broker")

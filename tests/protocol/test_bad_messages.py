@@ -9,7 +9,7 @@ import pytest
 from jobpush.protocol.actions import Close
 
 
-def assert_told(messages, code, text) -> None:
+def assert_reported(messages, code, text) -> None:
     (message,) = messages
     assert message["event"] == "pusher:error"
     assert message["data"]["code"] == code
@@ -32,24 +32,24 @@ def assert_told(messages, code, text) -> None:
     ids=lambda text: text[:20],
 )
 def test_invalid_json_is_reported(shell, text) -> None:
-    assert_told(shell.send_text(text), 4300, "not valid JSON")
+    assert_reported(shell.send_text(text), 4300, "not valid JSON")
     assert shell.close is None
     assert shell.send("pusher:ping")
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '"pusher:ping"', "5"])
 def test_message_other_than_an_object_is_reported(shell, text) -> None:
-    assert_told(shell.send_text(text), 4300, "must be a JSON object")
+    assert_reported(shell.send_text(text), 4300, "must be a JSON object")
 
 
 @pytest.mark.parametrize("event", [None, 5, [], {}, True])
 def test_event_name_other_than_text_is_reported(shell, event) -> None:
-    assert_told(shell.send_text(json.dumps({"event": event})), 4300, '"event"')
+    assert_reported(shell.send_text(json.dumps({"event": event})), 4300, '"event"')
 
 
 @pytest.mark.parametrize("event", ["", "pusher:connect", "pusher_internal:member_added", "typing", "\ud800"])
 def test_unknown_event_is_reported(shell, event) -> None:
-    assert_told(shell.send(event, {}), 4300, "Unknown event")
+    assert_reported(shell.send(event, {}), 4300, "Unknown event")
 
 
 @pytest.mark.parametrize("event", ["pusher:subscribe", "pusher:unsubscribe", "pusher:signin"])
@@ -63,9 +63,9 @@ def test_data_other_than_an_object_is_reported(shell, event, data) -> None:
 
 @pytest.mark.parametrize("channel", [None, 5, ["a"], {"a": 1}, True])
 def test_channel_name_other_than_text_is_reported(shell, channel) -> None:
-    assert_told(shell.subscribe(channel), 4300, '"channel"')
-    assert_told(shell.send("pusher:unsubscribe", {"channel": channel}), 4300, '"channel"')
-    assert_told(shell.send("client-a", {}, channel), 4300, '"channel"')
+    assert_reported(shell.subscribe(channel), 4300, '"channel"')
+    assert_reported(shell.send("pusher:unsubscribe", {"channel": channel}), 4300, '"channel"')
+    assert_reported(shell.send("client-a", {}, channel), 4300, '"channel"')
 
 
 @pytest.mark.parametrize("member", ["auth", "channel_data", "since"])
@@ -78,17 +78,17 @@ def test_fields_of_the_wrong_type_are_reported(shell, member, value) -> None:
 
 
 def test_binary_message_closes_the_protocol_connection(shell) -> None:
-    assert_told(shell.perform(shell.protocol.receive_binary(shell.now)), 4300, "Only text")
+    assert_reported(shell.perform(shell.protocol.receive_binary(shell.now)), 4300, "Only text")
     assert shell.close == Close(1003, "Only text messages are supported")
 
 
 def test_oversized_message_closes_the_connection(shell) -> None:
-    assert_told(shell.send_text("x" * 65_537), 4300, "65536 bytes")
+    assert_reported(shell.send_text("x" * 65_537), 4300, "65536 bytes")
     assert shell.close == Close(1009, "Message too big")
 
 
 def test_message_too_long_to_read_closes_the_connection(shell) -> None:
-    assert_told(shell.perform(shell.protocol.receive_oversized(shell.now)), 4300, "65536 bytes")
+    assert_reported(shell.perform(shell.protocol.receive_oversized(shell.now)), 4300, "65536 bytes")
     assert shell.close is not None
 
 
@@ -153,6 +153,6 @@ def test_error_of_an_open_connection_has_no_closing_code(shell, code_band) -> No
     shell.subscribe("news")
     shell.send("client-a", {}, "news")
 
-    told = [message["data"]["code"] for message in shell.messages if message["event"] == "pusher:error"]
-    assert len(told) == 4
-    assert not [code for code in told if code_band <= code < code_band + 100]
+    codes = [message["data"]["code"] for message in shell.messages if message["event"] == "pusher:error"]
+    assert len(codes) == 4
+    assert not [code for code in codes if code_band <= code < code_band + 100]

@@ -333,7 +333,7 @@ def test_subscription_cancelled_while_pending_is_dropped(shell) -> None:
     assert protocol.channels == set()
 
 
-# -- what the hub says later -----------------------------------------------------------------------------
+# -- later messages of the hub -----------------------------------------------------------------------------
 
 
 def test_messages_of_presence() -> None:

@@ -1,4 +1,4 @@
-"""What task code says, and what of it its user gets to hear."""
+"""Progress calls of task code, and the events that the user receives."""
 
 from __future__ import annotations
 

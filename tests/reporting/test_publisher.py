@@ -92,7 +92,7 @@ def publisher(store: Store) -> Publisher:
 
 
 def begin_workflow_that_has_more_to_tell(store: Store) -> None:
-    """The first of its members is told of at once, the others in an hour."""
+    """The first change of a member is published at once, the others in an hour."""
     patient = Store(replace(store.config, min_interval=3_600.0))
     patient.publish([replace(write("workflow", TaskState.PENDING), plan=WorkflowPlan(3, 3.0))])
     membership = Membership("0:3", is_planned=True)
@@ -224,7 +224,7 @@ def test_state_refused_by_redis_is_dropped_and_delays_no_other(
         log_line(publisher, "good")
     is_done = publisher.flush()
 
-    assert is_done  # it was tried again for ever, and nobody else was told of at once meanwhile
+    assert is_done  # it was retried for ever, and delayed all other tasks
     assert [task.task_id for task in store.tasks(USER)] == ["good"]
     assert "WRONGTYPE" in caplog.text
     wait_until(lambda: not publisher._breaker.is_open)
@@ -345,7 +345,7 @@ def changing(publisher: Publisher, task_id: str) -> Callable[[], None]:
 def test_time_limit_during_a_publish_silences_no_other_task(
     call_of: Callable[[Publisher, str], Callable[[], None]], publisher: Publisher
 ) -> None:
-    """A thread that nobody wakes would sleep through all that the other tasks of the process say."""
+    """A thread that is not woken would miss the events of the other tasks of the process."""
     publisher.submit(write("first", TaskState.STARTED))
     for number in count():
         wait_until(partial(sleeps, publisher))

@@ -1,4 +1,4 @@
-"""A rate that says nothing until it knows, and does not jump."""
+"""A rate that is unknown until it is reliable, and does not jump."""
 
 from __future__ import annotations
 

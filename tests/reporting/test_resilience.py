@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SilentServer:
-    """Takes connections and says nothing; counts them."""
+    """Accepts and counts connections, and sends nothing."""
 
     def __init__(self) -> None:
         self.connections = 0

@@ -1,4 +1,4 @@
-"""The parts of a bar, as the task says and as earlier runs have shown."""
+"""The stages of a bar, by the weights of the task and by earlier runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus, if it is asked to."""
+"""The optional metrics of a worker."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class LoadBalancer:
     async def _abort(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
-        while self._writers:  # until each has been told that it is gone
+        while self._writers:  # until each has seen its end
             await asyncio.sleep(0)
 
     async def _end(self) -> None:

@@ -38,7 +38,7 @@ class Listener:
         """
         self._channels = channels
         self._user = user
-        self._heard: queue.Queue[tuple[str, str, str]] = queue.Queue()
+        self._received: queue.Queue[tuple[str, str, str]] = queue.Queue()
         self.pusher = pysher.Pusher(
             KEY, secret=SECRET, secure=False, custom_host="127.0.0.1", port=port, user_data=user_data
         )
@@ -53,7 +53,9 @@ class Listener:
             self.until(channel, SUBSCRIBED)
 
     def close(self) -> None:
-        """Disconnect in Pysher's own thread: told by another, its reader may not notice for its ping_timeout, 100 s."""
+        """
+        Disconnect in Pysher's own thread: from another one, its reader may not notice for its ping_timeout, 100 s.
+        """
         connection = self.pusher.connection
         connection.disconnect_called = True  # it does not come back, whatever ends it
         connection.bind("pusher:pong", lambda _: connection.socket.close())
@@ -69,7 +71,7 @@ class Listener:
 
     def next(self) -> tuple[str, str, str]:
         """Return the next received channel, event and data, as on the wire."""
-        return self._heard.get(timeout=PATIENCE)
+        return self._received.get(timeout=PATIENCE)
 
     def _sign_in(self, _: object) -> None:
         auth = signing_sdk.authenticate_user(self.pusher.connection.socket_id, {"id": self._user})
@@ -79,10 +81,10 @@ class Listener:
         for name, events in self._channels.items():
             channel = self.pusher.subscribe(name)
             for event in (SUBSCRIBED, *events):
-                channel.bind(event, self._hear, name, event)
+                channel.bind(event, self._receive, name, event)
 
-    def _hear(self, data: str, channel: str, event: str) -> None:
-        self._heard.put((channel, event, data))
+    def _receive(self, data: str, channel: str, event: str) -> None:
+        self._received.put((channel, event, data))
 
 
 @contextmanager

@@ -28,9 +28,9 @@ def test_channel_receives_events_of_the_server(deployment: Deployment, backend: 
     with listening(deployment.ports[0], {channel: ["item"]}) as listener:
         backend.trigger(channel, "item", {"title": "Grüße"})
 
-        heard = listener.next()
+        received = listener.next()
 
-    assert (heard[0], heard[1], json.loads(heard[2])) == (channel, "item", {"title": "Grüße"})
+    assert (received[0], received[1], json.loads(received[2])) == (channel, "item", {"title": "Grüße"})
 
 
 def test_members_of_a_presence_channel_see_each_other(deployment: Deployment) -> None:
@@ -39,9 +39,9 @@ def test_members_of_a_presence_channel_see_each_other(deployment: Deployment) ->
 
     with listening(deployment.ports[0], {channel: ["pusher_internal:member_added"]}, ann) as listener:
         with listening(deployment.ports[1], {channel: []}, ben):
-            heard = listener.until(channel, "pusher_internal:member_added")
+            received = listener.until(channel, "pusher_internal:member_added")
 
-    assert json.loads(heard) == ben
+    assert json.loads(received) == ben
 
 
 def test_client_event_reaches_the_others(deployment: Deployment) -> None:
@@ -53,9 +53,9 @@ def test_client_event_reaches_the_others(deployment: Deployment) -> None:
     ):
         sender.pusher.channel(channel).trigger("client-typing", {"on": True})
 
-        heard = listener.until(channel, "client-typing")
+        received = listener.until(channel, "client-typing")
 
-    assert json.loads(heard) == {"on": True}
+    assert json.loads(received) == {"on": True}
 
 
 def test_first_ping_of_pysher_is_answered(deployment: Deployment) -> None:

@@ -36,10 +36,10 @@ def test_trigger_reaches_many_channels(deployment: Deployment, server: pusher.Pu
 
     with listening(deployment.ports[0], {channel: ["item"] for channel in channels}) as listener:
         answer = server.trigger(channels, "item", {"number": 1})
-        heard = [listener.next() for _ in channels]
+        received = [listener.next() for _ in channels]
 
     assert answer == {}
-    assert sorted(heard) == sorted((channel, "item", '{"number": 1}') for channel in channels)
+    assert sorted(received) == sorted((channel, "item", '{"number": 1}') for channel in channels)
 
 
 def test_trigger_leaves_out_a_socket(deployment: Deployment, server: pusher.Pusher) -> None:
@@ -48,9 +48,9 @@ def test_trigger_leaves_out_a_socket(deployment: Deployment, server: pusher.Push
     with listening(deployment.ports[0], {channel: ["not-to-me", "fence"]}) as listener:
         server.trigger(channel, "not-to-me", "1", listener.pusher.connection.socket_id)
         server.trigger(channel, "fence", "2")
-        heard = listener.next()
+        received = listener.next()
 
-    assert heard == (channel, "fence", "2")
+    assert received == (channel, "fence", "2")
 
 
 def test_trigger_batch_sends_each_event_to_its_channel(deployment: Deployment, server: pusher.Pusher) -> None:
@@ -60,10 +60,10 @@ def test_trigger_batch_sends_each_event_to_its_channel(deployment: Deployment, s
         answer = server.trigger_batch(
             [{"channel": first, "name": "one", "data": "1"}, {"channel": second, "name": "two", "data": {"number": 2}}]
         )
-        heard = [listener.next() for _ in range(2)]
+        received = [listener.next() for _ in range(2)]
 
     assert answer == {}
-    assert sorted(heard) == [(first, "one", "1"), (second, "two", '{"number": 2}')]
+    assert sorted(received) == [(first, "one", "1"), (second, "two", '{"number": 2}')]
 
 
 def test_channels_info_lists_occupied_channels_by_prefix(deployment: Deployment, server: pusher.Pusher) -> None:
@@ -117,10 +117,10 @@ def test_send_to_user_reaches_the_signed_in_user(deployment: Deployment, server:
 
     with listening(deployment.ports[0], {channel: ["greeting"]}, user=user) as listener:
         answer = server.send_to_user(user, "greeting", {"text": "hello"})
-        heard = listener.next()
+        received = listener.next()
 
     assert answer == {}
-    assert heard == (channel, "greeting", '{"text": "hello"}')
+    assert received == (channel, "greeting", '{"text": "hello"}')
 
 
 def test_terminate_user_connections_ends_them(deployment: Deployment, server: pusher.Pusher) -> None:

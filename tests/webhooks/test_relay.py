@@ -158,7 +158,7 @@ def test_each_delivery_is_queued_once_after_a_broker_outage(
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
         app.conf.update(task_publish_retry=False, broker_transport_options={"max_retries": 0, "interval_start": 0})
-        with running(app, make_config(A, B)), heard("Webhooks wait, and are retried") as is_waiting:
+        with running(app, make_config(A, B)), log_line("Webhooks wait, and are retried") as is_waiting:
             broker.kill()
             append("channel_occupied", channel="news")
             assert is_waiting.wait(PATIENCE)
@@ -173,7 +173,7 @@ def test_consumer_group_is_created_again_in_an_emptied_redis(
     celery_app: Celery, make_config: MakeConfig, append: Append, redis_server: EmbeddedRedis
 ) -> None:
     with EmbeddedRedis() as broker, Celery(broker=broker_of(broker.url), set_as_current=False) as app:
-        with running(app, make_config(A)), heard("Webhooks wait, and are retried") as is_waiting:
+        with running(app, make_config(A)), log_line("Webhooks wait, and are retried") as is_waiting:
             redis_server.kill()
             assert is_waiting.wait(PATIENCE)
             redis_server.restart(keep_data=False)
@@ -252,7 +252,7 @@ def running(app: Celery, config: Any) -> Iterator[None]:
 
 
 @contextmanager
-def heard(words: str) -> Iterator[threading.Event]:
+def log_line(words: str) -> Iterator[threading.Event]:
     """An event that is set when something with these words is logged."""
     event = threading.Event()
 

@@ -22,7 +22,7 @@ StartWorker = Callable[..., ChildProcess]
 
 @pytest.fixture
 def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts workers that tell the given URLs."""
+    """Start workers that deliver to the given URLs."""
     workers: list[ChildProcess] = []
 
     def start(*urls: str) -> ChildProcess:
@@ -55,13 +55,13 @@ def test_each_endpoint_gets_its_events_despite_failures_of_others(
         append("member_added", channel="presence-room", user_id="42")
         worker = start_worker(well.url, f"{ailing.url}#kinds=member_added", gone.url)
 
-        told = well.next()
+        delivered = well.next()
         tries = [ailing.next() for _ in range(3)]
         gone.next()
         wait_until_idle(client)
         worker.stop(signal.SIGTERM, grace=PATIENCE)
 
-        assert [event["name"] for event in verified(told)["events"]] == ["channel_occupied", "member_added"]
+        assert [event["name"] for event in verified(delivered)["events"]] == ["channel_occupied", "member_added"]
         assert [[event["name"] for event in verified(request)["events"]] for request in tries] == [["member_added"]] * 3
         assert len({request.headers["Webhook-Id"] for request in tries}) == 1
         assert (well.rest(), ailing.rest(), gone.rest()) == ([], [], [])
@@ -76,14 +76,14 @@ def test_two_workers_deliver_each_event_once(start_worker: StartWorker, append: 
         for number in range(50):
             append("channel_occupied", channel=f"c{number}")
 
-        told: list[str] = []
-        while len(told) < 50:
-            told += [event["channel"] for event in verified(receiver.next())["events"]]
+        delivered: list[str] = []
+        while len(delivered) < 50:
+            delivered += [event["channel"] for event in verified(receiver.next())["events"]]
         wait_until_idle(client)
         for worker in workers:
             worker.stop(signal.SIGTERM, grace=PATIENCE)
 
-        assert sorted(told) == sorted(f"c{number}" for number in range(50))
+        assert sorted(delivered) == sorted(f"c{number}" for number in range(50))
         assert receiver.rest() == []
 
 

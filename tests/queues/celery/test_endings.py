@@ -28,7 +28,10 @@ def listener(site: Site, user: str) -> Listener:
 
 @pytest.fixture
 def stubborn(site: Site, listener: Listener, user: str) -> Iterator[TaskEvent]:
-    """The first progress of a task that heeds nobody; in the end it is cancelled, for it holds one of two children."""
+    """
+    Return the first progress of a task that ignores cancels; it is cancelled in the end, since it occupies one of two
+    children.
+    """
     task_id = site.delay("stubborn", user)
     try:
         yield listener.until_state(TaskState.PROGRESS, task_id)
@@ -177,7 +180,7 @@ def test_end_of_one_delivery_does_not_end_the_other(redis_url: str, monkeypatch:
         ("task", "SUCCESS", "part"),
         ("failing", "FAILURE", "part"),
         ("retrying", "SUCCESS", "part"),
-        ("chain", "SUCCESS", "replaced_by"),  # of its tasks nobody hears
+        ("chain", "SUCCESS", "replaced_by"),  # its tasks publish no events
         ("owned chain", "SUCCESS", "owned_by_header"),
         ("task of nobody", "SUCCESS", "replaced_by"),
         ("chain of nobody", "SUCCESS", "replaced_by"),

@@ -36,7 +36,7 @@ LOST_AFTER = 4.0
 @pytest.fixture
 def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
     with EmbeddedRedis() as broker:
-        # As patient as can be with what is told, and no more so with the lease than by default: a third of it.
+        # A long patience for events, but the default one for the lease: a third of it.
         settings = {"lost_after": LOST_AFTER, "visibility_timeout": 2, "publish_timeout": LOST_AFTER / 3}
         site = Site(broker, redis_server, tmp_path, **settings)
         yield site
@@ -45,7 +45,7 @@ def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
 
 @pytest.fixture
 def gateways(redis_server: EmbeddedRedis) -> Iterator[None]:
-    """Two of them, for what is lost is to be told once."""
+    """Two gateways, to check that a loss is published once."""
     hubs = [Hub(Config(redis_url=redis_server.url, lost_after=LOST_AFTER), Refusals()) for _ in range(2)]
     for hub in hubs:
         hub.start()
@@ -252,8 +252,8 @@ def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, us
     stop_file.touch()
     listener.until_state(TaskState.SUCCESS, task_id)
 
-    told = [("PENDING", 1), ("STARTED", 1), ("LOST", 1), ("STARTED", 1), ("SUCCESS", 1)]
-    assert steps(listener, task_id) == told
+    expected = [("PENDING", 1), ("STARTED", 1), ("LOST", 1), ("STARTED", 1), ("SUCCESS", 1)]
+    assert steps(listener, task_id) == expected
 
 
 @pytest.mark.usefixtures("gateways")
@@ -321,7 +321,7 @@ def test_frozen_redis_loses_no_task(
     listener.until_state(TaskState.PROGRESS, task_id)
 
     os.kill(site.redis.pid, signal.SIGSTOP)
-    signal.sigtimedwait([], 2 * LOST_AFTER)  # longer than any lease; there is nobody to hear from meanwhile
+    signal.sigtimedwait([], 2 * LOST_AFTER)  # longer than any lease; no event arrives meanwhile
     os.kill(site.redis.pid, signal.SIGCONT)
     wait_for_a_death()
     stop_file.touch()
@@ -350,7 +350,7 @@ def test_requeued_task_of_a_cold_shutdown_is_lost(site: Site, user: str, stop_fi
 
     worker.stop(signal.SIGQUIT, grace=30)
 
-    listener.until_state(TaskState.LOST, task_id)  # Celery says nothing of it
+    listener.until_state(TaskState.LOST, task_id)  # Celery sends no signal
 
 
 def test_waiting_task_survives_a_warm_shutdown(site: Site, user: str) -> None:
@@ -462,7 +462,7 @@ class Request:
 
 
 def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
-    """While Redis is away nobody can say a word; what is then said too early is that there was none."""
+    """During an outage of Redis no end can be published; afterwards LOST must not be published too early."""
     store = Store(Config(redis_url=redis_server.url, lost_after=LOST_AFTER, publish_timeout=PATIENCE))
     keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
     keeper.start()
@@ -473,7 +473,7 @@ def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedi
     del request
     wait_until(lambda: all(held.over_since for held in keeper._snapshot()))
     os.kill(redis_server.pid, signal.SIGSTOP)
-    time.sleep(2 * LOST_AFTER)  # nobody tells when the keeper would have lost its patience
+    time.sleep(2 * LOST_AFTER)  # no event marks the time at which the keeper would give up
     os.kill(redis_server.pid, signal.SIGCONT)
     wait_until(lambda: is_held(store, keeper.worker_id))
     time.sleep(LOST_AFTER / 3)

@@ -1,4 +1,4 @@
-"""How many are before a task that waits, told by a real worker on a Redis broker."""
+"""Queue positions of waiting tasks, published by a real worker on a Redis broker."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def backed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 class Album:
-    """A workflow under way, and what its user hears of it."""
+    """A running workflow, and the events that its user receives."""
 
     def __init__(self, site: Site, user: str, build: Build, *, task_id: str | None = None, **options: Any) -> None:
         self._site = site
@@ -77,7 +77,7 @@ def assert_succeeds(album: Album, members: int) -> None:
 
 
 def assert_only_the_workflow_is_told(album: Album) -> None:
-    """Its members are heard on their own channels alone; and the bar goes only forward."""
+    """Check that members are received on their own channels only, and that the bar never goes back."""
     listed = {event.task_id for event in album.listener.events if event.root_id is None}
     assert listed == {album.task_id}
     events = album.listener.of(album.task_id)

@@ -1,4 +1,4 @@
-"""Each limit of a gateway: who is too many is told by Pusher's code, and counted by reason; the others go on."""
+"""The limits of a gateway: refusals have Pusher's code and are counted by reason; other clients are unaffected."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def refused(site: Site, reason: str) -> float:
     return scrape(site)[f'jobpush_refusals_total{{reason="{reason}"}}']
 
 
-def assert_told_to_come_back(client: Client, words: str) -> None:
+def assert_reconnect_code(client: Client, words: str) -> None:
     """Source: pusher-js comes back after a second on 4100, and never on 4004."""
     error = client.receive()
     assert error["event"] == "pusher:error"
-    told = error["data"] if isinstance(error["data"], dict) else json.loads(error["data"])
-    assert told["code"] == 4100
-    assert words in told["message"]
+    refusal = error["data"] if isinstance(error["data"], dict) else json.loads(error["data"])
+    assert refusal["code"] == 4100
+    assert words in refusal["message"]
     assert client.wait_for_close() == 4100
 
 
@@ -46,7 +46,7 @@ def test_connections_beyond_the_limit_are_refused_with_a_retry_code_and_admitted
     site = serve(max_connections=2)
     first, second = site.sign_in("42"), site.sign_in("43")
 
-    assert_told_to_come_back(site.connect("44"), "there are 2 connections")
+    assert_reconnect_code(site.connect("44"), "there are 2 connections")
     first.hang_up()
 
     assert connect_until_let_in(site).received == []
@@ -56,7 +56,7 @@ def test_connections_beyond_the_limit_are_refused_with_a_retry_code_and_admitted
 
 
 def connect_until_let_in(site: Site) -> Client:
-    """As a client that is told 4100 does; the hub hears of a free place in a moment."""
+    """Retry as a client does after 4100; the hub sees a free place after a moment."""
     while True:
         client = site.connect("44")
         if client.receive()["event"] == "pusher:connection_established":
@@ -71,9 +71,9 @@ def test_event_streams_count_as_connections(serve: Serve) -> None:
     with event_stream(site, "/jobpush/events", user="42") as stream:
         assert next(stream)[1]["event"] == "pusher:connection_established"
         with event_stream(site, "/jobpush/events", user="42") as other:
-            told = next(other)[1]
-            assert (told["event"], list(other)) == ("pusher:error", [])
-        assert_told_to_come_back(site.connect("42"), "there are 1 connections")
+            refusal = next(other)[1]
+            assert (refusal["event"], list(other)) == ("pusher:error", [])
+        assert_reconnect_code(site.connect("42"), "there are 1 connections")
 
 
 def test_connections_of_a_user_beyond_the_limit_are_refused_with_a_retry_code(serve: Serve) -> None:
@@ -88,7 +88,7 @@ def test_connections_of_a_user_beyond_the_limit_are_refused_with_a_retry_code(se
 
     assert by_session.receive()["event"] == "pusher:connection_established"
     for client in (by_session, by_signature):
-        assert_told_to_come_back(client, "a user may have 2 connections")
+        assert_reconnect_code(client, "a user may have 2 connections")
         assert client.received == []
     site.sign_in("43")
     clients[0].send("pusher:ping")
@@ -101,10 +101,10 @@ def test_connections_of_an_address_behind_a_trusted_proxy_are_limited(serve: Ser
     for _ in range(2):
         site.sign_in("42", headers=OFFICE)
 
-    assert_told_to_come_back(site.connect("43", headers=OFFICE), "an address may have 2 connections")
+    assert_reconnect_code(site.connect("43", headers=OFFICE), "an address may have 2 connections")
     # What the client writes itself stands left of what the proxy adds.
     forged = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
-    assert_told_to_come_back(site.connect("43", headers=forged), "an address may have 2 connections")
+    assert_reconnect_code(site.connect("43", headers=forged), "an address may have 2 connections")
     site.sign_in("44", headers={"X-Forwarded-For": "203.0.113.8"})
     site.sign_in("45")  # the proxy itself, which looks after our health
 
@@ -115,7 +115,7 @@ def test_forwarded_address_of_an_untrusted_peer_is_ignored(serve: Serve) -> None
     site = serve(max_connections_per_address=1, trusted_proxies="10.0.0.1")
     site.sign_in("42", headers={"X-Forwarded-For": "203.0.113.1"})
 
-    assert_told_to_come_back(site.connect("42", headers={"X-Forwarded-For": "203.0.113.2"}), "an address may have 1")
+    assert_reconnect_code(site.connect("42", headers={"X-Forwarded-For": "203.0.113.2"}), "an address may have 1")
 
 
 def test_local_peers_are_not_limited_without_a_trusted_proxy(serve: Serve) -> None:
@@ -162,7 +162,7 @@ def test_flood_of_refused_connections_gets_a_bare_503(serve: Serve) -> None:
             raw = stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT))
             raw.sendall(handshake())  # at once: idle connections of one address are few
             sockets.append(raw)
-        # Each that is told why leaves the close unanswered, and so is held for some seconds.
+        # Each client with a refusal leaves the close unanswered, and so is held for some seconds.
         answers = [raw.recv(12) for raw in sockets]
 
     assert set(answers) == {b"HTTP/1.1 101", b"HTTP/1.1 503"}
@@ -191,7 +191,7 @@ def test_handshakes_of_an_address_are_limited(serve: Serve) -> None:
     site.sign_in("42", headers=OFFICE)
 
     for _ in range(2):
-        assert_told_to_come_back(site.connect("42", headers=OFFICE), "connects too often")
+        assert_reconnect_code(site.connect("42", headers=OFFICE), "connects too often")
     site.sign_in("42", headers={"X-Forwarded-For": "203.0.113.8"})
 
     assert refused(site, "too_many_handshakes") == 2
@@ -233,7 +233,7 @@ def test_messages_of_a_connection_are_limited(serve: Serve) -> None:
         loud.send("pusher:ping")
 
     assert [message["event"] for message in (loud.receive() for _ in range(15))] == ["pusher:pong"] * 15
-    assert_told_to_come_back(loud, "too many messages")
+    assert_reconnect_code(loud, "too many messages")
     quiet.send("pusher:ping")
     assert quiet.receive()["event"] == "pusher:pong"
     assert refused(site, "too_many_messages") == 1
@@ -249,7 +249,7 @@ def test_control_frames_count_as_messages(serve: Serve) -> None:
     for _ in range(20):
         client.send_event(Ping())
 
-    assert_told_to_come_back(client, "too many messages")
+    assert_reconnect_code(client, "too many messages")
 
 
 # -- sizes and time --------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_client_that_neither_signs_in_nor_subscribes_in_time_is_closed(serve: Se
 @pytest.mark.parametrize(
     ("trusted", "peer", "forwarded_for", "client"),
     [
-        # nobody is trusted: what is said is not heard, and neighbours may be proxies
+        # no proxy is trusted: the header is ignored, and local peers may be proxies
         ("", "8.8.8.8", "203.0.113.7", "8.8.8.8"),
         ("", "127.0.0.1", "203.0.113.7", None),
         ("", "10.1.2.3", "", None),

@@ -1,4 +1,4 @@
-"""What a gateway tells Prometheus, and to whom."""
+"""The metrics of a gateway, and access to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.gateway.conftest import Serve, Site
 from tests.gateway.publishing import finish, publish, start
 from tests.gateway.web import request, scrape, scrape_until
 
-# -- who may read ----------------------------------------------------------------------------------------
+# -- access ----------------------------------------------------------------------------------------
 
 
 def test_metrics_need_the_token(site: Site) -> None:
@@ -43,7 +43,7 @@ def test_metrics_are_disabled_without_a_token(headers: dict[str, str]) -> None:
     assert "JOBPUSH_METRICS_TOKEN" in response.json["error"]["message"]
 
 
-# -- what they tell --------------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------------
 
 
 def test_connections_and_events_are_counted_in_and_out(site: Site, store: Store) -> None:

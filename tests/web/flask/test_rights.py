@@ -1,4 +1,4 @@
-"""Whose page, whose id: requests that other sites have a browser send, and user ids that would like to be patterns."""
+"""Isolation: cross-site requests, and user ids that look like patterns."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def test_users_with_any_id_receive_only_their_own_events(site: Site, store: Stor
             start(store, user, f"task-{number}")
         for number, user in enumerate(ODD_IDS):
             store.trigger([user_channel(user)], "hello", {"to": number})
-        heard = {user: own_events(client) for user, client in clients.items()}
+        received = {user: own_events(client) for user, client in clients.items()}
         listed = {user: request(site, "GET", "/jobpush/tasks", user=user)[1]["tasks"] for user in ODD_IDS}
         online = {user for user in ODD_IDS if directory.user(user) == 1}
         found = [
             call_api(site, "GET", "/apps/1/channels", filter_by_prefix=prefix)[1] for prefix in ("*", "[a-z]", "?")
         ]
-        # From here on one after the other is asked to leave, and nobody else is to go with them.
+        # Now disconnect one user after the other; no other user may be affected.
         for user in ODD_IDS:
             directory.disconnect(user)
             assert clients.pop(user).wait_for_close() == 4009
@@ -139,7 +139,7 @@ def test_users_with_any_id_receive_only_their_own_events(site: Site, store: Stor
                 assert other.receive()["event"] == "pusher:pong"
 
     for number, user in enumerate(ODD_IDS):
-        assert heard[user] == [f"task-{number}", number], user
+        assert received[user] == [f"task-{number}", number], user
         assert [task["task_id"] for task in listed[user]] == [f"task-{number}"], user
     assert online == set(ODD_IDS)
     assert found == [{"channels": {}}] * 3
@@ -147,7 +147,7 @@ def test_users_with_any_id_receive_only_their_own_events(site: Site, store: Stor
 
 
 def own_events(client: Client) -> list[object]:
-    """What a user hears up to the greeting: ids of tasks, and whom the greeting is for."""
+    """Return the events of a user up to the greeting: ids of tasks, and the addressee of the greeting."""
     messages = client.receive_until(lambda message: message["event"] == "hello")
     return [data.get("task_id", data.get("to")) for data in map(data_of, messages)]
 
@@ -189,7 +189,7 @@ def test_patterns_sent_by_clients_are_refused_or_taken_literally(site: Site, sto
 
 @contextmanager
 def every_command(redis_url: str) -> Iterator[list[str]]:
-    """All that anybody asks of Redis meanwhile, scripts included."""
+    """Record all commands to Redis during the block, scripts included."""
     commands: list[str] = []
     with redis.Redis.from_url(redis_url) as client, client.monitor() as monitor:
 

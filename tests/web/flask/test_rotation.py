@@ -1,4 +1,4 @@
-"""The secret is changed without anybody noticing: for a while two are good, and the new one signs."""
+"""Rotation of the secret: two are valid for a while, and the new one signs."""
 
 from __future__ import annotations
 

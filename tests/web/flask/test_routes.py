@@ -292,7 +292,7 @@ def test_readiness_follows_redis(redis_server: EmbeddedRedis, site: Site) -> Non
     assert request(site, "GET", "/jobpush/health/ready")[0] == 200
 
     redis_server.kill()
-    client = site.connect("42")  # the hub has heard of the end of its links before it hears of this one
+    client = site.connect("42")  # the hub has seen the end of its Redis connections before this one arrives
     client.receive()
     status, body = request(site, "GET", "/jobpush/health/ready")
 

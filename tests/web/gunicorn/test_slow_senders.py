@@ -102,7 +102,9 @@ def test_request_head_has_its_own_timeout(serve: Serve, application: str) -> Non
 
 
 def test_clients_that_stay_connected_after_the_response_block_no_other(serve: Serve) -> None:
-    """gunicorn itself waits two seconds for each of them, in the thread that accepts and says that it lives."""
+    """
+    gunicorn itself waits two seconds for each of them, in the thread that accepts connections and sends the heartbeat.
+    """
     site = serve("--timeout", "3")
     other = site.connect()
     other.receive()
@@ -148,9 +150,9 @@ def test_endless_message_closes_its_connection(serve: Serve, beginning: bytes) -
 
     with connected(site.port) as peer:
         peer.send(beginning)
-        heard = peer.hear()
+        received = peer.receive()
 
-    assert heard == ("close", 1008)
+    assert received == ("close", 1008)
 
 
 def test_endless_fragments_and_pings_close_the_connection(serve: Serve) -> None:
@@ -159,9 +161,9 @@ def test_endless_fragments_and_pings_close_the_connection(serve: Serve) -> None:
 
     with connected(site.port) as peer:
         peer.send(fragments([b"{", b"}"])[0])
-        heard = peer.hear_behind(ping(b"?") + frame(CONTINUATION, fin=False))
+        received = peer.receive_after(ping(b"?") + frame(CONTINUATION, fin=False))
 
-    assert heard == ("close", 1008)
+    assert received == ("close", 1008)
 
 
 def test_messages_in_quick_succession_are_not_taken_for_one(serve: Serve) -> None:
@@ -174,5 +176,5 @@ def test_messages_in_quick_succession_are_not_taken_for_one(serve: Serve) -> Non
         until = time.monotonic() + 2.5
         while time.monotonic() < until:
             peer.send(whole[1:] + whole[:1])
-            assert peer.hear() == ("event", "pusher:pong")
+            assert peer.receive() == ("event", "pusher:pong")
             time.sleep(0.05)  # the client has its own pace
