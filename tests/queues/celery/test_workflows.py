@@ -72,11 +72,11 @@ def assert_succeeds(album: Album, members: int) -> None:
     assert last.data["children"] == {
         **{"total": members, "succeeded": members, "failed": 0, "revoked": 0, "lost": 0, "running": 0}
     }
-    assert_only_the_workflow_is_told(album)
+    assert_only_the_workflow_is_published(album)
     assert [state for _, state in album.children] == ["SUCCESS"] * members
 
 
-def assert_only_the_workflow_is_told(album: Album) -> None:
+def assert_only_the_workflow_is_published(album: Album) -> None:
     """Check that members are received on their own channels only, and that the bar never goes back."""
     listed = {event.task_id for event in album.listener.events if event.root_id is None}
     assert listed == {album.task_id}
@@ -161,7 +161,7 @@ def test_workflow_fails_once_no_member_can_run(site: Site, user: str, canvas: st
 
     last = album.end()
     assert (last.state, last.error, last.current, last.total) == (TaskState.FAILURE, "broke", ended, members)
-    assert_only_the_workflow_is_told(album)
+    assert_only_the_workflow_is_published(album)
 
 
 def test_chord_fails_with_its_header(backed_site: Site, user: str) -> None:
@@ -302,20 +302,20 @@ def test_user_is_inherited_by_links_errbacks_and_later_links(site: Site, user: s
     listener = site.listen(user)
     encode, fails, owned = (site.app.tasks[name] for name in ("encode", "fails", "owned_by_header"))
 
-    def assert_told(publish: Callable[[], Any]) -> None:
+    def assert_published(publish: Callable[[], Any]) -> None:
         publish()
         assert listener.until(lambda event: event.name == "owned_by_header" and event.state.is_final)
 
-    assert_told(lambda: encode.apply_async((user, "cat.mov"), link=owned.si()))
-    assert_told(lambda: fails.apply_async((user,), link_error=owned.si()))
-    assert_told(lambda: chain(encode.si(user, "cat.mov"), owned.si()).delay())
-    assert_told(
+    assert_published(lambda: encode.apply_async((user, "cat.mov"), link=owned.si()))
+    assert_published(lambda: fails.apply_async((user,), link_error=owned.si()))
+    assert_published(lambda: chain(encode.si(user, "cat.mov"), owned.si()).delay())
+    assert_published(
         lambda: site.app.tasks["part_spawns"].apply_async((["owned_by_header"],), headers={"jobpush_user": user})
     )
-    assert_told(lambda: site.app.tasks["replaced_by_owned"].apply_async((user,)))
-    assert_told(lambda: site.app.tasks["calls"].apply_async((user,)))
-    assert_told(lambda: site.app.tasks["spawns_in_a_thread"].apply_async((user,)))
-    assert_told(lambda: fails.apply_async((user,), link_error=site.app.tasks["errback"].s()))
+    assert_published(lambda: site.app.tasks["replaced_by_owned"].apply_async((user,)))
+    assert_published(lambda: site.app.tasks["calls"].apply_async((user,)))
+    assert_published(lambda: site.app.tasks["spawns_in_a_thread"].apply_async((user,)))
+    assert_published(lambda: fails.apply_async((user,), link_error=site.app.tasks["errback"].s()))
 
 
 def test_task_replaced_by_a_group_has_ended_while_the_group_runs(backed_site: Site, user: str) -> None:
