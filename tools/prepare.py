@@ -51,6 +51,11 @@ PROGRAMS = [
     (("node",), "nodejs"),
     (("npm",), "npm"),
     (("cc", "gcc"), "gcc libc6-dev"),
+    # The examples of the docs.
+    (("curl",), "curl"),
+    (("openssl",), "openssl"),
+    (("php",), "php-cli"),
+    (("ruby",), "ruby"),
     # Debian's own start script, not its wrapper on the PATH: see tests/lifecycle/rabbitmq.py.
     (("/usr/lib/rabbitmq/bin/rabbitmq-server",), "rabbitmq-server"),
 ]

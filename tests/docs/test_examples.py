@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
 import jwt
 import pytest
+from asgiref.sync import async_to_sync
 from celery import Celery
+from celery.events import EventReceiver
+from celery_progress.backend import ProgressRecorder
 from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask, g, request
 from jwt.algorithms import RSAAlgorithm
@@ -88,11 +93,101 @@ def test_pages_with_examples_exist() -> None:
     assert len(PAGES) > 5
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_examples_that_do_not_run_are_python(page: str) -> None:
-    """Code of other products, which is not installed, at least compiles."""
-    for text in re.findall(r"```py\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
-        compile(text, page, "exec")
+class Recorder:
+    """Stand-in of another product: a server of sockets, a consumer, a channel layer or a client."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+
+    def on(self, event: str) -> Any:
+        return lambda function: function
+
+    def emit(self, *message: Any, **options: Any) -> None:
+        self.sent.append(message)
+
+    async def group_send(self, *message: Any) -> None:
+        self.sent.append(message)
+
+    trigger = emit
+
+
+def before_migration(page: str, **more: Any) -> dict[str, Any]:
+    """Run the examples of other products on a page, and return their names."""
+    names = {**names_of_start(page), **more}
+    names["celery_app"].conf.update(result_backend="cache+memory://", task_always_eager=False)
+    for block in re.findall(r"```py\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(compile(block, page, "exec"), names)  # noqa: S102
+    return names
+
+
+def test_task_with_celery_progress_runs() -> None:
+    app = Celery("before", broker="memory://")
+    names = before_migration("migrate/celery-progress.md", ProgressRecorder=ProgressRecorder, shared_task=app.task)
+    app.conf.result_backend = "cache+memory://"
+
+    assert names["work"].apply((2,)).state == "SUCCESS"
+
+
+def test_code_before_each_migration_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, sent = Recorder(), Recorder()
+    monkeypatch.setattr(EventReceiver, "capture", lambda self: self.process("task-succeeded", {"uuid": "d1c2"}))
+    names = before_migration(
+        "migrate/others.md",
+        SocketIO=Recorder,
+        AsyncJsonWebsocketConsumer=object,
+        shared_task=lambda function: function,
+        async_to_sync=async_to_sync,
+        get_channel_layer=lambda: layer,
+        pusher=SimpleNamespace(Pusher=Recorder),
+        send_to_page=sent.emit,
+    )
+
+    assert names["export"].apply((3,)).state == "SUCCESS"
+    assert names["app"].test_client().get("/status/d1c2").json == {"state": "PENDING", "meta": None}
+    names["follow"](names["celery_app"])
+    assert sent.sent == [("d1c2", "done")]
+    names["convert"]("42")
+    names["report"]("42")
+    assert len(names["socketio"].sent) == len(layer.sent) == 10
+    assert names["client"].sent == [("news", "headline", {"text": "hello"})]
+
+
+#: Names that the examples of the reference use without making them.
+NAMES = """
+from celery import group
+from flask import Flask, session
+from jobpush import Gateway, progress
+names, path, frames = ["a.mov"], "a.mov", range(3)
+SECRET = "0123456789abcdef0123456789abcdef"
+probe = team = lambda name: []
+
+@celery_app.task(name="video.encode")
+def encode(name): ...
+
+@celery_app.task(name="video.publish")
+def publish(names): ...
+"""
+
+
+def test_examples_of_the_reference_run() -> None:
+    text = (DOCS / "reference" / "python.md").read_text()
+    examples = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if is_example(one)]
+    assert len(examples) > 5
+
+    names = names_of_start("reference/python.md")
+    names["celery_app"].conf.result_backend = "cache+memory://"
+    exec(NAMES, names)  # noqa: S102
+    for example in examples:
+        example = example.replace('broker="redis://localhost"', 'broker="memory://"')
+        exec(compile(example, "python.md", "exec"), dict(names))  # noqa: S102
+
+
+def is_example(block: str) -> bool:
+    """Whether a block is no signature."""
+    try:
+        return not isinstance(ast.parse(block).body[-1], ast.Expr) or "." in block
+    except SyntaxError:
+        return False
 
 
 def test_provider_signs_in_with_the_converted_key(recorded_events: RecordedEvents) -> None:

@@ -44,10 +44,9 @@ def scripts() -> list[tuple[str, str, str]]:
 def test_every_language_is_checked() -> None:
     used = {language for page in PAGES for language in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)}
 
-    checked_here = {"js", "jsx", "ts", "html", "json", "yaml", "ini", "dockerfile"}
-    # test_examples.py, test_commands.py, test_run.py, test_start.py and the client's docs.test.mjs check these. "py" is
-    # code of other packages.
-    checked_elsewhere = {"python", "sh", "nginx", "caddyfile", "text", "py", "go", "php", "ruby", "tsx", "vue", "css"}
+    checked_here = {"js", "jsx", "ts", "html", "json", "yaml", "ini", "dockerfile", "css"}
+    # test_examples.py, test_reference.py, test_commands.py, test_http.py, test_run.py and the client's docs.test.mjs.
+    checked_elsewhere = {"python", "py", "sh", "nginx", "caddyfile", "text", "tsx", "vue"}
     assert used <= checked_here | checked_elsewhere
 
 
@@ -75,6 +74,26 @@ def test_javascript_calls_methods_that_exist() -> None:
         assert set(re.findall(r"\b(?:connection|connect\(\))\.(\w+)", text)) <= methods, page
         for names in re.findall(r"import \{ (.*?) \} from \"[^\"]*/jobpush\.js\"", text):
             assert set(re.split(r", ", names)) <= exported, page
+
+
+def test_css_parses_and_uses_properties_and_parts_that_exist(tmp_path: Path) -> None:
+    manifest = json.loads((CLIENT / "src" / "custom-elements.json").read_text())
+    elements = {one["tagName"]: one for one in manifest["modules"][0]["declarations"]}
+    texts = [text for _, _, text in examples("css")]
+    assert texts
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.css").write_text(text)
+        for element, body in re.findall(r"^([\w-]+)[^{]*\{(.*?)\}", text, re.DOTALL | re.MULTILINE):
+            known = {one["name"] for one in elements[element]["cssProperties"]}
+            assert set(re.findall(r"(--[\w-]+):", body)) <= known
+        for element, part in re.findall(r"([\w-]+)::part\(([\w-]+)", text):
+            assert part in {one["name"] for one in elements[element]["cssParts"]}
+    esbuild = CLIENT / "node_modules" / ".bin" / "esbuild"
+
+    command = [esbuild, *sorted(tmp_path.glob("*.css")), f"--outdir={tmp_path / 'out'}", "--log-level=warning"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("page", "language", "text"), examples("json", "yaml", "ini"))

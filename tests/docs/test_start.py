@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -46,8 +45,8 @@ TOKENS = {
 }
 
 
-#: Node and what else this machine has; Go compiles its library for the first program, so only in ``make test-all``.
-LANGUAGES = [name for name in TOKENS if name == "node" or (shutil.which(name) and (name != "go" or IS_FULL))]
+#: Go compiles its library for the first program, so only in ``make test-all``.
+LANGUAGES = [name for name in TOKENS if name != "go" or IS_FULL]
 
 
 def shown(page: str) -> set[tuple[str, str]]:

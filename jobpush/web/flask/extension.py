@@ -31,7 +31,7 @@ class Gateway:
 
         app = Flask(__name__)
         app.secret_key = "..."
-        app.config.update(JOBPUSH_KEY="...", JOBPUSH_SECRET="...", JOBPUSH_REDIS_URL="redis://localhost")
+        app.config.update(JOBPUSH_KEY="my-app", JOBPUSH_SECRET=SECRET, JOBPUSH_REDIS_URL="redis://localhost")
         gateway = Gateway(app, user_loader=lambda: session.get("user_id"))
 
         @gateway.authorize_channel
