@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jobpush.gateway.connections import Connections
+from jobpush.gateway.websocket import WebSocketConnection
 
 
 class FakeConnection:
@@ -107,3 +109,31 @@ def test_client_that_reads_on_is_not_cut_before_five_seconds(loop: Any) -> None:
     turn(connections, loop, 1.25)
 
     assert slow.is_gone
+
+
+def test_closing_connection_gets_more_time_whenever_its_client_reads() -> None:
+    ends: list[WebSocketConnection] = []
+    host: Any = SimpleNamespace(
+        loop=SimpleNamespace(now=0.0, modify=lambda fd, events: None),
+        flush_later=lambda connection: None,
+        leave=lambda connection: None,
+        expect_end=ends.append,
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        protocol: Any = SimpleNamespace(socket_id="1.1")
+        connection = WebSocketConnection(host, ours.fileno(), protocol)
+        connection.send(b"x" * 4_000_000)
+        connection.close(4200, "the gateway is restarting")
+
+        counts = [len(ends)]
+        for _ in range(2):  # the second one sends nothing
+            connection.flush()
+            counts.append(len(ends))
+        while len(theirs.recv(1_000_000)) == 1_000_000:
+            pass
+        connection.flush()
+
+    assert counts == [1, 2, 2]
+    assert len(ends) == 3
