@@ -289,6 +289,16 @@ def warn_about_unknown_variables() -> None:
         logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)
 
 
+#: Timeouts, leases and lifetimes that nothing works with if they are 0.
+_ABOVE_ZERO = frozenset(
+    (
+        "publish_timeout lost_after task_ttl final_ttl inbox_ttl history_ttl cache_ttl activity_timeout pong_timeout"
+        " lease stream_heartbeat request_timeout message_timeout webhook_connect_timeout webhook_timeout"
+        " webhook_claim_after"
+    ).split()
+)
+
+
 def _converted(variable: str, value: Any, default: Any) -> Any:
     """Convert a value, text if it comes from the environment, to the type of its setting's default."""
     try:
@@ -298,6 +308,8 @@ def _converted(variable: str, value: Any, default: Any) -> Any:
             number = type(default)(value)
             if not 0 <= number < math.inf:
                 raise ConfigurationError(f"{variable} must be a finite number that is not negative, not {value!r}")
+            if not number and variable.removeprefix("JOBPUSH_").lower() in _ABOVE_ZERO:
+                raise ConfigurationError(f"{variable} must be above 0, not {value!r}")
             return number
         if isinstance(default, tuple):
             items = value.split(",") if isinstance(value, str) else value

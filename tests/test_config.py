@@ -112,3 +112,17 @@ def test_unknown_variables_are_reported_with_the_nearest_setting(
 def test_guessable_secret_is_refused(secret: str) -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_SECRET has"):
         Config(key="k", secret=secret).require_credentials()
+
+
+@pytest.mark.parametrize("name", ["lost_after", "lease", "task_ttl", "activity_timeout"])
+def test_zero_is_refused_where_nothing_works_with_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"JOBPUSH_{name.upper()}", "0")
+
+    with pytest.raises(ConfigurationError, match=f"JOBPUSH_{name.upper()} must be above 0, not '0'"):
+        Config.load({}, {})
+
+
+def test_zero_is_a_value_where_it_has_a_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPUSH_GRACE", "0")
+
+    assert Config.load({}, {}).grace == 0
