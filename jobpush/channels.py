@@ -76,7 +76,7 @@ def id_text(value: Any) -> str | None:
     """
     Return the text of an id of any type; ``None`` if it is not an id.
 
-    Ids are text, integers and UUIDs; their subclasses, whose own ``__str__`` does not count; integers of numpy; whole
+    Ids are text, integers and UUIDs; their subclasses, ignoring their own ``__str__``; integers of numpy; whole
     ``Decimal`` numbers, as drivers of databases return them; lazy objects of Django or werkzeug; ObjectIds and ULIDs.
     ``bool``, ``float`` and ``bytes`` are not.
     """
@@ -167,7 +167,7 @@ class ChannelKind:
 
     Args:
         name: The name.
-        topic: The topic that feeds the channel; ``None`` for a task's channel, whose owner must be looked up.
+        topic: The topic that feeds the channel; ``None`` for a task's channel: its owner must be looked up.
         occupancy_topic: The topic under which its connections are counted. A task's channel has its own.
         user_id: Escaped id of the user, for a user's own channel.
         task_id: Escaped id of the task, for a task's channel.

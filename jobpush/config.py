@@ -238,7 +238,7 @@ class Config:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secrets whose signatures are valid. The first one signs."""
+        """The accepted secrets. The first one signs."""
         return (self.secret, self.previous_secret) if self.previous_secret else (self.secret,)
 
     def require_credentials(self) -> None:

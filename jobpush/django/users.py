@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 
 def load_user(request: Any) -> Any:
-    """Return the primary key of the user whose session a werkzeug ``Request`` carries, or ``None``."""
+    """Return the primary key of the user in the session of a werkzeug ``Request``, or ``None``."""
     django.setup()
     key = request.cookies.get(settings.SESSION_COOKIE_NAME)
     if not key:

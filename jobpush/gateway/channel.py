@@ -132,7 +132,7 @@ class Channel:
         self.topic = topic
         #: The topic under which its connections are counted.
         self.occupancy_topic = topic.name if kind.user_id is not None else kind.occupancy_topic
-        #: The one task whose events it carries; ``None``: it carries all events of its topic.
+        #: The task of its events; ``None``: it carries all events of its topic.
         self.task_id = None if kind.task_id is None else kind.task_id.encode()
         #: Its members, for presence channels only.
         self.roster = LiveRoster() if kind.is_presence else None
@@ -264,7 +264,7 @@ class TopicState:
     position: bytes | None = None
     #: Connections that are signed in as its user; commands about the user arrive on this topic.
     signed_in: int = 0
-    #: The user whose presence it announces; such a topic has no channels.
+    #: The user of the announced presence; such a topic has no channels.
     watched: Watched | None = None
     #: Its channels: those that carry all of it, which are two at most, and those of one task, by the task's id.
     whole: tuple[Channel, ...] = ()

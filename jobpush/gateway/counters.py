@@ -31,7 +31,7 @@ GAUGES = {
     "connections": "WebSockets and event streams that are open.",
     "topics": "Topics that are subscribed in Redis.",
     "ready": "Processes that receive events from Redis and accept connections.",
-    "processes": "Processes whose values are added up.",
+    "processes": "Processes included in the sums.",
 }
 #: Values that only grow, and their help texts. ``Hub.counts`` returns them in this order.
 COUNTERS = {

@@ -94,7 +94,7 @@ class DeadWorkerReaper:
             self._commands.run(self._leases.lose(claim, WORKER_DIED), published.answered)
 
     def _forget(self, forget: Command, number: int) -> None:
-        """Forget claims of a worker whose losses are published, ``number`` of them by this process; look for more."""
+        """Forget claims of a worker with published losses, ``number`` of them by this process; look for more."""
         self.count += number
         if number:
             logger.warning("A worker died: %d of its tasks are LOST", number)

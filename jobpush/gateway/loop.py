@@ -1,8 +1,8 @@
 """
 The event loop of a gateway's sockets, in one thread: polling, a few timers, and calls from other threads.
 
-Events are those of ``select.poll`` (``POLLIN``, ``POLLOUT``, …). On Linux the loop uses epoll, whose events have the
-same values, and eventfd; elsewhere ``poll`` and a socket pair.
+Events are those of ``select.poll`` (``POLLIN``, ``POLLOUT``, …). On Linux the loop uses epoll, with the same event
+values, and eventfd; elsewhere ``poll`` and a socket pair.
 """
 
 from __future__ import annotations

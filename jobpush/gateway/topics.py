@@ -100,7 +100,7 @@ class Topics:
         self._release(topic, now)
 
     def watch(self, name: Topic, user_id: str) -> Watched:
-        """Return the user whose presence a topic announces."""
+        """Return the user of a topic that announces presence."""
         topic = self.subscribe(name)
         if topic.watched is None:
             topic.watched = Watched(user_id, name)

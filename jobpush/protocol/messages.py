@@ -52,7 +52,7 @@ def token_refused(code: str, message: str) -> bytes:
 
 
 def signed_out(reason: str) -> bytes:
-    """Return the message to a connection whose user's rights have ended."""
+    """Return the message to a connection after its user's rights have ended."""
     return _message("jobpush:signed_out", {"reason": reason})
 
 

@@ -29,7 +29,7 @@ class TaskIdentity:
 
     Args:
         task_id: The queue's id of the task.
-        user_id: The user who sees it.
+        user_id: The user of the task.
         name: The queue's name of the task.
         title: The text that the user reads.
         created_at: Unix seconds of the first publish; differs when a task is published again under its old id.

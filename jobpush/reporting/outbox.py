@@ -22,7 +22,8 @@ class Outbox:
 
     Newer progress replaces older progress of its task. Other states stay until :meth:`put_back` reports that they
     could not be sent: then only the newest state of each task is kept. The first events of workflows and of their
-    members leave before all others: a workflow whose known members have all ended would end before it knew the rest.
+    members leave before all others: otherwise a workflow could end once all known members have ended, before the rest
+    is known.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Outbox:
         self._writes: OrderedDict[str, list[TaskWrite]] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._durations: deque[StageDurations] = deque(maxlen=MAX_DURATIONS)
-        #: Tasks whose newest state was dropped because too many waited.
+        #: Tasks with a dropped newest state, because too many waited.
         self.dropped = 0
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""``tqdm`` whose bar moves in the terminal and in the browser."""
+"""A ``tqdm`` with a bar in the terminal and in the browser."""
 
 from __future__ import annotations
 

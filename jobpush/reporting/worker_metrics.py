@@ -44,7 +44,7 @@ class PublishMetrics:
                 "jobpush_publish_seconds", "One round trip that publishes events.", buckets=_BUCKETS
             )
             self._failures = Counter("jobpush_publish_failures", "Round trips that failed in Redis.")
-            self._lost = Counter("jobpush_states_lost", "Tasks whose newest state was lost: too many waited for Redis.")
+            self._lost = Counter("jobpush_states_lost", "Tasks with a dropped newest state: too many waited for Redis.")
 
     @contextmanager
     def timing(self) -> Iterator[None]:

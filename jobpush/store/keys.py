@@ -38,7 +38,7 @@ def slot_of(name: str | bytes) -> int:
 
 @cache
 def bucket_tags() -> Sequence[str]:
-    """Return the tag of each bucket: the shortest whose slot lies in the bucket's 256th of all slots."""
+    """Return the tag of each bucket: the shortest with a slot in the bucket's 256th of all slots."""
     tags: dict[int, str] = {}
     for length in (1, 2, 3):
         for letters in product(_ALPHABET, repeat=length):

@@ -19,7 +19,7 @@ from .keys import Keys
 from .scripts import DEAD_WORKERS, END, FORGET_DEAD, HOLD, Call, Command, Request, Script
 from .task_calls import end_call, regain_call
 
-#: The error that a user sees for a task whose worker is dead.
+#: The error that a user sees for a task of a dead worker.
 WORKER_DIED = "The worker of the task died"
 
 #: Claims of a dead worker that one command returns: a few milliseconds of Redis' time to publish.

@@ -109,7 +109,7 @@ def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
         load_config: Returns endpoints, secret and limits; called for the first delivery of each process.
 
     Returns:
-        The task; its arguments are those of :class:`Delivery`, whose ``id`` is the task's own.
+        The task; its arguments are those of :class:`Delivery`; the ``id`` is the task's own.
     """
 
     @cache

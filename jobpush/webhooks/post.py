@@ -75,7 +75,7 @@ def _connect(addresses: Sequence[Address], timeout: float) -> socket.socket:
 
 
 def _secured(plain: socket.socket, endpoint: Endpoint) -> socket.socket:
-    """Return a TLS connection whose certificate is valid for the name; for plain http, the socket itself."""
+    """Return a TLS connection with a certificate valid for the name; for plain http, the socket itself."""
     return default_trust().wrap_socket(plain, server_hostname=endpoint.host) if endpoint.is_secure else plain
 
 

@@ -1,4 +1,4 @@
-"""Checks of applications whose pages sign in with connection tokens: Django, FastAPI and Starlette."""
+"""Checks of applications with pages that sign in with connection tokens: Django, FastAPI and Starlette."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retracts the statements of gateways whose lease has ended."""
+"""Retracts the statements of gateways with an expired lease."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Rosters:
         self._reporter = reporter
 
     def ask(self, channel: Channel, roster: LiveRoster) -> None:
-        """Read the roster of a presence channel whose topic is confirmed."""
+        """Read the roster of a presence channel with a confirmed topic."""
         call = self._lease.presence.roster(channel.name)
         self._commands.run(call, partial(self._answered, channel, roster, roster.version))
 
@@ -43,7 +43,7 @@ class Rosters:
                 self.ask(channel, roster)
 
     def on_settled(self) -> None:
-        """Find members whose gateway died while Redis was unreachable: no announcement comes for them."""
+        """Find members of gateways that died while Redis was unreachable: no announcement arrives for them."""
         for channel, roster in self._confirmed():
             roster.suspend()
             self.ask(channel, roster)

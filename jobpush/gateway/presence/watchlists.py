@@ -69,7 +69,7 @@ class Watchlists:
         self._ready += watched.update(is_online=event["name"] == "online")
 
     def on_confirmed(self, watched: Watched) -> None:
-        """Ask for the presence of a user whose topic is confirmed."""
+        """Query the presence of a user with a confirmed topic."""
         watched.is_confirmed = True
         self._unknown.add(watched)
 
@@ -78,7 +78,7 @@ class Watchlists:
         self._unknown.update(watched for watched in self._confirmed() if not watched.is_current)
 
     def on_settled(self) -> None:
-        """Find users whose gateway died while Redis was unreachable: no announcement comes for them."""
+        """Find users of gateways that died while Redis was unreachable: no announcement arrives for them."""
         for watched in self._confirmed():
             watched.is_current = False
             self._unknown.add(watched)

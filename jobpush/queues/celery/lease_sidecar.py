@@ -1,5 +1,5 @@
 """
-A process that renews the lease of a worker whose tasks run in the worker's own process.
+A process that renews the lease of a worker that runs tasks in its own process.
 
 There a task can keep every other thread from running: a long call of C code that holds the GIL, or with gevent any code
 that does not wait. Then the thread that renews the lease stops, and the worker would count as dead. This process

@@ -71,7 +71,7 @@ class LeaseKeeper:
     """
     The thread in a worker's parent that keeps its lease alive, independent of its children.
 
-    It also ends tasks whose process left without publishing an end: with their result if the pool returned one,
+    It also ends tasks if their process exited without publishing an end: with their result if the pool returned one,
     otherwise with LOST after ``lost_after`` seconds. A late event of the task replaces LOST.
 
     The pools ``solo``, ``threads`` and ``gevent`` have no children: a task may keep other threads (with gevent:

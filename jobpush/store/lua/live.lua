@@ -1,4 +1,4 @@
--- Return {ids of the live gateways, number of dead ones whose statements are not retracted yet}.
+-- Return {ids of the live gateways, number of dead ones with unretracted statements}.
 local now = string.format('%.6f', SECONDS)
 return {
   redis.call('ZRANGEBYSCORE', gateways_key, '(' .. now, '+inf'),

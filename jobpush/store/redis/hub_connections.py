@@ -47,7 +47,7 @@ def connect(
         on_up: Called when a primary is connected.
         on_message: Gets the channel and the payload of each message.
         on_subscribed: Gets a channel when Redis has confirmed the subscription.
-        on_down: Gets the channels whose subscriptions were lost; ``None``: all.
+        on_down: Gets the channels with a lost subscription; ``None``: all.
     """
     if Topology.parse(url).is_cluster:
         routes = Routes(loop, url)

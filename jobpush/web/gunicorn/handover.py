@@ -50,7 +50,7 @@ class Handover:
 
 def handed_over(handover: Handover) -> Response:
     """
-    Return the response for a request whose socket the hub owns, after holding the thread if the hub needs it.
+    Return the response for a request after the hub took its socket, holding the thread if the hub needs it.
 
     The server cannot write it: the socket is no longer connected. Each server ignores that error, as it does when a
     browser disconnects, and goes on with its next request.
