@@ -113,7 +113,7 @@ class Recorder:
 
 def before_migration(page: str, **more: Any) -> dict[str, Any]:
     """Run the examples of other products on a page, and return their names."""
-    names = {**names_of_start(page), **more}
+    names = {**names_of_start(f"before/{page}"), **more}
     names["celery_app"].conf.update(result_backend="cache+memory://", task_always_eager=False)
     for block in re.findall(r"```py\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
         exec(compile(block, page, "exec"), names)  # noqa: S102
