@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str] | None] = {
 }
 #: The one file of the webhooks that registers a Celery task, and the lazy names of ``jobpush`` and ``jobpush.gateway``.
 EXCEPTIONS = {
-    ("webhooks.delivery", "queues"),
+    ("webhooks.celery_delivery", "queues"),
     ("gateway", "web"),
 }
 #: Distributions whose private names only a ``compat.py`` may use.

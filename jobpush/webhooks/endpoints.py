@@ -12,12 +12,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from ..config import Config
 from ..errors import ConfigurationError
-
-#: The kinds of Pusher (Pusher Channels, "Webhooks") and two more: ``user_online`` and ``user_offline``.
-KINDS = frozenset(
-    "channel_occupied channel_vacated member_added member_removed client_event cache_miss subscription_count "
-    "user_online user_offline".split()
-)
+from .kinds import KINDS
 
 #: Visible ASCII: nothing else is valid in a request line or a Host header.
 _URL = re.compile(r"[!-~]+")
@@ -115,7 +110,7 @@ def _filters(fragment: str) -> tuple[list[str], list[str]]:
     if unknown := sorted(set(given) - {"kinds", "prefix"}):
         raise ValueError(f"the filter {unknown[0]!r} is unknown; known are: kinds, prefix")
     kinds, prefixes = (" ".join(given.get(name, ())).split() for name in ("kinds", "prefix"))
-    if wrong := sorted(set(kinds) - KINDS):
+    if wrong := sorted(set(kinds) - KINDS.keys()):
         raise ValueError(f"the kind {wrong[0]!r} is unknown; known are: {', '.join(sorted(KINDS))}")
     return kinds, prefixes
 

@@ -22,7 +22,7 @@ from ..config import Config
 from ..errors import StoreError
 from ..signing import sign
 from ..store.webhooks import Delivery, Entry, WebhookStore
-from .delivery import DELIVER
+from .celery_delivery import DELIVER
 from .endpoints import Endpoint, configured_endpoints
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from celery.exceptions import Reject, Retry
 from jobpush.config import Config
 from jobpush.store.webhooks import GIVEN_UP_KEPT, Delivery, WebhookStore
 from jobpush.webhooks import register_delivery
-from jobpush.webhooks.delivery import backoff
+from jobpush.webhooks.celery_delivery import backoff
 from jobpush.webhooks.endpoints import configured_endpoints
 from tests.waiting import PATIENCE
 
