@@ -102,7 +102,7 @@ describe("handshake", () => {
     assert.equal(received.length, 1);
   });
 
-  test("an answer that is no key, or never comes, is asked for again", async () => {
+  test("a missing or invalid key is requested again", async () => {
     page.answers.config = { json: () => new Promise(() => {}) };
     const connection = connect({ root: "" });
     await page.settle();
@@ -129,7 +129,7 @@ describe("handshake", () => {
     assert.deepEqual(received.map(([, state]) => state), ["connected"]);
   });
 
-  test("a socket that opens but says nothing is given up", () => {
+  test("a silent socket is given up", () => {
     open();
 
     page.clock.pass(10_000 + 500);
@@ -166,7 +166,7 @@ describe("users of a connection", () => {
     assert.ok(page.socket.isClosed);
   });
 
-  test("who closes and opens in one breath keeps the socket", () => {
+  test("close and open in the same tick keep the socket", () => {
     const connection = opened();
 
     connection.close();
@@ -189,7 +189,7 @@ describe("users of a connection", () => {
     assert.equal(page.sockets.length, 1);
   });
 
-  test("a closed connection can be opened again, and goes on where it was", () => {
+  test("a closed connection can be opened again and resumes", () => {
     const connection = opened();
     page.socket.receiveTask(task("a", 1), { id: "17-0" });
     connection.close();
@@ -212,7 +212,7 @@ describe("events", () => {
     assert.equal(connection.tasks.get("a").percent, 20);
   });
 
-  test("each new view is told once, and none that is the same", () => {
+  test("each new view is emitted once, and no unchanged one", () => {
     const connection = opened();
     const received = record(connection, "jobpush:tasks");
 
@@ -240,7 +240,7 @@ describe("events", () => {
     assert.deepEqual(received, [["news", { headline: "<b>" }, { channel: OWN, id: "5-0", user_id: undefined }]]);
   });
 
-  test("data that is no JSON is handed on as it came", () => {
+  test("data other than JSON is passed on unchanged", () => {
     const connection = opened();
     const received = record(connection, "news");
 
@@ -314,7 +314,7 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:unsubscribe"), [{ channel: "news" }]);
   });
 
-  test("a channel's listener hears this channel only, until it is left", () => {
+  test("a channel's listener receives this channel only, until it is unsubscribed", () => {
     const news = opened().subscribe("news");
     const received = record(news, "item");
 
@@ -358,7 +358,7 @@ describe("channels", () => {
     assert.equal(page.socket.sentEvents("pusher:subscribe")[0].channel_data, '{"user_id": "42"}');
   });
 
-  test("a refused signature is told to the channel", async () => {
+  test("a refused signature is reported to the channel", async () => {
     page.answers.auth = { status: 403 };
     const received = record(opened().subscribe("private-room"), "pusher:subscription_error");
 
@@ -368,7 +368,7 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), []);
   });
 
-  test("an answer that is no signature is told to the channel", async () => {
+  test("an invalid signature is reported to the channel", async () => {
     page.answers.auth = { status: 200, ok: true, json: () => Promise.reject(new SyntaxError("no JSON")) };
     const received = record(opened().subscribe("private-room"), "pusher:subscription_error");
     await page.settle();
@@ -390,7 +390,7 @@ describe("channels", () => {
     assert.equal(page.requests[1].body.get("socket_id"), "3.4");
   });
 
-  test("presence tells who is there, who comes and who goes", async () => {
+  test("presence has the members, and added and removed events", async () => {
     page.answers.auth = { auth: "a" };
     const room = opened().subscribe("presence-room");
     const received = record(room, "pusher:member_added", "pusher:member_removed");
@@ -416,7 +416,7 @@ describe("channels", () => {
     assert.deepEqual([...room.members.keys()], ["2"]);
   });
 
-  test("a client event goes out on its channel, or says that it did not", () => {
+  test("a client event is sent on its channel, or reported as not sent", () => {
     const connection = opened();
     const room = connection.subscribe("presence-room");
 
@@ -476,7 +476,7 @@ describe("reconnecting", () => {
     assert.equal(page.clock.nextMs, 1000);
   });
 
-  test("the state tells of it, once", () => {
+  test("the state is emitted once", () => {
     const connection = opened();
     const received = record(connection, "jobpush:state");
 
@@ -489,7 +489,7 @@ describe("reconnecting", () => {
     assert.deepEqual(received.map(([, state]) => state), ["reconnecting", "connected"]);
   });
 
-  test("the user's channel goes on from the last id", () => {
+  test("the user's channel resumes from the last id", () => {
     opened();
     page.socket.receiveTask(task("a", 1), { id: "1700000000000-0" });
     page.socket.receiveTask(task("a", 2), { id: "1700000000000-1" });
@@ -500,7 +500,7 @@ describe("reconnecting", () => {
     assert.equal(page.socket.url.searchParams.get("since"), "1700000000000-1");
   });
 
-  test("every other channel goes on from its own", () => {
+  test("every other channel resumes from its own", () => {
     const connection = opened();
     connection.subscribe("news");
     connection.subscribe("quiet");
@@ -561,7 +561,7 @@ describe("reconnecting", () => {
     assert.equal(page.socket.url.searchParams.get("since"), null);
   });
 
-  test("a user whose session has ended is told so, until signed in again", () => {
+  test("an ended session is shown until the next sign-in", () => {
     const connection = opened();
     for (const user of [null, "42"]) {
       page.socket.end();
@@ -584,7 +584,7 @@ describe("reconnecting", () => {
     assert.equal(connection.state, "connected");
   });
 
-  test("the tasks are loaded once the user's own channel says so, not with a local one", () => {
+  test("the tasks are loaded by the user's own channel, not by a local task", () => {
     const connection = opened({ user: null });
     connection.show(task("upload"));
     page.socket.receive("pusher_internal:subscription_succeeded", {}, { channel: "news" });
@@ -1299,7 +1299,7 @@ describe("tasks", () => {
     assert.equal(await connection.cancel("b"), false);
   });
 
-  test("a local task is shown, and goes on from what it was", () => {
+  test("a local task is shown, and updated by later fields", () => {
     const connection = open();
 
     connection.show({ task_id: "u", title: "cat.mov", state: "PENDING", percent: 0 });

@@ -19,13 +19,13 @@ test("many events at once make the view that they make one by one", () => {
   assert.deepEqual([...foldMany(new Map(), events)], [...foldAll(events)]);
 });
 
-test("an event that comes late changes nothing", () => {
+test("a late event changes nothing", () => {
   const view = foldAll([task("a", 5, { percent: 50 })]);
 
   assert.equal(fold(view, task("a", 4, { percent: 40 })), view);
 });
 
-test("an event that comes twice changes nothing", () => {
+test("a repeated event changes nothing", () => {
   const view = foldAll([task("a", 5, { percent: 50 })]);
 
   assert.equal(fold(view, task("a", 5, { percent: 60 })), view);
