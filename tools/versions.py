@@ -52,9 +52,9 @@ def main() -> int:
     found = pythons()
     print(f"Pythons on this machine: {', '.join(found)}", flush=True)
     results = [run_tests(f"python{version}", path) for version, path in found.items()]
-    lowest, newest = next(iter(found.values())), found.get("3.11", next(iter(found.values())))
-    results.append(run_tests("lowest-versions", newest, "--resolution", "lowest-direct"))
-    results.append(run_tests("newest-versions", lowest, "--upgrade"))
+    oldest = next(iter(found.values()))
+    results.append(run_tests("lowest-versions", found.get("3.11", oldest), "--resolution", "lowest-direct"))
+    results.append(run_tests("newest-versions", oldest, "--upgrade"))
     return 0 if all(results) and "3.11" in found and len(found) > 1 else 1
 
 
