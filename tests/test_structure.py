@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from jobpush.webhooks.kinds import KINDS
 
 PACKAGE = Path(__file__).parents[1] / "jobpush"
 
@@ -79,6 +82,29 @@ def room(module: str) -> str:
 
 
 GRAPH = {module: set(imports(module)) - {module} for module in MODULES}
+
+
+def test_places_of_changes_in_the_contributing_page_exist() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    table = page.split("### Where to make a change")[1].split("\n\n")[2]
+    places = re.findall(r"`([\w./-]+(?:/|\.\w+))`", table)
+
+    missing = [place for place in places if not any((root / place).exists() for root in (PACKAGE, PACKAGE.parent))]
+
+    assert len(places) > 20
+    assert missing == []
+
+
+def test_places_of_webhook_kinds_exist() -> None:
+    places = {kind: re.search(r"store/[\w./]+\b", text) for kind, text in KINDS.items()}
+
+    unmade = [
+        kind
+        for kind, place in places.items()
+        if place is None or kind.removeprefix("user_") not in (PACKAGE / place[0]).read_text()
+    ]
+
+    assert unmade == []
 
 
 def test_rooms_import_only_what_is_below_them() -> None:
