@@ -106,11 +106,15 @@ class WorkerLeases:
 
     def lose(self, claim: Claim, error: str, *, least: TaskState = TaskState.PENDING) -> Call:
         """Publish a task as LOST, unless a newer event is stored, or it has not reached ``least``."""
+        return self.end(claim, TaskState.LOST, error, least=least)
+
+    def end(self, claim: Claim, state: TaskState, error: str | None, *, least: TaskState = TaskState.PENDING) -> Call:
+        """Publish the end of a delivery on behalf of its process."""
         return end_call(
             self._config,
             _topic_of(claim),
             unescape_id(claim.task_id),
-            TaskState.LOST,
+            state,
             error=error,
             delivery=claim.delivery,
             least=least,

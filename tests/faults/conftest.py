@@ -14,6 +14,10 @@ pytest.register_assert_rewrite("tests.faults.crowd", "tests.faults.stand")
 IS_FULL = os.environ.get("FAULTS") == "full"
 
 
+#: At full length only: 2,000 tasks for each failover, and thousands of connections.
+collect_ignore = [] if IS_FULL else ["test_failovers.py", "test_storms.py"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def many_descriptors() -> Iterator[None]:
     """Let this process and its children open as many files as they may."""

@@ -24,7 +24,7 @@ from jobpush.signing import sign
 from tests.gateway.site import KEY, SECRET
 from tests.waiting import PATIENCE
 
-#: Concurrent handshakes, as many as fit into the queue of a listening socket.
+#: Concurrent handshakes by default, as many as fit into the queue of a listening socket.
 _AT_ONCE = 100
 #: Seconds until a handshake is retried, as in ``jobpush.js``.
 _HANDSHAKE_TIMEOUT = 10.0
@@ -106,6 +106,7 @@ class Crowd:
         sources: Addresses they come from, in turn.
         spreads: Whether they reconnect as ``jobpush.js`` does, at different times, or as stock pusher-js does.
         receive_buffer: Bytes that the kernel holds for a page that does not read; ``None``: as many as it likes.
+        at_once: Handshakes under way at most.
     """
 
     def __init__(
@@ -117,18 +118,21 @@ class Crowd:
         sources: Sequence[str] = ("127.0.0.1",),
         spreads: bool = True,
         receive_buffer: int | None = None,
+        at_once: int = _AT_ONCE,
     ) -> None:
         self.ports = list(ports)
         origins = itertools.cycle(sources)
         self.visitors = [Visitor(number, user, channels, next(origins)) for number, user in enumerate(users)]
         self._spreads = spreads
         self._receive_buffer = receive_buffer
+        self._at_once = at_once
         self._dice = random.Random(len(self.visitors))
         self._epoll = select.epoll()
         self._by_fd: dict[int, Visitor] = {}
         self._waiting: list[tuple[float, int, Visitor]] = []
         self._order = itertools.count()
         self._under_way = 0
+        self._checked_at = 0.0
         self._calls: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -204,7 +208,7 @@ class Crowd:
 
     def states(self, state: str) -> list[str]:
         """The tasks that any visitor has seen in a state."""
-        return sorted({task_id for visitor in self.visitors for task_id, seen in visitor.seen if seen == state})
+        return sorted({task_id for visitor in self.visitors for task_id, seen in tuple(visitor.seen) if seen == state})
 
     def ends(self, since: float = 0.0) -> list[tuple[float, int]]:
         """The ends of connections, in order of time."""
@@ -275,16 +279,18 @@ class Crowd:
         while self._calls:
             self._calls.pop(0)()
         now = time.monotonic()
-        while self._waiting and self._waiting[0][0] <= now and self._under_way < _AT_ONCE:
+        while self._waiting and self._waiting[0][0] <= now and self._under_way < self._at_once:
             visitor = heapq.heappop(self._waiting)[2]
             if visitor.is_wanted and visitor.socket is None:
                 self._connect(visitor)
-        for visitor in list(self._by_fd.values()) if self._under_way else ():
-            if not visitor.is_open and now - visitor.begun_at > _HANDSHAKE_TIMEOUT:
-                self._lose(visitor, 0)
+        if self._under_way and now >= self._checked_at + 0.5:
+            self._checked_at = now
+            for visitor in list(self._by_fd.values()):
+                if not visitor.is_open and now - visitor.begun_at > _HANDSHAKE_TIMEOUT:
+                    self._lose(visitor, 0)
 
     def _pause(self) -> float:
-        if not self._waiting or self._under_way >= _AT_ONCE:
+        if not self._waiting or self._under_way >= self._at_once:
             return 0.5
         return min(0.5, max(0.0, self._waiting[0][0] - time.monotonic()))
 

@@ -186,11 +186,15 @@ class Stand:
         folder: For logs and the files that tasks wait for.
         gateways: How many.
         users: How many there are, each with two pages open.
+        redis_url: Of the events: a Sentinel or a cluster that the test starts; empty: a server behind a proxy.
         settings: Of jobpush, for all processes.
     """
 
-    def __init__(self, folder: Path, *, gateways: int = 1, users: int = 10, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, *, gateways: int = 1, users: int = 10, redis_url: str = "", **settings: object
+    ) -> None:
         self.folder = folder
+        self.redis_url = redis_url
         self.users = [f"u{number}" for number in range(users)]
         self.settings: dict[str, object] = {"lost_after": LOST_AFTER, "lease": LEASE, "grace": 1.0, **settings}
         self._count_of_gateways = gateways
@@ -216,24 +220,30 @@ class Stand:
     def _begin(self) -> None:
         self.broker = self._stack.enter_context(EmbeddedRedis())
         self.broker_client = self._stack.enter_context(redis.Redis.from_url(self.broker.url))
-        self.events = self._stack.enter_context(EmbeddedRedis(port=0))
-        self.primary_port = self.port_of(self.events)
-        self.proxy = Proxy(self.primary_port)
-        self._stack.callback(self.proxy.close)
+        if not self.redis_url:
+            self.events = self._stack.enter_context(EmbeddedRedis(port=0))
+            self.primary_port = self.port_of(self.events)
+            self.proxy = Proxy(self.primary_port)
+            self._stack.callback(self.proxy.close)
+            self.redis_url = self.proxy.url
         self.gateways = [
-            Gateway(self.proxy.url, self.folder / f"gateway-{number}.log", **self.settings)
+            Gateway(self.redis_url, self.folder / f"gateway-{number}.log", **self.settings)
             for number in range(self._count_of_gateways)
         ]
         for gateway in self.gateways:
             self._stack.callback(gateway.kill)
             gateway.start()
         broker_url = as_broker(self.broker.url)
-        self._app_settings = {"broker_url": broker_url, "redis_url": self.proxy.url, **self.settings}
+        self._app_settings = {"broker_url": broker_url, "redis_url": self.redis_url, **self.settings}
         self.app, self.jobpush = make_app(**self._app_settings)
         self._stack.callback(self._close_app)
-        self.store = Store(Config(redis_url=self.proxy.url, publish_timeout=5.0))
+        self.store = Store(Config(redis_url=self.redis_url, publish_timeout=5.0))
         self._stack.callback(self.store.close)
         self._stack.callback(self.fall_silent)
+
+    def on_exit(self, close: Callable[[], object]) -> None:
+        """Close something before the processes end."""
+        self._stack.callback(close)
 
     def open_crowd(self, **options: Any) -> Crowd:
         """Open two pages for each user, or one for each of ``users``."""
@@ -261,7 +271,7 @@ class Stand:
 
     def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
         """Start publishing numbers."""
-        ticker = Ticker(lambda: f"redis://127.0.0.1:{self.primary_port}/0", interval, self._numbers, **options)
+        ticker = Ticker(self._url_of_ticker, interval, self._numbers, **options)
         self._tellers.append(ticker)
         return ticker
 
@@ -335,6 +345,9 @@ class Stand:
                 elif path.stem.startswith("gateway") and not _OTHERS.match(line):
                     found[f"{path.stem}: {_without_reason(line)}"] += 1
         return found
+
+    def _url_of_ticker(self) -> str:
+        return f"redis://127.0.0.1:{self.primary_port}/0" if hasattr(self, "proxy") else self.redis_url
 
     def _close_app(self) -> None:
         gc.collect()

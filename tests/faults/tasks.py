@@ -102,6 +102,15 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             if number % 50 == 0 and Path(path).exists():
                 return
 
+    @task("updates_twice_a_second")
+    def updates_twice_a_second(path: str) -> None:
+        """Update twice a second until there is a file."""
+        for number in range(1, 1_000_000):
+            progress.update(number, message="running")
+            time.sleep(0.5)
+            if Path(path).exists():
+                return
+
     @task("kills_publisher")
     def kills_publisher(path: str) -> None:
         """End the thread that publishes, wherever it is, again and again until there is a file."""

@@ -8,12 +8,11 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...config import Config
-from ...errors import StoreError, TaskNotFound
+from ...errors import StoreError
 from ...lifecycle import TaskState
 from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.records import Ending
@@ -265,15 +264,14 @@ class LeaseKeeper:
         """
         claims = [held.claim for held in some]
         (are_claimed,) = self._store.run([self._leases.are_claimed(self.worker_id, claims)])
-        lost = []
+        calls = []
         for held, is_claimed in zip(some, are_claimed, strict=True):
             ending = held.ending
             if ending is None and is_claimed:
-                lost.append(held.claim)
+                calls.append(self._leases.lose(held.claim, error, least=least))
             elif ending is not None and (is_claimed or (held.over_since or 0.0) < reached_since):
-                with suppress(TaskNotFound):
-                    self._store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery)
-        self._store.run([self._leases.lose(claim, error, least=least) for claim in lost])
+                calls.append(self._leases.end(held.claim, ending.state, ending.error))
+        self._store.run(calls)  # in one round trip: the lease is not renewed meanwhile
 
     def _forget(self, claims: Sequence[Claim]) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery import worker_leases as leases
 from jobpush.queues.celery.worker_leases import LeaseKeeper
 from jobpush.reporting.identity import TaskIdentity
+from jobpush.reporting.records import Ending
 from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
@@ -482,6 +483,27 @@ def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedi
     wait_until(lambda: store.task("task-1").state is TaskState.LOST)
     keeper.stop()
     store.close()
+
+
+def test_ends_after_an_outage_take_few_round_trips(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is not renewed meanwhile: with two round trips for each end, a living worker counted as dead."""
+    keeper = LeaseKeeper(store.config)
+    for number in range(100):
+        tracked = keeper.take(Request(), TaskIdentity(f"task-{number}", "42", "encode", "Encode", created_at=1.0))
+        store.publish([tracked.write(tracked.event(TaskState.STARTED), task_ttl=60)])
+        keeper.record_end(Ending(f"task-{number}", TaskState.SUCCESS, delivery=tracked.delivery))
+    for held in keeper._snapshot():
+        held.over_since = 1.0  # long ago
+    keeper._reached_since = 2.0
+    calls = []
+    monkeypatch.setattr(keeper._store, "run", lambda requests: calls.append(1) or Store.run(keeper._store, requests))
+
+    keeper._settle()
+
+    assert len(calls) <= 3
+    assert keeper._snapshot() == []
+    assert {task.state for task in store.tasks("42", limit=200)} == {"SUCCESS"}
+    keeper.stop()
 
 
 def test_finished_messages_kept_during_an_outage_are_bounded(
