@@ -22,7 +22,7 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py
           store/test_presence_model.py store/test_workflow.py)
 export FAST_TESTS := $(FAST)
 
-.PHONY: help demo check test test-all servers versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick docs docs-serve docs-pictures reference lock audit clean
+.PHONY: help demo check test test-all servers versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick bench-page docs docs-serve docs-pictures reference lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,10 @@ bench: ## Measure jobpush beside its peers, and write docs/performance.md (twelv
 bench-quick: ## Take a first look at the same (a minute)
 	@$(PYTHON) tools/prepare.py bench
 	@$(VENV)/python -m tests.benchmarks --quick $(ARGS)
+
+bench-page: ## Measure what long lists and logs cost a page, and write docs/performance.md (five minutes)
+	@$(PYTHON) tools/prepare.py bench
+	@$(VENV)/python -m tests.benchmarks.page_costs --write
 
 docs: ## Build the documentation into build/site
 	@$(PYTHON) tools/prepare.py docs

@@ -1,1 +1,1 @@
-export * from "./jobpush-E39D6A50.js";
+export * from "./jobpush-3D5C30E0.js";

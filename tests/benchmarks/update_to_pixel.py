@@ -52,7 +52,7 @@ def measure(updates: int) -> dict[str, float]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(EmbeddedRedis(port=free_port()))
-        url = stack.enter_context(_running_application(server.url))
+        url = stack.enter_context(running_application(server.url))
         page = stack.enter_context(chromium()).new_page()
         page.goto(url)
         page.evaluate(RECORD)
@@ -65,7 +65,7 @@ def measure(updates: int) -> dict[str, float]:
         page.locator("[part~=task][data-state=SUCCESS]").wait_for(timeout=120_000)
         openings = [page.evaluate(OPEN) for _ in range(OPENINGS)]
         seen = [(at, int(number)) for at, number in page.evaluate("window.seen")]
-        delays = [delay * 1000 for delay in _delays(json.loads(times.read_text()), seen)]
+        delays = [delay * 1000 for delay in delays_of(json.loads(times.read_text()), seen)]
     handshakes, snapshots = zip(*openings, strict=True)
     return {
         "handshake": statistics.median(handshakes),
@@ -75,7 +75,7 @@ def measure(updates: int) -> dict[str, float]:
     }
 
 
-def _delays(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
+def delays_of(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
     """Seconds from each update to the first frame that showed it or a newer one."""
     frames = iter(seen)
     at, shown = next(frames)
@@ -89,7 +89,7 @@ def _delays(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]
 
 
 @contextmanager
-def _running_application(redis_url: str) -> Iterator[str]:
+def running_application(redis_url: str) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     environment = {

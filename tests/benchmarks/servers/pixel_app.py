@@ -32,6 +32,27 @@ def count(user_id: str, updates: int, times: str) -> None:
     Path(times).write_text(json.dumps(said))
 
 
+@celery_app.task(name="bench.log")
+@jobpush.track(user="user_id", title="log")
+def log(user_id: str, lines: int, times: str) -> None:
+    """
+    Report ``lines`` updates and as many lines of text in turns, 5 to 15 ms apart; leave the Unix times of both.
+
+    It begins once the file ``times`` is there, and writes into it.
+    """
+    while not Path(times).exists():
+        time.sleep(0.05)
+    updated, logged = [], []
+    for number in range(lines):
+        updated.append(time.time())
+        progress.update(number, total=lines, message=str(number))
+        time.sleep(random.uniform(0.005, 0.015))  # noqa: S311
+        logged.append(time.time())
+        progress.log(str(number))
+        time.sleep(random.uniform(0.005, 0.015))  # noqa: S311
+    Path(times).write_text(json.dumps([updated, logged]))
+
+
 def create_app() -> Flask:
     """The page."""
     app = Flask(__name__)

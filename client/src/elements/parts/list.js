@@ -25,6 +25,7 @@ export class ListParts {
   /** Show tasks; `sorted` returns them in their order, of which at most `maxRendered` are rendered as a whole. */
   show(tasks, sorted, maxRendered) {
     this.#attend();
+    this.#virtual.measure();
     const ordered = this.#hold.order(tasks) ?? sorted();
     this.#hold.note(ordered);
     const shown = this.#tools.choose(ordered);

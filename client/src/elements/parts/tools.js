@@ -71,7 +71,9 @@ export class Tools {
     this.#header.hidden = !this.#element.hasAttribute("header") || !kept.length;
     setText(this.#summary, summaryText(kept, t));
     this.#bar.hidden = kept.every(isFinal);
-    this.#bar.value = kept.reduce((sum, task) => sum + (isFinal(task) ? 100 : (percentOf(task) ?? 0)), 0) / (kept.length || 1);
+    const sum = kept.reduce((total, task) => total + (isFinal(task) ? 100 : (percentOf(task) ?? 0)), 0);
+    const value = Math.round((10 * sum) / (kept.length || 1)) / 10;
+    if (this.#bar.value !== value) this.#bar.value = value;
     this.#filter.hidden = kept.length < MIN_FILTERED && !this.#text;
     this.#clear.hidden = !kept.some(isFinal);
     setText(this.#more, this.#hidden > 0 ? t.more(Math.min(PAGE, this.#hidden)) : "");
@@ -92,8 +94,11 @@ export class Tools {
     for (const task of shown) {
       const node = cards.get(task.task_id)?.node;
       const group = groupOf(task);
-      if (node && isGrouped && group !== before) node.dataset.group = t.groups[group];
-      else if (node) delete node.dataset.group;
+      const text = isGrouped && group !== before ? t.groups[group] : undefined;
+      if (node && node.dataset.group !== text) {
+        if (text) node.dataset.group = text;
+        else delete node.dataset.group;
+      }
       before = group;
     }
   }

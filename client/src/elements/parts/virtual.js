@@ -8,10 +8,9 @@ const MARGIN = 600;
 /**
  * Return the range of tasks to render, and the heights of what is above and below it.
  *
- * `heights` has the measured heights of cards, by task id.
+ * `top` is the place of the list in the window; `heights` has the measured heights of cards, by task id.
  */
-export function visibleRange(list, tasks, heights) {
-  const top = list.getBoundingClientRect().top;
+export function visibleRange(top, tasks, heights) {
   const from = -top - MARGIN;
   const to = innerHeight - top + MARGIN;
   let offset = 0;
@@ -39,8 +38,13 @@ export function visibleRange(list, tasks, heights) {
   return { first, last: Math.max(last, first + 1), above, below: Math.max(0, offset - end) };
 }
 
+function setHeight(node, height) {
+  if (node.style.height !== `${height}px`) node.style.height = `${height}px`;
+}
+
 export class VirtualList {
   #element;
+  #top;
   #heights = new Map();
   #above = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
   #below = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
@@ -51,12 +55,20 @@ export class VirtualList {
     addEventListener("scroll", onScroll, { capture: true, passive: true });
   }
 
+  /** Note the heights of the cards; call it before other changes of a frame, so that the browser lays out once. */
+  measure() {
+    if (!this.#above.isConnected) return;
+    for (const [id, { node }] of this.#element._cards()) if (node.offsetHeight) this.#heights.set(id, node.offsetHeight);
+    this.#top = this.#element._list.getBoundingClientRect().top;
+  }
+
   show(tasks) {
     const { _list: list } = this.#element;
     const cards = this.#element._cards();
-    for (const [id, { node }] of cards) if (node.offsetHeight) this.#heights.set(id, node.offsetHeight);
     list.style.overflowAnchor = "none";
-    const { first, last, above, below } = visibleRange(list, tasks, this.#heights);
+    const top = this.#top ?? list.getBoundingClientRect().top;
+    this.#top = undefined;
+    const { first, last, above, below } = visibleRange(top, tasks, this.#heights);
     const visible = tasks.slice(first, last);
     // The card with the focus stays.
     const active = this.#element.shadowRoot.activeElement?.closest("[part=item]");
@@ -64,11 +76,12 @@ export class VirtualList {
     if (focused && !visible.some(({ task_id }) => task_id === focused)) {
       visible.push(...tasks.filter(({ task_id }) => task_id === focused));
     }
-    list.prepend(this.#above);
+    // A node that moves, and a style that is set again, cost a layout of the whole list.
+    if (list.firstChild !== this.#above) list.prepend(this.#above);
     this.#element._setCards(visible);
-    list.append(this.#below);
-    this.#above.style.height = `${above}px`;
-    this.#below.style.height = `${below}px`;
+    if (list.lastChild !== this.#below) list.append(this.#below);
+    setHeight(this.#above, above);
+    setHeight(this.#below, below);
   }
 
   clear() {
