@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from .base import StoreClient
 from .malformed import malformed
 from .scripts import KEEP_INBOX, MARK_INBOX
 
+#: Id of an item, as Redis gives it; Redis refuses numbers of more than 64 bits.
+_ITEM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 #: Items that one call of the script marks.
 _ITEMS_AT_ONCE = 1_000
 
@@ -109,7 +112,8 @@ class InboxStore(StoreClient):
         names = (*self.keys.inbox(topic), self.keys.topic(topic))
         options: dict[str, str | int] = {"state": state, "ttl": self.config.inbox_ttl, "limit": _ITEMS_AT_ONCE}
         if ids is not None:
-            parts = [ids[start : start + _ITEMS_AT_ONCE] for start in range(0, len(ids), _ITEMS_AT_ONCE)]
+            known = [one for one in ids if _ITEM_ID.fullmatch(one)]
+            parts = [known[start : start + _ITEMS_AT_ONCE] for start in range(0, len(known), _ITEMS_AT_ONCE)]
             return sum(
                 changed for changed, _ in self.run([MARK_INBOX(names, part, after="-", **options) for part in parts])
             )

@@ -14,8 +14,8 @@ from .malformed import malformed
 from .scripts import APPEND_LOG
 from .tasks import TaskStore
 
-#: Id of a line, as Redis gives it.
-_LINE_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+#: Id of a line, as Redis gives it; Redis refuses numbers of more than 64 bits.
+_LINE_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 #: Lines that one call of the script appends.
 _LINES_AT_ONCE = 500
 
@@ -154,6 +154,8 @@ def line_position(line_id: str) -> tuple[int, int]:
     """
     if not line_id:
         return 0, 0
+    if not _LINE_ID.fullmatch(line_id):
+        raise ValueError(f"{line_id!r} is not the id of a line")
     milliseconds, _, number = line_id.partition("-")
     return int(milliseconds), int(number)
 

@@ -49,6 +49,8 @@ _OWN_SCRIPT = ("X-Requested-With", "jobpush")
 _MAX_FORM = 16_384
 #: The routes that pages of allowed origins may use: not the metrics, and not the HTTP API for servers.
 _CORS_ROUTES = r"/jobpush/(?!metrics).*"
+#: Entries that a page leaves out at most: Redis refuses a number of more than 64 bits.
+_MAX_START = 1_000_000_000
 #: Lines of a log in one page.
 _LOG_LINES = 1_000
 #: Notifications in one answer.
@@ -282,7 +284,7 @@ def log(task_id: str) -> Response:
 def _page(most: int) -> tuple[int, int]:
     """Return ``start`` and ``limit`` of the query."""
     start, limit = request.args.get("start", 0, type=int), request.args.get("limit", most, type=int)
-    return max(0, start), min(max(0, limit), most)
+    return min(max(0, start), _MAX_START), min(max(0, limit), most)
 
 
 @pages.post("/tasks/<path:task_id>/cancel")
@@ -366,10 +368,23 @@ def read_inbox() -> Response:
     state = current_gateway()
     _ensure_own_script(state)
     user = _user(state)
-    mark, ids = _field("state") or "read", _field("ids")
+    mark = _field("state") or "read"
     if mark not in ("seen", "read"):
         raise BadRequest("state must be seen or read")
-    return jsonify(changed=state.store.mark_inbox(unescape_id(user.id), mark, ids.split(",") if ids else None))
+    return jsonify(changed=state.store.mark_inbox(unescape_id(user.id), mark, _ids()))
+
+
+def _ids() -> list[str] | None:
+    """Return the ids of the body, as text or a JSON list; ``None`` if it has none, which stands for all."""
+    fields = request.get_json(silent=True) if request.is_json else request.form
+    if isinstance(fields, Mapping) and "ids" not in fields:
+        return None
+    ids = fields["ids"] if isinstance(fields, Mapping) else None
+    if isinstance(ids, list) and all(isinstance(one, str) for one in ids):
+        return ids
+    if not isinstance(ids, str):
+        raise BadRequest("ids must be text, separated by commas")
+    return ids.split(",")
 
 
 # -- configuration and health

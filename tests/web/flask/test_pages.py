@@ -404,7 +404,9 @@ def test_log_of_a_task_is_read_in_order_by_its_owner(make: Make, store: Store) -
     assert whole["lost"] == 3
     assert [line["message"] for line in rest["lines"]] == ["line 3", "line 4"]
     assert [line["message"] for line in client.get("/jobpush/tasks/one/log?limit=1").json["lines"]] == ["line 0"]
-    assert client.get("/jobpush/tasks/one/log?since=x").status_code == 400
+    for wrong in ("x", "1-x", "9" * 25 + "-1", "\u0661-1", "-1-1"):
+        assert client.get("/jobpush/tasks/one/log", query_string={"since": wrong}).status_code == 400
+    assert client.get("/jobpush/tasks", query_string={"start": "9" * 25}).json == {"tasks": []}
     assert client.get("/jobpush/tasks/none/log").status_code == 404
     sign_in(client, "43")
     assert client.get("/jobpush/tasks/one/log").status_code == 404
@@ -431,6 +433,11 @@ def test_inbox_is_private_and_marked_by_own_pages_only(make: Make, store: Store,
     mark(state="read", ids=f"{first},1-1,x")
     assert states() == [("Invoice 2", True, False), ("Invoice 1", True, True)]
     mark(400, state="unread")
+    for unknown in ("", ",", "9" * 25 + "-1", "\u0661-1"):
+        mark(state="read", ids=unknown)
+    for wrong in ({"ids": 1}, {"ids": [1]}, {"ids": None}, []):
+        answer = client.post("/jobpush/inbox/read", json=wrong, headers=OURS)
+        assert answer.status_code == 400, wrong
     mark(403, headers={}, state="read")
     assert states()[0] == ("Invoice 2", True, False)
     assert second in {item["id"] for item in client.get("/jobpush/inbox").json["items"]}
