@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-logger = logging.getLogger("jobpush.store")
+from ..rare_log import RareLog
 
-#: Seconds between two log lines about one kind of entry.
-_LOG_EVERY = 60.0
+logger = logging.getLogger("jobpush.store")
 
 _Stored = TypeVar("_Stored")
 _Entry = TypeVar("_Entry")
@@ -19,24 +18,18 @@ _Entry = TypeVar("_Entry")
 class MalformedEntries:
     """Counts the skipped entries of a process, and logs each kind of them at most once a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._counts: dict[str, int] = {}
-        self._next_lines: dict[str, float] = {}
+        self._log = RareLog(logger, clock)
 
     def skip(self, kind: str, error: object, place: str = "") -> None:
         """Note a skipped entry of a ``kind`` in the plural, and the ``place`` of it."""
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
-        now = time.monotonic()
-        if now < self._next_lines.get(kind, now):
-            return
-        self._next_lines[kind] = now + _LOG_EVERY
-        logger.warning(
-            "Skipped malformed %s%s, %d so far: %r. Another program writes there, or a newer version of jobpush;"
-            " give jobpush a prefix, a database or a Redis user of its own",
+        where = f" in Redis at {place!r}" if place else " in Redis"
+        self._log.warn(
             kind,
-            f" in Redis at {place!r}" if place else " in Redis",
-            count,
-            error,
+            f"Skipped malformed {kind}{where}, {count} so far: {error!r}. Another program writes there, or a newer"
+            " version of jobpush; give jobpush a prefix, a database or a Redis user of its own",
         )
 
     def read(

@@ -32,7 +32,7 @@ Overwrite = Callable[[redis.Redis, str], Any]
 @pytest.fixture(autouse=True)
 def first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test be the first one to skip anything."""
-    monkeypatch.setattr(malformed, "_next_lines", {})
+    monkeypatch.setattr(malformed, "_log", MalformedEntries()._log)
 
 
 def publish(store: Store, task_id: str, state: str, **values: Any) -> Outcome:
@@ -304,9 +304,9 @@ def test_listener_receives_the_other_tasks(store: Store, client: redis.Redis) ->
     assert first.task is not None and first.task.task_id == "t2"
 
 
-def test_each_kind_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    entries, now = MalformedEntries(), [0.0]
-    monkeypatch.setattr("jobpush.store.malformed.time.monotonic", lambda: now[0])
+def test_each_kind_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    entries = MalformedEntries(clock=lambda: now[0])
 
     for now[0] in (0.0, 1.0, 59.0, 60.0):
         assert entries.read("snapshots of tasks", [b"1", b"x"], int) == [1]
