@@ -66,12 +66,10 @@ class Topics:
         topic = self._topics.get(self._key_of(name).encode())
         if topic is None:
             return 0
-        found: set[Listener] = set()
+        groups: list[Iterable[Listener]] = []
         for channel in topic.whole:
-            found.update(channel.listeners)
-            for catch_up in channel.catch_ups:
-                found.update(catch_up.listeners)
-        return len(found)
+            groups += channel.listeners, *[one.listeners for one in channel.catch_ups]
+        return len(set().union(*groups))
 
     def subscribe(self, name: Topic) -> TopicState:
         """Return the topic of that name, after subscribing to it if needed."""

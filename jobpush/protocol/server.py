@@ -271,7 +271,8 @@ class ServerProtocol:
             return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:
             return [] if now - self._pinged_at < self._config.pong_timeout else self._answer(PongMissing())
-        if self._is_closed or now - self._received_at < min(self._config.ping_interval, self._config.activity_timeout):
+        silence = now - self._received_at
+        if self._is_closed or silence < self._config.ping_interval and silence < self._config.activity_timeout:
             return []
         if self._is_inactive(now):
             return self._answer(Inactive())
@@ -460,7 +461,8 @@ class ServerProtocol:
         return actions
 
     def _ensure_within_message_rate(self) -> None:
-        if self._config.message_rate and self._message_count > self._message_limit:
+        rate = self._config.message_rate
+        if self._message_count > rate > 0 and self._message_count > self._message_limit:  # the first is seldom true
             raise TooManyMessages
 
     def _ensure_within_rate(self, channel: str, now: float) -> None:

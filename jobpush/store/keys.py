@@ -12,7 +12,7 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 
 from ..channels import Topic, escape_id
@@ -49,6 +49,7 @@ def bucket_tags() -> Sequence[str]:
     raise AssertionError("unreachable: 1,332 tags of two characters suffice")
 
 
+@lru_cache(maxsize=4096)
 def tag_of(name: str) -> str:
     """Return the tag of the bucket of an id or channel name."""
     return bucket_tags()[crc_hqx(name.encode(), 0) % BUCKETS]
@@ -261,5 +262,6 @@ class Keys:
         return f"{self.prefix}:{{{tag}}}:{name}"
 
 
+@lru_cache(maxsize=4096)
 def _tag_of_topic(topic: Topic) -> str:
     return tag_of(topic.partition(":")[2])

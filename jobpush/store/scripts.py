@@ -59,7 +59,7 @@ class Script:
         """Return a call with the keys in order, all arguments by name, and the ``rest`` behind them."""
         if len(keys) != len(self.keys) or len(arguments) != len(self.arguments):
             raise TypeError(f"{self.name}.lua takes the keys {self.keys} and the arguments {self.arguments}")
-        return Call(self, keys, [*(arguments[name] for name in self.arguments), *rest])
+        return Call(self, keys, [*map(arguments.__getitem__, self.arguments), *rest])
 
     @cached_property
     def source(self) -> bytes:

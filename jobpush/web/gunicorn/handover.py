@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -56,7 +56,15 @@ def handed_over(handover: Handover) -> Response:
     browser disconnects, and goes on with its next request.
     """
     handover.hold()
-    return Response(status=101)
+    return _HandedOver(status=101)
+
+
+class _HandedOver(Response):
+    """A response that no client receives: without the headers that werkzeug would complete."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("101 Switching Protocols", [])
+        return ()
 
 
 def take_socket(environ: dict[str, Any]) -> Handover:
