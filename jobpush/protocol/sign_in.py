@@ -121,9 +121,11 @@ def _ensure_length(user_id: str) -> None:
 
 def _user_info(members: dict[str, Any], limit: int) -> str:
     info = members.get("user_info")
-    if not isinstance(info, dict | None):
+    if info is None:
+        return "{}"
+    if not isinstance(info, dict):
         raise InvalidData("user_info must be a JSON object")
-    text = encode(info or {})
+    text = encode(info)
     if len(text.encode()) > limit:
         raise InvalidData(f"user_info has {len(text.encode())} bytes; {limit} are allowed")
     return text

@@ -23,6 +23,8 @@ from flask import Response
 
 from ...errors import ConfigurationError
 
+#: Key in the environment of a request whose socket the hub owns.
+HANDED_OVER = "jobpush.handed_over"
 #: Bytes that the kernel keeps unsent for one connection. More would be stale when a slow reader receives it.
 _UNSENT = 131_072
 #: Seconds of silence before the kernel probes the other end.
@@ -62,7 +64,10 @@ def handed_over(handover: Handover) -> Response:
 class _HandedOver(Response):
     """A response that no client receives: without the headers that werkzeug would complete."""
 
+    default_mimetype = None
+
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ[HANDED_OVER] = True
         start_response("101 Switching Protocols", [])
         return ()
 

@@ -13,6 +13,7 @@ with the first byte, and waits for the rest as for a slow body.
 from __future__ import annotations
 
 import bisect
+import errno
 import os
 import queue
 import select
@@ -32,6 +33,7 @@ from ..flask.limits import TrustedProxies
 from ..flask.state import all_states
 from .client_waits import MAX_WAITING, ClientWaits
 from .compat import DEFER, ThreadWorker, drop_idle, freeze_settings, keepalived, pending, read_ahead
+from .handover import HANDED_OVER
 
 #: Bytes of a head that are examined; gunicorn refuses a longer one.
 _EXAMINED = 65_536
@@ -89,6 +91,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 environ["wsgi.input"] = exchange.body = _Body(exchange, environ)
             iterable = application(environ, start_response)
+            if HANDED_OVER in environ:
+                _Response(exchange, iterable).close()
+                raise BrokenPipeError(errno.EPIPE, "the hub has the connection")  # what a write would raise
             if isinstance(iterable, environ["wsgi.file_wrapper"]):
                 exchange.send(_size_of(iterable))
                 return iterable
