@@ -211,7 +211,7 @@ def _parse(name: str) -> ChannelKind:
     )
 
 
-_parse_cached = lru_cache(maxsize=4096)(_parse)
+_parse_cached = lru_cache(maxsize=512)(_parse)
 
 
 def validate_channel(channel: object) -> str:

@@ -49,7 +49,7 @@ def bucket_tags() -> Sequence[str]:
     raise AssertionError("unreachable: 1,332 tags of two characters suffice")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def tag_of(name: str) -> str:
     """Return the tag of the bucket of an id or channel name."""
     return bucket_tags()[crc_hqx(name.encode(), 0) % BUCKETS]
@@ -262,6 +262,6 @@ class Keys:
         return f"{self.prefix}:{{{tag}}}:{name}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _tag_of_topic(topic: Topic) -> str:
     return tag_of(topic.partition(":")[2])
