@@ -64,8 +64,6 @@ def handed_over(handover: Handover) -> Response:
 class _HandedOver(Response):
     """A response that no client receives: without the headers that werkzeug would complete."""
 
-    default_mimetype = None
-
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         environ[HANDED_OVER] = True
         start_response("101 Switching Protocols", [])
