@@ -1,1 +1,1 @@
-export * from "./jobpush-3D5C30E0.js";
+export * from "./jobpush-DD34E91A.js";

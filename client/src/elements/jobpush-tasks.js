@@ -37,7 +37,7 @@ export class JobpushTasks extends TaskElement {
 
   _show(tasks) {
     const isLong = tasks.length > Math.min(this.limit, MAX_RENDERED);
-    if (isLong || ["header", "group", "attention"].some((name) => this.hasAttribute(name))) this.#loadParts();
+    if (isLong || ["header", "group", "attention", "dismiss"].some((name) => this.hasAttribute(name))) this.#loadParts();
     const sorted = () => tasks.sort((a, b) => rank(a) - rank(b)); // stable: newest first within a rank
     if (this.#parts) this.#parts.show(tasks, sorted, MAX_RENDERED);
     else this._setCards(sorted().slice(0, Math.min(this.limit, MAX_RENDERED)));
@@ -52,6 +52,6 @@ export class JobpushTasks extends TaskElement {
     this.#isLoading = true;
     const { ListParts } = await import("./parts/list.js");
     this.#parts = new ListParts(this);
-    this._refresh();
+    this.attributeChangedCallback();
   }
 }
