@@ -36,9 +36,13 @@ class TaskLog:
         if len(level) > _MAX_LEVEL_LENGTH:
             level = level[:_MAX_LEVEL_LENGTH]
         with self._lock:
-            self._lines.append((text, level, at))
+            lines = self._lines
+            lines.append((text, level, at))
             self._characters += len(text)
-            if self._characters > MAX_CHARACTERS or len(self._lines) > MAX_LINES:
+            if len(lines) > MAX_LINES:  # inline, since a loop of lines comes here with each
+                self._characters -= len(lines.popleft()[0])
+                self._dropped += 1
+            if self._characters > MAX_CHARACTERS:
                 self._drop_oldest()
 
     def take(self) -> tuple[list[LogEntry], int]:
