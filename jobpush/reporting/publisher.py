@@ -72,6 +72,12 @@ class Publisher:
         self._lost_at: float | None = None
         self._is_busy = False
         self._is_flushing = False
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the thread without publishing what is left; see :meth:`flush`."""
+        self._is_closed = True
+        self._bell.put(None)
 
     # -- the tasks' side -----------------------------------------------------------------------------
 
@@ -216,7 +222,7 @@ class Publisher:
     # -- the thread's side ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
+        while not self._is_closed:
             try:
                 self._publish_left()
                 self._publish_next()
@@ -229,6 +235,8 @@ class Publisher:
         while batch is None:
             with suppress(queue.Empty):  # nothing new, but something is due
                 self._bell.get(timeout=pause)
+            if self._is_closed:
+                return
             batch, pause = self._take_batch()
         if not self._publish(batch):
             self._put_back(batch)

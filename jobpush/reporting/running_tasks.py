@@ -43,6 +43,11 @@ class RunningTasks:
         #: Two may have the same id, when the broker redelivers a task that already runs here.
         self._tasks: set[RunningTask] = set()
         self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the thread, the next time that it connects to Redis."""
+        self._is_closed = True
 
     def add(self, task: RunningTask) -> None:
         """Add a task that starts."""
@@ -74,7 +79,7 @@ class RunningTasks:
 
     def _listen(self) -> None:
         lost_at: float | None = None
-        while True:
+        while not self._is_closed:
             feed = CancelFeed(self._config)
             try:
                 for task_id in feed.listen():

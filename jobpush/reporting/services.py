@@ -78,6 +78,12 @@ class Services:
         if self._parts is not None:
             self._parts.publisher.flush()
 
+    def close(self) -> None:
+        """End the threads soon. What is not yet published is lost; :meth:`flush` before."""
+        if self._parts is not None:
+            self._parts.running.close()
+            self._parts.publisher.close()
+
     @contextmanager
     def publishing_to(self, redis_url: str) -> Iterator[None]:
         """For tests: publish to another Redis for a while."""

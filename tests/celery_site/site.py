@@ -148,6 +148,7 @@ def eager(redis_url: str, user: str) -> Iterator[Eager]:
     yield Eager(app, jobpush, listener, user, client)
     client.close()
     listener.close()
+    jobpush._runtime.close()
     app.close()
 
 
