@@ -14,10 +14,10 @@ PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
 HUB    := tests/gateway/test_presence.py tests/gateway/test_catching_up.py tests/gateway/test_reaper.py
 # The unit tests: those of rooms that need no browser and no web server, without the files that start clusters, demos or
 # many workers.
-FAST   := tests/protocol tests/reporting tests/store tests/cli tests/test_api.py tests/test_channels.py \
+FAST   := tests/protocol tests/reporting tests/store tests/cli tests/processes tests/test_api.py tests/test_channels.py \
           tests/test_events.py tests/test_signing.py tests/test_tokens.py tests/test_structure.py \
           tests/test_public_names.py $(addprefix --ignore=tests/,cli/test_demo.py cli/test_doctor.py \
-          reporting/test_in_a_worker.py reporting/test_metrics.py reporting/test_resilience.py reporting/test_tqdm.py \
+          reporting/test_in_a_worker.py reporting/test_worker_metrics.py reporting/test_resilience.py reporting/test_tqdm.py \
           store/redis/test_cluster.py store/redis/test_sentinel.py store/redis/test_server_states.py \
           store/test_presence_model.py store/test_workflow.py)
 export FAST_TESTS := $(FAST)

@@ -44,7 +44,7 @@ class CodedText(str):
     """
     A text for users with a stable ``code``, by which clients find the text in another language.
 
-    A value that belongs into the text follows the code: ``no_worker:queue``.
+    A value that belongs in the text follows the code: ``no_worker:queue``.
     """
 
     code: str

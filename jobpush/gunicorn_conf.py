@@ -24,7 +24,7 @@ threads = 4
 #: Seconds without a heartbeat after which a worker process is replaced.
 timeout = 30
 #: Seconds that running requests, and then the clients' closes, may take when the server stops.
-graceful_timeout = 10 + math.ceil(Config.load({}, {}).drain_timeout)
+graceful_timeout = 13 + math.ceil(Config.load({}, {}).drain_timeout)
 #: Seconds that an idle HTTP connection is kept, longer than the pause between a page and its resources.
 keepalive = 5
 #: Folder of the workers' heartbeat files, in memory: a slow disk would delay the heartbeat.

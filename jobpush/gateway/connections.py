@@ -96,6 +96,8 @@ class Connections:
             connection.begin(arrival.head, arrival.opening(self._loop.now), arrival.requests)
         except Exception as exc:
             connection.on_failure(exc)
+        if self.is_draining and self._on_drained is None:  # all others are closed already
+            self._close(connection)
 
     def flush_later(self, connection: Connection) -> None:
         """Flush a connection at the end of the wake-up, with everything that the wake-up queues."""

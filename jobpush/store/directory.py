@@ -221,7 +221,7 @@ def _read_names(key: str, tag: str, names: Sequence[bytes]) -> list[str]:
     def read(stored: bytes) -> str:
         name = stored.decode("ascii")
         if tag_of(name) != tag:
-            raise ValueError(f"{name!r} does not belong into this bucket")
+            raise ValueError(f"{name!r} does not belong in this bucket")
         return name
 
     return malformed.read("names in indexes", names, read, key)

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import pytest
 from redis import Redis
 
+from jobpush.cli.support import demo_runner
 from jobpush.processes.child import Guard
 from jobpush.processes.embedded import EmbeddedRedis
 from tests.effort import thorough
@@ -115,6 +116,10 @@ def test_demo_prints_one_line_and_leaves_nothing_after_a_signal(temporary: Path,
 
     assert (demo.returncode, output, errors) == (0, "", "")
     assert_nothing_is_left(temporary)
+
+
+def test_demo_is_found_beside_the_package() -> None:
+    assert (demo_runner._CHECKOUT / "demo_app" / "__init__.py").is_file()
 
 
 def test_demo_runs_redis_a_worker_a_site_and_opens_a_browser(temporary: Path, tmp_path: Path) -> None:

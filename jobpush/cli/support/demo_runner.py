@@ -53,7 +53,7 @@ _SCAN_COUNT = 1_000
 _LOG_LINES_SHOWN = 15
 
 #: The demo is beside the package, and not part of it.
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[3]
 _HOST = "127.0.0.1"
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

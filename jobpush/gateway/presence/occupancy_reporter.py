@@ -138,6 +138,8 @@ class OccupancyReporter:
 
     def retract(self, on_answered: Callable[[], None]) -> None:
         """Retract what other gateways report as well, since their connections have moved there already."""
+        for count in [count for count in self._changed if count in self._vacant]:
+            del self._changed[count]  # a report after the retraction would be wrong until the lease ends
         calls = self._lease.presence.retract_shared(key for key, count in self._counts.items() if count.may_be_known)
         left = len(calls)
 

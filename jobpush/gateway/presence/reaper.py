@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -65,7 +66,7 @@ class Reaper:
 
 def _checked_claim(tag: str, claim: bytes) -> bytes:
     """Return a claim of a bucket; raise ``ValueError`` if jobpush did not write it."""
-    topic, blank, member = claim.decode().partition(" ")
-    if tag_of(topic.partition(":")[2]) != tag or (blank and not member):
+    match = re.fullmatch(r"[a-z]+:(\S+)(?: .+)?", claim.decode())
+    if match is None or tag_of(match[1]) != tag:
         raise ValueError(f"{claim!r} is no claim of a gateway")
     return claim

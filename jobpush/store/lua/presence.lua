@@ -54,7 +54,7 @@ local function set_connections(index_key, name)
   local own = number_in(try('HGET', connections_key, gateway_id))
   if count == 0 then
     try('HDEL', connections_key, gateway_id)
-    redis.call('SREM', claims_key, topic)
+    try('SREM', claims_key, topic)
   elseif count ~= own then
     replace('HSET', connections_key, gateway_id, count)
     replace('SADD', claims_key, topic)

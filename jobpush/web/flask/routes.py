@@ -59,6 +59,8 @@ _MAX_INBOX_ITEMS = 200
 _CHILDREN = 100
 
 pages = Blueprint("jobpush", __name__, url_prefix="/jobpush")
+#: Names of all blueprints of jobpush.
+_BLUEPRINTS = ("jobpush", "jobpush_websockets", "jobpush_http_api")
 
 
 def register(app: Flask, state: GatewayState) -> None:
@@ -90,7 +92,8 @@ def _exempt_from_csrf(app: Flask) -> None:
     sea_surf = next((hook for hook in hooks if type(hook).__name__ == "SeaSurf"), None)
     protections = [one for one in (app.extensions.get("csrf"), sea_surf) if one is not None]
     for endpoint, view in app.view_functions.items() if protections else ():
-        if endpoint.startswith("jobpush"):
+        blueprint, dot, _ = endpoint.partition(".")
+        if dot and blueprint in _BLUEPRINTS:
             for protection in protections:
                 protection.exempt(view)
 
@@ -387,8 +390,7 @@ def _ids() -> list[str] | None:
     return ids.split(",")
 
 
-# -- configuration and health
-# -------------------------------------------------------------------------------------------
+# -- configuration and health ------------------------------------------------------------------------
 
 
 @pages.get("/config")

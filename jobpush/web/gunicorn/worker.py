@@ -92,8 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
                 environ["wsgi.input"] = exchange.body = _Body(exchange, environ)
             iterable = application(environ, start_response)
             if HANDED_OVER in environ:
-                _Response(exchange, iterable).close()
-                raise BrokenPipeError(errno.EPIPE, "the hub has the connection")  # what a write would raise
+                return _HandedOver(_Response(exchange, iterable))
             if isinstance(iterable, environ["wsgi.file_wrapper"]):
                 exchange.send(_size_of(iterable))
                 return iterable
@@ -287,6 +286,16 @@ class _Response:
         if close := getattr(self._iterable, "close", None):
             self._exchange.run()
             close()
+
+
+class _HandedOver:
+    """The response of a request whose connection the hub has: gunicorn logs the request and writes nothing."""
+
+    def __init__(self, response: _Response) -> None:
+        self.close = response.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise BrokenPipeError(errno.EPIPE, "the hub has the connection")  # what a write would raise
 
 
 class _Body:
