@@ -263,10 +263,10 @@ def test_upload_continues_after_its_gateway_worker_is_killed(
     clip = tmp_path / "long.mov"
     clip.write_bytes(make_clip("short.mov", seconds=2).read_bytes() + bytes(60 * 1024**2))  # a video with a long tail
     ada = visit(demo_url, "Resume")
-    throttle(ada.page, 8 * 1024**2)
+    throttle(ada.page, 2 * 1024**2)
 
     ada.upload(clip)
-    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("uploading, 1")
+    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("uploading, ")
     os.kill(site_worker(demo_url), signal.SIGKILL)
     expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("trying again")
     throttle(ada.page, -1)

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobpush.channels import user_topic
-from jobpush.errors import StoreError
+from jobpush.errors import CommandRefused, StoreError
 from jobpush.events import TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.reporting.clock import SYSTEM_CLOCK, Clock
@@ -210,12 +209,24 @@ def test_unpublishable_state_keeps_those_waiting_for_redis(
     assert caplog.text.count("progress could not be published") == 2
 
 
+@pytest.fixture
+def refused_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every write of the task ``bad`` refused, as by a Redis that ran into a bug of a script."""
+    publish = Store.publish
+
+    def checked(store: Store, writes: Sequence[TaskWrite], *rest: Any, **options: Any) -> list[Published]:
+        if any(write.event.task_id == "bad" for write in writes):
+            raise CommandRefused("ERR user_script:1: refused")
+        return publish(store, writes, *rest, **options)
+
+    monkeypatch.setattr(Store, "publish", checked)
+
+
+@pytest.mark.usefixtures("refused_task")
 @pytest.mark.parametrize("is_waited_for", [False, True])
 def test_state_refused_by_redis_is_dropped_and_delays_no_other(
     is_waited_for: bool, publisher: Publisher, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
-
     if is_waited_for:
         publisher.publish_now([write("bad", TaskState.STARTED)])
     with publisher._lock:
@@ -226,14 +237,14 @@ def test_state_refused_by_redis_is_dropped_and_delays_no_other(
 
     assert is_done  # it was retried for ever, and delayed all other tasks
     assert [task.task_id for task in store.tasks(USER)] == ["good"]
-    assert "WRONGTYPE" in caplog.text
+    assert "user_script:1: refused" in caplog.text
     wait_until(lambda: not publisher._breaker.is_open)
 
 
+@pytest.mark.usefixtures("refused_task")
 def test_last_state_waits_when_redis_fails_during_a_refusal(
     publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.run([("SET", store.keys.task(user_topic(USER), "bad"), "somebody else's")])
     publish, failures = publisher._sender.patient_store.publish, iter([StoreError("gone")])
 
     def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:

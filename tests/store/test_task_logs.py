@@ -58,7 +58,7 @@ def test_lines_are_read_in_order_and_since_an_id(store: Store) -> None:
 def test_since_must_be_the_id_of_a_line(store: Store, since: str) -> None:
     start(store)
 
-    with pytest.raises(ValueError, match="invalid literal"):
+    with pytest.raises(ValueError, match="is not the id of a line"):
         store.task_log("t1", since=since)
 
 

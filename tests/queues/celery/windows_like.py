@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import signal
 import subprocess
 import sys
 
+selectors.DefaultSelector = selectors.SelectSelector  # type: ignore[assignment,misc]
 for name in ("epoll", "kqueue", "poll", "EPOLLIN", "EPOLLOUT", "POLLIN"):
     vars(select).pop(name, None)
 
