@@ -132,7 +132,7 @@ class Topics:
         try:
             self._distribute(topic, read_message(payload))
         except Exception as exc:  # another program may publish anything; it must not stop the hub
-            malformed.skip("messages", exc, key.decode(errors="replace"))
+            malformed.report("messages", exc, key.decode(errors="replace"))
 
     def _distribute(self, topic: TopicState, message: Message) -> None:
         if message.task_id == COMMAND:

@@ -22,8 +22,8 @@ class MalformedEntries:
         self._counts: dict[str, int] = {}
         self._log = RareLog(logger, clock)
 
-    def skip(self, kind: str, error: object, place: str = "") -> None:
-        """Note a skipped entry of a ``kind`` in the plural, and the ``place`` of it."""
+    def report(self, kind: str, error: object, place: str = "") -> None:
+        """Log a skipped entry of a ``kind`` in the plural, and the ``place`` of it."""
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
         where = f" in Redis at {place!r}" if place else " in Redis"
         self._log.warn(
@@ -41,7 +41,7 @@ class MalformedEntries:
             try:
                 entries.append(read(one))
             except Exception as exc:  # one entry of another program hides none of ours
-                self.skip(kind, exc, place)
+                self.report(kind, exc, place)
         return entries
 
 

@@ -208,7 +208,7 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
             return Entry(name, delivery=_read_delivery(decode(fields[b"again"])))
         return Entry(name, _read_webhook(decode(fields[b"e"])), int(fields[b"ms"]) / 1000)
     except Exception as exc:  # it is acknowledged like the others, so that it is not claimed for ever
-        malformed.skip("webhooks", exc, name)
+        malformed.report("webhooks", exc, name)
         return Entry(name)
 
 

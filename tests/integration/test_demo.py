@@ -266,7 +266,7 @@ def test_upload_continues_after_its_gateway_worker_is_killed(
     throttle(ada.page, 2 * 1024**2)
 
     ada.upload(clip)
-    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("uploading, ")
+    expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("uploading, 1")
     os.kill(site_worker(demo_url), signal.SIGKILL)
     expect(card(ada.page, "long.mov").locator("[part=message]")).to_contain_text("trying again")
     throttle(ada.page, -1)

@@ -15,6 +15,11 @@ class Status(Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
 
+    @property
+    def severity(self) -> int:
+        """How bad it is: 0 for a check that passed."""
+        return (Status.OK, Status.SKIPPED, Status.WARNING, Status.FAILED).index(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

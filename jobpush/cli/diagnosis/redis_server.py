@@ -16,7 +16,7 @@ from ...store import Store
 from ...store.keys import SLOTS, Keys
 from ...store.redis.cluster import Cluster
 from ...store.redis.topology import Address, Topology, join_address
-from .finding import Finding, Status, failed, ok, warning
+from .finding import Finding, failed, ok, warning
 
 #: Oldest version that the tests run on.
 OLDEST = (6, 2)
@@ -47,10 +47,10 @@ def check_redis(config: Config) -> Iterator[Finding]:
         return
     primaries = cluster.primaries()
     yield ok("redis cluster", f"each slot has a primary, {len(primaries)} in all")
-    found: dict[str, Finding] = {}  # of each check, the first primary that does not pass it
+    found: dict[str, Finding] = {}  # of each check, the worst
     for address in primaries:
         for one in _check_server(config, topology, address):
-            if one.check not in found or found[one.check].status is Status.OK:
+            if one.check not in found or found[one.check].status.severity < one.status.severity:
                 found[one.check] = replace(one, message=f"{join_address(*address)}: {one.message}")
     yield from found.values()
 

@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -135,6 +135,17 @@ class _Signals:
         self._is_stopping = self._is_stopping or number != signal.SIGCHLD
 
 
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    """Show a sentence, not a traceback, for a broken install or a full disk."""
+    try:
+        yield
+    except JobPushError:
+        raise
+    except Exception as exc:
+        raise DemoFailed("the demo", f"can't continue: {_described(exc)}") from exc
+
+
 def run(
     *,
     port: int,
@@ -157,24 +168,9 @@ def run(
         ConfigurationError: If the port is in use or a program is missing; nothing was started then.
         DemoFailed: If a part did not start, or ended by itself; everything was stopped then.
     """
-    try:
-        _run(port, redis_url, is_verbose, on_step, on_ready)
-    except JobPushError:
-        raise
-    except Exception as exc:  # a broken install, a full disk: show a sentence, not a traceback
-        raise DemoFailed("the demo", f"can't continue: {_described(exc)}") from exc
-
-
-def _run(
-    port: int,
-    redis_url: str | None,
-    is_verbose: bool,
-    on_step: Callable[[str], None],
-    on_ready: Callable[[str], None],
-) -> None:
     sys.path.append(str(_CHECKOUT))
-    _ensure_tools()
-    with _Signals() as signals, ExitStack() as stack:
+    with _errors_as_sentences(), _Signals() as signals, ExitStack() as stack:
+        _ensure_tools()
         listener = stack.enter_context(listen(_HOST, port))
         url = f"http://{_HOST}:{listener.getsockname()[1]}/"
         try:

@@ -86,7 +86,7 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity |
             **relations_of(headers),
         )
     except (ValueError, KeyError, TypeError, OverflowError, InvalidUserId) as exc:
-        malformed.skip("headers of messages", exc)
+        malformed.report("headers of messages", exc)
         return None
 
 

@@ -191,7 +191,8 @@ def test_patterns_sent_by_clients_are_refused_or_taken_literally(site: Site, sto
 def every_command(redis_url: str) -> Iterator[list[str]]:
     """Record all commands to Redis during the block, scripts included."""
     commands: list[str] = []
-    with redis.Redis.from_url(redis_url) as client, client.monitor() as monitor:
+    # Without a time limit: nobody asks Redis for anything until the gateway has started.
+    with redis.Redis.from_url(redis_url, socket_timeout=None) as client, client.monitor() as monitor:
 
         def listen() -> None:
             for one in monitor.listen():
