@@ -1,1 +1,1 @@
-export * from "./jobpush-DD34E91A.js";
+export * from "./jobpush-036F5D96.js";

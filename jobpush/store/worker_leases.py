@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from ..channels import Topic, escape_id, unescape_id
 from ..config import Config
+from ..events import CodedText
 from ..lifecycle import TaskState
 from .keys import Keys
 from .scripts import DEAD_WORKERS, END, FORGET_DEAD, HOLD, Call, Command, Request, Script
 from .task_calls import end_call, regain_call
 
 #: The error that a user sees for a task of a dead worker.
-WORKER_DIED = "The worker of the task died"
+WORKER_DIED = CodedText("The worker of the task died", "worker_died")
 
 #: Claims of a dead worker that one command returns: a few milliseconds of Redis' time to publish.
 _CLAIMS_AT_ONCE = 200

@@ -173,7 +173,7 @@ def test_wrong_password_fails(redis_url: str) -> None:
         ),
         (["REPLICAOF localhost 1"], "redis role", "failed", "replica"),
         (["ACL SETUSER default resetchannels"], "redis rights", "failed", "channel"),
-        (["ACL SETUSER default -eval"], "redis rights", "failed", "eval"),
+        (["ACL SETUSER default -evalsha"], "redis rights", "failed", "evalsha"),
         (["ACL SETUSER default resetkeys ~other:*"], "redis rights", "failed", "key"),
     ],
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobpush.cli.diagnosis.finding import Status
+from jobpush.cli.diagnosis.redis_server import check_redis
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.events import TaskEvent, TaskState
@@ -131,6 +133,13 @@ def test_gateway_role_may_run_all_gateway_commands(login: Login) -> None:
     store.run([leases.find_dead(), leases.claims_of("w1"), leases.forget_dead("w1")])
     assert next(store.client.subscribe(store.keys.topic("user:42"))) is None  # type: ignore[arg-type]
     ask(store)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_doctor_finds_no_fault_with_the_rights_of_a_role(login: Login, role: str) -> None:
+    config = login(role).config
+
+    assert [one for one in check_redis(config) if one.status is not Status.OK] == []
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,21 @@ def test_every_wire_event_has_an_entry() -> None:
     }
 
 
+def test_every_code_of_a_text_has_an_entry_and_a_translation() -> None:
+    """Codes stand beside the texts of jobpush, see ``CodedText``; a value may follow one: "no_worker:<queue>"."""
+    package = ROOT / "jobpush"
+    sources = "".join(path.read_text() for kind in ("py", "lua") for path in package.glob(f"**/*.{kind}"))
+    codes = set(re.findall(r'CodedText\([^()]*, f?"(\w+)[:"]', sources))
+    codes |= set(re.findall(r'"error_code\\\\":\\\\"(\w+)', sources))
+    assert {"no_worker", "worker_died", "progress_lost"} <= codes
+
+    wire = (ROOT / "docs" / "reference" / "wire.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)(?::<\w+>)?` \| [A-Z]", wire, re.MULTILINE)) >= codes
+    for language in ("de", "ar"):
+        translated = read(f"locales/{language}.js").split("reason: reasonOf({")[1].split("}),")[0]
+        assert set(re.findall(r"^ {4}(\w+):", translated, re.MULTILINE)) == codes
+
+
 def test_every_public_name_has_an_entry(reference: ModuleType) -> None:
     pages = reference.pages()
     names = set(re.findall(r"^## `jobpush\.(\w+)`", pages["python.md"], re.MULTILINE))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobpush.channels import user_topic
 from jobpush.config import Config
 from jobpush.errors import TaskNotFound
-from jobpush.events import TaskEvent, TaskState
+from jobpush.events import CodedText, TaskEvent, TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.store.records import Outcome
@@ -218,6 +218,14 @@ def test_failed_member_ends_its_chain(workflow: Workflow) -> None:
 
     assert workflow.outcome == ("FAILURE", 2, 33.33)
     assert workflow.event.error == 'it said "no" \\ "never",\nbut'
+
+
+def test_workflow_shows_the_code_of_the_error_of_its_member(workflow: Workflow) -> None:
+    workflow.begin(1)
+    workflow.report("a", "FAILURE", error=CodedText('No worker knows the task "a,b"', 'unknown_task:"a,b"'))
+
+    assert workflow.event.error == 'No worker knows the task "a,b"'
+    assert workflow.event.error_code == 'unknown_task:"a,b"'
 
 
 def test_group_continues_after_a_failure_and_shows_the_first_error(workflow: Workflow) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import redis
 
 from ...config import Config
-from ...errors import StoreError
 from ...store import Store
-from ...store.keys import SLOTS, Keys
+from ...store.keys import SLOTS, Keys, bucket_tags, slot_of
 from ...store.redis.cluster import Cluster
 from ...store.redis.topology import Address, Topology, join_address
 from .finding import Finding, failed, ok, warning
@@ -30,7 +29,7 @@ def check_redis(config: Config) -> Iterator[Finding]:
     """Check that the server, or each primary of a cluster, is reachable, recent, writable, and keeps its data."""
     topology = Topology.parse(config.redis_url)
     if not topology.is_cluster:
-        yield from _check_server(config, topology, None)
+        yield from _check_server(config, topology)
         return
     cluster = Cluster(topology, TIMEOUT, None)
     cure = "start its nodes, or correct JOBPUSH_REDIS_URL; redis-cli --cluster check shows its state"
@@ -47,15 +46,19 @@ def check_redis(config: Config) -> Iterator[Finding]:
         return
     primaries = cluster.primaries()
     yield ok("redis cluster", f"each slot has a primary, {len(primaries)} in all")
+    tags = {cluster.primary_of(slot_of(tag)): tag for tag in bucket_tags()}
     found: dict[str, Finding] = {}  # of each check, the worst
     for address in primaries:
-        for one in _check_server(config, topology, address):
+        for one in _check_server(config, topology, address, tags.get(address, "")):
             if one.check not in found or found[one.check].status.severity < one.status.severity:
                 found[one.check] = replace(one, message=f"{join_address(*address)}: {one.message}")
     yield from found.values()
 
 
-def _check_server(config: Config, topology: Topology, address: Address | None) -> Iterator[Finding]:
+def _check_server(
+    config: Config, topology: Topology, address: Address | None = None, tag: str = "doctor"
+) -> Iterator[Finding]:
+    """Check one server. For a primary of a cluster: its address, and the tag of one of its buckets, if it has any."""
     name = topology.name
     with closing(redis.Redis(connection_pool=topology.make_pool(TIMEOUT, address=address))) as client:
         try:
@@ -67,7 +70,9 @@ def _check_server(config: Config, topology: Topology, address: Address | None) -
             yield failed("redis", f"{name} is unreachable: {exc}", "start it, or correct JOBPUSH_REDIS_URL")
             return
         yield ok("redis", f"{name} is reachable, prefix {config.prefix!r}")
-        yield from _check_rights(config, client)
+        if tag:
+            yield _check_rights(config, client, tag, is_cluster=topology.is_cluster)
+        yield _check_clock(client)
         try:
             info: dict[str, Any] = client.info()
         except redis.RedisError as exc:
@@ -76,7 +81,6 @@ def _check_server(config: Config, topology: Topology, address: Address | None) -
     yield _check_version(info)
     yield _check_role(info, name)
     yield _check_eviction(info)
-    yield _check_clock(config)
 
 
 def same_server(first: Config, second: Config) -> bool:
@@ -121,20 +125,19 @@ def check_workers(config: Config) -> Finding:
     )
 
 
-def _check_rights(config: Config, client: redis.Redis) -> Iterator[Finding]:
-    cure = "grant the user of JOBPUSH_REDIS_URL the keys and channels of the prefix"
+def _check_rights(config: Config, client: redis.Redis, tag: str, *, is_cluster: bool) -> Finding:
+    name = f"{config.prefix}:{{{tag}}}:doctor"
     try:
-        with closing(Store(config)) as store:
-            store.probe()
-        client.publish(f"{config.prefix}:doctor", "")
+        client.set(name, "", px=1)
+        client.evalsha(client.script_load("return 1"), 0)
         with closing(client.pubsub()) as subscription:  # type: ignore[no-untyped-call]
-            subscription.subscribe(f"{config.prefix}:doctor")
+            (subscription.ssubscribe if is_cluster else subscription.subscribe)(name)
             subscription.get_message(timeout=TIMEOUT)
-        client.eval("return 1", 0)
-    except (redis.RedisError, StoreError) as exc:
-        yield failed("redis rights", f"a command is refused: {exc}", f"{cure} (~{config.prefix}:* &{config.prefix}:*)")
-    else:
-        yield ok("redis rights", "writing, scripts and publish/subscribe are allowed")
+        client.execute_command("SPUBLISH" if is_cluster else "PUBLISH", name, "")  # type: ignore[no-untyped-call]
+    except redis.RedisError as exc:
+        cure = "grant the user of JOBPUSH_REDIS_URL the keys and channels of the prefix"
+        return failed("redis rights", f"a command is refused: {exc}", f"{cure} (~{config.prefix}:* &{config.prefix}:*)")
+    return ok("redis rights", "writing, scripts and publish/subscribe are allowed")
 
 
 def _check_version(info: dict[str, Any]) -> Finding:
@@ -165,11 +168,10 @@ def _check_eviction(info: dict[str, Any]) -> Finding:
     return ok("redis eviction", f"maxmemory-policy is {policy}" + ("" if limit else ", no memory limit"))
 
 
-def _check_clock(config: Config) -> Finding:
-    with closing(Store(config)) as store:
-        before = time.time()
-        ((seconds, microseconds),) = store.run([("TIME",)])
-        after = time.time()
+def _check_clock(client: redis.Redis) -> Finding:
+    before = time.time()
+    seconds, microseconds = client.time()
+    after = time.time()
     at = int(seconds) + int(microseconds) / 1e6
     difference = max(before - at, at - after, 0.0)
     if difference > MAX_CLOCK_DIFFERENCE:

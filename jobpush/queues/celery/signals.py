@@ -41,7 +41,9 @@ from .wrapper import running_of
 logger = logging.getLogger("jobpush")
 
 #: Error text of a task that its worker stopped without a cancel.
-TASK_STOPPED = "The worker stopped the task before its end"
+TASK_STOPPED = CodedText("The worker stopped the task before its end", "task_stopped")
+#: Error text of a task with an unreadable message.
+UNREADABLE = CodedText("The worker could not read the task", "unreadable_task")
 #: Error text of a task that succeeded, but Celery failed to store its result.
 NOT_COMPLETED = CodedText("The task ran, but its result could not be kept", "result_not_kept")
 
@@ -155,14 +157,15 @@ def on_unknown(sender: Any = None, message: Any = None, name: str = "", id: str 
     """Publish FAILURE for a task without code in this worker."""
     tracked = read_headers({"id": id, "task": name, **(message.headers or {})})
     if tracked is not None:
-        _end(sender.app, Ending(str(id), TaskState.FAILURE, f"No worker knows the task {name}", tracked))
+        error = CodedText(f"No worker knows the task {name}", f"unknown_task:{name}")
+        _end(sender.app, Ending(str(id), TaskState.FAILURE, error, tracked))
 
 
 def on_rejected(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
     """Publish FAILURE for a task with an unreadable message."""
     tracked = read_headers(message.headers or {})
     if tracked is not None:
-        _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, "The worker could not read the task", tracked))
+        _end(sender.app, Ending(tracked.task_id, TaskState.FAILURE, UNREADABLE, tracked))
 
 
 def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:

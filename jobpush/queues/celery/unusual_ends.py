@@ -7,7 +7,7 @@ from typing import Any
 from celery.canvas import Signature, maybe_signature
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 
-from ...events import error_text
+from ...events import CodedText, error_text
 from ...lifecycle import TaskState
 from ...reporting.running_task import RunningTask
 from .canvas import is_chain, is_chord
@@ -16,7 +16,7 @@ from .headers import to_headers
 from .track_options import TrackOptions, options_of
 
 #: Error text of a task that raises Ignore without a reason.
-IGNORED = "The task ended without a result"
+IGNORED = CodedText("The task ended without a result", "no_result")
 
 
 def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc: BaseException) -> None:
@@ -67,7 +67,8 @@ def _has_heir(exc: BaseException, task: Any, this: RunningTask) -> bool:
 
 def _error_of(options: TrackOptions, exc: BaseException) -> str:
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
-        return f"The task ended its process: exit code {exc.code or 0}"
+        code = exc.code or 0
+        return CodedText(f"The task ended its process: exit code {code}", f"process_ended:{code}")
     seconds = getattr(exc, "seconds", None)  # gevent's Timeout, with which its pool enforces the hard limit
     return options.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...config import Config
 from ...errors import StoreError
+from ...events import CodedText
 from ...lifecycle import TaskState
 from ...reporting.identity import TaskIdentity, new_delivery
 from ...reporting.records import Ending
@@ -27,9 +28,9 @@ from .lease_sidecar import LeaseSidecar
 logger = logging.getLogger(__name__)
 
 #: Error text of a task that vanished from its worker without an end.
-NO_WORD = "The task ended without a word"
+NOT_REPORTED = CodedText("The process of the task ended and reported nothing", "not_reported")
 #: Error text of a task that was running when its worker was stopped.
-WORKER_STOPPED = "The worker of the task was stopped"
+WORKER_STOPPED = CodedText("The worker of the task was stopped", "worker_stopped")
 
 #: Claims in one round trip.
 _AT_ONCE = 200
@@ -251,7 +252,7 @@ class LeaseKeeper:
                 done.append(held)
         for start in range(0, len(done), _AT_ONCE):
             some = done[start : start + _AT_ONCE]
-            self._end(some, NO_WORD, reached_since=reached_since)
+            self._end(some, NOT_REPORTED, reached_since=reached_since)
             claims = [held.claim for held in some]
             self._store.run([self._leases.drop(self.worker_id, *claims)])
             self._forget(claims)

@@ -122,6 +122,7 @@ local function add_member(bar, task, task_id)
   if member.is_extra or before ~= after then change_branches(bar, member.path, member.is_extra, before, after) end
   if after == 'F' and bar.error == 'null' then
     bar.error = string.match(task.volatile_json .. ',\\"', '\\"error\\":(.-),\\"') or 'null'
+    bar.error = bar.error .. (string.match(task.volatile_json, ',\\"error_code\\":.*') or '')
   end
   if after == 'R' and bar.started_at == 'null' then bar.started_at = task.at end
   redis.call('HSET', bar.key, 'm:' .. task_id,

@@ -376,7 +376,7 @@ def test_task_that_vanished_without_an_end_is_lost(site: Site, user: str) -> Non
 
     last = listener.until_final(task_id)
 
-    assert (last.state, last.error) == (TaskState.LOST, "The task ended without a word")
+    assert (last.state, last.error) == (TaskState.LOST, "The process of the task ended and reported nothing")
 
 
 def test_end_known_only_to_the_parent_process_is_published_by_it(site: Site, user: str) -> None:
