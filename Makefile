@@ -9,7 +9,7 @@ MINUTES ?= 60
 
 # Processes that run tests at the same time: tests mostly wait for programs that they start.
 JOBS   ?= 3
-PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope
+PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # The tests of the hub that depend on the server. A cluster needs 7.0.
 HUB    := tests/gateway/test_presence.py tests/gateway/test_catching_up.py tests/gateway/test_reaper.py
 # The unit tests: those of rooms that need no browser and no web server, without the files that start clusters, demos or

@@ -16,7 +16,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.testing import PATIENCE
 from tests.browsers import chromium
-from tests.effort import IS_FULL, examples
+from tests.effort import IS_FULL, examples, order
 from tests.store import servers
 
 # Where the run itself was put into the background, its programs would take no Ctrl-C from the tests either.
@@ -38,7 +38,8 @@ def new_enough_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only a full run tries."""
+    """Leave out what only a full run tries, and begin with the longest modules."""
+    items.sort(key=order)
     if not IS_FULL:
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         items[:] = [item for item in items if item not in set(left_out)]

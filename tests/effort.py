@@ -13,8 +13,40 @@ T = TypeVar("T")
 #: Whether this is ``make test-all``.
 IS_FULL = os.environ.get("TEST_ALL") == "1"
 
+#: The modules that take longest. They start first, so that none is left to run alone at the end.
+LONGEST = (
+    "integration/test_demo",
+    "queues/celery/test_lost",
+    "cli/test_demo",
+    "simulation/test_guarantees",
+    "integration/test_chat",
+    "faults/test_redis",
+    "faults/test_gateways",
+    "faults/test_workers",
+    "gateway/test_presence",
+    "lifecycle/test_endings",
+    "queues/celery/test_pools",
+    "web/gunicorn/test_slow_senders",
+    "gateway/test_connection",
+    "queues/celery/test_workflows",
+    "integration/test_feed",
+    "examples/test_examples",
+    "js/test_elements",
+    "store/redis/test_sentinel",
+    "store/redis/test_cluster",
+    "js/test_node",
+    "web/gunicorn/test_slow_clients",
+    "queues/celery/test_endings",
+)
+
 #: Marks a test, or a member of a matrix, that only a full run tries: it takes long, and a shorter one covers its code.
 thorough = pytest.mark.thorough
+
+
+def order(item: pytest.Item) -> int:
+    """Return the place of a test's module in the order of a run."""
+    module = item.path.relative_to(item.config.rootpath / "tests").with_suffix("").as_posix()
+    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
 
 
 def examples(count: int) -> int:

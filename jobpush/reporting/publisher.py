@@ -76,8 +76,10 @@ class Publisher:
 
     def close(self) -> None:
         """End the thread without publishing what is left; see :meth:`flush`."""
-        self._is_closed = True
-        self._bell.put(None)
+        with self._lock:
+            self._is_closed = True
+            self._bell.put(None)
+            self._condition.notify_all()
 
     # -- the tasks' side -----------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Publisher:
         self._thread = kept_alive(self._thread, self._run, "jobpush-publisher")
 
     def _is_idle(self) -> bool:
-        return not (self._schedule or self._is_busy)
+        return self._is_closed or not (self._schedule or self._is_busy)
 
     def _fail(self, exc: StoreError) -> None:
         if self._lost_at is None:

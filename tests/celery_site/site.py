@@ -79,6 +79,7 @@ class Site:
             listener.close()
         for worker in self._workers:
             worker.stop(signal.SIGTERM, grace=2)
+        self.jobpush._runtime.close()
         gc.collect()  # Celery's results disconnect from their backend when collected, so do that before it is gone
         self.app.close()
 

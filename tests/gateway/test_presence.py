@@ -17,6 +17,7 @@ from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
 from tests.faults.processes import paused
+from tests.waiting import wait_until
 
 from .client import Client, data_of, events_of
 from .conftest import Serve, Site
@@ -339,9 +340,16 @@ def wait_for_members(store: Store, wanted: list[str]) -> None:
 # -- users -----------------------------------------------------------------------------------------------
 
 
-def test_watchlist_gets_the_online_users_and_then_changes(serve: Serve) -> None:
+def wait_until_online(store: Store, *users: str) -> None:
+    """Wait until Redis knows that these users are online: a gateway answers a sign-in without waiting for that."""
+    directory = RedisDirectory(store)
+    wait_until(lambda: all(map(directory.user, users)))
+
+
+def test_watchlist_gets_the_online_users_and_then_changes(serve: Serve, store: Store) -> None:
     here, there = serve(grace=GRACE), serve(grace=GRACE)
     sign_in(there, "bob")
+    wait_until_online(store, "bob")
 
     ada = sign_in(here, "ada", ["bob", "carol"])
 
@@ -363,10 +371,13 @@ def test_second_watcher_gets_the_known_state_at_once(site: Site) -> None:
     assert [next_watched(client) for client in (ada, carol)] == [{"online": ["bob"]}] * 2
 
 
-def test_watchlist_is_correct_after_redis_returns_empty(serve: Serve, redis_server: EmbeddedRedis) -> None:
+def test_watchlist_is_correct_after_redis_returns_empty(
+    serve: Serve, redis_server: EmbeddedRedis, store: Store
+) -> None:
     here, there, elsewhere = (serve(grace=GRACE, lease=LEASE) for _ in range(3))
     sign_in(there, "bob")
     sign_in(elsewhere, "carol")
+    wait_until_online(store, "bob", "carol")
     ada = sign_in(here, "ada", ["bob", "carol"])
     assert next_watched(ada) == {"online": ["bob", "carol"]}
 

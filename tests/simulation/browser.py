@@ -65,6 +65,8 @@ class Browser:
             return 0
         frames, self._rest = read_frames(self._rest + data)
         for opcode, payload in frames:
+            if self.socket is None:  # an answer to an earlier one found the connection broken
+                break
             self._take(opcode, payload)
         return len(data)
 
