@@ -20,6 +20,8 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/processes t
           reporting/test_in_a_worker.py reporting/test_worker_metrics.py reporting/test_resilience.py reporting/test_tqdm.py \
           store/redis/test_cluster.py store/redis/test_sentinel.py store/redis/test_server_states.py \
           store/test_presence_model.py store/test_workflow.py)
+# Programs start faster from compiled modules, also where this is set.
+export PYTHONDONTWRITEBYTECODE :=
 export FAST_TESTS := $(FAST)
 
 .PHONY: help demo check test test-all servers versions matrix chaos faults soak simulate fuzz lint types format bench bench-quick bench-page docs docs-serve docs-pictures reference lock audit clean

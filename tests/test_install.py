@@ -14,11 +14,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from jobpush.processes.child import ChildProcess
+from tests.effort import thorough
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "tools" / "demo-constraints.txt"
 
 
+@thorough
 def test_demo_runs_on_what_its_extra_installs(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     uv = [sys.executable, "-m", "uv", "--quiet"]

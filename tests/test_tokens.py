@@ -270,6 +270,6 @@ def test_ordinary_tokens_are_read_as_in_pyjwt(monkeypatch: pytest.MonkeyPatch) -
 
 def outcome_of(text: str) -> object:
     try:
-        return read_token(CONFIG, text, time.time())
+        return read_token(CONFIG, text, NOW)
     except TokenError as exc:
         return exc.code

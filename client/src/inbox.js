@@ -27,6 +27,7 @@ class Inbox {
   #connection;
   #isLoading = false;
   #isStale = false;
+  #marks = 0;
   #listeners = new Set();
   #offs = [];
 
@@ -51,6 +52,7 @@ class Inbox {
 
   /** Mark items as seen or read; without ids all of them. */
   async mark(state, ids) {
+    this.#marks += 1;
     const chosen = this.items.filter(({ id }) => !ids || ids.includes(id));
     for (const item of chosen) Object.assign(item, { seen: true, ...(state === "read" && { read: true }) });
     this.#emit();
@@ -75,9 +77,11 @@ class Inbox {
     this.#isLoading = true;
     while (this.#isStale) {
       this.#isStale = false;
+      const marks = this.#marks;
       const { data } = await this.#connection.request("inbox");
       this.hasFailed = !data;
-      if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
+      if (marks !== this.#marks) this.#isStale = true; // the answer may be older than a mark
+      else if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
       this.#emit();
       if (this.#isStale) await new Promise((resolve) => setTimeout(resolve, LOAD_INTERVAL_MS));
     }

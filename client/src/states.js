@@ -8,5 +8,5 @@ export const isWaiting = ({ state }) => /PENDING|RECEIVED|RETRY/.test(state);
 
 export const isRunning = (task) => !isFinal(task) && !isWaiting(task);
 
-/** The ends of the names of events that an element sends when a task ends. */
-export const END_EVENTS = { SUCCESS: "success", FAILURE: "failure", LOST: "failure", REVOKED: "revoked" };
+/** The last part of the name of the event that an element sends when a task ends; LOST has that of FAILURE. */
+export const endEventOf = ({ state }) => state.replace("LOST", "FAILURE").toLowerCase();

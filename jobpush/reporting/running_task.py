@@ -364,5 +364,5 @@ def _number(value: Any) -> float:
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, (str, bytes)):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return operator.index(value) if hasattr(value, "__index__") else float(value)

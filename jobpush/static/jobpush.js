@@ -1,1 +1,1 @@
-export * from "./jobpush-036F5D96.js";
+export * from "./jobpush-F8757FE4.js";

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from jobpush.processes.embedded import EmbeddedRedis
+from tests.effort import thorough
 
 from . import runs
 from .errors import BenchmarkError
@@ -60,6 +61,7 @@ def any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "STEADY", 0.0)
 
 
+@thorough
 @pytest.mark.usefixtures("any_rate")
 def test_users_are_measured_by_throughput_latency_and_memory_per_connection() -> None:
     figures = taken(lambda: measure(OURS_PER_USER, PACE)) | measure_connecting(OURS_WITH_TASKS, PACE)
@@ -88,6 +90,7 @@ def test_unreached_rate_has_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
         assert taken(lambda: run.latency(crowd, 0.2, 1_000)) is None
 
 
+@thorough
 @pytest.mark.usefixtures("any_rate")
 def test_path_through_redis_is_measured_by_a_relay_loop() -> None:
     figures = taken(lambda: measure(RELAY, PACE))

@@ -170,6 +170,7 @@ def test_demo_stops_when_a_part_dies_and_names_it(temporary: Path, word: str, se
     wait_until_nothing_is_left(temporary)
 
 
+@thorough
 def test_demo_stopped_while_it_starts_leaves_nothing(temporary: Path) -> None:
     with started(temporary, "--verbose", "--port", "0") as demo:
         assert demo.stderr is not None
@@ -182,6 +183,7 @@ def test_demo_stopped_while_it_starts_leaves_nothing(temporary: Path) -> None:
     assert_nothing_is_left(temporary)
 
 
+@thorough
 def test_demo_with_a_part_that_fails_to_start_shows_its_log_and_leaves_nothing(temporary: Path) -> None:
     with started(temporary, JOBPUSH_DEMO_MAX_BYTES="many") as demo:
         _, errors = demo.communicate(timeout=60)
@@ -192,6 +194,7 @@ def test_demo_with_a_part_that_fails_to_start_shows_its_log_and_leaves_nothing(t
     assert_nothing_is_left(temporary)
 
 
+@thorough
 def test_demo_of_a_broken_install_shows_the_log_of_the_failed_part(temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['kombu.transport.redis'] = None")
 
@@ -225,6 +228,7 @@ def test_demo_refuses_a_port_in_use(temporary: Path) -> None:
     assert_nothing_is_left(temporary)
 
 
+@thorough
 def test_demo_uses_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with running(temporary, JOBPUSH_REDIS_URL=redis_server.url) as (demo, _):
         assert not any("redis-server" in command for command in processes_of(temporary).values())
@@ -247,6 +251,7 @@ def use_every_page(url: str) -> None:
     browser.open(upload).close()
 
 
+@thorough
 def test_demo_leaves_nothing_in_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
         others = {"jobpush:{live}:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}
@@ -261,6 +266,7 @@ def test_demo_leaves_nothing_in_a_given_redis(temporary: Path, redis_server: Emb
         assert set(client.keys()) == others
 
 
+@thorough
 def test_demo_uses_a_given_prefix_and_clears_nothing_there(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
         client.set("ours:precious", "somebody else's")

@@ -23,6 +23,7 @@ from jobpush.processes.ports import free_port
 from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
+from tests.effort import members
 
 KEY, SECRET = "0123456789abcdef", "fedcba9876543210"
 
@@ -362,7 +363,7 @@ def test_token_endpoint_of_an_asgi_application(
 
 
 @pytest.mark.usefixtures("credentials")
-@pytest.mark.parametrize("name", ["application", "asgi"])
+@pytest.mark.parametrize("name", members(["application", "asgi"]))
 def test_token_endpoint_of_django(name: str, tmp_path: Path) -> None:
     (tmp_path / "doctor_django.py").write_text(DJANGO)
     command = [sys.executable, "-m", "jobpush", "doctor", "--json", "--app", f"doctor_django:{name}"]

@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from jwt.algorithms import RSAAlgorithm
 from jobpush import Gateway, JobPush
 from jobpush.channels import escape_user_id
 from jobpush.config import Config
+from jobpush.queues.celery.registry import runtimes
 from jobpush.testing import PATIENCE, RecordedEvents
 from jobpush.tokens import read_token
 
@@ -63,6 +65,16 @@ def settings(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
         ("FLUSH_TIMEOUT", str(PATIENCE)),
     ):
         monkeypatch.setenv(f"JOBPUSH_{name}", value)
+
+
+@pytest.fixture(autouse=True)
+def closed_apps() -> Iterator[None]:
+    """Close what the examples have started, so that no later test waits for it."""
+    before = runtimes()
+    yield
+    for runtime in runtimes():
+        if runtime not in before:
+            runtime.close()
 
 
 @pytest.fixture(autouse=True)

@@ -169,9 +169,9 @@ def test_element_attributes_match_the_sources() -> None:
 
 def test_element_events_match_the_sources() -> None:
     source = read("elements/**/*.js")
-    ends = re.search(r"END_EVENTS = \{(.*?)\}", read("states.js"))
+    ends = re.search(r"isFinal = .* /([A-Z|]+)/", read("states.js"))
     assert ends is not None
-    sent = {*re.findall(r'_dispatch\("(\w+)"', source), *re.findall(r'"(\w+)"', ends[1])}
+    sent = {*re.findall(r'_dispatch\("(\w+)"', source), *ends[1].replace("LOST", "FAILURE").lower().split("|")}
 
     for tag in ("jobpush-tasks", "jobpush-progress"):
         assert names(tag, "events") == {f"jobpush-progress-{name}" for name in sent}

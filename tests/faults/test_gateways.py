@@ -84,6 +84,7 @@ def silence(scene: Scene) -> Iterator[None]:
     scene.stand.fall_silent()
 
 
+@thorough
 def test_pages_of_a_rolled_gateway_leave_gradually_and_miss_nothing(scene: Scene) -> None:
     stand = scene.stand
     ticker, feed = stand.start_ticker(0.3), stand.start_feed(0.3)

@@ -158,7 +158,7 @@ FAULTS = [
 ]
 
 #: The faults that are least alike; a full run tries the others too.
-BASE = (hanging, killed_and_restarted_empty, failed_over, cut_again_and_again)
+BASE = (killed_and_restarted_empty, failed_over, cut_again_and_again)
 CASES = [pytest.param(fault, id=fault.play.__name__, marks=() if fault.play in BASE else thorough) for fault in FAULTS]
 
 

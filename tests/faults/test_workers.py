@@ -19,6 +19,7 @@ from jobpush.events import TaskState
 from jobpush.processes.child import Guard
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
+from tests.effort import thorough
 from tests.waiting import PATIENCE, wait_until
 
 from .crowd import Crowd
@@ -89,6 +90,7 @@ def test_tasks_of_a_killed_worker_are_lost_or_run_by_another(stand: Stand) -> No
     assert_all_is_right(crowd, stand)
 
 
+@thorough
 def test_paused_worker_counts_as_dead_until_it_resumes(stand: Stand) -> None:
     crowd = open_pages(stand, "paused")
     worker = stand.start_worker("-c", "2", "-Q", "paused")
@@ -204,6 +206,7 @@ def test_program_exit_does_not_wait_forever_for_an_unresponsive_redis(redis_serv
     ]
 
 
+@thorough
 def test_program_may_fork_at_any_time(redis_server: EmbeddedRedis) -> None:
     with started_program("forks", redis_server.url, "42", **UNHURRIED) as program:
         out, err = program.communicate(timeout=PATIENCE)

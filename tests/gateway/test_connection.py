@@ -7,6 +7,7 @@ from wsproto.events import BytesMessage, Ping
 
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.effort import members
 from tests.web.flask.test_routes import raw_stream
 
 from .client import Client, data_of, events_of
@@ -317,12 +318,14 @@ def test_many_subscriptions_in_one_packet_are_all_answered(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("lacking", "status"),
-    [
-        ({"Sec-WebSocket-Version": "8"}, 426),
-        ({"Sec-WebSocket-Key": "short"}, 400),
-        ({"Sec-WebSocket-Key": ""}, 400),
-        ({"Upgrade": "h2c"}, 400),
-    ],
+    members(
+        [
+            ({"Sec-WebSocket-Key": "short"}, 400),
+            ({"Sec-WebSocket-Key": ""}, 400),
+            ({"Upgrade": "h2c"}, 400),
+            ({"Sec-WebSocket-Version": "8"}, 426),
+        ]
+    ),
 )
 def test_incomplete_handshake_request_is_refused(site: Site, lacking: dict[str, str], status: int) -> None:
     headers = {

@@ -16,6 +16,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.signing import channel_auth, user_auth
 from jobpush.store import Store
 from jobpush.store.directory import RedisDirectory
+from tests.effort import thorough
 from tests.faults.processes import paused
 from tests.waiting import wait_until
 
@@ -143,6 +144,7 @@ def test_members_of_other_gateways_are_included(serve: Serve) -> None:
     assert next_change(ada) == (REMOVED, "bob")
 
 
+@thorough
 def test_user_info_of_the_authorization_reaches_the_other_members(site: Site) -> None:
     ada, _ = join(site, "ada")
     bob = site.connect("bob")
@@ -217,6 +219,7 @@ def test_full_channel_admits_existing_members_only(serve: Serve) -> None:
     assert next_change(ada) == (ADDED, "carol")
 
 
+@thorough
 def test_second_tab_is_refused_by_a_full_channel_like_the_first(serve: Serve, redis_server: EmbeddedRedis) -> None:
     """It asks before Redis has answered the first."""
     site = serve(max_members=1)
@@ -269,6 +272,7 @@ def test_only_the_members_of_a_killed_gateway_are_removed(serve: Serve, store: S
     assert RedisDirectory(store).users_in(ROOM) == ["ada"]
 
 
+@thorough
 def test_gateway_declared_dead_restores_its_statements(serve: Serve) -> None:
     here, there = serve(lease=LEASE), serve(lease=LEASE)
     ada, _ = join(here, "ada")
@@ -297,6 +301,7 @@ def test_clients_of_a_stopped_gateway_stay_present(serve: Serve) -> None:
     assert news == [(ADDED, "bob"), (ADDED, "carol"), (REMOVED, "carol")]
 
 
+@thorough
 def test_presence_is_restored_quietly_in_an_emptied_redis(serve: Serve, store: Store) -> None:
     sites = [serve(grace=GRACE, lease=LEASE) for _ in range(2)]
     (ada, _), (bob, _) = join(sites[0], "ada"), join(sites[1], "bob")
@@ -313,6 +318,7 @@ def test_presence_is_restored_quietly_in_an_emptied_redis(serve: Serve, store: S
     assert sorted(members["ids"]) == ["ada", "bob", "dora"]
 
 
+@thorough
 def test_member_of_a_gateway_that_dies_during_an_outage_is_removed(serve: Serve, redis_server: EmbeddedRedis) -> None:
     here, there, elsewhere = (serve(grace=GRACE, lease=LEASE) for _ in range(3))
     (ada, _), (bob, _), _ = join(here, "ada"), join(there, "bob"), join(elsewhere, "carol")
@@ -371,6 +377,7 @@ def test_second_watcher_gets_the_known_state_at_once(site: Site) -> None:
     assert [next_watched(client) for client in (ada, carol)] == [{"online": ["bob"]}] * 2
 
 
+@thorough
 def test_watchlist_is_correct_after_redis_returns_empty(
     serve: Serve, redis_server: EmbeddedRedis, store: Store
 ) -> None:
@@ -503,6 +510,7 @@ def test_http_api_lists_channels_of_all_gateways(serve: Serve) -> None:
     assert room == (200, {"occupied": True, "user_count": 1, "subscription_count": 2})
 
 
+@thorough
 def test_http_api_lists_members_of_all_gateways(serve: Serve) -> None:
     sites = [serve() for _ in range(2)]
     for site, user in zip(sites, ("ada", "=u=b=3Ab"), strict=True):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.effort import thorough
+
 from .conftest import PATIENCE_MS, Visitor, running_demo
 
 Visit = Callable[[str, str], Visitor]
@@ -82,6 +84,7 @@ def test_message_reaches_everyone_and_later_visitors(demo_url: str, visit: Visit
     assert [visitor.errors for visitor in (ada, bob, latecomer)] == [[], [], []]
 
 
+@thorough
 def test_own_messages_are_distinguishable(demo_url: str, visit: Visit) -> None:
     dan, eve = visit(demo_url, "Dan"), visit(demo_url, "Eve")
     enter_chat(dan)
@@ -110,6 +113,7 @@ def test_typing_is_shown_to_others_until_the_message_arrives(demo_url: str, visi
     expect(gus.page.locator("#typing")).to_have_text("")
 
 
+@thorough
 def test_typing_without_a_message_is_hidden_again(demo_url: str, visit: Visit) -> None:
     hal, ida = visit(demo_url, "Hal"), visit(demo_url, "Ida")
     enter_chat(hal)
@@ -123,6 +127,7 @@ def test_typing_without_a_message_is_hidden_again(demo_url: str, visit: Visit) -
     expect(hal.page.locator("#typing")).to_have_text("")
 
 
+@thorough
 def test_two_tabs_are_one_person_until_both_are_closed(demo_url: str, visit: Visit) -> None:
     jim, kay, leo = visit(demo_url, "Jim"), visit(demo_url, "Kay"), visit(demo_url, "Leo")
     page = enter_chat(jim)
@@ -153,6 +158,7 @@ def lenient_demo_url() -> Iterator[str]:
         yield url
 
 
+@thorough
 def test_navigation_between_pages_removes_no_member(lenient_demo_url: str, visit: Visit) -> None:
     mia, ned, oda = (visit(lenient_demo_url, name) for name in ("Mia", "Ned", "Oda"))
     page = enter_chat(mia)
@@ -173,6 +179,7 @@ def test_navigation_between_pages_removes_no_member(lenient_demo_url: str, visit
     expect(person(page, "Ned")).to_have_count(1)
 
 
+@thorough
 def test_chat_text_and_names_are_never_html(demo_url: str, visit: Visit) -> None:
     text = "<img src=x onerror=document.title='owned'> & <b>bold</b>"
     name = "<i>Pia</i>"
@@ -232,6 +239,7 @@ def test_other_sites_cannot_post_for_a_user(demo_url: str, visit: Visit) -> None
     assert "Buy!" not in sam.context.request.get(f"{demo_url}chat/messages").text()
 
 
+@thorough
 def test_visitor_with_an_expired_session_is_asked_for_a_name(demo_url: str, visit: Visit) -> None:
     tom = visit(demo_url, "Tom")
     page = enter_chat(tom)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.effort import thorough
+
 from .conftest import FragileDemo, Visitor, running_demo
 
 MakeClip = Callable[..., Path]
@@ -107,6 +109,7 @@ def test_reload_and_second_tab_are_up_to_date_at_once(demo_url: str, visit: Visi
     expect(cy.page.locator("article.video")).to_have_count(0)
 
 
+@thorough
 def test_another_video_can_follow_a_cancelled_one(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     dan = visit(demo_url, "Dan")
     dan.upload(make_clip("long.mov", seconds=120, size="1280x720"))
@@ -130,6 +133,7 @@ def test_cancel_ends_the_task_even_before_the_upload_response(demo_url: str, vis
     expect_state(flo.page, "long.mov", "REVOKED")
 
 
+@thorough
 def test_page_of_a_sleeping_laptop_is_up_to_date_after_waking(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     kim = visit(demo_url, "Kim")
     kim.upload(make_clip("long.mov", seconds=120, size="1280x720"))
@@ -145,6 +149,7 @@ def test_page_of_a_sleeping_laptop_is_up_to_date_after_waking(demo_url: str, vis
     assert kim.errors == []
 
 
+@thorough
 def test_sample_can_be_tried_without_an_own_video(demo_url: str, visit: Visit) -> None:
     liz = visit(demo_url, "Liz")
 
@@ -168,6 +173,7 @@ def drop(page: Page, files: dict[str, int]) -> None:
     page.locator("#drop").evaluate(DROP, list(files.items()))
 
 
+@thorough
 def test_many_files_can_be_dropped_and_those_beyond_the_limits_are_reported(visit: Visit) -> None:
     with running_demo(JOBPUSH_DEMO_MAX_BYTES=str(1024**2), JOBPUSH_DEMO_MAX_VIDEOS="3") as url:
         mo = visit(url, "Mo")
@@ -216,6 +222,7 @@ def test_signing_out_ends_the_other_tabs_too(demo_url: str, visit: Visit, make_c
     expect(feed.get_by_role("link", name="Sign in")).to_be_visible()
 
 
+@thorough
 def test_file_name_is_never_html(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     name = "<img src=x onerror=document.title='owned'>.mov"
     mallory = visit(demo_url, "Mallory <script>")
@@ -244,6 +251,7 @@ def test_file_without_video_fails_with_a_sentence(
     assert "Traceback" not in error.inner_text()
 
 
+@thorough
 def test_redis_may_die_and_return_empty_during_a_task(
     fragile_demo: FragileDemo, visit: Visit, make_clip: MakeClip
 ) -> None:
@@ -257,6 +265,7 @@ def test_redis_may_die_and_return_empty_during_a_task(
     expect(video(gil.page, "long.mp4")).to_be_visible()
 
 
+@thorough
 def test_upload_continues_after_its_gateway_worker_is_killed(
     demo_url: str, visit: Visit, make_clip: MakeClip, tmp_path: Path
 ) -> None:
@@ -302,6 +311,7 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@thorough
 def test_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     ada = visit(demo_url, "Trailer")
     ada.upload(make_clip("one.mov", seconds=4), make_clip("two.mov", seconds=4))
@@ -316,6 +326,7 @@ def test_trailer_is_one_bar_and_then_a_video(demo_url: str, visit: Visit, make_c
     assert ada.errors == []
 
 
+@thorough
 def test_gallery_of_a_hundred_videos_loads_only_what_is_on_the_screen(
     demo_url: str, visit: Visit, make_clip: MakeClip
 ) -> None:

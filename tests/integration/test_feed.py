@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
+from tests.effort import thorough
 
 from .conftest import PATIENCE_MS, FragileDemo, Visitor
 
@@ -86,6 +87,7 @@ def test_headline_of_a_command_is_on_every_page_at_once(
     assert ada.errors == []
 
 
+@thorough
 def test_headline_of_a_task_is_on_the_page_at_once(fragile_demo: FragileDemo, stranger: Page) -> None:
     stranger.goto(f"{fragile_demo.url}feed")
     expect_loaded(stranger)
@@ -115,6 +117,7 @@ def test_headline_of_a_visitor_is_on_every_page_newest_first(demo_url: str, visi
     assert bob.errors == cy.errors == []
 
 
+@thorough
 def test_disconnected_page_catches_up(demo_url: str, visit: Visit) -> None:
     dan, eve = visit(demo_url, "Dan"), visit(demo_url, "Eve")
     open_feed(dan)
@@ -146,6 +149,7 @@ def test_number_of_headlines_is_bounded(demo_url: str, visit: Visit) -> None:
     expect(page.get_by_text("Headline 0", exact=True)).to_have_count(0)
 
 
+@thorough
 def test_headline_is_never_html(demo_url: str, visit: Visit) -> None:
     gus = visit(demo_url, "<i>Gus</i>")
     page = open_feed(gus)

@@ -128,6 +128,7 @@ def test_texts_of_a_task_are_never_markup(demo: FragileDemo, visit_with: Visit, 
     assert visitor.errors == []
 
 
+@thorough
 def test_file_names_are_never_markup(visit_with: Visit, make_clip: MakeClip) -> None:
     visitor = visit_with("Ada")
     page = visitor.page
@@ -149,6 +150,7 @@ def as_file(name: str, content: bytes = b"no video") -> Any:
     return {"name": name, "mimeType": "video/quicktime", "buffer": content}
 
 
+@thorough
 def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitors = [visit_with(SHORT_TEXTS[number]) for number in (0, 3)]
     pages = [enter_chat(visitor) for visitor in visitors]
@@ -172,6 +174,7 @@ def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_
     assert [visitor.errors for visitor in visitors] == [[]] * len(visitors)
 
 
+@thorough
 def test_refused_input_is_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitor = visit_with("Bob")
     page = visitor.context.new_page()  # whose console may speak of what it did not find

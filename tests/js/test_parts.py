@@ -254,7 +254,15 @@ def test_inbox_counts_shows_and_marks(page: Page) -> None:
         {"id": "1-0", "title": "Old", "url": "javascript:alert(1)", "at": 1, "seen": True, "read": False},
     ]
     page.route("**/jobpush/inbox", lambda route: route.fulfill(json={"items": items}))
-    page.route("**/jobpush/inbox/read", lambda route: route.fulfill(json={}))
+
+    def mark(route: Route) -> None:
+        marked = parse_qs(route.request.post_data or "")
+        for item in items:
+            item["seen"] = True
+            item["read"] = item["read"] or item["id"] in marked.get("ids", [])
+        route.fulfill(json={})
+
+    page.route("**/jobpush/inbox/read", mark)
     html = "<jobpush-notifications></jobpush-notifications><jobpush-badge></jobpush-badge>"
     page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
     until(page, "gateway.sockets.length === 1")

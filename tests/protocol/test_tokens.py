@@ -12,7 +12,7 @@ from jobpush.protocol.actions import CheckToken, Member, SignOut, Subscribe, Use
 from jobpush.tokens import ConnectionToken, TokenExpired
 
 OWN = "#server-to-user-42"
-TOKEN = ConnectionToken("42", expires_at=time.time() + 60)
+TOKEN = ConnectionToken("42", expires_at=time.time() + 3_600)
 
 
 def accept(shell, token=TOKEN, expires_in=60.0) -> list:

@@ -18,7 +18,7 @@ from jobpush.events import CodedText, TaskEvent, TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.store.records import Outcome
-from tests.effort import examples
+from tests.effort import examples, thorough
 
 USER = "42"
 
@@ -345,6 +345,7 @@ def test_workflow_without_members_succeeds_when_published(workflow: Workflow) ->
 # -- cost -----------------------------------------------------------------------------------
 
 
+@thorough
 def test_cost_of_a_member_event_is_independent_of_the_number_of_members(
     server: EmbeddedRedis, client: redis.Redis
 ) -> None:

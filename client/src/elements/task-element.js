@@ -3,7 +3,7 @@
 import { connect } from "../client.js";
 import { reasonText } from "../format.js";
 import { loadTexts, textsOf } from "../locales/index.js";
-import { END_EVENTS, isFinal } from "../states.js";
+import { endEventOf, isFinal } from "../states.js";
 import { Card } from "./parts/card.js";
 import { make, setText } from "./parts/dom.js";
 import { applyStyle } from "./parts/style.js";
@@ -204,7 +204,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       if (known === task) continue;
       this._dispatch("update", task);
       if (isFinal(task) && (known?.state !== task.state || known.attempt !== task.attempt)) {
-        this._dispatch(END_EVENTS[task.state], task);
+        this._dispatch(endEventOf(task), task);
       }
       if (known) this.#announce((announcer) => announcer.change(known, task));
     }

@@ -68,5 +68,5 @@ def _checked_claim(tag: str, claim: bytes) -> bytes:
     """Return a claim of a bucket; raise ``ValueError`` if jobpush did not write it."""
     match = re.fullmatch(r"[a-z]+:(\S+)(?: .+)?", claim.decode())
     if match is None or tag_of(match[1]) != tag:
-        raise ValueError(f"{claim!r} is no claim of a gateway")
+        raise ValueError(f"{claim!r} is not a claim of a gateway")
     return claim

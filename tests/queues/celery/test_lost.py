@@ -28,6 +28,7 @@ from jobpush.store import Store
 from jobpush.store.worker_leases import WorkerLeases
 from jobpush.testing import PATIENCE
 from tests.celery_site.site import PATIENT, Listener, Site
+from tests.effort import members, thorough
 from tests.waiting import wait_until
 
 #: Seconds: so many that a machine which stalls for one or two of them does not take a living worker for dead.
@@ -133,6 +134,7 @@ def test_redelivered_task_runs_as_the_second_attempt(site: Site, user: str, stop
     assert seqs == sorted(set(seqs))
 
 
+@thorough
 def test_newest_of_two_workers_with_the_same_task_is_shown(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     site.start_worker("-c", "1")
@@ -151,6 +153,7 @@ def test_newest_of_two_workers_with_the_same_task_is_shown(site: Site, user: str
     assert last.attempt == attempts[-1]
 
 
+@thorough
 def test_message_requeued_for_a_dead_process_is_another_attempt(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     site.start_worker("-c", "1")
@@ -166,6 +169,7 @@ def test_message_requeued_for_a_dead_process_is_another_attempt(site: Site, user
     assert steps(listener, task_id) == [*first, ("STARTED", 2), ("PROGRESS", 2), ("SUCCESS", 2)]
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_task_of_a_paused_process_is_not_lost(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
@@ -239,6 +243,7 @@ def test_lease_sidecar_ends_with_its_worker_despite_forked_children(store: Store
     worker.kill()
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
@@ -274,6 +279,7 @@ def test_broker_outage_loses_no_task(
     assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("SUCCESS", 1)]
 
 
+@thorough
 def test_task_stopped_by_a_broker_outage_is_lost_until_redelivered(
     redis_server: EmbeddedRedis, user: str, stop_file: Path, tmp_path: Path
 ) -> None:
@@ -312,6 +318,7 @@ def test_redis_outage_loses_no_task(
     assert {event.state for event in listener.of(task_id)} <= {TaskState.PROGRESS, TaskState.SUCCESS}
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_frozen_redis_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
@@ -342,6 +349,7 @@ def test_running_task_of_a_cold_shutdown_is_lost(site: Site, user: str) -> None:
     assert listener.until_state(TaskState.LOST, task_id).error == "The worker stopped the task before its end"
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_requeued_task_of_a_cold_shutdown_is_lost(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
@@ -404,7 +412,7 @@ def freeze(redis_server: EmbeddedRedis) -> Iterator[Callable[[], Callable[[], No
 
 @pytest.mark.usefixtures("gateways")
 @pytest.mark.parametrize(
-    ("end", "error"), [("SUCCESS", None), ("FAILURE", "broke"), ("REVOKED", "not needed")], ids=lambda value: str(value)
+    ("end", "error"), members([("SUCCESS", None), ("FAILURE", "broke"), ("REVOKED", "not needed")]), ids=str
 )
 def test_end_is_published_after_the_process_exited_during_a_redis_outage(
     site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], end: str, error: str | None
@@ -425,7 +433,7 @@ def test_end_is_published_after_the_process_exited_during_a_redis_outage(
 
 
 @pytest.mark.usefixtures("gateways")
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", members(["threads", "prefork"]))
 def test_end_is_published_after_the_worker_stopped_during_a_redis_outage(
     site: Site, user: str, stop_file: Path, freeze: Callable[[], Callable[[], None]], pool: str
 ) -> None:
@@ -462,6 +470,7 @@ class Request:
     acknowledged = False
 
 
+@thorough
 def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
     """During an outage of Redis no end can be published; afterwards LOST must not be published too early."""
     store = Store(Config(redis_url=redis_server.url, lost_after=LOST_AFTER, publish_timeout=PATIENCE))

@@ -10,6 +10,7 @@ from celery.exceptions import TaskRevokedError
 
 from jobpush.events import TaskState
 from tests.celery_site.site import PATIENT, Site, as_broker
+from tests.effort import thorough
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 POOLS = [
     ("-P", "solo"),
     ("-P", "threads", "-c", "2"),
-    ("-P", "eventlet", "-c", "2"),
-    ("-c", "1", "--max-tasks-per-child=1"),
+    pytest.param(("-P", "eventlet", "-c", "2"), marks=thorough),
+    pytest.param(("-c", "1", "--max-tasks-per-child=1"), marks=thorough),
 ]
 
 

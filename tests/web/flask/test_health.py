@@ -18,6 +18,7 @@ from jobpush.gateway import Gateway
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.web.gunicorn.logs import logging_config
+from tests.effort import members
 from tests.gateway.client import TIMEOUT, Client
 from tests.gateway.conftest import Serve
 from tests.gateway.site import KEY, SECRET
@@ -92,7 +93,7 @@ class Gunicorn:
         raise AssertionError(self.lines)
 
 
-@pytest.mark.parametrize("kind", ["json", "text"])
+@pytest.mark.parametrize("kind", members(["json", "text"]))
 def test_standalone_gateway_logs_each_change_of_state(redis_server: EmbeddedRedis, tmp_path: Path, kind: str) -> None:
     gunicorn = Gunicorn(redis_server.url, tmp_path / "log", "--log", kind)
     try:

@@ -39,13 +39,11 @@ def test_user_may_subscribe_to_own_and_allowed_channels(site: Site, store: Store
         assert verify_auth(KEY, [SECRET], f"{SOCKET_ID}:{channel}", body["auth"])
 
 
-@pytest.mark.parametrize(
-    "channel", ["private-user-43", "private-task-none", "private-other", "news", "private-a b", ""]
-)
-def test_user_may_not_subscribe_to_other_channels(site: Site, channel: str) -> None:
-    status, body = authorize(site, channel, user="42")
+def test_user_may_not_subscribe_to_other_channels(site: Site) -> None:
+    for channel in ("private-user-43", "private-task-none", "private-other", "news", "private-a b", ""):
+        status, body = authorize(site, channel, user="42")
 
-    assert (status, body["error"]["code"]) == (403, "forbidden")
+        assert (status, body["error"]["code"]) == (403, "forbidden"), channel
 
 
 def test_anonymous_visitor_may_subscribe_to_no_private_channel(site: Site, store: Store) -> None:

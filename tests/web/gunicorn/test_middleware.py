@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import members
 from tests.gateway.conftest import Serve
 from tests.gateway.web import request
 from tests.web.flask.test_routes import event_stream
 
 
 @pytest.mark.parametrize(
-    "kinds", ["'generator'", "'reporter'", "'profiler'", "'reporter', 'generator'", "'generator', 'reporter'"]
+    "kinds", members(["'generator'", "'reporter'", "'profiler'", "'reporter', 'generator'", "'generator', 'reporter'"])
 )
 def test_connections_cause_no_error_under_middleware(serve: Serve, tmp_path: Path, kinds: str) -> None:
     log = tmp_path / "log"
@@ -31,7 +32,7 @@ def test_connections_cause_no_error_under_middleware(serve: Serve, tmp_path: Pat
     assert "Traceback" not in text and "ERROR" not in text, text
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
+@pytest.mark.parametrize("worker_class", members(["gthread", "sync"]))
 def test_connections_cause_no_error_under_standard_gunicorn_workers(
     serve: Serve, tmp_path: Path, worker_class: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from jobpush.web.gunicorn import client_waits
 from jobpush.web.gunicorn.client_waits import ClientWaits
+from tests.effort import thorough
 from tests.gateway.client import TIMEOUT, read_to_the_end
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.web import request
@@ -95,6 +96,7 @@ def test_all_attacks_at_once_block_no_handshake(site: Site) -> None:
         ensure_served(site)
 
 
+@thorough
 def test_unread_response_has_one_deadline(serve: Serve) -> None:
     site = serve(request_timeout=1)
 
