@@ -1,9 +1,9 @@
 """
-The cases: the bytes that a client sends, and everything that it then receives.
+Test cases: the bytes that a client sends, and everything that it then receives.
 
 The sections follow Autobahn's test suite; the cases are written from RFC 6455. Autobahn expects an echo server. The
-gateway answers a ping with its payload, ``pusher:ping`` with ``pusher:pong``, invalid JSON with an error, and an
-invalid channel name with that name.
+gateway replies to a ping with its payload, to ``pusher:ping`` with ``pusher:pong``, to invalid JSON with an error, and
+to an invalid channel name with that name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.gateway.site import KEY
 from tests.waiting import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-#: A key with which any byte that is not unmasked shows.
+#: A masking key that changes every byte.
 _MASK = b"\x37\xfa\x21\x3d"
 
 #: What a client receives: ``("pong", payload)``, ``("event", name)``, ``("error", code)``, ``("echo", channel)`` or
@@ -43,9 +43,9 @@ class Case:
     One case.
 
     Args:
-        id: Its number and what it is about.
-        sends: Written one by one.
-        receives: Everything received then. If it contains no close, the client closes and gets an answer.
+        id: Number and title.
+        sends: Chunks of bytes, written one by one.
+        receives: Everything received. If it contains no close, the client closes, and the server replies with a close.
     """
 
     id: str
@@ -69,25 +69,25 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 def message(size: int | None = None) -> bytes:
-    """Return the text of a ``pusher:ping`` with this many bytes."""
+    """Return the text of a ``pusher:ping`` message with this many bytes."""
     text = b'{"event":"pusher:ping","data":"%b"}'
     return text % (b"*" * (0 if size is None else size - len(text) + 2))
 
 
-def question(channel: str) -> bytes:
-    """Return a text whose answer contains the name."""
+def echo_request(channel: str) -> bytes:
+    """Return a message whose reply contains the channel name."""
     return json.dumps({"event": "pusher:subscribe", "data": {"channel": channel}}, ensure_ascii=False).encode()
 
 
 def fragments(parts: Sequence[bytes], *, opcode: int = TEXT) -> list[bytes]:
-    """A message in frames of these payloads."""
+    """Return a message in frames with these payloads."""
     opcodes = [opcode] + [CONTINUATION] * (len(parts) - 1)
     last = len(parts) - 1
     return [frame(code, part, fin=i == last) for i, (code, part) in enumerate(zip(opcodes, parts, strict=True))]
 
 
 def pieces(data: bytes, size: int = 1) -> list[bytes]:
-    """Bytes in pieces of a size."""
+    """Split bytes into pieces of a size."""
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
@@ -105,7 +105,7 @@ class Peer:
     def __init__(self, connection: socket.socket, file: BufferedReader) -> None:
         self._socket = connection
         self._file = file
-        self.extensions = self._shake_hands()
+        self.extensions = self._handshake()
 
     def play(self, case: Case) -> list[Received]:
         """Send all bytes of a case; return everything received up to the close."""
@@ -123,11 +123,11 @@ class Peer:
         self._socket.sendall(data)
 
     def receive_after(self, data: bytes) -> Received:
-        """Send the same repeatedly, until something other than a pong arrives."""
+        """Send the data repeatedly until something other than a pong arrives; return it."""
         until = time.monotonic() + PATIENCE
         received: Received = ("pong", b"")
         while received[0] == "pong":
-            assert time.monotonic() < until, "nothing else comes"
+            assert time.monotonic() < until, "only pongs arrive"
             self.send(data)
             received = self.receive()
         return received
@@ -142,7 +142,7 @@ class Peer:
         return _received(first & 0x0F, self._file.read(size))
 
     def is_at_end(self) -> bool:
-        """Whether the server closes the connection without sending anything more."""
+        """Wait for the end of the connection; return whether the server sent nothing before it."""
         return self._file.read() == b""
 
     def _receive(self) -> Iterator[Received]:
@@ -152,7 +152,7 @@ class Peer:
             if received[0] == "close":
                 return
 
-    def _shake_hands(self) -> list[bytes]:
+    def _handshake(self) -> list[bytes]:
         status = self._file.readline()
         assert status.startswith(b"HTTP/1.1 101 "), status
         headers = list(iter(self._file.readline, b"\r\n"))
@@ -162,7 +162,7 @@ class Peer:
 
 @contextmanager
 def connected(port: int, *, extensions: str = "") -> Iterator[Peer]:
-    """A connection on which the server's first message has been read."""
+    """Open a connection and read the server's first message; close it after the block."""
     offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
     request = (
         f"GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
@@ -177,7 +177,7 @@ def connected(port: int, *, extensions: str = "") -> Iterator[Peer]:
 
 
 def assert_holds(port: int, case: Case) -> None:
-    """Play a case on a connection of its own."""
+    """Play a case on a new connection, and check everything received."""
     expected = list(case.receives)
     is_clean = not any(kind == "close" for kind, _ in expected)
     with connected(port) as peer:
@@ -192,7 +192,7 @@ def _received(opcode: int, payload: bytes) -> Received:
     if opcode == CLOSE:
         payload[2:].decode()
         return "close", int.from_bytes(payload[:2], "big") if payload else None
-    assert opcode == TEXT, "the server sends text alone"
+    assert opcode == TEXT, "a server without binary messages sends only text"
     event = json.loads(payload.decode())
     if event["event"] == "pusher:error":
         return "error", event["data"]["code"]

@@ -14,6 +14,6 @@ pytest.register_assert_rewrite("tests.autobahn.cases")
 
 @pytest.fixture(scope="package")
 def port() -> Iterator[int]:
-    """Where a gateway of one process listens."""
+    """The port of a gateway with one process."""
     with EmbeddedRedis() as redis_server, serving(redis_server.url) as serve:
         yield serve().port

@@ -1,4 +1,4 @@
-"""Section 10, messages that a client's library has cut by itself; and 12 and 13, compression, which is not offered."""
+"""Section 10: automatic fragmentation. Sections 12 and 13: compression, which the server declines."""
 
 from __future__ import annotations
 

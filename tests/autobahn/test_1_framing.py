@@ -1,4 +1,4 @@
-"""Section 1: text and binary messages of all sizes, on both sides of every form that a length has."""
+"""Section 1: text and binary messages, with sizes at the limits of each length encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 2: pings are answered with their payload, unsolicited pongs are ignored."""
+"""Section 2: pings get a pong with the same payload, unsolicited pongs are ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ CASES = [
     Case("2.1 without payload", [ping()], [("pong", b"")]),
     Case("2.2 with text", [ping(b"Hello, world!")], [("pong", b"Hello, world!")]),
     Case(
-        "2.3 with no text", [ping(b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")], [("pong", b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")]
+        "2.3 with no UTF-8",
+        [ping(b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")],
+        [("pong", b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")],
     ),
     Case("2.4 of 125 bytes", [ping(b"\xfe" * 125)], [("pong", b"\xfe" * 125)]),
     Case("2.5 of 126 bytes", [ping(b"\xfe" * 126)], [PROTOCOL_ERROR]),

@@ -1,4 +1,4 @@
-"""Section 3: a reserved bit without an extension ends the connection, and what came before it is answered."""
+"""Section 3: a reserved bit without an extension closes the connection; earlier messages get a reply."""
 
 from __future__ import annotations
 

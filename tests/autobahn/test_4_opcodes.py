@@ -1,4 +1,4 @@
-"""Section 4: an undefined opcode ends the connection."""
+"""Section 4: an undefined opcode closes the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: messages in fragments, control frames between them, and continuations of nothing."""
+"""Section 5: fragmented messages, interleaved control frames, and unexpected continuations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .cases import (
 
 GOOD = frame(TEXT, message())
 HALVES = fragments(pieces(message(40), 20))
-NEVER_BEGUN = [frame(CONTINUATION, b"more", fin=fin) for fin in (True, False)]
+UNEXPECTED = [frame(CONTINUATION, b"more", fin=fin) for fin in (True, False)]
 
 
 def three_ways(number: str, what: str, frames: list[bytes], receives: list[Received]) -> Iterator[Case]:
-    """The frames in one piece, each by itself, and byte by byte."""
+    """Yield cases that send the frames in one piece, frame by frame, and byte by byte."""
     whole = b"".join(frames)
     for way, sends in (("in one piece", [whole]), ("frame by frame", frames), ("byte by byte", pieces(whole))):
         yield Case(f"{number} {what}, {way}", sends, receives)
@@ -45,11 +45,11 @@ CASES = [
     Case("5.2 pong in fragments", [frame(PONG, b"a", fin=False), frame(CONTINUATION, b"b")], [PROTOCOL_ERROR]),
     *three_ways("5.3-5", "text in two", HALVES, [ANSWER]),
     *three_ways("5.6-8", "ping between", [HALVES[0], ping(b"?"), HALVES[1]], [("pong", b"?"), ANSWER]),
-    *three_ways("5.9-11", "end of nothing", [NEVER_BEGUN[0], GOOD], [PROTOCOL_ERROR]),
-    *three_ways("5.12-14", "middle of nothing", [NEVER_BEGUN[1], GOOD], [PROTOCOL_ERROR]),
-    *three_ways("5.15", "middle of nothing behind a text", [*HALVES, NEVER_BEGUN[1], GOOD], [ANSWER, PROTOCOL_ERROR]),
-    Case("5.16 middle of nothing, before a text in two", [NEVER_BEGUN[1], *HALVES] * 2, [PROTOCOL_ERROR]),
-    Case("5.17 end of nothing, before a text in two", [NEVER_BEGUN[0], *HALVES] * 2, [PROTOCOL_ERROR]),
+    *three_ways("5.9-11", "unexpected final continuation", [UNEXPECTED[0], GOOD], [PROTOCOL_ERROR]),
+    *three_ways("5.12-14", "unexpected continuation", [UNEXPECTED[1], GOOD], [PROTOCOL_ERROR]),
+    *three_ways("5.15", "unexpected continuation later", [*HALVES, UNEXPECTED[1], GOOD], [ANSWER, PROTOCOL_ERROR]),
+    Case("5.16 unexpected continuation, before a text in two", [UNEXPECTED[1], *HALVES] * 2, [PROTOCOL_ERROR]),
+    Case("5.17 unexpected final continuation, before a text in two", [UNEXPECTED[0], *HALVES] * 2, [PROTOCOL_ERROR]),
     *three_ways("5.18", "text within a text", [frame(TEXT, b"a", fin=False), GOOD], [PROTOCOL_ERROR]),
     *three_ways("5.19-20", "pings in a text of five", five_parts(), [("pong", b"1"), ("pong", b"2"), ANSWER]),
 ]

@@ -1,4 +1,4 @@
-"""Section 6: valid UTF-8 is read, and invalid UTF-8 ends the connection at its first invalid byte."""
+"""Section 6: valid UTF-8 is accepted, and invalid UTF-8 closes the connection at its first invalid byte."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .cases import (
     Received,
     assert_holds,
     connected,
+    echo_request,
     fragments,
     frame,
     message,
     pieces,
-    question,
 )
 
 GREEK = "κόσμε"
 TEXT_OF_ALL_LENGTHS = "Hello-µ@ßöäüàá-UTF-8!! κόσμε €ﬁ 𝄞🂡"
 
-# The sections of a well-known decoder stress test; in hexadecimal.
+# Sections of Markus Kuhn's UTF-8 decoder stress test, in hexadecimal.
 VALID = {
     "6.5": GREEK.encode().hex(" "),
     "6.7.1": "00",
@@ -40,7 +40,7 @@ VALID = {
     "6.11.2": "ee 80 80",
     "6.11.3": "ef bf bd",
     "6.11.4": "f3 bf bf bf",
-    # Characters that are none are still UTF-8.
+    # Noncharacters are valid UTF-8.
     **{f"6.22.{plane}": chr(plane << 16 | 0xFFFE).encode().hex(" ") for plane in range(17)},
     "6.23": "ef bf b9 ef bf ba ef bf bb ef bf bc ef bf bd",
 }
@@ -108,7 +108,7 @@ INVALID = {
 
 
 def prefixes() -> Iterator[Case]:
-    """6.6: a text that ends within a character is invalid."""
+    """Yield the cases of 6.6: a text that ends within a character is invalid."""
     data = GREEK.encode()
     ends = {len(GREEK[:count].encode()) for count in range(len(GREEK) + 1)}
     for size in range(1, len(data) + 1):
@@ -127,10 +127,10 @@ CASES = [
     Case("6.1.1 empty", [frame(TEXT)], [NOT_JSON]),
     Case("6.1.2 three empty fragments", fragments([b"", b"", b""]), [NOT_JSON]),
     Case("6.1.3 empty around a text", fragments([b"", message(), b""]), [ANSWER]),
-    Case("6.2.1 in one frame", [frame(TEXT, question(TEXT_OF_ALL_LENGTHS))], [ECHO]),
-    Case("6.2.2 cut between bytes", fragments(pieces(question(TEXT_OF_ALL_LENGTHS), 7)), [ECHO]),
-    Case("6.2.3 a frame for each byte", fragments(pieces(question(TEXT_OF_ALL_LENGTHS))), [ECHO]),
-    Case("6.2.4 a write for each byte", pieces(frame(TEXT, question(TEXT_OF_ALL_LENGTHS))), [ECHO]),
+    Case("6.2.1 in one frame", [frame(TEXT, echo_request(TEXT_OF_ALL_LENGTHS))], [ECHO]),
+    Case("6.2.2 cut between bytes", fragments(pieces(echo_request(TEXT_OF_ALL_LENGTHS), 7)), [ECHO]),
+    Case("6.2.3 a frame for each byte", fragments(pieces(echo_request(TEXT_OF_ALL_LENGTHS))), [ECHO]),
+    Case("6.2.4 a write for each byte", pieces(frame(TEXT, echo_request(TEXT_OF_ALL_LENGTHS))), [ECHO]),
     Case("6.3.1 broken, in one frame", [frame(TEXT, BROKEN)], [NOT_UTF8]),
     Case("6.3.2 broken, a frame for each byte", fragments(pieces(BROKEN)), [NOT_UTF8]),
     *prefixes(),
@@ -146,7 +146,7 @@ def test_utf8(port: int, case: Case) -> None:
 BEYOND = GREEK.encode() + b"\xf4\x90"
 EARLY = [
     Case(
-        "6.4.1 in a fragment, the last is to come",
+        "6.4.1 in a fragment that is not the last",
         [frame(TEXT, GREEK.encode(), fin=False), frame(0, b"\xf4\x90", fin=False)],
         [NOT_UTF8],
     ),

@@ -1,4 +1,4 @@
-"""Section 7: a close is answered with its code, nothing is sent or read after it, and the server disconnects."""
+"""Section 7: a close gets a reply with its code, nothing is sent or read after it, and the server disconnects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CASES = [
     Case("7.3.4 with a reason", [close(1000, b"Hello World!")], [BYE]),
     Case("7.3.5 with the longest reason", [close(1000, b"*" * 123)], [BYE]),
     Case("7.3.6 with a reason too long", [close(1000, b"*" * 124)], [PROTOCOL_ERROR]),
-    Case("7.5.1 with a reason that is no text", [close(1000, b"\xce\xba\xed\xa0\x80")], [NOT_UTF8]),
+    Case("7.5.1 with a reason in invalid UTF-8", [close(1000, b"\xce\xba\xed\xa0\x80")], [NOT_UTF8]),
     *(Case(f"7.7 code {code}", [close(code)], [("close", code)]) for code in VALID),
     *(Case(f"7.9 code {code}", [close(code)], [PROTOCOL_ERROR]) for code in INVALID),
     *(Case(f"7.13 code {code} with a reason", [close(code, b"why")], [PROTOCOL_ERROR]) for code in INVALID[-2:]),
@@ -50,7 +50,7 @@ def test_closing(port: int, case: Case) -> None:
 
 
 def test_server_disconnects_after_its_close_frame(port: int) -> None:
-    """RFC 6455, 7.1.1: of the two it is the server that closes the connection first."""
+    """RFC 6455, 7.1.1: the server closes the TCP connection first."""
     with connected(port) as peer:
         assert peer.play(Case("", [close()], [BYE])) == [BYE]
         assert peer.is_at_end()

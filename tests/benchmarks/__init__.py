@@ -1,1 +1,1 @@
-"""What jobpush costs and how fast it is; ``make bench`` runs all of it and prints a table."""
+"""Benchmarks of jobpush and its peers; ``make bench`` runs them and writes docs/performance.md."""

@@ -24,13 +24,13 @@ DOCS = ROOT / "docs"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--quick", "is_quick", is_flag=True, help="A first look: one short round, not all of it.")
-@click.option("--scenario", "scenarios", default="", metavar="A,B", help="Only these; --list shows the names.")
-@click.option("--only", default="", metavar="A,B", help="Only these subjects: ours, nchan, ws …")
-@click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 3; quick: 1]")
-@click.option("--seconds", type=float, help="That are counted each time.  [default: 0.8; quick: 0.5]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Keep the results here.")
-@click.option("--from", "from_path", type=click.Path(path_type=Path, exists=True), help="Measure nothing: read these.")
+@click.option("--quick", "is_quick", is_flag=True, help="Run one short round of some scenarios.")
+@click.option("--scenario", "scenarios", default="", metavar="A,B", help="Scenarios to run; --list shows the names.")
+@click.option("--only", default="", metavar="A,B", help="Subjects to measure: ours, nchan, ws …")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each scenario.  [default: 3; quick: 1]")
+@click.option("--seconds", type=float, help="Seconds of each measurement.  [default: 0.8; quick: 0.5]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write results to a file.")
+@click.option("--from", "from_path", type=click.Path(path_type=Path, exists=True), help="Read results; do not measure.")
 @click.option("--write", "is_written", is_flag=True, help="Write docs/performance.* and docs/*.svg.")
 @click.option("--list", "is_listed", is_flag=True, help="List scenarios and subjects.")
 def main(
@@ -45,17 +45,17 @@ def main(
     is_listed: bool,
 ) -> None:
     """
-    Measure jobpush beside its peers, on the same work, on this machine.
+    Measure jobpush and its peers with the same work on this machine.
 
-    Each server has one core, what loads it the others; they take turns, and the medians count. Every frame is looked
-    at: one that is lost or doubled fails the run.
+    Each server has one core, and the load has the others. The subjects take turns, and the medians count. Every frame
+    is checked: a lost or duplicated frame fails the run.
 
     \b
-    All of it, in twelve minutes:
+    Run everything, in twelve minutes:
       python -m tests.benchmarks --write
-    One question, to two servers:
+    Compare two servers in one scenario:
       python -m tests.benchmarks --scenario fanout --only ours,nchan --rounds 5
-    The tables again, from results that were kept:
+    Write the tables again from stored results:
       python -m tests.benchmarks --from docs/performance.json --write
     """
     console = Console()
@@ -78,7 +78,7 @@ def main(
 
 
 def measure(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str], console: Console) -> Results:
-    """Put all questions to all subjects, round after round, behind a bar."""
+    """Measure all subjects of the scenarios, and show a progress bar."""
     results = Results(machine.describe())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -86,21 +86,21 @@ def measure(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str], cons
         task = progress.add_task("", total=len(steps))
         for scenario, subject in steps:
             progress.update(task, description=f"{scenario.key}: {subject.title}")
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 results.add(scenario.key, subject.key, subject.measure(pace))
             except BenchmarkError as exc:
                 results.fail(scenario.key, subject.key, str(exc))
                 progress.console.print(f"[red]{scenario.key}: {subject.title}:[/] {str(exc)[-600:]}", highlight=False)
             if not console.is_terminal:
-                took = time.monotonic() - begun
-                print(f"{scenario.key}: {subject.title}: {took:.1f} s", file=sys.stderr, flush=True)
+                seconds_taken = time.monotonic() - started
+                print(f"{scenario.key}: {subject.title}: {seconds_taken:.1f} s", file=sys.stderr, flush=True)
             progress.advance(task)
     return results
 
 
 def _steps(scenarios: Sequence[Scenario], pace: Pace, only: Sequence[str]) -> Iterator[tuple[Scenario, Subject]]:
-    """Round by round, so that what disturbs the machine for a while disturbs all of them."""
+    """Yield the subjects round by round, so that a disturbance of the machine affects all of them."""
     for scenario in scenarios:
         for _ in range(1 if scenario.is_once else pace.rounds):
             for subject in scenario.chosen(pace, only):
@@ -111,7 +111,7 @@ def _chosen(names: str, is_quick: bool) -> list[Scenario]:
     chosen = _names(names) or [key for key, scenario in SCENARIOS.items() if scenario.is_quick or not is_quick]
     for name in chosen:
         if name not in SCENARIOS:
-            raise click.BadParameter(f"{name!r}; known are: {', '.join(SCENARIOS)}", param_hint="--scenario")
+            raise click.BadParameter(f"unknown {name!r}; choose from {', '.join(SCENARIOS)}", param_hint="--scenario")
     return [SCENARIOS[name] for name in chosen]
 
 

@@ -1,4 +1,4 @@
-"""What jobpush is to reach, and whether it does: each bar is a figure of the results, mostly a ratio within one run."""
+"""Goals for the figures of the benchmark; most figures are ratios within one run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from .scenarios.per_user import RATES
 @dataclass(frozen=True, slots=True)
 class Bar:
     """
-    One bar.
+    A goal for one figure.
 
     Args:
         title: What is measured.
-        goal: The bar, in words; ``stretch`` the one that is higher still.
-        value: Gives the figure that is held against it; ``None``: not measured.
-        text: Gives what the table shows.
-        limit: What the figure has to reach.
-        stretch_limit: And for the higher one; ``None``: there is none.
-        is_more_better: Whether reaching it means to be no less.
+        goal: The goal, in words.
+        value: Returns the figure; ``None`` if it was not measured.
+        text: Returns the text for the table.
+        limit: The value that meets the goal.
+        stretch: The stretch goal, in words; empty if there is none.
+        stretch_limit: The value that meets the stretch goal; ``None`` if there is none.
+        is_more_better: Whether larger values are better.
     """
 
     title: str
@@ -36,11 +37,11 @@ class Bar:
     is_more_better: bool = True
 
     def is_met(self, value: float) -> bool:
-        """Whether a figure reaches the bar."""
+        """Return whether a figure meets the goal."""
         return self._reaches(value, self.limit)
 
     def is_stretch_met(self, value: float) -> bool:
-        """Whether it reaches the higher one too."""
+        """Return whether a figure meets the stretch goal, if there is one."""
         return self.stretch_limit is not None and self._reaches(value, self.stretch_limit)
 
     def _reaches(self, value: float, limit: float) -> bool:
@@ -60,7 +61,7 @@ def _figure(scenario: str, metric: str, ours: str = "ours") -> Callable[[Results
 
 
 def _latency_against_best(load: str) -> Callable[[Results], float | None]:
-    """Ours divided by the best of the other servers, at p50 or p99, where that is worse; infinite: ours can't do it."""
+    """Latency relative to the fastest peer: p50 or p99, the worse of both. Infinite if the rate was not sustained."""
 
     def value(results: Results) -> float | None:
         ratios = []
@@ -95,7 +96,7 @@ def _latency_text(load: str) -> Callable[[Results, float], str]:
 
 
 def _latency_against_limits(p50: float, p99: float) -> Callable[[Results], float | None]:
-    """At half load: the part of a limit, in milliseconds, that is reached, of that which is nearer or more exceeded."""
+    """Latency at half load divided by its limit in milliseconds: p50 or p99, the worse of both."""
 
     def value(results: Results) -> float | None:
         figures = [results.steady("per-user", "ours", f"half_{name}") for name in ("p50", "p99")]
@@ -133,7 +134,7 @@ def _number(value: float | None) -> str:
 
 
 def _idle_connections(results: Results) -> float | None:
-    """As many as were held; a run that holds only some thousands asks another question."""
+    """Return the number of connections held: 0 after a failure, ``None`` for a run with only a few thousand."""
     if "ours-many" in results.failures.get("growth", {}):
         return 0.0
     connections = results.median("growth", "ours-many", "connections")
@@ -149,9 +150,9 @@ def _growth_of_event(results: Results) -> float | None:
     return many / few if many and few else None
 
 
-def _growth_of_delivery(results: Results, who: str) -> float | None:
-    """What a delivery costs at 18,000 connections, as a multiple of that at 1,000."""
-    many, some = results.median("growth", f"{who}-many", "cpu"), results.median("growth", f"{who}-some", "cpu")
+def _growth_of_delivery(results: Results, subject: str) -> float | None:
+    """Return the CPU of a delivery at 18,000 connections as a multiple of that at 1,000."""
+    many, some = (results.median("growth", f"{subject}-{count}", "cpu") for count in ("many", "some"))
     return many / some if many and some else None
 
 
@@ -166,7 +167,7 @@ def _growth_text(results: Results, value: float) -> str:
 
 
 def _job_difference(subject: str) -> Callable[[Results], float | None]:
-    """Per cent that even the lower end of the pairs' middle half is above nothing; 0: no difference is to be seen."""
+    """The lower quartile of the overhead, in percent; 0 if it is negative, because no difference is visible then."""
 
     def value(results: Results) -> float | None:
         low = results.median("job", subject, "wall_low")

@@ -1,7 +1,7 @@
-"""What ends a benchmark."""
+"""Benchmark errors."""
 
 from __future__ import annotations
 
 
 class BenchmarkError(Exception):
-    """A run that gives no figure: something is missing, or a server has not done what it was measured for."""
+    """A run gave no figure: a program is missing, or a server did not do the measured work."""

@@ -1,4 +1,4 @@
-"""How long a worker waits for jobpush; nothing else may be imported here, for that would import it before."""
+"""Import time of jobpush in a worker. Nothing else is imported here, because it could import jobpush first."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 
 
 def measure() -> dict[str, float]:
-    """Milliseconds for the import, an object of it and one ``track()``, once Celery is there."""
+    """Return the milliseconds of the import, an instance and one ``track()``, with Celery already loaded."""
     import celery
     import celery.app.trace
     import kombu.transport.redis  # noqa: F401
 
     app = celery.Celery("bench", broker="redis://")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     import jobpush
 
-    pushing = jobpush.JobPush(app)
+    instance = jobpush.JobPush(app)
 
     @app.task
-    @pushing.track(user="user_id")
+    @instance.track(user="user_id")
     def task(user_id: str) -> None: ...
 
-    return {"import": (time.perf_counter() - begun) * 1e3}
+    return {"import": (time.perf_counter() - started) * 1e3}

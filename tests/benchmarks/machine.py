@@ -1,4 +1,4 @@
-"""On what it was measured, and what."""
+"""The machine, the programs and the commit of a measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .processes import ROOT, Cores, running_redis
 
 
 def describe() -> dict[str, str]:
-    """The machine, the programs and the commit; for the head of the tables."""
+    """Return the facts for the heading of the tables."""
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -51,7 +51,7 @@ def _redis_version() -> str:
 
 
 def _commit() -> str:
-    """Short, and whether anything was changed since."""
+    """Return the short hash of HEAD, and whether files have changed since."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         is_changed = bool(_git("status", "--porcelain", "--untracked-files=no"))

@@ -1,8 +1,8 @@
 """
-``python -m tests.benchmarks.page_costs``: what long lists cost a page, and how soon a line of a log is shown.
+``python -m tests.benchmarks.page_costs``: main-thread cost of long lists, and the delay of a log line.
 
-The lists are on a page with a gateway inside, so nothing but the widget works. The time of the main thread is that of
-its own clock (Chrome DevTools Protocol, ``Performance.getMetrics``): other programs do not count.
+The page of the lists contains a fake gateway, so only the widget does any work. The main thread is measured by its own
+clock (Chrome DevTools Protocol, ``Performance.getMetrics``), so other programs do not count.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from . import machine
 from .processes import ROOT
 from .update_to_pixel import delays_of, running_application
 
-#: Between these lines of docs/performance.md, all is ours.
+#: Markers in docs/performance.md; the text between them is generated.
 BEGIN, END = "<!-- made by make bench-page: begin -->", "<!-- made by make bench-page: end -->"
-#: Lines and updates that are reported in turns; seconds of each measurement; rounds, of which the median counts.
+#: Log lines, and as many updates; seconds of each measurement; rounds, of which the median counts.
 LINES, SECONDS, ROUNDS = 300, 5, 3
 
 #: Sends tasks of one state, created an hour ago.
 SEND_MANY = """([count, state]) => {
-  const at = (window.begunAt = Date.now() / 1000);
+  const at = (window.sentAt = Date.now() / 1000);
   const make = (_, index) => ({ task_id: `t${index}`, state, percent: 10, created_at: at - 3600 + index / 1000 });
   gateway.sendTasks(...Array.from({ length: count }, make));
 }"""
@@ -46,40 +46,40 @@ SEND_MANY = """([count, state]) => {
 COUNT_FRAMES = """() => {
   const frames = (window.frameCounts = { count: 0, longest: 0 });
   let before = performance.now();
-  const note = (now) => {
+  const count = (now) => {
     frames.count += 1;
     frames.longest = Math.max(frames.longest, now - before);
     before = now;
-    if (!frames.stop) requestAnimationFrame(note);
+    if (!frames.stop) requestAnimationFrame(count);
   };
-  requestAnimationFrame(note);
+  requestAnimationFrame(count);
 }"""
 #: Sends `rate` events a second of `count` running tasks, the visible ones included, in steps of 10 ms.
 SEND_EVENTS = """([count, rate]) => {
   let sent = 0;
-  const begun = performance.now();
+  const started = performance.now();
   window.sending = setInterval(() => {
-    for (const due = ((performance.now() - begun) / 1000) * rate; sent < due; sent += 1) {
+    for (const due = ((performance.now() - started) / 1000) * rate; sent < due; sent += 1) {
       const index = (sent * 7919) % count;
       const task = { task_id: `t${index}`, seq: 2 + sent, state: "PROGRESS", percent: (sent * 7) % 100 };
-      gateway.sendTasks({ ...task, created_at: begunAt - 3600 + index / 1000, started_at: begunAt - 60 });
+      gateway.sendTasks({ ...task, created_at: sentAt - 3600 + index / 1000, started_at: sentAt - 60 });
     }
   }, 10);
 }"""
 #: Scrolls 60 pixels with each frame.
 SCROLL = "() => { const step = () => { scrollBy(0, 60); requestAnimationFrame(step); }; requestAnimationFrame(step); }"
-#: Notes, frame by frame, when which message and which line became visible; Unix seconds.
+#: Records for each frame the visible message and log line, if they changed, and the Unix time.
 RECORD = """() => {
   window.seen = { message: [], "log-text": [] };
-  const note = () => {
+  const record = () => {
     const root = document.querySelector('jobpush-tasks').shadowRoot;
     for (const [part, seen] of Object.entries(window.seen)) {
       const text = [...root.querySelectorAll(`[part=${part}]`)].at(-1)?.textContent;
       if (text && seen.at(-1)?.[1] !== text) seen.push([(performance.timeOrigin + performance.now()) / 1000, text]);
     }
-    requestAnimationFrame(note);
+    requestAnimationFrame(record);
   };
-  requestAnimationFrame(note);
+  requestAnimationFrame(record);
 }"""
 
 
@@ -106,7 +106,7 @@ def main() -> None:
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Serve the page of the tests; yields its address."""
+    """Serve the page of the tests, and yield its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -131,7 +131,7 @@ def lists(browser: Browser, site: str) -> Iterator[list[str]]:
 def cost_of(
     browser: Browser, site: str, count: int, state: str, script: str = "() => {}", argument: Any = None
 ) -> dict[str, float]:
-    """Return what a list costs for some seconds while a script runs: shares of a core in percent, and frames."""
+    """Return the cost of a list while a script runs: shares of a core in percent, and frames."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.add_init_script(GATEWAY)
@@ -142,9 +142,9 @@ def cost_of(
     session = context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.evaluate(script, argument)
-    page.wait_for_timeout(1000)  # what happens once is over
+    page.wait_for_timeout(1000)  # the initial rendering is over
     costs = {"frames": 0.0, "longest": 0.0, **main_thread(session, page)}
-    if script != "() => {}":  # counting costs frames itself
+    if script != "() => {}":  # counting frames requests frames itself
         page.evaluate(COUNT_FRAMES)
         page.wait_for_timeout(SECONDS * 1000)
         counts = page.evaluate("frameCounts")
@@ -154,7 +154,7 @@ def cost_of(
 
 
 def main_thread(session: CDPSession, page: Page) -> dict[str, float]:
-    """Return the share of a core that the main thread takes for some seconds, in percent."""
+    """Return the share of a core that the main thread uses, in percent."""
     before = read_metrics(session)
     page.wait_for_timeout(SECONDS * 1000)
     after = read_metrics(session)
@@ -175,7 +175,7 @@ def share_row(title: str, bar: float, costs: list[dict[str, float]]) -> list[str
 
 
 def frame_row(title: str, costs: list[dict[str, float]]) -> list[str]:
-    """Return a row with frames a second."""
+    """Return a row with frames per second."""
     frames, longest = median(costs, "frames"), median(costs, "longest")
     return [title, "60 /s", f"{frames:.0f} /s, longest {longest:.0f} ms", "met" if frames > 58 else "**missed**"]
 
@@ -208,7 +208,7 @@ def line_to_pixel(browser: Browser) -> tuple[float, float]:
         page.goto(url)
         page.locator("jobpush-tasks").evaluate("element => element.setAttribute('density', 'detailed')")
         os.environ["BENCH_BROKER_URL"] = os.environ["JOBPUSH_REDIS_URL"] = server.url
-        # In a process of its own: the application reads its settings once.
+        # In its own process, because the application reads its settings once.
         times = folder / "times.json"
         send(LINES, times)
         page.locator("[part=menu-button]").click()
@@ -220,14 +220,14 @@ def line_to_pixel(browser: Browser) -> tuple[float, float]:
         page.wait_for_timeout(500)
         seen = page.evaluate("seen")
         delays = []
-        for said, part in zip(json.loads(times.read_text()), ("message", "log-text"), strict=True):
-            found = list(delays_of(said, [(at, int(number)) for at, number in seen[part]]))
-            delays.append(statistics.quantiles(found, n=20)[18] * 1000)
+        for updates, part in zip(json.loads(times.read_text()), ("message", "log-text"), strict=True):
+            part_delays = list(delays_of(updates, [(at, int(number)) for at, number in seen[part]]))
+            delays.append(statistics.quantiles(part_delays, n=20)[18] * 1000)
     return delays[0], delays[1]
 
 
 def send(lines: int, times: Path) -> None:
-    """Start the task from a process of its own, which reads the settings of this round."""
+    """Send the task from a new process, which reads the settings of this round."""
     code = f"from tests.benchmarks.servers.pixel_app import *; log.delay(USER, {lines}, {str(times)!r})"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)  # noqa: S603
 

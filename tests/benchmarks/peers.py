@@ -1,7 +1,7 @@
 """
-Whom we are measured against, and ourselves: how each is started, joined and published to.
+The measured servers, jobpush included: how to start them, connect to them and publish to them.
 
-The servers themselves stand in ``servers/``, each as its own documentation has it.
+The servers themselves are in ``servers/``, each written as its documentation recommends.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .native import compiled
 from .processes import ROOT, Cores
 
 SERVERS = Path(__file__).parent / "servers"
-#: Environment of the peers' own packages: ours don't need them.
+#: Virtual environment with the packages of the peers, which jobpush does not need.
 VENV = ROOT / ".venv-bench" / "bin"
-#: nginx's module nchan, out of Debian's package.
+#: nginx's nchan module, unpacked from Debian's package.
 NCHAN_MODULE = ROOT / ".venv-bench" / "nchan" / "usr" / "lib" / "nginx" / "modules" / "ngx_nchan_module.so"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a server is to run, and for how many users and connections."""
+    """Where a server runs, and for how many users and connections."""
 
     port: int
     redis: EmbeddedRedis
@@ -44,15 +44,17 @@ class Stage:
 @dataclass(frozen=True)
 class Peer:
     """
-    A server that is measured.
+    A measured server.
 
     Args:
-        key: Its name on the command line.
-        title: Its name in the tables.
-        server: Its file in ``servers/``.
-        path: What a client asks for; templates as in ``native/load.c``.
-        channel: Redis channel on which it hears what is published to group ``{g}``.
-        message: What is published there; ``{m}`` is the payload with its mark.
+        key: Name on the command line.
+        title: Name in the tables.
+        server: File in ``servers/``.
+        path: Path that a client requests; templates as in ``native/load.c``.
+        steps: Opening of a connection: a text to wait for, and the message to send then.
+        answer: A message of the server, and the reply that it always gets.
+        channel: Redis channel from which the server receives the events of group ``{g}``.
+        message: Message published there; ``{m}`` is the payload with its mark.
     """
 
     key: str
@@ -65,15 +67,15 @@ class Peer:
     message: str = "{m}"
 
     def command(self, stage: Stage) -> list[str]:
-        """Program and arguments."""
+        """Return the program and its arguments."""
         raise NotImplementedError
 
     def environment(self, stage: Stage) -> Mapping[str, str]:
-        """Beside our own."""
+        """Return the variables to add to the environment of this process."""
         return {"REDIS_URL": stage.redis.url, "PORT": str(stage.port)}
 
     def client(self, stage: Stage) -> list[str]:
-        """How the load joins; see ``native/load.c``."""
+        """Return the options of ``native/load.c`` for this server."""
         arguments = ["--path", self.path]
         for expected, reply in self.steps:
             arguments += ["--step", expected, reply]
@@ -82,7 +84,7 @@ class Peer:
         return arguments
 
     def publisher(self, stage: Stage, size: int) -> list[str]:
-        """How events of so many bytes get in; see ``native/publish.c``."""
+        """Return the options of ``native/publish.c`` for events of ``size`` bytes."""
         address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
         return ["--redis", address, "--channel", self.channel, "--message", self.message]
 
@@ -92,10 +94,10 @@ CREDENTIALS = {"key": "bench", "secret": "secret of the benchmark"}
 
 @dataclass(frozen=True)
 class JobPush(Peer):
-    """Ours. What is published is what the store's scripts publish, so that the server is measured and not they."""
+    """jobpush. The publisher sends what the store's scripts publish, so the scripts are not part of the measurement."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: Whether a connection signs in with a token in its first message, instead of by the session of its page.
+    #: Whether a connection signs in with a token in its first message instead of a session cookie.
     has_token: bool = False
 
     def publisher(self, stage: Stage, size: int) -> list[str]:
@@ -121,12 +123,12 @@ class JobPush(Peer):
         return [*super().client(stage), "--values", str(values), *header]
 
 
-#: In the templates {g} is a group of connections that hear the same, {s} a stream, {q} the place in it.
+#: In the templates, {g} is a group of connections with the same events, {s} a stream, {q} a sequence number in it.
 _SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news-{g}"}}'
 _EVENT = '{d} - 0 1 -\n"event":"bench","data":"{m}"'
 _SNAPSHOT = '{d} task-{s} {q} 0 -\n"event":"jobpush:task","data":"{m}"'
 
-#: A stock client of a signed-in page that hears a public channel.
+#: A stock Pusher client on a signed-in page, subscribed to a public channel.
 OURS = JobPush(
     "ours",
     "jobpush",
@@ -136,7 +138,7 @@ OURS = JobPush(
     channel="jobpush:{{b}}:0:channel:news-{g}",
     message=_EVENT,
 )
-#: Our own client: it hears its user's channel without having asked.
+#: jobpush's own client: the handshake subscribes it to its user's channel.
 OURS_PER_USER = JobPush(
     "ours",
     "jobpush",
@@ -146,11 +148,11 @@ OURS_PER_USER = JobPush(
     channel="jobpush:{{b}}:0:user:{g}",
     message=_EVENT,
 )
-#: The same where what is published are snapshots of tasks, of which only the newest counts; all watch the same user's.
+#: The same with snapshots of tasks, of which only the newest counts; one user may have all connections.
 OURS_SNAPSHOTS = replace(OURS_PER_USER, message=_SNAPSHOT, settings={"JOBPUSH_MAX_CONNECTIONS_PER_USER": "0"})
-#: The same where each user has a task already: a connection is ready when the page is right.
+#: The same with a task for each user: a connection is ready when the snapshot has arrived.
 OURS_WITH_TASKS = replace(OURS_PER_USER, steps=(('"event":"jobpush:task"', ""),))
-#: The same where a token signs each connection in.
+#: The same, with sign-in by token.
 OURS_WITH_TOKEN = replace(
     OURS_WITH_TASKS,
     key="ours-token",
@@ -161,7 +163,7 @@ OURS_WITH_TOKEN = replace(
     ),
     has_token=True,
 )
-#: Our own client on a page that also hears a public channel: two channels on one socket.
+#: jobpush's own client, also subscribed to a public channel: two channels on one socket.
 OURS_TWO_CHANNELS = JobPush(
     "ours-two-channels",
     "jobpush, two channels a socket",
@@ -193,7 +195,7 @@ class Gunicorn(Peer):
 
 @dataclass(frozen=True)
 class Python(Peer):
-    """A program in Python that serves by itself."""
+    """A Python program with its own server."""
 
     def command(self, stage: Stage) -> list[str]:
         return [str(VENV / "python"), str(SERVERS / self.server)]
@@ -201,7 +203,7 @@ class Python(Peer):
 
 @dataclass(frozen=True)
 class Node(Peer):
-    """A program for node."""
+    """A Node.js program."""
 
     def command(self, stage: Stage) -> list[str]:
         return ["node", str(SERVERS / self.server)]
@@ -217,7 +219,7 @@ class Channels(Peer):
         return [*command, f"{self.server.removesuffix('.py')}:application"]
 
     def publisher(self, stage: Stage, size: int) -> list[str]:
-        # {"type": "event", "text": …} in MessagePack; the length of a text takes one byte below 256, and two above.
+        # {"type": "event", "text": …} in MessagePack; the length of the text takes one byte below 256, and two above.
         length = b"\xd9%c" % size if size < 256 else b"\xda" + size.to_bytes(2, "big")
         message = os.fsdecode(b"\x82\xa4type\xa5event\xa4text%b{m}" % length)
         return [*super().publisher(stage, size)[:-1], message]
@@ -225,7 +227,7 @@ class Channels(Peer):
 
 @dataclass(frozen=True)
 class Nchan(Peer):
-    """Debian's nginx and its module nchan; publishers POST to it, for it has no other way in."""
+    """Debian's nginx with its nchan module. Events are POSTed, because it has no other way to publish."""
 
     def command(self, stage: Stage) -> list[str]:
         template = string.Template((SERVERS / self.server).read_text())
@@ -239,7 +241,7 @@ class Nchan(Peer):
 
 @dataclass(frozen=True)
 class Wall(Peer):
-    """No server but a loop that sends: what the machine can do. It publishes by itself."""
+    """A loop that only sends: the limit of the machine. It generates its own events."""
 
     frames: int = 1
 
@@ -251,7 +253,7 @@ class Wall(Peer):
 
 @dataclass(frozen=True)
 class Relay(Peer):
-    """No server but a loop from Redis to the sockets: what the way through Redis costs in itself."""
+    """A loop from Redis to the sockets: the cost of the path through Redis."""
 
     def command(self, stage: Stage) -> list[str]:
         address = stage.redis.url.removeprefix("redis://").removesuffix("/0")
@@ -262,7 +264,7 @@ _SOCKETIO_EVENT = (
     '{"method":"emit","event":"bench","data":"{m}","binary":false,"namespace":"/","room":"{g}","skip_sid":null,'
     '"callback":null,"host_id":"publisher"}'
 )
-#: gunicorn takes a thousand connections at a time unless it is told otherwise.
+#: gunicorn accepts 1,000 connections per worker by default.
 _MANY = ("--worker-connections", "20000")
 _THREADS = ("--worker-class", "gthread", "--threads", "1200", *_MANY)
 
@@ -308,9 +310,9 @@ PEERS: Sequence[Peer] = (
     NCHAN,
 )
 
-#: One call into the kernel for each frame, in C and in Python; and what C can do with eight frames a call.
+#: One system call per frame, in C and in Python; and eight frames per call, in C.
 WALL = Wall("wall", "the machine: one send a frame, in C", "wall.c")
 WALL_PYTHON = Wall("wall-python", "the machine: one send a frame, in Python", "wall.py")
 WALL_JOINED = Wall("wall-joined", "the machine: eight frames a send, in C", "wall.c", frames=8)
-#: One call for each event that Redis brings, in C.
+#: One system call per event from Redis, in C.
 RELAY = Relay("relay", "the machine: Redis to socket, in C", "relay.c", steps=_READY)

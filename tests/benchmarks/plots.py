@@ -1,4 +1,4 @@
-"""Pictures of the results: bars in SVG, legible on light and on dark pages."""
+"""SVG bar charts of the results, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .report import PLOTS, digits_of
 from .results import Results
 from .scenarios import SCENARIOS
 
-#: Pixels.
+#: Sizes in pixels.
 _WIDTH, _ROW, _LABELS, _VALUES, _TOP = 810, 30, 300, 90, 48
 _STYLE = """
   text { font: 14px system-ui, sans-serif; fill: #1f2328 }
@@ -27,7 +27,7 @@ _STYLE = """
 
 
 def write_plots(results: Results, folder: Path) -> None:
-    """One file for each picture of the report that there are figures for."""
+    """Write one SVG file for each plot of the report that has results."""
     for scenario, metric, title in PLOTS:
         if results.samples.get(scenario):
             name = f"performance-{scenario}-{metric.replace('_', '-')}.svg"
@@ -35,7 +35,7 @@ def write_plots(results: Results, folder: Path) -> None:
 
 
 def plot(results: Results, scenario: str, metric: str, title: str) -> str:
-    """Bars, ours in another colour; the whiskers go from the smallest value to the largest."""
+    """Return a bar chart as SVG. jobpush is highlighted; whiskers span the smallest to the largest value."""
     rows = []
     for subject in SCENARIOS[scenario].subjects:
         values = results.values(scenario, subject.key, metric)

@@ -1,4 +1,4 @@
-"""The processes of a run: pinned to a core, watched for what they cost, and ended together."""
+"""The processes of a run: pinned to cores, measured, and stopped together."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from jobpush.processes.ports import free_port
 from .errors import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
-#: Seconds that a server has to accept its first connection.
+#: Seconds within which a server must accept its first connection.
 START_TIMEOUT = 60.0
-#: Seconds that the load may take to say something.
-ANSWER_TIMEOUT = 120.0
+#: Seconds within which the load must reply.
+REPLY_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Who runs where: the server that is measured has its cores for itself."""
+    """CPU cores: the measured server does not share its cores if there are enough."""
 
     server: str
     load: str
 
     @classmethod
     def split(cls, count: int = 1) -> Cores:
-        """The last ``count`` cores for the server, the others for the load; on one core they share it."""
+        """Return the last ``count`` cores for the server and the others for the load; if too few, they share all."""
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) <= count:
             everything = ",".join(map(str, cores))
@@ -47,7 +47,7 @@ class Cores:
 
 
 def pinned(command: Sequence[str], cores: str) -> list[str]:
-    """The command, on those cores."""
+    """Return a command that runs on these cores."""
     if shutil.which("taskset") is None:
         raise BenchmarkError("taskset is missing; install util-linux")
     return ["taskset", "--cpu-list", cores, *command]
@@ -55,12 +55,12 @@ def pinned(command: Sequence[str], cores: str) -> list[str]:
 
 class Server:
     """
-    A server under load, with all processes that it starts.
+    A server under load, with all processes it starts.
 
     Example::
 
         with Server(["node", "ws.mjs"], port=8001, cores="1", log=folder / "node.log") as server:
-            server.wait_until_it_listens()
+            server.wait_until_listening()
     """
 
     def __init__(
@@ -68,43 +68,45 @@ class Server:
     ) -> None:
         self.port = port
         self._log = log
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._child = ChildProcess(pinned(command, cores), log=log, environment={**os.environ, **(environment or {})})
 
-    def wait_until_it_listens(self) -> float:
-        """Seconds from its start until it has accepted a connection."""
-        while time.monotonic() - self._begun < START_TIMEOUT:
+    def wait_until_listening(self) -> float:
+        """Wait until the server accepts a connection, and return the seconds since its start."""
+        while time.monotonic() - self._started < START_TIMEOUT:
             self.ensure_running()
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=START_TIMEOUT).close()
-                return time.monotonic() - self._begun
+                return time.monotonic() - self._started
             except ConnectionRefusedError:
                 time.sleep(0.002)
         raise BenchmarkError(f"the server did not listen within {START_TIMEOUT:.0f} s: {self.final_writes()}")
 
     def ensure_running(self) -> None:
         """
+        Raise an error if the server has ended.
+
         Raises:
-            BenchmarkError: If it has ended.
+            BenchmarkError: If it has.
         """
         if not self._child.is_running:
             raise BenchmarkError(f"the server has ended: {self.final_writes()}")
 
     def final_writes(self) -> str:
-        """The end of its log."""
+        """Return the end of the log."""
         return self._log.read_text(errors="replace").strip()[-1500:] or "it logged nothing"
 
     @property
     def pids(self) -> list[int]:
-        """Its processes: all of its session."""
+        """All processes of the server's session."""
         return [pid for pid in _all_pids() if _session_of(pid) == self._child.pid]
 
     def cpu_seconds(self) -> float:
-        """What all of its processes that still run have used until now."""
+        """Return the CPU seconds of all running processes of the server."""
         return sum(map(cpu_seconds, self.pids))
 
     def memory(self) -> int:
-        """Bytes that its processes take, each shared page counted in parts (PSS): user space only."""
+        """Return the proportional set size (PSS) of the processes in bytes; user space only."""
         return sum(map(_proportional_set, self.pids))
 
     def __enter__(self) -> Server:
@@ -116,17 +118,17 @@ class Server:
 
 class Load:
     """
-    The program that holds the connections: see ``native/load.c``.
+    The program that holds the connections; see ``native/load.c``.
 
     Raises:
-        BenchmarkError: From each method, once it has found a frame lost or doubled, or the server was rude.
+        BenchmarkError: From each method, after a lost or duplicated frame, a refused connection or an unexpected close.
     """
 
     def __init__(self, command: Sequence[str], *, cores: str, log: Path, descriptors: Sequence[int] = ()) -> None:
         self._log = log
         #: Number of its first connection.
         self.first = 0
-        #: What it has said once all were connected.
+        #: Its report when all connections were ready.
         self.opened: dict[str, Any] = {}
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -139,12 +141,12 @@ class Load:
             )
 
     def wait_until_ready(self) -> dict[str, Any]:
-        """Wait for all connections, and return how fast they came."""
-        self.opened = self._answer()
+        """Wait for all connections, and return the report on their opening."""
+        self.opened = self._read_reply()
         return self.opened
 
-    def say(self, command: str) -> None:
-        """One of its commands that has no answer."""
+    def send_command(self, command: str) -> None:
+        """Send a command without a reply."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(command + "\n")
@@ -152,17 +154,17 @@ class Load:
         except BrokenPipeError:
             self._fail()
 
-    def ask(self, command: str) -> dict[str, Any]:
-        """One of its commands, and the answer."""
-        self.say(command)
-        return self._answer()
+    def request(self, command: str) -> dict[str, Any]:
+        """Send a command, and return the reply."""
+        self.send_command(command)
+        return self._read_reply()
 
     def cpu_seconds(self) -> float:
-        """What it has used until now."""
+        """Return the CPU seconds used so far."""
         return cpu_seconds(self._process.pid)
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the program."""
         self._process.kill()
         self._process.communicate()
 
@@ -172,24 +174,24 @@ class Load:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_reply(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        with _alarm(self._process, ANSWER_TIMEOUT):
+        with _alarm(self._process, REPLY_TIMEOUT):
             line = self._process.stdout.readline()
         if not line:
             self._fail()
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def _fail(self) -> None:
         status = self._process.wait()
-        words = self._log.read_text(errors="replace").strip()
-        raise BenchmarkError(words or f"the load has ended with status {status}: it waited too long")
+        errors = self._log.read_text(errors="replace").strip()
+        raise BenchmarkError(errors or f"the load has ended with status {status}: it waited too long")
 
 
 @contextmanager
 def _alarm(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
-    """Kill a process that takes longer."""
+    """Kill the process if the block takes longer."""
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     try:
@@ -201,7 +203,7 @@ def _alarm(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
 @contextmanager
 def running_redis(cores: str) -> Iterator[EmbeddedRedis]:
     """
-    A Redis on those cores that drops no reader for being slow: what a server does with what is too much is measured.
+    Run a Redis on these cores that never disconnects slow subscribers, so that the server has to handle the overload.
     """
     arguments = ["--client-output-buffer-limit", "pubsub", "0", "0", "0"]
     with EmbeddedRedis(port=free_port(), arguments=arguments) as server:
@@ -210,7 +212,7 @@ def running_redis(cores: str) -> Iterator[EmbeddedRedis]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used until now, all threads together; 0 if it is gone."""
+    """Return the CPU seconds of all threads of a process; 0 if it has ended."""
     total = 0
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -242,7 +244,7 @@ def _proportional_set(pid: int) -> int:
 
 
 def connections_of(pid: int) -> int:
-    """Sockets that a process holds."""
+    """Return the number of sockets that a process holds."""
     count = 0
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -252,15 +254,15 @@ def connections_of(pid: int) -> int:
 
 def alone(target: str, *arguments: object, cores: Cores | None = None) -> dict[str, float]:
     """
-    Call a function in a fresh interpreter on the server's core, and give what it returns.
+    Call a function in a fresh interpreter on the server's core, and return its result.
 
     Args:
         target: ``"package.module:function"``.
         arguments: Numbers and texts.
-        cores: Where; ``None``: as for a server of one process.
+        cores: Cores to use; ``None``: those of a server with one process.
 
     Raises:
-        BenchmarkError: If it fails, with what it says.
+        BenchmarkError: If it fails, with the end of its error output.
     """
     module, _, function = target.partition(":")
     code = f"import json, {module} as module; print(json.dumps(module.{function}(*{arguments!r})))"

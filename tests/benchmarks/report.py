@@ -1,4 +1,4 @@
-"""The tables, made from the results and from nothing else."""
+"""Markdown tables of the results."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .peers import PEERS
 from .results import Results
 from .scenarios import SCENARIOS, Metric, Scenario
 
-#: Between these lines of a file, all is ours.
+#: Markers in a file; the text between them is generated.
 BEGIN, END = "<!-- made by make bench: begin -->", "<!-- made by make bench: end -->"
-#: Columns of the short table: scenario, metric and head.
+#: Columns of the short table: scenario, metric and heading.
 _SHORT = (
     ("fanout", "deliveries", "one channel, deliveries/s"),
     ("per-user", "deliveries", "channel per user, deliveries/s"),
@@ -22,7 +22,7 @@ _SHORT = (
     ("connecting", "memory", "KB per idle connection"),
     ("connecting", "connects", "connects/s"),
 )
-#: Pictures of the full report, by scenario and metric.
+#: Plots of the full report: scenario, metric and title.
 PLOTS = (
     ("fanout", "deliveries", "One channel, 1,000 sockets: deliveries a second"),
     ("per-user", "deliveries", "1,000 users, a channel each: deliveries a second"),
@@ -32,7 +32,7 @@ PLOTS = (
 
 
 def full_report(results: Results) -> str:
-    """Return the whole report as Markdown."""
+    """Return the full report as Markdown."""
     parts = [_machine(results), _bars(results)]
     if any(results.samples.get(scenario) for scenario, _, _ in _SHORT):
         parts.insert(0, short_report(results))
@@ -44,7 +44,7 @@ def full_report(results: Results) -> str:
 
 
 def short_report(results: Results) -> str:
-    """Return ours and the others in five figures."""
+    """Return the short table: five figures of jobpush and its peers."""
     columns = [column for column in _SHORT if results.samples.get(column[0])]
     if not columns:
         raise BenchmarkError("the short table needs one of the scenarios " + ", ".join({name for name, _, _ in _SHORT}))
@@ -62,16 +62,16 @@ def short_report(results: Results) -> str:
 
 
 def terminal_report(results: Results) -> list[tuple[str, str, str, str]]:
-    """Rows of (what, bar, ours, verdict), for those bars that were measured."""
+    """Return rows of title, goal, result and verdict for the bars that were measured."""
     return [(bar.title, bar.goal, *_verdict(results, bar)) for bar in BARS if bar.value(results) is not None]
 
 
 def replace_between_markers(path: Path, text: str) -> None:
     """
-    Put a table where the file has the markers.
+    Replace the text between the markers of a file.
 
     Raises:
-        BenchmarkError: If it has none.
+        BenchmarkError: If the file has no markers.
     """
     content = path.read_text()
     before, begin, rest = content.partition(BEGIN)
@@ -145,7 +145,7 @@ def _value(value: float | None, digits: int) -> str:
 
 
 def digits_of(value: float | None) -> int:
-    """Return the number of significant digits after the point."""
+    """Return the number of digits to show after the decimal point."""
     return 0 if value is None or value >= 100 else 1 if value >= 1 else 2
 
 

@@ -1,4 +1,4 @@
-"""One run of one server: started on its core, loaded from the others, watched, and ended."""
+"""One run of a server: start it on its core, load it from the other cores, measure it, and stop it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .native import compiled
 from .peers import Peer, Stage
 from .processes import Cores, Load, Server, pinned, running_redis
 
-#: Seconds of load before anything is counted.
+#: Seconds of load before a measurement.
 WARM_UP = 0.3
-#: Seconds of which latencies are told; and the part of a rate below which it was another one.
+#: Seconds of one latency report, and the share of a requested rate that must be reached.
 WINDOW = 0.2
 STEADY = 0.95
-#: Seconds beyond those that are counted, so that the publisher does not end before.
+#: Seconds beyond the measurement, so that the publisher does not end first.
 _MARGIN = 0.2
-#: Seconds that a server may take to come to rest once all have connected.
+#: Seconds for a server to settle after all have connected.
 SETTLE = 0.5
-#: Connections of one process of the load; and of one source address, which has some 28,000 ports.
+#: Connections per load process, and per source address, which has some 28,000 ports.
 _CONNECTIONS_OF_A_LOAD = 10_000
 _CONNECTIONS_OF_A_SOURCE = 5_000
 
@@ -38,12 +38,12 @@ _CONNECTIONS_OF_A_SOURCE = 5_000
 @dataclass(frozen=True, slots=True)
 class Crowd:
     """
-    Who listens.
+    The connections of a run, and the events that they receive.
 
     Args:
-        connections: How many there are.
-        groups: Groups of them that hear the same; ``None``: each hears something of its own.
-        streams: Streams that each connection hears.
+        connections: Number of connections.
+        groups: Groups of connections that receive the same events; ``None``: a group for each connection.
+        streams: Streams that each connection receives.
         size: Bytes of one event.
     """
 
@@ -54,7 +54,7 @@ class Crowd:
 
     @property
     def group_count(self) -> int:
-        """Groups there are."""
+        """Number of groups."""
         return self.groups or self.connections
 
     @property
@@ -64,7 +64,7 @@ class Crowd:
 
 
 class Run:
-    """A server and whoever has joined it; made by :func:`running`."""
+    """A running server and its connections; created by :func:`running`."""
 
     def __init__(self, peer: Peer, stage: Stage, server: Server, stack: ExitStack) -> None:
         self.peer = peer
@@ -77,27 +77,27 @@ class Run:
         for descriptor in self._credits:
             stack.callback(os.close, descriptor)
 
-    # -- who listens ---------------------------------------------------------------------------------
+    # -- connections ---------------------------------------------------------------------------------
 
     def join(
         self, crowd: Crowd, *, window: int = 1, first: int = 0, count: int | None = None, options: Sequence[str] = ()
     ) -> float:
         """
-        Let connections of a crowd join, and wait until all are there.
+        Open connections of a crowd, and wait until they are ready.
 
         Args:
-            crowd: The whole of it, of which a part may join now and another later.
-            window: Events that are on their way at a time, where the publisher waits for what has arrived.
-            first: The first connection that joins now.
-            count: How many do; ``None``: all.
+            crowd: The merged crowd; each call may open a part of it.
+            window: Events in flight, if the publisher waits for deliveries.
+            first: Number of the first connection to open.
+            count: Number of connections to open; ``None``: all.
             options: More options for ``native/load.c``.
 
         Returns:
-            Seconds that it took.
+            Seconds until all were ready.
         """
         count = crowd.connections if count is None else count
         parts = -(-count // _CONNECTIONS_OF_A_LOAD)
-        # A quarter of what may be on its way, so that the publisher is not woken for every frame.
+        # Deliveries are reported by quarters of the window, so that not every frame wakes the publisher.
         credit = max(crowd.fanout, window * crowd.fanout // 4)
         loads = []
         for part in range(parts):
@@ -116,28 +116,28 @@ class Run:
         return max(float(load.wait_until_ready()["seconds"]) for load in loads)
 
     def opening_times(self) -> dict[str, float]:
-        """Microseconds from ``connect()`` until each connection was ready, by percentile."""
+        """Return the microseconds from ``connect()`` until a connection was ready, by percentile."""
         times: dict[str, float] = self.loads[-1].opened["opening_us"]
         return times
 
     def memory(self) -> int:
-        """Bytes that the server takes once it has come to rest."""
+        """Return the bytes that the server uses after it has settled."""
         time.sleep(SETTLE)
         return self.server.memory()
 
-    # -- what is published ---------------------------------------------------------------------------
+    # -- publishing ----------------------------------------------------------------------------------
 
     @contextmanager
     def publishing(self, crowd: Crowd, *options: str, is_complete: bool = True) -> Iterator[dict[str, float]]:
         """
-        Publish to a crowd until the end of the block and of what was asked for.
+        Publish to a crowd until the block and the requested events have ended.
 
-        Gives what the publisher says of it, which is there after the block.
+        Yields a dictionary, which contains the report of the publisher after the block.
 
         Args:
-            crowd: Who hears it: those who have joined, or those who joined first.
+            crowd: The connections that receive the events: all, or the first of them.
             options: Options for ``native/publish.c``.
-            is_complete: Whether all of it has to arrive then.
+            is_complete: Whether to wait until all events have arrived.
         """
         arguments = [*self.peer.publisher(self.stage, crowd.size), "--per-group", str(crowd.streams)]
         arguments += ["--streams", str(crowd.group_count * crowd.streams), "--fanout", str(crowd.fanout)]
@@ -149,38 +149,38 @@ class Run:
             stdout=subprocess.PIPE,
             text=True,
         )
-        told: dict[str, float] = {}
+        report: dict[str, float] = {}
         try:
-            yield told
+            yield report
         except BaseException:
             process.kill()
             process.communicate()
             raise
-        words, _ = process.communicate()
+        output, _ = process.communicate()
         if process.returncode:
             raise BenchmarkError(f"the publisher has ended with status {process.returncode}")
-        told |= json.loads(words)
-        last = int(told["last"])
+        report |= json.loads(output)
+        last = int(report["last"])
         if is_complete:
             for load in self.loads:
                 if load.first < crowd.connections:
-                    load.ask(f"until {last}")
+                    load.request(f"until {last}")
         self._next_seq = last + 1
         self.server.ensure_running()
 
     def watch(self, seconds: float, *, may_be_silent: bool = False) -> dict[str, Any]:
         """
-        Count for so many seconds what is published anyway, once it has warmed up.
+        Count deliveries for some seconds after a warm-up, while another party publishes.
 
         Raises:
-            BenchmarkError: If nothing came, unless it ``may_be_silent``.
+            BenchmarkError: If nothing arrived, unless ``may_be_silent``.
         """
         time.sleep(WARM_UP)
         for load in self.loads:
-            load.say("reset")
+            load.send_command("reset")
         before, load_before = self.server.cpu_seconds(), self._load_cpu()
         time.sleep(seconds)
-        figures = _together([load.ask("report") for load in self.loads])
+        figures = _merge([load.request("report") for load in self.loads])
         figures["server_cpu"] = self.server.cpu_seconds() - before
         figures["load_cpu"] = self._load_cpu() - load_before
         if not figures["deliveries"] and not may_be_silent:
@@ -190,20 +190,20 @@ class Run:
     def measure(
         self, crowd: Crowd, seconds: float, *options: str, is_complete: bool = True, may_be_silent: bool = False
     ) -> dict[str, Any]:
-        """Publish with those options, and count for so many seconds; see :meth:`publishing` and :meth:`watch`."""
+        """Publish with these options, and count deliveries; see :meth:`publishing` and :meth:`watch`."""
         total = WARM_UP + seconds + _MARGIN
         with self.publishing(crowd, "--seconds", str(total), *options, is_complete=is_complete):
             return self.watch(seconds, may_be_silent=may_be_silent)
 
     def latency(self, crowd: Crowd, seconds: float, rate: float) -> list[dict[str, float]] | None:
         """
-        Microseconds from the publisher to the socket at so many events a second, by percentile: of each :data:`WINDOW`.
+        Measure the time from the publisher to the socket at a rate of events per second.
 
         Returns:
-            ``None`` if the rate could not be had.
+            Microseconds by percentile for each :data:`WINDOW`; ``None`` if the rate was not reached.
 
         Raises:
-            BenchmarkError: If nothing came for a whole window.
+            BenchmarkError: If nothing arrived for a merged window.
         """
         count = max(1, int(seconds / WINDOW + 0.01))
         total = WARM_UP + count * WINDOW + _MARGIN
@@ -212,28 +212,28 @@ class Run:
             time.sleep(WARM_UP)
             for _ in range(count):
                 for load in self.loads:
-                    load.say("reset")
+                    load.send_command("reset")
                 time.sleep(WINDOW)
-                windows.append(_together([load.ask("report") for load in self.loads])["latency_us"])
+                windows.append(_merge([load.request("report") for load in self.loads])["latency_us"])
         if not all(window["count"] for window in windows):
             raise BenchmarkError(f"nothing arrived within {WINDOW} s")
         return windows if published["events"] / published["seconds"] > STEADY * rate else None
 
     def saturate(self, crowd: Crowd, seconds: float, window: int) -> dict[str, Any]:
-        """As many events as the server can send, so many of them on their way at a time."""
+        """Publish as many events as the server can send, with ``window`` of them in flight."""
         return self.measure(crowd, seconds, "--window", str(window))
 
-    def say(self, command: str) -> None:
-        """A command of ``native/load.c`` that has no answer, to all."""
+    def send_command(self, command: str) -> None:
+        """Send a command without a reply to all load processes; see ``native/load.c``."""
         for load in self.loads:
-            load.say(command)
+            load.send_command(command)
 
     def _load_cpu(self) -> float:
         return sum(load.cpu_seconds() for load in self.loads)
 
 
 def _drain(pipe: int) -> None:
-    """Read what is in a pipe, which has no other reader just now."""
+    """Empty a pipe that has no other reader at the moment."""
     os.set_blocking(pipe, False)
     with suppress(BlockingIOError):
         while os.read(pipe, 65_536):
@@ -241,28 +241,28 @@ def _drain(pipe: int) -> None:
     os.set_blocking(pipe, True)
 
 
-def _together(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """The report of several loads as one; of times the worst counts."""
+def _merge(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Merge the reports of several load processes; the worst time counts."""
     if len(reports) == 1:
         return reports[0]
-    whole = dict(reports[0])
+    merged = dict(reports[0])
     for name in ("deliveries", "per_second", "bytes", "receives", "others", "skipped", "closed", "cpu"):
-        whole[name] = sum(report[name] for report in reports)
+        merged[name] = sum(report[name] for report in reports)
     for name in ("latency_us", "age_us"):
-        whole[name] = {key: max(report[name][key] for report in reports) for key in whole[name]}
-    return whole
+        merged[name] = {key: max(report[name][key] for report in reports) for key in merged[name]}
+    return merged
 
 
 @contextmanager
 def running(peer: Peer, connections: int, *, users: int | None = None, workers: int = 1) -> Iterator[Run]:
     """
-    Start a server, on a Redis of its own.
+    Start a server with its own Redis.
 
     Args:
-        peer: Which one.
-        connections: How many will join at most.
-        users: Whose they are in turn; ``None``: each is another's.
-        workers: Processes of the server, a core for each where there are so many.
+        peer: The server.
+        connections: Maximum number of connections.
+        users: Number of users, among whom the connections are divided; ``None``: a user for each connection.
+        workers: Processes of the server, each with its own core if there are enough.
     """
     cores = Cores.split(workers)
     with ExitStack() as stack:
@@ -277,5 +277,5 @@ def running(peer: Peer, connections: int, *, users: int | None = None, workers: 
             environment=peer.environment(stage),
         )
         stack.enter_context(server)
-        server.wait_until_it_listens()
+        server.wait_until_listening()
         yield Run(peer, stage, server, stack)

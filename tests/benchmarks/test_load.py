@@ -1,4 +1,4 @@
-"""A frame that is lost or doubled fails the run, however the bytes arrive; the publisher sends each number once."""
+"""A lost or duplicated frame fails the run, however the bytes are split; the publisher sends each number once."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection:
 
 
 def frame(text: str) -> bytes:
-    """A text frame of a server."""
+    """Return a text frame of a server."""
     payload = text.encode()
     size = bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
     return b"\x81" + size + payload
 
 
 def event(seq: int, stream: int = 0, at: int = 0) -> bytes:
-    """An event, as it comes out of a server."""
+    """Return the frame of an event."""
     return frame(f'{{"event":"bench","data":"~{stream}.{seq}.{at or time.monotonic_ns()}~......"}}')
 
 
 @contextmanager
 def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Load]:
-    """A load with one connection, to a server that sends these pieces, each by itself."""
+    """Start a load with one connection to a server that sends each of these pieces separately."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -51,7 +51,7 @@ def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Lo
                 for piece in pieces:
                     connection.sendall(piece)
                 while connection.recv(4096):
-                    pass  # until the load has gone
+                    pass  # until the load disconnects
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -62,7 +62,7 @@ def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Lo
 
 
 @pytest.mark.parametrize(
-    ("events", "complaint"),
+    ("events", "error"),
     [
         ([event(1), event(3)], "got seq 3 after 1: 1 lost"),
         ([event(2)], "got seq 2 after 0: 1 lost"),
@@ -72,10 +72,10 @@ def load_of(pieces: Sequence[bytes], folder: Path, *options: str) -> Iterator[Lo
         ([b"\xc1\x05hello"], "a frame that begins with 0xc1"),
     ],
 )
-def test_unexpected_event_fails_the_run(events: list[bytes], complaint: str, tmp_path: Path) -> None:
-    with load_of(events, tmp_path) as load, pytest.raises(BenchmarkError, match=complaint):
+def test_unexpected_event_fails_the_run(events: list[bytes], error: str, tmp_path: Path) -> None:
+    with load_of(events, tmp_path) as load, pytest.raises(BenchmarkError, match=error):
         load.wait_until_ready()
-        load.ask("until 9")
+        load.request("until 9")
 
 
 def test_frames_are_reassembled_from_any_pieces(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_frames_are_reassembled_from_any_pieces(tmp_path: Path) -> None:
 
     with load_of([stream[index : index + 7] for index in range(0, len(stream), 7)], tmp_path) as load:
         load.wait_until_ready()
-        load.ask("until 31")
-        report = load.ask("report")
+        load.request("until 31")
+        report = load.request("report")
 
     assert (report["deliveries"], report["lowest"], report["highest"]) == (31, 31, 31)
 
@@ -92,9 +92,9 @@ def test_frames_are_reassembled_from_any_pieces(tmp_path: Path) -> None:
 def test_newer_snapshots_may_replace_older_ones_if_the_run_allows_it(tmp_path: Path) -> None:
     with load_of([event(1), event(5)], tmp_path, "--may-skip") as load:
         load.wait_until_ready()
-        load.ask("until 5")
+        load.request("until 5")
 
-        assert (load.ask("report")["deliveries"], load.ask("report")["skipped"]) == (2, 3)
+        assert (load.request("report")["deliveries"], load.request("report")["skipped"]) == (2, 3)
 
 
 def test_latency_is_the_time_since_the_mark(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_latency_is_the_time_since_the_mark(tmp_path: Path) -> None:
 
     with load_of([event(1, at=a_minute_ago)], tmp_path) as load:
         load.wait_until_ready()
-        load.ask("until 1")
-        latency = load.ask("report")["latency_us"]
+        load.request("until 1")
+        latency = load.request("report")["latency_us"]
 
     assert latency["count"] == 1
     assert 58e6 < latency["p50"] <= latency["max"] < 120e6

@@ -23,7 +23,7 @@ MACHINE = dict.fromkeys(
 
 @pytest.fixture
 def results() -> Results:
-    """Two rounds of one question, and a failure."""
+    """Two rounds of one scenario, and a failure."""
     results = Results(MACHINE)
     for ours, nchan in ((400_000.0, 200_000.0), (500_000.0, 200_000.0)):
         results.add("fanout", "ours", {"deliveries": ours, "deliveries_one": 250_000.0})
@@ -35,7 +35,7 @@ def results() -> Results:
 
 
 def rows_of(text: str) -> dict[str, str]:
-    """The rows of all tables by their first cell."""
+    """Return the rows of all tables by their first cell."""
     return {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
 
 

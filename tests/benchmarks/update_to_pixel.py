@@ -1,4 +1,4 @@
-"""How long it takes from ``progress.update`` in a worker to the pixels in a page."""
+"""Latency from ``progress.update`` in a worker to the pixels of a page."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.processes.ports import free_port
 from tests.browsers import chromium
 
-#: Notes, frame by frame, when which message became visible; Unix seconds.
+#: Records for each frame the visible message, if it changed, and the Unix time.
 RECORD = """() => {
   window.seen = [];
-  const note = () => {
+  const record = () => {
     const message = document.querySelector('jobpush-tasks').shadowRoot.querySelector('[part=message]')?.textContent;
     if (message && window.seen.at(-1)?.[1] !== message) {
       window.seen.push([(performance.timeOrigin + performance.now()) / 1000, message]);
     }
-    requestAnimationFrame(note);
+    requestAnimationFrame(record);
   };
-  requestAnimationFrame(note);
+  requestAnimationFrame(record);
 }"""
-#: Opens a connection as the widget does; milliseconds of the handshake, and from there to the first snapshot.
+#: Opens a connection as the widget does; returns the milliseconds of the handshake, and from there to the snapshot.
 OPEN = """async () => {
   const { key, root } = document.querySelector('meta[name=jobpush]').dataset;
   const address = `ws://${location.host}${root}/app/${key}?protocol=7&client=jobpush`;
-  const begun = performance.now();
+  const started = performance.now();
   const socket = new WebSocket(address);
   const opened = new Promise((resolve) => socket.onopen = () => resolve(performance.now()));
-  const told = new Promise((resolve) => socket.onmessage = ({ data }) =>
+  const received = new Promise((resolve) => socket.onmessage = ({ data }) =>
     JSON.parse(data).event === 'jobpush:task' && resolve(performance.now()));
-  const times = [await opened - begun, await told - await opened];
+  const times = [await opened - started, await received - await opened];
   socket.close();
   return times;
 }"""
@@ -48,7 +48,7 @@ OPENINGS = 30
 
 
 def measure(updates: int) -> dict[str, float]:
-    """Milliseconds until an update, or a newer one, is visible; and until an opened page has a snapshot."""
+    """Return the milliseconds until an update or a newer one is visible, and until a new connection has a snapshot."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(EmbeddedRedis(port=free_port()))
@@ -75,21 +75,22 @@ def measure(updates: int) -> dict[str, float]:
     }
 
 
-def delays_of(said: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
-    """Seconds from each update to the first frame that showed it or a newer one."""
+def delays_of(updates: list[float], seen: list[tuple[float, int]]) -> Iterator[float]:
+    """Yield the seconds from each update to the first frame that shows it or a newer one."""
     frames = iter(seen)
     at, shown = next(frames)
-    for number, said_at in enumerate(said):
+    for number, updated_at in enumerate(updates):
         while shown < number:
             frame = next(frames, None)
             if frame is None:
-                return  # the end came before another frame
+                return  # no frame followed this update
             at, shown = frame
-        yield at - said_at
+        yield at - updated_at
 
 
 @contextmanager
 def running_application(redis_url: str) -> Iterator[str]:
+    """Run a worker and a gateway, and yield the URL of the page."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     environment = {

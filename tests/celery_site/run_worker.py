@@ -1,4 +1,4 @@
-"""A real worker over the tests' tasks: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON."""
+"""A real worker with the tests' tasks: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from celery import maybe_patch_concurrency
 
-maybe_patch_concurrency(sys.argv)  # as the command line does, before anything else is imported
+maybe_patch_concurrency(sys.argv)  # before any other import, as celery's command line does
 
 from watched_tasks import make_app  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""A real Celery worker over a real Redis, and a recorder of the events that a user's browser would receive."""
+"""A real Celery worker with a real Redis, and a recorder of the events that a user's browser would receive."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from jobpush.testing import RecordedEvents as Listener
 
 from .watched_tasks import make_app
 
-#: Settings with which no event is left out and none given up because the machine, and not Redis, held something up.
+#: Timeouts so long that no event is dropped because of a slow machine.
 PATIENT: dict[str, Any] = {"publish_timeout": PATIENCE, "flush_timeout": PATIENCE}
 
 
 def as_broker(url: str) -> str:
-    """The address of a Redis on a unix socket as Celery takes it."""
+    """Convert the URL of a Redis on a unix socket to Celery's format."""
     return url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
 
 
@@ -49,29 +49,29 @@ class Site:
         self._listeners: list[Listener] = []
 
     def start_worker(self, *options: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
-        """Start a worker; what is published before it is ready waits for it."""
+        """Start a worker, without waiting until it is ready."""
         script = Path(__file__).with_name("run_worker.py")
         command = [sys.executable, str(script), json.dumps(self.settings), *(options or ("-c", "2"))]
         self._workers.append(ChildProcess(command, log=self._log, environment={**os.environ, **(environment or {})}))
         return self._workers[-1]
 
     def stop_worker(self) -> None:
-        """Ask the worker to finish what it does, and wait until it has."""
+        """Stop the last worker after its running tasks, and wait for its end."""
         self._workers.pop().stop(signal.SIGTERM, grace=PATIENCE)
 
     def delay(self, name: str, *args: Any, **options: Any) -> str:
-        """Publish a task; its id."""
+        """Publish a task; return its id."""
         return str(self.app.tasks[name].apply_async(args, **options).id)
 
     def listen(self, user: str) -> Listener:
-        """Begin to record a user's events."""
+        """Start recording a user's events."""
         listener = Listener(self.redis.url, user)
         self._listeners.append(listener)
         return listener
 
     @property
     def log(self) -> str:
-        """What the worker has written."""
+        """The log of the workers."""
         return self._log.read_text()
 
     def close(self) -> None:
@@ -80,13 +80,13 @@ class Site:
         for worker in self._workers:
             worker.stop(signal.SIGTERM, grace=2)
         self.jobpush._runtime.close()
-        gc.collect()  # Celery's results disconnect from their backend when collected, so do that before it is gone
+        gc.collect()  # Celery's results disconnect from their backend when collected: do it before the backend stops
         self.app.close()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A prefork worker with two children and a Redis for all; shared by a module, so tests have users of their own."""
+    """A site with a prefork worker with two children; shared by the tests of a module, which use different users."""
     with EmbeddedRedis() as server:
         site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, **PATIENT)
         site.start_worker()
@@ -96,7 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def own_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
-    """A site whose Redis for events a test may kill, for Celery has another; no worker is started."""
+    """A site without a worker, whose Redis for events a test may kill; the broker is another Redis."""
     with EmbeddedRedis() as broker:
         site = Site(broker, redis_server, tmp_path, **PATIENT)
         yield site
@@ -105,7 +105,7 @@ def own_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
 
 @pytest.fixture
 def hasty_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
-    """The same with the default timeouts, where a test is about a Redis that takes longer."""
+    """Like ``own_site``, but with the default timeouts, for tests of a slow Redis."""
     with EmbeddedRedis() as broker:
         site = Site(broker, redis_server, tmp_path)
         yield site
@@ -114,7 +114,7 @@ def hasty_site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
 
 @dataclass
 class Eager:
-    """Tasks that run in the test itself, and their recorded events."""
+    """Tasks that run in the test process, and their recorded events."""
 
     app: Celery
     jobpush: JobPush
@@ -123,18 +123,18 @@ class Eager:
     redis: redis.Redis
 
     def task(self, name: str = "eager", **tracking: Any) -> Callable[[Callable[..., Any]], Any]:
-        """Make a tracked task whose only user is the test's."""
+        """Return a decorator for a task that is tracked for the test's user."""
 
         def decorate(function: Callable[..., Any]) -> Any:
             if function.__name__ == "<lambda>":
-                function.__name__ = name  # Celery takes no lambda
+                function.__name__ = name  # Celery does not accept a lambda
             options = {"user": lambda **_: self.user, **tracking}
             return self.app.task(name=name, shared=False)(self.jobpush.track(**options)(function))
 
         return decorate
 
     def run(self, task: Any, *args: Any, **kwargs: Any) -> list[TaskEvent]:
-        """Run a task to its end; its events."""
+        """Run a task to its end; return its events."""
         task_id = task.apply(args, kwargs).id
         self.listener.until_final(task_id)
         return self.listener.of(task_id)
@@ -142,7 +142,7 @@ class Eager:
 
 @pytest.fixture
 def eager(redis_url: str, user: str) -> Iterator[Eager]:
-    """An app whose tasks a test runs itself."""
+    """An app whose tasks run in the test process."""
     app, jobpush = make_app("memory://", redis_url, min_interval=0.0, **PATIENT)
     listener = Listener(redis_url, user)
     client = redis.Redis.from_url(redis_url)
@@ -155,5 +155,5 @@ def eager(redis_url: str, user: str) -> Iterator[Eager]:
 
 @pytest.fixture
 def user() -> str:
-    """A user of one test."""
+    """A user id that is unique to the test."""
     return uuid.uuid4().hex

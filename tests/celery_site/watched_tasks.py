@@ -1,4 +1,4 @@
-"""The tasks that the tests watch: the same in the test's process and in a real worker."""
+"""The tasks of the tests, defined identically in the test process and in real workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jobpush.reporting.progress import current_progress
 
 
 class Impolite(Exception):
-    """An error whose own text is not for users."""
+    """An error whose text must not be shown to users."""
 
 
 def make_app(
@@ -36,15 +36,15 @@ def make_app(
     **settings: Any,
 ) -> tuple[Celery, JobPush]:
     """
-    A Celery app with all tasks of the tests, and its JobPush.
+    Return a Celery app with all tasks of the tests, and its JobPush.
 
     Args:
-        broker_url: Redis that carries the tasks.
-        redis_url: Redis that carries the events; ``None``: the broker.
-        visibility_timeout: Seconds after which the broker delivers again what was not acknowledged.
-        stops_without_broker: Whether a worker that loses its broker stops what it can't acknowledge any more.
-        backend_url: Where results are kept; ``None``: nowhere.
-        settings: More for ``JobPush``.
+        broker_url: URL of the broker.
+        redis_url: URL of the Redis for events; ``None``: the broker.
+        visibility_timeout: Seconds after which the broker redelivers unacknowledged messages.
+        stops_without_broker: Whether a worker that loses its broker stops the tasks that it can no longer acknowledge.
+        backend_url: URL of the result backend; ``None``: no results.
+        settings: Settings of ``JobPush``.
     """
     app = Celery("watched", broker=broker_url, backend=backend_url, set_as_current=False)
     app.conf.update(
@@ -66,7 +66,7 @@ def make_app(
 
 
 def add_tasks(app: Celery, jobpush: JobPush) -> None:
-    """Register them. They are not shared: other apps of the process have their own."""
+    """Register the tasks. They are not shared: other apps in the process define their own."""
 
     def task(name: str, **options: Any) -> Any:
         return app.task(name=name, shared=False, **options)
@@ -164,10 +164,10 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def rejects(user_id: str) -> None:
         raise Reject("no disk here", requeue=False)
 
-    @task("gives_back", bind=True, acks_late=True)
+    @task("requeues", bind=True, acks_late=True)
     @jobpush.track(user="user_id")
-    def gives_back(self: Any, user_id: str) -> None:
-        """Have the broker deliver it again, once."""
+    def requeues(self: Any, user_id: str) -> None:
+        """Reject and requeue the message once."""
         if not self.request.delivery_info["redelivered"]:
             raise Reject("busy", requeue=True)
 
@@ -184,14 +184,14 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("late", acks_late=True)
     @jobpush.track(user="user_id")
     def late(user_id: str, path: str) -> None:
-        """Run until there is a file; what its worker does not end is delivered again."""
+        """Run until a file exists; the message is acknowledged at the end."""
         progress.update(1, total=2, pid=os.getpid())
         while not Path(path).exists():
             time.sleep(0.01)
 
-    @task("late_and_precious", acks_late=True, reject_on_worker_lost=True)
+    @task("late_requeued", acks_late=True, reject_on_worker_lost=True)
     @jobpush.track(user="user_id")
-    def late_and_precious(user_id: str, path: str) -> None:
+    def late_requeued(user_id: str, path: str) -> None:
         progress.update(1, total=2, pid=os.getpid())
         while not Path(path).exists():
             time.sleep(0.01)
@@ -206,7 +206,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("ends_when", bind=True)
     @jobpush.track(user="user_id")
     def ends_when(self: Any, user_id: str, path: str, end: str) -> None:
-        """End once there is a file, in the way that is asked for."""
+        """End in the given state once a file exists."""
         while not Path(path).exists():
             time.sleep(0.01)
         if end == "FAILURE":
@@ -217,10 +217,10 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("vanishes", bind=True)
     @jobpush.track(user="user_id")
     def vanishes(self: Any, user_id: str, fails: bool = False) -> None:
-        """End as a task does whose process publishes nothing any more."""
+        """End without publishing anything further."""
         self.request.jobpush_running = None
         if fails:
-            raise Retry("later")  # without another message: the parent does not know either
+            raise Retry("later")  # no message is published, so the parent does not know the end either
 
     @task("waits")
     @jobpush.track(user="user_id")
@@ -238,7 +238,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("reports_until")
     @jobpush.track(user="user_id")
     def reports_until(user_id: str, path: str) -> int:
-        """Report until there is a file."""
+        """Report progress until a file exists."""
         count = 0
         while not Path(path).exists():
             count += 1
@@ -273,7 +273,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("errback")
     def errback(request: Any, exc: Any, traceback: Any) -> None:
-        """What Celery calls as a function, because it takes three arguments."""
+        """An errback that Celery calls as a function, because it has three arguments."""
         app.tasks["owned_by_header"].delay()
 
     @task("stubborn")
@@ -287,9 +287,9 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("hogs")
     @jobpush.track(user="user_id")
     def hogs(user_id: str) -> None:
-        """Let nothing else run in this process, as a call of C code does that keeps Python's lock."""
+        """Block the whole process, as C code does that holds the GIL."""
         progress.update(1, total=2)
-        time.sleep(0.3)  # so that it is published
+        time.sleep(0.3)  # until the progress is published
         ctypes.PyDLL(None).sleep(3600)
 
     @task("soft_limited", soft_time_limit=3)
@@ -311,7 +311,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("part", bind=True, max_retries=3)
     def part(self: Any, *results: Any, failures: int = 0, error: str | None = None, path: str | None = None) -> str:
-        """Nothing tracks it but a workflow."""
+        """A task that is only tracked as a member of a workflow."""
         progress.update(1, total=2)
         if path is not None:
             Path(path).touch()
@@ -344,7 +344,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("sends")
     @jobpush.track()
     def sends(body: str) -> None:
-        """What it takes has the name of what a chord ends with."""
+        """A task whose argument has the name of a chord's body."""
 
     @task("owned_by_argument")
     @jobpush.track(user="user_id")
@@ -367,8 +367,8 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             "chain of the user": chain(owned(), app.tasks["owned_by_argument"].s(user_id=user_id)),
             "chain with a body": chain(owned(), app.tasks["sends"].si(body="a letter")),
         }
-        sig = owned()  # is none of what Celery looks for
-        raise self.replace(canvases.get(kind, sig))
+        default = owned()  # a plain signature, no canvas
+        raise self.replace(canvases.get(kind, default))
 
     @task("part_replaced", bind=True)
     def part_replaced(self: Any, kind: str) -> None:

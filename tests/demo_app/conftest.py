@@ -1,4 +1,4 @@
-"""Clips made by the real ffmpeg, and the demo's task on a real Redis with a real worker."""
+"""Fixtures: clips made by ffmpeg, and the demo's tasks with a real Redis and a real worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def picture(size: str, seconds: float) -> Sequence[str]:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files to upload, videos and others."""
+    """A folder of files to upload: videos and other files."""
     folder = tmp_path_factory.mktemp("clips")
     sound = ("-f", "lavfi", "-i", "sine=duration=2")
     odd = ("-vf", "scale=321:241", "-pix_fmt", "yuv444p")
@@ -45,7 +45,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_ffmpeg(*sound, "-f", "matroska", folder / "sound.mkv")
     run_ffmpeg(*picture("320x240", 0.2), *sound, "-pix_fmt", "yuv420p", folder / "early.mp4")
     run_ffmpeg(*picture("320x240", 1), "-frames:v", "1", folder / "picture.png")
-    with (folder / "endless.webm").open("wb") as stream:  # to a pipe: nobody can go back and write the duration
+    with (folder / "endless.webm").open("wb") as stream:  # ffmpeg cannot seek in a pipe, so the file has no duration
         command = [find_ffmpeg(), "-loglevel", "error", *picture("320x240", 1), "-c:v", "libvpx", "-f", "webm", "-"]
         subprocess.run(command, stdout=stream, check=True)
     whole = (folder / "silent.mp4").read_bytes()
@@ -59,7 +59,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Demo:
-    """The demo's tasks as its site and its worker see them."""
+    """The site and the tasks of the demo, and their environment."""
 
     environment: dict[str, str]
     site: ModuleType
@@ -71,25 +71,25 @@ class Demo:
         return Config(redis_url=self.environment["JOBPUSH_REDIS_URL"])
 
     def upload(self, source: Path, user_id: str, video_id: str | None = None) -> Video:
-        """What the site does with an upload."""
+        """Store an upload and start its task, as the site does."""
         video: Video = self.tasks.videos.reserve(user_id, video_id or str(uuid.uuid4()), limit=99)
         video.upload.write_bytes(source.read_bytes())
         self.tasks.encode.apply_async((user_id, video.video_id, source.name), task_id=video.video_id)
         return video
 
     def events(self, user_id: str) -> Iterator[TaskEvent]:
-        """The task events of a user, from the snapshots to the first final one."""
-        with closing(listen(self.config, user_id)) as heard:
-            for one in heard:
-                if one.task is not None:
-                    yield one.task
-                    if one.task.state.is_final:
+        """Yield the task events of a user, from the snapshots to the first final one."""
+        with closing(listen(self.config, user_id)) as received:
+            for event in received:
+                if event.task is not None:
+                    yield event.task
+                    if event.task.state.is_final:
                         return
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo's tasks, with a Redis and without a worker; each test takes a user of its own."""
+    """The demo with a Redis and without a worker; each test uses its own user."""
     folder = tmp_path_factory.mktemp("demo")
     with EmbeddedRedis() as redis_server, pytest.MonkeyPatch.context() as patch:
         settings = {
@@ -101,7 +101,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         }
         for name, value in settings.items():
             patch.setenv(name, value)
-        from demo_app import app, tasks  # not before: they read the environment
+        from demo_app import app, tasks  # imported here because they read the environment
 
         yield Demo({**os.environ, **settings}, app, tasks, folder)
         tasks.celery_app.close()
@@ -109,7 +109,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="session")
 def demo_with_worker(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The same, with a worker."""
+    """The demo with a Redis and a worker."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     options = ["--concurrency", "1", "--hostname", "tests@localhost", "--without-mingle", "--without-gossip"]
     command = [sys.executable, "-m", "celery", "-A", "demo_app.tasks", "worker", *options]

@@ -1,4 +1,4 @@
-"""The site: who may do what, what becomes of bad input, and that a stranger's videos don't exist."""
+"""The site: authorisation, invalid input, and isolation between users."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from demo_app.settings import Settings
 
 from .conftest import Demo
 
-#: Bytes and videos, small enough to go beyond in a test.
+#: Limits in bytes and videos, small enough to exceed in a test.
 MAX_BYTES, MAX_VIDEOS = 100_000, 2
-OURS = {"X-Requested-With": "demo"}
+SAME_ORIGIN = {"X-Requested-With": "demo"}
 
 SignIn = Callable[[str], FlaskClient]
 
@@ -39,11 +39,11 @@ def app(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Flask:
 
 @pytest.fixture
 def sign_in(app: Flask) -> SignIn:
-    """Make a browser that is signed in under a name."""
+    """Return a function that creates a test client signed in under a name."""
 
     def sign_in(name: str) -> FlaskClient:
         client = app.test_client()
-        assert client.post("/sign-in", data={"name": name}, headers=OURS).status_code == 303
+        assert client.post("/sign-in", data={"name": name}, headers=SAME_ORIGIN).status_code == 303
         return client
 
     return sign_in
@@ -51,14 +51,14 @@ def sign_in(app: Flask) -> SignIn:
 
 @pytest.fixture
 def user(request: pytest.FixtureRequest) -> str:
-    """A user that no other test has: they share a Redis and a folder."""
+    """A user id unique to the test: tests share a Redis and a folder."""
     return f"user of {request.node.name}"[:40]
 
 
 def put(
     client: FlaskClient, body: bytes = b"a video", *, name: str = "cat.mov", video_id: str = "", **kwargs: Any
 ) -> TestResponse:
-    headers = {**OURS, "X-File-Name": name, **kwargs.pop("headers", {})}
+    headers = {**SAME_ORIGIN, "X-File-Name": name, **kwargs.pop("headers", {})}
     return client.put(f"/videos/{video_id or uuid.uuid4()}", data=body, headers=headers, **kwargs)
 
 
@@ -108,7 +108,7 @@ def test_name_is_shown_as_text(sign_in: SignIn) -> None:
 def test_invalid_name_is_refused_with_a_sentence(app: Flask, name: str, sentence: str) -> None:
     client = app.test_client()
 
-    page = client.post("/sign-in", data={"name": name}, headers=OURS)
+    page = client.post("/sign-in", data={"name": name}, headers=SAME_ORIGIN)
 
     assert page.status_code == 400
     assert sentence in page.text
@@ -124,7 +124,7 @@ def test_longest_name_is_a_valid_user_id(sign_in: SignIn) -> None:
 def test_signing_out_forgets_the_name(sign_in: SignIn, user: str) -> None:
     client = sign_in(user)
 
-    client.post("/sign-out", headers=OURS)
+    client.post("/sign-out", headers=SAME_ORIGIN)
 
     assert "Your name" in client.get("/").text
     assert_refused(client.get("/videos"), 401, "signed_out", "Sign in")
@@ -139,7 +139,7 @@ def test_header_has_the_bell_and_the_number_of_unread_notifications(sign_in: Sig
 
 
 def test_session_cookie_is_hidden_from_scripts_and_other_sites(app: Flask) -> None:
-    response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=OURS)
+    response = app.test_client().post("/sign-in", data={"name": "Ada"}, headers=SAME_ORIGIN)
 
     cookie = response.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
@@ -152,9 +152,9 @@ def test_session_cookie_is_hidden_from_scripts_and_other_sites(app: Flask) -> No
         ({}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
-        ({"Origin": "https://evil.example", **OURS}, 403),
+        ({"Origin": "https://evil.example", **SAME_ORIGIN}, 403),
         ({"Origin": "http://localhost"}, 303),
-        (OURS, 303),
+        (SAME_ORIGIN, 303),
     ],
 )
 def test_requests_of_another_site_change_nothing(app: Flask, headers: dict[str, str], status: int) -> None:
@@ -229,7 +229,7 @@ def test_empty_file_is_refused_and_leaves_nothing(demo: Demo, sign_in: SignIn, u
 
 @pytest.mark.parametrize("is_gunicorn", [True, False])
 def test_interrupted_upload_continues(demo: Demo, sign_in: SignIn, user: str, is_gunicorn: bool) -> None:
-    # gunicorn's own mark, by which werkzeug leaves the counting of bytes to it
+    # gunicorn sets this flag; werkzeug then does not count the bytes itself
     environ = {"CONTENT_LENGTH": "7", "wsgi.input_terminated": is_gunicorn}
     client, video_id = sign_in(user), str(uuid.uuid4())
 
@@ -274,7 +274,7 @@ def test_incomplete_upload_of_another_user_is_not_continued(demo: Demo, sign_in:
     other = sign_in(f"not {user}"[:40])
 
     assert other.head(f"/videos/{video_id}").status_code == 404
-    assert other.delete(f"/videos/{video_id}", headers=OURS).status_code == 404
+    assert other.delete(f"/videos/{video_id}", headers=SAME_ORIGIN).status_code == 404
     response = put(other, b"ideo", video_id=video_id, headers={"Upload-Offset": "3", "Upload-Length": "7"})
     assert_refused(response, 409, "id_taken", "its id is in use")
 
@@ -283,7 +283,7 @@ def test_cancelled_upload_is_removed(demo: Demo, sign_in: SignIn, user: str) -> 
     client, video_id = sign_in(user), str(uuid.uuid4())
     demo.tasks.videos.reserve(user, video_id, limit=9).upload.write_bytes(b"a v")
 
-    assert client.delete(f"/videos/{video_id}", headers=OURS).status_code == 204
+    assert client.delete(f"/videos/{video_id}", headers=SAME_ORIGIN).status_code == 204
     assert demo.tasks.videos.find(user, video_id) is None
 
 
@@ -354,7 +354,9 @@ def test_video_of_another_user_is_a_404(demo: Demo, sign_in: SignIn, user: str, 
     assert_refused(
         sign_in("Eve").get(f"/videos/{video.video_id}/{path}", buffered=True), 404, "not_found", "no such video"
     )
-    assert_refused(sign_in("Eve").delete(f"/videos/{video.video_id}", headers=OURS), 404, "not_found", "no such video")
+    assert_refused(
+        sign_in("Eve").delete(f"/videos/{video.video_id}", headers=SAME_ORIGIN), 404, "not_found", "no such video"
+    )
     assert video.is_finished
 
 
@@ -391,7 +393,7 @@ def test_unfinished_video_cannot_be_watched(sign_in: SignIn, user: str) -> None:
 def test_deleted_video_is_gone(demo: Demo, sign_in: SignIn, user: str) -> None:
     video, client = finished_video(demo, user), sign_in(user)
 
-    response = client.delete(f"/videos/{video.video_id}", headers=OURS)
+    response = client.delete(f"/videos/{video.video_id}", headers=SAME_ORIGIN)
 
     assert response.status_code == 204
     assert not video.folder.exists()
@@ -423,7 +425,7 @@ def test_upload_waiting_for_its_task_is_never_removed(demo: Demo, sign_in: SignI
     client = sign_in(user)
     put(client)
     (video,) = demo.tasks.videos.unfinished(user)
-    leave_for_long(demo, video)
+    make_abandoned(demo, video)
 
     client.get("/videos")
 
@@ -433,15 +435,15 @@ def test_upload_waiting_for_its_task_is_never_removed(demo: Demo, sign_in: SignI
 def test_abandoned_upload_is_removed(demo: Demo, sign_in: SignIn, user: str) -> None:
     video = demo.tasks.videos.reserve(user, str(uuid.uuid4()), limit=9)
     video.upload.write_bytes(b"left behind")
-    leave_for_long(demo, video)
+    make_abandoned(demo, video)
 
     sign_in(user).get("/videos")
 
     assert not video.folder.exists()
 
 
-def leave_for_long(demo: Demo, video: Video) -> None:
-    """Make it look as if nobody had written to it for longer than an upload takes."""
+def make_abandoned(demo: Demo, video: Video) -> None:
+    """Set the modification times of an upload to before the limit for abandoned uploads."""
     long_ago = time.time() - demo.site.ABANDONED_AFTER - 1
     for path in (video.upload, video.folder):
         os.utime(path, (long_ago, long_ago))

@@ -1,4 +1,4 @@
-"""The chat and the feed are small enough to be read as examples."""
+"""The chat and the feed are short enough to serve as examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).parents[2] / "demo_app"
-#: Tokens that make no line a line of code.
+#: Tokens that do not count as code.
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -30,7 +30,7 @@ def test_each_page_is_linked_from_the_header(page: str) -> None:
 
 
 def lines_of_python(source: str) -> int:
-    """Lines that are more than comments and docstrings."""
+    """Return the number of lines, without blank lines, comments and docstrings."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NO_CODE:
@@ -43,6 +43,6 @@ def lines_of_python(source: str) -> int:
 
 
 def lines_of_javascript(source: str) -> int:
-    """The same; comments at the end of a line belong to it."""
+    """Return the number of lines, without blank lines and lines that are only comments."""
     without_blocks = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
     return sum(1 for line in without_blocks.splitlines() if line.strip() and not line.strip().startswith("//"))

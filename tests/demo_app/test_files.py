@@ -1,4 +1,4 @@
-"""Where videos are kept: names never become paths, ids are used once, nobody meets another's files."""
+"""The video library: names never become paths, ids are never reused, and users are isolated from each other."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_download_is_always_an_mp4() -> None:
         "",
         "1",
         "../x",
-        "c232ab00-9414-11ec-b3c8-9f6bdeced846",  # of version 1
+        "c232ab00-9414-11ec-b3c8-9f6bdeced846",  # version 1
         "9B2F6C1E-5A4D-4E0B-8C77-3F1D2A6B9E10",
         "9b2f6c1e5a4d4e0b8c773f1d2a6b9e10",
     ],

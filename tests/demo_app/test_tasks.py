@@ -1,4 +1,4 @@
-"""The task that makes a film, in a real worker: what its user sees, and what it leaves on the disk."""
+"""The encoding task in a real worker: its events, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -75,19 +75,19 @@ def test_cancel_stops_ffmpeg_and_removes_its_output(demo_with_worker: Demo, clip
 
 
 def ffmpegs_on(folder: Path) -> list[int]:
-    """Process ids of running programs whose command lines name the folder."""
+    """Return the ids of running processes whose command line contains the folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if str(folder).encode() in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:
-            continue  # it ended while we looked
+            continue  # the process has ended
     return found
 
 
 def wait_for_ffmpegs_on(folder: Path) -> list[int]:
-    """Wait for these programs: the encoding stage is published before ffmpeg has started."""
+    """Wait for these processes: the encoding stage is published before ffmpeg has started."""
     wait_until(lambda: ffmpegs_on(folder), "the start of ffmpeg")
     return ffmpegs_on(folder)
 
@@ -98,7 +98,7 @@ def parent_of(pid: int) -> int:
 
 @contextmanager
 def end_of(pid: int) -> Iterator[Callable[..., bool]]:
-    """A function that waits for the end of a process, whoever's child it is; at the end of the block it is killed."""
+    """Yield a function that waits for the end of any process, child or not; kill the process after the block."""
     descriptor = os.pidfd_open(pid)
     try:
         yield lambda timeout: bool(select.select([descriptor], [], [], timeout)[0])
@@ -112,11 +112,11 @@ def test_killed_process_fails_with_a_sentence_and_ends_ffmpeg(demo_with_worker: 
     video = demo_with_worker.upload(clips / "long.mp4", "Kim")
     events = demo_with_worker.events("Kim")
     while (event := next(events)).message != "encoding" or not event.current:
-        pass  # the first frame is reported once the guard of ffmpeg runs
+        pass  # when the first frame is reported, the guard of ffmpeg is running
     (ffmpeg,) = wait_for_ffmpegs_on(video.folder)
 
     with end_of(ffmpeg) as has_ended:
-        os.kill(ffmpeg, signal.SIGSTOP)  # it won't end of itself
+        os.kill(ffmpeg, signal.SIGSTOP)  # it cannot end on its own
         os.kill(parent_of(ffmpeg), signal.SIGKILL)
         assert has_ended(timeout=30)
 
@@ -147,7 +147,7 @@ def test_broker_is_the_redis_of_jobpush(demo: Demo, url: str, expected: str) -> 
 
 
 def test_worker_without_a_folder_names_the_setting() -> None:
-    done = subprocess.run([sys.executable, "-c", "import demo_app.tasks"], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", "import demo_app.tasks"], capture_output=True, text=True)
 
-    assert done.returncode != 0
-    assert "JOBPUSH_DEMO_DIR is not set" in done.stderr
+    assert result.returncode != 0
+    assert "JOBPUSH_DEMO_DIR is not set" in result.stderr

@@ -1,4 +1,4 @@
-"""ffmpeg, the real one: what is a video, what comes out, and what is left when somebody leaves early."""
+"""The real ffmpeg: detection of videos, encoding, and clean-up after an early exit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from demo_app.video import Clip, VideoError
 
 
 def report_on(path: Path) -> str:
-    done = subprocess.run([video.find_ffmpeg(), "-hide_banner", "-i", path], capture_output=True, text=True)
-    return done.stderr
+    result = subprocess.run([video.find_ffmpeg(), "-hide_banner", "-i", path], capture_output=True, text=True)
+    return result.stderr
 
 
 @pytest.fixture(params=["the system's", "imageio-ffmpeg's"])
 def any_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs a test with each ffmpeg that a machine may have."""
+    """Run the test with each ffmpeg that a machine may have."""
     if request.param == "imageio-ffmpeg's":
         monkeypatch.setattr("shutil.which", lambda name: None)
         assert "imageio_ffmpeg" in video.find_ffmpeg()
@@ -118,7 +118,7 @@ def test_early_exit_stops_ffmpeg(clips: Path, tmp_path: Path) -> None:
 
 
 def children_that_run_ffmpeg() -> list[str]:
-    """Command lines of our own children, from /proc."""
+    """Return the command lines of this process's ffmpeg children, from /proc."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in children]
     return [line for line in lines if "ffmpeg" in line]

@@ -270,6 +270,7 @@ def test_site_and_gateway_become_healthy_and_reachable_through_the_proxy(
             assert_gets_healthy([sys.executable, "-c", script], process, caddy, tmp_path / "proxy.log")
 
 
+@thorough
 def test_worker_command_becomes_healthy(compose: dict[str, Any], redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     service = compose["services"]["worker"]
     environment = environment_of(service, redis_url=redis_server.url, folder=tmp_path)

@@ -24,6 +24,7 @@ from jobpush.fastapi import AsyncJobPush
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.tokens import read_token
+from tests.effort import members
 from tests.gateway.publishing import start
 
 T = TypeVar("T")
@@ -59,14 +60,16 @@ ROOT_URLCONF = "shop.empty"
 
 @pytest.mark.parametrize(
     ("settings", "found"),
-    [
-        ("", ""),
-        ('\nJOBPUSH["SECRET"] = "s"\n', "JOBPUSH_SECRET"),
-        ('\nJOBPUSH["REDISURL"] = "redis://h"\n', "redisurl"),
-        ('\nJOBPUSH["ALLOWED_ORIGINS"] = "app.example.com"\n', "app.example.com"),
-        ('\nJOBPUSH = "key"\n', "dictionary"),
-        (WITHOUT_URLS, "jobpush.django.urls"),
-    ],
+    members(
+        [
+            ("", ""),
+            ('\nJOBPUSH["SECRET"] = "s"\n', "JOBPUSH_SECRET"),
+            ('\nJOBPUSH["REDISURL"] = "redis://h"\n', "redisurl"),
+            ('\nJOBPUSH["ALLOWED_ORIGINS"] = "app.example.com"\n', "app.example.com"),
+            ('\nJOBPUSH = "key"\n', "dictionary"),
+            (WITHOUT_URLS, "jobpush.django.urls"),
+        ]
+    ),
 )
 def test_check_finds_wrong_settings(redis_url: str, tmp_path: Path, settings: str, found: str) -> None:
     done = manage(tmp_path / "shop", redis_url, "check", "--fail-level", "WARNING", settings=settings)

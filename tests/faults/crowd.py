@@ -1,6 +1,7 @@
 """
-Many browsers in one thread: they reconnect as ``jobpush.js`` does, resume, and check every received message. Each keeps
-its messages, so that a test can find missing, misordered and duplicate ones at the end.
+Many browsers in one thread. They reconnect as ``jobpush.js`` does, resume, and check every received message.
+
+Each records what it receives, so that a test can find missing, misordered and duplicate messages at the end.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from jobpush.signing import sign
 from tests.gateway.site import KEY, SECRET
 from tests.waiting import PATIENCE
 
-#: Concurrent handshakes by default, as many as fit into the queue of a listening socket.
+#: Default number of concurrent handshakes: as many as fit into the queue of a listening socket.
 _AT_ONCE = 100
 #: Seconds until a handshake is retried, as in ``jobpush.js``.
 _HANDSHAKE_TIMEOUT = 10.0
-#: Longest delay of jobpush.js between two attempts, in seconds.
+#: Longest delay between two attempts, in seconds, as in ``jobpush.js``.
 _MAX_BACKOFF = 30.0
 _FINAL = frozenset(("SUCCESS", "FAILURE", "REVOKED", "LOST"))
-#: The public channel with the published numbers.
+#: The public channel on which numbers are published.
 NEWS = "news"
 #: The presence channel of all visitors.
 ROOM = "presence-room"
@@ -43,10 +44,10 @@ class Visitor:
     One open page.
 
     Args:
-        number: Its place in the crowd.
+        number: Its index in the crowd.
         user: The user of the page.
         channels: Channels in addition to the user's own.
-        source: The address that it comes from.
+        source: Its source address.
     """
 
     number: int
@@ -64,29 +65,29 @@ class Visitor:
     begun_at: float = 0.0
     #: Stream id from which to resume, by channel.
     since: dict[str, str] = field(default_factory=dict)
-    #: Of each task, the last seq and state.
+    #: Last seq and state of each task.
     tasks: dict[str, tuple[int, str]] = field(default_factory=dict)
-    #: All states of all tasks in received events.
+    #: All task states in received events.
     seen: set[tuple[str, str]] = field(default_factory=set)
-    #: The numbers received on the first of its channels, in order; ``None`` stands for a resync.
+    #: The numbers received on the first channel, in order; ``None``: a resync.
     numbers: list[int | None] = field(default_factory=list)
-    #: Members of :data:`ROOM`, according to its events.
+    #: Members of :data:`ROOM`, according to the received events.
     members: set[str] = field(default_factory=set)
-    #: Members that left it, one entry per event.
-    farewells: list[str] = field(default_factory=list)
+    #: Members that left :data:`ROOM`, one entry per event.
+    departures: list[str] = field(default_factory=list)
     #: Channels with a resync, one entry per resync.
     resyncs: list[str] = field(default_factory=list)
-    #: Monotonic time and code of each end of a connection (0: without a code).
+    #: Monotonic time and close code of each ended connection; 0: without a code.
     ends: list[tuple[float, int]] = field(default_factory=list)
     #: Monotonic time of each connection.
     opened: list[float] = field(default_factory=list)
-    #: Violations, as sentences.
+    #: Descriptions of violations.
     faults: list[str] = field(default_factory=list)
-    #: Received messages.
+    #: Number of received messages.
     received: int = 0
-    #: Received task events.
+    #: Number of received task events.
     task_events: int = 0
-    #: Task events that came with the seq of the one before: snapshots after a resync.
+    #: Number of task events with the same seq as the previous one: snapshots after a resync.
     repeats: int = 0
 
     @property
@@ -100,13 +101,13 @@ class Crowd:
     Visitors of one or several gateways.
 
     Args:
-        ports: Of the gateways; a visitor takes any, and the next if that one refuses.
-        users: One visitor for each.
+        ports: Ports of the gateways; a visitor picks one at random, and another if that one refuses.
+        users: Users; each gets one visitor.
         channels: Channels of all visitors in addition to their own.
-        sources: Addresses they come from, in turn.
-        spreads: Whether they reconnect as ``jobpush.js`` does, at different times, or as stock pusher-js does.
-        receive_buffer: Bytes that the kernel holds for a page that does not read; ``None``: as many as it likes.
-        at_once: Handshakes under way at most.
+        sources: Source addresses, used in turn.
+        spreads: Reconnect with jitter as ``jobpush.js`` does, instead of as stock pusher-js does.
+        receive_buffer: Size of the sockets' receive buffers in bytes; ``None``: the kernel's default.
+        at_once: Maximum number of concurrent handshakes.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Crowd:
         self._by_fd: dict[int, Visitor] = {}
         self._waiting: list[tuple[float, int, Visitor]] = []
         self._order = itertools.count()
-        self._under_way = 0
+        self._pending_handshakes = 0
         self._checked_at = 0.0
         self._calls: list[Callable[[], None]] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -147,7 +148,7 @@ class Crowd:
     # -- for tests -----------------------------------------------------------------------------------
 
     @property
-    def open_ones(self) -> list[Visitor]:
+    def connected(self) -> list[Visitor]:
         """The connected visitors."""
         return [visitor for visitor in self.visitors if visitor.is_open]
 
@@ -155,7 +156,7 @@ class Crowd:
         """Wait until every wanted visitor is connected and subscribed."""
         self.wait_until(
             lambda: all(visitor.is_open for visitor in self.visitors if visitor.is_wanted),
-            lambda: f"{len(self.open_ones)} of {len(self.visitors)} are connected",
+            lambda: f"{len(self.connected)} of {len(self.visitors)} are connected",
         )
 
     def wait_until(
@@ -165,21 +166,21 @@ class Crowd:
         deadline = time.monotonic() + patience
         while not is_reached():
             assert self.error is None, self.error
-            assert time.monotonic() < deadline, f"it never came: {describe()}"
+            assert time.monotonic() < deadline, f"timed out: {describe()}"
             time.sleep(0.02)
 
     def wait_for_ends(self, tasks: Mapping[str, Collection[str]], patience: float = PATIENCE) -> None:
         """
-        Wait until every visitor knows the end of all of its user's tasks.
+        Wait until every visitor has received the end of all tasks of its user.
 
         Args:
-            tasks: The ids of each user's.
-            patience: Seconds after which this fails, with what is missing.
+            tasks: Task ids by user.
+            patience: Timeout in seconds.
         """
         self.wait_until(lambda: not self.missing_ends(tasks), lambda: self.missing_ends(tasks)[:5], patience)
 
     def missing_ends(self, tasks: Mapping[str, Collection[str]]) -> list[tuple[int, str, object]]:
-        """Return the visitors that lack the end of a task, with the state that they have."""
+        """Return the visitors that have not received the end of a task, with the last state that they received."""
         return [
             (visitor.number, task_id, visitor.tasks.get(task_id))
             for visitor in self.visitors
@@ -189,7 +190,7 @@ class Crowd:
         ]
 
     def missing_numbers(self, published: Collection[int]) -> list[tuple[int, int]]:
-        """Return the visitors that lack a number that was certainly published, without a resync instead."""
+        """Return the visitors that miss a confirmed number without a resync in its place."""
         missing = []
         for visitor in self.visitors:
             if not visitor.is_wanted:
@@ -203,27 +204,27 @@ class Crowd:
         return missing
 
     def faults(self) -> list[str]:
-        """All violations."""
+        """Return all violations."""
         return [f"{one.number} ({one.user}): {fault}" for one in self.visitors for fault in one.faults]
 
     def states(self, state: str) -> list[str]:
-        """The tasks that any visitor has seen in a state."""
+        """Return the tasks that any visitor has received in a state."""
         return sorted({task_id for visitor in self.visitors for task_id, seen in tuple(visitor.seen) if seen == state})
 
     def ends(self, since: float = 0.0) -> list[tuple[float, int]]:
-        """The ends of connections, in order of time."""
+        """Return the ends of connections in chronological order."""
         return sorted(end for visitor in self.visitors for end in visitor.ends if end[0] >= since)
 
     def resyncs(self) -> int:
-        """The number of resyncs of all visitors."""
+        """Return the number of resyncs of all visitors."""
         return sum(len(visitor.resyncs) for visitor in self.visitors)
 
     def received(self) -> int:
-        """The number of received messages of all visitors."""
+        """Return the number of messages received by all visitors."""
         return sum(visitor.received for visitor in self.visitors)
 
     def hang_up(self, visitors: Sequence[Visitor], *, for_good: bool) -> None:
-        """Drop connections without a close."""
+        """Drop connections without a close frame."""
 
         def hang_up() -> None:
             for visitor in visitors:
@@ -234,11 +235,11 @@ class Crowd:
         self._call(hang_up)
 
     def stop_reading(self, visitors: Sequence[Visitor]) -> None:
-        """Freeze pages, with their sockets open."""
+        """Stop reading from the sockets of visitors, which stay open."""
         self._call(lambda: self._set_reading(visitors, False))
 
-    def read_again(self, visitors: Sequence[Visitor]) -> None:
-        """Let frozen pages continue."""
+    def resume_reading(self, visitors: Sequence[Visitor]) -> None:
+        """Resume reading from the sockets of visitors."""
         self._call(lambda: self._set_reading(visitors, True))
 
     def close(self) -> None:
@@ -256,7 +257,7 @@ class Crowd:
     # -- the loop ------------------------------------------------------------------------------------
 
     def _call(self, call: Callable[[], None]) -> None:
-        """Call in the loop's thread, and wait for that."""
+        """Run a function in the loop's thread, and wait for it."""
         done = threading.Event()
         self._calls.append(lambda: (call(), done.set())[0])
         os.eventfd_write(self._wake, 1)
@@ -279,18 +280,18 @@ class Crowd:
         while self._calls:
             self._calls.pop(0)()
         now = time.monotonic()
-        while self._waiting and self._waiting[0][0] <= now and self._under_way < self._at_once:
+        while self._waiting and self._waiting[0][0] <= now and self._pending_handshakes < self._at_once:
             visitor = heapq.heappop(self._waiting)[2]
             if visitor.is_wanted and visitor.socket is None:
                 self._connect(visitor)
-        if self._under_way and now >= self._checked_at + 0.5:
+        if self._pending_handshakes and now >= self._checked_at + 0.5:
             self._checked_at = now
             for visitor in list(self._by_fd.values()):
                 if not visitor.is_open and now - visitor.begun_at > _HANDSHAKE_TIMEOUT:
                     self._lose(visitor, 0)
 
     def _pause(self) -> float:
-        if not self._waiting or self._under_way >= self._at_once:
+        if not self._waiting or self._pending_handshakes >= self._at_once:
             return 0.5
         return min(0.5, max(0.0, self._waiting[0][0] - time.monotonic()))
 
@@ -299,26 +300,26 @@ class Crowd:
 
     def _connect(self, visitor: Visitor) -> None:
         for port in self._dice.sample(self.ports, len(self.ports)):
-            taken = socket.socket()
+            connection = socket.socket()
             if self._receive_buffer:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             if visitor.source != "127.0.0.1":
-                taken.bind((visitor.source, 0))
+                connection.bind((visitor.source, 0))
             try:
-                taken.connect(("127.0.0.1", port))  # on this machine it is decided at once
+                connection.connect(("127.0.0.1", port))  # on the loopback this does not block
             except OSError:
-                taken.close()
+                connection.close()
                 continue
-            taken.setblocking(False)
-            visitor.socket, visitor.is_open, visitor.begun_at = taken, False, time.monotonic()
+            connection.setblocking(False)
+            visitor.socket, visitor.is_open, visitor.begun_at = connection, False, time.monotonic()
             visitor.port = port
             visitor.buffer.clear()
-            self._under_way += 1
-            self._by_fd[taken.fileno()] = visitor
-            self._epoll.register(taken.fileno(), select.EPOLLIN)
+            self._pending_handshakes += 1
+            self._by_fd[connection.fileno()] = visitor
+            self._epoll.register(connection.fileno(), select.EPOLLIN)
             self._send_raw(visitor, _handshake(visitor, port))
             return
-        self._come_back(visitor, 0)
+        self._schedule_reconnect(visitor, 0)
 
     def _lose(self, visitor: Visitor, code: int) -> None:
         assert visitor.socket is not None
@@ -329,13 +330,13 @@ class Crowd:
         if visitor.is_open:
             visitor.failures = 0
         else:
-            self._under_way -= 1
+            self._pending_handshakes -= 1
         visitor.is_open, visitor.is_reading = False, True
         visitor.ends.append((time.monotonic(), code))
-        self._come_back(visitor, code)
+        self._schedule_reconnect(visitor, code)
 
-    def _come_back(self, visitor: Visitor, code: int) -> None:
-        """When ``jobpush.js`` comes back (see its ``#retry``), or pusher-js (see its ``getCloseAction``)."""
+    def _schedule_reconnect(self, visitor: Visitor, code: int) -> None:
+        """Schedule the reconnect as ``jobpush.js`` does (see its ``#retry``), or pusher-js (see ``getCloseAction``)."""
         band = code // 100
         if not visitor.is_wanted or band == 40:
             return
@@ -350,7 +351,7 @@ class Crowd:
         for visitor in visitors:
             visitor.is_reading = is_reading
             if visitor.socket is not None:
-                # Without EPOLLIN only its end is noticed.
+                # Without EPOLLIN, epoll only reports errors and hang-ups.
                 self._epoll.modify(visitor.socket.fileno(), select.EPOLLIN if is_reading else 0)
 
     # -- incoming messages -------------------------------------------------------------------------------
@@ -435,12 +436,12 @@ class Crowd:
                 visitor.members.add(json.loads(message["data"])["user_id"])
             case "pusher_internal:member_removed":
                 visitor.members.discard(json.loads(message["data"])["user_id"])
-                visitor.farewells.append(json.loads(message["data"])["user_id"])
+                visitor.departures.append(json.loads(message["data"])["user_id"])
             case "jobpush:resync":
                 visitor.resyncs.append(channel)
                 if channel in visitor.channels[:1]:
                     visitor.numbers.append(None)
-                elif channel == visitor.own_channel:  # as jobpush.js: the seqs may have begun again
+                elif channel == visitor.own_channel:  # as in jobpush.js: the sequence numbers may have restarted
                     visitor.tasks = {task_id: (0, state) for task_id, (_, state) in visitor.tasks.items()}
             case "jobpush:task":
                 _take_task(visitor, json.loads(message["data"]))
@@ -456,7 +457,7 @@ class Crowd:
         if channel == last and not visitor.is_open:
             visitor.is_open = True
             visitor.opened.append(time.monotonic())
-            self._under_way -= 1
+            self._pending_handshakes -= 1
 
     def _send(self, visitor: Visitor, event: str, data: object) -> None:
         self._send_raw(visitor, _frame(json.dumps({"event": event, "data": data}).encode()))
@@ -464,7 +465,7 @@ class Crowd:
     def _send_raw(self, visitor: Visitor, data: bytes) -> None:
         assert visitor.socket is not None
         try:
-            visitor.socket.send(data)  # it is little, and the socket is empty
+            visitor.socket.send(data)  # small messages always fit into the empty send buffer
         except OSError as exc:
             if exc.errno != errno.EAGAIN:
                 self._lose(visitor, 0)
@@ -475,7 +476,7 @@ def _take_task(visitor: Visitor, task: dict[str, Any]) -> None:
     visitor.task_events += 1
     before = visitor.tasks.get(task_id, (0, ""))
     if seq < before[0]:
-        visitor.faults.append(f"{task_id} went back from {before} to {seq} {task['state']}")
+        visitor.faults.append(f"{task_id} moved back from {before} to {seq} {task['state']}")
     elif seq == before[0]:
         visitor.repeats += 1
     visitor.tasks[task_id] = (seq, task["state"])
@@ -485,12 +486,12 @@ def _take_task(visitor: Visitor, task: dict[str, Any]) -> None:
 def _take_number(visitor: Visitor, number: int) -> None:
     last = next((one for one in reversed(visitor.numbers) if one is not None), None)
     if last is not None and number <= last:
-        visitor.faults.append(f"the number {number} came behind {last}")
+        visitor.faults.append(f"the number {number} arrived after {last}")
     visitor.numbers.append(number)
 
 
 def _excused(numbers: Sequence[int | None]) -> list[tuple[float, float]]:
-    """Return the gaps that a resync announced: the numbers before and after each."""
+    """Return the gaps announced by resyncs, each as the numbers before and after it."""
     gaps: list[tuple[float, float]] = []
     for place, number in enumerate(numbers):
         if number is None:
@@ -526,7 +527,7 @@ def _subscription(visitor: Visitor, channel: str) -> dict[str, str]:
 
 
 def _frame(payload: bytes, *, opcode: int = 1) -> bytes:
-    """A client's frame, masked with zeros."""
+    """Return a client frame, masked with zeros."""
     size = len(payload)
     head = bytes((0x80 | opcode, 0x80 | size)) if size < 126 else struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
     return head + b"\0\0\0\0" + payload

@@ -1,4 +1,4 @@
-"""Properties of a process, read from outside."""
+"""Properties of a process, read from ``/proc``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def children(pid: int) -> list[int]:
-    """Its children."""
+    """Return the ids of a process's children."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())
@@ -18,22 +18,22 @@ def children(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """It, and all that it has started."""
+    """Return the ids of a process and all its descendants."""
     return [pid, *(one for child in children(pid) for one in family(child))]
 
 
 def memory(pid: int) -> int:
-    """Bytes of memory that are its own."""
+    """Return the anonymous memory of a process in bytes."""
     return _status(pid, "RssAnon") * 1024
 
 
 def threads(pid: int) -> int:
-    """How many threads it has."""
+    """Return the number of threads of a process."""
     return _status(pid, "Threads")
 
 
 def descriptors(pid: int) -> int:
-    """How many files and sockets it has open."""
+    """Return the number of open file descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
@@ -44,7 +44,7 @@ def _status(pid: int, name: str) -> int:
 
 @contextmanager
 def paused(pids: Iterable[int]) -> Iterator[None]:
-    """Stop processes, as a hypervisor does that moves their machine."""
+    """Stop processes until the end of the block, as the live migration of a machine does."""
     stopped = list(pids)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Programs that use jobpush and end in different ways: ``python -m tests.faults.programs NAME REDIS_URL USER``."""
+"""Programs that use jobpush and fork or exit: ``python -m tests.faults.programs NAME REDIS_URL USER``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobpush.store.forks import _forkables
 
 from .tasks import make_app
 
-#: Children that are forked, at any moment of what the threads of their parent do.
+#: Number of forked children.
 CHILDREN = 20
 
 
@@ -37,8 +37,8 @@ def forks(redis_url: str, user: str) -> None:
     """
     Fork while several threads publish, and run a task in each child.
 
-    The threads are within their tasks meanwhile: at the beginning and the end of one Celery holds locks of its own, and
-    a child that is forked then waits for them for ever, with or without us.
+    The threads are inside their tasks meanwhile: at the start and end of a task Celery holds its own locks, and a child
+    that is forked then would deadlock, with or without jobpush.
     """
     app, jobpush = make_app(broker_url="memory://", redis_url=redis_url)
     is_over, has_moved = threading.Event(), threading.Event()
@@ -63,7 +63,7 @@ def forks(redis_url: str, user: str) -> None:
             if number % 100 == 0:
                 jobpush.notify(user, "noted", number)
 
-    short.apply(task_id=f"{user}-first")  # Celery makes a task whole at its first use, in one thread only
+    short.apply(task_id=f"{user}-first")  # Celery finishes a task at its first use, which is not thread-safe
     threads = [threading.Thread(target=long.apply, kwargs={"task_id": f"{user}-thread-{n}"}) for n in range(3)]
     for thread in threads:
         thread.start()
@@ -71,7 +71,7 @@ def forks(redis_url: str, user: str) -> None:
     children = []
     for number in range(CHILDREN - 1):
         has_moved.clear()
-        has_moved.wait()  # else the interpreter would fork them all while each thread stays where it is
+        has_moved.wait()  # otherwise all forks could happen before any other thread runs
         children.append(_forked(short, f"{user}-child-{number}"))
     threads.append(threading.Thread(target=_hold_locks, args=(begun, is_over)))
     threads[-1].start()
@@ -85,9 +85,9 @@ def forks(redis_url: str, user: str) -> None:
 
 
 def _hold_locks(begun: threading.Semaphore, is_over: threading.Event) -> None:
-    """Be where chance brings a thread only now and then: within all locks of ours that a child could wait for."""
+    """Hold all locks of jobpush that a child could wait for, which a thread rarely does by chance."""
     with ExitStack() as stack:
-        for lock in [one._lock for one in _forkables if hasattr(one, "_lock")]:
+        for lock in [owner._lock for owner in _forkables if hasattr(owner, "_lock")]:
             stack.enter_context(lock)
         begun.release()
         is_over.wait()
@@ -99,7 +99,7 @@ def _forked(task: object, task_id: str) -> int:
         return pid
     try:
         task.apply(task_id=task_id)  # type: ignore[attr-defined]
-        worker_process_shutdown.send(sender=None)  # as at the end of a pool's child
+        worker_process_shutdown.send(sender=None)  # as when a child of a pool ends
     finally:
         os._exit(0)
 

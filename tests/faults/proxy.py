@@ -1,4 +1,4 @@
-"""The network between a program and its Redis, which can be slow, cut, or silently dead."""
+"""A proxy between a program and its Redis that can delay, cut or silently drop connections."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-#: Bytes carried at once.
+#: Maximum bytes per read.
 _CHUNK = 65_536
 
 
 class Proxy:
     """
-    Carries TCP connections to a port of this machine, in a thread of its own.
+    Forwards TCP connections to a port on this machine, in its own thread.
 
-    New connections lead to the present target of :meth:`point_to`.
+    New connections use the target last set by :meth:`point_to`.
     """
 
     def __init__(self, port: int) -> None:
         """
         Args:
-            port: Where it leads to.
+            port: The initial target.
         """
-        #: Seconds that each piece takes, each way.
+        #: Delay of each chunk in each direction, in seconds.
         self.delay = 0.0
         self._target = port
-        #: Of the connections: whether any byte gets through.
         self._pairs: set[_Pair] = set()
         self._is_silent = False
         self._loop = asyncio.new_event_loop()
@@ -38,7 +37,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """As redis-py takes it."""
+        """The URL for redis-py."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def point_to(self, port: int) -> None:
@@ -50,7 +49,7 @@ class Proxy:
         self._call(lambda: [pair.abort() for pair in list(self._pairs)])
 
     def go_silent(self) -> None:
-        """Silently stop forwarding: open connections stay open, and new ones are accepted."""
+        """Stop forwarding silently: connections stay open, and new ones are accepted."""
 
         def silence() -> None:
             self._is_silent = True
@@ -60,7 +59,7 @@ class Proxy:
         self._call(silence)
 
     def heal(self) -> None:
-        """Forward new connections again; the silenced ones stay dead."""
+        """Forward new connections again; silenced ones stay dead."""
 
         def heal() -> None:
             self._is_silent = False
@@ -68,7 +67,7 @@ class Proxy:
         self._call(heal)
 
     def close(self) -> None:
-        """Cut everything, and end."""
+        """Cut all connections, and stop."""
         self.cut()
         self._call(self._loop.stop)
         self._thread.join()
@@ -102,18 +101,18 @@ class Proxy:
         try:
             await pair.carry(reader)
         except (OSError, asyncio.CancelledError):
-            pass  # of either end, and the other is cut too; or it is over
+            pass  # one end failed, or the proxy is closing: abort both
         finally:
             pair.abort()
             self._pairs.discard(pair)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to where it leads."""
+        """Open a connection to the target."""
         return await asyncio.open_connection("127.0.0.1", self._target)
 
 
 class _Pair:
-    """One connection, and the one that it is carried on with."""
+    """A client's connection and the matching one to the target."""
 
     def __init__(self, proxy: Proxy, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
@@ -147,7 +146,7 @@ class _Pair:
             writer.write(data)
             await writer.drain()
         if self.is_dead:
-            await asyncio.Event().wait()  # an end is not forwarded either
+            await asyncio.Event().wait()  # do not forward the end of the connection either
 
     async def _swallow(self, reader: asyncio.StreamReader) -> None:
         while await reader.read(_CHUNK):

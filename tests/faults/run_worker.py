@@ -1,8 +1,8 @@
 """
-A real worker over the tasks of these tests: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON.
+A real worker with the tasks of these tests: ``run_worker.py SETTINGS [WORKER OPTION…]``, settings as JSON.
 
-``FAULTS_CLOCK`` names a file of eight bytes, the seconds that this worker's clock is off: changed while it runs, this
-simulates a change of the machine's clock. It is installed before anything else is imported.
+``FAULTS_CLOCK`` names a file of eight bytes with the offset of this worker's clock in seconds. Changing the file while
+the worker runs simulates a change of the machine's clock. The clock is installed before anything else is imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gateways, workers and Redis as real processes, and a crowd of pages; each of them may fail."""
+"""Gateways, workers and Redis as real processes, and a crowd of pages; each of them can be made to fail."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from tests.waiting import PATIENCE, wait_until
 from .crowd import NEWS, ROOM, Crowd
 from .processes import children, family
 from .proxy import Proxy
-from .tasks import Occupancy, make_app
+from .tasks import SharedCounter, make_app
 
 _ROOT = Path(__file__).parents[2]
-#: Seconds after which a worker counts as dead, and a gateway; both shorter than the pauses that Redis makes here.
+#: Seconds after which a worker and a gateway count as dead; both shorter than the outages of Redis here.
 LOST_AFTER = 6.0
 LEASE = 6.0
-#: What a line of a log begins with where Celery writes it: time, level, and name of the process.
+#: Prefix of Celery's log lines: time, level, and process name.
 _CELERY = re.compile(r"^\[[^\]]*: (WARNING|ERROR|CRITICAL)/(\S+)\] (.*)")
-#: Lines that Celery and gunicorn write for reasons of their own.
+#: Log lines of Celery and gunicorn that are unrelated to jobpush.
 _OTHERS = re.compile(r"^\[.*(INFO|DEBUG)|^\[.*\] \[\d+\] \[")
 
 
 class Gateway:
-    """A gunicorn with one process, at a port of its own that stays the same when it is started again."""
+    """A gunicorn with one worker process, on a port that it keeps across restarts."""
 
     def __init__(self, redis_url: str, log: Path, **settings: object) -> None:
         self.port = free_port()
@@ -57,7 +57,7 @@ class Gateway:
         self._child: ChildProcess | None = None
 
     def start(self) -> Gateway:
-        """Start it; soon it answers."""
+        """Start the gateway, without waiting until it is ready."""
         command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
         command += ["--bind", f"127.0.0.1:{self.port}", "tests.gateway.site:create_app()"]
         self._child = ChildProcess(command, log=self.log, environment=self._environment)
@@ -65,21 +65,21 @@ class Gateway:
 
     @property
     def pid(self) -> int:
-        """Process id of the one that serves."""
+        """Process id of the gunicorn worker."""
         assert self._child is not None
         return children(self._child.pid)[0]
 
     def is_ready(self) -> bool:
-        """Whether it reports that it is ready."""
+        """Return whether the gateway reports that it is ready."""
         return self.ask("/jobpush/health/ready")[0] == 200
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Return status and text of an answer; 0 if there is none."""
+        """Request a path; return the status and text of the response, or 0 if there is none."""
         headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as exc:
             with exc:
                 return exc.code, exc.read().decode()
@@ -87,30 +87,31 @@ class Gateway:
             return 0, ""
 
     def figures(self) -> dict[str, float]:
-        """Return its metrics, without those with labels."""
+        """Return the gateway's metrics that have no labels."""
         lines = self.ask("/jobpush/metrics")[1].splitlines()
         pairs = [line.split() for line in lines if not line.startswith("#") and "{" not in line]
         return {name: float(value) for name, value in pairs}
 
     def wait_until_ready(self, is_ready: bool = True) -> None:
-        """Wait until it reports that."""
+        """Wait until the gateway reports that it is, or is not, ready."""
         wait_until(lambda: self.is_ready() is is_ready, f"gateway {self.port} is ready: {is_ready}")
 
     def stop(self) -> None:
-        """End it as a process manager does."""
+        """Stop the gateway as a process manager does."""
         if self._child is not None:
             self._child.stop(signal.SIGTERM, grace=PATIENCE)
 
     def kill(self) -> None:
-        """End it at once, with all its processes."""
+        """Kill the gateway with all its processes."""
         if self._child is not None:
             self._child.kill()
 
 
 class Ticker:
     """
-    A server that publishes ten numbers a second, and records which of them Redis has certainly accepted. It has its own
-    connection to Redis, so that it continues if a gateway is cut off.
+    A server that publishes ten numbers a second, and records those that Redis has confirmed.
+
+    It has its own connection to Redis, so that it continues if a gateway is cut off.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Ticker:
         channel: str = NEWS,
         padding: int = 0,
     ) -> None:
-        self.sure: list[int] = []
+        self.confirmed: list[int] = []
         self._url = url
         self._interval = interval
         self._numbers = numbers
@@ -148,14 +149,14 @@ class Ticker:
             try:
                 store.trigger([self._channel], "number", {"n": number, "padding": "x" * self._padding})
             except StoreError:
-                continue  # accepted or not: unknown
-            self.sure.append(number)
+                continue  # unknown whether Redis has accepted it
+            self.confirmed.append(number)
         if store is not None:
             store.close()
 
 
 class Feed:
-    """A web process that publishes short tasks all the time, for one user after the other."""
+    """A web process that publishes short tasks continuously, for each user in turn."""
 
     def __init__(self, delay: Callable[[str], object], users: Sequence[str], interval: float) -> None:
         self._is_stopped = threading.Event()
@@ -180,14 +181,14 @@ class Feed:
 
 class Stand:
     """
-    Everything in one: ``with Stand(folder) as stand: …``.
+    A complete deployment: ``with Stand(folder) as stand: …``.
 
     Args:
-        folder: For logs and the files that tasks wait for.
-        gateways: How many.
-        users: How many there are, each with two pages open.
-        redis_url: Of the events: a Sentinel or a cluster that the test starts; empty: a server behind a proxy.
-        settings: Of jobpush, for all processes.
+        folder: Folder for logs and for the files that tasks wait for.
+        gateways: Number of gateways.
+        users: Number of users, each with two open pages.
+        redis_url: Redis of the events, if the test starts a Sentinel or a cluster; empty: a server behind a proxy.
+        settings: Settings of jobpush for all processes.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class Stand:
         self._numbers = itertools.count(1)
         self._workers: list[ChildProcess] = []
         self._counts: list[Path] = []
-        self._tellers: list[Ticker | Feed] = []
+        self._publishers: list[Ticker | Feed] = []
 
     def __enter__(self) -> Stand:
         try:
@@ -239,7 +240,7 @@ class Stand:
         self._stack.callback(self._close_app)
         self.store = Store(Config(redis_url=self.redis_url, publish_timeout=5.0))
         self._stack.callback(self.store.close)
-        self._stack.callback(self.fall_silent)
+        self._stack.callback(self.stop_publishing)
 
     def on_exit(self, close: Callable[[], object]) -> None:
         """Close something before the processes end."""
@@ -256,7 +257,7 @@ class Stand:
     def start_worker(
         self, *options: str, environment: dict[str, str] | None = None, **settings: object
     ) -> ChildProcess:
-        """Start a worker, with ``settings`` of its own."""
+        """Start a worker; ``settings`` override those of the stand."""
         settings = {**self._app_settings, **settings}
         command = [sys.executable, "-m", "tests.faults.run_worker", json.dumps(settings)]
         command += options or ("-c", "4")
@@ -272,26 +273,26 @@ class Stand:
     def start_ticker(self, interval: float = 0.1, **options: Any) -> Ticker:
         """Start publishing numbers."""
         ticker = Ticker(self._url_of_ticker, interval, self._numbers, **options)
-        self._tellers.append(ticker)
+        self._publishers.append(ticker)
         return ticker
 
     def start_feed(self, interval: float = 0.2, steps: int = 10, name: str = "works") -> Feed:
         """Start publishing short tasks."""
         feed = Feed(lambda user: self.delay(user, name, steps, 0.02), self.users, interval)
-        self._tellers.append(feed)
+        self._publishers.append(feed)
         return feed
 
-    def fall_silent(self) -> None:
+    def stop_publishing(self) -> None:
         """Stop all tickers and feeds that still run."""
-        while self._tellers:
-            self._tellers.pop().stop()
+        while self._publishers:
+            self._publishers.pop().stop()
 
     def path(self) -> Path:
-        """A file that is not there yet."""
+        """Return the path of a file that does not exist yet."""
         return next(self._files)
 
     def delay(self, user: str, name: str, *args: Any, **options: Any) -> str:
-        """Publish a task of a user's; its id."""
+        """Publish a task for a user; return its id."""
         arguments = [str(argument) if isinstance(argument, Path) else argument for argument in args]
         task_id = str(self.app.send_task(name, arguments, headers={"jobpush_user": user}, **options).id)
         self.tasks.setdefault(user, set()).add(task_id)
@@ -303,12 +304,12 @@ class Stand:
         return self.delay(user, "runs_until", stop, ballast, **options)
 
     def updates(self) -> int:
-        """Return how often the tasks of :meth:`run_until` have reported progress."""
+        """Return the number of progress reports by the tasks of :meth:`run_until`."""
         files = [path for stop in set(self._counts) for path in stop.parent.glob(f"{stop.name}.count-*")]
-        return sum(Occupancy(path).value for path in files)
+        return sum(SharedCounter(path).value for path in files)
 
     def pids(self) -> dict[str, int]:
-        """All processes of ours that live on, by what they are."""
+        """Return the ids of all running gateways and workers, by name."""
         found = {}
         for number, gateway in enumerate(self.gateways):
             found[f"gateway {number}"] = gateway.pid
@@ -319,24 +320,24 @@ class Stand:
         return found
 
     def start_replica(self) -> EmbeddedRedis:
-        """Start a replica of the Redis of the events; it has everything when this returns."""
+        """Start a replica of the Redis of the events, and wait until it is in sync."""
         replica = self._stack.enter_context(EmbeddedRedis(port=0))
         with redis.Redis.from_url(replica.url) as client:
             client.replicaof("127.0.0.1", self.primary_port)
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica is there")
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica is in sync")
         return replica
 
     def take_over(self, replica: EmbeddedRedis) -> None:
-        """Let new connections to the Redis of the events lead to a replica."""
+        """Route new connections to the Redis of the events to a replica."""
         self.primary_port = self.port_of(replica)
         self.proxy.point_to(self.primary_port)
 
     def port_of(self, server: EmbeddedRedis) -> int:
-        """Where a Redis listens."""
+        """Return the port of a Redis."""
         return int(server.url.rpartition(":")[2].partition("/")[0])
 
     def lines(self) -> Counter[str]:
-        """How often each line stands in the logs, by process; reasons and numbers are left out."""
+        """Count the log lines by process, without reasons and numbers."""
         found: Counter[str] = Counter()
         for path in sorted(self.folder.glob("*.log")):
             for line in path.read_text(errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""The tasks that run during faults: the same in the test's process and in a real worker."""
+"""The tasks of the fault tests, defined identically in the test process and in real workers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from jobpush import JobPush, progress
 
 def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
     """
-    A Celery app with all of the tasks, and its JobPush.
+    Return a Celery app with all tasks, and its JobPush.
 
     Args:
-        broker_url: Carries the tasks, and has no fault.
-        settings: Those of jobpush.
+        broker_url: Broker of the tasks; it has no faults.
+        settings: Settings of jobpush.
     """
     app = Celery("faults", broker=broker_url, set_as_current=False)
     app.conf.update(
@@ -42,11 +42,11 @@ def make_app(*, broker_url: str, **settings: Any) -> tuple[Celery, JobPush]:
     return app, jobpush
 
 
-class Grenade:
-    """Raises an exception that ``except Exception`` does not catch."""
+class Unprintable:
+    """An object whose ``str()`` raises an exception that ``except Exception`` does not catch."""
 
     def __str__(self) -> str:
-        raise SystemExit("nobody expects this")
+        raise SystemExit("not caught by except Exception")
 
 
 def end_thread(thread: threading.Thread) -> None:
@@ -55,8 +55,8 @@ def end_thread(thread: threading.Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
-class Occupancy:
-    """A number that one process counts up and another reads, in a file; nothing is waited for."""
+class SharedCounter:
+    """A counter in a shared file: one process increments it, another reads it, without locks."""
 
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
@@ -66,7 +66,7 @@ class Occupancy:
 
     @property
     def value(self) -> int:
-        """What was counted up to now."""
+        """The current count."""
         number: int = struct.unpack_from("q", self._memory)[0]
         return number
 
@@ -76,7 +76,7 @@ class Occupancy:
 
 
 def add_tasks(app: Celery, jobpush: JobPush) -> None:
-    """Register them. A header of the message names the user."""
+    """Register the tasks. A message header names the user."""
 
     def task(name: str, **options: Any) -> Any:
         return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))
@@ -94,7 +94,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     @task("runs_until")
     def runs_until(path: str, ballast: str = "") -> None:
         """Report progress a thousand times a second until a file exists, and count the reports."""
-        count = Occupancy(Path(f"{path}.count-{os.getpid()}"))
+        count = SharedCounter(Path(f"{path}.count-{os.getpid()}"))
         for number in range(1, 10_000_000):
             progress.update(number, message="running", ballast=ballast)
             count.value = number
@@ -104,7 +104,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("updates_twice_a_second")
     def updates_twice_a_second(path: str) -> None:
-        """Update twice a second until there is a file."""
+        """Report progress twice a second until a file exists."""
         for number in range(1, 1_000_000):
             progress.update(number, message="running")
             time.sleep(0.5)
@@ -113,7 +113,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("kills_publisher")
     def kills_publisher(path: str) -> None:
-        """End the thread that publishes, wherever it is, again and again until there is a file."""
+        """End the publisher thread repeatedly, at arbitrary points, until a file exists."""
         for number in range(1, 1_000_000):
             progress.update(number, message="running")
             for thread in threading.enumerate():
@@ -123,10 +123,10 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
             if Path(path).exists():
                 return
 
-    @task("says_what_raises")
-    def says_what_raises() -> None:
-        """Report an object that raises when its text is read; then continue like other tasks."""
-        progress.update(1, total=3, message=Grenade())  # type: ignore[arg-type]
+    @task("reports_unprintable_message")
+    def reports_unprintable_message() -> None:
+        """Report a message whose ``str()`` raises, then continue like other tasks."""
+        progress.update(1, total=3, message=Unprintable())  # type: ignore[arg-type]
         time.sleep(0.5)
         for number in range(2, 4):
             progress.update(number, total=3, message="fine again")

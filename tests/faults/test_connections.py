@@ -1,4 +1,4 @@
-"""Connections that only receive must detect a dead peer too."""
+"""Connections that only receive also detect a dead peer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .proxy import Proxy
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """The way to a Redis of its own."""
+    """A proxy to a new Redis."""
     with EmbeddedRedis(port=0) as server:
         proxy = Proxy(int(server.url.rpartition(":")[2].partition("/")[0]))
         yield proxy
@@ -45,7 +45,7 @@ def test_cancel_reader_detects_a_silent_network(proxy: Proxy, monkeypatch: pytes
     assert not ended.wait(2.5), received
     proxy.go_silent()
 
-    assert ended.wait(PATIENCE), "it never ends"
+    assert ended.wait(PATIENCE), "the reader did not detect the silent network"
     assert isinstance(received[-1], StoreError)
     feed.close()
 

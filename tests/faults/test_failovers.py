@@ -1,7 +1,7 @@
 """
-Failovers of a Cluster and of Sentinel during 2,000 tasks and 500 connections: every final state is right.
+Failovers of a Cluster and of Sentinel during 2,000 tasks and 500 connections: every final state is correct.
 
-Pages keep their sockets, no member leaves, and pages whose channels lie on other shards get no resync.
+Pages keep their sockets, no member leaves, and channels on other shards get no resync.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .crowd import NEWS, ROOM
 from .stand import Stand
 
 TASKS, USERS, CONNECTIONS = 2_000, 100, 500
-#: Seconds for all tasks on a busy machine.
+#: Timeout for all tasks on a busy machine, in seconds.
 PATIENCE = 240.0
 
 
@@ -32,10 +32,10 @@ def topic_of(channel: str) -> str:
 
 def play(folder: Path, redis_url: str, fault: Callable[[Stand], None], may_resync: Callable[[str], bool]) -> None:
     """
-    Fail over in the middle of the tasks, and check everything at the end.
+    Fail over while tasks run, and check all guarantees at the end.
 
     Args:
-        may_resync: Whether the fault may cost a channel its history.
+        may_resync: Returns whether the fault may lose the history of a channel.
     """
     with Stand(folder, gateways=2, users=USERS, redis_url=redis_url, publish_timeout=2.0, lost_after=15.0) as stand:
         stand.start_worker("-c", "6")
@@ -54,16 +54,18 @@ def play(folder: Path, redis_url: str, fault: Callable[[Stand], None], may_resyn
 
         crowd.wait_for_ends(stand.tasks, PATIENCE)
         ticker.stop()
-        crowd.wait_until(lambda: not crowd.missing_numbers(ticker.sure), lambda: crowd.missing_numbers(ticker.sure)[:9])
-        print(f"\n{folder.name}: {before} tasks had ended before it, {after} after it, {crowd.resyncs()} resyncs")
+        crowd.wait_until(
+            lambda: not crowd.missing_numbers(ticker.confirmed), lambda: crowd.missing_numbers(ticker.confirmed)[:9]
+        )
+        print(f"\n{folder.name}: {before} tasks ended before the fault, {after} after it, {crowd.resyncs()} resyncs")
 
-        assert after < TASKS, "the fault came in the middle"
+        assert after < TASKS, "the fault happened after all tasks had ended"
         assert crowd.faults() == []
         assert wrong_states(stand) == []
         assert {state for one in crowd.visitors for _, state in one.tasks.values()} == {"SUCCESS"}
         assert not crowd.states("LOST")
-        assert crowd.ends() == [], "no socket was closed"
-        assert [one.farewells for one in crowd.visitors if one.farewells] == []
+        assert crowd.ends() == [], "a socket was closed"
+        assert [one.departures for one in crowd.visitors if one.departures] == []
         assert {channel for one in crowd.visitors for channel in one.resyncs if not may_resync(channel)} == set()
 
 
@@ -73,7 +75,7 @@ def publish_tasks(stand: Stand) -> None:
 
 
 def wrong_states(stand: Stand) -> list[tuple[str, str]]:
-    """Return the stored tasks that have not succeeded."""
+    """Return the tasks whose stored state is not SUCCESS."""
     found = {task.task_id: task.state for user in stand.users for task in stand.store.tasks(user)}
     states = [(task_id, found.get(task_id, "missing")) for ids in stand.tasks.values() for task_id in ids]
     return [(task_id, state) for task_id, state in states if state != "SUCCESS"]

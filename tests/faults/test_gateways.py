@@ -1,4 +1,4 @@
-"""Gateways that are rolled, killed, or have slow readers, with a thousand pages open."""
+"""Gateways that are restarted, killed, or have slow readers, with a thousand open pages."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from .crowd import NEWS, ROOM, Crowd, Visitor
 from .processes import memory
 from .stand import Stand
 
-#: Pages that receive numbers and tasks, and pages in a presence channel.
+#: Number of pages that receive numbers and tasks, and of pages in a presence channel.
 PAGES = 900
 PEOPLE = 100
-#: Bytes that may wait for one slow reader, in these gateways.
+#: Outbox limit of these gateways, in bytes.
 OUTBOX_SIZE = 100_000
-#: Bytes beside that which one slow reader may cost: what its frames cost when they wait one by one.
+#: Additional memory that one slow reader may use, in bytes: the overhead of its queued frames.
 OVERHEAD = 100_000
-#: Closes per second with which a gateway lets its pages go; see ``hub.py``.
+#: Closes per second of a gateway that shuts down; see ``hub.py``.
 CLOSES_PER_SECOND = 200.0
 
 
 @dataclass
 class Scene:
-    """Two gateways with their pages, and a constant stream of tasks and numbers."""
+    """Two gateways and their pages."""
 
     stand: Stand
     pages: Crowd
     people: Crowd
 
     def on_gateway(self, number: int) -> list[Visitor]:
-        """Who is connected to one of the gateways."""
+        """Return the visitors that are connected to one of the gateways."""
         port = self.stand.gateways[number].port
-        return [visitor for crowd in (self.pages, self.people) for visitor in crowd.open_ones if visitor.port == port]
+        return [visitor for crowd in (self.pages, self.people) for visitor in crowd.connected if visitor.port == port]
 
     def wait_until_all_are_open(self) -> None:
-        """Everybody is back."""
+        """Wait until all visitors are connected."""
         self.pages.wait_until_all_are_open()
         self.people.wait_until_all_are_open()
         for gateway in self.stand.gateways:
-            gateway.wait_until_ready()  # all may be back by way of the other, before one that was killed has started
-        wait_until(lambda: self._count() == len(self.on_gateway(0)) + len(self.on_gateway(1)), "no ghost is connected")
+            gateway.wait_until_ready()  # all visitors may have reconnected to the other one
+        wait_until(lambda: self._count() == len(self.on_gateway(0)) + len(self.on_gateway(1)), "no stale connection")
 
     def _count(self) -> float:
         """Return the number of connections, from the metrics of the gateways."""
         return sum(gateway.figures()["jobpush_connections"] for gateway in self.stand.gateways)
 
     def assert_all_have_received(self, published: Sequence[int]) -> None:
-        """Check that all pages have received the numbers and the ends of their tasks, in order and once."""
+        """Check that all pages have received the numbers and the ends of their tasks, in order and exactly once."""
         self.pages.wait_for_ends(self.stand.tasks)
         missing = self.pages.missing_numbers
         self.pages.wait_until(lambda: not missing(published), lambda: missing(published)[:9])
@@ -64,8 +64,9 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """One for all of these, in the order in which they stand here."""
-    # Who has not come back from a killed gateway when its lease ends has left: on a busy machine 6 s are too few.
+    """One scene for all tests of this module, which depend on their order."""
+    # A visitor that has not reconnected when the lease of a killed gateway ends leaves its channels. The default of
+    # 6 s is too short for a busy machine.
     settings = {"grace": 5.0, "lease": 15.0, "outbox_size": OUTBOX_SIZE}
     with Stand(tmp_path_factory.mktemp("gateways"), gateways=2, users=90, **settings) as stand:
         stand.start_worker("-c", "2")
@@ -78,10 +79,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.fixture(autouse=True)
-def silence(scene: Scene) -> Iterator[None]:
-    """Stop publishing at the end of a test, so that the next one receives nothing of it."""
+def stop_publishing_after_test(scene: Scene) -> Iterator[None]:
+    """Stop publishing after each test, so that the next one receives no events of it."""
     yield
-    scene.stand.fall_silent()
+    scene.stand.stop_publishing()
 
 
 @thorough
@@ -99,13 +100,13 @@ def test_pages_of_a_rolled_gateway_leave_gradually_and_miss_nothing(scene: Scene
         spread, wanted = ends[-1][0] - ends[0][0], min(5.0, count / CLOSES_PER_SECOND)
         assert {code for _, code in ends} == {4200}
         assert len(ends) == count
-        assert spread > wanted / 2, f"{count} pages were let go within {spread:.1f} s"
-        print(f"\nFIG roll: {count} pages let go over {spread:.1f} s, all back after {time.monotonic() - begun:.1f} s")
+        assert spread > wanted / 2, f"{count} pages were closed within {spread:.1f} s"
+        print(f"\nFIG roll: {count} pages closed over {spread:.1f} s, all open after {time.monotonic() - begun:.1f} s")
     feed.stop()
     ticker.stop()
 
-    scene.assert_all_have_received(ticker.sure)
-    assert not any(person.farewells for person in scene.people.visitors), "no member left"
+    scene.assert_all_have_received(ticker.confirmed)
+    assert not any(person.departures for person in scene.people.visitors), "a member left"
 
 
 def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) -> None:
@@ -115,23 +116,26 @@ def test_pages_of_a_killed_gateway_reconnect_and_leave_no_ghost(scene: Scene) ->
     gone = [visitor for visitor in scene.on_gateway(0) if visitor in scene.people.visitors][:10]
 
     stand.gateways[0].kill()
-    scene.people.hang_up(gone, for_good=True)  # their laptops were closed in the same moment
-    wait_until(lambda: not scene.on_gateway(0), "all pages have noticed")
+    scene.people.hang_up(gone, for_good=True)  # they disconnect at the same moment
+    wait_until(lambda: not scene.on_gateway(0), "all pages are disconnected")
     stand.gateways[0].start()
 
     scene.wait_until_all_are_open()
-    back = time.monotonic() - begun
-    there = {person.user for person in scene.people.visitors if person not in gone}
-    wait_until(lambda: set(stand.jobpush.users_in(ROOM)) == there, "no ghost is in the room")
+    reconnected_after = time.monotonic() - begun
+    present = {person.user for person in scene.people.visitors if person not in gone}
+    wait_until(lambda: set(stand.jobpush.users_in(ROOM)) == present, "no stale member is in the room")
     scene.people.wait_until(
-        lambda: all(person.members == there for person in scene.people.visitors if person.is_wanted),
-        lambda: [person.members - there for person in scene.people.visitors][:3],
+        lambda: all(person.members == present for person in scene.people.visitors if person.is_wanted),
+        lambda: [person.members - present for person in scene.people.visitors][:3],
     )
-    print(f"\nFIG kill: {count} pages back after {back:.1f} s, no ghost after {time.monotonic() - begun:.1f} s")
+    cleaned_after = time.monotonic() - begun
+    print(
+        f"\nFIG kill: {count} pages reconnected after {reconnected_after:.1f} s, none stale after {cleaned_after:.1f} s"
+    )
     feed.stop()
     ticker.stop()
-    scene.assert_all_have_received(ticker.sure)
-    assert {name for person in scene.people.open_ones for name in person.farewells} == {person.user for person in gone}
+    scene.assert_all_have_received(ticker.confirmed)
+    assert {name for person in scene.people.connected for name in person.departures} == {person.user for person in gone}
 
 
 @thorough
@@ -142,7 +146,7 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     listeners = stand.open_crowd(users=users * 10, channels=("noise",), receive_buffer=4_096)
     worker = stand.start_worker("-P", "threads", "-c", "5", "-Q", "quick", min_interval=0.02)
     before = {gateway.pid: memory(gateway.pid) for gateway in stand.gateways}
-    received_before, let_go_before = scene.pages.received(), let_go(stand)
+    received_before, slow_readers_before = scene.pages.received(), slow_readers(stand)
     stop, begun = stand.path(), time.monotonic()
     running = {user: stand.run_until(user, stop, "x" * 4_000, queue="quick") for user in users}
     watchers.wait_until(lambda: all(watcher.tasks for watcher in watchers.visitors))
@@ -152,32 +156,35 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     ticker, noise = stand.start_ticker(0.05), stand.start_ticker(0.02, channel="noise", padding=9_000)
     grown = 0
 
-    def is_reached(is_so: bool) -> bool:
+    def measured(is_reached: bool) -> bool:
         nonlocal grown
         grown = max(grown, sum(memory(pid) - bytes_before for pid, bytes_before in before.items()))
-        return is_so
+        return is_reached
 
-    wait_until(lambda: is_reached(len(noise.sure) >= 150), "the events exceed every outbox")
-    noise.stop()  # long before it is more than the history holds, however long all else may take
+    wait_until(lambda: measured(len(noise.confirmed) >= 150), "the events exceed every outbox")
+    noise.stop()  # before the history overflows
     wait_until(
-        lambda: is_reached(let_go(stand) - let_go_before >= len(listeners.visitors)), "all listeners were let go"
+        lambda: measured(slow_readers(stand) - slow_readers_before >= len(listeners.visitors)),
+        "all listeners were disconnected",
     )
-    wait_until(lambda: is_reached(page_of(stand, running[users[0]]) >= 200), "the tasks have reported much")
+    wait_until(
+        lambda: measured(snapshot_seq(stand, running[users[0]]) >= 200), "the tasks have reported enough progress"
+    )
     ticker.stop()
     received = scene.pages.received() - received_before
-    updates = {task_id: page_of(stand, task_id) for task_id in running.values()}
-    watchers.read_again(watchers.visitors)
-    listeners.read_again(listeners.visitors)
+    updates = {task_id: snapshot_seq(stand, task_id) for task_id in running.values()}
+    watchers.resume_reading(watchers.visitors)
+    listeners.resume_reading(listeners.visitors)
 
     watchers.wait_until(lambda: all(w.tasks[running[w.user]][0] >= updates[running[w.user]] for w in watchers.visitors))
     stop.touch()
     listeners.wait_until(
-        lambda: not listeners.missing_numbers(noise.sure), lambda: listeners.missing_numbers(noise.sure)[:5]
+        lambda: not listeners.missing_numbers(noise.confirmed), lambda: listeners.missing_numbers(noise.confirmed)[:5]
     )
     watchers.wait_for_ends(stand.tasks)
     read, published = (
         sum(w.task_events for w in watchers.visitors),
-        10 * sum(map(partial(page_of, stand), running.values())),
+        10 * sum(map(partial(snapshot_seq, stand), running.values())),
     )
     slow = len(watchers.visitors) + len(listeners.visitors)
     codes = {code for _, code in listeners.ends(begun)}
@@ -191,22 +198,22 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
     assert dropped > 0 and conflated >= published - read, (dropped, conflated)
     assert grown < slow * (OUTBOX_SIZE + OVERHEAD), f"{grown / 1e6:.1f} MB for {slow} slow readers"
     assert len({visitor.number for visitor in listeners.visitors if visitor.ends}) == len(listeners.visitors)
-    assert codes <= {0, 4100}, "a page gets a reconnect code, or finds its connection broken"
-    assert not watchers.ends(begun), "what gives way to newer does not fill an outbox"
-    assert read < published, "they were not slow enough for this test"
+    assert codes <= {0, 4100}, "pages are closed with a reconnect code or a broken connection"
+    assert not watchers.ends(begun), "events that newer ones replace must not fill an outbox"
+    assert read < published, "the watchers were not slow enough for this test"
     assert watchers.faults() == listeners.faults() == []
     assert listeners.resyncs() == 0
-    scene.assert_all_have_received(ticker.sure)
+    scene.assert_all_have_received(ticker.confirmed)
     worker.kill()
 
 
-def let_go(stand: Stand) -> float:
-    """How many readers the gateways have let go since they were started, for they were too slow."""
+def slow_readers(stand: Stand) -> float:
+    """Return the number of slow readers that the gateways have disconnected since they started."""
     name = 'jobpush_refusals_total{reason="slow_reader"} '
     lines = [line for gateway in stand.gateways for line in gateway.ask("/jobpush/metrics")[1].splitlines()]
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
-def page_of(stand: Stand, task_id: str) -> int:
-    """The seq that a page which is opened now would show of a task."""
+def snapshot_seq(stand: Stand, task_id: str) -> int:
+    """Return the seq of a task's snapshot."""
     return stand.store.task(task_id).seq

@@ -1,4 +1,4 @@
-"""Many thousands of idle pages on one process, and what happens to a few of them all the time."""
+"""Thousands of idle pages on one process, with a constant rate of events to some of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from .processes import descriptors, memory
 from .stand import Stand
 
 _ROOT = Path(__file__).parents[2]
-#: Pages, each of a user of its own.
+#: Number of pages, each of a different user.
 PAGES = 10_000 if IS_FULL else 2_000
-#: Events a second in all, and for how many seconds.
+#: Total events per second, and the duration in seconds.
 EVENTS_A_SECOND = 1_000
 SECONDS = 20 if IS_FULL else 5
-#: Bytes of the process's own memory for one idle page that is signed in and subscribed to its user: stated in the
-#: README.
+#: Memory of the process per idle page that is signed in and subscribed to its user, in bytes, as stated in the README.
 BYTES_A_PAGE = 8_000
-#: Events in one round trip of their publisher.
+#: Events per round trip of the publisher.
 _BATCH = 100
 
 
@@ -49,14 +48,14 @@ class Load:
         ]
 
     def report(self) -> dict[str, Any]:
-        """Return the sums of their reports."""
-        answers = []
+        """Return the sums of the reports of all processes."""
+        reports = []
         for process in self._processes:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("\n")
             process.stdin.flush()
-            answers.append(json.loads(process.stdout.readline()))
-        return {name: sum((answer[name] for answer in answers), type(answers[0][name])()) for name in answers[0]}
+            reports.append(json.loads(process.stdout.readline()))
+        return {name: sum((report[name] for report in reports), type(reports[0][name])()) for name in reports[0]}
 
     def close(self) -> None:
         for process in self._processes:

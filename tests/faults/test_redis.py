@@ -1,6 +1,7 @@
 """
-Redis dies, hangs, is slow, full, empty or replaced: tasks continue, and in the end every page is up to date. All faults
-run at the same time, since each of them mostly waits.
+Redis dies, hangs, or is slow, full, empty or replaced: tasks continue, and in the end every page is up to date.
+
+The faults run concurrently, because each of them mostly waits.
 """
 
 from __future__ import annotations
@@ -23,39 +24,40 @@ from .crowd import ROOM, Crowd
 from .processes import descriptors, memory, paused, threads
 from .stand import LOST_AFTER, Stand
 
-#: Seconds that Redis is away: longer than the 8 s after which a gateway gives a silent connection up.
+#: Seconds for which Redis is unreachable: longer than the 8 s after which a gateway drops a silent connection.
 PAUSE = 30.0 if IS_FULL else 10.0
-#: Seconds that a fault lasts which is noticed at once.
+#: Duration of faults that are detected at once, in seconds.
 SHORT = 30.0 if IS_FULL else 4.0
-#: Bytes by which a process may have grown after a fault: far less than it had to publish meanwhile.
+#: Permitted growth of a process after a fault, in bytes: far less than it had to publish meanwhile.
 GROWTH = 12_000_000
-#: How many of these are played at a time.
+#: Number of concurrent faults.
 AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Fault:
     """
-    What happens to Redis.
+    A fault of Redis.
 
     Args:
-        play: Breaks it, calls its second argument while it is broken, and repairs it.
-        seconds: How long it is broken.
+        play: Breaks Redis, calls its second argument while it is broken, and repairs it.
+        seconds: Duration of the fault.
         is_noticed: Whether a gateway must report that it is not ready.
-        is_heard: Whether progress is to arrive nevertheless.
+        receives_progress: Whether progress must arrive nevertheless.
         loses_history: Whether pages may get a resync.
-        times: How often it happens, and may appear in each log.
-        lost_after: Seconds within which a dead worker is known; a live one must reach Redis several times in them.
-        publish_timeout: Seconds that a task may wait for Redis. A busy machine may let a second pass without any fault,
-            which every process would tell too; but a live worker's lease waits no shorter than a task.
-        reconnects: How many connections of the gateway have to be made again.
+        times: How often the fault happens, and may appear in each log.
+        lost_after: Seconds after which a silent worker counts as dead; a live one must reach Redis several times within
+            them.
+        publish_timeout: Seconds that a task may wait for Redis. A busy machine may stall for a second without any
+            fault, which would be logged too; but the lease of a live worker has at least the same timeout.
+        reconnects: Number of connections that the gateway must reopen.
     """
 
     play: Callable[[Stand, Callable[[], None]], None]
     seconds: float
     is_noticed: bool = True
     loses_history: bool = False
-    is_heard: bool = False
+    receives_progress: bool = False
     times: int = 1
     reconnects: int = 2
     lost_after: float = LOST_AFTER
@@ -82,14 +84,14 @@ def hanging(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def slow(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """More than a second for the way there and back: longer than a task may wait for it."""
+    """Round trips take more than a second: longer than the publish timeout."""
     stand.proxy.delay = 0.6
     while_broken()
     stand.proxy.delay = 0.0
 
 
 def full(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """``OOM command not allowed when used memory > 'maxmemory'``."""
+    """Redis returns ``OOM command not allowed when used memory > 'maxmemory'``."""
     with redis.Redis.from_url(stand.events.url) as client:
         client.config_set("maxmemory", 1)
         while_broken()
@@ -97,14 +99,14 @@ def full(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def half_open(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """A router has lost its state: nothing passes, and neither side is notified."""
+    """Packets are dropped silently, as by a router that has lost its state."""
     stand.proxy.go_silent()
     while_broken()
     stand.proxy.heal()
 
 
 def cut_again_and_again(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """As soon as the gateway's two connections are back, they are cut again."""
+    """Both connections of the gateway are cut each time they are restored."""
     for reconnects in (2, 4, 6):
         stand.proxy.cut()
         wait_until(partial(has_reconnected, stand, reconnects), "two new connections")
@@ -112,12 +114,12 @@ def cut_again_and_again(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def has_reconnected(stand: Stand, times: int) -> bool:
-    """Whether the gateway has made this many connections to Redis again."""
+    """Return whether the gateway has reopened this many connections to Redis."""
     return stand.gateways[0].figures()["jobpush_redis_reconnects_total"] == times
 
 
 def failed_over(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """The primary dies, and its replica takes its place under the same address."""
+    """The primary dies, and its replica takes over its address."""
     replica = stand.start_replica()
     stand.events.kill()
     while_broken()
@@ -127,13 +129,13 @@ def failed_over(stand: Stand, while_broken: Callable[[], None]) -> None:
 
 
 def demoted(stand: Stand, while_broken: Callable[[], None]) -> None:
-    """A replica replaces a primary that stays up: connections to the old primary may only read now."""
+    """A replica replaces a primary that stays up: connections to the old primary become read-only."""
     replica = stand.start_replica()
     with redis.Redis.from_url(replica.url) as new, redis.Redis.from_url(stand.events.url) as old:
-        old.client_pause(60_000, all=False)  # what it took from here on would be lost
-        wait_until(lambda: _offset(new) == _offset(old), "the replica has everything")
+        old.client_pause(60_000, all=False)  # later writes would be lost
+        wait_until(lambda: _offset(new) == _offset(old), "the replica is in sync")
         new.replicaof("NO", "ONE")
-        stand.take_over(replica)  # before connections are closed, which would otherwise find the old one again
+        stand.take_over(replica)  # before clients reconnect, which would otherwise reach the old primary
         old.replicaof("127.0.0.1", stand.port_of(replica))
         old.client_unpause()
     while_broken()
@@ -150,21 +152,21 @@ FAULTS = [
     Fault(killed_and_restarted_empty, SHORT, loses_history=True),
     Fault(killed_and_restarted_with_data, SHORT, loses_history=True),
     Fault(full, PAUSE, reconnects=0),
-    # Another server answers: it may lack the last events, so pages resync.
+    # The replica may lack the last events, so pages resync.
     Fault(failed_over, SHORT, loses_history=True),
-    Fault(demoted, SHORT, is_noticed=False, is_heard=True, loses_history=True),
-    Fault(slow, SHORT, is_noticed=False, is_heard=True, reconnects=0, lost_after=15.0, publish_timeout=1.0),
+    Fault(demoted, SHORT, is_noticed=False, receives_progress=True, loses_history=True),
+    Fault(slow, SHORT, is_noticed=False, receives_progress=True, reconnects=0, lost_after=15.0, publish_timeout=1.0),
     Fault(cut_again_and_again, 0.0, is_noticed=False, times=3, reconnects=6),
 ]
 
-#: The faults that are least alike; a full run tries the others too.
+#: The faults of a default run; a full run includes the others.
 BASE = (killed_and_restarted_empty, failed_over, cut_again_and_again)
 CASES = [pytest.param(fault, id=fault.play.__name__, marks=() if fault.play in BASE else thorough) for fault in FAULTS]
 
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future]]:
-    """Those of the faults that are asked for, under way."""
+    """Run the selected faults concurrently; yield their futures by name."""
     chosen = [item.callspec.params["fault"] for item in request.session.items if item.path == request.path]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {name_of(fault): pool.submit(play, fault, tmp_path_factory.mktemp(name_of(fault))) for fault in chosen}
@@ -180,15 +182,15 @@ def test_redis_fault(fault: Fault, played: Mapping[str, Future]) -> None:
 
 
 def play(fault: Fault, folder: Path) -> None:
-    """Cause a fault during work, and check everything."""
+    """Cause a fault while tasks run, and check all guarantees."""
     with Stand(folder, publish_timeout=fault.publish_timeout, lost_after=fault.lost_after) as stand:
         stand.start_worker("-c", "6")
-        stand.gateways[0].wait_until_ready()  # earlier visitors would have to reconnect, and be counted twice
+        stand.gateways[0].wait_until_ready()  # earlier visitors would have to reconnect, which the metrics count
         crowd = stand.open_crowd()
         ticker, feed = stand.start_ticker(), stand.start_feed()
         stop = stand.path()
         running = {user: stand.run_until(user, stop) for user in stand.users[:2]}
-        crowd.wait_until(lambda: stand.updates() and all(is_heard(crowd, *pair) for pair in running.items()))
+        crowd.wait_until(lambda: stand.updates() and all(receives_progress(crowd, *pair) for pair in running.items()))
         before = MetricValues.of(stand)
         usual_rate = updates_a_second(stand, 1.0)
 
@@ -198,27 +200,29 @@ def play(fault: Fault, folder: Path) -> None:
                 stand.gateways[0].wait_until_ready(False)
                 assert stand.gateways[0].figures()["jobpush_ready"] == 0
             time.sleep(max(1.0, begun + fault.seconds - time.monotonic()))
-            if fault.is_heard:
-                wait_until_all_go_on(crowd, running)
+            if fault.receives_progress:
+                wait_for_new_progress(crowd, running)
             rate = (stand.updates() - updates) / (time.monotonic() - begun)
-            # Tasks that waited for Redis would make a few updates a second instead of 1,700; on a busy machine those
-            # that don't wait make fewer too.
+            # Tasks that waited for Redis would report a few updates per second instead of 1,700. On a busy machine,
+            # the rate of tasks that do not wait is lower too.
             assert rate > usual_rate / 20, f"tasks are slower: {rate:.0f} updates/s instead of {usual_rate:.0f}"
             assert stand.gateways[0].ask("/jobpush/health/live")[0] == 200
             assert crowd.ends() == [], "a socket was closed"
 
         fault.play(stand, while_broken)
         stand.gateways[0].wait_until_ready()
-        wait_until_all_go_on(crowd, running)
+        wait_for_new_progress(crowd, running)
         feed.stop()
-        assert_indexes_are_there(stand, running)
+        assert_indexes_restored(stand, running)
         stop.touch()
         crowd.wait_for_ends(stand.tasks)
         ticker.stop()
-        crowd.wait_until(lambda: not crowd.missing_numbers(ticker.sure), lambda: crowd.missing_numbers(ticker.sure)[:9])
+        crowd.wait_until(
+            lambda: not crowd.missing_numbers(ticker.confirmed), lambda: crowd.missing_numbers(ticker.confirmed)[:9]
+        )
 
         assert crowd.faults() == []
-        assert not crowd.states("LOST"), "the worker has never been dead"
+        assert not crowd.states("LOST"), "a task of a live worker is LOST"
         assert crowd.ends() == [], "a socket was closed"
         assert_figures(stand.gateways[0].figures(), crowd, fault)
         assert fault.loses_history or not crowd.resyncs()
@@ -227,24 +231,26 @@ def play(fault: Fault, folder: Path) -> None:
         report(fault, stand, crowd, usual_rate, feed.longest)
 
 
-def is_heard(crowd: Crowd, user: str, task_id: str, *, beyond: int = 0) -> bool:
-    """Whether all pages of a user show a running task, and newer than that."""
+def receives_progress(crowd: Crowd, user: str, task_id: str, *, beyond: int = 0) -> bool:
+    """Return whether all pages of a user show a running task with a seq greater than ``beyond``."""
     pages = [visitor for visitor in crowd.visitors if visitor.user == user]
     return all(page.tasks.get(task_id, (0, ""))[0] > beyond and page.tasks[task_id][1] == "PROGRESS" for page in pages)
 
 
 def is_listed(stand: Stand, user: str, task_id: str) -> bool:
-    """Whether a page that is opened now would show a task."""
+    """Return whether a newly opened page would show a task."""
     return task_id in {task.task_id for task in stand.jobpush.tasks(user)}
 
 
-def wait_until_all_go_on(crowd: Crowd, running: Mapping[str, str]) -> None:
-    """Wait until every page shows newer progress than any shows now."""
+def wait_for_new_progress(crowd: Crowd, running: Mapping[str, str]) -> None:
+    """Wait until every page shows newer progress than any page shows now."""
     newest = {
         task_id: max(page.tasks.get(task_id, (0, ""))[0] for page in crowd.visitors) for task_id in running.values()
     }
     crowd.wait_until(
-        lambda: all(is_heard(crowd, user, task_id, beyond=newest[task_id]) for user, task_id in running.items()),
+        lambda: all(
+            receives_progress(crowd, user, task_id, beyond=newest[task_id]) for user, task_id in running.items()
+        ),
         lambda: f"progress beyond {newest}",
     )
 
@@ -255,8 +261,8 @@ def updates_a_second(stand: Stand, seconds: float) -> float:
     return (stand.updates() - updates) / (time.monotonic() - begun)
 
 
-def assert_indexes_are_there(stand: Stand, running: Mapping[str, str]) -> None:
-    """Check the online users, the members of the room, and the running tasks that a new page would show."""
+def assert_indexes_restored(stand: Stand, running: Mapping[str, str]) -> None:
+    """Check the online users, the members of the room, and the listed running tasks."""
     jobpush, users = stand.jobpush, set(stand.users)
     wait_until(lambda: set(jobpush.online_users()) == users, "all users are online")
     wait_until(lambda: set(jobpush.users_in(ROOM)) == users, "all users are in the room")
@@ -266,13 +272,13 @@ def assert_indexes_are_there(stand: Stand, running: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class MetricValues:
-    """Of each process: bytes of memory, threads, open files."""
+    """Memory in bytes, threads and open files of each process."""
 
     of_pids: Mapping[int, tuple[str, int, int, int]]
 
     @classmethod
     def of(cls, stand: Stand) -> MetricValues:
-        """As it is now."""
+        """Measure all processes of a stand."""
         return cls({pid: (name, *cls._measure(pid)) for name, pid in stand.pids().items()})
 
     @staticmethod
@@ -280,7 +286,7 @@ class MetricValues:
         return memory(pid), threads(pid), descriptors(pid)
 
     def assert_unchanged(self, stand: Stand) -> None:
-        """Make sure that all processes live, that none has grown, and that all threads are there."""
+        """Check that all processes are running, that none has grown, and that none has lost a thread."""
         for pid, (name, *before) in self.of_pids.items():
             _wait_until_as_before(pid, name, *before)
 
@@ -295,7 +301,7 @@ def _wait_until_as_before(
 
 
 def assert_figures(figures: Mapping[str, float], crowd: Crowd, fault: Fault) -> None:
-    """Check that the metrics agree with what has happened."""
+    """Check the metrics of the gateway."""
     names = ("ready", "connections", "connections_opened_total", "redis_reconnects_total", "tasks_lost_total")
     pages = len(crowd.visitors)
     assert [figures[f"jobpush_{name}"] for name in names] == [1, pages, pages, fault.reconnects, 0]
@@ -304,13 +310,13 @@ def assert_figures(figures: Mapping[str, float], crowd: Crowd, fault: Fault) -> 
 
 
 def assert_no_flood(stand: Stand, times: int) -> None:
-    """Make sure that each process logs each thing once for each change."""
+    """Check that each process logs each message at most once per fault."""
     flood = {line: count for line, count in stand.lines().items() if count > times}
     assert not flood, flood
 
 
 def report(fault: Fault, stand: Stand, crowd: Crowd, usual_rate: float, longest_delay: float) -> None:
-    """Print the measurements, for a run with ``-s``."""
+    """Print the measurements; shown in a run with ``-s``."""
     tasks = sum(map(len, stand.tasks.values()))
     print(
         f"\n{name_of(fault)}: {tasks} tasks, {crowd.received()} messages received, {crowd.resyncs()} resyncs,"

@@ -1,8 +1,8 @@
 """
-Everything at once for a while, with something killed, stopped or cut every few seconds; half an hour: ``make soak``.
+A complete deployment under load, with a random fault every few seconds. ``make soak`` runs it for half an hour.
 
-One thing breaks at a time: what two faults at once may cost is no promise of ours. One gateway and one worker are left
-alone, so that it shows whether they grow.
+Only one fault happens at a time: nothing is guaranteed for simultaneous faults. One gateway and one worker are not
+touched, so that leaks show.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from .crowd import Crowd
 from .processes import descriptors, family, memory, paused
 from .stand import Stand
 
-#: Minutes that it lasts.
+#: Duration in minutes.
 MINUTES = float(os.environ.get("SOAK_MINUTES", "3" if IS_FULL else "1"))
-#: Seconds without a sign of life after which a worker and a gateway count as dead.
+#: Seconds after which a silent worker or gateway counts as dead.
 LOST_AFTER = 4.0
-#: Seconds after which nothing more is growing only because it is new.
+#: Warm-up time, in seconds: processes grow while they start.
 WARM_AFTER = 20.0
 #: Seconds between the recovery from one fault and the next.
 QUIET = 5.0
-#: Bytes and descriptors that a process may have grown by in the end.
+#: Permitted growth of a process, in bytes and descriptors.
 GROWTH = 10_000_000
 DESCRIPTORS = 20
 
 
 @dataclass
 class Soak:
-    """The stand, and what has happened to it."""
+    """The stand, and the faults that have happened to it."""
 
     stand: Stand
     crowd: Crowd
     dice: random.Random
     worker: ChildProcess
     happened: Counter[str] = field(default_factory=Counter)
-    #: Of each process that is left alone: memory and descriptors when it was warm, and now.
+    #: Memory and descriptors of each untouched process, after the warm-up and now.
     sizes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
 
     def worker_killed(self) -> None:
@@ -118,12 +118,12 @@ class Soak:
         """Record the size of the untouched processes."""
         for name, pid in self.stand.pids().items():
             if name == "gateway 0" or name.startswith("worker 0."):
-                # Pages that another gateway has lost come here: theirs are no growth.
+                # Pages of the other gateway reconnect here; their descriptors are not a leak.
                 pages = self.stand.gateways[0].figures()["jobpush_connections"] if name == "gateway 0" else 0
                 size = memory(pid), descriptors(pid) - int(pages)
                 self.sizes[name] = (*self.sizes.get(name, (*size, 0, 0))[:2], *size)
 
-    def wait_until_all_is_well(self) -> None:
+    def wait_until_recovered(self) -> None:
         """Wait until the gateways are ready and all pages connected."""
         for gateway in self.stand.gateways:
             gateway.wait_until_ready()
@@ -132,7 +132,7 @@ class Soak:
 
 @contextmanager
 def soaking(folder: Path) -> Iterator[Soak]:
-    """All that is needed, at work."""
+    """Run two gateways, two workers and a crowd."""
     settings = {"lost_after": LOST_AFTER, "lease": LOST_AFTER, "grace": 3.0}
     with Stand(folder, gateways=2, users=30, **settings) as stand:
         stand.start_worker("-c", "4")
@@ -153,30 +153,30 @@ def test_soak(tmp_path: Path) -> None:
         while time.monotonic() < until - 2 * QUIET:
             if time.monotonic() > warm_at:
                 soak.measure()
-            left = left or soak.dice.sample(soak.faults, len(soak.faults))  # each of them, in another order each time
+            left = left or soak.dice.sample(soak.faults, len(soak.faults))  # all faults, in a new order each time
             fault = left.pop()
             bar.update(line, description=fault.__name__, completed=MINUTES * 60 - (until - time.monotonic()))
             fault()
             soak.happened[fault.__name__] += 1
-            soak.wait_until_all_is_well()
+            soak.wait_until_recovered()
             time.sleep(QUIET)
         ticker.stop()
         for feed in feeds:
             feed.stop()
-        wait_until(lambda: is_broker_empty(stand), "all tasks are taken", patience=2 * PATIENCE)
+        wait_until(lambda: is_broker_empty(stand), "the broker is empty", patience=2 * PATIENCE)
         wait_until(lambda: len(missing(soak)) <= soak.happened["worker_killed"], "all ends are received")
         time.sleep(QUIET)
         soak.measure()
         never_run = [task_id for _, task_id, _ in crowd.missing_ends(stand.tasks) if is_waiting(stand, task_id)]
         lost = [one for one in crowd.missing_ends(stand.tasks) if one[1] not in never_run]
         table = described(soak, len(set(never_run)), len(lost))
-        numbers = crowd.missing_numbers(ticker.sure)
+        numbers = crowd.missing_numbers(ticker.confirmed)
     Console(stderr=True).print(table)
 
     assert not lost, lost[:10]
     assert not numbers, numbers[:10]
     assert crowd.faults() == []
-    # Redis hands out a message before kombu records it: a worker killed in between loses it.
+    # Redis removes a message from the queue before kombu records it: a worker that is killed in between loses it.
     assert len(set(never_run)) <= soak.happened["worker_killed"]
     for name, (memory_before, files_before, memory_after, files_after) in soak.sizes.items():
         assert memory_after - memory_before < GROWTH, f"{name}: {memory_before} {memory_after}"
@@ -184,32 +184,32 @@ def test_soak(tmp_path: Path) -> None:
 
 
 def missing(soak: Soak) -> set[str]:
-    """Return the tasks with an end that some visitor lacks."""
+    """Return the tasks whose end some visitor has not received."""
     return {task_id for _, task_id, _ in soak.crowd.missing_ends(soak.stand.tasks)}
 
 
 def is_broker_empty(stand: Stand) -> bool:
-    """Whether no task waits, and no worker has one that it has not acknowledged."""
+    """Return whether no message is queued or unacknowledged."""
     return not stand.broker_client.llen("celery") and not stand.broker_client.hlen("unacked")
 
 
 def is_waiting(stand: Stand, task_id: str) -> bool:
-    """Whether no worker has ever had it, as far as is known."""
+    """Return whether no worker has received a task, as far as is known."""
     try:
         return stand.store.task(task_id).state.value == "PENDING"
     except TaskNotFound:
-        return True  # its state was lost with Redis before a worker took it
+        return True  # Redis lost its state before a worker received it
 
 
 def described(soak: Soak, never_run: int, lost: int) -> Table:
-    """All that was counted."""
+    """Return a table of all counts."""
     stand, crowd = soak.stand, soak.crowd
     states = Counter(state for page in crowd.visitors[: len(stand.users)] for _, state in page.tasks.values())
     table = Table("what", "figure", title=f"{MINUTES:g} minutes")
     rows: list[tuple[str, object]] = [
         ("tasks published", sum(map(len, stand.tasks.values()))),
         *((f"tasks that ended in {state}", count) for state, count in sorted(states.items())),
-        ("messages that the broker lost", never_run),
+        ("messages lost by the broker", never_run),
         ("terminal events lost", lost),
         ("messages received by pages", crowd.received()),
         ("connections made by pages", sum(len(page.opened) for page in crowd.visitors)),

@@ -1,4 +1,4 @@
-"""Workers that are killed, paused, get another clock or lose their threads; programs that fork or end."""
+"""Workers that are killed, paused, or lose threads, clock changes, and programs that fork or exit."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from .programs import CHILDREN
 from .stand import Stand
 
 _ROOT = Path(__file__).parents[2]
-#: Seconds after which a worker counts as dead here.
+#: Seconds after which a silent worker counts as dead.
 LOST_AFTER = 3.0
-#: Settings of a program that must log no warning, even if a busy machine delays Redis.
-UNHURRIED = {"publish_timeout": 30.0, "flush_timeout": 30.0}
+#: Timeouts for programs that must not log a warning, even if a busy machine delays Redis.
+LONG_TIMEOUTS = {"publish_timeout": 30.0, "flush_timeout": 30.0}
 
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """One gateway; each test has users, queues and workers of its own."""
+    """One gateway; each test uses its own users, queues and workers."""
     with Stand(tmp_path_factory.mktemp("workers"), lost_after=LOST_AFTER) as stand:
         stand.gateways[0].wait_until_ready()
         yield stand
 
 
 def open_pages(stand: Stand, user: str) -> Crowd:
-    """Two pages of one user."""
+    """Open two pages of a user."""
     return stand.open_crowd(users=[user] * 2, channels=())
 
 
-def assert_all_is_right(crowd: Crowd, stand: Stand) -> None:
-    """Check that both pages have all ends, and have received everything in order."""
+def assert_received_in_order(crowd: Crowd, stand: Stand) -> None:
+    """Check that both pages have received all ends, and all events in order."""
     crowd.wait_for_ends(stand.tasks)
     assert crowd.faults() == []
     assert crowd.ends() == []
 
 
 def states(crowd: Crowd, task_id: str) -> list[str]:
-    """What the pages show of a task."""
+    """Return the state of a task on each page."""
     return [page.tasks.get(task_id, (0, ""))[1] for page in crowd.visitors]
 
 
@@ -64,7 +64,7 @@ def wait_for_state(crowd: Crowd, task_id: str, state: str) -> None:
 
 
 def wait_until_seen_to_run(crowd: Crowd, task_ids: set[str]) -> None:
-    """Wait until both pages have received progress of all of these; a short task may have ended since."""
+    """Wait until both pages have received progress of all tasks; short ones may have ended since."""
     wanted = {(task_id, "PROGRESS") for task_id in task_ids}
     crowd.wait_until(
         lambda: all(wanted <= page.seen for page in crowd.visitors),
@@ -75,7 +75,7 @@ def wait_until_seen_to_run(crowd: Crowd, task_ids: set[str]) -> None:
 def test_tasks_of_a_killed_worker_are_lost_or_run_by_another(stand: Stand) -> None:
     crowd = open_pages(stand, "killed")
     worker = stand.start_worker("-c", "4", "-Q", "killed")
-    # Longer than it takes to be seen, and shorter than the 5 s after which Redis delivers what still runs.
+    # Long enough to be seen, and shorter than the 5 s after which the broker redelivers unacknowledged messages.
     late = [stand.delay("killed", "works_acking_late", 150, 0.02, queue="killed") for _ in range(2)]
     early = [stand.delay("killed", "works", 1_000, 0.02, queue="killed") for _ in range(2)]
     wait_until_seen_to_run(crowd, {*late, *early})
@@ -87,7 +87,7 @@ def test_tasks_of_a_killed_worker_are_lost_or_run_by_another(stand: Stand) -> No
         wait_for_state(crowd, task_id, "LOST")
     for task_id in late:
         wait_for_state(crowd, task_id, "SUCCESS")
-    assert_all_is_right(crowd, stand)
+    assert_received_in_order(crowd, stand)
 
 
 @thorough
@@ -104,9 +104,10 @@ def test_paused_worker_counts_as_dead_until_it_resumes(stand: Stand) -> None:
     wait_for_state(crowd, task_id, "PROGRESS")
     stop.touch()
     wait_for_state(crowd, task_id, "SUCCESS")
-    assert_all_is_right(crowd, stand)
+    assert_received_in_order(crowd, stand)
 
 
+@thorough
 def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) -> None:
     crowd = open_pages(stand, "clock")
     clock = tmp_path / "clock"
@@ -120,7 +121,7 @@ def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) ->
     for hours in (2.0, -2.0):
         with clock.open("r+b") as file:
             file.write(struct.pack("d", hours * 3_600))
-        wait_until(lambda hours=hours: has_event_with_clock(stand, running, hours), "the new clock is seen")
+        wait_until(lambda hours=hours: has_event_with_clock(stand, running, hours), "the worker uses the new clock")
         wait_for_state(crowd, stand.delay("clock", "works", 10, 0.02, queue="clock"), "SUCCESS")
         time.sleep(LOST_AFTER)  # a worker that relied on the clock would have lost its lease
 
@@ -129,11 +130,11 @@ def test_changed_clock_does_not_affect_a_worker(stand: Stand, tmp_path: Path) ->
     last = stand.store.task(running)
     assert (last.attempt, last.current > before.current, last.seq > before.seq) == (1, True, True)
     assert not crowd.states("LOST")
-    assert_all_is_right(crowd, stand)
+    assert_received_in_order(crowd, stand)
 
 
 def has_event_with_clock(stand: Stand, task_id: str, hours: float) -> bool:
-    """Whether the last event of a task was made by a clock that is so far off."""
+    """Return whether the time of a task's last event has this offset."""
     return abs(stand.store.task(task_id).at - time.time() - hours * 3_600) < 600
 
 
@@ -146,12 +147,12 @@ def test_killed_publisher_thread_is_restarted(stand: Stand) -> None:
 
     for _ in range(20):
         stand.delay("thread", "works", 10, 0.02, queue="thread")
-    grenade = stand.delay("thread", "says_what_raises", queue="thread")
+    unprintable = stand.delay("thread", "reports_unprintable_message", queue="thread")
 
-    wait_for_state(crowd, grenade, "SUCCESS")
+    wait_for_state(crowd, unprintable, "SUCCESS")
     stop.touch()
     wait_for_state(crowd, killer, "SUCCESS")
-    assert_all_is_right(crowd, stand)
+    assert_received_in_order(crowd, stand)
 
 
 def test_task_that_ends_its_process_fails(stand: Stand) -> None:
@@ -163,12 +164,12 @@ def test_task_that_ends_its_process_fails(stand: Stand) -> None:
 
     wait_for_state(crowd, task_id, "FAILURE")
     wait_for_state(crowd, other, "SUCCESS")
-    assert_all_is_right(crowd, stand)
+    assert_received_in_order(crowd, stand)
 
 
 @contextmanager
 def started_program(name: str, redis_url: str, user: str, **settings: object) -> Iterator[subprocess.Popen[str]]:
-    """A program that leaves nothing behind, also where its test fails: all that it has forked is of one group."""
+    """Run a program in its own process group, which is killed after the block, even if the test fails."""
     command = [sys.executable, "-m", "tests.faults.programs", name, redis_url, user]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     environment.update((f"JOBPUSH_{setting.upper()}", str(value)) for setting, value in settings.items())
@@ -181,13 +182,13 @@ def started_program(name: str, redis_url: str, user: str, **settings: object) ->
         try:
             yield program
         finally:
-            with suppress(ProcessLookupError):  # as it should be: all of it has ended
+            with suppress(ProcessLookupError):  # the normal case: the whole group has ended
                 os.killpg(program.pid, signal.SIGKILL)
             guard.release()
 
 
 def test_program_exit_waits_until_the_last_state_is_stored(redis_server: EmbeddedRedis, store: Store) -> None:
-    with started_program("ends", redis_server.url, "42", **UNHURRIED) as program:
+    with started_program("ends", redis_server.url, "42", **LONG_TIMEOUTS) as program:
         out, err = program.communicate(timeout=PATIENCE)
 
     assert (out, err, program.returncode) == ("published\n", "", 0)
@@ -208,7 +209,7 @@ def test_program_exit_does_not_wait_forever_for_an_unresponsive_redis(redis_serv
 
 @thorough
 def test_program_may_fork_at_any_time(redis_server: EmbeddedRedis) -> None:
-    with started_program("forks", redis_server.url, "42", **UNHURRIED) as program:
+    with started_program("forks", redis_server.url, "42", **LONG_TIMEOUTS) as program:
         out, err = program.communicate(timeout=PATIENCE)
 
     assert (out, err, program.returncode) == (f"{[0] * CHILDREN}\n", "", 0)

@@ -288,6 +288,7 @@ def test_gateway_declared_dead_restores_its_statements(serve: Serve) -> None:
     assert next_change(ada) == (REMOVED, "bob")
 
 
+@thorough
 def test_clients_of_a_stopped_gateway_stay_present(serve: Serve) -> None:
     here, there = serve(grace=LONG_GRACE), serve(grace=LONG_GRACE)
     ada, _ = join(here, "ada")

@@ -1,4 +1,4 @@
-"""The demo as a user starts it, and a browser in front of it."""
+"""Fixtures: the demo, started as a user starts it, and browsers that use it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 from tests.markup import record_scripts
 
-#: Milliseconds that a page may take for anything; a busy machine of two cores is slow at times.
+#: Timeout of any step in a page, in milliseconds; a busy machine with two cores can be slow.
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
 def running_demo(**settings: str) -> Iterator[str]:
-    """``jobpush demo`` on a free port until the end of the block; gives its URL."""
+    """Run ``jobpush demo`` on a free port until the end of the block; yield its URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}
-    environment["JOBPUSH_PUBLISH_TIMEOUT"] = str(PATIENCE)  # what the machine holds up is not to be left out or refused
+    environment["JOBPUSH_PUBLISH_TIMEOUT"] = str(PATIENCE)  # a slow machine must not cause dropped events or refusals
     command = [sys.executable, "-m", "jobpush", "demo", "--port", "0", "--no-open"]
     demo = ChildProcess(command, environment={**environment, **settings}, is_piped=True)  # ends with the test run
     try:
@@ -45,14 +45,14 @@ def running_demo(**settings: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def demo_url() -> Iterator[str]:
-    """One demo for all tests that don't break it."""
+    """One demo, shared by all tests that do not break it."""
     with running_demo() as url:
         yield url
 
 
 @dataclass
 class FragileDemo:
-    """A demo whose Redis the test may kill, and in which it may find the demo's things: below ``prefix``."""
+    """A demo whose Redis the test may kill and inspect; its keys are below ``prefix``."""
 
     url: str
     redis: EmbeddedRedis
@@ -66,23 +66,23 @@ def fragile_demo(redis_server: EmbeddedRedis) -> Iterator[FragileDemo]:
 
 
 class Visitor:
-    """Somebody with a browser of their own, signed in to the demo."""
+    """A user with a separate browser context, signed in to the demo."""
 
     def __init__(self, browser: Browser, url: str, name: str, **options: Any) -> None:
         self.url, self.name = url, name
         self.context: BrowserContext = browser.new_context(**options)
         self.context.set_default_timeout(PATIENCE_MS)
-        #: What went wrong in the browser: its console, and texts that were run as scripts.
+        #: Errors in the browser: console errors, and texts that were executed as scripts.
         self.errors: list[str] = []
         record_scripts(self.context, self.errors)
         self.page = self.open()
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_role("button", name="Start").click()
         expect(self.page.get_by_role("heading", name="Uploads")).to_be_visible()
-        self.page.wait_for_load_state()  # by then its script, which takes the files, has run
+        self.page.wait_for_load_state()  # the script that handles the file input has run
 
     def open(self, path: str = "") -> Page:
-        """Another tab of the same browser."""
+        """Return another tab of the same browser."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
@@ -95,7 +95,7 @@ class Visitor:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[type[Visitor]]:
-    """Make visitors; each must have caused no error in the browser's console."""
+    """Return a function that creates visitors. Their contexts are closed after the test."""
     visitors: list[Visitor] = []
 
     def visit(url: str, name: str, **options: Any) -> Visitor:
@@ -109,7 +109,7 @@ def visit(browser: Browser) -> Iterator[type[Visitor]]:
 
 @pytest.fixture(scope="session")
 def make_clip(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """Real clips, made by ffmpeg when they are first asked for: ``make_clip("cat.mov", seconds=3)``."""
+    """Return a function that creates clips with ffmpeg, and caches them: ``make_clip("cat.mov", seconds=3)``."""
     folder = tmp_path_factory.mktemp("clips")
 
     def make(name: str, *, seconds: int, size: str = "320x180") -> Path:
@@ -117,7 +117,7 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-unty
         if path.exists():
             return path
         path.parent.mkdir(exist_ok=True)
-        if seconds > 1:  # a second, again and again: copying costs nothing
+        if seconds > 1:  # repeat a clip of one second: copying the stream is cheap
             source = ["-stream_loop", str(seconds - 1), "-i", str(make(name, seconds=1, size=size))]
             codec = ["-c", "copy"]
         else:

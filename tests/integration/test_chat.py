@@ -1,4 +1,4 @@
-"""The chat in real browsers: what is said, who is here, who is typing."""
+"""The chat in real browsers: messages, members, and typing indicators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import PATIENCE_MS, Visitor, running_demo
 
 Visit = Callable[[str, str], Visitor]
 
-#: Notes who is said to come or to go.
+#: Records the membership events.
 RECORD_CHANGES = """async () => {
   const { connect } = await import("/jobpush/static/jobpush.js");
   window.changes = [];
@@ -24,7 +24,7 @@ RECORD_CHANGES = """async () => {
   }
 }"""
 
-#: Notes what is said of who types: it stands there for three seconds, and who looks may come later.
+#: Records the texts of the typing indicator: each is shown for three seconds only, so a test that polls may miss it.
 RECORD_TYPING = """() => {
   const typing = document.querySelector("#typing");
   window.typing = [];
@@ -34,7 +34,7 @@ RECORD_TYPING = """() => {
 
 
 def enter_chat(visitor: Visitor) -> Page:
-    """Follow the link in the header; done when the visitor is listed."""
+    """Follow the link in the header, and wait until the visitor is listed."""
     visitor.page.get_by_role("link", name="Chat").click()
     expect(visitor.page.locator("#people .own")).to_have_count(1)
     return visitor.page
@@ -44,16 +44,16 @@ def field(page: Page) -> Locator:
     return page.get_by_label("Message")
 
 
-def say(page: Page, text: str) -> None:
+def send_message(page: Page, text: str) -> None:
     field(page).fill(text)
     page.get_by_role("button", name="Send").click()
 
 
 def expect_typing(page: Page, text: str) -> None:
-    """Wait until the page has said, since ``RECORD_TYPING``, who types."""
+    """Wait until the page has shown a text in its typing indicator since ``RECORD_TYPING``."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    while text not in (said := page.evaluate("window.typing")):
-        assert time.monotonic() < deadline, f"it only said {said}"
+    while text not in (texts := page.evaluate("window.typing")):
+        assert time.monotonic() < deadline, f"the typing indicator only showed {texts}"
         page.wait_for_timeout(20)
 
 
@@ -70,9 +70,9 @@ def test_message_reaches_everyone_and_later_visitors(demo_url: str, visit: Visit
     enter_chat(ada)
     enter_chat(bob)
 
-    say(ada.page, "Has anybody seen my cat?")
+    send_message(ada.page, "Has anybody seen my cat?")
     expect(message(bob.page, "Has anybody seen my cat?")).to_contain_text("Ada")
-    say(bob.page, "It is on the roof.")
+    send_message(bob.page, "It is on the roof.")
     expect(message(ada.page, "It is on the roof.")).to_contain_text("Bob")
 
     latecomer = visit(demo_url, "Cleo")
@@ -90,7 +90,7 @@ def test_own_messages_are_distinguishable(demo_url: str, visit: Visit) -> None:
     enter_chat(dan)
     enter_chat(eve)
 
-    say(dan.page, "This is mine.")
+    send_message(dan.page, "This is mine.")
 
     expect(message(dan.page, "This is mine.")).to_have_class(re.compile("own"))
     expect(message(eve.page, "This is mine.")).not_to_have_class(re.compile("own"))
@@ -141,7 +141,7 @@ def test_two_tabs_are_one_person_until_both_are_closed(demo_url: str, visit: Vis
     page.evaluate(RECORD_CHANGES)
 
     second_tab.close()
-    leo.context.close()  # later, so when Leo has gone Kay's second tab has too
+    leo.context.close()  # closed later: when Leo is removed, Kay's closed tab has been processed
     expect(person(page, "Leo")).to_have_count(0)
 
     assert "Kay" not in [name for _, name in page.evaluate("window.changes")]
@@ -153,7 +153,7 @@ def test_two_tabs_are_one_person_until_both_are_closed(demo_url: str, visit: Vis
 
 @pytest.fixture
 def lenient_demo_url() -> Iterator[str]:
-    """A demo in which who goes from page to page may take long for it, as a busy machine does."""
+    """A demo with a long grace period, because navigation between pages is slow on a busy machine."""
     with running_demo(JOBPUSH_GRACE="15") as url:
         yield url
 
@@ -172,7 +172,7 @@ def test_navigation_between_pages_removes_no_member(lenient_demo_url: str, visit
     ned.page.get_by_role("link", name="Feed").click()
     expect(ned.page.get_by_role("heading", name="Feed")).to_be_visible()
     enter_chat(ned)
-    oda.context.close()  # later, so when Oda has gone every trace of Ned's journey would have been seen
+    oda.context.close()  # closed later: when Oda is removed, any removal of Ned would have arrived
     expect(person(page, "Oda")).to_have_count(0)
 
     assert "Ned" not in [name for _, name in page.evaluate("window.changes")]
@@ -190,7 +190,7 @@ def test_chat_text_and_names_are_never_html(demo_url: str, visit: Visit) -> None
 
     field(pia.page).press_sequentially("<")
     expect_typing(quin.page, f"{name} is typing…")
-    say(pia.page, text)
+    send_message(pia.page, text)
 
     expect(message(quin.page, text)).to_contain_text(name)
     expect(person(quin.page, name)).to_be_visible()
@@ -203,10 +203,10 @@ def test_chat_text_and_names_are_never_html(demo_url: str, visit: Visit) -> None
 def test_refused_message_returns_with_the_reason(demo_url: str, visit: Visit) -> None:
     page = enter_chat(visit(demo_url, "Rex"))
 
-    say(page, "   ")
+    send_message(page, "   ")
     expect(page.locator("#send .problem")).to_have_text("A message has 1 to 500 characters.")
     page.context.set_offline(True)
-    say(page, "Can you hear me?")
+    send_message(page, "Can you hear me?")
     expect(page.locator("#send .problem")).to_contain_text("Check your connection")
     expect(field(page)).to_have_value("Can you hear me?")
     page.context.set_offline(False)
@@ -245,6 +245,6 @@ def test_visitor_with_an_expired_session_is_asked_for_a_name(demo_url: str, visi
     page = enter_chat(tom)
     tom.context.clear_cookies()
 
-    say(page, "Am I still here?")
+    send_message(page, "Am I still here?")
 
     expect(page.get_by_label("Your name")).to_be_visible()

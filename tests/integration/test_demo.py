@@ -1,4 +1,4 @@
-"""The main job in a real browser: upload a video, watch it being encoded, play it."""
+"""The main use case in a real browser: upload a video, follow its encoding, play it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .conftest import FragileDemo, Visitor, running_demo
 MakeClip = Callable[..., Path]
 Visit = Callable[..., Visitor]
 
-#: Notes each value that a bar shows, together with the state it stands in, from before the first is there.
+#: Records the value and the state of every bar in each animation frame.
 RECORD_BARS = """() => {
   window.bars = [];
   const note = () => {
@@ -42,7 +42,7 @@ def expect_state(page: Page, title: str, state: str) -> None:
 
 
 def expect_encoding(page: Page, title: str) -> None:
-    """Wait until the worker is at it; before that the bar shows the upload, which a reload would end."""
+    """Wait until the worker encodes the video; before that, the bar shows the upload, which a reload would abort."""
     expect(card(page, title).locator("[part=message]")).to_have_text("encoding")
 
 
@@ -51,7 +51,7 @@ def video(page: Page, name: str) -> Locator:
 
 
 def plays(page: Page, name: str) -> bool:
-    """Whether the browser really decodes the film: its clock moves."""
+    """Return whether the browser decodes the film: its playback position advances."""
     player = video(page, name).locator("video")
     script = """async (player) => {
       player.muted = true;
@@ -71,7 +71,7 @@ def test_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit, 
     expect(video(ada.page, "cat.mp4")).to_be_visible()
     bars: list[tuple[str, Any]] = ada.page.evaluate("window.bars")
     values = [value for _, value in bars if value is not None]
-    assert values == sorted(values), "a bar went back"
+    assert values == sorted(values), "a bar moved back"
     assert len(set(values)) > 5, "a bar did not move"
     assert values[-1] == 100
     assert bars[-1][0] == "SUCCESS"
@@ -124,7 +124,7 @@ def test_another_video_can_follow_a_cancelled_one(demo_url: str, visit: Visit, m
 
 def test_cancel_ends_the_task_even_before_the_upload_response(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     flo = visit(demo_url, "Flo")
-    flo.page.evaluate("Object.defineProperty(XMLHttpRequest.prototype, 'onload', { set() {} })")  # never heard
+    flo.page.evaluate("Object.defineProperty(XMLHttpRequest.prototype, 'onload', { set() {} })")  # ignore it
     flo.upload(make_clip("long.mov", seconds=120, size="1280x720"))
     expect_encoding(flo.page, "long.mov")
 
@@ -160,7 +160,7 @@ def test_sample_can_be_tried_without_an_own_video(demo_url: str, visit: Visit) -
     expect_state(liz.page, "sample.mp4", "REVOKED")
 
 
-#: Drops files of these names and sizes on an element.
+#: Drops files with the given names and sizes on an element.
 DROP = """(target, files) => {
   const dataTransfer = new DataTransfer();
   for (const [name, size] of files) dataTransfer.items.add(new File([new Uint8Array(size)], name));
@@ -169,7 +169,7 @@ DROP = """(target, files) => {
 
 
 def drop(page: Page, files: dict[str, int]) -> None:
-    page.wait_for_load_state()  # whose script takes the files
+    page.wait_for_load_state()  # the script that handles dropped files has run
     page.locator("#drop").evaluate(DROP, list(files.items()))
 
 
@@ -270,7 +270,7 @@ def test_upload_continues_after_its_gateway_worker_is_killed(
     demo_url: str, visit: Visit, make_clip: MakeClip, tmp_path: Path
 ) -> None:
     clip = tmp_path / "long.mov"
-    clip.write_bytes(make_clip("short.mov", seconds=2).read_bytes() + bytes(60 * 1024**2))  # a video with a long tail
+    clip.write_bytes(make_clip("short.mov", seconds=2).read_bytes() + bytes(60 * 1024**2))  # a video, padded to 60 MB
     ada = visit(demo_url, "Resume")
     throttle(ada.page, 2 * 1024**2)
 
@@ -284,7 +284,7 @@ def test_upload_continues_after_its_gateway_worker_is_killed(
 
 
 def throttle(page: Page, bytes_per_second: int) -> None:
-    """Limit what the browser sends; -1: no limit."""
+    """Limit the upload rate of the browser; -1: no limit."""
     session = page.context.new_cdp_session(page)
     conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
     session.send("Network.emulateNetworkConditions", conditions)
@@ -304,7 +304,7 @@ def target_of(link: Path) -> str:
     try:
         return os.readlink(link)
     except OSError:
-        return ""  # it has ended meanwhile
+        return ""  # the process has ended
 
 
 def parent_of(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""The feed in real browsers, and all the ways in which something gets there."""
+"""The feed in real browsers, with headlines from every source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Visit = Callable[[str, str], Visitor]
 
 @pytest.fixture
 def stranger(browser: Browser) -> Iterator[Page]:
-    """A page of somebody who has not signed in."""
+    """A page of an anonymous visitor."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
@@ -38,7 +38,7 @@ def open_feed(visitor: Visitor) -> Page:
 
 
 def expect_loaded(page: Page) -> None:
-    """Wait until the page has what was published before; from then on all that it shows is live."""
+    """Wait until the page has loaded the published headlines; all later ones arrive live."""
     expect(page.locator("#headlines[data-is-loaded]")).to_be_attached()
 
 
@@ -68,6 +68,7 @@ def run_command(redis_url: str, folder: Path, text: str) -> subprocess.Completed
     )
 
 
+@thorough
 def test_headline_of_a_command_is_on_every_page_at_once(
     fragile_demo: FragileDemo, visit: Visit, stranger: Page, tmp_path: Path
 ) -> None:

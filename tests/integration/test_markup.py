@@ -1,4 +1,4 @@
-"""Whatever a task or a user says is text on every page: texts that look like markup, in every field."""
+"""Texts of tasks and users are never interpreted as markup, in any field of any page."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ from .test_demo import MakeClip, expect_state, video
 
 Visit = Callable[..., Visitor]
 
-#: Longer than any field may be; for what only says no.
+#: Longer than any field allows; for pages that only refuse the input.
 ALL_TEXTS = " ".join(TEXTS)
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[FragileDemo]:
-    """One demo for all of these, with a Redis that other applications can reach."""
+    """One demo for all tests of this module, with a Redis that other applications can reach."""
     with EmbeddedRedis() as server, running_demo(JOBPUSH_REDIS_URL=server.url, JOBPUSH_PREFIX="shared") as url:
         yield FragileDemo(url, server, "shared")
 
 
-@pytest.fixture(params=[pytest.param("obeys the policy", marks=thorough), "knows no policy"])
+@pytest.fixture(params=[pytest.param("with policy", marks=thorough), "without policy"])
 def visit_with(request: pytest.FixtureRequest, demo: FragileDemo, visit: Visit) -> Visit:
     """
-    Make visitors whose browsers obey the demo's Content-Security-Policy, or don't; each kind is other users.
+    Return a function that creates visitors whose browsers enforce or bypass the demo's Content-Security-Policy.
 
-    With it, what is taken for markup offends the policy, which is told in the console; without it, it runs.
+    With the policy, injected markup causes a violation in the console; without it, injected scripts run. The visitors
+    of the two variants have different user names.
     """
-    is_policy_off = request.param == "knows no policy"
+    is_policy_off = request.param == "without policy"
     return lambda name: visit(demo.url, f"{name} {int(is_policy_off)}", bypass_csp=is_policy_off)
 
 
 @pytest.fixture
 def celery_app() -> Iterator[Celery]:
-    """An application of its own, whose tasks run here."""
+    """A separate application that runs its tasks in this process."""
     with closing(Celery("shouting", broker="memory://", set_as_current=False)) as celery_app:
         celery_app.conf.task_always_eager = True
         yield celery_app
@@ -57,12 +58,12 @@ def celery_app() -> Iterator[Celery]:
 
 def run_tasks(celery_app: Celery, jobpush: JobPush, user: str, text: str) -> None:
     """
-    A task that is cancelled and one that fails, with the text in all that a task may say.
+    Run a task that is cancelled and one that fails, with the text in every field that a task can set.
 
-    None that succeeds: the demo hides what has succeeded and has no video.
+    No task succeeds: the demo hides successful tasks that have no video.
     """
 
-    @celery_app.task(name=f"leave {text}", shared=False)  # not of the other tests' applications
+    @celery_app.task(name=f"leave {text}", shared=False)  # not registered with the applications of other tests
     @jobpush.track(user="user", title="{title}")
     def leave(user: str, title: str) -> None:
         progress.stage(text)
@@ -80,11 +81,11 @@ def run_tasks(celery_app: Celery, jobpush: JobPush, user: str, text: str) -> Non
 
 
 def expect_texts(locator: Locator, texts: set[str]) -> None:
-    """Wait until each of the texts is shown unchanged; a title that is shortened has the whole text as its tooltip."""
+    """Wait until each of the texts is shown unchanged; a shortened title has the full text as its tooltip."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
     shown = "elements => elements.map((element) => element.title || element.textContent)"
     while missing := texts - set(locator.evaluate_all(shown)):
-        assert time.monotonic() < deadline, f"these are not there: {missing}"
+        assert time.monotonic() < deadline, f"not shown: {missing}"
         locator.page.wait_for_timeout(20)
 
 
@@ -121,10 +122,10 @@ def test_texts_of_a_task_are_never_markup(demo: FragileDemo, visit_with: Visit, 
     expect(cards.locator("[part~=task]")).to_have_count(2 * len(TEXTS))
     for part in ("title", "message", "error"):
         expect_texts(cards.locator(f"[part={part}]"), set(TEXTS))
-    visitor.page.reload()  # from the snapshots, as before from the events
+    visitor.page.reload()  # now from the snapshots instead of the events
     expect(cards.locator("[part~=task]")).to_have_count(2 * len(TEXTS))
     assert_unharmed(visitor.page)
-    assert cards.locator("a").count() == 0  # an address that a task tells is no link
+    assert cards.locator("a").count() == 0  # a URL in a task's data is not a link
     assert visitor.errors == []
 
 
@@ -154,12 +155,12 @@ def as_file(name: str, content: bytes = b"no video") -> Any:
 def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitors = [visit_with(SHORT_TEXTS[number]) for number in (0, 3)]
     pages = [enter_chat(visitor) for visitor in visitors]
-    ours = {"Origin": demo.url.rstrip("/")}
+    same_origin = {"Origin": demo.url.rstrip("/")}
 
     for text in TEXTS:
         for path in ("chat/messages", "feed/headlines"):
-            answer = visitors[0].context.request.post(f"{demo.url}{path}", form={"text": text}, headers=ours)
-            assert answer.status == 204
+            response = visitors[0].context.request.post(f"{demo.url}{path}", form={"text": text}, headers=same_origin)
+            assert response.status == 204
 
     for page in pages:
         for visitor in visitors:
@@ -177,7 +178,7 @@ def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_
 @thorough
 def test_refused_input_is_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitor = visit_with("Bob")
-    page = visitor.context.new_page()  # whose console may speak of what it did not find
+    page = visitor.context.new_page()  # a page whose console errors are not recorded: it requests missing resources
 
     for path in ["{}", "videos/{}/film.mp4", "jobpush/tasks/{}", "jobpush/static/{}", "app/{}", "app/key?protocol={}"]:
         page.goto(demo.url + path.format(quote(ALL_TEXTS, safe="")))

@@ -1,4 +1,4 @@
-"""The quick start of the README and of the start page for Flask: their files, commands and a browser."""
+"""The quick start of the README and of the Flask start page, run with its files and commands in a real browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs" / "start" / "flask.md").read_text()
-#: Lines of code that mention jobpush: what a developer adds to an application that has Flask and Celery.
+#: Lines of code that mention jobpush: those that a developer adds to an application that has Flask and Celery.
 MAX_ADDED_LINES = 12
 
 
@@ -39,7 +39,7 @@ def commands(page: str) -> tuple[dict[str, str], list[list[str]]]:
 
 
 def program(command: list[str]) -> list[str]:
-    """Return a command that starts the program of this environment."""
+    """Return a command with the path of its program in this environment."""
     return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
 
 

@@ -1,4 +1,4 @@
-"""Nothing secret is seen: not in what a gateway and a worker log or answer in trouble, nor when an object is shown."""
+"""No secret appears in logs or responses of a gateway and a worker during failures, nor in the repr of an object."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ SECRETS = {
 
 @pytest.fixture
 def redis_url(redis_server: EmbeddedRedis) -> str:
-    """The address of a Redis with a password, which stands in it."""
+    """The URL of a Redis with a password; the URL contains the password."""
     set_password(redis_server, PASSWORD)
     return redis_server.url.replace("unix://", f"unix://:{PASSWORD}@")
 
 
 def set_password(server: EmbeddedRedis, password: str, *, before: str | None = None) -> None:
-    """Ask for another password from now on; who is connected is thrown out."""
+    """Change the password of a Redis, and disconnect its clients."""
     with redis.Redis.from_url(server.url, password=before) as client:
         client.config_set("requirepass", password)
     with redis.Redis.from_url(server.url, password=password) as client:
@@ -77,29 +77,29 @@ def test_no_secret_is_logged_or_returned_in_any_failure(
         site = serve("--log-level", "debug", log=log, previous_secret=PREVIOUS)
         workers = Workers(broker, cast(EmbeddedRedis, SimpleNamespace(url=redis_url)), tmp_path)
         try:
-            answers = "".join(trouble(site, workers, redis_server, redis_url))
+            responses = "".join(cause_failures(site, workers, redis_server, redis_url))
         finally:
-            redis_server.kill()  # which can't be ended otherwise: it has another password than it was started with
+            redis_server.kill()  # a normal shutdown would use the original password
             workers.close()
         arguments = Path(f"/proc/{site.process.pid}/cmdline").read_text()
         site.stop()
-    seen = {"gateway": log.read_text(), "worker": workers.log, "answers": answers, "arguments": arguments}
+    seen = {"gateway": log.read_text(), "worker": workers.log, "responses": responses, "arguments": arguments}
 
     for place, text in seen.items():
         assert not [secret for secret in SECRETS if secret in text], place
-    # There was trouble indeed, and it was told.
+    # The failures did occur, and were logged.
     for words in ("connection to Redis", "the application has an error", "malformed message"):
         assert words in seen["gateway"], words
     for words in ("progress can't be published", "webhook http://127.0.0.1:1/hook", "ValueError: no such file"):
         assert words in seen["worker"], words
 
 
-def trouble(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str) -> Iterator[str]:
-    """Make everything go wrong that can; gives what was answered."""
+def cause_failures(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str) -> Iterator[str]:
+    """Cause every kind of failure; yield the responses."""
     yield from refused_requests(site)
     with redis.Redis.from_url(redis_url) as client:
         reader = site.sign_in("42")
-        client.publish(Keys("jobpush").topic(user_topic("42")), "no message of ours")
+        client.publish(Keys("jobpush").topic(user_topic("42")), "not a message")
         event = {"name": "channel_occupied", "channel": "presence-room"}
         client.xadd("jobpush:{webhooks}:stream", {"e": json.dumps(event), "ms": str(int(time.time() * 1000))})
     workers.start_worker(
@@ -121,7 +121,7 @@ def trouble(site: Site, workers: Workers, server: EmbeddedRedis, redis_url: str)
     wait_for_log(workers, "progress can't be published")
     yield from refused_requests(site)
     yield json.dumps(reader.received)
-    server.kill()  # and it has gone
+    server.kill()  # Redis is unreachable from here on
     yield from refused_requests(site)
 
 
@@ -131,7 +131,7 @@ def wait_for_log(workers: Workers, text: str) -> None:
 
 
 def refused_requests(site: Site) -> Iterator[str]:
-    """All that is answered to wrong requests, and to right ones in bad times."""
+    """Yield the responses to invalid requests, and to valid ones during an outage."""
     client = site.connect("42")
     client.send("pusher:signin", {"auth": "278d425bdf160c739803:00", "user_data": '{"id":"42"}'})
     client.wait_for_close()
@@ -156,9 +156,9 @@ PATHS = (
 )
 
 
-def text(answer: object) -> str:
-    """Status and body of an answer."""
-    return str(answer)
+def text(response: object) -> str:
+    """Return the status and body of a response."""
+    return str(response)
 
 
 def test_no_object_shows_a_secret() -> None:
@@ -190,9 +190,9 @@ def test_no_object_shows_a_secret() -> None:
         WebhookRelay(None, config),
     ]
 
-    for one in objects:
-        shown = f"{one!r} {one}"
-        assert not [secret for secret in SECRETS if secret in shown], type(one)
+    for instance in objects:
+        shown = f"{instance!r} {instance}"
+        assert not [secret for secret in SECRETS if secret in shown], type(instance)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ const MAX_BYTES = 10 * 1024;
 const read = (name, folder = STATIC) => readFileSync(join(folder, name), "utf8");
 const manifest = JSON.parse(read("manifest.json"));
 
-/** The module and all that it imports at once; what it imports when used is left out. */
+/** Return the module and all its static imports, recursively; dynamic imports are left out. */
 function staticImports(name, found = new Set()) {
   if (found.has(name)) return found;
   found.add(name);
@@ -22,7 +22,7 @@ function staticImports(name, found = new Set()) {
   return found;
 }
 
-test("what is checked in is what the sources build", () => {
+test("the checked-in files are what the sources build", () => {
   const folder = mkdtempSync(join(tmpdir(), "jobpush-build-"));
   try {
     execFileSync(process.execPath, [BUILD, folder], { stdio: "pipe" });
@@ -42,11 +42,11 @@ test("a page with bars alone downloads less than 10 KB", () => {
   assert.ok(bytes < MAX_BYTES, `${bytes} bytes in ${names}`);
 });
 
-test("jobpush.js leads to the hashed module", () => {
+test("jobpush.js re-exports the hashed module", () => {
   assert.equal(read("jobpush.js"), `export * from "./${manifest["jobpush.js"]}";\n`);
 });
 
-test("nothing is loaded from elsewhere", () => {
+test("nothing is loaded from other origins", () => {
   for (const name of readdirSync(STATIC)) {
     if (name.endsWith(".js")) assert.doesNotMatch(read(name), /(?:from|import\()\s*["'](?!\.\/)|https?:\/\/(?!www\.w3\.org\/2000\/svg)/, name);
   }

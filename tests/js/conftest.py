@@ -1,4 +1,4 @@
-"""A site with one page, and browser pages that the tests share: a new document is cheap, a new context is not."""
+"""Fixtures: a site with one page, and browser pages shared between tests. New documents are cheap, contexts are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = {"width": 800, "height": 600}
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
-    """The address of the site."""
+    """The URL of the site."""
     with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
         thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05))
         thread.start()
@@ -27,21 +27,21 @@ def site() -> Iterator[str]:
 
 
 class Pages:
-    """The shared pages by their kind: ``plain``, ``noon`` and ``clock`` (see ``elements.py``)."""
+    """The shared pages by kind: ``plain``, ``noon`` and ``clock`` (see ``elements.py``)."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
         self._shared: dict[str, Page] = {}
 
     def new(self) -> Page:
-        """Return a page in a context of its own."""
+        """Return a page in a new context."""
         context = self._browser.new_context(viewport=SIZE, locale="en-US", timezone_id="UTC")
         page = context.new_page()
         page.add_init_script(GATEWAY)
         return page
 
     def shared(self, kind: str) -> Page:
-        """Return the page of a kind, as if it were new."""
+        """Return the shared page of a kind, reset to its initial state."""
         page = self._shared.get(kind)
         if page is None:
             page = self._shared[kind] = self.new()
@@ -71,7 +71,7 @@ def pages(browser: Browser) -> Iterator[Pages]:
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest, pages: Pages, site: str) -> Iterator[Page]:
-    """A page without elements yet; whatever a test does on it, it may neither throw nor offend the policy."""
+    """A page without elements. No test may cause an uncaught error or a policy violation in it."""
     kind = getattr(request, "param", "plain")
     page = pages.new() if kind == "own" else pages.shared(kind)
     errors: list[str] = []

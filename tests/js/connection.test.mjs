@@ -2,16 +2,16 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 
 import { connect } from "../../client/src/client.js";
-// So that they are there at once when they are used.
+// Preload the lazily imported modules, so that they are available immediately.
 import "../../client/src/fallback.js";
 import "../../client/src/signed.js";
 import "../../client/src/token.js";
 import { FakePage } from "./fakes.mjs";
 
 const OWN = "#server-to-user-42";
-/** Below this a connection was too short to end the back-off. */
+/** A connection that lasts less than this does not reset the back-off. */
 const STABLE_MS = 10_000;
-const ANSWER_TIMEOUT_MS = 10_000;
+const RESPONSE_TIMEOUT_MS = 10_000;
 const SOCKET_RETRY_MS = 300_000;
 
 /** @type {FakePage} */
@@ -37,7 +37,7 @@ const record = (target, ...events) => {
   return received;
 };
 
-/** Two sockets that never open. */
+/** Let two sockets fail before they open. */
 const blockSockets = async () => {
   page.socket.end();
   page.clock.pass(500);
@@ -49,13 +49,13 @@ const blockSockets = async () => {
 const openStreams = () => page.streams.filter(({ isClosed }) => !isClosed);
 
 describe("handshake", () => {
-  test("the socket is opened on the page's own host, in Pusher's way", () => {
+  test("the socket is opened on the page's own host, with Pusher's URL", () => {
     open({ root: "/prefix" });
 
     assert.equal(page.socket.url.href, "wss://app.example/prefix/app/k3y?protocol=7&client=jobpush&version=0.1.0");
   });
 
-  test("key and root come from the page's tag", () => {
+  test("key and root come from the page's meta tag", () => {
     page.document.querySelector = (selector) => {
       assert.equal(selector, "meta[name=jobpush]");
       return { dataset: { key: "tagged", root: "/site" } };
@@ -66,8 +66,8 @@ describe("handshake", () => {
     assert.equal(page.socket.url.pathname, "/site/app/tagged");
   });
 
-  test("without a tag the key is asked from the gateway", async () => {
-    page.answers.config = { key: "asked", path: "/app" };
+  test("without a meta tag the key is requested from the gateway", async () => {
+    page.responses.config = { key: "asked", path: "/app" };
 
     connect({ root: "" });
     await page.settle();
@@ -76,19 +76,19 @@ describe("handshake", () => {
     assert.deepEqual(page.requests.map(({ path }) => path), ["/jobpush/config"]);
   });
 
-  test("a gateway that can't tell the key yet is asked again", async () => {
+  test("a failed request for the key is retried", async () => {
     const connection = connect({ root: "" });
     await page.settle();
     assert.equal(connection.state, "reconnecting");
 
-    page.answers.config = { key: "asked" };
+    page.responses.config = { key: "asked" };
     page.clock.pass(500);
     await page.settle();
 
     assert.equal(page.socket.url.pathname, "/app/asked");
   });
 
-  test("unsubscribing twice takes no channel from another user of it", () => {
+  test("unsubscribing twice does not affect another subscription to the channel", () => {
     const connection = opened();
     const first = connection.subscribe("news");
     const second = connection.subscribe("news");
@@ -103,15 +103,15 @@ describe("handshake", () => {
   });
 
   test("a missing or invalid key is requested again", async () => {
-    page.answers.config = { json: () => new Promise(() => {}) };
+    page.responses.config = { json: () => new Promise(() => {}) };
     const connection = connect({ root: "" });
     await page.settle();
-    page.answers.config = { json: () => Promise.reject(new SyntaxError("a page that asks to sign in")) };
-    page.clock.pass(ANSWER_TIMEOUT_MS + 500);
+    page.responses.config = { json: () => Promise.reject(new SyntaxError("an HTML sign-in page")) };
+    page.clock.pass(RESPONSE_TIMEOUT_MS + 500);
     await page.settle();
     assert.equal(connection.state, "reconnecting");
 
-    page.answers.config = { key: "asked" };
+    page.responses.config = { key: "asked" };
     page.clock.pass(1000);
     await page.settle();
 
@@ -129,7 +129,7 @@ describe("handshake", () => {
     assert.deepEqual(received.map(([, state]) => state), ["connected"]);
   });
 
-  test("a silent socket is given up", () => {
+  test("a socket that does not open times out", () => {
     open();
 
     page.clock.pass(10_000 + 500);
@@ -140,7 +140,7 @@ describe("handshake", () => {
 });
 
 describe("users of a connection", () => {
-  test("a page has one connection, whoever asks", () => {
+  test("all callers on a page share one connection", () => {
     page.document.querySelector = () => ({ dataset: { key: "k3y", root: "" } });
     const first = connect();
     const second = connect();
@@ -152,7 +152,7 @@ describe("users of a connection", () => {
     page.clock.pass(0);
   });
 
-  test("the last user closes it", () => {
+  test("the connection closes with its last user", () => {
     const connection = opened();
     connection.open();
 
@@ -177,7 +177,7 @@ describe("users of a connection", () => {
     assert.ok(!page.socket.isClosed);
   });
 
-  test("a closed connection does not come back by itself", () => {
+  test("a closed connection does not reconnect by itself", () => {
     const connection = opened();
     connection.close();
     page.clock.pass(0);
@@ -231,7 +231,7 @@ describe("events", () => {
     assert.equal(connection.tasks.size, 0);
   });
 
-  test("an event of any name is received, with where it came from", () => {
+  test("an event of any name is received with its channel and id", () => {
     const connection = opened();
     const received = record(connection, "news");
 
@@ -249,7 +249,7 @@ describe("events", () => {
     assert.equal(received[0][1], "plain {text");
   });
 
-  test("an app's own event may be called state or tasks", () => {
+  test("an application event may be called state or tasks", () => {
     const connection = opened();
     const received = record(connection, "jobpush:state", "jobpush:tasks");
 
@@ -259,11 +259,11 @@ describe("events", () => {
     assert.deepEqual(received, []);
   });
 
-  test("a listener that throws keeps nothing from the others", (context) => {
+  test("a listener that throws does not affect other listeners", (context) => {
     const errors = context.mock.method(console, "error", () => {}).mock;
     const connection = opened();
     connection.on("news", () => {
-      throw new Error("of the page");
+      throw new Error("error in the page");
     });
     const received = record(connection, "news");
 
@@ -273,7 +273,7 @@ describe("events", () => {
     assert.equal(errors.callCount(), 1);
   });
 
-  test("a listener can be taken back", () => {
+  test("a listener can be removed", () => {
     const connection = opened();
     const received = [];
     const off = connection.on("news", (data) => received.push(data));
@@ -292,7 +292,7 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), [{ channel: "news" }]);
   });
 
-  test("a channel asked for too early is joined once connected", () => {
+  test("a channel subscribed before the connection is joined once connected", () => {
     open().subscribe("news");
     assert.deepEqual(page.socket.sent, []);
 
@@ -301,7 +301,7 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), [{ channel: "news" }]);
   });
 
-  test("two uses of a channel are one subscription, left by the last", () => {
+  test("two users of a channel share one subscription, and the last one ends it", () => {
     const connection = opened();
     const first = connection.subscribe("news");
     const second = connection.subscribe("news");
@@ -326,7 +326,7 @@ describe("channels", () => {
     assert.deepEqual(received.map(([, data]) => data), [1]);
   });
 
-  test("one's own private channels need no signature", () => {
+  test("the user's own private channels need no signature", () => {
     const connection = opened();
 
     connection.subscribe("private-user-42");
@@ -336,8 +336,8 @@ describe("channels", () => {
     assert.deepEqual(page.requests, []);
   });
 
-  test("a private channel is signed by the gateway's auth", async () => {
-    page.answers.auth = { auth: "k3y:signature" };
+  test("a private channel is signed by the gateway's auth endpoint", async () => {
+    page.responses.auth = { auth: "k3y:signature" };
 
     opened().subscribe("private-room");
     await page.settle();
@@ -349,8 +349,8 @@ describe("channels", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), [{ channel: "private-room", auth: "k3y:signature" }]);
   });
 
-  test("a presence channel hands on its channel_data byte for byte", async () => {
-    page.answers.auth = { auth: "k3y:signature", channel_data: '{"user_id": "42"}' };
+  test("a presence channel forwards its channel_data byte for byte", async () => {
+    page.responses.auth = { auth: "k3y:signature", channel_data: '{"user_id": "42"}' };
 
     opened().subscribe("presence-room");
     await page.settle();
@@ -359,7 +359,7 @@ describe("channels", () => {
   });
 
   test("a refused signature is reported to the channel", async () => {
-    page.answers.auth = { status: 403 };
+    page.responses.auth = { status: 403 };
     const received = record(opened().subscribe("private-room"), "pusher:subscription_error");
 
     await page.settle();
@@ -369,15 +369,15 @@ describe("channels", () => {
   });
 
   test("an invalid signature is reported to the channel", async () => {
-    page.answers.auth = { status: 200, ok: true, json: () => Promise.reject(new SyntaxError("no JSON")) };
+    page.responses.auth = { status: 200, ok: true, json: () => Promise.reject(new SyntaxError("not JSON")) };
     const received = record(opened().subscribe("private-room"), "pusher:subscription_error");
     await page.settle();
 
     assert.deepEqual(received, [["pusher:subscription_error", { status: 200 }, { channel: "private-room" }]]);
   });
 
-  test("a signature for a socket that is gone is not used on the next", async () => {
-    page.answers.auth = { auth: "k3y:signature" };
+  test("a signature for a closed socket is not used on the next one", async () => {
+    page.responses.auth = { auth: "k3y:signature" };
     opened().subscribe("private-room");
 
     page.socket.end();
@@ -390,8 +390,8 @@ describe("channels", () => {
     assert.equal(page.requests[1].body.get("socket_id"), "3.4");
   });
 
-  test("presence has the members, and added and removed events", async () => {
-    page.answers.auth = { auth: "a" };
+  test("a presence channel has its members, and emits added and removed events", async () => {
+    page.responses.auth = { auth: "a" };
     const room = opened().subscribe("presence-room");
     const received = record(room, "pusher:member_added", "pusher:member_removed");
     await page.settle();
@@ -406,7 +406,7 @@ describe("channels", () => {
     assert.deepEqual(received.map(([event, data]) => [event, data.user_id]), [["pusher:member_added", 3], ["pusher:member_removed", "1"]]);
   });
 
-  test("after a reconnect presence starts from the new list", async () => {
+  test("after a reconnect a presence channel starts from the new list of members", async () => {
     const room = opened().subscribe("presence-room");
     const channel = { channel: "presence-room" };
     page.socket.receive("pusher_internal:subscription_succeeded", { presence: { hash: { 1: {} } } }, channel);
@@ -429,7 +429,7 @@ describe("channels", () => {
 });
 
 describe("reconnecting", () => {
-  test("the wait doubles from try to try, up to a cap, and is random as a whole", () => {
+  test("the delay doubles with each attempt, up to a cap, with full jitter", () => {
     opened();
     const waits = [];
 
@@ -442,7 +442,7 @@ describe("reconnecting", () => {
     assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000]);
   });
 
-  test("chance may shorten the wait to nothing", () => {
+  test("the jitter may shorten the delay to zero", () => {
     Math.random = () => 0;
     opened();
 
@@ -451,7 +451,7 @@ describe("reconnecting", () => {
     assert.equal(page.clock.nextMs, 0);
   });
 
-  test("a connection that held ends the back-off", () => {
+  test("a stable connection resets the back-off", () => {
     opened();
     page.socket.end();
     page.clock.pass(500);
@@ -465,7 +465,7 @@ describe("reconnecting", () => {
     assert.equal(page.clock.nextMs, 500);
   });
 
-  test("a connection that breaks at once does not", () => {
+  test("a connection that breaks at once does not reset the back-off", () => {
     opened();
     page.socket.end();
     page.clock.pass(500);
@@ -500,7 +500,7 @@ describe("reconnecting", () => {
     assert.equal(page.socket.url.searchParams.get("since"), "1700000000000-1");
   });
 
-  test("every other channel resumes from its own", () => {
+  test("every other channel resumes from its own last id", () => {
     const connection = opened();
     connection.subscribe("news");
     connection.subscribe("quiet");
@@ -513,7 +513,7 @@ describe("reconnecting", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), [{ channel: "news", since: "9-0" }, { channel: "quiet" }]);
   });
 
-  test("a channel that was left is not joined again, nor is its place remembered", () => {
+  test("a channel that was left is not rejoined, and its position is dropped", () => {
     const connection = opened();
     const news = connection.subscribe("news");
     page.socket.receive("item", {}, { channel: "news", id: "9-0" });
@@ -527,7 +527,7 @@ describe("reconnecting", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:subscribe"), [{ channel: "news" }]);
   });
 
-  test("after a resync the server's numbers count anew, and the tasks stay in view", () => {
+  test("after a resync sequence numbers start again, and the tasks stay in view", () => {
     const connection = opened();
     page.socket.receiveTask(task("a", 9, { percent: 90 }));
 
@@ -538,7 +538,7 @@ describe("reconnecting", () => {
     assert.equal(connection.tasks.get("a").percent, 95);
   });
 
-  test("a resync of another channel leaves the user's tasks alone", () => {
+  test("a resync of another channel does not affect the user's tasks", () => {
     const connection = opened();
     page.socket.receiveTask(task("a", 9, { percent: 90 }));
 
@@ -548,7 +548,7 @@ describe("reconnecting", () => {
     assert.equal(connection.tasks.get("a").percent, 90);
   });
 
-  test("another user sees nothing of the one before, and is not resumed from there", () => {
+  test("another user sees no tasks of the previous one, and does not resume from its position", () => {
     const connection = opened();
     page.socket.receiveTask(task("secret", 1), { id: "7-0" });
 
@@ -573,7 +573,7 @@ describe("reconnecting", () => {
     }
   });
 
-  test("a visitor who never signed in is not signed out", () => {
+  test("a visitor that never signed in is not signed out", () => {
     const connection = opened({ user: null });
     page.socket.end();
     page.clock.pass(500);
@@ -584,7 +584,7 @@ describe("reconnecting", () => {
     assert.equal(connection.state, "connected");
   });
 
-  test("the tasks are loaded by the user's own channel, not by a local task", () => {
+  test("tasks count as loaded after the user's own channel, not after a local task", () => {
     const connection = opened({ user: null });
     connection.show(task("upload"));
     page.socket.receive("pusher_internal:subscription_succeeded", {}, { channel: "news" });
@@ -597,7 +597,7 @@ describe("reconnecting", () => {
     assert.equal(received.length, 1);
   });
 
-  test("back online, it tries at once", () => {
+  test("going online reconnects at once", () => {
     opened();
     page.socket.end();
 
@@ -607,7 +607,7 @@ describe("reconnecting", () => {
     assert.equal(page.clock.nextMs, 10_000);
   });
 
-  test("seen again, it tries at once; hidden, it does not", () => {
+  test("showing the page reconnects at once; hiding it does not", () => {
     opened();
     page.socket.end();
 
@@ -618,7 +618,7 @@ describe("reconnecting", () => {
     assert.equal(page.sockets.length, 2);
   });
 
-  test("behind a lid that went up, a dead socket is found out by a ping", () => {
+  test("after a sleep, a ping detects a dead socket", () => {
     opened();
 
     page.show();
@@ -628,7 +628,7 @@ describe("reconnecting", () => {
     assert.equal(page.sockets.length, 2);
   });
 
-  test("a try under way is not started twice", () => {
+  test("an attempt in progress is not started twice", () => {
     open();
 
     page.show();
@@ -637,7 +637,7 @@ describe("reconnecting", () => {
     assert.equal(page.sockets.length, 1);
   });
 
-  test("a socket that was given up is not received any more", () => {
+  test("messages of an abandoned socket are ignored", () => {
     const connection = opened();
     const old = page.socket;
     page.clock.pass(25_000 + 10_000);
@@ -650,7 +650,7 @@ describe("reconnecting", () => {
 
 describe("close codes", () => {
   for (const code of [4000, 4001, 4009, 4099]) {
-    test(`${code} stops for good, whatever happens`, () => {
+    test(`${code} stops reconnecting permanently`, () => {
       const connection = opened();
 
       page.socket.end(code);
@@ -664,7 +664,7 @@ describe("close codes", () => {
   }
 
   for (const code of [4100, 4199]) {
-    test(`${code} backs off for a second at least`, () => {
+    test(`${code} backs off for at least a second`, () => {
       Math.random = () => 0;
       opened();
 
@@ -675,7 +675,7 @@ describe("close codes", () => {
   }
 
   for (const code of [4200, 4299]) {
-    test(`${code} comes back within a second, again and again, but not in one moment with all the others`, () => {
+    test(`${code} reconnects within a second with jitter, any number of times`, () => {
       opened();
 
       for (let time = 0; time < 5; time++) {
@@ -687,7 +687,7 @@ describe("close codes", () => {
     });
   }
 
-  test("an error as the first frame stands for the close code", () => {
+  test("an error as the first frame is treated like its close code", () => {
     const connection = open();
     const received = record(connection, "pusher:error");
 
@@ -697,7 +697,7 @@ describe("close codes", () => {
     assert.deepEqual(received[0][1], { code: 4001, message: "no such app" });
   });
 
-  test("an error later on closes nothing", () => {
+  test("a later error does not close the connection", () => {
     const connection = opened();
 
     page.socket.receive("pusher:error", { code: 4009, message: "client event refused" });
@@ -707,7 +707,7 @@ describe("close codes", () => {
 });
 
 describe("liveness", () => {
-  test("after silence it pings, and the pong keeps the socket", () => {
+  test("an idle connection pings, and the pong keeps the socket", () => {
     opened({ activityTimeout: 20 });
 
     page.clock.pass(19_999);
@@ -721,7 +721,7 @@ describe("liveness", () => {
     assert.ok(!page.socket.isClosed);
   });
 
-  test("any message breaks the silence", () => {
+  test("any message postpones the ping", () => {
     opened({ activityTimeout: 20 });
 
     page.clock.pass(15_000);
@@ -731,7 +731,7 @@ describe("liveness", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:ping"), []);
   });
 
-  test("no pong means that the socket is dead", () => {
+  test("without a pong the socket is replaced", () => {
     const connection = opened({ activityTimeout: 20 });
 
     page.clock.pass(20_000 + 10_000);
@@ -740,7 +740,7 @@ describe("liveness", () => {
     assert.ok(page.sockets[0].isClosed);
   });
 
-  test("a ping of the gateway's is answered", () => {
+  test("a ping of the gateway gets a pong", () => {
     opened();
 
     page.socket.receive("pusher:ping");
@@ -750,7 +750,7 @@ describe("liveness", () => {
 });
 
 describe("where WebSockets are blocked", () => {
-  test("after two sockets that never opened it reads an event stream", async () => {
+  test("after two sockets that never opened, the client reads an event stream", async () => {
     const connection = open();
     connection.subscribe("news");
     connection.subscribe("private-task-a");
@@ -762,7 +762,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.stream.headers.Accept, "text/event-stream");
   });
 
-  test("a gateway that was reachable before is not taken for a blocked one", async () => {
+  test("sockets do not count as blocked if the gateway was reachable before", async () => {
     opened();
     page.socket.end();
     page.clock.pass(500);
@@ -772,8 +772,8 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.streams.length, 0);
   });
 
-  test("a known gateway is taken for a blocked one after many tries, or on another network", async () => {
-    const failUntilItTurns = async () => {
+  test("sockets of a known gateway count as blocked after many attempts, or on another network", async () => {
+    const failUntilFallback = async () => {
       const before = page.sockets.length;
       while (!page.streams.length) {
         if (!page.socket.isClosed) page.socket.end();
@@ -786,24 +786,24 @@ describe("where WebSockets are blocked", () => {
     opened();
     page.socket.end();
     page.clock.pass(500);
-    assert.equal(await failUntilItTurns(), 21);
+    assert.equal(await failUntilFallback(), 21);
 
     page = new FakePage();
     opened();
     page.goOnline();
-    page.clock.pass(ANSWER_TIMEOUT_MS + 500); // no pong comes from the network before
-    assert.equal(await failUntilItTurns(), 1);
+    page.clock.pass(RESPONSE_TIMEOUT_MS + 500); // no pong arrives: the network has changed
+    assert.equal(await failUntilFallback(), 1);
 
     page = new FakePage();
     opened();
     page.goOnline();
-    page.socket.receive("pusher:pong"); // it is the same network
+    page.socket.receive("pusher:pong"); // the network is the same
     page.socket.end();
     page.clock.pass(500);
-    assert.equal(await failUntilItTurns(), 21);
+    assert.equal(await failUntilFallback(), 21);
   });
 
-  test("the stream brings the same events, and signs nothing", async () => {
+  test("the stream delivers the same events without signatures", async () => {
     const connection = open();
     const room = connection.subscribe("private-room");
     const received = record(room, "item");
@@ -822,7 +822,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(room.trigger("client-x", {}), false);
   });
 
-  test("channels joined later are asked for in one new stream", async () => {
+  test("channels subscribed later are requested in one new stream", async () => {
     const connection = open();
     connection.subscribe("one");
     await blockSockets();
@@ -859,7 +859,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.streams.length, 2);
   });
 
-  test("some minutes later it tries for a socket again", async () => {
+  test("a socket is tried again after some minutes", async () => {
     const connection = open();
     await blockSockets();
     page.stream.welcome();
@@ -873,25 +873,25 @@ describe("where WebSockets are blocked", () => {
     assert.equal(connection.state, "connected");
   });
 
-  test("each try for a socket interrupts the stream briefly, the tenth no longer than the first", async () => {
+  test("each attempt at a socket interrupts the stream briefly, the tenth no longer than the first", async () => {
     open();
     await blockSockets();
-    for (let tries = 1; tries <= 10; tries += 1) {
+    for (let attempts = 1; attempts <= 10; attempts += 1) {
       page.stream.welcome();
       await page.settle();
-      const elapsed = page.clock.now;
+      const started = page.clock.now;
       page.clock.pass(SOCKET_RETRY_MS);
       page.socket.end();
       page.clock.pass(500);
       await page.settle();
 
-      assert.equal(page.sockets.length, 2 + tries);
+      assert.equal(page.sockets.length, 2 + attempts);
       assert.ok(!page.stream.isClosed);
-      assert.ok(page.clock.now - elapsed <= SOCKET_RETRY_MS + 500);
+      assert.ok(page.clock.now - started <= SOCKET_RETRY_MS + 500);
     }
   });
 
-  test("on another network it starts anew at once", async () => {
+  test("on another network a socket is tried at once", async () => {
     open();
     await blockSockets();
     page.stream.welcome();
@@ -902,9 +902,9 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.sockets.length, 3);
   });
 
-  test("without a stream either it polls, which the state shows, until sockets work", async () => {
+  test("if the stream fails too, the client polls, and the state shows it, until sockets work", async () => {
     const connection = open();
-    page.answers.tasks = { tasks: [task("b", 1, { created_at: 2 }), task("a", 1)] };
+    page.responses.tasks = { tasks: [task("b", 1, { created_at: 2 }), task("a", 1)] };
     await blockSockets();
 
     page.stream.fail();
@@ -912,7 +912,7 @@ describe("where WebSockets are blocked", () => {
     assert.deepEqual([...connection.tasks.keys()], ["b", "a"]);
     assert.equal(connection.state, "polling");
     assert.equal(connection.isLoaded, true);
-    page.answers.tasks = { tasks: [task("a", 2, { percent: 50 })] };
+    page.responses.tasks = { tasks: [task("a", 2, { percent: 50 })] };
     page.clock.pass(3000);
     await page.settle();
     assert.equal(connection.tasks.get("a").percent, 50);
@@ -923,9 +923,9 @@ describe("where WebSockets are blocked", () => {
     assert.equal(connection.state, "connected");
   });
 
-  test("a stream that a proxy holds back is given up", async () => {
+  test("a stream that a proxy buffers is abandoned", async () => {
     const connection = open();
-    page.answers.tasks = { tasks: [task("a", 1)] };
+    page.responses.tasks = { tasks: [task("a", 1)] };
     await blockSockets();
 
     page.clock.pass(10_000);
@@ -935,7 +935,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(connection.tasks.size, 1);
   });
 
-  test("a silent stream is given up and opened again", async () => {
+  test("a silent stream is closed and opened again", async () => {
     const connection = open();
     await blockSockets();
     page.stream.welcome();
@@ -950,7 +950,7 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.streams.length, 2);
   });
 
-  test("a gateway that is away is tried again soon", async () => {
+  test("an unreachable gateway is retried soon", async () => {
     open();
     await blockSockets();
 
@@ -961,9 +961,9 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.sockets.length, 3);
   });
 
-  test("a closed connection fetches nothing more", async () => {
+  test("a closed connection sends no more requests", async () => {
     const connection = open();
-    page.answers.tasks = { tasks: [] };
+    page.responses.tasks = { tasks: [] };
     await blockSockets();
     page.stream.fail();
 
@@ -1010,7 +1010,7 @@ describe("where WebSockets are blocked", () => {
 });
 
 describe("liveness of the network", () => {
-  test("an idle connection pings within 25 seconds, whatever the gateway allows", () => {
+  test("an idle connection pings within 25 seconds, even if the gateway allows more", () => {
     opened({ activityTimeout: 120 });
 
     page.clock.pass(25_000);
@@ -1018,7 +1018,7 @@ describe("liveness of the network", () => {
     assert.deepEqual(page.socket.sentEvents("pusher:ping"), [{}]);
   });
 
-  test("a missed pong shows within 10 seconds, also where pings are repeated", () => {
+  test("a missing pong is detected within 10 seconds, even if pings are repeated", () => {
     const connection = opened();
     page.clock.pass(25_000);
 
@@ -1029,7 +1029,7 @@ describe("liveness of the network", () => {
     assert.equal(connection.state, "reconnecting");
   });
 
-  test("offline shows at once, with its reason, and counts no blocked socket", () => {
+  test("going offline changes the state at once, with a reason, and does not count as a blocked socket", () => {
     const connection = opened();
 
     page.dispatch("offline");
@@ -1053,7 +1053,7 @@ describe("liveness of the network", () => {
     });
   }
 
-  test("the first pageshow of a page pings nothing", () => {
+  test("the first pageshow of a page sends no ping", () => {
     opened();
 
     page.dispatch("pageshow", { persisted: false });
@@ -1065,9 +1065,9 @@ describe("liveness of the network", () => {
 describe("reasons", () => {
   const refusal = { status: 403, error: { code: "forbidden_origin", message: "https://app.example is not allowed" } };
 
-  test("a refused handshake is explained in the state and once in the console", async (context) => {
+  test("a refused handshake sets a reason, and logs it once in the console", async (context) => {
     const warnings = context.mock.method(console, "warn", () => {}).mock;
-    page.answers.tasks = refusal;
+    page.responses.tasks = refusal;
     const connection = open();
 
     await blockSockets();
@@ -1079,7 +1079,7 @@ describe("reasons", () => {
     assert.match(warnings.calls[0].arguments[0], /https:\/\/app.example is not allowed \(forbidden_origin\)/);
   });
 
-  test("a refusal of the protocol is explained", (context) => {
+  test("a protocol error sets a reason", (context) => {
     context.mock.method(console, "warn", () => {});
     const connection = open();
 
@@ -1088,9 +1088,9 @@ describe("reasons", () => {
     assert.deepEqual(connection.reason, { code: "4001", message: "Application key k3y does not exist" });
   });
 
-  test("a connection without a user is explained on request", async (context) => {
+  test("explain sets a reason for a connection without a user", async (context) => {
     context.mock.method(console, "warn", () => {});
-    page.answers.tasks = { status: 401, error: { code: "not_signed_in", message: "nobody is signed in" } };
+    page.responses.tasks = { status: 401, error: { code: "not_signed_in", message: "nobody is signed in" } };
     const connection = opened({ user: null });
     const states = record(connection, "jobpush:state");
 
@@ -1114,19 +1114,19 @@ describe("tokens", () => {
     return connection;
   };
 
-  const counted = () => {
+  const makeTokenSource = () => {
     let count = 0;
     return async () => `t${++count}`;
   };
 
-  test("the token is the first message, before the greeting, and not in the URL", async () => {
-    await openWithToken(counted());
+  test("the token is the first message, sent before the connection is established, and not in the URL", async () => {
+    await openWithToken(makeTokenSource());
 
     assert.deepEqual(page.socket.sent, [{ event: "jobpush:signin", data: { token: "t1" } }]);
     assert.doesNotMatch(page.socket.url.href, /t1/);
   });
 
-  test("the token is read while the socket opens, and nothing but it is sent before the first task", async () => {
+  test("the token is read while the socket opens, and is the only message before the first task", async () => {
     let reads = 0;
     const connection = open({ token: async () => `t${++reads}` });
     await page.settle();
@@ -1147,7 +1147,7 @@ describe("tokens", () => {
   });
 
   test("the token is replaced on the same socket before it expires", async () => {
-    await openWithToken(counted());
+    await openWithToken(makeTokenSource());
     page.socket.welcome({ user: null });
     signedIn(Date.now() / 1000 + 20);
     await page.settle();
@@ -1163,7 +1163,7 @@ describe("tokens", () => {
     context.mock.method(console, "warn", () => {});
     let calls = 0;
     const connection = await openWithToken(async () => {
-      if (++calls === 1) throw new Error("away");
+      if (++calls === 1) throw new Error("unreachable");
       return "late";
     });
     assert.equal(connection.reason.code, "token_unavailable");
@@ -1176,7 +1176,7 @@ describe("tokens", () => {
 
   test("a refused token is replaced once, then the page shows that it is signed out", async (context) => {
     context.mock.method(console, "warn", () => {});
-    const connection = await openWithToken(counted());
+    const connection = await openWithToken(makeTokenSource());
     page.socket.welcome({ user: null });
 
     for (let time = 0; time < 3; time++) {
@@ -1191,7 +1191,7 @@ describe("tokens", () => {
 
   test("after signed_out a new token signs in again", async (context) => {
     context.mock.method(console, "warn", () => {});
-    const connection = await openWithToken(counted());
+    const connection = await openWithToken(makeTokenSource());
     page.socket.welcome({ user: null });
     signedIn(FAR);
 
@@ -1205,7 +1205,7 @@ describe("tokens", () => {
   });
 
   test("requests and streams carry the token, the page's headers and its credentials", async () => {
-    page.answers["tasks/a/cancel"] = {};
+    page.responses["tasks/a/cancel"] = {};
     const connection = open({ token: () => "t", headers: { "X-Tenant": "7" }, credentials: "include" });
 
     await connection.cancel("a");
@@ -1218,17 +1218,17 @@ describe("tokens", () => {
   });
 
   test("a request whose token has expired is sent again with a new one", async () => {
-    const answers = [{ status: 401, error: { code: "token_expired" } }, { status: 202, ok: true }];
-    Object.defineProperty(page.answers, "tasks/a/cancel", { get: () => answers.shift() });
-    const connection = open({ token: counted() });
+    const responses = [{ status: 401, error: { code: "token_expired" } }, { status: 202, ok: true }];
+    Object.defineProperty(page.responses, "tasks/a/cancel", { get: () => responses.shift() });
+    const connection = open({ token: makeTokenSource() });
 
     assert.equal(await connection.cancel("a"), true);
     assert.deepEqual(page.requests.map(({ headers }) => headers.Authorization), ["Bearer t1", "Bearer t2"]);
   });
 
-  test("the page's tag names an endpoint for tokens", async () => {
+  test("the page's meta tag may name a token endpoint", async () => {
     page.document.querySelector = () => ({ dataset: { key: "k3y", root: "", tokenUrl: "/token" } });
-    page.answers[undefined] = { text: async () => '{"token":"from the tag"}' };
+    page.responses[undefined] = { text: async () => '{"token":"from the tag"}' };
 
     const connection = connect({});
     page.socket.onopen();
@@ -1253,7 +1253,7 @@ describe("replays and clocks", () => {
     assert.deepEqual([...connection.tasks.values()].map(({ replayed }) => replayed), [true, true, undefined]);
   });
 
-  test("what a page missed while it was disconnected is not replayed", () => {
+  test("events missed while disconnected are not marked as replayed", () => {
     const connection = opened({ user: null });
     confirm("100-0");
     page.socket.receiveTask(task("a", 1), { id: "101-0" });
@@ -1267,7 +1267,7 @@ describe("replays and clocks", () => {
     assert.equal(connection.tasks.get("b").replayed, undefined);
   });
 
-  test("times are the gateway's", () => {
+  test("time follows the gateway's clock", () => {
     const connection = open();
     const time = Date.now() / 1000 - 3600;
 
@@ -1278,12 +1278,12 @@ describe("replays and clocks", () => {
 });
 
 describe("tasks", () => {
-  test("a cancel is asked from the gateway, in a way no foreign page can", async () => {
-    page.answers["tasks/a%2Fb/cancel"] = { task_id: "a/b", cancelling: true };
+  test("a cancel is requested with a header that other origins cannot set", async () => {
+    page.responses["tasks/a%2Fb/cancel"] = { task_id: "a/b", cancelling: true };
 
-    const isTaken = await opened().cancel("a/b");
+    const isAccepted = await opened().cancel("a/b");
 
-    assert.equal(isTaken, true);
+    assert.equal(isAccepted, true);
     assert.deepEqual(page.requests[0], {
       path: "/jobpush/tasks/a%2Fb/cancel",
       method: "POST",
@@ -1291,9 +1291,9 @@ describe("tasks", () => {
     });
   });
 
-  test("a cancel that is refused, or never arrives, is false", async () => {
+  test("cancel returns false if the request is refused or fails", async () => {
     const connection = opened();
-    page.answers["tasks/a/cancel"] = { status: 404 };
+    page.responses["tasks/a/cancel"] = { status: 404 };
 
     assert.equal(await connection.cancel("a"), false);
     assert.equal(await connection.cancel("b"), false);
@@ -1310,7 +1310,7 @@ describe("tasks", () => {
     assert.ok(seq < 1);
   });
 
-  test("from the server's first word on, only the server counts", () => {
+  test("after the server's first event, local updates are ignored", () => {
     const connection = opened();
     for (let percent = 0; percent <= 100; percent++) connection.show({ task_id: "u", state: "PROGRESS", percent });
 

@@ -1,8 +1,8 @@
 """
-The page that the tests put elements on, and what they do with it.
+The test page for the elements, and helpers for it.
 
-Its Content-Security-Policy is strict. The connection is the real one; the gateway is played by ``gateway.mjs`` inside
-the page. Playwright's locators look into shadow trees and wait by themselves, so nothing here sleeps.
+Its Content-Security-Policy is strict. The client is the real one; ``gateway.mjs`` inside the page simulates the
+gateway. Playwright's locators look into shadow trees and wait by themselves, so nothing here sleeps.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "jobpush" / "static"
 DEMO_STATIC = HERE.parents[1] / "demo_app" / "static"
 GATEWAY = (HERE / "gateway.mjs").read_text(encoding="utf-8")
-#: Unix seconds of the pages whose clock stands still; noon, UTC.
+#: Time of pages with a stopped clock, in Unix seconds; noon, UTC.
 NOW = 1_767_268_800
 
-#: For a test: the time of its page is :data:`NOW`.
+#: Marks a test whose page has the fixed time :data:`NOW`.
 at_noon = pytest.mark.parametrize("page", ["noon"], indirect=True, ids=[""])
-#: For a test: the time of its page moves by ``page.clock`` alone; see :func:`stop_the_clock`.
+#: Marks a test that advances the time of its page with ``page.clock``; see :func:`stop_the_clock`.
 with_clock = pytest.mark.parametrize("page", ["clock"], indirect=True, ids=[""])
-#: For a test that changes its page or context for good: they are its own.
+#: Marks a test that changes its page or context permanently, and therefore gets its own.
 with_own_page = pytest.mark.parametrize("page", ["own"], indirect=True, ids=[""])
 
 
@@ -46,11 +46,11 @@ class PageHandler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output to themselves."""
+        """Log nothing."""
 
 
 def put(page: Page, html: str) -> None:
-    """Put elements on the page, and let the gateway greet them."""
+    """Put elements on the page, and let the gateway accept the connection."""
     page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
     page.evaluate("gateway.welcome()")
 
@@ -68,17 +68,17 @@ def task(task_id: str = "a", **fields: Any) -> dict[str, Any]:
 
 
 def stop_the_clock(page: Page) -> int:
-    """Make the page's time move by ``run_for`` alone, whatever holds up the test; the unix seconds that it is then."""
-    page.clock.install(time=NOW)  # it goes on from there, and can only be stopped at a time that is still to come
+    """Stop the page's clock, which then only ``run_for`` advances; return its time in Unix seconds."""
+    page.clock.install(time=NOW)  # the clock runs from here, and can only be paused at a later time
     page.clock.pause_at(NOW + 3600)
     return NOW + 3600
 
 
 def until(page: Page, condition: str) -> None:
-    """Wait until a condition holds. Playwright's own way evaluates text in the page, which its policy may forbid."""
+    """Wait until a condition holds. Playwright's own function evaluates text, which the page's policy may forbid."""
     deadline = time.monotonic() + 30
     while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"it was never true that {condition}"
+        assert time.monotonic() < deadline, f"timed out waiting for {condition}"
         page.wait_for_timeout(10)
 
 
@@ -91,8 +91,8 @@ def titles(page: Page) -> list[str]:
 
 
 def assert_announced(page: Page, expected: list[str]) -> None:
-    said = page.evaluate("gateway.announcements")
-    assert [" ".join(text.split()) for text in said] == expected
+    texts = page.evaluate("gateway.announcements")
+    assert [" ".join(text.split()) for text in texts] == expected
 
 
 def listen_to_announcements(page: Page) -> None:

@@ -1,8 +1,8 @@
 const realSetTimeout = globalThis.setTimeout;
 
-/** Stand-ins for what a browser gives the client: they record, and move only when a test says so. */
+/** Fakes of the browser APIs that the client uses: they record calls, and act only when a test tells them to. */
 
-/** Time that stands still until `pass` is called. */
+/** Fake time that only `pass` advances. */
 export class Clock {
   now = 0;
   #timers = new Map();
@@ -18,7 +18,7 @@ export class Clock {
     return this;
   }
 
-  /** How long until the next timer fires. */
+  /** Milliseconds until the next timer fires. */
   get nextMs() {
     return Math.min(...[...this.#timers.values()].map(({ at }) => at)) - this.now;
   }
@@ -48,12 +48,12 @@ class FakeTransport {
     this.isClosed = true;
   }
 
-  /** A frame of the gateway's: `data` travels as a JSON string inside the JSON. */
+  /** Receive a frame of the gateway: `data` is a JSON string inside the JSON. */
   receive(event, data = {}, { channel, id, user_id } = {}) {
     this.onmessage?.({ data: JSON.stringify({ event, channel, data: JSON.stringify(data), id, user_id }) });
   }
 
-  /** The frames with which the gateway greets a signed-in browser. */
+  /** Receive the first frames that the gateway sends to a signed-in browser. */
   welcome({ user = "42", socketId = "1.2", activityTimeout = 120 } = {}) {
     this.receive("pusher:connection_established", { socket_id: socketId, activity_timeout: activityTimeout });
     if (!user) return this;
@@ -75,7 +75,7 @@ export class FakeWebSocket extends FakeTransport {
     this.sent.push(JSON.parse(text));
   }
 
-  /** The socket ends by itself, or by the gateway's will. */
+  /** Close the socket from the gateway's side, or by a network error. */
   end(code = 1006) {
     this.onclose?.({ code });
   }
@@ -96,7 +96,7 @@ export class FakeStream extends FakeTransport {
     this.headers = headers;
     signal.addEventListener("abort", () => this.close());
     this.body = new ReadableStream({ start: (controller) => (this.#controller = controller) });
-    // Only the first answer counts.
+    // Only the first call settles it.
     this.response = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
   }
 
@@ -106,12 +106,12 @@ export class FakeStream extends FakeTransport {
     this.#controller.enqueue(this.#encoder.encode(`data: ${message}\n\n`));
   }
 
-  /** The gateway's answer is another than a stream. */
+  /** Respond with an error instead of a stream. */
   fail(status = 503) {
     this.resolve({ ok: false, status, headers: new Headers(), json: async () => null });
   }
 
-  /** The stream ends. */
+  /** End the stream. */
   end() {
     this.#controller.close();
   }
@@ -121,13 +121,13 @@ export class FakeStream extends FakeTransport {
   }
 }
 
-/** A page at https://app.example, with a fresh clock, no network, and chance that is always 0.5. */
+/** A page at https://app.example with a new clock, no network, and a `Math.random` that always returns 0.5. */
 export class FakePage {
   clock = new Clock().install();
   document = Object.assign(new EventTarget(), { hidden: false, querySelector: () => null });
   requests = [];
-  /** What the gateway answers, by the path after /jobpush/; else no answer comes at all. */
-  answers = {};
+  /** Responses of the gateway, by the path after /jobpush/; a request to any other path fails. */
+  responses = {};
   #window = new EventTarget();
 
   constructor() {
@@ -140,7 +140,7 @@ export class FakePage {
       location: { href: "https://app.example/videos" },
       addEventListener: this.#window.addEventListener.bind(this.#window),
       removeEventListener: this.#window.removeEventListener.bind(this.#window),
-      fetch: async (url, options = {}) => this.#answer(new URL(url, location.href), options),
+      fetch: async (url, options = {}) => this.#respond(new URL(url, location.href), options),
     });
     Math.random = () => 0.5;
     Object.defineProperty(globalThis, "navigator", { value: { onLine: true, locks: {} }, configurable: true });
@@ -162,7 +162,7 @@ export class FakePage {
     return FakeStream.all.at(-1);
   }
 
-  /** Web Locks and BroadcastChannel between the connections of this page, as if each were in its own tab. */
+  /** Install Web Locks and BroadcastChannel, so that the connections of this page behave as if each were in its own tab. */
   installTabs() {
     const channels = new Set();
     const waiting = [];
@@ -209,16 +209,16 @@ export class FakePage {
     this.document.dispatchEvent(new Event("visibilitychange"));
   }
 
-  /** Lets a chain of promises run to its end. */
+  /** Wait until pending promises have settled. */
   settle() {
     return new Promise((resolve) => realSetTimeout(resolve, 5));
   }
 
-  #answer(url, options) {
+  #respond(url, options) {
     if (url.pathname.endsWith("/jobpush/events")) return new FakeStream(url, options).response;
     this.requests.push({ path: url.href.slice(url.origin.length), ...options });
-    const answer = this.answers[url.pathname.split("/jobpush/")[1]];
-    if (!answer) throw new TypeError("fetch failed");
-    return { ok: !answer.status, status: 200, json: async () => answer, ...answer };
+    const response = this.responses[url.pathname.split("/jobpush/")[1]];
+    if (!response) throw new TypeError("fetch failed");
+    return { ok: !response.status, status: 200, json: async () => response, ...response };
   }
 }

@@ -13,7 +13,7 @@ test("the newest event of a task is what the view holds", () => {
   assert.deepEqual([...view.values()], [task("a", 2, { percent: 20 })]);
 });
 
-test("many events at once make the view that they make one by one", () => {
+test("folding many events at once gives the same view as folding them one by one", () => {
   const events = [task("a", 1), task("b", 1, { created_at: 5 }), task("a", 3), task("a", 2), task("b", 2, { created_at: 0 }), null];
 
   assert.deepEqual([...foldMany(new Map(), events)], [...foldAll(events)]);
@@ -31,7 +31,7 @@ test("a repeated event changes nothing", () => {
   assert.equal(fold(view, task("a", 5, { percent: 60 })), view);
 });
 
-test("the order of one task is nothing to another", () => {
+test("the sequence numbers of different tasks are independent", () => {
   const view = foldAll([task("a", 9), task("b", 1)]);
 
   assert.deepEqual(ids(view).sort(), ["a", "b"]);
@@ -43,7 +43,7 @@ test("a new attempt may move the bar back", () => {
   assert.equal(view.get("a").percent, 0);
 });
 
-test("a later word brings a lost task back", () => {
+test("a later event recovers a lost task", () => {
   const view = foldAll([task("a", 5, { state: "LOST" }), task("a", 6, { state: "SUCCESS" })]);
 
   assert.equal(view.get("a").state, "SUCCESS");
@@ -68,7 +68,7 @@ test("a task without a time comes last", () => {
 });
 
 for (const id of ["__proto__", "constructor", "toString", "hasOwnProperty", "", "0"]) {
-  test(`the task id ${JSON.stringify(id)} is one like any other`, () => {
+  test(`the task id ${JSON.stringify(id)} is treated like any other`, () => {
     const view = foldAll([task(id, 1), task("other", 1), task(id, 2, { percent: 7 })]);
 
     assert.equal(view.get(id).percent, 7);
@@ -78,20 +78,20 @@ for (const id of ["__proto__", "constructor", "toString", "hasOwnProperty", "", 
 }
 
 for (const event of [null, undefined, "text", 7, [], {}, { task_id: 7, seq: 1 }]) {
-  test(`${JSON.stringify(event)} is no event and changes nothing`, () => {
+  test(`${JSON.stringify(event)} is not an event and changes nothing`, () => {
     const view = foldAll([task("a", 1)]);
 
     assert.equal(fold(view, event), view);
   });
 }
 
-test("an event without a number does not replace one that has it", () => {
+test("an event without a sequence number does not replace one that has it", () => {
   const view = foldAll([task("a", 1)]);
 
   assert.equal(fold(view, task("a", undefined)), view);
 });
 
-test("neither the view given nor the event is changed", () => {
+test("folding mutates neither the view nor the event", () => {
   const before = foldAll([task("a", 1)]);
   const event = task("a", 2);
 
@@ -103,8 +103,8 @@ test("neither the view given nor the event is changed", () => {
   assert.ok(Object.isFrozen(after.get("a")));
 });
 
-test("a page that stays open for weeks forgets the oldest tasks", () => {
-  const events = Array.from({ length: 10_100 }, (_, at) => task(`t${at}`, 1, { created_at: at }));
+test("a page that stays open for weeks drops the oldest tasks", () => {
+  const events = Array.from({ length: 10_100 }, (_, index) => task(`t${index}`, 1, { created_at: index }));
 
   const view = foldMany(new Map(), events);
 

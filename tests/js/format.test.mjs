@@ -7,7 +7,7 @@ import { strings as en } from "../../client/src/locales/en.js";
 import { texts as ar } from "../../client/src/locales/ar.js";
 import { texts as de } from "../../client/src/locales/de.js";
 
-/** Return all codes of texts in the sources of the package. */
+/** Return all text codes in the sources of the package. */
 async function codesOfTexts() {
   const root = new URL("../../jobpush/", import.meta.url);
   const names = (await readdir(root, { recursive: true })).filter((name) => /\.(py|lua)$/.test(name));

@@ -1,6 +1,6 @@
 /**
- * A gateway inside the page: the connection is the real one, only its socket ends here.
- * Put in place of `WebSocket` before the page's own scripts run.
+ * A fake gateway inside the page. The client is the real one; this script replaces `WebSocket` before the page's own
+ * scripts run.
  */
 const OWN = "#server-to-user-42";
 
@@ -9,8 +9,8 @@ class Gateway {
   /** Requests other than for files, as "METHOD path". */
   requests = [];
   violations = [];
-  /** What the elements told, as [name, task_id]. */
-  told = [];
+  /** Events of the elements, as [name, task_id]. */
+  events = [];
   announcements = [];
 
   get socket() {
@@ -27,7 +27,7 @@ class Gateway {
     this.send("pusher_internal:subscription_succeeded", {});
   }
 
-  /** One frame for each task, in one go; missing fields are made up. */
+  /** Send one frame per task, synchronously; missing fields get defaults. */
   sendTasks(...tasks) {
     for (const task of tasks) this.send("jobpush:task", { title: `Task ${task.task_id}`, seq: 1, created_at: 1, attempt: 1, ...task });
   }
@@ -55,5 +55,5 @@ window.WebSocket = class {
 
 document.addEventListener("securitypolicyviolation", ({ violatedDirective }) => gateway.violations.push(violatedDirective));
 for (const name of ["update", "success", "failure", "revoked", "cancel"]) {
-  document.addEventListener(`jobpush-progress-${name}`, ({ detail }) => gateway.told.push([name, detail.task_id]));
+  document.addEventListener(`jobpush-progress-${name}`, ({ detail }) => gateway.events.push([name, detail.task_id]));
 }

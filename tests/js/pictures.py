@@ -1,9 +1,9 @@
 """
-Pictures of the demo's page "states", that look the same on every machine, and their comparison.
+Reproducible screenshots of the demo's page "states", and their comparison.
 
-Text is set in one font that ships with the tests: a part of DejaVu Sans (https://dejavu-fonts.github.io, licence in the
-file). The clock stands still, and so do animations. ``tools/pictures.py`` writes the pictures for the documentation,
-and the tests compare the page with them.
+Text is set in a font that ships with the tests: a subset of DejaVu Sans (https://dejavu-fonts.github.io, licence in the
+file). The clock and the animations are stopped. ``tools/pictures.py`` writes the pictures for the documentation, and
+the tests compare the page with them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Literal
 from playwright.sync_api import Browser, Page, expect
 
 FONT = Path(__file__).with_name("pictures.woff2")
-#: Unix seconds of all pictures; noon, UTC.
+#: Time of all pictures, in Unix seconds; noon, UTC.
 NOW = 1_767_268_800
 
-#: Pixels of the side of a square whose mean colours are compared: edges of letters may differ, shapes may not.
+#: Side of the squares whose mean colours are compared, in pixels: edges of letters may differ, shapes may not.
 SQUARE = 4
-#: How far a colour channel of a square may be off, of 255, and the share of squares that may be off further.
+#: Tolerated difference of a square's colour channel, of 255, and the share of squares that may exceed it.
 CHANNEL_TOLERANCE, SHARE_TOLERANCE = 16, 0.0005
 
 _FREEZE = """async (font) => {
@@ -60,7 +60,7 @@ _DIFFERENCE = """async ([pictures, side, tolerance]) => {
 
 @dataclass(frozen=True)
 class Look:
-    """A way in which a user sees the page; the names of the pictures are the keys of :data:`LOOKS`."""
+    """Display settings of one picture; the names of the pictures are the keys of :data:`LOOKS`."""
 
     width: int = 800
     scheme: Literal["light", "dark"] = "light"
@@ -78,7 +78,7 @@ LOOKS = {
 
 
 def open_states(browser: Browser, url: str, look: Look) -> Page:
-    """Open the page "states" at an address, in a context of its own, with everything on it loaded."""
+    """Open the page "states" in a new context, and wait until everything on it is loaded."""
     context = browser.new_context(
         viewport={"width": look.width, "height": 4_000},
         color_scheme=look.scheme,

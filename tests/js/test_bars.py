@@ -1,4 +1,4 @@
-"""What many tasks cost a page: the causes are counted, so that a slow machine changes nothing."""
+"""The cost of many tasks in a page, counted in frames and DOM changes, which do not depend on the machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from playwright.sync_api import Page, expect
 
 from .elements import next_frame, part, put, stop_the_clock, until, with_clock
 
-#: Cards that are rendered at most.
+#: Maximum number of rendered cards.
 MAX_CARDS = 60
-#: Sends tasks of the state `state`, created an hour ago; the last is the newest.
+#: Sends `count` tasks in the state `state`, created an hour ago; the last is the newest.
 SEND_MANY = """([count, state, at]) => {
   const make = (_, index) => ({ task_id: `t${index}`, state, percent: 10, created_at: at - 3600 + index / 1000 });
   gateway.sendTasks(...Array.from({ length: count }, make));
 }"""
-#: Counts frames that are requested, and changes in the element.
+#: Counts requested animation frames, and DOM changes in the element.
 COUNT = """() => {
   window.counts = { frames: 0, changes: 0, added: 0, cards: new Set() };
   const request = window.requestAnimationFrame;
@@ -85,6 +85,6 @@ def test_scrolling_renders_only_what_comes_into_view(page: Page) -> None:
         next_frame(page)
 
     assert part(page, "task").count() <= MAX_CARDS
-    # 3,000 pixels of cards of some hundred pixels; a card that stays is not rendered again.
+    # The page scrolls by 3,000 pixels, and a card has about a hundred; a card that stays in view is not rendered again.
     assert 10 <= page.evaluate("counts.added") <= MAX_CARDS
     expect(part(page, "title").first).not_to_have_text("Task t9999")

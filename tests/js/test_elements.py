@@ -26,7 +26,7 @@ from .elements import (
     with_own_page,
 )
 
-# ---- What a state looks like ----
+# ---- Appearance of each state ----
 
 
 @at_noon
@@ -115,7 +115,7 @@ def test_no_timer_runs_without_waiting_tasks(page: Page) -> None:
     expect(part(page, "state")).to_have_text("Running")
     page.evaluate("() => { window.requestAnimationFrame = () => { throw new Error('it ticks') } }")
 
-    page.clock.run_for(5000)  # the fixture looks for errors
+    page.clock.run_for(5000)  # the page fixture fails on uncaught errors
 
 
 def test_error_replaces_the_message(page: Page) -> None:
@@ -171,7 +171,7 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
             for (const text of texts) {
                 const element = Object.assign(document.createElement("jobpush-progress"), { taskId: text });
                 document.querySelector("main").append(element);
-                gateway.send(text, text, text); // an event of the application's own
+                gateway.send(text, text, text); // an event of the application
                 gateway.send("jobpush:log", { task_id: text, lines: [text] });
             }
         }""",
@@ -186,7 +186,7 @@ def test_markup_in_any_field_stays_text(page: Page) -> None:
     expect(part(tasks, "task")).to_have_count(2 * len(TEXTS))
     for name in ("message", "error"):
         assert set(TEXTS) <= set(part(tasks, name).all_text_contents())
-    # Long titles are shortened; the tooltip has the whole.
+    # Long titles are shortened; the tooltip has the full text.
     tooltips = "nodes => nodes.map((node) => node.title)"
     assert set(TEXTS) <= set(part(tasks, "title").evaluate_all(tooltips))
     assert set(part(page.locator("jobpush-progress"), "title").evaluate_all(tooltips)) == set(TEXTS)
@@ -225,7 +225,7 @@ def test_newest_task_is_on_top(page: Page) -> None:
 def test_limit_shows_the_newest_only(page: Page) -> None:
     put(page, '<jobpush-tasks limit="2"></jobpush-tasks>')
 
-    send(page, *[task(str(at), state="PENDING", created_at=at) for at in range(5)])
+    send(page, *[task(str(number), state="PENDING", created_at=number) for number in range(5)])
 
     expect(part(page, "task")).to_have_count(2)
     page.evaluate("document.querySelector('jobpush-tasks').limit = 3")
@@ -289,7 +289,7 @@ def test_hidden_tab_without_frames_is_kept_up_to_date(page: Page) -> None:
     send(page, task(state="SUCCESS"))
 
     expect(part(page, "state")).to_have_text("Done")
-    until(page, "gateway.told.length === 2")
+    until(page, "gateway.events.length === 2")
 
 
 def test_task_of_the_page_continues_as_the_task_of_the_server(page: Page) -> None:
@@ -380,7 +380,7 @@ def test_task_element_fires_on_each_change_and_once_at_the_end(page: Page) -> No
     send(page, task(state="SUCCESS", seq=3), task(state="SUCCESS", seq=4, message="late"))
     next_frame(page)
 
-    names = [name for name, _ in page.evaluate("gateway.told")]
+    names = [name for name, _ in page.evaluate("gateway.events")]
     assert names == ["update", "update", "update", "success", "update"]
 
 
@@ -393,8 +393,8 @@ def test_every_end_state_has_its_event(page: Page, state: str, event: str) -> No
 
     send(page, task(state=state))
 
-    until(page, "gateway.told.length === 2")
-    assert page.evaluate("gateway.told") == [["update", "a"], [event, "a"]]
+    until(page, "gateway.events.length === 2")
+    assert page.evaluate("gateway.events") == [["update", "a"], [event, "a"]]
 
 
 def test_second_failure_fires_a_second_event(page: Page) -> None:
@@ -405,7 +405,7 @@ def test_second_failure_fires_a_second_event(page: Page) -> None:
     send(page, task(state="LOST", seq=2, attempt=2))
     next_frame(page)
 
-    assert [name for name, _ in page.evaluate("gateway.told")].count("failure") == 2
+    assert [name for name, _ in page.evaluate("gateway.events")].count("failure") == 2
 
 
 # ---- Cancel ----
@@ -458,7 +458,7 @@ def test_page_can_handle_cancel_itself(page: Page) -> None:
 
     part(page, "cancel").click()
 
-    until(page, "gateway.told.at(-1)[0] === 'cancel'")
+    until(page, "gateway.events.at(-1)[0] === 'cancel'")
     assert requests == []
 
 
@@ -604,7 +604,7 @@ def test_existing_tasks_are_not_announced(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
     listen_to_announcements(page)
 
-    send(page, *[task(str(at), state="SUCCESS") for at in range(20)])
+    send(page, *[task(str(number), state="SUCCESS") for number in range(20)])
 
     expect(part(page, "task")).to_have_count(20)
     assert_announced(page, [])
@@ -764,7 +764,7 @@ def test_reason_of_the_gateway_is_shown(page: Page) -> None:
     expect(part(page, "connection")).to_have_text("Nobody is signed in")
 
 
-# ---- Looks ----
+# ---- Appearance ----
 
 
 @with_own_page
@@ -782,7 +782,7 @@ def test_old_browsers_show_the_elements(page: Page, missing: str) -> None:
     send(page, task(state="SUCCESS"))
 
     expect(part(page, "state")).to_have_text("Done")
-    page.evaluate("gateway.violations.length = 0")  # a strict policy refuses the style tag of the first
+    page.evaluate("gateway.violations.length = 0")  # the policy blocks the style element that replaces CSSStyleSheet
 
 
 def test_forced_colours_show_the_bar(page: Page) -> None:
@@ -815,7 +815,7 @@ def test_long_list_has_few_nodes_and_no_animation_while_waiting(page: Page) -> N
 
     page.evaluate(
         """() => {
-            const make = (_, at) => ({ task_id: `t${at}`, state: "PENDING", created_at: at });
+            const make = (_, index) => ({ task_id: `t${index}`, state: "PENDING", created_at: index });
             const tasks = Array.from({ length: 10_000 }, make);
             gateway.sendTasks(...tasks);
         }"""

@@ -11,12 +11,12 @@ from playwright._impl._driver import compute_driver_executable
 
 HERE = Path(__file__).parent
 CLIENT = HERE.parents[1] / "client"
-#: Seconds.
+#: Limit for all JavaScript tests, in seconds.
 TIMEOUT = 120
 
 
 def find_node() -> str:
-    """Return the system's Node, else the one that Playwright's wheel carries."""
+    """Return the path of the system's Node, or else of the one in Playwright's wheel."""
     return shutil.which("node") or compute_driver_executable()[0]
 
 

@@ -1,4 +1,4 @@
-"""The parts of the elements that load when used: details, log, header, inbox, toasts; and accessibility."""
+"""The lazily loaded parts of the elements (details, log, header, inbox, toasts), accessibility and layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .elements import GATEWAY, HERE, next_frame, part, put, send, task, until
 AXE = (HERE.parents[1] / "client" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-#: Returns each pair of parts of a card that overlap, and each part that sticks out of its card.
+#: Returns the pairs of overlapping parts in a card, and the parts that exceed their card.
 OVERLAPS = """() => {
   const found = [];
   for (const card of document.querySelector('jobpush-tasks').shadowRoot.querySelectorAll('[part~=task]')) {
@@ -330,10 +330,10 @@ def test_one_end_gets_one_toast_in_one_tab(page: Page) -> None:
             break
         page.wait_for_timeout(10)
     assert toasts() == 1
-    second.close()  # it keeps the claim of this end
+    second.close()  # closed last: it holds the claim for this toast
 
 
-#: A stand-in for the browser's notifications.
+#: Replaces the browser's notifications.
 NOTIFICATION = """([permission, hasFocus]) => {
   window.shown = [];
   window.asked = 0;
@@ -359,7 +359,7 @@ def test_end_in_the_background_is_a_desktop_notification_where_it_is_allowed(
     for percent in range(100):
         send(page, task(state="PROGRESS", percent=percent, seq=percent + 1))
         next_frame(page)
-        if page.title() != "Tasks":  # the part that looks at ends is there
+        if page.title() != "Tasks":  # the attention module is loaded
             break
 
     send(page, task(state="FAILURE", error="The task took too long", error_code="too_long", seq=200))
@@ -372,7 +372,7 @@ def test_end_in_the_background_is_a_desktop_notification_where_it_is_allowed(
     else:
         expect(part(page, "toast-state")).to_have_text(reason)
         assert page.evaluate("shown") == []
-    assert page.evaluate("asked") == 0  # a browser is asked by a click alone
+    assert page.evaluate("asked") == 0  # permission is only requested on a click
 
 
 # ---- Accessibility ----
@@ -395,7 +395,7 @@ def test_axe_finds_nothing_in_any_state(page: Page, theme: str) -> None:
     expect(part(page, "step").first).to_be_visible()
     expect(part(page, "summary")).to_be_visible()
 
-    # What opens: a log, the inbox, and a toast for an end that comes while the page is open.
+    # Open a log and the inbox, and show a toast for a task that fails while the page is open.
     page.route("**/tasks/*/log", lambda route: route.fulfill(json={"lines": [line(1), line(2, level="error")]}))
     page.locator("[part=menu-button]").first.click()
     page.locator("[part~=menu-item]").first.click()
@@ -447,7 +447,7 @@ def test_a_title_of_any_text_has_two_lines_and_changes_nothing_beside_it(page: P
 
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
 def test_every_state_fits_into_320_pixels(page: Page, direction: str) -> None:
-    """What a window of 1280 pixels has at a zoom of 400 %: nothing scrolls sideways or lies upon another."""
+    """This is a window of 1280 pixels at a zoom of 400 %: nothing scrolls horizontally or overlaps."""
     page.set_viewport_size({"width": 320, "height": 640})
     page.evaluate(f"document.documentElement.dir = '{direction}'")
     put(page, "<jobpush-tasks header group rerun></jobpush-tasks>")

@@ -1,4 +1,4 @@
-"""Every state of the card looks as in the pictures of the documentation (``make docs-pictures`` writes them)."""
+"""Every state of the card looks like in the pictures of the documentation (``make docs-pictures`` writes them)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.effort import thorough
+
 from .pictures import LOOKS, SHARE_TOLERANCE, difference, open_states, take
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
@@ -15,7 +17,7 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 @pytest.fixture(scope="module")
 def blank(browser: Browser) -> Iterator[Page]:
-    """A page without a policy, that compares."""
+    """A page without a policy, in which pictures are compared."""
     page = browser.new_page()
     yield page
     page.close()
@@ -35,6 +37,7 @@ def test_states_look_as_in_the_documentation(browser: Browser, site: str, blank:
     assert share <= SHARE_TOLERANCE, f"see build/{name}.png; if it is right, run: make docs-pictures"
 
 
+@thorough
 @pytest.mark.parametrize(
     "defect",
     [
@@ -54,7 +57,7 @@ def test_a_defect_is_seen(states: Page, blank: Page, defect: str) -> None:
 
 @pytest.fixture(scope="module")
 def states(browser: Browser, site: str) -> Iterator[Page]:
-    """The page as it should be, with an empty style sheet for defects."""
+    """The correct page, with an empty style sheet for defects."""
     page = open_states(browser, f"{site}/static/states.html", LOOKS["states"])
     page.evaluate("document.adoptedStyleSheets = [...document.adoptedStyleSheets, new CSSStyleSheet()]")
     yield page

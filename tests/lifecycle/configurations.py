@@ -1,4 +1,4 @@
-"""The configurations in which a task can run, and those that a run of the tests tries."""
+"""The configurations in which a task can run, and the selection for a test run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-#: Python with the oldest Celery that we support; made by tools/prepare.py.
+#: Python with the oldest supported Celery; created by tools/prepare.py.
 _OLDEST_PYTHON = Path(__file__).parents[2] / ".venv-celery54" / "bin" / "python"
 
 
 @dataclass(frozen=True)
 class Configuration:
     """
-    What a worker runs on.
+    The environment of a worker.
 
     Args:
-        celery: ``"5.4"``, or ``"newest"``: the one that is installed with the tests.
+        celery: ``"5.4"``, or ``"newest"`` for the installed version.
         pool: Name of Celery's pool.
         broker: ``"redis"`` or ``"rabbitmq"``.
         backend: ``"results"`` or ``"no-results"``.
@@ -34,12 +34,12 @@ class Configuration:
 
     @property
     def python(self) -> str:
-        """The interpreter that has this Celery."""
+        """The interpreter with this Celery."""
         return str(_OLDEST_PYTHON) if self.celery == "5.4" else sys.executable
 
     @property
     def is_oldest(self) -> bool:
-        """Whether its Celery is the oldest one."""
+        """Whether Celery is the oldest supported version."""
         return self.celery == "5.4"
 
     @property
@@ -49,27 +49,27 @@ class Configuration:
 
     @property
     def enforces_time_limits(self) -> bool:
-        """Whether the pool ends a task at its hard limit."""
+        """Whether the pool stops a task at its hard time limit."""
         return self.pool in ("prefork", "gevent")
 
     @property
     def can_terminate(self) -> bool:
-        """Whether the pool can end a task that does not want to. Celery 5.4's gevent could not yet."""
+        """Whether the pool can terminate a running task. gevent in Celery 5.4 cannot."""
         return self.pool == "prefork" or (self.pool == "gevent" and not self.is_oldest)
 
 
 _AXES = (("5.4", "newest"), ("prefork", "threads", "solo", "gevent"), ("redis", "rabbitmq"), ("results", "no-results"))
 FULL = [Configuration(*values) for values in itertools.product(*_AXES)]
 
-#: Every row of the table is tried here each time.
+#: Every test run plays all rows here, except rare ones.
 MEASURED = Configuration("newest", "prefork", "redis", "no-results")
-#: The base rows are tried on the first of these, in a full run on all. With MEASURED, each value of each axis is in
-#: one of these.
+#: A default run plays the base rows on the first of these, a thorough one on all. Together with MEASURED they cover
+#: each value of each axis.
 OTHERS = [
     Configuration("5.4", "solo", "redis", "no-results"),
     Configuration("newest", "threads", "redis", "results"),
     Configuration("5.4", "gevent", "rabbitmq", "results"),
 ]
 
-#: ``make matrix`` asks for every row everywhere.
+#: Whether to play every row on every configuration, as ``make matrix`` does.
 IS_FULL = os.environ.get("LIFECYCLE_MATRIX") == "full"

@@ -1,4 +1,4 @@
-"""The stands: one configuration after the other, each with one worker for all of its rows."""
+"""Fixtures: one stand at a time, with one configuration and one worker for all of its rows."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .stand import Stand  # noqa: E402
 
 @pytest.fixture(scope="session")
 def amqp_url() -> Iterator[str]:
-    """One RabbitMQ for all; each stand has a queue of its own."""
+    """One RabbitMQ for all stands; each stand uses its own queue."""
     with rabbitmq() as url:
         yield url
 
 
 class Stands:
-    """The stand of the configuration that was asked for last; tests come ordered by configuration."""
+    """The stand of the last requested configuration; tests are ordered by configuration."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._stand: Stand | None = None
 
     def of(self, configuration: Configuration, request: pytest.FixtureRequest) -> Stand:
-        """The stand of a configuration; another one's is closed."""
+        """Return the stand of a configuration; close the stand of any other."""
         if self._stand is None or self._stand.configuration != configuration:
             self.close()
             url = request.getfixturevalue("amqp_url") if configuration.broker == "rabbitmq" else None
@@ -42,14 +42,14 @@ class Stands:
         return self._stand
 
     def close(self) -> None:
-        """Close the stand that is up."""
+        """Close the current stand."""
         self._stand = None
         self._stack.close()
 
 
 @pytest.fixture(scope="session")
 def stands() -> Iterator[Stands]:
-    """The one stand that is up at a time."""
+    """The manager of the current stand."""
     stands = Stands()
     yield stands
     stands.close()
@@ -57,8 +57,8 @@ def stands() -> Iterator[Stands]:
 
 @pytest.fixture
 def stand(request: pytest.FixtureRequest, stands: Stands) -> Iterator[Stand]:
-    """The stand of the configuration that is the test's parameter; one on which a test fails is not used again."""
+    """The stand of the test's configuration; a stand is not reused after a failure."""
     failed_before = request.session.testsfailed
     yield stands.of(request.param, request)
     if request.session.testsfailed > failed_before:
-        stands.close()  # a task that still waits for the test would keep the worker from all others
+        stands.close()  # a task that still waits for the failed test would block the worker

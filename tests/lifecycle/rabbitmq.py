@@ -1,4 +1,4 @@
-"""A private RabbitMQ: Debian's, under names and ports of its own, with all it writes in one folder."""
+"""A private instance of Debian's RabbitMQ, with its own names and ports, and all files in one folder."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import amqp
 
 from jobpush.processes.child import ChildProcess
 
-#: Debian's own start script; the one on the PATH would change to the user and the folders of the system's server.
+#: Debian's start script; the one on the PATH switches to the user and folders of the system's server.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-#: Seconds that a server has to take its first connection; it takes 6.
+#: Timeout for the first connection in seconds; a start takes about 6.
 _START_TIMEOUT = 120.0
 
 
 class PortTakenError(AssertionError):
-    """Another program took a port that was free a moment ago."""
+    """Another program has taken a port that was free before."""
 
 
 @contextlib.contextmanager
 def rabbitmq() -> Iterator[str]:
-    """Run a RabbitMQ on the loopback; its URL as Celery takes it."""
+    """Run a RabbitMQ on the loopback; yield its URL for Celery."""
     with contextlib.ExitStack() as stack:
         yield _started(stack)
 
 
-def _started(stack: contextlib.ExitStack, tries: int = 5) -> str:
-    for _ in range(tries - 1):
+def _started(stack: contextlib.ExitStack, attempts: int = 5) -> str:
+    for _ in range(attempts - 1):
         with contextlib.suppress(PortTakenError):
             return stack.enter_context(_server())
     return stack.enter_context(_server())
@@ -46,7 +46,7 @@ def _server() -> Iterator[str]:
     epmd_port, port, distribution_port = _free_ports(3)
     environment = {
         **os.environ,
-        "HOME": str(folder),  # where Erlang keeps its cookie
+        "HOME": str(folder),  # for Erlang's cookie
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODENAME": "jobpush@localhost",
@@ -56,13 +56,13 @@ def _server() -> Iterator[str]:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOGS": "-",
-        # Nothing of the configuration of the system's own server.
+        # Ignore the configuration of the system's server.
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
     }
     log = folder / "server.log"
-    # The registry of Erlang's nodes: the server would start one that stays.
+    # The registry of Erlang's nodes; the server would start one that keeps running.
     epmd = ChildProcess(["epmd"], log=log, environment=environment, leftovers=[folder])
     server = ChildProcess([_SERVER], log=log, environment=environment, leftovers=[folder])
     try:
@@ -92,6 +92,6 @@ def _wait_until_ready(server: ChildProcess, port: int, log: Path) -> None:
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [int(free.getsockname()[1]) for free in sockets]

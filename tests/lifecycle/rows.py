@@ -1,7 +1,7 @@
 """
-Every end that a task can have, one function each: what is done, and what the task's user sees of it.
+All ways in which a task can end, one function each: the cause, and the states that the task's user sees.
 
-Celery itself reports much less in each case, and differently by version and pool; comments describe the differences.
+Celery itself reports much less in each case, depending on version and pool; comments describe the differences.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Row:
     A row of the table.
 
     Args:
-        play: Does it on a stand, and makes sure of what the user sees.
-        is_base: Whether it is tried on every configuration each time.
-        pools: The pools where it can happen; empty: all.
-        is_rare: Whether it is tried by ``make matrix`` alone.
+        play: Plays the row on a stand, and checks the states that the user sees.
+        is_base: Whether every run plays it on every selected configuration.
+        pools: The pools on which it is possible; empty: all.
+        is_rare: Whether only ``make matrix`` plays it.
     """
 
     play: Callable[[Stand], None]
@@ -41,7 +41,7 @@ class Row:
         return self.play.__name__
 
     def can_happen_on(self, configuration: Configuration) -> bool:
-        """Whether a configuration has what it takes."""
+        """Return whether the row is possible in a configuration."""
         return not self.pools or configuration.pool in self.pools
 
 
@@ -51,46 +51,46 @@ ROWS: list[Row] = []
 def row(
     *, base: bool = False, pools: tuple[str, ...] = (), rare: bool = False
 ) -> Callable[[Callable[[Stand], None]], None]:
-    """Put a function into the table."""
+    """Add a function to the table."""
     return lambda play: ROWS.append(Row(play, base, pools, rare))
 
 
-# -- the task ends by itself -------------------------------------------------------------------------
+# -- ends caused by the task itself------------------------------------------------------------------
 
 
 @row(base=True)
 def success(stand: Stand) -> None:
     task_id = stand.delay("succeeds")
 
-    assert stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS").percent == 100.0
+    assert stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS").percent == 100.0
 
 
 @row(base=True)
 def exception(stand: Stand) -> None:
     task_id = stand.delay("raises")
 
-    assert stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE").error == "no such file"
+    assert stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE").error == "no such file"
 
 
 @row(base=True)
 def retries_then_success(stand: Stand) -> None:
     task_id = stand.delay("retries", 2)
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row()
-def retry_after_a_while(stand: Stand) -> None:
+def delayed_retry(stand: Stand) -> None:
     task_id = stand.delay("retries", 1, 0.5)
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
 def retries_used_up(stand: Stand) -> None:
     task_id = stand.delay("autoretries")
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS FAILURE")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS FAILURE")
 
     assert last.error == "disk is full"
 
@@ -99,16 +99,16 @@ def retries_used_up(stand: Stand) -> None:
 def ignore(stand: Stand) -> None:
     task_id = stand.delay("ignores")
 
-    # Celery sends no signal, except with a result backend in which the task has stored an end itself.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
+    # Celery sends no signal, unless the task itself has stored a final state in a result backend.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS REVOKED")
 
 
 @row()
-def ignore_of_a_failure_that_is_stored(stand: Stand) -> None:
+def ignore_with_a_stored_failure(stand: Stand) -> None:
     task_id = stand.delay("stores_its_failure")
 
     end = "FAILURE" if stand.configuration.backend == "results" else "REVOKED"
-    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
+    stand.assert_states(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(base=True)
@@ -116,44 +116,44 @@ def reject(stand: Stand) -> None:
     # Celery 5.4 sends no signal, 5.7 sends task_failure in the parent.
     task_id = stand.delay("rejects")
 
-    assert stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE").error == "not for me"
+    assert stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE").error == "not for me"
 
 
 @row()
-def reject_that_gives_the_message_back(stand: Stand) -> None:
+def reject_with_requeue(stand: Stand) -> None:
     task_id = stand.delay("rejects_once")
 
-    # No signal; the broker delivers it again at once.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    # No signal; the broker redelivers the message at once.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
 def replaced_by_another_task(stand: Stand) -> None:
     task_id = stand.delay("replaced", True)
 
-    # The bar goes back, so it is another attempt, which the task itself has asked for.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    # The bar moves back, so the replacement is another attempt, at the task's own request.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
 def replaced_at_once(stand: Stand) -> None:
     task_id = stand.delay("replaced", False)
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
 def unknown_task(stand: Stand) -> None:
-    task_id = stand.delay("nobody_knows")
+    task_id = stand.delay("unregistered")
 
-    assert stand.assert_story(task_id, "PENDING FAILURE").error == "No worker knows the task nobody_knows"
+    assert stand.assert_states(task_id, "PENDING FAILURE").error == "No worker knows the task unregistered"
 
 
 @row()
 def unreadable_message(stand: Stand) -> None:
-    task_id = stand.delay("succeeds", serializer="yaml")  # which the worker does not accept
+    task_id = stand.delay("succeeds", serializer="yaml")  # not accepted by the worker
 
-    assert stand.assert_story(task_id, "PENDING FAILURE").error == "The worker could not read the task"
+    assert stand.assert_states(task_id, "PENDING FAILURE").error == "The worker could not read the task"
 
 
 @row()
@@ -161,32 +161,32 @@ def run_eagerly(stand: Stand) -> None:
     path = stand.path()
     task_id = stand.delay("applies", path)
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
-    # Nobody publishes it, and no worker receives it.
-    stand.assert_story(path.read_text(), "PENDING STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    # The inner task is not published, and no worker receives it.
+    stand.assert_states(path.read_text(), "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
 def several_at_once(stand: Stand) -> None:
     seconds = [0.1 * count for count in range(1, 6)]
-    task_ids = [stand.delay("works", one) for one in seconds]
+    task_ids = [stand.delay("works", duration) for duration in seconds]
 
-    steps = [stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS").total for task_id in task_ids]
+    steps = [stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS").total for task_id in task_ids]
 
-    # Each has published its own events, although its threads and greenlets are shared.
+    # Each task has published its own events, although tasks share threads and greenlets.
     assert steps == [5, 10, 15, 20, 25]
 
 
-# -- it takes too long -------------------------------------------------------------------------------
+# -- time limits -------------------------------------------------------------------------------------
 
 
 @row()
 def soft_limit(stand: Stand) -> None:
     task_id = stand.delay("soft_limited")
 
-    # Only prefork has a signal to interrupt a task with; in the other pools it runs on.
+    # Only prefork can interrupt a task with a signal; in other pools it keeps running.
     end = "FAILURE" if stand.configuration.pool == "prefork" else "SUCCESS"
-    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
+    stand.assert_states(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(base=True)
@@ -194,24 +194,24 @@ def hard_limit(stand: Stand) -> None:
     task_id = stand.delay("hard_limited")
 
     end = "FAILURE" if stand.configuration.enforces_time_limits else "SUCCESS"
-    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
+    stand.assert_states(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(base=True)
 def expired(stand: Stand) -> None:
     task_id = stand.delay("succeeds", expires=-1)
 
-    assert stand.assert_story(task_id, "PENDING REVOKED").error == "The task was not started in time"
+    assert stand.assert_states(task_id, "PENDING REVOKED").error == "The task was not started in time"
 
 
-# -- its process dies --------------------------------------------------------------------------------
+# -- dead processes ----------------------------------------------------------------------------------
 
 
 @row(pools=("prefork",))
 def child_killed(stand: Stand) -> None:
     task_id = stand.delay("dies")
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
 
     assert last.error == "The process that ran the task died"
 
@@ -220,26 +220,26 @@ def child_killed(stand: Stand) -> None:
 def child_killed_that_acknowledges_late(stand: Stand) -> None:
     task_id = stand.delay("dies_acking_late")
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
 
 
 @row(pools=("prefork",))
 def child_killed_and_its_task_delivered_again(stand: Stand) -> None:
     task_id = stand.delay("dies_once", stand.path())
 
-    # No signal: the message is there again, and the begin of the next attempt ends the one before.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    # No signal: the message is redelivered, and the start of the next attempt ends the previous one.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
 
 
 @row(pools=("prefork",))
 def child_killed_and_its_task_tried_again(stand: Stand) -> None:
     task_id = stand.delay("dies_once_and_tries_again", stand.path())
 
-    if stand.configuration.is_oldest:  # it does not know retry_on_worker_lost yet
-        stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    if stand.configuration.is_oldest:  # without retry_on_worker_lost
+        stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
         return
-    # The parent publishes the next attempt, and sends task_retry after that.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
+    # The parent publishes the next attempt, and then sends task_retry.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY | STARTED PROGRESS SUCCESS")
     retry = next(event for event in stand.recorded.of(task_id) if event.state is TaskState.RETRY)
     assert retry.error == "The process that ran the task died"
 
@@ -249,7 +249,7 @@ def task_ends_its_process(stand: Stand) -> None:
     # Celery 5.4 sends no signal, nor does 5.7 in the pools threads and gevent.
     task_id = stand.delay("exits")
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
 
     assert last.error == "The task ended its process: exit code 3"
 
@@ -259,12 +259,12 @@ def task_ends_its_worker(stand: Stand) -> None:
     stand.start_worker("exits")
     task_id = stand.delay("exits", queue="exits")
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
 
     assert last.error == "The task ended its process: exit code 3"
 
 
-# -- revoked with Celery's own means ----------------------------------------------------
+# -- Celery's revoke --------------------------------------------------------------------
 
 
 @row(base=True)
@@ -276,11 +276,11 @@ def terminated(stand: Stand) -> None:
     stand.app.control.revoke(task_id, terminate=True)
 
     if stand.configuration.can_terminate:
-        stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
+        stand.assert_states(task_id, "PENDING STARTED PROGRESS REVOKED")
     else:
-        # threads and gevent of 5.4 answer NotImplementedError; solo reads the command when the task has ended.
+        # threads, and gevent in 5.4, raise NotImplementedError; solo reads the command after the task has ended.
         path.touch()
-        stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+        stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row()
@@ -292,8 +292,8 @@ def revoked_while_it_runs(stand: Stand) -> None:
     stand.app.control.revoke(task_id)
     path.touch()
 
-    # Celery lets it continue, and sends no signal.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    # Celery lets the task continue, and sends no signal.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(base=True)
@@ -303,7 +303,7 @@ def revoked_while_it_waits(stand: Stand) -> None:
 
     stand.read_queue("revoked")
 
-    stand.assert_story(task_id, "PENDING REVOKED")
+    stand.assert_states(task_id, "PENDING REVOKED")
 
 
 @row()
@@ -313,11 +313,11 @@ def revoked_before_its_time(stand: Stand) -> None:
 
     stand.app.control.revoke(task_id)
 
-    # Celery reports it only at the ETA. A busy machine may need some of that time until it is revoked.
-    stand.assert_story(task_id, "PENDING REVOKED")
+    # Celery reports the revocation only at the ETA, which must not be reached before the revoke on a busy machine.
+    stand.assert_states(task_id, "PENDING REVOKED")
 
 
-# -- its user cancels it -----------------------------------------------------------------------------
+# -- cancel by the user ------------------------------------------------------------------------------
 
 
 @row(base=True)
@@ -328,43 +328,43 @@ def cancelled_while_it_waits(stand: Stand) -> None:
     assert stand.jobpush.cancel(task_id) is TaskState.REVOKED
 
     stand.read_queue("cancelled")
-    stand.assert_story(stand.delay("succeeds", queue="cancelled"), "PENDING STARTED PROGRESS SUCCESS")
-    stand.assert_story(task_id, "PENDING REVOKED")
+    stand.assert_states(stand.delay("succeeds", queue="cancelled"), "PENDING STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING REVOKED")
     assert not path.exists()
 
 
 @row(base=True)
 def cancelled_before_its_time(stand: Stand) -> None:
-    task_id = stand.delay("touches", stand.forbidden_path(), countdown=stand.some_time())
+    task_id = stand.delay("touches", stand.forbidden_path(), countdown=stand.cancel_delay())
     stand.until(task_id, TaskState.RECEIVED)
 
     assert stand.jobpush.cancel(task_id) is TaskState.REVOKED
 
-    stand.assert_story(task_id, "PENDING REVOKED")
+    stand.assert_states(task_id, "PENDING REVOKED")
 
 
 @row(base=True)
 def cancelled_between_two_attempts(stand: Stand) -> None:
-    task_id = stand.delay("retries", 1, stand.some_time())
+    task_id = stand.delay("retries", 1, stand.cancel_delay())
     stand.until(task_id, TaskState.RETRY)
 
     assert stand.jobpush.cancel(task_id) is TaskState.REVOKED
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS RETRY REVOKED")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS RETRY REVOKED")
 
 
 @row(base=True)
-def cancelled_and_heeding(stand: Stand) -> None:
-    task_id = stand.delay("heeds")
+def cancelled_cooperative_task(stand: Stand) -> None:
+    task_id = stand.delay("cooperates")
     stand.until(task_id, TaskState.PROGRESS)
 
     assert stand.jobpush.cancel(task_id) is TaskState.PROGRESS
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS REVOKED")
 
 
 @row(base=True)
-def cancelled_and_not_heeding(stand: Stand) -> None:
+def cancelled_uncooperative_task(stand: Stand) -> None:
     path, cleaned_up = stand.path(), stand.path()
     task_id = stand.delay("waits_for", path, cleaned_up)
     stand.until(task_id, TaskState.PROGRESS)
@@ -372,18 +372,18 @@ def cancelled_and_not_heeding(stand: Stand) -> None:
     stand.jobpush.cancel(task_id)
 
     if stand.configuration.can_terminate:
-        stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
+        stand.assert_states(task_id, "PENDING STARTED PROGRESS REVOKED")
         stand.until_exists(cleaned_up)
         return
     event = stand.recorded.until(lambda event: event.task_id == task_id and event.message != "")
     assert event.cancelling
     assert event.message == "This worker can't stop a running task: it runs on until it looks"
     path.touch()
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
     assert (last.cancelling, last.message) == (False, "")
 
 
-# -- it is one of many ------------------------------------------------------------------------------
+# -- workflows --------------------------------------------------------------------------------------
 
 
 @row(base=True)
@@ -391,16 +391,16 @@ def workflow(stand: Stand) -> None:
     done = stand.task("succeeds")
     task_id = stand.workflow(chain(done, group(done, done)))
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
     assert (last.current, last.total, last.percent) == (3, 3, 100.0)
 
 
 @row()
-def workflow_whose_member_fails(stand: Stand) -> None:
+def workflow_with_a_failing_member(stand: Stand) -> None:
     task_id = stand.workflow(group(stand.task("raises"), stand.task("succeeds")))
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE")
 
     assert (last.error, last.current, last.percent) == ("no such file", 2, 75.0)
 
@@ -408,11 +408,11 @@ def workflow_whose_member_fails(stand: Stand) -> None:
 @row(base=True)
 def chord_and_its_body(stand: Stand) -> None:
     if stand.configuration.backend != "results":
-        return  # Celery itself needs it for that
+        return  # Celery's chords need a result backend
     done = stand.task("succeeds")
     task_id = stand.workflow(chord([done, done], done))
 
-    last = stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    last = stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
     assert (last.current, last.total) == (3, 3)
 
@@ -420,17 +420,17 @@ def chord_and_its_body(stand: Stand) -> None:
 @row(base=True)
 def cancelled_workflow(stand: Stand) -> None:
     never = stand.forbidden_path
-    late = stand.task("touches", never(), countdown=stand.some_time())
-    canvas = group(chain(stand.task("heeds"), stand.task("touches", never())), late)
+    late = stand.task("touches", never(), countdown=stand.cancel_delay())
+    canvas = group(chain(stand.task("cooperates"), stand.task("touches", never())), late)
     task_id = stand.workflow(canvas)
     stand.recorded.until(lambda event: event.root_id == task_id and event.state is TaskState.PROGRESS)
 
     assert stand.jobpush.cancel(task_id) is TaskState.PROGRESS
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS REVOKED")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS REVOKED")
 
 
-# -- the worker dies, and all that it had ------------------------------------------------------------
+# -- dead and stopped workers ------------------------------------------------------------------------
 
 
 @row(base=True)
@@ -441,8 +441,8 @@ def worker_killed(stand: Stand) -> None:
 
     os.kill(worker.pid, signal.SIGKILL)
 
-    # No signal ever; and the broker has forgotten it.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS LOST")
+    # No signal, and the message was already acknowledged.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS LOST")
 
 
 @row(base=True)
@@ -453,19 +453,19 @@ def worker_killed_and_its_task_delivered_again(stand: Stand) -> None:
     stand.until(task_id, TaskState.PROGRESS)
 
     os.kill(worker.pid, signal.SIGKILL)
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS LOST")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS LOST")
     path.touch()
     other = stand.start_worker("killed-late", restores=True)
 
-    # At once by RabbitMQ, after its visibility timeout by Redis. But kombu 5.7 has no event loop under gevent, and in
-    # two minutes on Redis nothing was delivered again, whatever the visibility timeout: there the task stays LOST.
+    # RabbitMQ redelivers at once, Redis after the visibility timeout. But kombu 5.7 has no event loop under gevent, and
+    # redelivers nothing from Redis within two minutes, whatever the visibility timeout: there the task stays LOST.
     if (stand.configuration.pool, stand.configuration.broker) != ("gevent", "redis"):
-        stand.assert_story(task_id, "PENDING STARTED PROGRESS LOST | STARTED PROGRESS SUCCESS")
+        stand.assert_states(task_id, "PENDING STARTED PROGRESS LOST | STARTED PROGRESS SUCCESS")
     other.stop(signal.SIGTERM, grace=PATIENCE)
 
 
 @row()
-def worker_stopped_that_lets_its_tasks_end(stand: Stand) -> None:
+def worker_stopped_gracefully(stand: Stand) -> None:
     path = stand.path()
     worker = stand.start_worker("stopped")
     task_id = stand.delay("waits_for", path, queue="stopped")
@@ -474,7 +474,7 @@ def worker_stopped_that_lets_its_tasks_end(stand: Stand) -> None:
     os.kill(worker.pid, signal.SIGTERM)
     path.touch()
 
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(pools=("prefork",))
@@ -487,7 +487,7 @@ def worker_stopped_at_once(stand: Stand) -> None:
 
     # Celery 5.4 sends task_failure in the parent; 5.7 sends task_retry there, although there is no retry.
     end = "FAILURE" if stand.configuration.is_oldest else "LOST"
-    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
+    stand.assert_states(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(pools=("prefork",), rare=True)
@@ -500,15 +500,15 @@ def worker_stopped_at_once_whose_task_acknowledges_late(stand: Stand) -> None:
 
     # Celery 5.4 sends task_failure in the parent, although the message is redelivered; 5.7 sends nothing.
     end = "FAILURE" if stand.configuration.is_oldest else "LOST"
-    stand.assert_story(task_id, f"PENDING STARTED PROGRESS {end}")
+    stand.assert_states(task_id, f"PENDING STARTED PROGRESS {end}")
 
 
 @row(pools=("threads", "solo", "gevent"))
-def worker_that_nothing_else_runs_in(stand: Stand) -> None:
+def worker_blocked_by_its_task(stand: Stand) -> None:
     task_id = stand.delay("hogs", 2 * int(LOST_AFTER))
 
-    # It lives, so it is not lost.
-    stand.assert_story(task_id, "PENDING STARTED PROGRESS SUCCESS")
+    # The worker is alive, so the task is not lost.
+    stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(pools=("prefork",))
@@ -519,24 +519,24 @@ def worker_out_of_memory(stand: Stand) -> None:
     stand.until(other, TaskState.PROGRESS)
     task_id = stand.delay("swallows", queue="memory")
 
-    # A MemoryError in a child ends the parent's work; it waits for what its other children do, and leaves.
-    assert stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE").error == "too large"
+    # A MemoryError in a child stops the parent, which waits for the tasks of its other children and exits.
+    assert stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE").error == "too large"
     path.touch()
-    stand.assert_story(other, "PENDING STARTED PROGRESS SUCCESS")
+    stand.assert_states(other, "PENDING STARTED PROGRESS SUCCESS")
 
 
 @row(pools=("threads", "solo", "gevent"))
 def task_out_of_memory(stand: Stand) -> None:
-    stand.start_worker("memory")  # solo's ends with it
+    stand.start_worker("memory")  # a solo worker exits with the task
     task_id = stand.delay("swallows", queue="memory")
 
-    assert stand.assert_story(task_id, "PENDING STARTED PROGRESS FAILURE").error == "too large"
+    assert stand.assert_states(task_id, "PENDING STARTED PROGRESS FAILURE").error == "too large"
 
 
-# -- and after all of them ---------------------------------------------------------------------------
+# -- final checks ------------------------------------------------------------------------------------
 
 
 @row(base=True)
-def nothing_came_after_the_end(stand: Stand) -> None:
-    # Celery reports some ends twice: both for a hard limit in 5.7 have arrived by now.
-    stand.assert_nothing_strange_was_seen()
+def no_event_after_the_end(stand: Stand) -> None:
+    # Celery reports some ends twice: both reports of a hard limit in 5.7 have arrived by now.
+    stand.assert_consistent()

@@ -1,4 +1,4 @@
-"""One configuration with its worker, and a user who watches the tasks."""
+"""A running configuration with its worker, and a recorder of the events that a user sees."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .watcher import Watcher
 _ROOT = Path(__file__).parents[2]
 #: The one user of a stand.
 USER = "42"
-#: Seconds without a sign of life after which a worker counts as dead; a busy machine may hold one up for a second.
+#: Seconds after which a silent worker counts as dead; a busy machine may stall for a second.
 LOST_AFTER = 3.0
-#: Seconds within which a task can be cancelled for sure before its time has come.
-_SOME_TIME = 4
-#: Options of a worker by its pool: as many tasks at once as the rows need.
+#: Countdown of tasks that are cancelled before they start, in seconds.
+_CANCEL_DELAY = 4
+#: Worker options by pool, with the concurrency that the rows need.
 _POOLS = {
     "prefork": ["-P", "prefork", "-c", "2"],
     "threads": ["-P", "threads", "-c", "2"],
@@ -46,15 +46,15 @@ _POOLS = {
 
 
 class Stand:
-    """A configuration that is up: publish tasks, see what their user sees."""
+    """A running configuration: publishes tasks, and records the events of their user."""
 
     def __init__(self, configuration: Configuration, redis: EmbeddedRedis, amqp_url: str | None, folder: Path) -> None:
         """
         Args:
-            configuration: What to run on.
-            redis: An empty one for the events, and for tasks and results if the configuration uses it.
-            amqp_url: Address of RabbitMQ, where that is the broker.
-            folder: For logs, and for the files that tasks and tests wait for.
+            configuration: The configuration.
+            redis: An empty Redis for the events, and for tasks and results if the configuration uses it.
+            amqp_url: URL of RabbitMQ if that is the broker.
+            folder: Folder for logs, and for the files that tasks and tests wait for.
         """
         self.configuration, self.folder = configuration, folder
         self.redis = redis
@@ -73,30 +73,30 @@ class Stand:
         self._is_on_redis = amqp_url is None
         self.app, self.jobpush = make_app(**self._settings)
         if configuration.backend == "results":
-            # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
+            # Otherwise the results of a canvas use the backend when collected, which is after Redis has stopped.
             self.app.backend.result_consumer.cancel_for = lambda task_id: None
         self.recorded = RecordedEvents(redis.url, USER)
         self._children: list[ChildProcess] = []
         self._watcher: Watcher | None = None
-        #: Files that only a task makes which must not run.
+        #: Files that would only be created by tasks that must not run.
         self.forbidden: list[Path] = []
-        #: When all has come that :meth:`some_time` was given for, in monotonic seconds.
+        #: Monotonic time at which all countdowns of :meth:`cancel_delay` have passed.
         self._quiet_after = 0.0
         self._paths = (folder / f"file-{number}" for number in range(10_000))
         try:
             self._begin()
         except BaseException:
-            self.close()  # nobody else can
+            self.close()  # the caller has no reference yet
             raise
 
     def start_worker(self, queue: str = "", *, restores: bool = False) -> ChildProcess:
         """
-        Start a worker on a queue that :meth:`delay` is given; without one, on that of all other tasks.
+        Start a worker on the default queue, or on a queue that is also passed to :meth:`delay`.
 
         Args:
-            queue: Its name.
-            restores: Whether a worker on Redis takes what was not acknowledged within two seconds for given up. That
-                is less than Celery itself may need to find out that one of its children died.
+            queue: Name of the queue; empty: the default queue.
+            restores: Whether a worker on Redis redelivers messages that are not acknowledged within two seconds. That
+                is less than Celery itself may need to detect a dead child.
         """
         name = self._hostname(queue)
         queues = ["-Q", "-".join(filter(None, [str(self.configuration), queue]))]
@@ -110,26 +110,26 @@ class Stand:
         return worker
 
     def read_queue(self, name: str) -> None:
-        """Let the worker read another queue too."""
+        """Let the worker also read another queue."""
         queue = f"{self.configuration}-{name}"
         self.app.control.add_consumer(queue, destination=[self._hostname()], reply=True, timeout=PATIENCE, limit=1)
 
     def path(self) -> Path:
-        """A file that is not there yet."""
+        """Return the path of a file that does not exist yet."""
         return next(self._paths)
 
     def forbidden_path(self) -> Path:
-        """A file that there must never be, made by a task that must not run."""
+        """Return the path of a file that would be created by a task that must not run."""
         self.forbidden.append(self.path())
         return self.forbidden[-1]
 
-    def some_time(self) -> int:
-        """Seconds until a task would run that is cancelled before; what comes of it then is looked at in the end."""
-        self._quiet_after = time.monotonic() + _SOME_TIME + 1.0  # it waits from a moment later on
-        return _SOME_TIME
+    def cancel_delay(self) -> int:
+        """Return the countdown of a task that is cancelled before it starts. The final check waits until it is over."""
+        self._quiet_after = time.monotonic() + _CANCEL_DELAY + 1.0  # the task is published a moment later
+        return _CANCEL_DELAY
 
     def delay(self, name: str, *args: Any, queue: str | None = None, **options: Any) -> str:
-        """Publish a task of the user's, to a queue that is not read yet if one is named; its id."""
+        """Publish a task of the user, by default to the worker's queue; return its id."""
         if queue:
             options["queue"] = f"{self.configuration}-{queue}"
         headers = {"jobpush_user": USER}
@@ -137,32 +137,32 @@ class Stand:
         return str(self.app.send_task(name, arguments, headers=headers, **options).id)
 
     def task(self, name: str, *args: Any, **options: Any) -> Signature:
-        """A task as a part of a canvas."""
+        """Return the signature of a task, for a canvas."""
         arguments = tuple(str(argument) if isinstance(argument, Path) else argument for argument in args)
         return self.app.signature(name, arguments, immutable=True, options=options)
 
     def workflow(self, canvas: Signature) -> str:
-        """Publish a canvas as a workflow of the user's; the id of its bar."""
+        """Publish a canvas as a workflow of the user; return its task id."""
         workflow = self.jobpush.track_workflow(canvas, USER)
         workflow.delay()
         return workflow.task_id
 
     def until(self, task_id: str, state: TaskState) -> TaskEvent:
-        """Wait until the user sees a task in a state."""
+        """Wait until the user sees a task in a state; return the event."""
         return self.recorded.until_state(state, task_id)
 
     def until_exists(self, path: Path) -> None:
-        """Wait until a task has made a file."""
+        """Wait until a task has created a file."""
         wait_until(path.exists, path.name)
 
-    def assert_story(self, task_id: str, expected: str) -> TaskEvent:
+    def assert_states(self, task_id: str, expected: str) -> TaskEvent:
         """
-        Wait for the end of a task, and make sure of all that the user saw until then.
+        Wait for the end of a task, and check all states that the user saw.
 
         Args:
-            task_id: Which task.
-            expected: The states, attempts separated by ``|``. RECEIVED is left out: it is refused where STARTED came
-                first. So is what repeats itself.
+            task_id: Id of the task.
+            expected: The states, with attempts separated by ``|``. RECEIVED is left out, because it is refused after
+                STARTED; repeated states are given once.
 
         Returns:
             The last event.
@@ -175,13 +175,13 @@ class Stand:
         if not any(is_last(event) for event in self.recorded.events):
             self.recorded.until(is_last)
         events = self.recorded.of(task_id)
-        assert story(events) == expected
+        assert states_of(events) == expected
         return events[-1]
 
-    def assert_nothing_strange_was_seen(self) -> None:
-        """Make sure of what is true of all tasks that the user has seen, whatever became of them."""
+    def assert_consistent(self) -> None:
+        """Check the invariants of all tasks that the user has seen."""
         time.sleep(max(0.0, self._quiet_after - time.monotonic()))
-        self.assert_story(self.delay("succeeds"), "PENDING STARTED PROGRESS SUCCESS")
+        self.assert_states(self.delay("succeeds"), "PENDING STARTED PROGRESS SUCCESS")
         by_task: dict[str, list[TaskEvent]] = {}
         for event in self.recorded.events:
             by_task.setdefault(event.task_id, []).append(event)
@@ -192,25 +192,25 @@ class Stand:
         assert self._watcher is not None and self._watcher.error is None
 
     def close(self) -> None:
-        """End all that was started."""
+        """Stop everything that was started."""
         self.recorded.close()
         if self._watcher is not None:
             self._watcher.stop()
         for child in reversed(self._children):
             child.stop(signal.SIGTERM, grace=3)
-        gc.collect()  # Celery's results disconnect from their backend when collected, so do that before it is gone
+        gc.collect()  # Celery's results disconnect from their backend when collected: do it before the backend stops
         self.app.close()
 
     def _begin(self) -> None:
-        """Start a worker and a gateway, and watch."""
+        """Start a worker, a gateway and a watcher."""
         self.start_worker()
-        self._until_worker_listens()
+        self._wait_until_worker_listens()
         gateway, port = start_gateway(self.redis.url, self.folder / "gateway.log", lost_after=LOST_AFTER)
         self._children.append(gateway)
-        self._watcher = Watcher([port], USER)  # a gateway looks for dead workers as soon as somebody is connected
+        self._watcher = Watcher([port], USER)  # a gateway looks for dead workers once a client is connected
 
-    def _until_worker_listens(self) -> None:
-        """Wait until the worker receives commands: earlier ones are lost."""
+    def _wait_until_worker_listens(self) -> None:
+        """Wait until the worker receives remote-control commands: earlier ones are lost."""
         options = {"destination": [self._hostname()], "reply": True, "limit": 1, "timeout": 1}
         wait_until(lambda: self.app.control.broadcast("ping", **options), "the reply of the worker")
 
@@ -219,8 +219,8 @@ class Stand:
 
 
 def redis_options(*, visibility_timeout: int) -> dict[str, int]:
-    """Settings of Celery's transport: after so many seconds another worker gets what was not acknowledged."""
-    # By default it looks every 100 seconds; before kombu 5.7 these two had no names, and only a start looked earlier.
+    """Return options of Celery's Redis transport that redeliver unacknowledged messages after this many seconds."""
+    # By default kombu checks every 100 seconds. Without these options, before kombu 5.7, only a start checks earlier.
     every_second = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
     return {"visibility_timeout": visibility_timeout, **every_second}
 
@@ -230,10 +230,10 @@ def start_worker(python: str, settings: dict[str, Any], options: list[str], log:
     Start a worker with the tasks of :mod:`.tasks`.
 
     Args:
-        python: The interpreter that has the wanted Celery.
-        settings: For :func:`.tasks.make_app`.
-        options: More for ``celery worker``.
-        log: Where its output goes.
+        python: The interpreter with the wanted Celery.
+        settings: Arguments of :func:`.tasks.make_app`.
+        options: Additional options of ``celery worker``.
+        log: File for its output.
     """
     command = [python, "-m", "celery", "-A", "tests.lifecycle.worker_app", "worker"]
     command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", *options]
@@ -242,7 +242,7 @@ def start_worker(python: str, settings: dict[str, Any], options: list[str], log:
 
 
 def start_gateway(redis_url: str, log: Path, **settings: object) -> tuple[ChildProcess, int]:
-    """Start a gateway; it and its port, which answers already."""
+    """Start a gateway; return it and its port, which accepts connections at once."""
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "JOBPUSH_REDIS_URL": redis_url}
     environment.update((f"JOBPUSH_{name.upper()}", str(value)) for name, value in settings.items())
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -252,8 +252,8 @@ def start_gateway(redis_url: str, log: Path, **settings: object) -> tuple[ChildP
         return child, int(listener.getsockname()[1])
 
 
-def story(events: Iterable[TaskEvent]) -> str:
-    """What a user saw of one task, in the form that :meth:`Stand.assert_story` takes."""
+def states_of(events: Iterable[TaskEvent]) -> str:
+    """Return the states of one task as a user saw them, in the format of :meth:`Stand.assert_states`."""
     words: list[str] = []
     attempt = 1
     for event in events:
@@ -268,12 +268,12 @@ def story(events: Iterable[TaskEvent]) -> str:
 
 
 def assert_rising_seq(events: Sequence[TaskEvent]) -> None:
-    """Make sure that no event of a task came out of order, or twice."""
+    """Check that no event of a task arrived out of order or twice."""
     assert all(before.seq < after.seq for before, after in itertools.pairwise(events)), described(events)
 
 
 def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
-    """Check that each attempt ends once, and publishes nothing afterwards."""
+    """Check that each attempt ends once, and that nothing is published after its end."""
     for attempt, words in itertools.groupby(events, key=lambda event: event.attempt):
         *before, last = words
         if events[-1].name != WORKFLOW:  # a LOST workflow still publishes the progress of its members
@@ -287,5 +287,5 @@ def assert_one_end_of_each_attempt(events: Sequence[TaskEvent]) -> None:
 
 
 def described(events: Sequence[TaskEvent]) -> list[str]:
-    """Return the fields that identify an event of a task."""
+    """Return a short description of each event."""
     return [f"{event.name} {event.attempt}/{event.seq} {event.state} {event.error or ''}" for event in events]

@@ -1,4 +1,4 @@
-"""The tasks whose endings are looked at: the very same for all versions, pools and brokers."""
+"""The tasks of the lifecycle tests, identical for all versions, pools and brokers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def make_app(
     *, broker_url: str, backend_url: str | None, queue: str, conf: dict[str, Any], **settings: Any
 ) -> tuple[Celery, JobPush]:
     """
-    A Celery app with all of the tasks, and its JobPush.
+    Return a Celery app with all tasks, and its JobPush.
 
     Args:
-        broker_url: Carries the tasks.
-        backend_url: Where results are kept; ``None``: nowhere.
-        queue: The queue that all tasks go to.
-        conf: More settings of Celery's.
-        settings: Those of jobpush.
+        broker_url: URL of the broker.
+        backend_url: URL of the result backend; ``None``: no results.
+        queue: The default queue.
+        conf: Additional settings of Celery.
+        settings: Settings of jobpush.
     """
     app = Celery("lifecycle", broker=broker_url, backend=backend_url, set_as_current=False)
     app.conf.update(
@@ -45,7 +45,7 @@ def make_app(
 
 
 def add_tasks(app: Celery, jobpush: JobPush) -> None:
-    """Register them. A header of the message names the user."""
+    """Register the tasks. A message header names the user."""
 
     def task(name: str, **options: Any) -> Any:
         return lambda function: app.task(name=name, shared=False, **options)(jobpush.track()(function))
@@ -94,7 +94,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("rejects_once", bind=True, acks_late=True)
     def rejects_once(self: Any) -> None:
-        """Give the message back, but run through when delivered again."""
+        """Reject and requeue the message once; succeed after the redelivery."""
         progress.update(1, total=2)
         if not self.request.delivery_info["redelivered"]:
             raise Reject("busy", requeue=True)
@@ -106,11 +106,11 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("swallows", acks_late=True)
     def swallows() -> None:
-        """Take all the memory there is."""
+        """Fail as a task that has used up the memory."""
         progress.update(1, total=2)
         raise MemoryError("too large")
 
-    # The limits leave a busy machine the time to publish the progress before them, and to heed them before the end.
+    # On a busy machine, progress must be published before the limit, and the limit must act before the task ends.
     @task("soft_limited", soft_time_limit=2.0)
     def soft_limited() -> None:
         progress.update(1, total=2)
@@ -123,7 +123,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("dies")
     def dies() -> None:
-        """End the process without a word."""
+        """Kill the process."""
         progress.update(1, total=2)
         _die()
 
@@ -134,7 +134,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("dies_once", acks_late=True, reject_on_worker_lost=True)
     def dies_once(path: str) -> None:
-        """End the process without a word, but run through when delivered again."""
+        """Kill the process once; succeed after the redelivery."""
         progress.update(1, total=2)
         if not Path(path).exists():
             Path(path).touch()
@@ -149,7 +149,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("waits_for")
     def waits_for(path: str, cleaned_up: str | None = None) -> None:
-        """Run until there is a file, whatever anybody says; leave another."""
+        """Run until a file exists, ignoring cancels; create another file at the end."""
         progress.update(1, total=2)
         try:
             _wait_for(path)
@@ -170,8 +170,8 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
     def works_acking_late(seconds: float) -> None:
         _work(seconds)
 
-    @task("heeds")
-    def heeds() -> None:
+    @task("cooperates")
+    def cooperates() -> None:
         """Run until cancelled."""
         while True:
             progress.update(1, total=2)
@@ -179,9 +179,9 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
 
     @task("hogs")
     def hogs(seconds: int) -> None:
-        """Let nothing else run in this process, as a long call of C code does that keeps Python's lock."""
+        """Block the whole process, as C code does that holds the GIL."""
         progress.update(1, total=2)
-        _publish_what_was_said()
+        _flush_progress()
         ctypes.PyDLL(None).sleep(seconds)
 
     @task("touches")
@@ -189,8 +189,8 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         Path(path).touch()
 
     @task("replaced", bind=True)
-    def replaced(self: Any, tells_progress: bool) -> None:
-        if tells_progress:
+    def replaced(self: Any, reports_progress: bool) -> None:
+        if reports_progress:
             progress.update(1, total=2)
         raise self.replace(succeeds.si())
 
@@ -201,14 +201,14 @@ def _work(seconds: float) -> None:
         time.sleep(0.02)
 
 
-def _publish_what_was_said() -> None:
+def _flush_progress() -> None:
     for runtime in runtimes():
         runtime.flush()
 
 
 def _die() -> None:
-    _publish_what_was_said()
-    time.sleep(0.2)  # Celery finds out at once whose task a dead process ran, if that has told it before
+    _flush_progress()
+    time.sleep(0.2)  # so that the child has reported its task to the parent before it dies
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Workers that are killed all the time, with tasks of all kinds: none is left without its one end."""
+"""Workers that are killed continuously, with tasks of all kinds: every task ends exactly once."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from .stand import (
 from .tasks import make_app
 from .watcher import Watcher
 
-#: Tasks to publish: each day few, with ``make chaos`` as many as the bar asks for.
+#: Number of tasks to publish; ``make chaos`` sets a larger one.
 TASKS = int(os.environ.get("LIFECYCLE_CHAOS", "300"))
-#: Seconds after which a worker is killed, and another takes its place.
+#: Seconds between two kills of a worker; each is replaced.
 _KILL_INTERVAL = 5.0
-#: Seconds after which Redis gives a task to another worker that was not acknowledged.
+#: Seconds after which Redis redelivers an unacknowledged task.
 _VISIBILITY_TIMEOUT = 6
-#: Seconds without anything new after which nothing will come any more: tasks start up to 10 seconds late, and what
-#: a dead worker had is delivered again after the visibility timeout.
+#: Seconds without events after which no more are expected: tasks have a countdown of up to 10 seconds, and tasks of a
+#: dead worker are redelivered after the visibility timeout.
 _PATIENCE = 25.0
 _QUEUE = "chaos"
 
@@ -70,38 +70,38 @@ class Chaos:
     killed: int = 0
 
     def start_worker(self) -> None:
-        """One more."""
+        """Start another worker."""
         number = self.killed + len(self.workers)
         options = ["-c", "4", "-Q", _QUEUE, "-n", f"chaos-{number}@localhost"]
         self.workers.append(start_worker(sys.executable, self.settings, options, self.folder / f"worker-{number}.log"))
 
-    def kill_the_oldest_worker(self) -> None:
-        """As the kernel would that is out of memory: the parent, whose children follow it."""
+    def kill_oldest_worker(self) -> None:
+        """Kill the parent first, as the kernel does when memory runs out; then its children."""
         worker = self.workers.pop(0)
         os.kill(worker.pid, signal.SIGKILL)
         worker.kill()
         self.killed += 1
 
     def publish(self, count: int, dice: random.Random) -> None:
-        """Publish tasks of all kinds, and change one's mind about some."""
+        """Publish tasks of all kinds, and cancel or revoke some."""
         for number in range(count):
             kind = dice.choice(_KINDS)
             self.task_ids.append(kind(self, dice, self.folder / f"file-{number}"))
             if number % 10 == 0:
-                self.change_ones_mind(dice.choice(self.task_ids), dice)
+                self.cancel_or_revoke(dice.choice(self.task_ids), dice)
 
     def delay(self, name: str, *args: Any, **options: Any) -> str:
-        """Publish a task; its id."""
+        """Publish a task; return its id."""
         return str(self.app.send_task(name, args, headers={"jobpush_user": USER}, **options).id)
 
     def workflow(self, canvas: Signature) -> str:
-        """Publish a canvas; the id of its bar."""
+        """Publish a canvas; return the task id of the workflow."""
         workflow = self.jobpush.track_workflow(canvas, USER)
         workflow.delay()
         return workflow.task_id
 
-    def change_ones_mind(self, task_id: str, dice: random.Random) -> None:
-        """Cancel a task, or have Celery revoke it, whatever it is doing."""
+    def cancel_or_revoke(self, task_id: str, dice: random.Random) -> None:
+        """Cancel a task, or revoke it with Celery, in any state."""
         dice.choice(
             [
                 lambda: self.jobpush.cancel(task_id),
@@ -111,28 +111,28 @@ class Chaos:
         )()
 
     def is_broker_empty(self) -> bool:
-        """Whether no task waits, and no worker has one that it has not acknowledged."""
+        """Return whether no message is queued or unacknowledged."""
         return not self.redis.llen(_QUEUE) and not self.redis.hlen("unacked")
 
     def is_over(self) -> bool:
-        """Whether all that was published has ended, as the user sees it."""
+        """Return whether the user has seen the end of all published tasks."""
         seen = self.watcher.newest()
         return all(task_id in seen and seen[task_id].state.is_final for task_id in self.task_ids)
 
     def history(self) -> list[TaskEvent]:
-        """Every event that Redis has published for the user."""
+        """Return every event that Redis has published for the user."""
         entries = self.redis.xrange(Keys("jobpush").stream(user_topic(USER)))
         messages = (fields[b"h"] + b"\n" + fields[b"m"] for _, fields in entries)
         return [read_task(message) for message in messages if b'"event":"jobpush:task"' in message]
 
 
 def works(this: Chaos, dice: random.Random) -> Signature:
-    """A task of a canvas, which a worker may lose or do twice."""
+    """Return a task of a canvas, which may be lost or run twice."""
     name = dice.choice(["works", "works_acking_late", "works_acking_late", "raises"])
     return this.app.signature(name, () if name == "raises" else (dice.uniform(0, 0.5),), immutable=True)
 
 
-#: Each publishes something and gives its id; a path is a file that is not there yet.
+#: Each function publishes a task and returns its id; ``path`` is a file that does not exist yet.
 _KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
     *[lambda this, dice, path: this.delay("works", dice.uniform(0, 1))] * 6,
     *[lambda this, dice, path: this.delay("works_acking_late", dice.uniform(0, 2))] * 6,
@@ -150,7 +150,7 @@ _KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
     lambda this, dice, path: this.delay("dies_once", str(path)),
     lambda this, dice, path: this.delay("soft_limited"),
     lambda this, dice, path: this.delay("hard_limited"),
-    lambda this, dice, path: this.delay("nobody_knows"),
+    lambda this, dice, path: this.delay("unregistered"),
     lambda this, dice, path: this.delay("succeeds", expires=dice.choice([-1, 1])),
     lambda this, dice, path: this.delay("works", 0.1, countdown=dice.uniform(0, 10)),
     lambda this, dice, path: this.workflow(chain(works(this, dice) for _ in range(3))),
@@ -161,8 +161,8 @@ _KINDS: list[Callable[[Chaos, random.Random, Path], str]] = [
 
 @contextmanager
 def chaos(folder: Path) -> Iterator[Chaos]:
-    """All that is needed, with no task yet."""
-    # A worker that a busy machine holds up for two seconds is not to be taken for dead here.
+    """Run a Redis, two gateways, a watcher and three workers, without tasks."""
+    # A busy machine may stall a worker for two seconds, which must not count as dead.
     kept = {"history_size": 1_000_000, "max_tasks": 100_000, "lost_after": 2 * LOST_AFTER}
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis())
@@ -175,9 +175,9 @@ def chaos(folder: Path) -> Iterator[Chaos]:
             "cancel_grace": 0.5,
             **kept,
         }
-        app, jobpush = make_app(**{**settings, "publish_timeout": PATIENCE})  # which also asks for all tasks at once
+        app, jobpush = make_app(**{**settings, "publish_timeout": PATIENCE})  # this app also reads all tasks at once
         stack.callback(app.close)
-        # Else each result of a canvas asks for the backend when it is given up, which is after the end of Redis.
+        # Otherwise the results of a canvas use the backend when they are collected, which is after Redis has stopped.
         app.backend.result_consumer.cancel_for = lambda task_id: None
         gateways = [start_gateway(server.url, folder / f"gateway-{n}.log", **kept) for n in range(2)]
         for child, _ in gateways:
@@ -193,23 +193,23 @@ def chaos(folder: Path) -> Iterator[Chaos]:
 
 
 def kill_until_over(this: Chaos) -> None:
-    """Kill a worker every few seconds, until all tasks have come to an end or nothing happens any more."""
-    last_news, seen = time.monotonic(), 0
+    """Kill a worker every few seconds, until all tasks have ended or no more events arrive."""
+    last_event_at, seen = time.monotonic(), 0
     for kill_at in itertools.count(time.monotonic() + _KILL_INTERVAL, _KILL_INTERVAL):
         while time.monotonic() < kill_at:
             if len(this.watcher.events) > seen:
-                last_news, seen = time.monotonic(), len(this.watcher.events)
-            is_quiet = time.monotonic() > last_news + _PATIENCE
+                last_event_at, seen = time.monotonic(), len(this.watcher.events)
+            is_quiet = time.monotonic() > last_event_at + _PATIENCE
             if this.is_broker_empty() and (is_quiet or this.is_over()):
                 return
             assert this.watcher.error is None, this.watcher.error
             time.sleep(0.2)
-        this.kill_the_oldest_worker()
+        this.kill_oldest_worker()
         this.start_worker()
 
 
 def is_waiting(event: TaskEvent) -> bool:
-    """Whether nobody has it, as far as is known: the task itself, or a member of the workflow that it is."""
+    """Return whether a task, or a member of a workflow, has not been received by a worker as far as is known."""
     if event.name != WORKFLOW:
         return event.state in (TaskState.PENDING, TaskState.RETRY)
     children = event.data["children"]
@@ -227,8 +227,8 @@ def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
 
     assert this.killed > 0
     assert set(this.task_ids) <= set(stored)
-    # Celery's Redis transport takes a message out of the queue and then notes that it has it: who is killed between
-    # the two, with the one message that Redis has just handed to it, loses it for all. Nobody has it then.
+    # Celery's Redis transport removes a message from the queue before it records it as unacknowledged: a worker that is
+    # killed in between loses that one message.
     never_delivered = [event for event in stored.values() if not event.state.is_final]
     stuck = [event for event in never_delivered if not is_waiting(event)]
     assert not stuck, [described(by_task(history)[event.task_id]) for event in stuck]
@@ -247,7 +247,7 @@ def test_every_task_ends_once_despite_killed_workers(tmp_path: Path) -> None:
 
 
 def by_task(events: list[TaskEvent]) -> dict[str, list[TaskEvent]]:
-    """The events of each task, in their order."""
+    """Return the events of each task, in order."""
     tasks: dict[str, list[TaskEvent]] = {}
     for event in events:
         tasks.setdefault(event.task_id, []).append(event)

@@ -1,4 +1,4 @@
-"""The table of endings, in each configuration."""
+"""The table of task end states, in each configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .stand import Stand
 
 
 def cases() -> list[ParameterSet]:
-    """Return the rows to try, configuration by configuration: all, or those of one and samples of others."""
+    """Return the rows to play, ordered by configuration: all, or those of MEASURED and the base rows of OTHERS."""
     return [
         pytest.param(
             configuration, row, id=f"{configuration}-{row}", marks=thorough if configuration in OTHERS[1:] else ()
@@ -33,6 +33,6 @@ def test_user_sees_the_end(stand: Stand, row: Row) -> None:
 
 
 def test_default_run_covers_each_value_of_each_axis() -> None:
-    assert {value for each in [MEASURED, *OTHERS] for value in astuple(each)} == {
-        value for each in FULL for value in astuple(each)
+    assert {value for configuration in [MEASURED, *OTHERS] for value in astuple(configuration)} == {
+        value for configuration in FULL for value in astuple(configuration)
     }

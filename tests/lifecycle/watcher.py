@@ -1,4 +1,4 @@
-"""A user who watches all of their tasks through gateways, over a connection that breaks again and again."""
+"""A client that records all task events of a user, over connections that it cuts regularly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.gateway.client import Client
 
 
 class Watcher:
-    """Hears every task event of one user, on any of several gateways, and resumes where it was cut off."""
+    """Records every task event of one user, on several gateways in turn, and resumes after each cut."""
 
     #: Messages after which the connection is cut.
     _MESSAGES_OF_A_CONNECTION = 500
@@ -22,12 +22,12 @@ class Watcher:
     def __init__(self, ports: Sequence[int], user: str) -> None:
         """
         Args:
-            ports: Of the gateways; each connection takes the next.
-            user: Who watches.
+            ports: Ports of the gateways; each connection uses the next.
+            user: The user.
         """
         self.events: list[TaskEvent] = []
         self.connections = 0
-        #: What has ended the watching before its time.
+        #: The error that stopped the thread.
         self.error: Exception | None = None
         self._ports = itertools.cycle(ports)
         self._user = user
@@ -39,15 +39,15 @@ class Watcher:
         self._thread.start()
 
     def newest(self) -> dict[str, TaskEvent]:
-        """What is seen of each task."""
+        """Return the last event of each task."""
         with self._changed:
             return {event.task_id: event for event in self.events}
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._is_stopped = True
         with suppress(OSError):  # the gateway has closed it already
-            self._client.socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread
+            self._client.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
         self._client.hang_up()
 
@@ -69,7 +69,7 @@ class Watcher:
                 self.error = exc
 
     def _take(self, message: dict[str, str]) -> None:
-        assert message["event"] != "jobpush:resync", "the history is long enough"
+        assert message["event"] != "jobpush:resync", "no resync is expected: the history is long enough"
         if message["event"] == "pusher:ping":
             self._client.send("pusher:pong")
         self._since = message.get("id", self._since)

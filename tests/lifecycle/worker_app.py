@@ -1,4 +1,4 @@
-"""What a worker loads: the app that the environment describes, ``LIFECYCLE_APP`` (JSON)."""
+"""The app of a worker, with the settings in the environment variable ``LIFECYCLE_APP`` (JSON)."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from jobpush.events import TaskEvent, TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from tests.celery_site.site import PATIENT
 from tests.celery_site.watched_tasks import make_app
+from tests.effort import thorough
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def test_end_during_an_outage_is_published_to_an_emptied_redis(own_site: Site, u
     assert own_site.log.count("progress can't be published") == 1
 
 
+@thorough
 def test_task_that_outlives_an_outage_continues_its_bar(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker()
     listener = own_site.listen(user)
@@ -125,6 +127,7 @@ def test_cancel_works_after_an_outage(own_site: Site, user: str) -> None:
     wait_until_stored(own_site, user, task_id, TaskState.REVOKED)
 
 
+@thorough
 def test_unresponsive_redis_does_not_delay_a_task(hasty_site: Site, user: str, tmp_path: Path) -> None:
     hasty_site.start_worker()
     listener = hasty_site.listen(user)

@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from jobpush.testing import PATIENCE
 from tests.celery_site.site import Site
+from tests.effort import thorough
 
 #: A process that forks whatever its threads are counting; each child counts too, and is ended if it can't.
 FORKING_PROGRAM = """
@@ -66,6 +67,7 @@ def test_publishing_in_the_children_of_a_worker_is_timed(own_site: Site, user: s
     assert registry.get_sample_value("jobpush_publish_failures_total") == 0
 
 
+@thorough
 def test_publishing_is_not_timed_by_default(own_site: Site, user: str, tmp_path: Path) -> None:
     own_site.start_worker("-c", "1", environment={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
     listener = own_site.listen(user)

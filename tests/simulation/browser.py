@@ -1,4 +1,4 @@
-"""A browser that folds messages as ``jobpush.js`` does, and checks its guarantees at every message."""
+"""A browser that folds messages as ``jobpush.js`` does, and checks the guarantees for every message."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.autobahn.cases import TEXT, frame
 from .world import Gateway, as_text, read_frames
 
 NEWS = "news"
-#: Bytes that the kernel holds for a client that does not read, about.
+#: Approximate number of bytes that the kernel buffers for a client that does not read.
 SEND_BUFFER = 4_096
 
 
 class Browser:
-    """One page, with whatever connection it has at the moment."""
+    """One page, with at most one connection."""
 
     def __init__(self, user: str) -> None:
         self.user = user
         self.channel = SERVER_TO_USER + user
         self.socket: socket.socket | None = None
         self._rest = b""
-        #: By channel, the id of the last event that had one: what the page resumes from.
+        #: By channel, the id of the last event that had one: the page resumes from it.
         self.since: dict[str, str] = {}
         self.view: dict[str, dict[str, Any]] = {}
-        #: The last number of the news, and whether the next one must follow it.
+        #: The last number received on the news channel, and whether the next one must follow without a gap.
         self.number = 0
         self._is_gapless = False
-        #: Of the present connection: the channels that are joined, the ids and the seqs heard.
+        #: State of the current connection: joined channels, last id per channel, last seq per task.
         self.joined: set[str] = set()
         self._positions: dict[str, tuple[int, int]] = {}
         self._seqs: dict[str, int] = {}
@@ -45,13 +45,13 @@ class Browser:
         self._rest, self.joined, self._positions, self._seqs = b"", set(), {}, {}
 
     def hang_up(self) -> None:
-        """Drop the connection without a close."""
+        """Drop the connection without a close frame."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
 
     def read(self, size: int = 1 << 20) -> int:
-        """Take so many bytes, and act on the messages that are whole; gives how many there were."""
+        """Read up to this many bytes and handle the complete messages; return the number of bytes read."""
         if self.socket is None:
             return 0
         try:
@@ -65,7 +65,7 @@ class Browser:
             return 0
         frames, self._rest = read_frames(self._rest + data)
         for opcode, payload in frames:
-            if self.socket is None:  # an answer to an earlier one found the connection broken
+            if self.socket is None:  # a reply to an earlier message failed: the connection is broken
                 break
             self._take(opcode, payload)
         return len(data)
@@ -82,7 +82,7 @@ class Browser:
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 8:
             self.closed_with = int.from_bytes(payload[:2], "big")
-            assert self.closed_with in (4100, 4201), "a page that follows the protocol only gets reconnect codes"
+            assert self.closed_with in (4100, 4201), "a page that follows the protocol only receives reconnect codes"
             self.hang_up()
             return
         assert opcode == TEXT
@@ -107,9 +107,9 @@ class Browser:
             case "pusher:signin_success":
                 pass
             case "pusher:error":
-                assert message["data"]["code"] == 4201, "the only mistake of a page is to be silent for too long"
+                assert message["data"]["code"] == 4201, "a page causes no error but the activity timeout"
             case other:
-                raise AssertionError(f"{other} was not to be expected: {message}")
+                raise AssertionError(f"unexpected {other}: {message}")
 
     def _subscribe(self) -> None:
         since = self.since.get(NEWS)
@@ -120,10 +120,10 @@ class Browser:
         self._send({"event": "pusher:subscribe", "data": data})
 
     def _note_id(self, channel: str, stream_id: str) -> None:
-        """Ids rise on a connection, so that the last one stands for all before it."""
+        """Check that ids increase on a connection, so that the last one covers all before it."""
         milliseconds, _, number = stream_id.partition("-")
         position = int(milliseconds), int(number)
-        assert position > self._positions.get(channel, (-1, 0)), f"{stream_id} on {channel} comes too late or twice"
+        assert position > self._positions.get(channel, (-1, 0)), f"{stream_id} on {channel} arrived late or twice"
         self._positions[channel] = position
         self.since[channel] = stream_id
 
@@ -136,20 +136,20 @@ class Browser:
                 task["seq"] = 0
 
     def _fold(self, task: dict[str, Any]) -> None:
-        """A snapshot of a task is never older than the last one on this connection, but after a resync."""
+        """Check that a snapshot is newer than the last one of its task on this connection, except after a resync."""
         task_id, seq = task["task_id"], task["seq"]
         assert task_id.startswith(f"{self.user}-"), "a page receives only its own tasks"
-        assert seq > self._seqs.get(task_id, 0), f"seq {seq} of {task_id} comes too late or twice"
+        assert seq > self._seqs.get(task_id, 0), f"seq {seq} of {task_id} arrived late or twice"
         self._seqs[task_id] = seq
         known = self.view.get(task_id)
         if known is None or seq > known["seq"]:
             self.view[task_id] = task
 
     def _count(self, number: int) -> None:
-        """Live and replayed, each number arrives once and in order; a loss is announced before."""
-        assert number > self.number, f"{number} comes behind {self.number}"
+        """Check that each number, live or replayed, arrives once and in order; a resync must precede a gap."""
+        assert number > self.number, f"{number} arrived after {self.number}"
         assert not self._is_gapless or number == self.number + 1, (
-            f"{number} comes behind {self.number}, without a resync"
+            f"{number} arrived after {self.number}, without a resync"
         )
         self.number = number
         self._is_gapless = True

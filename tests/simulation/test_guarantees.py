@@ -1,4 +1,4 @@
-"""Any sequence of events, faults and restarts, in simulated time, keeps the guarantees of ``docs/guarantees.md``."""
+"""The guarantees of ``docs/guarantees.md`` hold for any sequence of events, faults and restarts, in simulated time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .browser import NEWS, Browser
 from .world import Clock, FaultyStore, Gateway, RedisUnderTest, StepwisePublisher
 
 USERS = ("anna", "ben")
-#: Bytes that wait for one browser: a few messages.
+#: Outbox limit per browser, in bytes: a few messages.
 OUTBOX_SIZE = 3_000
-#: Rounds in which all that is under way must have arrived.
+#: Rounds within which everything in flight must have arrived.
 ENOUGH = 400
 FAULTS = st.sampled_from([None, None, None, "before", "after"])
 ENDS = st.sampled_from([TaskState.SUCCESS, TaskState.FAILURE])
@@ -36,12 +36,12 @@ class GuaranteesMachine(RuleBasedStateMachine):
     server: RedisUnderTest
     publisher: StepwisePublisher
     store: FaultyStore
-    #: How the test itself publishes and looks: its way to Redis has no faults.
+    #: The test's own store, whose connection to Redis has no faults.
     plain: Store
 
     def __init__(self) -> None:
         super().__init__()
-        self.server.is_there = True
+        self.server.is_reachable = True
         self.server.client.flushall()
         self.publisher.reset_after_fork()
         self.store.fault = None
@@ -51,7 +51,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
         self.browsers = [Browser("anna"), Browser("anna"), Browser("ben")]
         self.running: list[RunningTask] = []
         self.ended: dict[str, TaskState] = {}
-        #: Those of which Redis knew it, before it lost all.
+        #: Ended tasks whose end Redis had acknowledged before it lost its data.
         self.forgotten: set[str] = set()
         self.tasks = self.numbers = 0
         self._settle()
@@ -90,9 +90,9 @@ class GuaranteesMachine(RuleBasedStateMachine):
         self.publisher.step()
         self.store.fault = None
 
-    @precondition(lambda self: self.server.is_there)
+    @precondition(lambda self: self.server.is_reachable)
     @rule(count=st.sampled_from([1, 1, 2, 8, 30]))
-    def tell_news(self, count: int) -> None:
+    def publish_news(self, count: int) -> None:
         for _ in range(count):
             self.numbers += 1
             self.plain.trigger([NEWS], "number", {"n": self.numbers, "padding": "x" * 500})
@@ -124,13 +124,13 @@ class GuaranteesMachine(RuleBasedStateMachine):
 
     @rule(rounds=st.integers(1, 6), readers=st.sets(BROWSERS))
     def let_most_work(self, rounds: int, readers: set[int]) -> None:
-        """Everybody does a few steps, but for browsers that do not read."""
+        """Advance everything by a few steps; only some browsers read."""
         for _ in range(rounds):
             self._work(readers)
 
     @rule(name=WIRES, rounds=st.integers(2, 6), index=BROWSERS)
     def let_one_link_work(self, name: str, rounds: int, index: int) -> None:
-        """A page comes while one of the links is slower than the other, or away."""
+        """Connect a page while one of the links is slower than the other, or down."""
         self.browsers[index].connect(self.gateway)
         for _ in range(rounds):
             if wire := self.gateway.wires.get(name):
@@ -141,7 +141,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
 
     @rule(rounds=st.sampled_from([5, 30]), readers=st.sets(BROWSERS))
     def let_tasks_run(self, rounds: int, readers: set[int]) -> None:
-        """All tasks make progress, as fast as it can be published."""
+        """Advance all tasks as fast as their progress can be published."""
         for _ in range(rounds):
             for task in self.running:
                 task.current += 1
@@ -161,18 +161,18 @@ class GuaranteesMachine(RuleBasedStateMachine):
 
     @rule()
     def redis_goes_away(self) -> None:
-        self.server.is_there = False
+        self.server.is_reachable = False
         for name in list(self.gateway.wires):
             self.gateway.break_wire(name)
 
-    @precondition(lambda self: not self.server.is_there)
+    @precondition(lambda self: not self.server.is_reachable)
     @rule(is_empty=st.booleans())
     def redis_comes_back(self, is_empty: bool) -> None:
         if is_empty:
-            self.server.forget()
+            self.server.lose_data()
             self.forgotten |= self.store.acknowledged
             self.store.acknowledged.clear()
-        self.server.is_there = True
+        self.server.is_reachable = True
 
     @rule()
     def gateway_is_replaced(self) -> None:
@@ -181,7 +181,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 1, 5, 40]))
     def pass_time(self, seconds: float) -> None:
-        """In steps of a second; what has not been carried by then is as good as a link that is half open."""
+        """Advance the clock in steps of a second without carrying bytes: to the hub, the links look half open."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             self.clock.now = min(until, self.clock.now + 1)
@@ -193,14 +193,14 @@ class GuaranteesMachine(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         for connection in self.gateway.hub._connections:
             if (outbox := connection._outbox) is not None:
-                assert outbox.size <= OUTBOX_SIZE + outbox.allowance + 1_500, "more than the bound waits for a reader"
+                assert outbox.size <= OUTBOX_SIZE + outbox.allowance + 1_500, "the outbox exceeds its limit"
 
     @precondition(lambda self: self.tasks or self.numbers)
     @rule()
-    def all_is_well_again(self) -> None:
-        self._ensure_all_is_known()
+    def recover(self) -> None:
+        self._assert_all_delivered()
 
-    def _ensure_all_is_known(self) -> None:
+    def _assert_all_delivered(self) -> None:
         self._heal()
         for user in USERS:
             snapshots = {event.task_id: event for event in self.plain.tasks(user)}
@@ -211,22 +211,22 @@ class GuaranteesMachine(RuleBasedStateMachine):
             for task_id, state in self.ended.items():
                 if task_id.startswith(f"{user}-"):
                     is_stored = task_id in snapshots and snapshots[task_id].state is state
-                    assert is_stored or task_id in self.forgotten, f"the end of {task_id} is lost"
+                    assert is_stored or task_id in self.forgotten, f"the final state of {task_id} is lost"
         assert [browser.number for browser in self.browsers] == [self.numbers] * len(self.browsers)
 
     def teardown(self) -> None:
         try:
             if self.tasks or self.numbers:
-                self._ensure_all_is_known()
+                self._assert_all_delivered()
         finally:
             for browser in self.browsers:
                 browser.hang_up()
             self.gateway.die()
 
-    # -- how it gets there ---------------------------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------------------------
 
     def _work(self, readers: Collection[int] = (0, 1, 2)) -> int:
-        """Everybody does a step; gives how many bytes the browsers have read."""
+        """Advance everything by one step; return the number of bytes that the browsers read."""
         if not self.publisher.is_idle:
             self.publisher.step()
         self.gateway.carry()
@@ -235,11 +235,11 @@ class GuaranteesMachine(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         """Repair everything, let each running task report, and check that everything arrives."""
-        self.server.is_there = True
+        self.server.is_reachable = True
         for task in self.running:
             task.mark_changed()
         self._settle()
-        self.tell_news(1)  # with it, whatever is missing before shows
+        self.publish_news(1)  # makes a gap before it visible
         self._settle()
 
     def _settle(self) -> None:
@@ -255,7 +255,7 @@ class GuaranteesMachine(RuleBasedStateMachine):
             if quiet == 3:
                 return
         raise AssertionError(
-            f"it never comes to rest: {self.publisher.is_idle=}, {self.gateway.is_catching_up=}, "
+            f"the simulation does not settle: {self.publisher.is_idle=}, {self.gateway.is_catching_up=}, "
             f"{[browser.joined for browser in self.browsers]=}"
         )
 
@@ -296,7 +296,7 @@ def test_guarantees_hold_after_any_sequence_of_faults(machine: type[GuaranteesMa
 
 
 def test_history_is_not_requested_without_a_subscription(machine: type[GuaranteesMachine]) -> None:
-    """Events between such a history and the following subscription would be lost unnoticed."""
+    """Events published between such a history and the later subscription would be lost silently."""
     state = machine()
     state.begin_task(user="anna", fault=None)
     state.gateway_is_replaced()
@@ -311,12 +311,12 @@ def test_history_is_not_requested_without_a_subscription(machine: type[Guarantee
 def test_live_events_do_not_overtake_the_history_in_a_slow_readers_outbox(
     machine: type[GuaranteesMachine],
 ) -> None:
-    """A snapshot waits there while the links break; the history that comes then lies between it and what is live."""
+    """A snapshot is queued when the links break; the history that follows must precede new live events."""
     state = machine()
     state.begin_task(user="anna", fault=None)
     state.let_tasks_run(rounds=5, readers=set())
 
-    state.pass_time(seconds=40)  # nothing is carried: the links are given up
+    state.pass_time(seconds=40)  # nothing is carried, so the hub drops the links
     state.let_tasks_run(rounds=5, readers=set())
 
     state.teardown()

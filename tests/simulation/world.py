@@ -1,9 +1,9 @@
 """
 A worker, a gateway and browsers in one thread and in simulated time, over a real Redis.
 
-The publisher, the scripts, the hub and all that it is made of are the real ones. The threads (which advance step by
-step), the clock and the wires are simulated: wires carry only the bytes that a test lets pass, and can break. So any
-interleaving can be produced and repeated.
+The publisher, the scripts and the hub are real. The threads (which advance step by step), the clock and the wires are
+simulated: wires carry only the bytes that a test lets pass, and can break. So any interleaving can be produced and
+repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from jobpush.store import Published, Store
 from jobpush.store.redis.async_connection import AsyncConnection
 from jobpush.store.scripts import Request
 
-#: Seconds that a real Redis has for an answer.
+#: Timeout of a reply from the real Redis, in seconds.
 PATIENCE = 30
 
 
@@ -49,20 +49,20 @@ class Clock:
 
 
 class RedisUnderTest:
-    """A real Redis that can be made unreachable, and return with or without its data."""
+    """A real Redis that can be made unreachable, and come back with or without its data."""
 
     def __init__(self, url: str) -> None:
         self.path = urlsplit(url).path
         self.client = redis.Redis.from_url(url, protocol=2)
-        self.is_there = True
+        self.is_reachable = True
 
-    def forget(self) -> None:
-        """Lose all data, and the scripts with it, as a restart without persistence does; it takes at least a moment."""
+    def lose_data(self) -> None:
+        """Remove all data and scripts, as a restart without persistence does; wait a few milliseconds."""
         before = self.client.time()
         self.client.flushall()
         self.client.script_flush()
         while self.client.time()[0] * 1000 + self.client.time()[1] // 1000 < before[0] * 1000 + before[1] // 1000 + 3:
-            pass  # no restart is so quick that two of its stream ids could be the same
+            pass  # stream ids from before and after a restart always differ
 
     def wait_for_pushes(self) -> None:
         """Wait until everything published is in the subscribers' sockets: Redis writes before it reads again."""
@@ -73,7 +73,7 @@ class Wire:
     """One of the gateway's connections to Redis; the test decides which bytes pass."""
 
     def __init__(self, path: str) -> None:
-        self.hubs_end, self._ours = socket.socketpair()
+        self.hub_end, self._near_end = socket.socketpair()
         self._redis = socket.socket(socket.AF_UNIX)
         # The kernel's own timeout: with Python's, MSG_DONTWAIT would wait too.
         self._redis.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
@@ -82,47 +82,47 @@ class Wire:
         self._from_redis = b""
 
     def carry_to_redis(self) -> None:
-        """Pass on everything that the hub has sent, and read all replies."""
+        """Forward everything that the hub has sent, and read all replies."""
         try:
-            said = self._ours.recv(1 << 20, socket.MSG_DONTWAIT)
+            data = self._near_end.recv(1 << 20, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if not said:
+        if not data:
             return
-        self._redis.sendall(said)
-        self._commands.feed(said)
-        awaited = 0
+        self._redis.sendall(data)
+        self._commands.feed(data)
+        pending = 0
         while (command := self._commands.gets()) is not False:
-            awaited += len(command) - 1 if command[0] in (b"SUBSCRIBE", b"UNSUBSCRIBE") else 1
-        while awaited:
-            awaited -= self._receive(self._redis.recv(1 << 20))
+            pending += len(command) - 1 if command[0] in (b"SUBSCRIBE", b"UNSUBSCRIBE") else 1
+        while pending:
+            pending -= self._receive(self._redis.recv(1 << 20))
 
     def carry_to_hub(self, size: int | None = None) -> int:
-        """Let this many bytes pass; return how many have."""
+        """Forward up to this many bytes; return the number forwarded."""
         try:
             self._receive(self._redis.recv(1 << 20, socket.MSG_DONTWAIT))
         except BlockingIOError:
             pass
         try:
-            sent = self._ours.send(self._from_redis[:size], socket.MSG_DONTWAIT) if self._from_redis else 0
+            sent = self._near_end.send(self._from_redis[:size], socket.MSG_DONTWAIT) if self._from_redis else 0
         except (BlockingIOError, BrokenPipeError):
             sent = 0
         self._from_redis = self._from_redis[sent:]
         return sent
 
     def cut(self) -> None:
-        """Break it, with all that is under way on it."""
-        self._ours.close()
+        """Break the connection; bytes in flight are lost."""
+        self._near_end.close()
         self._redis.close()
 
     def _receive(self, data: bytes) -> int:
         """Keep the bytes from Redis; return the number of replies in them."""
         self._from_redis += data
         self._replies.feed(data)
-        answers = 0
+        replies = 0
         while (reply := self._replies.gets()) is not False:
-            answers += not (isinstance(reply, list) and reply[:1] == [b"message"])
-        return answers
+            replies += not (isinstance(reply, list) and reply[:1] == [b"message"])
+        return replies
 
 
 class Gateway:
@@ -132,84 +132,84 @@ class Gateway:
         self._clock, self._server = clock, server
         self.hub = Hub(config, Refusals(), clock=clock)
         self.wires: dict[str, Wire] = {}
-        self._hubs_ends: list[socket.socket] = []
+        self._hub_ends: list[socket.socket] = []
         for name, link in (("commands", self.hub._commands), ("subscription", self.hub._pubsub)):
             link.start = partial(self._connect, name, link)  # type: ignore[method-assign]
         self.hub._begin()
         self._settings = config
 
     def turn(self) -> None:
-        """One wake-up of the hub."""
+        """Run one wake-up of the hub."""
         self.hub.loop.run_once(0.0)
 
     def carry(self) -> None:
-        """All that the links have to carry."""
+        """Forward everything on all links."""
         for wire in list(self.wires.values()):
             wire.carry_to_redis()
             wire.carry_to_hub()
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether a history is still to be asked for or answered, or a task's owner."""
+        """Return whether a request for a history or for a task's owner is pending."""
         channels = [channel for topic in self.hub._topics for channel in topic.channels()]
-        return any(one.position is None for channel in channels for one in channel.catch_ups)
+        return any(catch_up.position is None for channel in channels for catch_up in channel.catch_ups)
 
     def accept(self, user: str, since: str | None, *, send_buffer: int) -> socket.socket:
         """Return the client's end of a new connection of jobpush's client, with the user in its session."""
-        ours, theirs = socket.socketpair()
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        theirs.setblocking(False)
+        client_end, gateway_end = socket.socketpair()
+        gateway_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        gateway_end.setblocking(False)
         protocol = ServerProtocol(self._settings, new_socket_id())
         opening = partial(protocol.open, user=UserData(user), announce_user=True, since=since)
-        self.hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", opening))
-        return ours
+        self.hub.adopt(Arrival(WebSocketConnection, gateway_end.detach(), protocol, b"", opening))
+        return client_end
 
     def break_wire(self, name: str) -> None:
-        """Cut a link; the hub makes it anew when its time has come."""
+        """Cut a link; the hub reconnects after its back-off."""
         if wire := self.wires.pop(name, None):
             wire.cut()
 
     def die(self) -> None:
-        """End without closing anything."""
+        """Simulate the death of the process: nothing is closed in order."""
         self.hub.loop.close()
         for connection in self.hub._connections:
             os.close(connection.fd)
         for name in list(self.wires):
             self.break_wire(name)
-        for end in self._hubs_ends:
+        for end in self._hub_ends:
             end.close()
 
     def _connect(self, name: str, link: AsyncConnection) -> None:
-        """Stands where a thread would make the connection."""
+        """Connect a link at once; replaces the thread that does it otherwise."""
         self.break_wire(name)
         loop = self.hub.loop
-        if not self._server.is_there:
-            loop.call_soon(lambda: link._refused("it is away"))
+        if not self._server.is_reachable:
+            loop.call_soon(lambda: link._refused("Redis is unreachable"))
             return
         wire = self.wires[name] = Wire(self._server.path)
-        self._hubs_ends.append(wire.hubs_end)
-        loop.call_soon(lambda: link._connected(wire.hubs_end))
+        self._hub_ends.append(wire.hub_end)
+        loop.call_soon(lambda: link._connected(wire.hub_end))
 
 
 class FaultyStore(Store):
-    """The publisher's way to Redis, which breaks before a command arrives, or before its answer does."""
+    """A store whose connection can break before a command is executed, or before its reply arrives."""
 
     def __init__(self, config: Config, server: RedisUnderTest) -> None:
         super().__init__(config)
         self._server = server
-        #: What happens to the next command: nothing, or it is lost ``"before"`` or ``"after"`` it was done.
+        #: When the connection breaks for the next command: ``"before"`` or ``"after"`` it is executed; ``None``: never.
         self.fault: str | None = None
-        #: Tasks with an end that Redis has acknowledged since it was last emptied.
+        #: Tasks whose end Redis has acknowledged since it last lost its data.
         self.acknowledged: set[str] = set()
 
     def run(self, requests: Sequence[Request]) -> list[Any]:
         fault, self.fault = self.fault, None
-        if fault == "before" or not self._server.is_there:
+        if fault == "before" or not self._server.is_reachable:
             raise StoreError("the connection broke")
         replies = super().run(requests)
         self._server.wait_for_pushes()
         if fault == "after":
-            raise StoreError("the connection broke, and the answer is lost")
+            raise StoreError("the connection broke, and the reply is lost")
         return replies
 
     def publish(self, writes: Any, *rest: Any) -> list[Published]:
@@ -219,7 +219,7 @@ class FaultyStore(Store):
 
 
 class StepwisePublisher(Publisher):
-    """The publisher, with a thread that advances step by step."""
+    """A publisher without a thread; the test advances it step by step."""
 
     def __init__(self, store: FaultyStore, config: Config) -> None:
         super().__init__(store, config, on_cancelled=lambda task_id: None)
@@ -230,18 +230,18 @@ class StepwisePublisher(Publisher):
 
     @property
     def is_idle(self) -> bool:
-        """Whether all is published."""
+        """Return whether everything is published."""
         return self._is_idle()
 
     def step(self) -> None:
-        """What its thread does at one wake-up, if it has a reason for one."""
+        """Do what the thread does at one wake-up, if one is due."""
         if self._due_at(now := time.monotonic()) <= now:
             self._publish_next()
             self._is_busy = False
 
 
 def read_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The whole frames of a server, as opcode and payload, and what is left of the last."""
+    """Return the complete frames of a server, as opcode and payload, and the bytes of an incomplete one."""
     frames = []
     while len(data) >= 2:
         size, start = data[1], 2

@@ -1,4 +1,4 @@
-"""The application of the tests: it serves the pages, answers Pusher's two auth requests, and hands out scenarios."""
+"""The application of the tests: it serves pages, handles Pusher's two auth requests, and hands out scenarios."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .backend import MASTER_KEY, Backend
 from .deployment import APP_ID, KEY, SECRET, Deployment
 
 HERE = Path(__file__).parent
-#: Seconds that a client's request for its next scenario waits; then it asks again.
+#: Timeout of a client's long poll for its next scenario, in seconds.
 POLL = 25.0
-#: Signs; it is never asked to send anything.
+#: Pusher's SDK, used only to sign.
 signing_sdk = pusher.Pusher(APP_ID, KEY, SECRET, encryption_master_key_base64=MASTER_KEY)
-#: The same of ours, for an application that is not Flask.
+#: jobpush's signing functions, as an application without Flask uses them.
 signing_jobpush = JobPush(key=KEY, secret=SECRET)
 
 
 class Application:
-    """An HTTP server in a thread of its own, and the scenarios that it hands to its clients."""
+    """An HTTP server in a thread, and the scenarios that it hands to clients."""
 
     def __init__(self) -> None:
         self._todo: defaultdict[str, queue.Queue[dict[str, Any]]] = defaultdict(queue.Queue)
@@ -41,7 +41,7 @@ class Application:
         self._numbers = itertools.count()
         self._backend: Backend | None = None
         self._server = make_server("127.0.0.1", 0, self._make_flask(), threaded=True)
-        self._server.daemon_threads = True  # a client's last question is never answered
+        self._server.daemon_threads = True  # the last long poll of a client never gets a response
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="application")
         self._thread.start()
@@ -53,7 +53,7 @@ class Application:
 
     @contextmanager
     def backed_by(self, deployment: Deployment) -> Iterator[None]:
-        """Do what scenarios ask for with this deployment."""
+        """Use this deployment for the back-end calls of scenarios."""
         with closing(Backend(deployment)) as self._backend:
             yield
 
@@ -62,19 +62,19 @@ class Application:
         Let a client play a scenario.
 
         Args:
-            client: Name under which it asks for scenarios.
+            client: Name under which the client requests scenarios.
             scenario: Name of a function in its module.
-            stage: What the function needs to know, see ``stage.mjs``.
+            stage: Arguments of ``Stage`` in ``stage.mjs``.
 
         Returns:
-            What went wrong, or ``None``.
+            A description of the failure, or ``None``.
         """
         number = next(self._numbers)
         self._todo[client].put({"number": number, "scenario": scenario, "stage": stage})
         deadline = time.monotonic() + PATIENCE
         try:
             while (done := self._done.get(timeout=max(0.0, deadline - time.monotonic())))["number"] != number:
-                pass  # of one that had not finished when it was given up
+                pass  # the result of an earlier scenario that timed out
         except queue.Empty:
             return f"{client} did not finish within {PATIENCE:.0f} s"
         failure: str | None = done["failure"]
@@ -115,26 +115,26 @@ class Application:
 
 
 def authorize() -> Any:
-    """Pusher's channel authorization with Pusher's SDK; the form's ``user_id`` stands for a session."""
+    """Authorize a channel with Pusher's SDK. The form field ``user_id`` replaces a session."""
     channel, socket_id = request.form["channel_name"], request.form["socket_id"]
     if "forbidden" in channel:
         abort(403)
     if "forged" in channel:  # a signature for another channel
         return jsonify(signing_sdk.authenticate("private-other", socket_id))
     reply = signing_sdk.authenticate(channel, socket_id, member_of(channel))
-    if "shared_secret" in reply:  # the SDK's are bytes, which have no JSON form
+    if "shared_secret" in reply:  # the SDK returns bytes, which JSON cannot represent
         reply["shared_secret"] = reply["shared_secret"].decode()
     return jsonify(reply)
 
 
 def authorize_with_jobpush() -> Any:
-    """The same with our own function."""
+    """Authorize a channel with jobpush."""
     channel, socket_id = request.form["channel_name"], request.form["socket_id"]
     return jsonify(signing_jobpush.authorize_channel(socket_id, channel, member_of(channel)))
 
 
 def authenticate() -> Any:
-    """Pusher's user authentication with Pusher's SDK; ``watchlist`` is comma-separated."""
+    """Authenticate a user with Pusher's SDK. The form field ``watchlist`` is comma-separated."""
     user = {"id": request.form["user_id"], "user_info": {"name": f"User {request.form['user_id']}"}}
     if "watchlist" in request.form:
         user["watchlist"] = request.form["watchlist"].split(",")
@@ -142,12 +142,12 @@ def authenticate() -> Any:
 
 
 def authenticate_with_jobpush() -> Any:
-    """The same with our own function."""
+    """Authenticate a user with jobpush."""
     return jsonify(signing_jobpush.authenticate_user(request.form["socket_id"], {"id": request.form["user_id"]}))
 
 
 def member_of(channel: str) -> dict[str, Any] | None:
-    """Return the presence member for the user of the request."""
+    """Return the presence member for the request's user; ``None`` for other channels."""
     if not channel.startswith("presence-"):
         return None
     user_id = request.form["user_id"]

@@ -1,4 +1,4 @@
-"""What a scenario may ask of the application's back end; Pusher's Python SDK does it, but for what is ours."""
+"""Back-end calls of scenarios. They use Pusher's Python SDK, except for features that only jobpush has."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MASTER_KEY = "ZUhQVldIZzduRkdZVkJzS2pPRkRYV1JyaWJJUjJiMGI="
 
 
 def sdk(port: int) -> pusher.Pusher:
-    """Pusher's Python SDK, pointed at a gateway."""
+    """Return Pusher's Python SDK, configured for a gateway."""
     return pusher.Pusher(
         APP_ID, KEY, SECRET, host="127.0.0.1", port=port, ssl=False, encryption_master_key_base64=MASTER_KEY
     )
 
 
 class Backend:
-    """Each method by its name; arguments and answers have a JSON form."""
+    """The calls; scenarios use the method names. Arguments and results are JSON values."""
 
     def __init__(self, deployment: Deployment) -> None:
-        # Clients come in at the first entrance unless they say otherwise, so that events cross over.
+        # Clients connect to the first entrance by default, so that events pass from one process to another.
         self._sdk = sdk(deployment.ports[1])
         self._store = Store(deployment.config)
         self._deployment = deployment

@@ -1,4 +1,4 @@
-"""A load balancer on the loopback, whose connections a test can cut."""
+"""A load balancer on the loopback whose connections a test can cut."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Bytes passed on in one go.
+#: Maximum bytes per read.
 CHUNK = 65_536
 
 
 class LoadBalancer:
     """
-    Passes each TCP connection on to the first of its gateways that takes it.
+    Forwards each TCP connection to the first gateway that accepts it.
 
-    It runs in a thread of its own from the moment it is made until :meth:`close`.
+    It runs in its own thread until :meth:`close`.
     """
 
     def __init__(self, gateway_ports: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ class LoadBalancer:
         Listen on a free port.
 
         Args:
-            gateway_ports: Ports on the loopback, the one to prefer first.
+            gateway_ports: Ports on the loopback, in order of preference.
         """
         self._gateway_ports = gateway_ports
         self._writers: set[asyncio.StreamWriter] = set()
@@ -37,7 +37,7 @@ class LoadBalancer:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Drop every connection with a reset, as a network that fails does; new ones are welcome."""
+        """Reset every connection, as a failing network does; new ones are accepted."""
         self._run(self._abort())
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class LoadBalancer:
     async def _abort(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
-        while self._writers:  # until each has seen its end
+        while self._writers:  # until every connection handler has ended
             await asyncio.sleep(0)
 
     async def _end(self) -> None:
@@ -68,7 +68,7 @@ class LoadBalancer:
             both = {writer, gateway_writer}
             self._writers |= both
             try:
-                await asyncio.gather(pass_on(reader, gateway_writer), pass_on(gateway_reader, writer))
+                await asyncio.gather(forward(reader, gateway_writer), forward(gateway_reader, writer))
             finally:
                 gateway_writer.close()
                 self._writers -= both
@@ -81,8 +81,8 @@ class LoadBalancer:
         return await asyncio.open_connection("127.0.0.1", self._gateway_ports[-1])
 
 
-async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy one direction of a connection to its end."""
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy one direction of a connection until it ends."""
     while chunk := await reader.read(CHUNK):
         writer.write(chunk)
         await writer.drain()

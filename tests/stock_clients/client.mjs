@@ -1,4 +1,4 @@
-/** Plays scenarios in Node: `node client.mjs <name> <module> <origin of the application>`. */
+/** Play scenarios in Node: `node client.mjs <name> <module> <origin of the application>`. */
 
 import Pusher from "pusher-js";
 

@@ -1,4 +1,4 @@
-"""The programs in which JavaScript clients run; each asks the application for scenarios until it is ended."""
+"""The programs in which JavaScript clients run; each requests scenarios from the application until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from jobpush.processes.child import ChildProcess
 
 HERE = Path(__file__).parent
-#: A profile that opens our page and nothing else, and speaks to nobody but us.
+#: A profile without start pages, updates and requests to other servers.
 FIREFOX_PREFERENCES = {
     "app.normandy.enabled": "false",
     "app.update.enabled": "false",
@@ -32,23 +32,23 @@ FIREFOX_PREFERENCES = {
 
 
 def scenarios_of(module: str) -> list[str]:
-    """The scenarios of a module, by what it exports."""
+    """Return the names of a module's scenarios: its exported functions."""
     return re.findall(r"^export async function (\w+)", (HERE / f"{module}.mjs").read_text(), re.MULTILINE)
 
 
 @contextmanager
 def node(module: str, origin: str, folder: Path, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """
-    Node, playing the scenarios of a module until the end of the block.
+    Run Node until the end of the block; it plays the scenarios of a module.
 
     Args:
         module: Name of the module.
-        origin: Where the application is.
-        folder: For its log.
-        environment: Its whole environment.
+        origin: Origin of the application.
+        folder: Folder for the log.
+        environment: The complete environment.
 
-    Returns:
-        The name under which it asks for scenarios; another one for each that is started.
+    Yields:
+        The unique name under which it requests scenarios.
     """
     name = new_name("node")
     command = [find("node", package="nodejs"), str(HERE / "client.mjs"), name, module, origin]
@@ -59,7 +59,7 @@ def node(module: str, origin: str, folder: Path, environment: Mapping[str, str] 
 
 @contextmanager
 def chromium(module: str, origin: str, browser: Browser) -> Iterator[str]:
-    """The same in a page of Chromium."""
+    """Like :func:`node`, in a page of Chromium."""
     name = new_name("chromium")
     page = browser.new_page()
     page.goto(page_url(name, module, origin))
@@ -69,7 +69,7 @@ def chromium(module: str, origin: str, browser: Browser) -> Iterator[str]:
 
 @contextmanager
 def firefox(module: str, origin: str, folder: Path) -> Iterator[str]:
-    """The same in a page of Firefox, with a profile of its own in ``folder`` and no driver."""
+    """Like :func:`node`, in a page of Firefox without a driver, with a profile in ``folder``."""
     name = new_name("firefox")
     preferences = [f'user_pref("{key}", {value});\n' for key, value in FIREFOX_PREFERENCES.items()]
     (folder / "user.js").write_text("".join(preferences))
@@ -96,8 +96,8 @@ def page_url(name: str, module: str, origin: str) -> str:
 
 
 def find(*programs: str, package: str) -> str:
-    """Where one of these programs is; a test run without it fails and says what to do."""
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"  # where nginx is, and users' PATH is not
+    """Return the path of the first of these programs that is installed; fail with an instruction if none is."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"  # for nginx; not on the PATH of users
     for program in programs:
         if found := shutil.which(program, path=path):
             return found

@@ -1,4 +1,4 @@
-"""Gateways in two shapes, an application beside them, and the clients that speak to both."""
+"""Fixtures: gateways in two deployments, an application, and clients of both."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .clients import node
 from .deployment import APP_ID, KEY, SECRET, Deployment, deploy
 
 HERE = Path(__file__).parent
-#: The two ways to run more than one process: workers of one gateway, and gateways of their own on one Redis.
+#: The two ways to run more than one process: workers of one gateway, and several gateways with one Redis.
 SHAPES: dict[str, dict[str, int]] = {
     "two workers": {"gateways": 1, "workers": 2},
     "two gateways": {"gateways": 2, "workers": 1},
 }
 
-#: Lets a client play a scenario: ``play(client, scenario)``; fails with what the client reports.
+#: Lets a client play a scenario, and fails with the client's report: ``play(client, scenario)``.
 Play = Callable[[str, str], None]
 
 
@@ -48,21 +48,21 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def node_client(
     request: pytest.FixtureRequest, application: Application, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A Node that plays the scenarios of the test file's ``MODULE``."""
+    """A Node client that plays the scenarios of the test file's ``MODULE``."""
     with node(request.module.MODULE, application.url, tmp_path_factory.mktemp("node")) as name:
         yield name
 
 
 @pytest.fixture
 def play(application: Application, deployment: Deployment) -> Iterator[Play]:
-    """Play scenarios on the deployment; what they break is repaired."""
+    """A function that plays scenarios on the deployment, which is repaired after the test."""
     with application.backed_by(deployment):
         yield player(application, deployment.ports)
     deployment.repair()
 
 
 def player(application: Application, ports: list[int], *, tls: bool = False, path: str = "") -> Play:
-    """Play scenarios whose clients come in at these ports."""
+    """Return a function that plays scenarios whose clients connect to these ports."""
     stage: dict[str, Any] = {"appId": APP_ID, "key": KEY, "secret": SECRET, "masterKey": MASTER_KEY}
 
     def play(client: str, scenario: str) -> None:

@@ -1,4 +1,4 @@
-"""Gateways as a user would start them, load balancers in front of them, and one Redis below."""
+"""Gateways as a user would start them, load balancers in front of them, and one Redis."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ APP_ID = "1"
 
 
 class Server:
-    """A gunicorn, by whatever command; a test may kill it and start it again on the same port."""
+    """A gunicorn server; a test may kill it and start it again on the same port."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         """
-        Start it.
+        Start the server.
 
         Args:
-            command: Without ``--bind``, which is added.
+            command: Command without ``--bind``, which is added.
             log: File for its output.
-            environment: Its whole environment.
+            environment: The complete environment.
         """
         self.port = free_port()
         self._command = [*command, "--bind", f"127.0.0.1:{self.port}"]
@@ -47,37 +47,37 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether nobody has ended it."""
+        """Whether the process is running."""
         return self._process.is_running
 
     def start(self) -> None:
-        """Start it, and wait until it is ready."""
+        """Start the server, and wait until it is ready."""
         self._process = ChildProcess(self._command, log=self._log, environment=self._environment)
         wait_until(lambda: is_ready(self.port), self._process, self._log)
 
     def stop(self) -> None:
-        """End it as an init system would."""
+        """Stop the server as an init system does."""
         self._process.stop(signal.SIGTERM, grace=PATIENCE)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the server with all its processes."""
         self._process.kill()
 
     def kill_workers(self) -> None:
-        """Kill its worker processes; it replaces them by itself."""
+        """Kill the worker processes, which gunicorn replaces."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         for pid in children.read_text().split():
             os.kill(int(pid), signal.SIGKILL)
 
 
 def gateway(folder: Path, config: Config, *, workers: int) -> Server:
-    """``jobpush gateway``, as a user would start it."""
+    """Start ``jobpush gateway`` as a user would."""
     command = [str(Path(sys.executable).with_name("jobpush")), "gateway", "--workers", str(workers)]
     environment = {
         **environment_of(config),
-        "JOBPUSH_ALLOWED_ORIGINS": "*",  # as with Pusher: it knows no sessions that a page could ride
-        "JOBPUSH_GRACE": "1",  # what waits for it need not wait longer
-        "JOBPUSH_SUBSCRIPTION_COUNT": "true",  # with Pusher too it is to be switched on
+        "JOBPUSH_ALLOWED_ORIGINS": "*",  # as with Pusher: there are no sessions that other origins could abuse
+        "JOBPUSH_GRACE": "1",  # keeps the tests of departures short
+        "JOBPUSH_SUBSCRIPTION_COUNT": "true",  # disabled by default, as with Pusher
     }
     return Server(command, folder / "gateway.log", environment)
 
@@ -85,12 +85,12 @@ def gateway(folder: Path, config: Config, *, workers: int) -> Server:
 @dataclass(frozen=True)
 class Deployment:
     """
-    What clients see of it is two entrances, each a load balancer; an event from one is delivered at both.
+    A deployment with two entrances; an event that is published at one is delivered at both.
 
     Attributes:
-        gateways: One with two workers, or two with one each.
-        entrances: Load balancers. Where there are two gateways, each prefers another.
-        config: The gateways' settings, for whoever publishes to the same Redis.
+        gateways: One gateway with two workers, or two with one worker each.
+        entrances: Load balancers. With two gateways, each prefers a different one.
+        config: The gateways' settings, for publishers with the same Redis.
     """
 
     gateways: list[Server]
@@ -99,11 +99,11 @@ class Deployment:
 
     @property
     def ports(self) -> list[int]:
-        """Where the entrances listen."""
+        """The ports of the entrances."""
         return [entrance.port for entrance in self.entrances]
 
     def cut(self) -> None:
-        """Drop the connections that came in at the first entrance."""
+        """Drop the connections of the first entrance."""
         self.entrances[0].cut()
 
     def lose_gateway(self) -> None:
@@ -114,7 +114,7 @@ class Deployment:
             self.gateways[0].kill()
 
     def repair(self) -> None:
-        """Start again what was lost."""
+        """Restart killed gateways."""
         for gateway in self.gateways:
             if not gateway.is_running:
                 gateway.start()
@@ -122,7 +122,7 @@ class Deployment:
 
 @contextmanager
 def deploy(folder: Path, *, gateways: int, workers: int) -> Iterator[Deployment]:
-    """A deployment until the end of the block; its logs are written to ``folder``."""
+    """Run a deployment until the end of the block; write its logs to ``folder``."""
     with EmbeddedRedis() as redis, ExitStack() as stack:
         config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID, publish_timeout=PATIENCE)
         servers = []
@@ -137,19 +137,19 @@ def deploy(folder: Path, *, gateways: int, workers: int) -> Iterator[Deployment]
 
 
 def environment_of(config: Config) -> dict[str, str]:
-    """The environment of a process with these settings, and none of whoever runs the tests."""
-    ours = {
+    """Return the environment of a process with these settings, without the ``JOBPUSH_*`` variables of the test run."""
+    settings = {
         "JOBPUSH_REDIS_URL": config.redis_url,
         "JOBPUSH_APP_ID": config.app_id,
         "JOBPUSH_KEY": config.key,
         "JOBPUSH_SECRET": config.secret,
         "JOBPUSH_PUBLISH_TIMEOUT": str(config.publish_timeout),
     }
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}, **ours}
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("JOBPUSH_")}, **settings}
 
 
 def wait_until(condition: Callable[[], bool], process: ChildProcess, log: Path) -> None:
-    """Wait until a server that was just started does what it is there for."""
+    """Wait until a server that was just started fulfils a condition."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if not process.is_running or time.monotonic() > deadline:
@@ -159,9 +159,9 @@ def wait_until(condition: Callable[[], bool], process: ChildProcess, log: Path) 
 
 
 def is_ready(port: int) -> bool:
-    """Whether a gateway on this port reports that it is ready."""
+    """Return whether the gateway on this port reports that it is ready."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/jobpush/health/ready", timeout=PATIENCE):
             return True
-    except OSError:  # an answer other than 200 is one too
+    except OSError:  # includes responses other than 200
         return False

@@ -1,4 +1,4 @@
-"""Debian's nginx on the loopback, ending TLS in front of gateways, as many put it in front of theirs."""
+"""Debian's nginx on the loopback, which terminates TLS in front of gateways."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.waiting import is_listening
 from .clients import find
 from .deployment import wait_until
 
-#: What is served at / is served below this path too.
+#: The gateways are also served below this path.
 PREFIX = "/push"
-#: One process, nothing outside its folder. The lines of ``location`` are those of nginx's own page on WebSockets.
+#: One process, with all files in its folder. The WebSocket directives follow nginx's documentation.
 CONFIGURATION = """
 daemon off;
 master_process off;
@@ -61,7 +61,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """One that runs: its port, and the certificate authority that clients must trust, as a PEM file."""
+    """The port of a running nginx, and the PEM file of the certificate authority that clients must trust."""
 
     port: int
     authority: Path
@@ -69,7 +69,7 @@ class Nginx:
 
 @contextmanager
 def nginx(folder: Path, upstream_ports: Sequence[int]) -> Iterator[Nginx]:
-    """nginx with a certificate for 127.0.0.1, until the end of the block; ``folder`` is its own."""
+    """Run nginx with a certificate for 127.0.0.1 until the end of the block; ``folder`` must be used by it only."""
     running = Nginx(free_port(), folder / "authority.pem")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(running.authority))

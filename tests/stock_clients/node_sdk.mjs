@@ -1,21 +1,21 @@
-/** What Pusher's SDK for Node servers, unchanged, is answered by our gateway; pusher-js hears what it does. */
+/** Scenarios of Pusher's SDK for Node servers, unmodified; pusher-js receives its events. */
 
 import PusherServer from "pusher";
 
-import { ear, equal, events, state, subscribed } from "./stage.mjs";
+import { equal, events, record, state, subscribed } from "./stage.mjs";
 
 export async function triggerReachesSeveralChannels(stage) {
   const client = await stage.connect();
   const names = [stage.unique("a"), stage.unique("b")];
-  const ears = await Promise.all(names.map((name) => subscribed(client, name)));
+  const recorders = await Promise.all(names.map((name) => subscribed(client, name)));
 
   const response = await sdk(stage).trigger(names, "item", { number: 1 });
 
   equal([response.status, await response.json()], [200, {}]);
-  equal(await Promise.all(ears.map((one) => one.next("item"))), [{ number: 1 }, { number: 1 }]);
+  equal(await Promise.all(recorders.map((recorder) => recorder.next("item"))), [{ number: 1 }, { number: 1 }]);
 }
 
-export async function triggerLeavesOutASocketAndAnswersInfo(stage) {
+export async function triggerExcludesASocketAndReturnsInfo(stage) {
   const client = await stage.connect();
   const joined = await subscribed(client, stage.unique("news"));
   const server = sdk(stage);
@@ -92,12 +92,12 @@ export async function aWrongSecretIsUnauthorized(stage) {
 
 export async function sendToUserReachesTheSignedInUser(stage) {
   const user = stage.unique("ann");
-  const heard = ear((await stage.signIn({ user })).user);
+  const received = record((await stage.signIn({ user })).user);
 
   const response = await sdk(stage).sendToUser(user, "greeting", { text: "hello" });
 
   equal([response.status, await response.json()], [200, {}]);
-  equal(await heard.next("greeting"), { text: "hello" });
+  equal(await received.next("greeting"), { text: "hello" });
 }
 
 export async function terminateUserConnectionsEndsThem(stage) {
@@ -124,7 +124,7 @@ export async function authorizeChannelAndAuthenticateUserAreAccepted(stage) {
       },
     }),
   );
-  const all = ear(client);
+  const all = record(client);
   client.signin();
   await all.next("pusher:signin_success");
 
@@ -133,7 +133,7 @@ export async function authorizeChannelAndAuthenticateUserAreAccepted(stage) {
   equal(channel.members.me, { id: "ann", info: { age: 7 } });
 }
 
-export async function aWebhookWithOurSignatureIsValid(stage) {
+export async function aWebhookSignedByJobpushIsValid(stage) {
   const rawBody = JSON.stringify({ time_ms: Date.now(), events: [{ name: "channel_occupied", channel: "news" }] });
   const signature = await stage.backend.sign({ text: rawBody });
   const headers = { "x-pusher-key": stage.key, "x-pusher-signature": signature, "content-type": "application/json" };
@@ -141,9 +141,9 @@ export async function aWebhookWithOurSignatureIsValid(stage) {
   equal(sdk(stage).webhook({ headers, rawBody }).isValid(), true);
 }
 
-/** The SDK as its documentation configures it, pointed at the other entrance than the clients. */
+/** Return the SDK, configured as in its documentation, for the second entrance; clients use the first. */
 function sdk(stage, overrides = {}) {
   const { appId, key, secret, masterKey: encryptionMasterKeyBase64, tls: useTLS } = stage;
-  const where = { host: "127.0.0.1", port: stage.ports[1], useTLS };
-  return new PusherServer({ appId, key, secret, encryptionMasterKeyBase64, ...where, ...overrides });
+  const address = { host: "127.0.0.1", port: stage.ports[1], useTLS };
+  return new PusherServer({ appId, key, secret, encryptionMasterKeyBase64, ...address, ...overrides });
 }

@@ -1,18 +1,18 @@
-/** What pusher-js, unchanged, does with our gateway; each function is a rule of Pusher's documentation. */
+/** Scenarios of pusher-js, unmodified; each function checks a rule of Pusher's documentation. */
 
-import { ear, equal, events, frameEar, state, subscribed } from "./stage.mjs";
+import { equal, events, record, recordFrames, state, subscribed } from "./stage.mjs";
 
 // -- connection ---------------------------------------------------------------------------------------
 
-export async function aClientIsGivenASocketId(stage) {
+export async function aClientGetsASocketId(stage) {
   const client = await stage.connect();
 
   equal(/^\d+\.\d+$/.test(client.connection.socket_id), true);
 }
 
-export async function aClientOfAnUnknownKeyDoesNotComeBack(stage) {
+export async function aClientWithAnUnknownKeyDoesNotReconnect(stage) {
   const client = stage.keep(new Pusher("no-such-key", stage.options()));
-  const errors = ear(client.connection);
+  const errors = record(client.connection);
 
   const error = await errors.next("error");
 
@@ -22,7 +22,7 @@ export async function aClientOfAnUnknownKeyDoesNotComeBack(stage) {
 
 export async function aPingIsAnsweredWithAPong(stage) {
   const client = await stage.connect();
-  const frames = frameEar(client);
+  const frames = recordFrames(client);
 
   client.send_event("pusher:ping", {});
 
@@ -31,28 +31,28 @@ export async function aPingIsAnsweredWithAPong(stage) {
 
 // -- channels -----------------------------------------------------------------------------------------
 
-export async function aPublicChannelHearsTheServer(stage) {
-  const here = await subscribed(await stage.connect(), stage.unique("news"));
-  const there = await subscribed(await stage.connect({ entrance: 1 }), here.channel.name);
+export async function aPublicChannelReceivesServerEvents(stage) {
+  const first = await subscribed(await stage.connect(), stage.unique("news"));
+  const second = await subscribed(await stage.connect({ entrance: 1 }), first.channel.name);
   const item = { title: "Grüße 🎉", "quoted \"text\"": ["\\", null, 1.5] };
 
-  await stage.backend.trigger({ channels: here.channel.name, event: "item", data: item });
+  await stage.backend.trigger({ channels: first.channel.name, event: "item", data: item });
 
-  equal(await here.next("item"), item);
-  equal(await there.next("item"), item);
+  equal(await first.next("item"), item);
+  equal(await second.next("item"), item);
 }
 
 export async function anEventReachesAllOfItsChannels(stage) {
   const client = await stage.connect();
   const names = [1, 2, 3].map((number) => stage.unique(`many-${number}`));
-  const ears = await Promise.all(names.map((name) => subscribed(client, name)));
+  const recorders = await Promise.all(names.map((name) => subscribed(client, name)));
 
   await stage.backend.trigger({ channels: names, event: "item", data: "to all" });
 
-  equal(await Promise.all(ears.map((one) => one.next("item"))), ["to all", "to all", "to all"]);
+  equal(await Promise.all(recorders.map((recorder) => recorder.next("item"))), ["to all", "to all", "to all"]);
 }
 
-export async function theExcludedSocketDoesNotHear(stage) {
+export async function theExcludedSocketReceivesNothing(stage) {
   const [sender, other] = [await stage.connect(), await stage.connect({ entrance: 1 })];
   const mine = await subscribed(sender, stage.unique("news"));
   const theirs = await subscribed(other, mine.channel.name);
@@ -70,17 +70,17 @@ export async function anUnsubscribedChannelIsSilent(stage) {
   const client = await stage.connect();
   const left = await subscribed(client, stage.unique("left"));
   const kept = await subscribed(client, stage.unique("kept"));
-  const frames = frameEar(client);
+  const frames = recordFrames(client);
 
   client.unsubscribe(left.channel.name);
-  client.send_event("pusher:ping", {}); // answered once the unsubscribe was read
+  client.send_event("pusher:ping", {}); // the pong arrives after the unsubscribe is processed
   await frames.next("pusher:pong");
   await stage.backend.trigger({ channels: [left.channel.name, kept.channel.name], event: "item", data: 1 });
   await kept.next("item");
   await stage.backend.trigger({ channels: kept.channel.name, event: "fence", data: 1 });
 
-  const heard = events(await frames.until(`fence ${kept.channel.name}`));
-  equal(heard.includes(`item ${left.channel.name}`), false);
+  const received = events(await frames.until(`fence ${kept.channel.name}`));
+  equal(received.includes(`item ${left.channel.name}`), false);
 }
 
 export async function aPrivateChannelAsksTheAuthEndpoint(stage) {
@@ -91,7 +91,7 @@ export async function aPrivateChannelAsksTheAuthEndpoint(stage) {
   equal(await joined.next("item"), { for: "members" });
 }
 
-export async function ourOwnSignatureOpensAPresenceChannel(stage) {
+export async function aJobpushSignatureAuthorizesAPresenceChannel(stage) {
   const client = await stage.connect({ user: "ann", signer: "jobpush-" });
 
   const joined = await subscribed(client, stage.unique("presence-room"));
@@ -99,10 +99,10 @@ export async function ourOwnSignatureOpensAPresenceChannel(stage) {
   equal(joined.channel.members.me, { id: "ann", info: { name: "User ann" } });
 }
 
-export async function aRefusalOfTheAuthEndpointIsToldWithItsStatus(stage) {
+export async function aRefusalOfTheAuthEndpointIsReportedWithItsStatus(stage) {
   const client = await stage.connect();
 
-  const refused = ear(client.subscribe(stage.unique("private-forbidden")));
+  const refused = record(client.subscribe(stage.unique("private-forbidden")));
 
   equal((await refused.next("pusher:subscription_error")).status, 403);
 }
@@ -110,7 +110,7 @@ export async function aRefusalOfTheAuthEndpointIsToldWithItsStatus(stage) {
 export async function aForgedSignatureIsRefusedWithStatus401(stage) {
   const client = await stage.connect();
 
-  const refused = ear(client.subscribe(stage.unique("private-forged")));
+  const refused = record(client.subscribe(stage.unique("private-forged")));
 
   const { status, type } = await refused.next("pusher:subscription_error");
   equal({ status, type }, { status: 401, type: "AuthError" });
@@ -120,7 +120,7 @@ export async function aForgedSignatureIsRefusedWithStatus401(stage) {
 export async function subscribersAreCounted(stage) {
   const first = await stage.connect();
   const channel = first.subscribe(stage.unique("counted"));
-  const counts = ear(channel);
+  const counts = record(channel);
   equal(await counts.next("pusher:subscription_count"), { subscription_count: 1 });
 
   const second = await stage.connect({ entrance: 1 });
@@ -135,7 +135,7 @@ export async function subscribersAreCounted(stage) {
 export async function anEncryptedChannelIsReadByItsMembers(stage) {
   const client = await stage.connect();
   const joined = await subscribed(client, stage.unique("private-encrypted-room"));
-  const frames = frameEar(client);
+  const frames = recordFrames(client);
 
   await stage.backend.trigger({ channels: joined.channel.name, event: "secret", data: { pin: 1234 } });
 
@@ -158,15 +158,15 @@ export async function aCacheChannelBeginsWithItsLastEvent(stage) {
   }
 }
 
-export async function anEmptyCacheChannelSaysSo(stage) {
+export async function anEmptyCacheChannelReportsACacheMiss(stage) {
   const client = await stage.connect();
   for (const name of CACHE_CHANNELS.map((kind) => stage.unique(kind))) {
-    const heard = ear(client.subscribe(name));
+    const received = record(client.subscribe(name));
 
-    await heard.next("pusher:cache_miss");
+    await received.next("pusher:cache_miss");
     await stage.backend.trigger({ channels: name, event: "goal", data: 1 });
 
-    equal(await heard.next("goal"), 1);
+    equal(await received.next("goal"), 1);
   }
 }
 
@@ -176,7 +176,7 @@ export async function aCacheChannelKeepsNoClientEvent(stage) {
   mine.channel.trigger("client-typing", {});
   await theirs.next("client-typing");
 
-  const late = ear((await stage.connect()).subscribe(mine.channel.name));
+  const late = record((await stage.connect()).subscribe(mine.channel.name));
 
   await late.next("pusher:cache_miss");
 }
@@ -207,7 +207,7 @@ export async function aClientEventOnAPresenceChannelNamesItsUser(stage) {
 
 // -- presence -----------------------------------------------------------------------------------------
 
-export async function membersSeeWhoIsThereAndWhoComesAndGoes(stage) {
+export async function presenceMembersAreListedAddedAndRemoved(stage) {
   const name = stage.unique("presence-room");
   const ann = await subscribed(await stage.connect({ user: "ann" }), name);
   equal(ann.channel.members.count, 1);
@@ -247,10 +247,10 @@ export async function aSignedInUserNeedsNoChannelDataForPresence(stage) {
 
 // -- users --------------------------------------------------------------------------------------------
 
-export async function aUserHearsWhatIsSentToThem(stage) {
+export async function aUserReceivesTheirEvents(stage) {
   const [ann, ben] = [stage.unique("ann"), stage.unique("ben")];
   const client = await stage.signIn({ user: ann });
-  const [mine, theirs] = [ear(client.user), ear((await stage.signIn({ user: ben, entrance: 1 })).user)];
+  const [mine, theirs] = [record(client.user), record((await stage.signIn({ user: ben, entrance: 1 })).user)];
 
   await stage.backend.send_to_user({ user_id: ann, event: "greeting", data: { text: "hello" } });
   await stage.backend.send_to_user({ user_id: ben, event: "fence", data: {} });
@@ -260,7 +260,7 @@ export async function aUserHearsWhatIsSentToThem(stage) {
   equal(events(await theirs.until("fence")), ["fence"]);
 }
 
-export async function ourOwnSignatureSignsAUserIn(stage) {
+export async function aJobpushSignatureSignsAUserIn(stage) {
   const user = stage.unique("ann");
 
   const client = await stage.signIn({ user, signer: "jobpush-" });
@@ -268,10 +268,10 @@ export async function ourOwnSignatureSignsAUserIn(stage) {
   equal(client.user.user_data.id, user);
 }
 
-export async function aWatchlistTellsWhoIsOnline(stage) {
+export async function aWatchlistReportsOnlineUsers(stage) {
   const ben = stage.unique("ben");
   const watcher = stage.keep(new Pusher(stage.key, stage.options({ user: stage.unique("ann"), watchlist: ben })));
-  const watchlist = ear(watcher.user.watchlist);
+  const watchlist = record(watcher.user.watchlist);
   watcher.signin();
   equal(await watchlist.next("offline"), { name: "offline", user_ids: [ben] });
 
@@ -282,20 +282,20 @@ export async function aWatchlistTellsWhoIsOnline(stage) {
   equal(await watchlist.next("offline"), { name: "offline", user_ids: [ben] });
 }
 
-export async function aTerminatedUserDoesNotComeBackAndOthersStay(stage) {
+export async function aTerminatedUserDoesNotReconnectAndOthersStay(stage) {
   const [ann, ben] = [stage.unique("ann"), stage.unique("ben")];
   const tabs = [await stage.signIn({ user: ann }), await stage.signIn({ user: ann, entrance: 1 })];
   const other = await stage.signIn({ user: ben });
-  const heard = ear(other.user);
+  const received = record(other.user);
 
   await stage.backend.terminate_user_connections({ user_id: ann });
 
   await Promise.all(tabs.map((tab) => state(tab, "disconnected")));
   await stage.backend.send_to_user({ user_id: ben, event: "still-here", data: 1 });
-  equal(await heard.next("still-here"), 1);
+  equal(await received.next("still-here"), 1);
 }
 
-// -- tasks, and connections that are lost -------------------------------------------------------------
+// -- tasks and lost connections -----------------------------------------------------------------------
 
 export async function aTasksChannelBeginsWithItsSnapshot(stage) {
   const task = { user_id: stage.unique("ann"), task_id: stage.unique("task") };
@@ -308,7 +308,7 @@ export async function aTasksChannelBeginsWithItsSnapshot(stage) {
   equal((await joined.next("jobpush:task")).current, 41);
 }
 
-export async function aDroppedConnectionComesBackAndIsRightAtOnce(stage) {
+export async function aDroppedConnectionReconnectsWithTheCurrentState(stage) {
   const task = { user_id: stage.unique("ann"), task_id: stage.unique("task") };
   await stage.backend.publish_task({ ...task, current: 10 });
   const client = await stage.connect();
@@ -319,26 +319,26 @@ export async function aDroppedConnectionComesBackAndIsRightAtOnce(stage) {
   await stage.backend.cut_connections();
   await stage.backend.publish_task({ ...task, current: 90 });
 
-  // Where it is back before the task goes on, its snapshot is still the old one.
-  const heard = await joined.until("jobpush:task");
-  equal(events(heard), ["pusher:subscription_succeeded", "jobpush:task"]);
-  if (heard.at(-1).data.current === 10) heard.push(...(await joined.until("jobpush:task")));
-  equal(heard.at(-1).data.current, 90);
+  // If the client reconnects before the next progress, it first receives the old snapshot.
+  const received = await joined.until("jobpush:task");
+  equal(events(received), ["pusher:subscription_succeeded", "jobpush:task"]);
+  if (received.at(-1).data.current === 10) received.push(...(await joined.until("jobpush:task")));
+  equal(received.at(-1).data.current, 90);
   await news.next("pusher:subscription_succeeded");
-  await stage.backend.trigger({ channels: news.channel.name, event: "item", data: "back" });
-  equal(await news.next("item"), "back");
+  await stage.backend.trigger({ channels: news.channel.name, event: "item", data: "reconnected" });
+  equal(await news.next("item"), "reconnected");
 }
 
-export async function aSignedInUserWhoWasDroppedIsSignedInAgain(stage) {
+export async function aDroppedUserIsSignedInAgain(stage) {
   const user = stage.unique("ann");
   const client = await stage.signIn({ user });
-  const [frames, heard] = [frameEar(client), ear(client.user)];
+  const [frames, received] = [recordFrames(client), record(client.user)];
 
   await stage.backend.cut_connections();
 
   await frames.next(`pusher_internal:subscription_succeeded #server-to-user-${user}`);
   await stage.backend.send_to_user({ user_id: user, event: "greeting", data: "again" });
-  equal(await heard.next("greeting"), "again");
+  equal(await received.next("greeting"), "again");
 }
 
 export async function aKilledGatewayIsReplacedByAnother(stage) {

@@ -1,4 +1,4 @@
-"""Pysher, unchanged, used as its README shows, and a queue of received events."""
+"""Pysher, unmodified and used as in its README, with a queue of received events."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Listener:
         user: str | None = None,
     ) -> None:
         """
-        Prepare the connection; :meth:`connect` makes it.
+        Prepare the connection; :meth:`connect` opens it.
 
         Args:
-            port: Where the gateway is.
+            port: Port of the gateway.
             channels: Events to listen to, by channel.
-            user_data: The member on presence channels.
-            user: Who signs in first; by hand, for Pysher knows no users.
+            user_data: The member data for presence channels.
+            user: User to sign in first; implemented here, because Pysher does not support it.
         """
         self._channels = channels
         self._user = user
@@ -42,7 +42,7 @@ class Listener:
         self.pusher = pysher.Pusher(
             KEY, secret=SECRET, secure=False, custom_host="127.0.0.1", port=port, user_data=user_data
         )
-        # In Pysher's own thread: what it binds there can't come too late.
+        # Bound callbacks run in Pysher's thread, so they bind channel events before any message of the channel is read.
         self.pusher.connection.bind("pusher:connection_established", self._sign_in if user else self._join)
         self.pusher.connection.bind("pusher:signin_success", self._join)
 
@@ -54,19 +54,19 @@ class Listener:
 
     def close(self) -> None:
         """
-        Disconnect in Pysher's own thread: from another one, its reader may not notice for its ping_timeout, 100 s.
+        Disconnect in Pysher's thread: after a close in another thread, its reader may wait for ping_timeout, 100 s.
         """
         connection = self.pusher.connection
-        connection.disconnect_called = True  # it does not come back, whatever ends it
+        connection.disconnect_called = True  # disables the reconnect
         connection.bind("pusher:pong", lambda _: connection.socket.close())
         connection.send_ping()
         connection.join(PATIENCE)
 
     def until(self, channel: str, event: str) -> str:
-        """Return the data of the next event of this name; earlier events are skipped."""
+        """Return the data of the next event with this name; skip earlier events."""
         while True:
-            heard_channel, heard_event, data = self.next()
-            if (heard_channel, heard_event) == (channel, event):
+            received_channel, received_event, data = self.next()
+            if (received_channel, received_event) == (channel, event):
                 return data
 
     def next(self) -> tuple[str, str, str]:
@@ -89,7 +89,7 @@ class Listener:
 
 @contextmanager
 def listening(*arguments: Any, **options: Any) -> Iterator[Listener]:
-    """A :class:`Listener` of these arguments, connected until the end of the block."""
+    """Yield a :class:`Listener` that is connected until the end of the block."""
     listener = Listener(*arguments, **options)
     try:
         listener.connect()

@@ -1,4 +1,4 @@
-"""A site whose own pages show tasks: what a Flask application needs for it, and no more."""
+"""A minimal Flask application whose pages show tasks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from jobpush import Gateway
 
 
 def create_app() -> Flask:
-    """The site, for gunicorn."""
+    """Create the application, for gunicorn."""
     app = Flask(__name__)
-    app.secret_key = "made up"
+    app.secret_key = "secret of the tests"
     Gateway(app, user_loader=lambda: session.get("user_id"))
 
     @app.get("/login/<user_id>")

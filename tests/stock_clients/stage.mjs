@@ -1,8 +1,8 @@
-/** What every scenario stands on: stock clients, ears that miss nothing, and the application's back end. */
+/** Helpers for scenarios: stock clients, recorders of events, and the application's back end. */
 
 const PATIENCE_MS = 15_000;
 
-/** Asks the application for scenarios and plays them, one after the other, until it is gone. */
+/** Request scenarios from the application and play them one by one, until it is unreachable. */
 export async function playAll(name, scenarios, origin) {
   for (;;) {
     const response = await fetch(`${origin}/next/${name}`);
@@ -34,18 +34,18 @@ export class Stage {
 
   constructor({ appId, key, secret, masterKey, ports, tls, path, origin }) {
     Object.assign(this, { appId, key, secret, masterKey, ports, tls, path, origin });
-    /** The application's back end: each method of `Backend` in backend.py. */
+    /** The application's back end, with the methods of `Backend` in backend.py. */
     this.backend = new Proxy({}, { get: (_, method) => (args = {}) => this.#ask(method, args) });
   }
 
-  /** The same name at each of its uses in a scenario would meet the other scenarios'. */
+  /** Return a unique name, so that scenarios do not affect each other. */
   unique(name) {
     return `${name}-${Math.random().toString(36).slice(2, 10)}`;
   }
 
   /**
-   * Options of pusher-js as its documentation has them for a server that is not Pusher's.
-   * `signer` names who signs at the application: Pusher's SDK, or ours with "jobpush-".
+   * Return options of pusher-js for a third-party server, as in its documentation.
+   * `signer` selects how the application signs: by default with Pusher's SDK, or with jobpush: "jobpush-".
    */
   options({ entrance = 0, user = "guest", watchlist, signer = "" } = {}) {
     const port = this.ports[entrance];
@@ -63,23 +63,23 @@ export class Stage {
     };
   }
 
-  /** A connected pusher-js. */
+  /** Return a connected pusher-js client. */
   async connect(options) {
     const client = this.keep(new globalThis.Pusher(this.key, this.options(options)));
     await state(client, "connected");
     return client;
   }
 
-  /** A connected pusher-js whose user has signed in and can be sent to. */
+  /** Return a connected pusher-js client with a signed-in user that receives events. */
   async signIn({ user, ...options }) {
     const client = this.keep(new globalThis.Pusher(this.key, this.options({ user, ...options })));
-    const frames = frameEar(client);
+    const frames = recordFrames(client);
     client.signin();
     await frames.next(`pusher_internal:subscription_succeeded #server-to-user-${user}`);
     return client;
   }
 
-  /** Ends the client with the scenario, and reports what it heard if that fails. */
+  /** Disconnect the client after the scenario, and report its messages if the scenario fails. */
   keep(client) {
     const number = this.#clients.push(client);
     client.connection.bind("message", (frame) => this.#frames.push(`${number} < ${JSON.stringify(frame)}`));
@@ -103,34 +103,34 @@ export class Stage {
   }
 }
 
-/** All that was heard since it began to listen, in order, each thing to be taken once. */
-export class Ear {
-  #heard = [];
+/** A queue of all events since the recorder was created. */
+export class Recorder {
+  #events = [];
   #wake = () => {};
 
-  hear(event, data) {
-    this.#heard.push({ event, data });
+  add(event, data) {
+    this.#events.push({ event, data });
     this.#wake();
   }
 
-  /** Everything up to the next `event`, and that one last. */
+  /** Remove and return everything up to and including the next `event`. */
   async until(event) {
     for (;;) {
-      const index = this.#heard.findIndex((one) => one.event === event);
-      if (index >= 0) return this.#heard.splice(0, index + 1);
-      await this.#more(event);
+      const index = this.#events.findIndex((entry) => entry.event === event);
+      if (index >= 0) return this.#events.splice(0, index + 1);
+      await this.#waitFor(event);
     }
   }
 
-  /** The data of the next `event`; what came before it is passed over. */
+  /** Return the data of the next `event`; skip earlier events. */
   async next(event) {
     return (await this.until(event)).at(-1).data;
   }
 
-  #more(event) {
+  #waitFor(event) {
     return new Promise((resolve, reject) => {
-      const giveUp = () => reject(new Error(`did not hear ${event}, only ${JSON.stringify(this.#heard)}`));
-      const timer = setTimeout(giveUp, PATIENCE_MS);
+      const fail = () => reject(new Error(`${event} was not received, only ${JSON.stringify(this.#events)}`));
+      const timer = setTimeout(fail, PATIENCE_MS);
       this.#wake = () => {
         clearTimeout(timer);
         resolve();
@@ -139,38 +139,38 @@ export class Ear {
   }
 }
 
-/** An ear for a channel, a client, its user or its watchlist: what pusher-js calls an events dispatcher. */
-export function ear(dispatcher) {
-  const ear = new Ear();
-  dispatcher.bind_global((event, data) => ear.hear(event, data));
-  return ear;
+/** Record the events of an events dispatcher of pusher-js: a channel, a client, its user or its watchlist. */
+export function record(dispatcher) {
+  const recorder = new Recorder();
+  dispatcher.bind_global((event, data) => recorder.add(event, data));
+  return recorder;
 }
 
-/** An ear for every frame of a client; an event is called by its name and, if it has one, its channel. */
-export function frameEar(client) {
-  const ear = new Ear();
-  client.connection.bind("message", ({ event, channel, data }) => ear.hear([event, channel].filter(Boolean).join(" "), data));
-  return ear;
+/** Record every frame of a client, under the name of the event and, if it has one, its channel. */
+export function recordFrames(client) {
+  const recorder = new Recorder();
+  client.connection.bind("message", ({ event, channel, data }) => recorder.add([event, channel].filter(Boolean).join(" "), data));
+  return recorder;
 }
 
-/** An ear for a channel that the server has let the client into. */
+/** Subscribe to a channel and wait for the confirmation; return a recorder of the channel. */
 export async function subscribed(client, name) {
   const channel = client.subscribe(name);
-  const joined = ear(channel);
+  const joined = record(channel);
   await joined.next("pusher:subscription_succeeded");
   return Object.assign(joined, { channel });
 }
 
-/** Waits until the connection is in that state, or refuses if it is not to be. */
+/** Wait until the connection is in a state; reject after a timeout. */
 export async function state(client, wanted) {
-  const changes = new Ear();
-  client.connection.bind("state_change", ({ current }) => changes.hear(current));
+  const changes = new Recorder();
+  client.connection.bind("state_change", ({ current }) => changes.add(current));
   if (client.connection.state !== wanted) await changes.next(wanted);
 }
 
-/** The names of what was heard; how many subscribe is told at any time. */
-export function events(heard) {
-  return heard.map(({ event }) => event).filter((event) => event !== "pusher:subscription_count");
+/** Return the names of recorded events, without subscription counts, which can arrive at any time. */
+export function events(recorded) {
+  return recorded.map(({ event }) => event).filter((event) => event !== "pusher:subscription_count");
 }
 
 export function equal(actual, expected) {
@@ -178,7 +178,7 @@ export function equal(actual, expected) {
   if (left !== right) throw new Error(`expected ${right}, got ${left}`);
 }
 
-/** The same value with the members of its objects in the order of their names. */
+/** Return a copy of a value with the members of all objects sorted by name. */
 function sorted(value) {
   if (Array.isArray(value)) return value.map(sorted);
   if (value === null || typeof value !== "object") return value;

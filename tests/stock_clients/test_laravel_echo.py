@@ -1,4 +1,4 @@
-"""Laravel Echo, unchanged, in Node; what each scenario shows stands in laravel_echo.mjs."""
+"""Laravel Echo, unmodified, in Node; the scenarios are in laravel_echo.mjs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pusher's SDK for Node servers, unchanged; what each scenario shows stands in node_sdk.mjs."""
+"""Pusher's SDK for Node servers, unmodified; the scenarios are in node_sdk.mjs."""
 
 from __future__ import annotations
 

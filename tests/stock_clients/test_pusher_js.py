@@ -1,4 +1,4 @@
-"""pusher-js, unchanged, in Node, Chromium and Firefox; what each scenario shows stands in pusher_js.mjs."""
+"""pusher-js, unmodified, in Node, Chromium and Firefox; the scenarios are in pusher_js.mjs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULE = "pusher_js"
 def client(
     request: pytest.FixtureRequest, application: Application, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A program with pusher-js in it."""
+    """A program that runs pusher-js."""
     folder = tmp_path_factory.mktemp(request.param)
     programs = {
         "node": lambda: node(MODULE, application.url, folder),

@@ -1,4 +1,4 @@
-"""Pysher, unchanged: a Python client that speaks protocol 6."""
+"""Pysher, unmodified: a Python client that uses protocol 6."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pysher_client import listening
 
 @pytest.fixture
 def backend(deployment: Deployment) -> Iterator[Backend]:
-    """Triggers at the second entrance; the clients come in at the first."""
+    """A back end that publishes at the second entrance."""
     backend = Backend(deployment)
     yield backend
     backend.close()

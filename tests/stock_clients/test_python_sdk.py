@@ -1,7 +1,7 @@
 """
-Pusher's SDK for Python servers, unchanged; Pysher receives its events.
+Pusher's SDK for Python servers, unmodified; Pysher receives its events.
 
-Its ``authenticate`` and ``authenticate_user`` open every channel of the JavaScript clients: see application.py.
+Its ``authenticate`` and ``authenticate_user`` are tested with the JavaScript clients: see application.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pysher_client import listening
 
 @pytest.fixture
 def server(deployment: Deployment) -> pusher.Pusher:
-    """The SDK, at another entrance than the clients."""
+    """The SDK, configured for the second entrance; the clients use the first."""
     return sdk(deployment.ports[1])
 
 
@@ -35,10 +35,10 @@ def test_trigger_reaches_many_channels(deployment: Deployment, server: pusher.Pu
     channels = [unique("news") for _ in range(100)]
 
     with listening(deployment.ports[0], {channel: ["item"] for channel in channels}) as listener:
-        answer = server.trigger(channels, "item", {"number": 1})
+        response = server.trigger(channels, "item", {"number": 1})
         received = [listener.next() for _ in channels]
 
-    assert answer == {}
+    assert response == {}
     assert sorted(received) == sorted((channel, "item", '{"number": 1}') for channel in channels)
 
 
@@ -57,12 +57,12 @@ def test_trigger_batch_sends_each_event_to_its_channel(deployment: Deployment, s
     first, second = unique("a"), unique("b")
 
     with listening(deployment.ports[0], {first: ["one"], second: ["two"]}) as listener:
-        answer = server.trigger_batch(
+        response = server.trigger_batch(
             [{"channel": first, "name": "one", "data": "1"}, {"channel": second, "name": "two", "data": {"number": 2}}]
         )
         received = [listener.next() for _ in range(2)]
 
-    assert answer == {}
+    assert response == {}
     assert sorted(received) == [(first, "one", "1"), (second, "two", '{"number": 2}')]
 
 
@@ -74,9 +74,9 @@ def test_channels_info_lists_occupied_channels_by_prefix(deployment: Deployment,
         listening(deployment.ports[0], {f"{prefix}-1": [], f"{prefix}-2": []}, ann),
         listening(deployment.ports[1], {f"{prefix}-2": []}, ben),
     ):
-        answer = server.channels_info(prefix, ["user_count"])
+        response = server.channels_info(prefix, ["user_count"])
 
-    assert answer == {"channels": {f"{prefix}-1": {"user_count": 1}, f"{prefix}-2": {"user_count": 2}}}
+    assert response == {"channels": {f"{prefix}-1": {"user_count": 1}, f"{prefix}-2": {"user_count": 2}}}
 
 
 def test_channel_info_counts_subscriptions(deployment: Deployment, server: pusher.Pusher) -> None:
@@ -94,9 +94,9 @@ def test_users_info_lists_the_members(deployment: Deployment, server: pusher.Pus
     channel = unique("presence-room")
 
     with listening(deployment.ports[0], {channel: []}, {"user_id": "ann"}):
-        answer = server.users_info(channel)
+        response = server.users_info(channel)
 
-    assert answer == {"users": [{"id": "ann"}]}
+    assert response == {"users": [{"id": "ann"}]}
 
 
 def test_users_info_of_a_public_channel_is_a_bad_request(server: pusher.Pusher) -> None:
@@ -105,10 +105,10 @@ def test_users_info_of_a_public_channel_is_a_bad_request(server: pusher.Pusher) 
 
 
 def test_wrong_secret_is_unauthorized(deployment: Deployment) -> None:
-    impostor = pusher.Pusher(APP_ID, KEY, "wrong", host="127.0.0.1", port=deployment.ports[0], ssl=False)
+    server = pusher.Pusher(APP_ID, KEY, "wrong", host="127.0.0.1", port=deployment.ports[0], ssl=False)
 
     with pytest.raises(PusherBadAuth):
-        impostor.channels_info()
+        server.channels_info()
 
 
 def test_send_to_user_reaches_the_signed_in_user(deployment: Deployment, server: pusher.Pusher) -> None:
@@ -116,10 +116,10 @@ def test_send_to_user_reaches_the_signed_in_user(deployment: Deployment, server:
     channel = f"#server-to-user-{user}"
 
     with listening(deployment.ports[0], {channel: ["greeting"]}, user=user) as listener:
-        answer = server.send_to_user(user, "greeting", {"text": "hello"})
+        response = server.send_to_user(user, "greeting", {"text": "hello"})
         received = listener.next()
 
-    assert answer == {}
+    assert response == {}
     assert received == (channel, "greeting", '{"text": "hello"}')
 
 
@@ -127,10 +127,10 @@ def test_terminate_user_connections_ends_them(deployment: Deployment, server: pu
     user = unique("ann")
 
     with listening(deployment.ports[0], {f"#server-to-user-{user}": []}, user=user) as listener:
-        answer = server.terminate_user_connections(user)
-        listener.pusher.connection.join(timeout=15)  # its thread ends: it does not come back
+        response = server.terminate_user_connections(user)
+        listener.pusher.connection.join(timeout=15)  # its thread ends: it does not reconnect
 
-    assert answer == {}
+    assert response == {}
     assert not listener.pusher.connection.is_alive()
 
 

@@ -1,4 +1,4 @@
-"""Over TLS, through nginx: stock clients, and a page of our own, which waits for nothing that it could be sent."""
+"""TLS through nginx: stock clients, and a page with jobpush's client that needs no extra round trip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .deployment import KEY, SECRET, Deployment, Server, environment_of
 from .nginx import PREFIX, Nginx, nginx
 
 ROOT = Path(__file__).parents[2]
-#: The messages between browser and gateway when a page is opened, without a request.
+#: The first messages between browser and gateway when a page is opened; the client sends none.
 OPENING = [
     ("received", "pusher:connection_established"),
     ("received", "pusher:signin_success"),
@@ -50,10 +50,10 @@ def proxy(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.mark.parametrize(
     ("module", "scenario"),
     [
-        ("pusher_js", "aPublicChannelHearsTheServer"),
+        ("pusher_js", "aPublicChannelReceivesServerEvents"),
         ("pusher_js", "aPrivateChannelAsksTheAuthEndpoint"),
-        ("pusher_js", "membersSeeWhoIsThereAndWhoComesAndGoes"),
-        ("pusher_js", "aUserHearsWhatIsSentToThem"),
+        ("pusher_js", "presenceMembersAreListedAddedAndRemoved"),
+        ("pusher_js", "aUserReceivesTheirEvents"),
         ("pusher_js", "aTasksChannelBeginsWithItsSnapshot"),
         ("node_sdk", "triggerReachesSeveralChannels"),
         ("node_sdk", "terminateUserConnectionsEndsThem"),
@@ -76,7 +76,7 @@ def test_clients_behind_a_proxy_that_strips_a_prefix(
     play = player(application, [proxy.port, proxy.port], tls=True, path=PREFIX)
 
     with application.backed_by(deployment), node("pusher_js", application.url, tmp_path, environment) as client:
-        play(client, "membersSeeWhoIsThereAndWhoComesAndGoes")
+        play(client, "presenceMembersAreListedAddedAndRemoved")
 
 
 @pytest.mark.parametrize("signed", ["/apps/1/channels", f"{PREFIX}/apps/1/channels"])
@@ -91,14 +91,14 @@ def test_server_sdk_may_sign_the_prefix_or_not(proxy: Nginx, signed: str) -> Non
 
 @pytest.fixture
 def site_config() -> Iterator[Config]:
-    """The settings of a site with a Redis of its own."""
+    """The settings of a site with its own Redis."""
     with EmbeddedRedis() as redis:
         yield Config(redis_url=redis.url, key=KEY, secret=SECRET, publish_timeout=PATIENCE)
 
 
 @pytest.fixture
 def site(site_config: Config, tmp_path: Path) -> Iterator[str]:
-    """A site under gunicorn, behind nginx: its URL."""
+    """The URL of a site under gunicorn, behind nginx."""
     command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf", "--chdir", str(ROOT)]
     application = f"{__package__}.site:create_app()"
     server = Server([*command, application], tmp_path / "site.log", environment_of(site_config))
@@ -109,7 +109,7 @@ def site(site_config: Config, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page of Chromium that takes any certificate."""
+    """A page of Chromium that accepts any certificate."""
     page = browser.new_page(ignore_https_errors=True)
     yield page
     page.close()
@@ -129,7 +129,7 @@ def test_page_gets_its_tasks_without_an_extra_request(site: str, site_config: Co
 
 
 def recorded_frames(page: Page) -> list[tuple[str, str]]:
-    """A list that grows by each frame of the page's WebSockets: its direction and its event."""
+    """Record the frames of the page's WebSockets; return the growing list of their directions and events."""
     frames: list[tuple[str, str]] = []
 
     def record(socket: WebSocket) -> None:

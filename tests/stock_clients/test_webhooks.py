@@ -1,4 +1,4 @@
-"""Webhooks of every kind on their whole way, from what a client does to what Pusher's SDKs make of it."""
+"""Webhooks of every kind end to end, from a client's action to the validation by Pusher's SDKs."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ ROOM = "presence-room"
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """The other server."""
+    """The server that receives the webhooks."""
     with Receiver() as receiver:
         yield receiver
 
 
 @pytest.fixture
 def port(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
-    """The port of a gateway that, with a worker, sends everything to the other server."""
+    """The port of a gateway whose worker sends all webhooks to the receiver."""
     with EmbeddedRedis() as redis:
         config = Config(redis_url=redis.url, key=KEY, secret=SECRET, app_id=APP_ID, publish_timeout=PATIENCE)
         environment = {
@@ -85,7 +85,7 @@ def test_webhooks_of_every_kind_pass_the_python_and_node_sdks(port: int, receive
     }
     assert len({request.headers["Webhook-Id"] for request in requests}) == len(requests)
 
-    changed = changed_on_the_way(requests[0])
+    changed = tampered(requests[0])
     assert [verified_by_python(request) for request in changed] == [None] * 3
     assert verified_by_node(changed) == [None] * 3
 
@@ -103,8 +103,8 @@ def cause_all_kinds(port: int) -> None:
     client.hang_up()
 
 
-def changed_on_the_way(request: Received) -> list[Received]:
-    """The same request with another key, another signature, another body."""
+def tampered(request: Received) -> list[Received]:
+    """Return copies of a request with another key, another signature, and another body."""
     path, headers, body = request.path, request.headers, request.body
     return [
         Received(path, {**headers, "X-Pusher-Key": "other"}, body),
@@ -114,15 +114,15 @@ def changed_on_the_way(request: Received) -> list[Received]:
 
 
 def verified_by_python(request: Received) -> Any:
-    """The body, as it comes out of the SDK; ``None`` if it is not genuine."""
+    """Return the body, as parsed by Pusher's Python SDK; ``None`` if the SDK rejects the request."""
     sdk = pusher.Pusher(APP_ID, KEY, SECRET)
     key, signature = request.headers["X-Pusher-Key"], request.headers["X-Pusher-Signature"]
     return sdk.validate_webhook(key, signature, request.body.decode())
 
 
 def verified_by_node(requests: list[Received]) -> Any:
-    """Events and time of each, as they come out of the SDK; ``None`` if it is not genuine."""
-    given = [
+    """Return events and time of each request, as parsed by Pusher's Node SDK; ``None`` for rejected ones."""
+    webhooks = [
         {
             "key": KEY,
             "secret": SECRET,
@@ -132,5 +132,7 @@ def verified_by_node(requests: list[Received]) -> Any:
         for request in requests
     ]
     command = [find("node", package="nodejs"), str(HERE / "verify_webhooks.mjs")]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True, env=os.environ)
-    return json.loads(done.stdout)
+    result = subprocess.run(
+        command, input=json.dumps(webhooks), capture_output=True, text=True, check=True, env=os.environ
+    )
+    return json.loads(result.stdout)

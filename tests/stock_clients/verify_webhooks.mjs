@@ -1,4 +1,4 @@
-/** Prints what Pusher's SDK for Node servers makes of webhooks; reads `[{ key, secret, headers, rawBody }]`. */
+/** Validate webhooks with Pusher's SDK for Node servers: `[{ key, secret, headers, rawBody }]` on stdin, results on stdout. */
 
 import { readFileSync } from "node:fs";
 

@@ -1,4 +1,4 @@
-"""The programs in C: the load, the publisher, what the machine can do. Compiled once, by the system's compiler."""
+"""The C programs: the load, the publisher, and the loops that show the limits of the machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror"]
 
 def compiled(name: str) -> str:
     """
-    The program of that name, compiled if its source is new.
+    Return the path of a program; compile it if its source has changed.
 
     Raises:
-        BenchmarkError: If there is no C compiler, or it refuses.
+        BenchmarkError: If there is no C compiler, or the source does not compile.
     """
     source = _SOURCES / f"{name}.c"
     compiler = shutil.which("cc") or shutil.which("gcc")

@@ -1,26 +1,27 @@
 /*
- * The load of a benchmark: many WebSocket connections in one thread, each of whose frames is looked at.
+ * The load of the benchmark: many WebSocket connections in one thread. Every frame is checked.
  *
  *     cc -O2 -o load load.c
  *     load 127.0.0.1 8001 --connections 1000 --path '/app/key?protocol=7' \
  *          --step '"pusher:connection_established"' '{"event":"pusher:subscribe","data":{"channel":"news"}}' \
  *          --step '"pusher_internal:subscription_succeeded"' ''
  *
- * What is published carries "~<stream>.<seq>.<time>~" somewhere in its text: time is CLOCK_MONOTONIC in nanoseconds, seq
- * counts from 1 in each stream. Every connection hears its own streams and checks every seq: one that is lost, doubled
- * or of another stream ends the run with status 1 and a sentence on standard error.
+ * The text of each event contains a mark, "~<stream>.<seq>.<time>~": time is CLOCK_MONOTONIC in nanoseconds, seq counts
+ * from 1 in each stream. Every connection receives its own streams and checks every seq. An event that is lost,
+ * duplicated or of another stream ends the program with status 1 and a message on standard error.
  *
- * Frames are scanned by hand and nothing is allocated for a whole one, so that the server is what is measured: a frame
- * costs some 50 ns beside the call into the kernel.
+ * The parser is hand-written and allocates nothing for complete frames, so that the load costs little: some 50 ns per
+ * frame beside the system call.
  *
- * Once all connections are ready, one line of JSON is printed, and commands are read from standard input, one a line:
- *     reset          forget the counts and the latencies, not the places in the streams
+ * When all connections are ready, the program prints one line of JSON. It reads these commands from standard input, one
+ * per line:
+ *     reset          reset the counts and latencies, but not the positions in the streams
  *     expect SEQ     the next seq of every stream is SEQ
- *     until SEQ      print {"reached": SEQ, ...} once every stream of every connection has come so far
- *     stall N        the first N connections stop reading (0: all of them read again)
- *     ages 1         every 10 ms, note how old the newest that each connection has is (0: no longer)
+ *     until SEQ      print {"reached": SEQ, ...} when every stream of every connection has reached SEQ
+ *     stall N        stop reading from the first N connections (0: read from all again)
+ *     ages 1         every 10 ms, record the age of the data that each connection shows (0: stop)
  *     report         print the counts and latencies as one line of JSON
- *     quit           end; so does the end of the input
+ *     quit           exit; the end of the input does the same
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -45,7 +46,7 @@
 #define MAX_HEADERS 8
 #define MAX_EVENTS 512
 #define BUFFER (1 << 20)
-/* A histogram has 32 buckets for each power of two: its values are right within 3 %. */
+/* A histogram has 32 buckets for each power of two, so its values are accurate within 3 %. */
 #define SUB_BITS 5
 #define BUCKETS (64 << SUB_BITS)
 #define AGE_INTERVAL_NS 10000000L
@@ -58,28 +59,28 @@ typedef struct {
     uint64_t counts[BUCKETS], total, max;
 } Histogram;
 
-enum { CONNECTING, SHAKING_HANDS, STEPPING, READY, GONE };
+enum { CONNECTING, HANDSHAKING, STEPPING, READY, CLOSED };
 
 typedef struct {
     int fd;
-    uint32_t number;     /* of the connection, over all processes of the load */
-    uint8_t state, step; /* step: of those whose answer has come */
+    uint32_t number;     /* unique over all processes of the load */
+    uint8_t state, step; /* step: number of completed steps */
     bool is_stalled;
-    uint32_t rest_size; /* of a frame of which a part has come */
-    char *rest;
-    uint64_t begun_at;
+    uint32_t partial_size; /* bytes of an incomplete frame */
+    char *partial;
+    uint64_t started_at;
 } Connection;
 
-/* What a connection has had of one stream. */
+/* Position of a connection in one stream: its latest event. */
 typedef struct {
     uint64_t seq, at;
-} Place;
+} Position;
 
 static struct {
     struct sockaddr_in address;
     uint32_t connections, first, sources, inflight, groups, per_connection, receive_buffer;
     bool may_skip;
-    const char *path, *headers[MAX_HEADERS], *expected[MAX_STEPS], *replies[MAX_STEPS], *asked, *answer;
+    const char *path, *headers[MAX_HEADERS], *expected[MAX_STEPS], *replies[MAX_STEPS], *trigger, *trigger_reply;
     int header_count, step_count, credit_fd;
     uint64_t credit_every;
     char **values;
@@ -88,10 +89,10 @@ static struct {
              .credit_every = 1};
 
 static Connection *connections;
-static Place *places;
+static Position *positions;
 static int epoll_fd, age_timer = -1;
 static uint32_t opened, ready, stalled, closed_while_stalled;
-static uint64_t now_ns, began_ns, reset_ns;
+static uint64_t now_ns, started_ns, reset_ns;
 static uint64_t deliveries, bytes, receives, others, skipped, uncredited;
 static uint64_t wanted_seq, reached;
 static Histogram latencies, ages, openings;
@@ -114,7 +115,7 @@ static uint64_t read_clock(void) {
 
 /* -- histograms ------------------------------------------------------------------------------------ */
 
-static void note(Histogram *histogram, uint64_t value) {
+static void record(Histogram *histogram, uint64_t value) {
     int shift = value >> SUB_BITS ? 63 - __builtin_clzll(value) - SUB_BITS : 0;
     histogram->counts[((uint64_t)shift << SUB_BITS) + (value >> shift)]++;
     histogram->total++;
@@ -141,9 +142,9 @@ static void print_histogram(const char *name, const Histogram *histogram) {
            percentile(histogram, 0.99) / 1e3, percentile(histogram, 0.999) / 1e3, (double)histogram->max / 1e3);
 }
 
-/* -- what is sent ---------------------------------------------------------------------------------- */
+/* -- sending --------------------------------------------------------------------------------------- */
 
-/* Put {i} (connection), {g} (group) and {v} (line of the file of values) into a template. */
+/* Fill in {i} (connection), {g} (group) and {v} (line of the file of values) in a template. */
 static size_t fill(char *out, size_t size, const char *template, const Connection *connection) {
     size_t length = 0;
     uint32_t group = connection->number % options.groups;
@@ -167,14 +168,14 @@ static size_t fill(char *out, size_t size, const char *template, const Connectio
 static void send_all(Connection *connection, const char *data, size_t size) {
     while (size) {
         ssize_t sent = send(connection->fd, data, size, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EAGAIN) continue; /* we say little, and only at the beginning */
+        if (sent < 0 && errno == EAGAIN) continue; /* messages are short and rare, so spinning is cheap */
         if (sent < 0) die("connection %u: %s", connection->number, strerror(errno));
         data += sent;
         size -= (size_t)sent;
     }
 }
 
-/* A frame of a client is masked; with a mask of zeros the payload stays as it is. */
+/* Send a masked frame. The mask is zero, so the payload stays unchanged. */
 static void send_frame(Connection *connection, uint8_t opcode, const char *payload, size_t size) {
     char frame[8192];
     size_t header = 6;
@@ -225,13 +226,13 @@ static void open_next(void) {
     if (options.receive_buffer)
         setsockopt(connection->fd, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer, sizeof options.receive_buffer);
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (options.sources > 1) { /* an address has some 28,000 ports to connect from */
+    if (options.sources > 1) { /* a source address has some 28,000 ports */
         struct sockaddr_in source = {.sin_family = AF_INET};
         source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + connection->number % options.sources);
         setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
         if (bind(connection->fd, (struct sockaddr *)&source, sizeof source)) die("bind: %s", strerror(errno));
     }
-    connection->begun_at = read_clock();
+    connection->started_at = read_clock();
     if (connect(connection->fd, (struct sockaddr *)&options.address, sizeof options.address) && errno != EINPROGRESS)
         die("connection %u: %s", connection->number, strerror(errno));
     watch(connection, EPOLL_CTL_ADD, EPOLLOUT);
@@ -241,165 +242,166 @@ static void open_more(void) {
     while (opened < options.connections && opened - ready < options.inflight) open_next();
 }
 
-static void say_ready(void) {
-    double seconds = (double)(now_ns - began_ns) / 1e9;
+static void print_ready(void) {
+    double seconds = (double)(now_ns - started_ns) / 1e9;
     printf("{\"ready\": %u, \"seconds\": %.4f, \"per_second\": %.1f", ready, seconds, ready / seconds);
     print_histogram("opening_us", &openings);
     puts("}");
     fflush(stdout);
 }
 
-static void be_ready(Connection *connection) {
+static void mark_ready(Connection *connection) {
     connection->state = READY;
-    note(&openings, now_ns - connection->begun_at);
+    record(&openings, now_ns - connection->started_at);
     ready++;
     open_more();
-    if (ready == options.connections) say_ready();
+    if (ready == options.connections) print_ready();
 }
 
-/* Answer what came, as far as it is what the steps wait for. */
+/* Complete the current step if the text is the expected one. */
 static void advance(Connection *connection, const char *text, size_t size) {
     char reply[4096];
     const char *expected = options.expected[connection->step];
     if (!memmem(text, size, expected, strlen(expected))) return;
     size_t length = fill(reply, sizeof reply, options.replies[connection->step], connection);
     if (length) send_frame(connection, 1, reply, length);
-    if (++connection->step == options.step_count) be_ready(connection);
+    if (++connection->step == options.step_count) mark_ready(connection);
 }
 
-/* -- what comes ------------------------------------------------------------------------------------ */
+/* -- receiving ------------------------------------------------------------------------------------- */
 
 static uint64_t read_number(const char **text, const char *end, char terminator, const Connection *connection) {
     uint64_t number = 0;
     for (; *text < end && **text >= '0' && **text <= '9'; (*text)++) number = number * 10 + (uint64_t)(**text - '0');
-    if (*text >= end || **text != terminator) die("connection %u: a broken mark", connection->number);
+    if (*text >= end || **text != terminator) die("connection %u: malformed mark", connection->number);
     (*text)++;
     return number;
 }
 
-static void take_mark(Connection *connection, const char *text, const char *end) {
+static void check_mark(Connection *connection, const char *text, const char *end) {
     uint64_t stream = read_number(&text, end, '.', connection), seq = read_number(&text, end, '.', connection);
     uint64_t at = read_number(&text, end, '~', connection);
     uint64_t first = (uint64_t)(connection->number % options.groups) * options.per_connection;
     if (stream < first || stream >= first + options.per_connection)
         die("connection %u: got an event of stream %lu, which is not its own", connection->number, stream);
-    Place *place = &places[(size_t)(connection - connections) * options.per_connection + (stream - first)];
-    if (seq != place->seq + 1) {
-        if (seq <= place->seq)
-            die("connection %u: got seq %lu after %lu: doubled or out of order", connection->number, seq, place->seq);
+    Position *position = &positions[(size_t)(connection - connections) * options.per_connection + (stream - first)];
+    if (seq != position->seq + 1) {
+        if (seq <= position->seq)
+            die("connection %u: got seq %lu after %lu: doubled or out of order", connection->number, seq, position->seq);
         if (!options.may_skip)
-            die("connection %u: got seq %lu after %lu: %lu lost", connection->number, seq, place->seq, seq - place->seq - 1);
-        skipped += seq - place->seq - 1;
+            die("connection %u: got seq %lu after %lu: %lu lost", connection->number, seq, position->seq,
+                seq - position->seq - 1);
+        skipped += seq - position->seq - 1;
     }
-    if (wanted_seq && place->seq < wanted_seq && seq >= wanted_seq) reached++;
-    uncredited += seq - place->seq; /* what is left out need not arrive any more */
-    place->seq = seq;
-    place->at = at;
+    if (wanted_seq && position->seq < wanted_seq && seq >= wanted_seq) reached++;
+    uncredited += seq - position->seq; /* skipped events count as delivered */
+    position->seq = seq;
+    position->at = at;
     deliveries++;
-    note(&latencies, now_ns > at ? now_ns - at : 0);
+    record(&latencies, now_ns > at ? now_ns - at : 0);
 }
 
-static void take_text(Connection *connection, const char *text, size_t size) {
+static void handle_text(Connection *connection, const char *text, size_t size) {
     const char *mark = memchr(text, '~', size);
     if (mark) {
-        take_mark(connection, mark + 1, text + size);
+        check_mark(connection, mark + 1, text + size);
         return;
     }
     others++;
-    if (options.asked && size == strlen(options.asked) && !memcmp(text, options.asked, size))
-        send_frame(connection, 1, options.answer, strlen(options.answer));
+    if (options.trigger && size == strlen(options.trigger) && !memcmp(text, options.trigger, size))
+        send_frame(connection, 1, options.trigger_reply, strlen(options.trigger_reply));
     else if (connection->state == STEPPING)
         advance(connection, text, size);
 }
 
-static void hang_up(Connection *connection) {
+static void handle_disconnect(Connection *connection) {
     if (!connection->is_stalled) die("connection %u was closed by the server", connection->number);
     close(connection->fd);
-    connection->state = GONE;
+    connection->state = CLOSED;
     closed_while_stalled++;
 }
 
-static void take_close(Connection *connection, const uint8_t *payload, size_t size) {
+static void handle_close(Connection *connection, const uint8_t *payload, size_t size) {
     if (!connection->is_stalled)
         die("connection %u was closed by the server with code %d %.*s", connection->number,
             size >= 2 ? payload[0] << 8 | payload[1] : 1005, size > 2 ? (int)size - 2 : 0, payload + 2);
-    hang_up(connection);
+    handle_disconnect(connection);
 }
 
-static void take_frame(Connection *connection, uint8_t first, const uint8_t *payload, size_t size) {
+static void handle_frame(Connection *connection, uint8_t first, const uint8_t *payload, size_t size) {
     switch (first) {
     case 0x81:
-    case 0x82: take_text(connection, (const char *)payload, size); return;
-    case 0x88: take_close(connection, payload, size); return;
+    case 0x82: handle_text(connection, (const char *)payload, size); return;
+    case 0x88: handle_close(connection, payload, size); return;
     case 0x89: send_frame(connection, 10, (const char *)payload, size); return;
     case 0x8a: return;
     default: die("connection %u: a frame that begins with 0x%02x", connection->number, first);
     }
 }
 
-/* Take all whole frames; gives the number of bytes that they had. */
-static size_t take_frames(Connection *connection, const uint8_t *data, size_t size) {
-    size_t taken = 0;
-    while (size - taken >= 2 && connection->state != GONE) {
-        const uint8_t *frame = data + taken;
+/* Handle all complete frames; return the number of bytes used. */
+static size_t handle_frames(Connection *connection, const uint8_t *data, size_t size) {
+    size_t used = 0;
+    while (size - used >= 2 && connection->state != CLOSED) {
+        const uint8_t *frame = data + used;
         size_t header = 2, length = frame[1];
         if (length == 126) {
-            if (size - taken < 4) break;
+            if (size - used < 4) break;
             length = (size_t)frame[2] << 8 | frame[3];
             header = 4;
         } else if (length == 127) {
-            if (size - taken < 10) break;
+            if (size - used < 10) break;
             length = 0;
             for (int index = 2; index < 10; index++) length = length << 8 | frame[index];
             header = 10;
         } else if (length > 127) {
             die("connection %u: a server must not mask its frames", connection->number);
         }
-        if (size - taken < header + length) break;
-        take_frame(connection, frame[0], frame + header, length);
-        taken += header + length;
+        if (size - used < header + length) break;
+        handle_frame(connection, frame[0], frame + header, length);
+        used += header + length;
     }
-    return taken;
+    return used;
 }
 
-static size_t take_handshake(Connection *connection, const char *data, size_t size) {
+static size_t read_handshake(Connection *connection, const char *data, size_t size) {
     const char *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end) return 0;
     if (size < 12 || memcmp(data + 9, "101", 3))
         die("connection %u was refused: %.*s", connection->number, (int)(size < 200 ? size : 200), data);
     connection->state = STEPPING;
-    if (!options.step_count) be_ready(connection);
+    if (!options.step_count) mark_ready(connection);
     return (size_t)(end + 4 - data);
 }
 
-static void keep_rest(Connection *connection, const char *data, size_t size) {
-    if (size != connection->rest_size || data != connection->rest) {
-        char *rest = size ? malloc(size) : NULL;
-        if (size) memcpy(rest, data, size);
-        free(connection->rest);
-        connection->rest = rest;
-        connection->rest_size = (uint32_t)size;
+static void keep_partial(Connection *connection, const char *data, size_t size) {
+    if (size != connection->partial_size || data != connection->partial) {
+        char *partial = size ? malloc(size) : NULL;
+        if (size) memcpy(partial, data, size);
+        free(connection->partial);
+        connection->partial = partial;
+        connection->partial_size = (uint32_t)size;
     }
 }
 
 static void receive(Connection *connection) {
-    size_t kept = connection->rest_size;
-    if (kept) memcpy(buffer, connection->rest, kept);
-    ssize_t received = recv(connection->fd, buffer + kept, sizeof buffer - kept, 0);
+    size_t partial_size = connection->partial_size;
+    if (partial_size) memcpy(buffer, connection->partial, partial_size);
+    ssize_t received = recv(connection->fd, buffer + partial_size, sizeof buffer - partial_size, 0);
     if (received < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (received <= 0) {
-        hang_up(connection);
+        handle_disconnect(connection);
         return;
     }
     now_ns = read_clock();
     receives++;
     bytes += (uint64_t)received;
-    size_t size = kept + (size_t)received, taken = 0;
-    if (connection->state == SHAKING_HANDS) taken = take_handshake(connection, buffer, size);
-    if (connection->state >= STEPPING) taken += take_frames(connection, (uint8_t *)buffer + taken, size - taken);
-    if (connection->state == GONE) return;
-    if (size - taken == sizeof buffer) die("connection %u: a frame is too long", connection->number);
-    keep_rest(connection, buffer + taken, size - taken);
+    size_t size = partial_size + (size_t)received, used = 0;
+    if (connection->state == HANDSHAKING) used = read_handshake(connection, buffer, size);
+    if (connection->state >= STEPPING) used += handle_frames(connection, (uint8_t *)buffer + used, size - used);
+    if (connection->state == CLOSED) return;
+    if (size - used == sizeof buffer) die("connection %u: a frame is too long", connection->number);
+    keep_partial(connection, buffer + used, size - used);
 }
 
 static void on_ready(Connection *connection) {
@@ -411,7 +413,7 @@ static void on_ready(Connection *connection) {
     socklen_t size = sizeof error;
     getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) die("connection %u: %s", connection->number, strerror(error));
-    connection->state = SHAKING_HANDS;
+    connection->state = HANDSHAKING;
     watch(connection, EPOLL_CTL_MOD, EPOLLIN);
     send_request(connection);
 }
@@ -427,34 +429,34 @@ static void reset(void) {
 
 static void expect(uint64_t seq) {
     for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++)
-        places[index].seq = seq - 1;
+        positions[index].seq = seq - 1;
 }
 
 static void wait_until(uint64_t seq) {
     wanted_seq = seq;
     reached = 0;
     for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++)
-        reached += places[index].seq >= seq || connections[index / options.per_connection].is_stalled;
+        reached += positions[index].seq >= seq || connections[index / options.per_connection].is_stalled;
 }
 
 static void stall(uint32_t count) {
     for (uint32_t index = 0; index < options.connections; index++) {
         Connection *connection = &connections[index];
-        bool shall_stall = index < count;
-        if (connection->is_stalled == shall_stall || connection->state == GONE) continue;
-        connection->is_stalled = shall_stall;
-        watch(connection, EPOLL_CTL_MOD, shall_stall ? 0 : EPOLLIN);
+        bool should_stall = index < count;
+        if (connection->is_stalled == should_stall || connection->state == CLOSED) continue;
+        connection->is_stalled = should_stall;
+        watch(connection, EPOLL_CTL_MOD, should_stall ? 0 : EPOLLIN);
     }
     stalled = count;
 }
 
-static void time_ages(bool is_on) {
+static void set_age_timer(bool is_on) {
     struct itimerspec times = {{0, is_on ? AGE_INTERVAL_NS : 0}, {0, is_on ? AGE_INTERVAL_NS : 0}};
     timerfd_settime(age_timer, 0, &times, NULL);
 }
 
-/* How old is what a connection shows: the oldest of its streams counts. What has had nothing yet is left out. */
-static void note_ages(void) {
+/* Record the age of the data that each connection shows: that of its oldest stream, if every stream has an event. */
+static void record_ages(void) {
     uint64_t expirations;
     if (read(age_timer, &expirations, sizeof expirations) < 0) return;
     now_ns = read_clock();
@@ -462,10 +464,10 @@ static void note_ages(void) {
         if (connections[index].is_stalled) continue;
         uint64_t oldest = UINT64_MAX;
         for (uint32_t stream = 0; stream < options.per_connection; stream++) {
-            uint64_t at = places[(size_t)index * options.per_connection + stream].at;
+            uint64_t at = positions[(size_t)index * options.per_connection + stream].at;
             if (at < oldest) oldest = at;
         }
-        if (oldest) note(&ages, now_ns - oldest);
+        if (oldest) record(&ages, now_ns - oldest);
     }
 }
 
@@ -474,8 +476,8 @@ static void report(void) {
     struct rusage usage;
     for (size_t index = 0; index < (size_t)options.connections * options.per_connection; index++) {
         if (connections[index / options.per_connection].is_stalled) continue;
-        if (places[index].seq < lowest) lowest = places[index].seq;
-        if (places[index].seq > highest) highest = places[index].seq;
+        if (positions[index].seq < lowest) lowest = positions[index].seq;
+        if (positions[index].seq > highest) highest = positions[index].seq;
     }
     getrusage(RUSAGE_SELF, &usage);
     double seconds = (double)(read_clock() - reset_ns) / 1e9;
@@ -498,7 +500,7 @@ static void run_command(char *line) {
     else if (!strncmp(line, "expect ", 7)) expect(number);
     else if (!strncmp(line, "until ", 6)) wait_until(number);
     else if (!strncmp(line, "stall ", 6)) stall((uint32_t)number);
-    else if (!strncmp(line, "ages ", 5)) time_ages(number);
+    else if (!strncmp(line, "ages ", 5)) set_age_timer(number);
     else if (!strncmp(line, "report", 6)) report();
     else if (!strncmp(line, "quit", 4)) exit(0);
     else if (*line) die("unknown command %s", line);
@@ -521,17 +523,17 @@ static void read_commands(void) {
 
 /* -- the loop -------------------------------------------------------------------------------------- */
 
-static void say_reached(void) {
+static void print_reached(void) {
     if (!wanted_seq || reached < (uint64_t)options.connections * options.per_connection) return;
     printf("{\"reached\": %lu, \"seconds\": %.6f}\n", wanted_seq, (double)(now_ns - reset_ns) / 1e9);
     fflush(stdout);
     wanted_seq = 0;
 }
 
-/* Tell the publisher how much has arrived, so that it keeps as much on the way as it is to. */
-static void give_credit(void) {
+/* Report deliveries to the publisher, so that it keeps its window full. */
+static void send_credit(void) {
     if (options.credit_fd < 0 || uncredited < options.credit_every) return;
-    /* Where nobody reads, since what is published has a rate, it gets full, and that is that. */
+    /* A publisher with a rate does not read the pipe. It may fill up. */
     if (write(options.credit_fd, &uncredited, sizeof uncredited) < 0 && errno != EAGAIN) die("write: %s", strerror(errno));
     uncredited = 0;
 }
@@ -542,13 +544,13 @@ static void run(void) {
         int count = epoll_wait(epoll_fd, events, MAX_EVENTS, -1);
         if (count < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
         for (int index = 0; index < count; index++) {
-            void *who = events[index].data.ptr;
-            if (who == NULL) read_commands();
-            else if (who == &age_timer) note_ages();
-            else if (((Connection *)who)->state != GONE) on_ready(who);
+            void *source = events[index].data.ptr;
+            if (source == NULL) read_commands();
+            else if (source == &age_timer) record_ages();
+            else if (((Connection *)source)->state != CLOSED) on_ready(source);
         }
-        give_credit();
-        say_reached();
+        send_credit();
+        print_reached();
     }
 }
 
@@ -565,9 +567,9 @@ static void read_values(const char *name) {
 }
 
 static void parse(int count, char **arguments) {
-    if (count < 3) die("usage: load HOST PORT [--option value ...]; the head of load.c tells the options");
+    if (count < 3) die("usage: load HOST PORT [--option value ...]; see load.c for the options");
     options.address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arguments[2]))};
-    if (!inet_aton(arguments[1], &options.address.sin_addr)) die("%s is no IPv4 address", arguments[1]);
+    if (!inet_aton(arguments[1], &options.address.sin_addr)) die("%s is not an IPv4 address", arguments[1]);
     for (int index = 3; index < count; index++) {
         const char *name = arguments[index];
         if (!strcmp(name, "--may-skip")) {
@@ -578,11 +580,11 @@ static void parse(int count, char **arguments) {
         const char *value = arguments[index];
         uint32_t number = (uint32_t)strtoul(value, NULL, 10);
         if (!strcmp(name, "--connections")) options.connections = number;
-        else if (!strcmp(name, "--first")) options.first = number; /* number of the first, of several processes */
-        else if (!strcmp(name, "--sources")) options.sources = number; /* addresses 127.0.0.1, .2, ... */
-        else if (!strcmp(name, "--inflight")) options.inflight = number; /* connections that are opened at a time */
-        else if (!strcmp(name, "--groups")) options.groups = number; /* that hear the same; 0: each for itself */
-        else if (!strcmp(name, "--per-connection")) options.per_connection = number; /* streams of a connection */
+        else if (!strcmp(name, "--first")) options.first = number; /* first number of this process */
+        else if (!strcmp(name, "--sources")) options.sources = number; /* source addresses 127.0.0.1, .2, ... */
+        else if (!strcmp(name, "--inflight")) options.inflight = number; /* connections opened at a time */
+        else if (!strcmp(name, "--groups")) options.groups = number; /* that share their streams; 0: none share */
+        else if (!strcmp(name, "--per-connection")) options.per_connection = number; /* streams per connection */
         else if (!strcmp(name, "--receive-buffer")) options.receive_buffer = number; /* bytes; 0: the kernel's */
         else if (!strcmp(name, "--credit-fd")) options.credit_fd = (int)number;
         else if (!strcmp(name, "--credit-every")) options.credit_every = number; /* deliveries */
@@ -591,14 +593,14 @@ static void parse(int count, char **arguments) {
         else if (!strcmp(name, "--header") && options.header_count < MAX_HEADERS)
             options.headers[options.header_count++] = value;
         else if (!strcmp(name, "--step") && options.step_count < MAX_STEPS && ++index < count) {
-            options.expected[options.step_count] = value; /* what a message holds, and what is sent then */
+            options.expected[options.step_count] = value; /* a part of the expected message, and the reply */
             options.replies[options.step_count++] = arguments[index];
         } else if (!strcmp(name, "--answer") && ++index < count) {
-            options.asked = value; /* whenever that is a whole message, the second is sent */
-            options.answer = arguments[index];
-        } else die("what is %s?", name);
+            options.trigger = value; /* a whole message, and the reply to send each time */
+            options.trigger_reply = arguments[index];
+        } else die("unknown option %s", name);
     }
-    if (!options.connections || !options.per_connection) die("nothing to do");
+    if (!options.connections || !options.per_connection) die("--connections and --per-connection must not be 0");
     if (!options.groups) options.groups = options.first + options.connections;
 }
 
@@ -609,14 +611,14 @@ static void prepare(void) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     connections = calloc(options.connections, sizeof *connections);
-    places = calloc((size_t)options.connections * options.per_connection, sizeof *places);
+    positions = calloc((size_t)options.connections * options.per_connection, sizeof *positions);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, 0, &event)) die("standard input must be a pipe");
     age_timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     event.data.ptr = &age_timer;
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, age_timer, &event);
     if (options.credit_fd >= 0) fcntl(options.credit_fd, F_SETFL, O_NONBLOCK);
-    began_ns = reset_ns = read_clock();
+    started_ns = reset_ns = read_clock();
 }
 
 int main(int count, char **arguments) {

@@ -1,21 +1,25 @@
 /*
- * The publisher of a benchmark: events into Redis's pub/sub, or as POSTs over HTTP, as fast as they are taken or at a
+ * The publisher of the benchmark: publishes events to Redis's pub/sub, or POSTs them over HTTP, at full speed or at a
  * rate.
  *
  *     cc -O2 -o publish publish.c
  *     publish --redis /run/redis.sock --channel 'news' --message '{m}' --events 10000 --rate 500
  *
- * In the templates of channel, path and message {g} is the group, {s} the stream, {q} the seq, {t} the time (CLOCK_MONOTONIC,
- * nanoseconds), {b} the tag of the bucket,
- * {d} an id as Redis gives to the entries of a stream (wall clock), and {m} the mark that load.c
- * checks ("~stream.seq.time~"), filled with dots to --size bytes. Events go round the streams,
- * of which each group hears --per-group.
+ * Templates of channel, path and message contain:
+ *     {g}  the group
+ *     {s}  the stream
+ *     {q}  the seq
+ *     {t}  the time (CLOCK_MONOTONIC, nanoseconds)
+ *     {b}  the tag of the bucket
+ *     {d}  an id like that of an entry of a Redis stream (wall clock)
+ *     {m}  the mark that load.c checks ("~stream.seq.time~"), padded with dots to --size bytes
  *
- * Without --rate it is as fast as its reader: --window events are on their way, and the reader says on standard input
- * how many deliveries have arrived (64-bit numbers of this machine, as load.c --credit-fd writes them); an event makes
- * --fanout of them.
+ * Events cycle through the streams. Each group receives --per-group of them.
  *
- * Prints one line of JSON at its end.
+ * Without --rate the publisher keeps --window events in flight. The reader writes the number of deliveries to standard
+ * input (64-bit integers in native byte order, as load.c --credit-fd writes them). Each event has --fanout deliveries.
+ *
+ * At the end it prints one line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +51,7 @@ static struct {
              .size = 200, .slice = 100000};
 
 static int server;
-static uint64_t sent, delivered, began_ns, latest_ns;
+static uint64_t sent, delivered, started_ns, latest_ns;
 static char output[BATCH * (MAX_MESSAGE + 512)];
 static size_t output_size;
 
@@ -82,7 +86,7 @@ static size_t put_mark(char *out, const Event *event) {
     return (uint64_t)size < options.size ? options.size : (size_t)size;
 }
 
-/* Larger than the last one, as Redis's are. */
+/* Put an id that is larger than the previous one, as in Redis. */
 static int put_id(char *out) {
     static uint64_t last;
     uint64_t now = read_clock_of(CLOCK_REALTIME);
@@ -92,7 +96,7 @@ static int put_id(char *out) {
 
 static size_t fill(char *out, const char *template, const Event *event);
 
-/* The tag of a channel's bucket, as jobpush/store/keys.py gives it: by the CRC16 of the name after the last colon. */
+/* Put the tag of a channel's bucket, as in jobpush/store/keys.py: from the CRC16 of the name after the last colon. */
 static int put_tag(char *out, const Event *event) {
     char name[512];
     size_t size = fill(name, strrchr(options.channel, ':') + 1, event);
@@ -155,7 +159,8 @@ static void connect_to_port(const char *address) {
     char host[64];
     int port, one = 1;
     struct sockaddr_in name = {.sin_family = AF_INET};
-    if (sscanf(address, "%63[^:]:%d", host, &port) != 2 || !inet_aton(host, &name.sin_addr)) die("what is %s?", address);
+    if (sscanf(address, "%63[^:]:%d", host, &port) != 2 || !inet_aton(host, &name.sin_addr))
+        die("invalid address %s", address);
     name.sin_port = htons((uint16_t)port);
     server = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -179,32 +184,33 @@ static void write_all(const char *data, size_t size) {
     }
 }
 
-/* Read the answers to the POSTs of one batch; each begins with "HTTP/1.1 2", and no body of theirs holds that. */
-static void read_answers(uint64_t count) {
-    static char answers[65536];
-    static size_t kept;
+/* Read the responses to the POSTs of one batch. Each begins with "HTTP/1.1 2", and no body contains "HTTP/1.1 ". */
+static void read_responses(uint64_t count) {
+    static char responses[65536];
+    static size_t partial_size;
     static const char begin[] = "HTTP/1.1 ";
     while (count) {
-        ssize_t received = read(server, answers + kept, sizeof answers - kept);
+        ssize_t received = read(server, responses + partial_size, sizeof responses - partial_size);
         if (received <= 0) die("the server has closed the connection");
-        size_t size = kept + (size_t)received, at = 0;
-        for (char *found; (found = memmem(answers + at, size - at, begin, sizeof begin - 1)); at = (size_t)(found - answers) + 10) {
-            if (found + 10 > answers + size) break;
+        size_t size = partial_size + (size_t)received, at = 0;
+        for (char *found; (found = memmem(responses + at, size - at, begin, sizeof begin - 1));
+             at = (size_t)(found - responses) + 10) {
+            if (found + 10 > responses + size) break;
             if (found[9] != '2') die("refused: %.40s", found);
             count--;
         }
-        size_t tail = size - at < 16 ? size - at : 16; /* a beginning may be cut in two */
-        memmove(answers, answers + size - tail, tail);
-        kept = tail;
+        size_t tail = size - at < 16 ? size - at : 16; /* a status line may be incomplete */
+        memmove(responses, responses + size - tail, tail);
+        partial_size = tail;
     }
-    kept = 0;
+    partial_size = 0;
 }
 
 static void flush_events(uint64_t count) {
     if (!count) return;
     write_all(output, output_size);
     output_size = 0;
-    if (options.http) read_answers(count);
+    if (options.http) read_responses(count);
 }
 
 static void publish(uint64_t count) {
@@ -220,7 +226,7 @@ static void publish(uint64_t count) {
 
 static bool is_over(void) {
     if (options.events && sent >= options.events) return true;
-    return options.seconds > 0 && (double)(read_clock() - began_ns) / 1e9 >= options.seconds;
+    return options.seconds > 0 && (double)(read_clock() - started_ns) / 1e9 >= options.seconds;
 }
 
 static uint64_t at_most(uint64_t count) {
@@ -234,12 +240,12 @@ static void sleep_until(uint64_t at) {
 }
 
 /*
- * Publish what is due, then sleep until the next is, but for a slice at least. With --steady nothing is made up for that
- * could not be published in time, beyond three slices: else a pause of the machine, or of a server that is waited for, is
- * followed by more than the rate.
+ * Publish the events that are due, then sleep until the next one is due, but at least for a slice. With --steady, the
+ * publisher makes up for at most three slices: otherwise a pause of the machine, or of a server that the publisher waits
+ * for, would be followed by a burst above the rate.
  */
 static void publish_at_rate(void) {
-    uint64_t origin = began_ns, due_before = 0;
+    uint64_t origin = started_ns, due_before = 0;
     while (!is_over()) {
         uint64_t now = read_clock();
         uint64_t due = (uint64_t)((double)(now - origin) / 1e9 * options.rate) + 1;
@@ -255,7 +261,7 @@ static void publish_at_rate(void) {
     }
 }
 
-/* Read how much has arrived, if anything has within a tenth of a second; false: the reader has ended. */
+/* Read the number of deliveries, waiting 0.1 s at most; return false if the reader has ended. */
 static bool read_credit(void) {
     uint64_t credits[512];
     struct pollfd reader = {.fd = 0, .events = POLLIN};
@@ -263,19 +269,19 @@ static bool read_credit(void) {
     ssize_t received = read(0, credits, sizeof credits);
     if (received <= 0) return false;
     for (size_t index = 0; index < (size_t)received / sizeof *credits; index++) delivered += credits[index];
-    if (delivered > sent * options.fanout) delivered = sent * options.fanout; /* some was of an earlier publisher */
+    if (delivered > sent * options.fanout) delivered = sent * options.fanout; /* some belongs to an earlier publisher */
     return true;
 }
 
 static void publish_in_window(void) {
     while (!is_over()) {
-        uint64_t underway = sent - delivered / options.fanout;
-        if (underway < options.window) publish(at_most(options.window - underway));
+        uint64_t in_flight = sent - delivered / options.fanout;
+        if (in_flight < options.window) publish(at_most(options.window - in_flight));
         else if (!read_credit()) return;
     }
 }
 
-/* Streams are to end at the same seq, so that the reader can wait for it. */
+/* Publish until all streams end at the same seq, so that the reader can wait for it. */
 static void complete_streams(void) {
     if (sent % options.streams) publish(options.streams - sent % options.streams);
 }
@@ -287,7 +293,7 @@ static void parse(int count, char **arguments) {
         if (!strcmp(name, "--redis")) options.redis = value; /* a path, or HOST:PORT */
         else if (!strcmp(name, "--http")) options.http = value; /* HOST:PORT */
         else if (!strcmp(name, "--channel")) options.channel = value;
-        else if (!strcmp(name, "--tags")) options.tags = value; /* of 256 buckets, for {b} in --channel */
+        else if (!strcmp(name, "--tags")) options.tags = value; /* tags of the 256 buckets, for {b} in --channel */
         else if (!strcmp(name, "--path")) options.path = value;
         else if (!strcmp(name, "--message")) options.message = value;
         else if (!strcmp(name, "--streams")) options.streams = number;
@@ -295,23 +301,23 @@ static void parse(int count, char **arguments) {
         else if (!strcmp(name, "--from")) options.from = number; /* the first seq of every stream */
         else if (!strcmp(name, "--events")) options.events = number;
         else if (!strcmp(name, "--seconds")) options.seconds = strtod(value, NULL);
-        else if (!strcmp(name, "--rate")) options.rate = strtod(value, NULL); /* events a second, of all streams */
-        else if (!strcmp(name, "--steady")) options.steady = number; /* 1: what is late is not made up for */
+        else if (!strcmp(name, "--rate")) options.rate = strtod(value, NULL); /* events per second over all streams */
+        else if (!strcmp(name, "--steady")) options.steady = number; /* 1: do not make up for late events */
         else if (!strcmp(name, "--window")) options.window = number;
         else if (!strcmp(name, "--fanout")) options.fanout = number;
         else if (!strcmp(name, "--size")) options.size = number; /* bytes of {m} */
-        else die("what is %s?", name);
+        else die("unknown option %s", name);
     }
     if (count % 2 == 0 || !options.redis == !options.http) die("usage: publish --redis|--http ADDRESS [--option value ...]");
     if (options.size > MAX_MESSAGE / 2) die("--size is too large");
 }
 
-/* What was asked for; what completes the streams is not counted, for it comes all at once. */
-static void report(uint64_t asked, uint64_t asked_until) {
+/* Report the requested events. Those that complete the streams are not counted, because they are sent in one burst. */
+static void report(uint64_t requested, uint64_t requested_until) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"events\": %lu, \"seconds\": %.6f, \"last\": %lu, \"cpu\": %.6f}\n", asked,
-           (double)(asked_until - began_ns) / 1e9, options.from + sent / options.streams - 1,
+    printf("{\"events\": %lu, \"seconds\": %.6f, \"last\": %lu, \"cpu\": %.6f}\n", requested,
+           (double)(requested_until - started_ns) / 1e9, options.from + sent / options.streams - 1,
            (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
 }
@@ -326,10 +332,10 @@ int main(int count, char **arguments) {
         static const char quiet[] = "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n";
         write_all(quiet, sizeof quiet - 1);
     }
-    began_ns = latest_ns = read_clock();
+    started_ns = latest_ns = read_clock();
     if (options.rate > 0) publish_at_rate();
     else publish_in_window();
-    uint64_t asked = sent, asked_until = latest_ns;
+    uint64_t requested = sent, requested_until = latest_ns;
     complete_streams();
-    report(asked, asked_until);
+    report(requested, requested_until);
 }

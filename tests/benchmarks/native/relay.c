@@ -1,13 +1,12 @@
 /*
- * What the way through Redis itself costs: each event of Redis's pub/sub goes to the one WebSocket that asked for it,
- * by one call of send, and nothing else is done. No server is sooner that hears its events from Redis, and sleeps until
- * there are some.
+ * The cost of the path through Redis: a server that only sends each event of Redis's pub/sub to its one subscriber,
+ * with one call of send. No server that receives its events from Redis and sleeps between them has a lower latency.
  *
  *     cc -O2 -o relay relay.c
- *     relay 8001 127.0.0.1:6379       port, Redis's address
+ *     relay 8001 127.0.0.1:6379       port, address of Redis
  *
- * A client asks for the channel "7" by "GET /7", and is told "ready". All that Redis brings at once is read at once; a
- * socket that is full ends the program, and so does an event of 64 KB.
+ * A client subscribes to the channel "7" with "GET /7", and receives "ready". All available bytes of Redis are read in
+ * one call. A full socket ends the program, and so does an event of 64 KB.
  */
 #define _GNU_SOURCE
 #include "server.h"
@@ -20,7 +19,7 @@
 
 static const char ready[] = "\x81\x05ready";
 static const char subscribe[] = "*2\r\n$10\r\nPSUBSCRIBE\r\n$1\r\n*\r\n";
-static int listeners[MAX_CHANNELS]; /* 0: nobody */
+static int listeners[MAX_CHANNELS]; /* 0: none */
 static char buffer[BUFFER];
 
 static void send_now(int fd, const char *data, size_t size) {
@@ -31,29 +30,30 @@ static int connect_to(const char *address) {
     struct sockaddr_in name = {.sin_family = AF_INET};
     char host[64];
     int port, redis = socket(AF_INET, SOCK_STREAM, 0);
-    if (sscanf(address, "%63[^:]:%d", host, &port) != 2 || !inet_aton(host, &name.sin_addr)) die("what is %s?", address);
+    if (sscanf(address, "%63[^:]:%d", host, &port) != 2 || !inet_aton(host, &name.sin_addr))
+        die("invalid address %s", address);
     name.sin_port = htons((uint16_t)port);
     if (connect(redis, (struct sockaddr *)&name, sizeof name)) die("%s: %m", address);
     return redis;
 }
 
-/* The number of a channel; ends the program if it is none that a client may ask for. */
+/* Return the number of a channel; end the program if it is out of range. */
 static int number_of(const char *text) {
     int channel = atoi(text);
-    if (channel < 0 || channel >= MAX_CHANNELS) die("there is no channel %d", channel);
+    if (channel < 0 || channel >= MAX_CHANNELS) die("channel %d is out of range", channel);
     return channel;
 }
 
-static void take_client(int listener) {
+static void accept_client(int listener) {
     char request[MAX_REQUEST];
     int connection = accept_one(listener, request);
     if (connection < 0) return;
-    if (strncmp(request, "GET /", 5)) die("not asked for a channel");
+    if (strncmp(request, "GET /", 5)) die("the request names no channel");
     listeners[number_of(request + 5)] = connection;
     send_now(connection, ready, sizeof ready - 1);
 }
 
-/* One bulk string, "$<size>\r\n<bytes>\r\n"; NULL: a part of it has not come yet. */
+/* Read one bulk string, "$<size>\r\n<bytes>\r\n"; return NULL if it is incomplete. */
 static char *read_text(char **at, char *end, size_t *size) {
     char *line = memchr(*at, '\n', (size_t)(end - *at));
     if (!line) return NULL;
@@ -63,9 +63,9 @@ static char *read_text(char **at, char *end, size_t *size) {
     return line + 1;
 }
 
-/* In place: the frame's header overwrites what stands before the payload, which is longer. */
-static void pass_on(int connection, char *payload, size_t size) {
-    if (size > UINT16_MAX) die("an event of %zu bytes", size);
+/* Send a payload as a frame. The header overwrites the bytes before the payload, which are no longer needed. */
+static void forward(int connection, char *payload, size_t size) {
+    if (size > UINT16_MAX) die("an event of %zu bytes is too large", size);
     unsigned char *frame = (unsigned char *)payload - (size < 126 ? 2 : 4);
     frame[0] = 0x81;
     frame[1] = size < 126 ? (unsigned char)size : 126;
@@ -76,8 +76,8 @@ static void pass_on(int connection, char *payload, size_t size) {
     send_now(connection, (char *)frame, size + (size < 126 ? 2 : 4));
 }
 
-/* "*4", "pmessage", the pattern, the channel, the payload. The bytes that were used. */
-static size_t take_messages(char *begin, char *end) {
+/* Forward all complete messages ("*4", "pmessage", pattern, channel, payload); return the number of bytes used. */
+static size_t forward_messages(char *begin, char *end) {
     char *at = begin;
     for (;;) {
         char *next = at, *line = memchr(at, '\n', (size_t)(end - at)), *kind, *channel, *payload;
@@ -86,7 +86,7 @@ static size_t take_messages(char *begin, char *end) {
         next = line + 1;
         if (!(kind = read_text(&next, end, &kind_size))) break;
         if (!read_text(&next, end, &size)) break;
-        if (kind_size != 8) { /* the answer to our command: the number of subscriptions follows */
+        if (kind_size != 8) { /* the reply to PSUBSCRIBE: the number of subscriptions follows */
             char *number = memchr(next, '\n', (size_t)(end - next));
             if (!number) break;
             at = number + 1;
@@ -95,7 +95,7 @@ static size_t take_messages(char *begin, char *end) {
         if (!(channel = read_text(&next, end, &size))) break;
         int listener = listeners[number_of(channel)];
         if (!(payload = read_text(&next, end, &size))) break;
-        if (listener) pass_on(listener, payload, size);
+        if (listener) forward(listener, payload, size);
         at = next;
     }
     return (size_t)(at - begin);
@@ -109,12 +109,12 @@ int main(int count, char **arguments) {
     size_t kept = 0;
     for (;;) {
         if (poll(waiting, 2, -1) < 0) die("poll: %m");
-        if (waiting[1].revents) take_client(waiting[1].fd);
+        if (waiting[1].revents) accept_client(waiting[1].fd);
         if (!waiting[0].revents) continue;
         ssize_t received = recv(redis, buffer + kept, sizeof buffer - kept, 0);
         if (received <= 0) return 0;
         kept += (size_t)received;
-        size_t used = take_messages(buffer, buffer + kept);
+        size_t used = forward_messages(buffer, buffer + kept);
         kept -= used;
         memmove(buffer, buffer + used, kept);
     }

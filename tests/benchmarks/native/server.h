@@ -1,5 +1,5 @@
 /*
- * What the servers in C have in common: they listen, and take a client's request for a WebSocket.
+ * Shared code of the C servers: listening, and the WebSocket handshake.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -12,8 +12,8 @@
 
 #define MAX_REQUEST 4096
 
-/* Nobody looks at the answer to the key of a load that is ours. */
-static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+/* Without Sec-WebSocket-Accept, because the load does not check it. */
+static const char response[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 static void die(const char *format, ...) {
     va_list arguments;
@@ -32,7 +32,7 @@ static int listen_on(int port) {
     return listener;
 }
 
-/* The next connection whose request has been read and answered; -1: it was somebody who only looks whether we listen. */
+/* Return the next connection, after its handshake; -1 if it was closed without a request, as a port check does. */
 static int accept_one(int listener, char request[static MAX_REQUEST]) {
     size_t size = 0;
     int one = 1, connection = accept(listener, NULL, NULL);
@@ -47,6 +47,6 @@ static int accept_one(int listener, char request[static MAX_REQUEST]) {
         size += (size_t)received;
     }
     request[size] = 0;
-    if (send(connection, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0) die("send: %m");
+    if (send(connection, response, sizeof response - 1, MSG_NOSIGNAL) < 0) die("send: %m");
     return connection;
 }

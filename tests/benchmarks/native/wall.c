@@ -1,11 +1,11 @@
 /*
- * What the machine itself can do: a server that sends events to all of its WebSockets, one after the other, and
- * nothing else. No server that makes one call into the kernel for each frame is faster.
+ * The limit of the machine: a server that only sends events to all its WebSockets, one after the other. No server that
+ * makes one system call per frame is faster.
  *
  *     cc -O2 -o wall wall.c
- *     wall 8001 1000 1 200      port, connections, frames that one call sends, bytes of an event
+ *     wall 8001 1000 1 200      port, connections, frames per call, bytes of an event
  *
- * It begins when all connections are there, and waits for a socket that is full.
+ * It starts when all clients have connected, and waits for sockets that are full.
  */
 #define _GNU_SOURCE
 #include "server.h"
@@ -44,7 +44,7 @@ static void send_all(int connection, const char *data, size_t size) {
             poll(&full, 1, -1);
             continue;
         }
-        if (sent < 0) exit(0); /* the load has gone */
+        if (sent < 0) exit(0); /* the load has disconnected */
         data += sent;
         size -= (size_t)sent;
     }

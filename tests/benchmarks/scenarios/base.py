@@ -1,4 +1,4 @@
-"""A scenario: the measured servers and the figures."""
+"""Scenarios: the measured subjects and their metrics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Sample: TypeAlias = dict[str, float]
 @dataclass(frozen=True, slots=True)
 class Pace:
     """
-    How long is measured, and with how many.
+    Duration and size of the measurements.
 
     Args:
-        seconds: That are counted, each time.
-        rounds: How often everything is measured; the subjects take turns.
-        connections: Of most scenarios.
-        many: Connections of the scenario about many.
-        is_quick: Whether only the peers that bars are set by are measured.
+        seconds: Duration of one measurement.
+        rounds: Rounds of each scenario; the subjects take turns.
+        connections: Connections in most scenarios.
+        many: Connections in the scenario about many connections.
+        is_quick: Whether to measure only the peers that the goals refer to.
     """
 
     seconds: float
@@ -32,7 +32,7 @@ class Pace:
     is_quick: bool = False
 
 
-#: A first look, and what the tables are made from.
+#: The pace of ``--quick``, and that of the published tables.
 QUICK = Pace(0.5, 1, many=2_000, is_quick=True)
 FULL = Pace(0.8, 3)
 
@@ -43,9 +43,9 @@ class Metric:
     One figure of a scenario.
 
     Args:
-        title: Head of its column.
-        unit: Behind the number; empty for a mere number.
-        digits: After the point.
+        title: Heading of its column.
+        unit: Unit after the number; empty for a plain number.
+        digits: Digits after the decimal point.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject of a measurement: jobpush, a peer, or another way to do the same."""
+    """A subject of a measurement: jobpush, a peer, or an alternative without a server."""
 
     key: str
     title: str
@@ -65,15 +65,15 @@ class Subject:
 @dataclass(frozen=True)
 class Scenario:
     """
-    One question, put to several subjects in turn.
+    One measurement of several subjects.
 
     Args:
-        key: Its name on the command line.
-        title: Its name in the tables.
-        text: What is done, in a sentence or two; the reader is to be able to judge whether it is fair.
-        metrics: What comes out, by name.
-        subjects: Ours first.
-        is_once: Whether one round is enough, however many the pace has: it takes its own median, or much time.
+        key: Name on the command line.
+        title: Name in the tables.
+        text: The method in a few sentences, so that readers can judge whether it is fair.
+        metrics: Metrics by name.
+        subjects: jobpush first.
+        is_once: Whether to run one round regardless of the pace, because a round computes a median or takes long.
     """
 
     key: str
@@ -82,13 +82,13 @@ class Scenario:
     metrics: Mapping[str, Metric]
     subjects: Sequence[Subject]
     is_once: bool = False
-    #: Whether a first look looks at it.
+    #: Whether ``--quick`` includes it.
     is_quick: bool = False
-    #: What the quick pace measures beside ours.
+    #: Subjects that ``--quick`` measures beside jobpush.
     quick: Sequence[str] = field(default=("flask-socketio", "ws", "nchan", "wall"))
 
     def chosen(self, pace: Pace, only: Sequence[str]) -> list[Subject]:
-        """The subjects that are measured; those of ``only``, if it names any."""
+        """Return the subjects to measure: those of ``only`` if it is not empty."""
         subjects = [one for one in self.subjects if not only or one.key in only]
         if pace.is_quick and not only and len(subjects) > 4:
             subjects = [one for one in subjects if one.key.startswith("ours") or one.key in self.quick]
@@ -96,5 +96,5 @@ class Scenario:
 
 
 def of_peer(peer: Peer, measure: Callable[[Peer, Pace], Sample], *, key: str = "", title: str = "") -> Subject:
-    """A peer as the subject of a measurement."""
+    """Return a peer as the subject of a measurement."""
     return Subject(key or peer.key, title or peer.title, lambda pace: measure(peer, pace))

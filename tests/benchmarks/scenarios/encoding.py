@@ -1,4 +1,4 @@
-"""A whole job with and without jobpush, in pairs: does anybody notice?"""
+"""A whole job with and without jobpush, in pairs of runs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..processes import Cores, alone, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject
 from .worker_costs import tracked
 
-#: Pairs of runs, and of the short ones of a task that does nothing; which comes first changes from pair to pair.
+#: Pairs of runs, and of the short runs of a task that does nothing. The order alternates from pair to pair.
 PAIRS, PAIRS_OF_NOTHING = 7, 70
-#: Frames of the loop, and bytes of one, which take zlib some 0.1 to 0.2 ms: a job of about a second.
+#: Frames of the loop, and bytes of a frame. zlib takes 0.1 to 0.2 ms per frame, so the job takes about a second.
 FRAMES = 8_000
 FRAME_SIZE = 50_000
-#: Seconds of the film, which take ffmpeg one or two.
+#: Seconds of the film; ffmpeg encodes it in one or two seconds.
 DURATION = 20
 
 
 def pairs_alone(which: str, pairs: int, redis_url: str) -> Sample:
-    """How much longer the job takes with jobpush: the median of the pairs, and in per cent their middle half."""
+    """Return how much longer the job takes with jobpush: the median of the pairs, and the quartiles in percent."""
     with tempfile.TemporaryDirectory() as folder:
         job = {"film": _film, "loop": lambda _: _loop, "nothing": lambda _: _nothing}[which](Path(folder))
-        seconds, more, walls, cpus = zip(*_differences(job, tracked(redis_url), pairs), strict=True)
-    times = {"seconds": statistics.median(seconds), "more": statistics.median(more) * 1e3}
+        seconds, extra, walls, cpus = zip(*_differences(job, tracked(redis_url), pairs), strict=True)
+    times = {"seconds": statistics.median(seconds), "more": statistics.median(extra) * 1e3}
     if which == "nothing":
         return times
     quartiles = statistics.quantiles(walls, n=4)
@@ -48,17 +48,17 @@ def pairs_alone(which: str, pairs: int, redis_url: str) -> Sample:
 
 
 def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Iterator[tuple[float, ...]]:
-    """Of each pair the seconds of the bare run, how many more the other took, and in per cent that and its CPU."""
+    """Yield for each pair: seconds of the bare run, extra seconds of the tracked run, extra time and CPU in percent."""
     for number in range(pairs + 1):
         costs: dict[bool, tuple[float, float]] = {}
-        for has_published in (True, False) if number % 2 else (False, True):
-            gc.collect()  # what was left to collect before is no part of either
-            begun, cpu = time.perf_counter(), _cpu()
-            user = (tasks.told if has_published else tasks.bare)(partial(job, has_published))
-            seconds = time.perf_counter() - begun
+        for is_tracked in (True, False) if number % 2 else (False, True):
+            gc.collect()  # garbage of earlier runs is not part of the measurement
+            started, cpu = time.perf_counter(), _cpu()
+            user = (tasks.run_tracked if is_tracked else tasks.run_bare)(partial(job, is_tracked))
+            seconds = time.perf_counter() - started
             if user is not None:
-                tasks.events_of(user)  # the last of them cost CPU, but no task waits for that
-            costs[has_published] = (seconds, _cpu() - cpu)
+                tasks.events_of(user)  # the last events cost CPU, though no task waits for them
+            costs[is_tracked] = (seconds, _cpu() - cpu)
         if number:  # the first pair warms up
             yield (
                 costs[False][0],
@@ -68,20 +68,20 @@ def _differences(job: Callable[[bool], None], tasks: tracked, pairs: int) -> Ite
             )
 
 
-def _nothing(has_published: bool) -> None:
-    """What is left are a task's start and its end."""
+def _nothing(is_tracked: bool) -> None:
+    """Do nothing, so that only the start and the end of the task remain."""
 
 
-def _loop(has_published: bool) -> None:
-    """8,000 frames, each of which does something."""
+def _loop(is_tracked: bool) -> None:
+    """Compress 8,000 frames."""
     data = bytes(range(250)) * (FRAME_SIZE // 250)
     frames = range(FRAMES)
-    for _ in progress.iter(frames, total=FRAMES, message="encoding") if has_published else frames:
+    for _ in progress.iter(frames, total=FRAMES, message="encoding") if is_tracked else frames:
         zlib.compress(data, 9)
 
 
 def _film(folder: Path) -> Callable[[bool], None]:
-    """The demo's own encoding, of a film that ffmpeg makes up."""
+    """Return the encode job of the demo, for a film that ffmpeg generates."""
     from demo_app import video
 
     source, target = folder / "source.mp4", folder / "film.mp4"
@@ -89,19 +89,19 @@ def _film(folder: Path) -> Callable[[bool], None]:
     command = [video.find_ffmpeg(), "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture]
     subprocess.run([*command, "-c:v", "libx264", "-preset", "ultrafast", str(source)], check=True)
 
-    def encode(has_published: bool) -> None:
+    def encode(is_tracked: bool) -> None:
         with closing(video.encode(source, target)) as frames:
             for frame in frames:
-                if has_published:
+                if is_tracked:
                     progress.update(frame, total=DURATION * 30, message="encoding")
 
     return encode
 
 
 def _cpu() -> float:
-    """Seconds that this process and its children have used."""
-    ours, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
+    """Return the CPU seconds of this process and its finished children."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def _measure(which: str, pace: Pace) -> Sample:

@@ -1,4 +1,4 @@
-"""One channel, a thousand sockets."""
+"""Fan-out from one channel to a thousand sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..peers import OURS, OURS_TWO_CHANNELS, PEERS, WALL, WALL_JOINED, WALL_PYTH
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, of_peer
 
-#: Events that wait while the server is busy; a server may join them.
+#: Events in flight, so that a busy server can join several in one write.
 BACKLOG = 64
 #: Share of the connections that stop reading.
 SLOW_SHARE = 0.1
@@ -19,7 +19,7 @@ FILLING = 4_000
 
 
 def measure(peer: Peer, pace: Pace) -> Sample:
-    """With a backlog, then event by event."""
+    """Measure with a backlog, then one event at a time."""
     crowd = Crowd(pace.connections, groups=1)
     with running(peer, crowd.connections) as run:
         run.join(crowd, window=1)
@@ -35,7 +35,7 @@ def measure(peer: Peer, pace: Pace) -> Sample:
 
 
 def measure_wall(peer: Peer, pace: Pace) -> Sample:
-    """What the machine can do, which publishes by itself."""
+    """Measure a send loop, which generates its own events."""
     crowd = Crowd(pace.connections, groups=1)
     with running(peer, crowd.connections) as run:
         run.join(crowd)
@@ -48,7 +48,7 @@ def measure_wall(peer: Peer, pace: Pace) -> Sample:
 
 
 def measure_slow(peer: Peer, pace: Pace) -> Sample:
-    """Latency of the others while one in ten does not read, at half of the server's rate."""
+    """Measure the other clients while one in ten does not read, at half of the server's maximum rate."""
     crowd = Crowd(pace.connections, groups=1)
     slow = int(pace.connections * SLOW_SHARE)
     with running(peer, crowd.connections) as run:
@@ -56,21 +56,21 @@ def measure_slow(peer: Peer, pace: Pace) -> Sample:
         most = run.saturate(crowd, pace.seconds, 1)["per_second"] / crowd.connections
         rate = ("--rate", str(max(1.0, most / 2)))
         before = run.measure(crowd, pace.seconds, *rate)
-        run.say(f"stall {slow}")
+        run.send_command(f"stall {slow}")
         filling = Crowd(pace.connections, groups=1, size=FILLING)
         run.measure(filling, pace.seconds, *rate, is_complete=False, may_be_silent=True)
         after = run.measure(crowd, 2 * pace.seconds, *rate, is_complete=False, may_be_silent=True)
     if after["deliveries"] < after["seconds"] * most / 4 * (crowd.connections - slow):
-        return dict.fromkeys(("ratio_p50", "ratio_p99", "ratio_cpu"), float("inf"))  # the others get nothing any more
-    was, latency = before["latency_us"], after["latency_us"]
+        return dict.fromkeys(("ratio_p50", "ratio_p99", "ratio_cpu"), float("inf"))  # the others receive no more events
+    latency_before, latency = before["latency_us"], after["latency_us"]
     return {
-        "ratio_p50": latency["p50"] / was["p50"],
-        "ratio_p99": latency["p99"] / was["p99"],
-        "ratio_cpu": _cpu_of_an_event(after, crowd.connections - slow) / _cpu_of_an_event(before, crowd.connections),
+        "ratio_p50": latency["p50"] / latency_before["p50"],
+        "ratio_p99": latency["p99"] / latency_before["p99"],
+        "ratio_cpu": _cpu_per_event(after, crowd.connections - slow) / _cpu_per_event(before, crowd.connections),
     }
 
 
-def _cpu_of_an_event(figures: dict[str, Any], listeners: int) -> float:
+def _cpu_per_event(figures: dict[str, Any], listeners: int) -> float:
     return float(figures["server_cpu"] / figures["deliveries"] * listeners)
 
 

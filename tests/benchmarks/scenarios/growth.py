@@ -1,4 +1,4 @@
-"""What a gateway with many connections does worse than one with few (nothing), and what a second one brings."""
+"""Costs of a gateway with many connections, and the gain from a second process."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from ..processes import connections_of
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, Subject
 
-#: Connections at which the growth begins.
+#: Connections of the smallest run, and active users of the others.
 FEW = 100
 #: Events a second to the active users.
 RATE = 5_000
 
 
 def measure_growth(count_of: str, pace: Pace) -> Sample:
-    """Fan-out to all connections; then events to the first hundred of them, while the others are idle."""
+    """Measure fan-out to all connections, then events to the first hundred while the others are idle."""
     count = _count(count_of, pace)
-    everybody, spoken_to = Crowd(count, groups=1), Crowd(FEW)
+    everyone, active = Crowd(count, groups=1), Crowd(FEW)
     with running(OURS, count) as run:
-        run.join(everybody, window=1)
-        all_of_them = run.saturate(everybody, pace.seconds, 1)
+        run.join(everyone, window=1)
+        fanout = run.saturate(everyone, pace.seconds, 1)
     with running(OURS_PER_USER, count) as run:
         run.join(Crowd(count), count=FEW)
         few = run.memory()
         seconds = run.join(Crowd(count), first=FEW, count=count - FEW) if count > FEW else 0.0
         memory = run.memory() - few
-        some = run.measure(spoken_to, pace.seconds, "--rate", str(RATE))
+        events = run.measure(active, pace.seconds, "--rate", str(RATE))
     sample = {
         "connections": float(count),
-        "deliveries": all_of_them["per_second"],
-        "cpu": all_of_them["server_cpu"] / all_of_them["deliveries"] * 1e6,
-        "event_cpu": some["server_cpu"] / some["deliveries"] * 1e6,
-        "p99": some["latency_us"]["p99"] / 1e3,
+        "deliveries": fanout["per_second"],
+        "cpu": fanout["server_cpu"] / fanout["deliveries"] * 1e6,
+        "event_cpu": events["server_cpu"] / events["deliveries"] * 1e6,
+        "p99": events["latency_us"]["p99"] / 1e3,
     }
     if count > FEW:
         sample["memory"] = memory / (count - FEW) / 1024
@@ -42,7 +42,7 @@ def measure_growth(count_of: str, pace: Pace) -> Sample:
 
 
 def measure_machine(count_of: str, pace: Pace) -> Sample:
-    """The same fan-out by the loop in C."""
+    """Measure the same fan-out with the send loop in C."""
     count = _count(count_of, pace)
     with running(WALL, count) as run:
         run.join(Crowd(count, groups=1))
@@ -56,12 +56,12 @@ def _count(count_of: str, pace: Pace) -> int:
 
 
 def measure_workers(workers: int, pace: Pace) -> Sample:
-    """The per-user work on one process and on two, each with both cores, which the load needs too."""
+    """Measure the per-user scenario with some server processes. The load shares their cores if there are no others."""
     crowd = Crowd(pace.connections)
     window = 2 * crowd.connections
     with running(OURS_PER_USER, crowd.connections, workers=workers) as run:
         run.join(crowd, window=window)
-        # The process that only watches the others has some sockets too, but no connections.
+        # The parent process has sockets too, but no connections.
         shares = sorted(map(connections_of, run.server.pids))[-workers:]
         figures = run.saturate(crowd, pace.seconds, window)
     return {

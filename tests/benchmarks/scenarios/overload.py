@@ -1,4 +1,4 @@
-"""Ten times as many events as can be sent: what do browsers show?"""
+"""Age of the displayed data under ten times more events than the server can send."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from .fanout import BACKLOG
 
 #: Tasks whose snapshots are published.
 TASKS = 10
-#: How many times more than the server can send.
+#: Published rate as a multiple of the server's maximum.
 OVERLOAD = 10
 
 
 def measure(peer: Peer, pace: Pace) -> Sample:
-    """Find out what it can send, then publish ten times as much, and see how old what each client has is."""
+    """Measure the maximum rate, then publish at ten times that rate and record how old each client's data is."""
     crowd = Crowd(pace.connections, groups=1, streams=TASKS)
     with running(peer, crowd.connections, users=1) as run:
         run.join(crowd, window=BACKLOG, options=["--may-skip"])
         most = run.saturate(crowd, pace.seconds, BACKLOG)["per_second"] / crowd.connections
-        run.say("ages 1")
+        run.send_command("ages 1")
         figures = run.measure(
             crowd, 3 * pace.seconds, "--rate", str(OVERLOAD * most), is_complete=peer is OURS_SNAPSHOTS
         )

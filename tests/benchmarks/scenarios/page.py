@@ -1,4 +1,4 @@
-"""From opening a page to the first correct bar, and from a report to the pixel."""
+"""Time from opening a page to the first correct bar, and from an update to the pixel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, Subject, of_peer
 from .per_user import start_tasks
 
-#: Pages that are opened, one after the other.
+#: Pages to open, one after the other.
 PAGES = 200
 
 
 def measure_opening(peer: Peer, pace: Pace) -> Sample:
-    """From ``connect()`` until the page is right: ours when it has the snapshot, the others when they listen."""
+    """Measure from ``connect()`` until the snapshot has arrived (jobpush) or the client is subscribed (peers)."""
     crowd = Crowd(PAGES)
     with running(peer, crowd.connections) as run:
         if peer is OURS_WITH_TASKS:
             start_tasks(run.stage.redis.url, crowd.connections)
-        run.join(crowd, count=50)  # what is loaded on first use is loaded
+        run.join(crowd, count=50)  # warm up lazy imports and caches
         run.join(crowd, first=50, count=PAGES - 50, options=["--inflight", "1"])
         times = run.opening_times()
     return {
@@ -31,10 +31,10 @@ def measure_opening(peer: Peer, pace: Pace) -> Sample:
 
 
 def measure_pixel(pace: Pace) -> Sample:
-    """A real worker, a real browser."""
-    everywhere = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    """Measure with a real worker and a real browser."""
+    all_cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     updates = 300 if pace.is_quick else 1_500
-    return alone("tests.benchmarks.update_to_pixel:measure", updates, cores=Cores(everywhere, everywhere))
+    return alone("tests.benchmarks.update_to_pixel:measure", updates, cores=Cores(all_cores, all_cores))
 
 
 OPENING = Scenario(

@@ -1,4 +1,4 @@
-"""A thousand users, each with a channel of their own: what jobpush is for."""
+"""A thousand users with a channel each: the main use of jobpush."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..peers import OURS_PER_USER, OURS_WITH_TASKS, OURS_WITH_TOKEN, PEERS, RELA
 from ..runs import Crowd, running
 from .base import Metric, Pace, Sample, Scenario, of_peer
 
-#: Events on their way for each user, where as many are published as the server can send.
+#: Events in flight for each user when the maximum rate is measured.
 BACKLOG = 2
-#: Events a second of all users together: what every server here can do, then five times as many, twice.
+#: Events per second over all users: a rate that every server here sustains, then five times as many, twice.
 RATES = (2_000, 10_000, 50_000)
-#: Part of what a server can do at most above which no latency is asked for: there it says how long a queue is.
+#: Share of the maximum rate above which latency is not measured, because it would be the length of a queue.
 BUSY = 0.9
-#: Connections that are there already when the memory of one is measured: what is loaded on first use is loaded.
+#: Connections opened before the measurement, so that lazy imports and caches do not count.
 FIRST = 100
 
 
 def measure(peer: Peer, pace: Pace) -> Sample:
-    """Throughput, then latency at half of that rate and at fixed rates."""
+    """Measure throughput, then latency at half of that rate and at fixed rates."""
     crowd = Crowd(pace.connections)
     with running(peer, crowd.connections) as run:
         window = BACKLOG * crowd.connections
@@ -45,7 +45,7 @@ def measure(peer: Peer, pace: Pace) -> Sample:
 
 
 def measure_connecting(peer: Peer, pace: Pace) -> Sample:
-    """How fast they come, and what each one weighs once it is idle."""
+    """Measure the rate and CPU of new connections, and the memory of an idle one."""
     count = pace.connections
     crowd = Crowd(count + FIRST)
     with running(peer, crowd.connections) as run:
@@ -64,7 +64,7 @@ def measure_connecting(peer: Peer, pace: Pace) -> Sample:
 
 
 def start_tasks(redis_url: str, users: int) -> None:
-    """Give each user a task that has begun, so that their pages have something to show."""
+    """Store a running task for each user, so that each connection gets a snapshot."""
     store = Store(Config(redis_url=redis_url, publish_timeout=10))
     for first in range(0, users, 100):
         store.publish(

@@ -1,4 +1,4 @@
-"""The cost and the age of polling twice a second, beside push."""
+"""Cost of polling twice a second and age of its data, compared with push."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CELERY_PROGRESS = Gunicorn(
     "celery_progress_site.py",
     arguments=("--worker-class", "gthread", "--threads", "4"),
 )
-#: Seconds between two questions: the default of celery_progress.js.
+#: Seconds between two polls: the default of celery_progress.js.
 INTERVAL = 0.5
-#: Seconds between two steps of the task: jobpush tells no more than ten a second.
+#: Seconds between two steps of the task: jobpush publishes at most ten a second.
 STEP = 0.1
-#: What a browser sends along with each question, and Django's session.
+#: Headers of a browser's request, with the cookies of a Django session.
 HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate, br",
@@ -37,16 +37,16 @@ HEADERS = {
     "Cookie": "sessionid=0123456789abcdef0123456789abcdef; csrftoken=0123456789abcdef0123456789abcdef",
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
 }
-#: Questions whose cost is taken together.
-QUESTIONS = 400
-#: Bytes of jobpush's own event; what its frame adds is counted.
+#: Polls in one CPU measurement.
+POLLS = 400
+#: Bytes of an event of jobpush; the header of its frame comes on top.
 EVENT_SIZE = 400
-#: Users of ours, whose cost is divided among them.
+#: Users in the measurement of jobpush; the cost is divided among them.
 USERS = 1_000
 
 
 def measure_polling(pace: Pace) -> Sample:
-    """One user's questions, one after the other; then how old what the page shows is, as the task goes on."""
+    """Measure one user's polls, one after the other, then the age of the displayed state while the task runs."""
     cores = Cores.split()
     with running_redis(cores.load) as redis, tempfile.TemporaryDirectory() as folder:
         stage = Stage(free_port(), redis, Path(folder), cores, 1)
@@ -58,16 +58,16 @@ def measure_polling(pace: Pace) -> Sample:
             environment=CELERY_PROGRESS.environment(stage),
         )
         with server, _Task(redis.url) as task:
-            server.wait_until_it_listens()
+            server.wait_until_listening()
             connection = http.client.HTTPConnection("127.0.0.1", stage.port)
-            _ask(connection, task.path)
-            begun = server.cpu_seconds()
-            size = sum(_ask(connection, task.path)[0] for _ in range(QUESTIONS))
-            cpu = (server.cpu_seconds() - begun) / QUESTIONS
+            _poll(connection, task.path)
+            cpu_before = server.cpu_seconds()
+            size = sum(_poll(connection, task.path)[0] for _ in range(POLLS))
+            cpu = (server.cpu_seconds() - cpu_before) / POLLS
             ages = _ages(connection, task, 4 * pace.seconds)
     return {
         "requests": 1 / INTERVAL,
-        "bytes": size / QUESTIONS / INTERVAL,
+        "bytes": size / POLLS / INTERVAL,
         "cpu": cpu / INTERVAL * 1e3,
         "age_mean": statistics.mean(ages) * 1e3,
         "age_worst": max(ages) * 1e3,
@@ -75,11 +75,11 @@ def measure_polling(pace: Pace) -> Sample:
 
 
 def measure_ours(pace: Pace) -> Sample:
-    """A thousand users, each with a task that moves ten times a second."""
+    """Measure a thousand users, each with a task that moves ten times a second."""
     crowd = Crowd(USERS, size=EVENT_SIZE)
     with running(OURS_PER_USER, crowd.connections) as run:
         run.join(crowd, options=["--may-skip"])
-        run.say("ages 1")
+        run.send_command("ages 1")
         figures = run.measure(crowd, 2 * pace.seconds, "--rate", str(USERS / STEP))
     user_seconds = USERS * figures["seconds"]
     return {
@@ -92,7 +92,7 @@ def measure_ours(pace: Pace) -> Sample:
 
 
 class _Task:
-    """A task that moves ten times a second, as Celery's result backend sees it: its number is when it was there."""
+    """A task in Celery's result backend that moves ten times a second. Its progress is the time of the step."""
 
     def __init__(self, redis_url: str) -> None:
         self._backend = Celery("bench", broker="memory://", backend=redis_url).backend
@@ -101,7 +101,7 @@ class _Task:
         self.path = "/celery-progress/one/"
 
     def __enter__(self) -> _Task:
-        self._say()
+        self._store_progress()
         self._thread.start()
         return self
 
@@ -111,32 +111,32 @@ class _Task:
 
     def _run(self) -> None:
         while not self._is_over.wait(STEP):
-            self._say()
+            self._store_progress()
 
-    def _say(self) -> None:
+    def _store_progress(self) -> None:
         meta = {"pending": False, "current": time.monotonic_ns(), "total": 1 << 62, "percent": 3.0, "description": ""}
         self._backend.store_result("one", meta, "PROGRESS")
 
 
-def _ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, int]:
-    """Bytes of question and answer, and the number in it."""
+def _poll(connection: http.client.HTTPConnection, path: str) -> tuple[int, int]:
+    """Return the bytes of request and response, and the progress in the response."""
     connection.request("GET", path, headers=HEADERS)
     response = connection.getresponse()
     body = response.read()
-    question = len(f"GET {path} HTTP/1.1\r\nHost: {connection.host}:{connection.port}\r\n\r\n")
-    question += sum(len(name) + len(value) + 4 for name, value in HEADERS.items())
-    answer = 19 + sum(len(name) + len(value) + 4 for name, value in response.getheaders()) + len(body)
-    return question + answer, int(json.loads(body)["progress"]["current"])
+    request_size = len(f"GET {path} HTTP/1.1\r\nHost: {connection.host}:{connection.port}\r\n\r\n")
+    request_size += sum(len(name) + len(value) + 4 for name, value in HEADERS.items())
+    response_size = 19 + sum(len(name) + len(value) + 4 for name, value in response.getheaders()) + len(body)
+    return request_size + response_size, int(json.loads(body)["progress"]["current"])
 
 
 def _ages(connection: http.client.HTTPConnection, task: _Task, seconds: float) -> list[float]:
-    """How old what the page shows is, seconds, looked at a hundred times a second."""
+    """Return the age of the displayed state in seconds, sampled a hundred times a second."""
     ages: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        next_question = time.monotonic() + INTERVAL
-        _, shown = _ask(connection, task.path)
-        while time.monotonic() < next_question:
+        next_poll = time.monotonic() + INTERVAL
+        _, shown = _poll(connection, task.path)
+        while time.monotonic() < next_poll:
             ages.append((time.monotonic_ns() - shown) / 1e9)
             time.sleep(0.01)
     return ages

@@ -1,4 +1,4 @@
-"""What progress costs Redis: its CPU for an event, and its memory for a task that runs."""
+"""Redis costs: CPU of an event, and memory of a running task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobpush.store import Store, TaskWrite
 from ..processes import Cores, cpu_seconds, running_redis
 from .base import Metric, Pace, Sample, Scenario, Subject
 
-#: Events whose CPU is taken together.
+#: Events in one CPU measurement.
 EVENTS = 4_000
 #: Users of a small site and of a large one.
 FEW, MANY = 10, 2_000
@@ -21,10 +21,10 @@ EVENTS_OF_A_TASK = 20
 
 
 def measure_ours(pace: Pace) -> Sample:
-    """One event a round trip, as a worker with one task sends them."""
+    """Measure one event per round trip, as a worker with one task sends them."""
     with running_redis(Cores.split().load) as server:
         few = _cpu_of_events(server, FEW)
-        full = _cpu_of_events(server, FEW)  # the histories have all that they hold by now
+        full = _cpu_of_events(server, FEW)  # the histories are full by now
     with running_redis(Cores.split().load) as server:
         many = _cpu_of_events(server, MANY)
     with running_redis(Cores.split().load) as server:
@@ -35,41 +35,41 @@ def measure_ours(pace: Pace) -> Sample:
 
 
 def measure_update_state(pace: Pace) -> Sample:
-    """What Celery's own ``update_state`` makes of it: a SET with an expiry, and a PUBLISH."""
+    """Measure Celery's own ``update_state``: a SET with an expiry, and a PUBLISH."""
     from celery import Celery
 
     with running_redis(Cores.split().load) as server:
         backend = Celery("bench", broker="memory://", backend=server.url).backend
         backend.store_result("0", {"current": 0, "total": EVENTS}, "PROGRESS")
-        begun = cpu_seconds(server.pid)
+        cpu_before = cpu_seconds(server.pid)
         for number in range(EVENTS):
             backend.store_result(str(number % FEW), {"current": number, "total": EVENTS}, "PROGRESS")
-        return {"cpu": (cpu_seconds(server.pid) - begun) / EVENTS * 1e6}
+        return {"cpu": (cpu_seconds(server.pid) - cpu_before) / EVENTS * 1e6}
 
 
 def _cpu_of_events(server: EmbeddedRedis, users: int) -> float:
-    """Microseconds for each."""
+    """Return the CPU of an event in microseconds."""
     store = Store(Config(redis_url=server.url, publish_timeout=10))
     for user in range(users):
         store.publish([_write(user, 0)])
-    begun = cpu_seconds(server.pid)
+    cpu_before = cpu_seconds(server.pid)
     for number in range(EVENTS):
         store.publish([_write(number % users, number)])
-    cost = cpu_seconds(server.pid) - begun
+    cost = cpu_seconds(server.pid) - cpu_before
     store.close()
     return cost / EVENTS * 1e6
 
 
 def _bytes_of_tasks(server: EmbeddedRedis, users: int) -> float:
-    """Bytes of a task after twenty reports, history included; each task has its own user."""
+    """Return the bytes of a task after twenty events, history included. Each task has its own user."""
     client = redis.Redis.from_url(server.url)
     store = Store(Config(redis_url=server.url, publish_timeout=10))
-    store.publish([_write(users, 0)])  # the scripts are loaded now
-    begun = client.info("memory")["used_memory"]
+    store.publish([_write(users, 0)])  # loads the scripts
+    memory_before = client.info("memory")["used_memory"]
     for number in range(EVENTS_OF_A_TASK):
         for first in range(0, users, 100):
             store.publish([_write(user, number) for user in range(first, min(first + 100, users))])
-    used = client.info("memory")["used_memory"] - begun
+    used = client.info("memory")["used_memory"] - memory_before
     store.close()
     client.close()
     return float(used) / users

@@ -1,4 +1,4 @@
-"""What progress costs the task and its worker; what ends in ``_alone`` runs in an interpreter of its own."""
+"""Costs of progress for the task and its worker. Functions that end in ``_alone`` run in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HERE = __name__
 
 # -- a call that sends nothing -----------------------------------------------------------------------
 
-#: Calls of one round, and rounds, of which the median counts.
+#: Calls per round, and rounds, of which the median counts.
 CALLS = 200_000
 ROUNDS = 5
 
 
 def update_alone(which: str, redis_url: str) -> Sample:
-    """Nanoseconds of a call above the bare loop."""
+    """Return the nanoseconds of a call, without the cost of the loop."""
     loops: dict[str, Callable[[], None]] = {
         "ours": _update_ours,
         "ours-log": _log_ours,
@@ -68,7 +68,7 @@ def _log_ours() -> None:
 def _update_tqdm() -> None:
     from tqdm import tqdm
 
-    with open(os.devnull, "w") as nowhere, tqdm(total=CALLS, file=nowhere) as bar:
+    with open(os.devnull, "w") as devnull, tqdm(total=CALLS, file=devnull) as bar:
         update = bar.update
         for _ in range(1, CALLS + 1):
             update(1)
@@ -77,7 +77,7 @@ def _update_tqdm() -> None:
 def _update_our_tqdm() -> None:
     from jobpush import tqdm
 
-    with open(os.devnull, "w") as nowhere, tqdm(total=CALLS, file=nowhere) as bar:
+    with open(os.devnull, "w") as devnull, tqdm(total=CALLS, file=devnull) as bar:
         update = bar.update
         for _ in range(1, CALLS + 1):
             update(1)
@@ -85,29 +85,30 @@ def _update_our_tqdm() -> None:
 
 # -- an event that is published ----------------------------------------------------------------------
 
-#: Events of one task, and the seconds between them; of the tasks that run side by side, each.
+#: Events of the single task, and the seconds between them.
 EVENTS = 400
 PAUSE = 0.004
+#: Concurrent tasks.
 TASKS = 50
-#: Steps of each of those.
+#: Steps of each concurrent task.
 STEPS = 20
 #: PENDING, RECEIVED, STARTED and SUCCESS.
 EVENTS_OF_AN_EMPTY_TASK = 4
-#: Bytes that one of ours takes on its way to Redis, about.
+#: Approximate bytes of the command that publishes an event.
 COMMAND = 1_000
 
 
 def publish_alone(which: str, redis_url: str) -> Sample:
-    """Microseconds of the process's CPU for each event that is published, above the same loop without any."""
-    works = {
+    """Return the CPU of the process per published event in microseconds, without the cost of the loop."""
+    measurements = {
         "ours": _publish_ours,
         "ours-many": _publish_many,
         "update-state": _update_state,
         "update-state-many": _update_state_many,
         "publish": _publish_bare,
-        "wall": _ask_bare,
+        "wall": _request_bare,
     }
-    events, cpu = works[which](redis_url)
+    events, cpu = measurements[which](redis_url)
     return {"event_cpu": cpu / events * 1e6, "events": float(events)}
 
 
@@ -124,9 +125,9 @@ def _publish_ours(redis_url: str) -> tuple[int, float]:
 
 
 def _publish_many(redis_url: str) -> tuple[int, float]:
-    """What comes together is sent together. How the tasks start and end is no part of it, see "A whole job"."""
+    """Concurrent tasks share round trips. Their starts and ends are not counted; the scenario "job" covers these."""
     with tracked(redis_url) as track:
-        track(lambda: None)  # Celery makes what it needs at the first run, and not for fifty threads at once
+        track(lambda: None)  # initializes Celery before fifty threads use it
         bare, _ = _run_many(lambda task, number: None, track)
         cpu, seqs = _run_many(lambda task, number: progress.update(number, total=EVENTS), track)
     return seqs - TASKS * EVENTS_OF_AN_EMPTY_TASK, cpu - bare
@@ -144,7 +145,7 @@ def _update_state_many(redis_url: str) -> tuple[int, float]:
         return STEPS
 
     bare, _ = _run_many(lambda task, number: None, run)
-    cpu, events = _run_many(step, run, lambda task_number: step(task_number, 0))  # each thread has a backend of its own
+    cpu, events = _run_many(step, run, lambda task_number: step(task_number, 0))  # each thread has its own backend
     return events, cpu - bare
 
 
@@ -154,18 +155,23 @@ def _run_many(
     prepare: Callable[[int], object] = lambda task: None,
 ) -> tuple[float, int]:
     """
-    Fifty tasks in the threads of one process, ten steps a second each, evenly spread; each is prepared by itself first.
+    Run fifty tasks in threads of this process, evenly spread, with ten steps a second each.
+
+    Args:
+        step: Called with the numbers of task and step.
+        run: Runs the function of a task.
+        prepare: Called with the number of the task before the measurement starts.
 
     Returns:
-        CPU seconds from their first step to the last, and the sum of what ``run`` has given.
+        CPU seconds from the first step to the last, and the sum of the results of ``run``.
     """
     clock: list[float] = []
     counts: list[int] = []
-    begun, ended = (threading.Barrier(TASKS, lambda: clock.append(time.process_time()), 60) for _ in range(2))
+    started, ended = (threading.Barrier(TASKS, lambda: clock.append(time.process_time()), 60) for _ in range(2))
 
     def work(task: int) -> None:
         prepare(task)
-        begun.wait()
+        started.wait()
         time.sleep(task / TASKS * 0.1)
         for number in range(1, STEPS + 1):
             step(task, number)
@@ -212,20 +218,20 @@ def _publish_bare(redis_url: str) -> tuple[int, float]:
     return EVENTS, _cpu(partial(_paced, lambda number: client.publish("one", "x" * 200))) - bare
 
 
-def _ask_bare(redis_url: str) -> tuple[int, float]:
-    """A command of the size of ours, made beforehand, and its answer: one call of send and one of recv."""
+def _request_bare(redis_url: str) -> tuple[int, float]:
+    """Send a prepared command of the same size, and read the reply: one call of send and one of recv."""
     import hiredis
     import redis
 
-    with open_socket(redis.ConnectionPool.from_url(redis_url)) as taken:
+    with open_socket(redis.ConnectionPool.from_url(redis_url)) as connection:
         command = hiredis.pack_command(("PUBLISH", "one", "x" * COMMAND))
         bare = _cpu(partial(_paced, lambda number: None))
 
-        def ask(number: int) -> None:
-            taken.sendall(command)
-            taken.recv(4096)
+        def request(number: int) -> None:
+            connection.sendall(command)
+            connection.recv(4096)
 
-        return EVENTS, _cpu(partial(_paced, ask)) - bare
+        return EVENTS, _cpu(partial(_paced, request)) - bare
 
 
 def _paced(step: Callable[[int], object]) -> None:
@@ -238,7 +244,11 @@ def _paced(step: Callable[[int], object]) -> None:
 
 
 class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
-    """Runs functions as tasks of an eager app in this process; in a ``with``, tracked, and returns their events."""
+    """
+    Runs functions as tasks of an eager application in this process.
+
+    The context manager gives a function that runs another one as a tracked task and returns the number of its events.
+    """
 
     def __init__(self, redis_url: str, **settings: Any) -> None:
         app = Celery("bench", broker="memory://")
@@ -248,14 +258,14 @@ class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
         @app.task
         @self._jobpush.track(user="user_id", title="Encode cat.mov")
         def run(user_id: str) -> None:
-            self._works[user_id]()
+            self._functions[user_id]()
 
         @app.task
         def run_bare(user_id: str) -> None:
-            self._works[user_id]()
+            self._functions[user_id]()
 
         self._task, self._bare_task = run, run_bare
-        self._works: dict[str, Callable[[], None]] = {}
+        self._functions: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Callable[[Callable[[], None]], int]:
@@ -264,45 +274,45 @@ class tracked(AbstractContextManager["Callable[[Callable[[], None]], int]"]):
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def bare(self, work: Callable[[], None]) -> None:
-        """Run a function as a task of the same application that is not tracked."""
-        self._begin(self._bare_task, work)
+    def run_bare(self, work: Callable[[], None]) -> None:
+        """Run a function as an untracked task of the same application."""
+        self._start(self._bare_task, work)
 
-    def told(self, work: Callable[[], None]) -> str:
-        """Run a function as a tracked task; its user, whose page may not know yet that it has ended."""
-        return self._begin(self._task, work)
+    def run_tracked(self, work: Callable[[], None]) -> str:
+        """Run a function as a tracked task, and return its user. The end of the task may not be stored yet."""
+        return self._start(self._task, work)
 
     def events_of(self, user: str) -> int:
-        """Wait until the page of a task's user knows that it has ended; the number of events until then."""
+        """Wait until the end of a user's task is stored, and return the number of its events."""
         while True:
             events = self._jobpush.tasks(user)
             if events and events[0].state.is_final:
                 return events[0].seq
             time.sleep(0.001)
 
-    def _begin(self, task: Any, work: Callable[[], None]) -> str:
+    def _start(self, task: Any, work: Callable[[], None]) -> str:
         with self._lock:
-            user = str(len(self._works))
-            self._works[user] = work
-        result = task.delay(user)  # its get() does not like that other tasks run in other threads
+            user = str(len(self._functions))
+            self._functions[user] = work
+        result = task.delay(user)  # get() raises while another thread runs a task
         if result.failed():
             raise result.result
         return user
 
     def _run(self, work: Callable[[], None]) -> int:
-        return self.events_of(self.told(work))
+        return self.events_of(self.run_tracked(work))
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _cpu(work: Callable[[], object]) -> float:
-    begun = time.process_time()
+    started = time.process_time()
     work()
-    return time.process_time() - begun
+    return time.process_time() - started
 
 
 def _in_interpreter(function: str, which: str, pace: Pace) -> Sample:

@@ -1,1 +1,1 @@
-"""The servers that are measured: each the way its own documentation would have it."""
+"""The measured servers, each written as its own documentation recommends."""

@@ -1,5 +1,5 @@
 """
-celery-progress, as its README has it: a page asks for the state of a task twice a second.
+celery-progress as in its README: a page polls the state of a task twice a second.
 
     gunicorn --worker-class gthread --threads 4 celery_progress_site:app
 """

@@ -1,9 +1,9 @@
 """
-Django Channels on uvicorn, with the faster one of channels_redis's two layers (pub/sub).
+Django Channels on uvicorn, with the faster of the two layers of channels_redis (pub/sub).
 
     uvicorn --loop uvloop channels_app:application
 
-Events are published as the layer's own ``group_send`` does: one PUBLISH with the message in MessagePack.
+Events are published as by the layer's ``group_send``: one PUBLISH with the message in MessagePack.
 """
 
 import os
@@ -31,7 +31,7 @@ from django.urls import path  # noqa: E402
 
 
 class Subscriber(AsyncWebsocketConsumer):
-    """A connection that is subscribed to one group."""
+    """A connection subscribed to one group."""
 
     async def connect(self) -> None:
         self.group = self.scope["url_route"]["kwargs"]["stream"]
@@ -43,7 +43,7 @@ class Subscriber(AsyncWebsocketConsumer):
         await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def event(self, message: dict) -> None:
-        """A message of the type "event"."""
+        """Send a message of the type "event" to the client."""
         await self.send(message["text"])
 
 

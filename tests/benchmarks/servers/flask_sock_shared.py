@@ -1,9 +1,9 @@
 """
-Flask-Sock by somebody who has thought about it: one thread of the process listens to Redis and writes to all sockets.
+Flask-Sock, optimized: one thread of the process listens to Redis and writes to all sockets.
 
     gunicorn --worker-class gthread --threads 1200 --worker-connections 20000 flask_sock_shared:app
 
-Each connection still has the thread that serves its request, and the one in which simple-websocket reads.
+Each connection still has a thread for its request, and one in which simple-websocket reads.
 """
 
 import os
@@ -23,7 +23,7 @@ listeners = defaultdict(set)
 
 
 def listen() -> None:
-    """Pass published events on to all subscribers."""
+    """Send published events to all subscribers."""
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.psubscribe("*")
     for message in pubsub.listen():
@@ -32,7 +32,7 @@ def listen() -> None:
             try:
                 ws.send(text)
             except ConnectionClosed:
-                pass  # its own thread takes it off the list
+                pass  # its own thread removes it
 
 
 threading.Thread(target=listen, daemon=True).start()
@@ -40,7 +40,7 @@ threading.Thread(target=listen, daemon=True).start()
 
 @sock.route("/<stream>")
 def subscribe(ws, stream: str) -> None:
-    """Be on the list until the client has gone."""
+    """Keep the client subscribed until it disconnects."""
     listeners[stream].add(ws)
     try:
         ws.send("ready")

@@ -1,5 +1,5 @@
 """
-Flask-Sock the way tutorials do it: a thread for each connection, in which redis-py listens and the socket is written.
+Flask-Sock as in tutorials: a thread for each connection, which listens with redis-py and writes to the socket.
 
     gunicorn --worker-class gthread --threads 1200 --worker-connections 20000 flask_sock_tutorial:app
 """
@@ -16,7 +16,7 @@ sock = Sock(app)
 
 @sock.route("/<stream>")
 def subscribe(ws, stream: str) -> None:
-    """Say what is published to the stream, until the client has gone."""
+    """Send the events of a stream until the client disconnects."""
     client = redis.Redis.from_url(os.environ["REDIS_URL"])
     with client.pubsub(ignore_subscribe_messages=False) as pubsub:
         pubsub.subscribe(stream)

@@ -1,9 +1,9 @@
 """
-Flask-SocketIO, as its chapter on deployment has it: gevent below gunicorn, one worker, Redis as the message queue.
+Flask-SocketIO as in its chapter on deployment: gevent under gunicorn, one worker, Redis as the message queue.
 
     gunicorn -k gevent -w 1 --worker-connections 20000 flask_socketio_app:app
 
-Events are published the way its "Emitting from an External Process" does: JSON on the channel of the message queue.
+Events are published as in its "Emitting from an External Process": JSON on the channel of the message queue.
 """
 
 from gevent import monkey
@@ -21,5 +21,5 @@ socketio = SocketIO(app, async_mode="gevent", message_queue=os.environ["REDIS_UR
 
 @socketio.on("join")
 def join(stream: str) -> None:
-    """A room for each stream; the acknowledgement confirms that the client has joined."""
+    """Join the room of a stream; the acknowledgement confirms it."""
     join_room(stream)

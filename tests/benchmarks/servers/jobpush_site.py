@@ -8,12 +8,12 @@ from jobpush import Gateway
 from jobpush.config import Config
 from jobpush.tokens import make_token
 
-#: Signs the sessions; the benchmark makes those of its users with it.
+#: Signs the sessions; the benchmark signs the sessions of its users with it too.
 SECRET_KEY = "benchmark"
 
 
 def create_app() -> Flask:
-    """Where Redis is, key and secret come from the environment."""
+    """Create the site. The Redis URL, key and secret come from the environment."""
     app = Flask(__name__)
     app.secret_key = SECRET_KEY
     Gateway(app, user_loader=lambda: session.get("user_id"))
@@ -21,7 +21,7 @@ def create_app() -> Flask:
 
 
 def session_cookies(count: int) -> list[str]:
-    """What the browsers of the users "0", "1", … send."""
+    """Return the session cookies of the users "0", "1", and so on."""
     app = Flask(__name__)
     app.secret_key = SECRET_KEY
     serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
@@ -29,5 +29,5 @@ def session_cookies(count: int) -> list[str]:
 
 
 def tokens(config: Config, count: int) -> list[str]:
-    """Connection tokens of the same users."""
+    """Return connection tokens of the same users."""
     return [make_token(config, str(number), ttl=3_600) for number in range(count)]

@@ -1,4 +1,4 @@
-"""The application that is measured: one page with one bar, one task that moves it."""
+"""The measured application: a page with one progress bar, and the tasks that move it."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ jobpush = JobPush(celery_app)
 @celery_app.task(name="bench.count")
 @jobpush.track(user="user_id", title="count")
 def count(user_id: str, updates: int, times: str) -> None:
-    """Say ``updates`` times where it is, 5 to 15 ms apart; leave the Unix times of it in the file ``times``."""
-    said = []
+    """Report progress ``updates`` times, 5 to 15 ms apart, and write the Unix times to the file ``times``."""
+    updated = []
     for number in range(updates):
-        said.append(time.time())
+        updated.append(time.time())
         progress.update(number, total=updates, message=str(number))
         time.sleep(random.uniform(0.005, 0.015))  # noqa: S311
-    Path(times).write_text(json.dumps(said))
+    Path(times).write_text(json.dumps(updated))
 
 
 @celery_app.task(name="bench.log")
 @jobpush.track(user="user_id", title="log")
 def log(user_id: str, lines: int, times: str) -> None:
     """
-    Report ``lines`` updates and as many lines of text in turns, 5 to 15 ms apart; leave the Unix times of both.
+    Report ``lines`` updates and as many log lines in turns, 5 to 15 ms apart.
 
-    It begins once the file ``times`` is there, and writes into it.
+    The task starts when the file ``times`` exists, and writes the Unix times of updates and log lines to it.
     """
     while not Path(times).exists():
         time.sleep(0.05)
@@ -54,7 +54,7 @@ def log(user_id: str, lines: int, times: str) -> None:
 
 
 def create_app() -> Flask:
-    """The page."""
+    """Create the application that serves the page."""
     app = Flask(__name__)
     Gateway(app, user_loader=lambda: USER)
     app.add_url_rule("/", view_func=lambda: render_template_string(PAGE))

@@ -1,5 +1,5 @@
 """
-What plain CPython can do: the same as ``native/wall.c``, one ``socket.send`` a frame.
+The limit of plain CPython: the same as ``native/wall.c``, with one ``socket.send`` per frame.
 
     python wall.py 8001 1000 1 200
 """
@@ -10,24 +10,24 @@ import time
 
 
 def accept_one(listener: socket.socket) -> socket.socket:
-    """The next connection that has asked for a WebSocket."""
+    """Return the next connection that requests a WebSocket."""
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if connection.recv(4096):  # else it was somebody who only looks whether we listen
+        if connection.recv(4096):  # empty: a check whether the port is open
             connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
             return connection
 
 
 def frame(seq: int, size: int) -> bytes:
-    """The frame of one event."""
+    """Return the frame of one event."""
     payload = (b"~0.%d.%d~" % (seq, time.monotonic_ns())).ljust(size, b".")
     header = bytes([0x81, size]) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")
     return header + payload
 
 
 def main() -> None:
-    """Send for ever."""
+    """Send forever."""
     port, connections, frames, size = map(int, sys.argv[1:])
     listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     sockets = [accept_one(listener) for _ in range(connections)]

@@ -1,5 +1,5 @@
 """
-The websockets library on uvloop, as its guide on broadcasting has it: one listener, and ``broadcast()``.
+The websockets library on uvloop as in its guide on broadcasting: one listener, and ``broadcast()``.
 
     python websockets_app.py
 """
@@ -16,7 +16,7 @@ listeners: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 async def listen() -> None:
-    """Pass on what is published."""
+    """Broadcast published events."""
     client = redis.asyncio.from_url(os.environ["REDIS_URL"])
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     await pubsub.psubscribe("*")
@@ -25,7 +25,7 @@ async def listen() -> None:
 
 
 async def subscribe(connection: ServerConnection) -> None:
-    """Be on the list until the client has gone."""
+    """Keep the client subscribed until it disconnects."""
     stream = connection.request.path.removeprefix("/")
     listeners[stream].add(connection)
     try:
@@ -36,7 +36,7 @@ async def subscribe(connection: ServerConnection) -> None:
 
 
 async def main() -> None:
-    """Serve until the end."""
+    """Serve forever."""
     listening = asyncio.create_task(listen())
     async with serve(subscribe, "127.0.0.1", int(os.environ["PORT"]), backlog=2048):
         await listening

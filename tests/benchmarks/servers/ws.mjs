@@ -1,4 +1,4 @@
-// ws and ioredis, as the README of ws broadcasts: one listener, and a loop over those who hear the stream.
+// ws and ioredis, as the README of ws broadcasts: one listener, and a loop over the subscribers of the stream.
 //
 //     node ws.mjs
 import Redis from "ioredis";

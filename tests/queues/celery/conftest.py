@@ -1,4 +1,4 @@
-"""A real Celery worker for these tests, see :mod:`tests.celery_site.site`."""
+"""Fixtures with a real Celery worker; see :mod:`tests.celery_site.site`."""
 
 from tests.celery_site.site import eager, hasty_site, own_site, site, user
 

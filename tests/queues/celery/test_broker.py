@@ -1,4 +1,4 @@
-"""Celery's broker as the Redis of the events, if nothing else is configured."""
+"""Celery's broker is the default Redis for events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks a canvas will have, what they weigh, and which of them stand and fall together."""
+"""Plans of canvases: their tasks, weights and branches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def branches(canvas: Any) -> list[str]:
 
 
 def tasks_of(canvas: Any) -> Iterator[Signature]:
-    """All its tasks, in the order in which they are written."""
+    """Yield all tasks of a canvas, in the order in which they are written."""
     if isinstance(canvas, (group, _chain, _chord)):
         for task in canvas.tasks:
             yield from tasks_of(task)

@@ -1,4 +1,4 @@
-"""Each internal of Celery, kombu and billiard that ``compat.py`` uses exists and behaves, and its check can fail."""
+"""Each internal of Celery, kombu and billiard that ``compat.py`` uses behaves as expected, and its check can fail."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ app = Celery("contract", broker="memory://", set_as_current=False)
 
 @app.task(name="contract.lazy", shared=False)
 def lazy() -> None:
-    """Stays lazy until it is used."""
+    """A task that stays lazy until it is used."""
 
 
 class Calling(Task):
-    """A base class that wraps the call, as many applications have."""
+    """A base class that overrides ``__call__``, as many applications do."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
@@ -41,7 +41,7 @@ class Calling(Task):
 
 @app.task(name="contract.nested", base=Calling, bind=True, shared=False)
 def nested(self: Any) -> Any:
-    """Return both of its requests and the task that compat finds."""
+    """Return both requests of the task, and the task that ``compat`` returns."""
     return compat.request_of(self), self.request, compat.current_task()
 
 
@@ -80,7 +80,7 @@ def check_function_of_autoretried() -> None:
 
 @contextmanager
 def run(task: Any) -> Iterator[None]:
-    """As a worker does, up to the call of its function."""
+    """Prepare a task as a worker does before it calls the function."""
     task.push_request(id=uuid.uuid4().hex, called_directly=False, is_eager=False, delivery_info={})
     try:
         yield
@@ -115,7 +115,7 @@ def check_end_by_worker() -> None:
 
 
 def make_request(pool: Any) -> Any:
-    """A request as the consumer makes it for a message."""
+    """Return a request as the consumer creates it for a message."""
     kind = create_request_cls(Request, compat.unwrapped(retried), pool, "worker@host", None, app=app)
     headers = {"id": uuid.uuid4().hex, "task": "contract.retried", "retries": 0, "root_id": None, "parent_id": None}
     message = SimpleNamespace(
@@ -163,11 +163,11 @@ def check_result() -> None:
 
 def check_pools() -> None:
     pool = prefork.TaskPool(1)
-    pool.terminate_job = lambda pid, signal=None: None  # as it stands on the instance of a running pool
+    pool.terminate_job = lambda pid, signal=None: None  # a running pool sets it on the instance
     assert compat.can_terminate(pool) and not compat.runs_tasks_itself(pool)
     for name in ("solo", "threads"):
-        own = get_implementation(name)(1)
-        assert compat.runs_tasks_itself(own) and not compat.can_terminate(own)
+        in_process = get_implementation(name)(1)
+        assert compat.runs_tasks_itself(in_process) and not compat.can_terminate(in_process)
 
 
 def check_revoke() -> None:
@@ -180,7 +180,7 @@ def check_revoke() -> None:
     state.requests[request.id] = request
     try:
         compat.revoke(consumer, [request.id], terminate=True)
-        assert not ran  # until the consumer's thread comes to it
+        assert not ran  # it waits for the consumer's thread
         Consumer.perform_pending_operations(consumer)
     finally:
         del state.requests[request.id]
@@ -205,7 +205,7 @@ def check_queue(redis_url: str) -> Iterator[Callable[[], None]]:
     broker.close()
 
 
-#: What compat.py uses: the object that has the name, the name, and the check that fails without it.
+#: The internals that compat.py uses: owner, attribute name, and the check that fails without it.
 CONTRACT: list[tuple[Any, str, Callable[[], None]]] = [
     (celery.local.Proxy, "_get_current_object", check_current_task),
     (compat.unwrapped(nested), "request_stack", check_current_task),
@@ -246,7 +246,7 @@ def test_check_fails_without_the_internal(
         monkeypatch.setattr(owner, name, None)
     else:
         monkeypatch.delattr(owner, name)
-    if name == "on_success":  # each task's own class of requests has it again
+    if name == "on_success":  # otherwise each task's own request class defines it again
         monkeypatch.setitem(globals(), "create_request_cls", lambda base, *args, **kwargs: base)
     with pytest.raises((AssertionError, AttributeError, ImportError, NameError, TypeError)):
         check()

@@ -1,4 +1,4 @@
-"""The forms of ``track``, and what it makes of arguments, ids and ``update_state()``."""
+"""The forms of ``track``, and its handling of arguments, ids and ``update_state()``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from jobpush.queues.celery.track_options import options_of
 from jobpush.queues.celery.update_state import progress_of
 from tests.celery_site.site import Eager
 
-#: Passed as a header, where ``track`` names no user.
-HEADERS = "jobpush_user"
+#: The message header with the user, for tasks whose ``track`` names none.
+USER_HEADER = "jobpush_user"
 
 
 def run(eager: Eager, task: Any, *args: Any, **options: Any) -> list[TaskEvent]:
-    """Run a task for the test's user; its events."""
-    task_id = task.apply(args, headers={HEADERS: eager.user}, **options).id
+    """Run a task for the test's user; return its events."""
+    task_id = task.apply(args, headers={USER_HEADER: eager.user}, **options).id
     eager.listener.until_final(str(task_id))
     return eager.listener.of(str(task_id))
 
@@ -95,7 +95,7 @@ def test_named_function_is_still_a_user(eager: Eager) -> None:
 
 
 async def coroutine(user_id: str) -> None:
-    """What Celery would call and not await."""
+    """A function that Celery would call without awaiting it."""
 
 
 async def generator(user_id: str) -> Any:
@@ -121,7 +121,7 @@ def test_def_that_runs_a_coroutine_is_tracked(eager: Eager) -> None:
         progress.update(1, total=2)
 
     task = eager.task()(lambda: asyncio.run(work()))
-    with ThreadPoolExecutor(1) as threads:  # the main thread may run the event loop of Playwright
+    with ThreadPoolExecutor(1) as threads:  # the main thread may run Playwright's event loop
         event = threads.submit(eager.run, task).result()[-1]
 
     assert (event.state, event.current) == (TaskState.SUCCESS, 1)
@@ -131,7 +131,7 @@ def test_def_that_runs_a_coroutine_is_tracked(eager: Eager) -> None:
 
 
 class Job(BaseModel):
-    """An argument."""
+    """A model used as a task argument."""
 
     user_id: str
     filename: str
@@ -177,7 +177,7 @@ def test_invalid_model_still_publishes_its_failure(eager: Eager) -> None:
 
 
 class Id:
-    """Stands for ids of an application's own."""
+    """A custom id type of an application."""
 
     def __str__(self) -> str:
         return f"id-{id(self)}"
@@ -299,14 +299,14 @@ def test_adopt_can_be_switched_off(eager: Eager) -> None:
 
 
 class Calling(Task):
-    """Wraps the call, as many applications do."""
+    """Overrides ``__call__``, as many applications do."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
 
 class Twice(Task):
-    """Calls it twice where it fails."""
+    """Calls the task again if it fails."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:

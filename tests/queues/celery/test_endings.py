@@ -1,4 +1,4 @@
-"""From delay() to each common end, with a real worker."""
+"""Tasks from ``delay()`` to each common final state, with a real worker."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def listener(site: Site, user: str) -> Listener:
 @pytest.fixture
 def stubborn(site: Site, listener: Listener, user: str) -> Iterator[TaskEvent]:
     """
-    Return the first progress of a task that ignores cancels; it is cancelled in the end, since it occupies one of two
-    children.
+    Yield the first progress event of a task that ignores cancels.
+
+    The task is cancelled after the test, because it occupies one of two child processes.
     """
     task_id = site.delay("stubborn", user)
     try:
@@ -135,7 +136,7 @@ def test_rejected_task_is_a_failure(site: Site, listener: Listener, user: str) -
 
 
 def test_requeued_task_runs_again(site: Site, listener: Listener, user: str) -> None:
-    task_id = site.delay("gives_back", user)
+    task_id = site.delay("requeues", user)
 
     last = listener.until_final(task_id)
 
@@ -158,7 +159,7 @@ def test_task_that_exits_is_a_failure(
 
 
 def test_end_of_one_delivery_does_not_end_the_other(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the parent of a worker, where the broker has delivered again what one of its processes still runs."""
+    """Simulate a worker's parent after the broker redelivered a task that one of its processes still runs."""
     app, jobpush = make_app("memory://", redis_url)
     task, runtime = app.tasks["encode"], jobpush._runtime
     leases_of(runtime)._newest["twice"] = "second"
@@ -268,7 +269,7 @@ def test_killed_process_is_a_failure_with_the_progress_so_far(listener: Listener
 
 
 def test_cancelled_task_stops_at_its_next_progress_call(own_site: Site, user: str) -> None:
-    own_site.start_worker()  # which gives it its time, where the other terminates whoever is held up for a moment
+    own_site.start_worker()  # with the default grace; the shared site terminates a task after a short delay
     listener = own_site.listen(user)
     task_id = own_site.delay("waits", user)
     listener.until_state(TaskState.PROGRESS, task_id)
@@ -325,17 +326,17 @@ def test_expired_task_is_revoked(site: Site, listener: Listener, user: str) -> N
 
 
 def test_unknown_task_is_a_failure(site: Site, listener: Listener, user: str) -> None:
-    task_id = site.app.send_task("nobody_knows", headers={"jobpush_user": user}).id
+    task_id = site.app.send_task("unregistered", headers={"jobpush_user": user}).id
 
     last = listener.until_final(task_id)
 
-    assert (last.state, last.error) == (TaskState.FAILURE, "No worker knows the task nobody_knows")
+    assert (last.state, last.error) == (TaskState.FAILURE, "No worker knows the task unregistered")
 
 
 def test_unknown_task_without_a_stored_state_is_a_failure_too(site: Site, listener: Listener, user: str) -> None:
     stranger = Celery(broker=site.settings["broker_url"], set_as_current=False)
     headers = {"jobpush_user": user, "jobpush_created": 1.0}
-    task_id = stranger.send_task("nobody_knows", headers=headers).id
+    task_id = stranger.send_task("unregistered", headers=headers).id
     stranger.close()
 
     assert listener.until_final(task_id).state is TaskState.FAILURE

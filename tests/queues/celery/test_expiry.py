@@ -1,4 +1,4 @@
-"""Tasks that expire while they wait are REVOKED at their time, with or without a worker."""
+"""Tasks that expire while they wait become REVOKED at that time, with or without a worker."""
 
 from __future__ import annotations
 

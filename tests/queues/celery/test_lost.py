@@ -1,4 +1,4 @@
-"""Workers that are killed, paused or cut off: what is dead is LOST within moments, and nothing else is."""
+"""Workers that are killed, paused or disconnected: only tasks of dead workers become LOST, and soon."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.celery_site.site import PATIENT, Listener, Site
 from tests.effort import members, thorough
 from tests.waiting import wait_until
 
-#: Seconds: so many that a machine which stalls for one or two of them does not take a living worker for dead.
+#: Seconds after which a silent worker counts as dead: long enough to tolerate stalls of one or two seconds.
 LOST_AFTER = 4.0
 
 
 @pytest.fixture
 def site(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Site]:
     with EmbeddedRedis() as broker:
-        # A long patience for events, but the default one for the lease: a third of it.
+        # A long timeout for events, but the default one for the lease: a third of its length.
         settings = {"lost_after": LOST_AFTER, "visibility_timeout": 2, "publish_timeout": LOST_AFTER / 3}
         site = Site(broker, redis_server, tmp_path, **settings)
         yield site
@@ -63,7 +63,11 @@ def stop_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wait_for_a_death(site: Site, tmp_path: Path) -> Callable[[], None]:
-    """Have a worker killed beside the others, and wait until that is known: by then others would be known dead too."""
+    """
+    Return a function that kills an additional worker and waits until its task is LOST.
+
+    Any other dead worker is detected in the same time.
+    """
 
     def wait() -> None:
         user, queue = uuid.uuid4().hex, uuid.uuid4().hex
@@ -78,7 +82,7 @@ def wait_for_a_death(site: Site, tmp_path: Path) -> Callable[[], None]:
 
 
 def steps(listener: Listener, task_id: str) -> list[tuple[str, int]]:
-    """States and attempts in order, without repetitions, and without RECEIVED, which may come late."""
+    """Return states and attempts in order, without repetitions, and without RECEIVED, which may arrive late."""
     found: list[tuple[str, int]] = []
     for event in listener.of(task_id):
         step = (event.state.value, event.attempt)
@@ -92,7 +96,7 @@ def is_running(attempt: int, task_id: str) -> Callable[[TaskEvent], bool]:
 
 
 def kill(worker: ChildProcess) -> None:
-    """As the kernel does when memory runs out: the parent alone."""
+    """Kill only the parent process, as the kernel does when memory runs out."""
     os.kill(worker.pid, signal.SIGKILL)
 
 
@@ -157,7 +161,7 @@ def test_newest_of_two_workers_with_the_same_task_is_shown(site: Site, user: str
 def test_message_requeued_for_a_dead_process_is_another_attempt(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
     site.start_worker("-c", "1")
-    task_id = site.delay("late_and_precious", user, str(stop_file))
+    task_id = site.delay("late_requeued", user, str(stop_file))
     event = listener.until_state(TaskState.PROGRESS, task_id)
 
     os.kill(event.data["pid"], signal.SIGKILL)
@@ -188,6 +192,7 @@ def test_task_of_a_paused_process_is_not_lost(
     assert TaskState.LOST not in {event.state for event in listener.of(task_id) if event.attempt == 1}
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_task_that_blocks_its_process_is_not_lost(site: Site, user: str, wait_for_a_death: Callable[[], None]) -> None:
     listener = site.listen(user)
@@ -195,7 +200,7 @@ def test_task_that_blocks_its_process_is_not_lost(site: Site, user: str, wait_fo
         site.start_worker("-c", "1", "-Q", "prefork"),
         site.start_worker("-P", "threads", "-c", "1", "-Q", "threads"),
     ]
-    wait_for_a_death()  # so all that belongs to a worker has started
+    wait_for_a_death()  # all threads and processes of the workers have started
     task_ids = [site.delay("hogs", user, queue=queue) for queue in ("prefork", "threads")]
     for _ in task_ids:
         listener.until_state(TaskState.PROGRESS)
@@ -205,10 +210,10 @@ def test_task_that_blocks_its_process_is_not_lost(site: Site, user: str, wait_fo
     for task_id in task_ids:
         assert steps(listener, task_id) == [("PENDING", 1), ("STARTED", 1), ("PROGRESS", 1)]
     for worker in workers:
-        worker.kill()  # it would not listen
+        worker.kill()  # it would not react to a signal
 
 
-#: A worker that renews its lease by its sidecar alone, and has a task that has forked.
+#: A worker whose lease is renewed only by its sidecar, and that has forked a child.
 FORKING_WORKER = """
 import os, sys, time
 from jobpush.config import Config
@@ -225,12 +230,12 @@ def test_lease_sidecar_ends_with_its_worker_despite_forked_children(store: Store
     worker = ChildProcess([sys.executable, "-c", FORKING_WORKER, store.config.redis_url], log=tmp_path / "log")
 
     def seconds_left() -> float:
-        (lease_end,) = store.run([("ZSCORE", store.keys.workers, "worker")])
-        return float(lease_end) - time.time()
+        (expires_at,) = store.run([("ZSCORE", store.keys.workers, "worker")])
+        return float(expires_at) - time.time()
 
     def is_renewed() -> bool:
         if seconds_left() > 0.4:
-            return True  # only the sidecar can have stored this
+            return True  # only the sidecar stores this value
         store.run(short)
         return False
 
@@ -262,6 +267,7 @@ def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, us
     assert steps(listener, task_id) == expected
 
 
+@thorough
 @pytest.mark.usefixtures("gateways")
 def test_broker_outage_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
@@ -300,7 +306,7 @@ def test_task_stopped_by_a_broker_outage_is_lost_until_redelivered(
 
 
 @pytest.mark.usefixtures("gateways")
-@pytest.mark.parametrize("keep_data", [True, False])
+@pytest.mark.parametrize("keep_data", members([True, False]))
 def test_redis_outage_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None], keep_data: bool
 ) -> None:
@@ -329,7 +335,7 @@ def test_frozen_redis_loses_no_task(
     listener.until_state(TaskState.PROGRESS, task_id)
 
     os.kill(site.redis.pid, signal.SIGSTOP)
-    signal.sigtimedwait([], 2 * LOST_AFTER)  # longer than any lease; no event arrives meanwhile
+    signal.sigtimedwait([], 2 * LOST_AFTER)  # longer than any lease
     os.kill(site.redis.pid, signal.SIGCONT)
     wait_for_a_death()
     stop_file.touch()
@@ -359,13 +365,13 @@ def test_requeued_task_of_a_cold_shutdown_is_lost(site: Site, user: str, stop_fi
 
     worker.stop(signal.SIGQUIT, grace=30)
 
-    listener.until_state(TaskState.LOST, task_id)  # Celery sends no signal
+    listener.until_state(TaskState.LOST, task_id)  # Celery sends no task signal here
 
 
 def test_waiting_task_survives_a_warm_shutdown(site: Site, user: str) -> None:
     listener = site.listen(user)
     worker = site.start_worker("-c", "1")
-    listener.until_final(site.delay("encode", user, "first.mov"))  # else the time would begin before the worker
+    listener.until_final(site.delay("encode", user, "first.mov"))  # the countdown must start after the worker
     task_id = site.delay("encode", user, "cat.mov", countdown=4)
     listener.until_state(TaskState.RECEIVED, task_id)
 
@@ -397,7 +403,7 @@ def test_end_known_only_to_the_parent_process_is_published_by_it(site: Site, use
 
 @pytest.fixture
 def freeze(redis_server: EmbeddedRedis) -> Iterator[Callable[[], Callable[[], None]]]:
-    """Freeze the Redis of the events until the function that this returns is called."""
+    """Return a function that freezes the Redis of the events, and returns a function that resumes it."""
 
     def thaw() -> None:
         os.kill(redis_server.pid, signal.SIGCONT)
@@ -457,14 +463,14 @@ def test_end_is_published_after_the_worker_stopped_during_a_redis_outage(
 def test_lease_is_held_before_the_first_message_is_taken(store: Store) -> None:
     keeper = LeaseKeeper(store.config)
 
-    keeper.start()  # a worker that is killed right after its first task began was never found dead without
+    keeper.start()  # otherwise the death of a worker during its first task could go undetected
 
     assert store.run([("ZSCORE", store.keys.workers, keeper.worker_id)]) != [None]
     keeper.stop()
 
 
 class Request:
-    """Stands for Celery's request, which is gone as soon as the worker is done with it."""
+    """Replaces Celery's request, which is garbage-collected when the worker has finished it."""
 
     time_start: float | None = None
     acknowledged = False
@@ -472,7 +478,7 @@ class Request:
 
 @thorough
 def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedis) -> None:
-    """During an outage of Redis no end can be published; afterwards LOST must not be published too early."""
+    """Ends cannot be published during a Redis outage; after it, LOST must not be published too early."""
     store = Store(Config(redis_url=redis_server.url, lost_after=LOST_AFTER, publish_timeout=PATIENCE))
     keeper = LeaseKeeper(replace(store.config, publish_timeout=0.25))
     keeper.start()
@@ -483,7 +489,7 @@ def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedi
     del request
     wait_until(lambda: all(held.over_since for held in keeper._snapshot()))
     os.kill(redis_server.pid, signal.SIGSTOP)
-    time.sleep(2 * LOST_AFTER)  # no event marks the time at which the keeper would give up
+    time.sleep(2 * LOST_AFTER)  # no event marks the time at which the keeper would publish LOST
     os.kill(redis_server.pid, signal.SIGCONT)
     wait_until(lambda: is_held(store, keeper.worker_id))
     time.sleep(LOST_AFTER / 3)
@@ -495,7 +501,7 @@ def test_final_write_gets_its_time_once_redis_is_back(redis_server: EmbeddedRedi
 
 
 def test_ends_after_an_outage_take_few_round_trips(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease is not renewed meanwhile: with two round trips for each end, a living worker counted as dead."""
+    """The lease is not renewed meanwhile: with two round trips per end, a live worker would count as dead."""
     keeper = LeaseKeeper(store.config)
     for number in range(100):
         tracked = keeper.take(Request(), TaskIdentity(f"task-{number}", "42", "encode", "Encode", created_at=1.0))
@@ -528,7 +534,7 @@ def test_finished_messages_kept_during_an_outage_are_bounded(
 
     keeper.start()
 
-    wait_until(lambda: len(keeper._snapshot()) == 11)  # it kept every message of an outage, however long that was
+    wait_until(lambda: len(keeper._snapshot()) == 11)  # MAX_OVER finished ones, and the running one
     assert keeper.delivery_of("runs") == taken.delivery
     assert [bool(keeper.delivery_of(f"task-{number}")) for number in (0, 89, 90, 99)] == [False, False, True, True]
     redis_server.restart(keep_data=False)
@@ -537,6 +543,6 @@ def test_finished_messages_kept_during_an_outage_are_bounded(
 
 
 def is_held(store: Store, worker_id: str) -> bool:
-    """Whether the lease of a worker has not ended."""
+    """Return whether a worker still holds its lease."""
     (score,) = store.run([("ZSCORE", store.keys.workers, worker_id)])
     return score is not None and float(score) > time.time()

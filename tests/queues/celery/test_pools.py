@@ -1,4 +1,4 @@
-"""The pools that run everything in one process, and children that don't live long."""
+"""Pools that run tasks in the worker's own process, and short-lived child processes."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def busy_site(tmp_path: Path) -> Iterator[Site]:
-    """A worker that runs one task at a time, and looks at its queue often."""
+    """A worker that runs one task at a time, and inspects its queue often."""
     with EmbeddedRedis() as server:
         site = Site(server, server, tmp_path, place_interval=0.05, **PATIENT)
         site.start_worker("-c", "1")
         store = Store(Config(redis_url=server.url))
-        wait_until(lambda: store.run([("EXISTS", store.keys.queue_leader("celery"))])[0], "a look at the queue")
+        wait_until(lambda: store.run([("EXISTS", store.keys.queue_leader("celery"))])[0], "a leader of the queue")
         yield site
         site.close()
 
@@ -40,7 +40,7 @@ def test_waiting_task_gets_its_queue_position(busy_site: Site, user: str, tmp_pa
     received = busy_site.delay("encode", user, "received.mov")
     listener.until_state(TaskState.RECEIVED, received)
 
-    busy_site.delay("plain")  # nobody sees it, and it counts
+    busy_site.delay("plain")  # not tracked, but counted in the position
     first, second = (busy_site.delay("encode", user, f"{name}.mov") for name in "ab")
     event = listener.until(lambda event: event.task_id == second and event.ahead == 2)
     gate.touch()
@@ -104,8 +104,8 @@ def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None
     )
     watcher = QueueWatcher(None, services)
     headers = {"id": "t1", "task": "encode", "jobpush_user": "42", "jobpush_created": 1.0}
-    odd = [
-        {**headers, "id": "odd", name: value}
+    malformed = [
+        {**headers, "id": "malformed", name: value}
         for name, value in (
             ("jobpush_created", "yesterday"),
             ("jobpush_created", [1]),
@@ -115,9 +115,9 @@ def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None
             ("jobpush_root", "w"),
         )
     ]
-    odd[-1]["jobpush_weight"] = "heavy"
+    malformed[-1]["jobpush_weight"] = "heavy"
     foreign = [b"", b"\xff", b"garbage", b"[]", b"7", b"{}", b'{"headers":null}', b'{"headers":[1]}', b"[" * 100_000]
-    messages = [*foreign, *(json.dumps({"headers": one}).encode() for one in odd)]
+    messages = [*foreign, *(json.dumps({"headers": fields}).encode() for fields in malformed)]
 
     watcher._look_at("celery", [*messages, json.dumps({"headers": headers}).encode()])
 

@@ -1,4 +1,4 @@
-"""Running tasks receive a cancel, and a worker's parent ends those that run on."""
+"""Running tasks are cancelled, and a worker's parent terminates those that ignore it."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from jobpush.store import Store
 
 
 class Pool(BasePool):
-    """One that can terminate, as prefork can."""
+    """A pool that can terminate tasks, as prefork can."""
 
     def __init__(self) -> None:
         pass
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
-        """Never called here."""
+        """Do nothing; never called in these tests."""
 
 
 class FakeConsumer:
-    """Records what its worker revokes."""
+    """Records the tasks that its worker revokes."""
 
     def __init__(self) -> None:
         self.app, self.hostname, self.pool = None, "worker@host", Pool()
         self.terminated: list[str] = []
-        self.is_away = False
+        self.is_disconnected = False
 
     def call_soon(self, command: Any, state: Any, task_ids: list[str], *, terminate: bool) -> None:
         assert command.__name__ == "revoke" and state.consumer is self
-        if not self.is_away and terminate:  # a consumer without its broker drops what is left to do
+        if not self.is_disconnected and terminate:  # a disconnected consumer drops pending operations
             self.terminated += task_ids
 
 
 class FakeTime:
-    """A clock that the test moves."""
+    """A clock that the test advances."""
 
     now = 100.0
 
@@ -70,7 +70,7 @@ def unstoppable() -> list[str]:
 
 
 def make_revoker(consumer: FakeConsumer, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch) -> Revoker:
-    """One without its thread."""
+    """Return a revoker without its thread."""
     runtime: Any = SimpleNamespace(
         config=Config(cancel_grace=1.0), running=SimpleNamespace(show_unstoppable=unstoppable.append)
     )
@@ -78,8 +78,8 @@ def make_revoker(consumer: FakeConsumer, unstoppable: list[str], monkeypatch: py
     return Revoker(consumer, runtime)
 
 
-def running(monkeypatch: pytest.MonkeyPatch, *requests: tuple[str, str | None]) -> None:
-    """Let these tasks run, each with the workflow that it is a member of."""
+def set_active(monkeypatch: pytest.MonkeyPatch, *requests: tuple[str, str | None]) -> None:
+    """Set the active tasks, each with the id of its workflow."""
     active = [SimpleNamespace(id=task_id, request_dict={"jobpush_root": root}) for task_id, root in requests]
     monkeypatch.setattr(worker_state, "active_requests", active)
 
@@ -88,7 +88,7 @@ def test_task_is_terminated_until_it_has_ended(
     consumer: FakeConsumer, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revoker = make_revoker(consumer, unstoppable, monkeypatch)
-    running(monkeypatch, ("cancelled", None), ("member", "album"), ("other", None))
+    set_active(monkeypatch, ("cancelled", None), ("member", "album"), ("other", None))
     revoker._deadlines = {"cancelled": time.now, "album": time.now}
 
     revoker._end_overdue()
@@ -96,12 +96,12 @@ def test_task_is_terminated_until_it_has_ended(
     assert sorted(consumer.terminated) == ["cancelled", "member"]
 
     time.now += _LEAST_GRACE
-    running(monkeypatch, ("member", "album"))
+    set_active(monkeypatch, ("member", "album"))
     revoker._end_overdue()
     assert sorted(consumer.terminated) == ["cancelled", "member", "member"]
 
     time.now += _LEAST_GRACE
-    running(monkeypatch)
+    set_active(monkeypatch)
     revoker._end_overdue()
     assert len(consumer.terminated) == 3
     assert not revoker._deadlines
@@ -111,12 +111,12 @@ def test_task_is_terminated_once_the_broker_is_back(
     consumer: FakeConsumer, time: FakeTime, unstoppable: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revoker = make_revoker(consumer, unstoppable, monkeypatch)
-    running(monkeypatch, ("one", None), ("two", None))
+    set_active(monkeypatch, ("one", None), ("two", None))
     revoker._deadlines = {"one": time.now, "two": time.now}
-    consumer.is_away = True
+    consumer.is_disconnected = True
     revoker._end_overdue()
 
-    consumer.is_away = False
+    consumer.is_disconnected = False
     time.now += _LEAST_GRACE
     revoker._end_overdue()
 
@@ -128,7 +128,7 @@ def test_pool_that_cannot_terminate_is_shown_on_the_bar(
 ) -> None:
     consumer.pool = ThreadPool(1)
     revoker = make_revoker(consumer, unstoppable, monkeypatch)
-    running(monkeypatch, ("cancelled", None))
+    set_active(monkeypatch, ("cancelled", None))
     revoker._deadlines = {"cancelled": time.now}
 
     revoker._end_overdue()

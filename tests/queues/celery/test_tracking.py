@@ -1,4 +1,4 @@
-"""What track() takes, refuses, and finds out about a call."""
+"""The arguments of ``track()``, their validation, and their use in calls."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_unstamped_message_carries_its_redelivery_flag(eager: Eager, is_again: b
 
     assert received is not None
     assert received.is_again is is_again
-    assert received == read_headers(headers, task)  # as the process that runs it knows it
+    assert received == read_headers(headers, task)  # as the process that runs the task reads it
     assert received.created_at > 0
 
 

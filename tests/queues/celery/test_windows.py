@@ -1,4 +1,4 @@
-"""Publishing and solo workers need nothing that Windows lacks."""
+"""Publishing and solo workers use no API that Windows lacks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jobpush.testing import PATIENCE
 def test_publisher_and_solo_worker_run_without_fork_poll_and_posix_signals(redis_url: str) -> None:
     script = Path(__file__).with_name("windows_like.py")
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(script), redis_url], capture_output=True, text=True, timeout=4 * PATIENCE, check=False
     )
 
-    assert done.stdout.splitlines()[-1:] == ["SUCCESS 3"], done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.stdout.splitlines()[-1:] == ["SUCCESS 3"], result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Whole canvases as one bar, in a real worker with four processes, with a result backend and without."""
+"""Canvases as one bar, in a real worker with four processes, with and without a result backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Build = Callable[[Any], Any]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """No result backend."""
+    """A site without a result backend."""
     with EmbeddedRedis() as server:
         site = Site(server, server, tmp_path_factory.mktemp("site"), cancel_grace=0.2, **PATIENT)
         site.start_worker("-c", "4")
@@ -33,12 +33,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def backed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Redis as result backend, which chords need."""
+    """A site with Redis as its result backend, which chords need."""
     with EmbeddedRedis() as server:
         url = as_broker(server.url)
         options = {"cancel_grace": 0.2, "backend_url": url, **PATIENT}
         site = Site(server, server, tmp_path_factory.mktemp("backed"), **options)
-        # Results that nobody waits for are collected late, and would look for a Redis that is no more.
+        # Unused results are garbage-collected late, and would connect to a Redis that has been stopped.
         site.app.backend.result_consumer.cancel_for = lambda task_id: None
         site.start_worker("-c", "4")
         yield site
@@ -46,7 +46,7 @@ def backed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 class Album:
-    """A running workflow, and the events that its user receives."""
+    """A running workflow, and the events of its user."""
 
     def __init__(self, site: Site, user: str, build: Build, *, task_id: str | None = None, **options: Any) -> None:
         self._site = site
@@ -77,7 +77,7 @@ def assert_succeeds(album: Album, members: int) -> None:
 
 
 def assert_only_the_workflow_is_published(album: Album) -> None:
-    """Check that members are received on their own channels only, and that the bar never goes back."""
+    """Check that members are only published to their own channels, and that the bar never moves back."""
     listed = {event.task_id for event in album.listener.events if event.root_id is None}
     assert listed == {album.task_id}
     events = album.listener.of(album.task_id)
@@ -95,7 +95,7 @@ SUCCEED: dict[str, tuple[Build, int]] = {
     "one task": (lambda tasks: tasks["part"].si(), 1),
     "group": (lambda tasks: group(parts(tasks, 12)), 12),
     "chain": (lambda tasks: chain(parts(tasks, 3)), 3),
-    "chain that hands results on": (lambda tasks: tasks["part"].s() | tasks["part"].s() | tasks["part"].s(), 3),
+    "chain that passes results on": (lambda tasks: tasks["part"].s() | tasks["part"].s() | tasks["part"].s(), 3),
     "map": (lambda tasks: tasks["part"].map(range(5)), 1),
     "starmap": (lambda tasks: tasks["part"].starmap([(1,), (2,)]), 1),
     "chunks": (lambda tasks: tasks["part"].chunks(((number,) for number in range(10)), 3), 4),
@@ -119,7 +119,7 @@ SUCCEED_WITH_BACKEND: dict[str, tuple[Build, int]] = {
         ),
         8,
     ),
-    # Its two tasks, and Celery's own that gathers what they return, under the id of the replaced one.
+    # Its two tasks, and Celery's task that collects their results, under the id of the replaced one.
     "replaced by a group": (lambda tasks: group(tasks["part_replaced"].si("group"), tasks["part"].si()), 4),
 }
 
@@ -142,7 +142,7 @@ def test_every_task_of_a_canvas_moves_one_bar_with_a_backend(backed_site: Site, 
 
 
 FAIL: dict[str, tuple[Build, int, int]] = {
-    # The canvas, how many end, and of how many.
+    # The canvas, the number of ended members, and the number of members.
     "link": (lambda tasks: chain(tasks["part"].si(), tasks["part"].si(error="broke"), tasks["part"].si()), 2, 3),
     "member of a group": (lambda tasks: group(tasks["part"].si(error="broke"), *parts(tasks, 3)), 4, 4),
     "link in a group": (
@@ -254,7 +254,7 @@ def test_cancelled_workflow_ends_running_members_and_starts_no_more(site: Site, 
         later = tasks["part"].si(path=f"{tmp_path}/ran").set(countdown=3)
         return group(chain(tasks["part_waits"].si(), tasks["part"].si(path=f"{tmp_path}/ran")), later)
 
-    site.listen(user).until_final(site.delay("encode", user, "first.mov"))  # by then the worker is up
+    site.listen(user).until_final(site.delay("encode", user, "first.mov"))  # the worker is running
     album = Album(site, user, build)
     album.listener.until(lambda event: event.name == "part_waits" and event.state is TaskState.PROGRESS)
 
@@ -295,7 +295,7 @@ def test_killed_process_of_a_member_is_its_failure(site: Site, user: str) -> Non
     assert last.error == "The process that ran the task died"
 
 
-# -- the user's way --------------------------------------------------------------------------------------
+# -- inheritance of the user------------------------------------------------------------------------------
 
 
 def test_user_is_inherited_by_links_errbacks_and_later_links(site: Site, user: str) -> None:
@@ -339,7 +339,7 @@ def test_errback_of_a_killed_task_inherits_its_user(site: Site, user: str, name:
     os.kill(running.data["pid"], signal.SIGKILL)
 
     listener.until(lambda event: event.name == "owned_by_header" and event.state.is_final)
-    assert "headers" not in errback.options  # it may be used for others
+    assert "headers" not in errback.options  # the signature may be reused for other tasks
 
 
 def test_beat_entry_names_a_user(site: Site, user: str) -> None:

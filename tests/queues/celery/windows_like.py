@@ -1,7 +1,7 @@
 """
-A publisher and a solo worker in a Python that lacks what Windows lacks: ``windows_like.py REDIS_URL``.
+A publisher and a solo worker in a Python without the APIs that Windows lacks: ``windows_like.py REDIS_URL``.
 
-Celery and its dependencies come first: on Windows they choose other code by ``sys.platform``.
+Celery and its dependencies are imported first, because they depend on ``sys.platform`` instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for owner, names in (
     for name in names.split():
         vars(owner).pop(name, None)
 
-subprocess.Popen.kill = subprocess.Popen.terminate  # type: ignore[method-assign]  # they are the same there
+subprocess.Popen.kill = subprocess.Popen.terminate  # type: ignore[method-assign]  # identical on Windows
 
 from jobpush import JobPush, progress  # noqa: E402
 from jobpush.events import TaskState  # noqa: E402
@@ -64,4 +64,4 @@ assert push.tasks("42")[0].state is TaskState.PENDING
 ends_the_worker.delay()
 app.worker_main(["worker", "-P", "solo", "--without-gossip", "--without-mingle", "--loglevel=WARNING"])
 (event,) = push.tasks("42")
-print(event.state.value, event.current, file=sys.__stdout__)  # Celery has replaced the other
+print(event.state.value, event.current, file=sys.__stdout__)  # Celery has replaced sys.stdout

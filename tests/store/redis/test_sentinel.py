@@ -16,6 +16,7 @@ from jobpush.events import TaskEvent, TaskState
 from jobpush.store import Store, TaskWrite
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.webhooks import WebhookStore
+from tests.effort import thorough
 from tests.waiting import wait_until
 
 from .sentinel import SentinelServers
@@ -65,6 +66,7 @@ def test_clients_find_the_new_primary_when_the_old_one_is_killed(sentinel_server
         store.close()
 
 
+@thorough
 def test_clients_follow_an_orderly_fail_over(sentinel_servers: SentinelServers) -> None:
     store = Store(Config(redis_url=sentinel_servers.url, publish_timeout=2.0))
     webhooks = WebhookStore(Config(redis_url=sentinel_servers.url))

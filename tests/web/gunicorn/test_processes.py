@@ -11,11 +11,13 @@ import pytest
 from jobpush.store import Store
 from jobpush.web.gunicorn import handover
 from jobpush.web.gunicorn.handover import take_socket
+from tests.effort import thorough
 from tests.gateway.client import data_of
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.publishing import start
 
 
+@thorough
 def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve, store: Store) -> None:
     site = serve(max_connections_per_user=0)
     clients = [site.sign_in("42") for _ in range(500)]
