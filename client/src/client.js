@@ -9,12 +9,12 @@ const LOCAL_STEP = 2 ** -20;
 
 /** For any answer, and until a connection is stable. */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** Silence after which we ping. Proxies cut idle connections after 30 or 60 seconds. */
+/** Silence after which the client pings. Proxies cut idle connections after 30 or 60 seconds. */
 const MAX_IDLE_MS = 25_000;
 const MAX_BACKOFF_MS = 30_000;
 /** Sockets in a row that never opened. */
 const BLOCKED_AFTER = 2;
-/** A gateway that was reachable before is away rather than blocked. */
+/** A gateway that was reachable before counts as unreachable, not as blocked. */
 const KNOWN_GATEWAY_BONUS = -20;
 const SOCKET_RETRY_MS = 300_000;
 const SIGN_IN_TIMEOUT_MS = 1500;
@@ -304,7 +304,7 @@ export class Connection {
     this.#isPinging = false;
   }
 
-  /** Only one thing is awaited at a time. */
+  /** At most one timeout is pending. */
   #after(delayMs, run) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(run, delayMs);
@@ -354,7 +354,7 @@ export class Connection {
       case "pusher:ping":
         return this.#send("pusher:pong", {});
       case "pusher:error":
-        // As the first frame it stands for the close code.
+        // An error as the first frame is treated like its close code.
         return this.#socketId || this.#lose(data.code, { code: String(data.code), message: data.message });
       case "pusher:signin_success":
         return this.#signIn(USER_CHANNEL_PREFIX + parse(data.user_data).id);
@@ -371,7 +371,7 @@ export class Connection {
       case "pusher_internal:member_removed":
         return members?.delete(String(data.user_id));
       case "jobpush:resync":
-        // The server's numbers may have begun again.
+        // The sequence numbers of the server may have restarted.
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
       case "jobpush:task":
         return isOwn && this.#addTask(data);
@@ -403,7 +403,7 @@ export class Connection {
     for (const member of Object.entries(presence?.hash ?? {})) members?.set(...member);
   }
 
-  /** Nothing of a user may stay when the session is another's. */
+  /** Drop all data of the previous user when the session changes. */
   #signIn(userChannel) {
     const isOther = this.#userChannel && this.#userChannel !== userChannel;
     this.#userChannel = userChannel;
@@ -490,7 +490,7 @@ export class Connection {
     this.#emit("jobpush:state", state, {});
   }
 
-  /** Each reason stands in the console once. */
+  /** Log each reason once. */
   #warn(reason) {
     if (!reason || reason === OFFLINE || this.#warned.has(reason.code)) return;
     this.#warned.add(reason.code);

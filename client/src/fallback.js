@@ -42,7 +42,7 @@ export class Fallback {
 
   /**
    * @param handlers `message`, `tasks`, `interrupted` and `close` of the connection
-   * @param host what the connection offers: `scope`, `channels`, `since`, `url`, `request`, `withIdentity`, `token`
+   * @param host interface of the connection: `scope`, `channels`, `since`, `url`, `request`, `withIdentity`, `token`
    */
   constructor(handlers, host) {
     this.#handlers = handlers;
@@ -175,7 +175,7 @@ class EventStream {
       if (done) return;
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      // Our gateway writes each message into one line.
+      // The gateway writes each message on one line.
       for (const line of lines) if (line.startsWith("data: ")) this.#receive(parse(line.slice(6)));
       if (this.#hasWorked) this.#watch(MAX_SILENCE_MS);
     }

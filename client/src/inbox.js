@@ -1,4 +1,4 @@
-/** `<jobpush-notifications>` and `<jobpush-badge>`: what is kept for a user, the same in all tabs and on all devices. */
+/** `<jobpush-notifications>` and `<jobpush-badge>`: the stored notifications of a user, the same in all tabs and on all devices. */
 
 import "./locales/en-more.js";
 import { sharedConnection } from "./client.js";
@@ -199,7 +199,7 @@ class View {
     setText(this.#markAll, this.#inbox.unread ? t.markAllRead : "");
     const { items, hasFailed, isLoaded } = this.#inbox;
     setText(this.#note, hasFailed ? t.inboxFailed : isLoaded && !items.length ? t.inboxEmpty : "");
-    // The keyboard stays where it is while the list is rendered anew.
+    // Keep the focus when the list is rendered again.
     const focused = this.#element.shadowRoot.activeElement?.closest?.("[data-id]")?.dataset.id;
     this.#items.replaceChildren(...items.map((item) => this.#item(item, t)));
     if (focused) [...this.#items.children].find(({ dataset }) => dataset.id === focused)?.querySelector("a, button")?.focus();

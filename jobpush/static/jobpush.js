@@ -1,1 +1,1 @@
-export * from "./jobpush-F8757FE4.js";
+export * from "./jobpush-5A2E9ADC.js";

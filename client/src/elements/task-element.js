@@ -9,7 +9,7 @@ import { make, setText } from "./parts/dom.js";
 import { applyStyle } from "./parts/style.js";
 import { setTicking } from "./parts/ticker.js";
 
-/** A short loss of the connection is not worth a word. */
+/** Delay before a lost connection is shown. */
 const NOTE_DELAY_MS = 1500;
 /** A hidden tab has no frames. */
 const HIDDEN_FRAME_MS = 250;
@@ -222,7 +222,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   }
 
   async #cancel(task) {
-    // A page answers for local tasks itself.
+    // The page handles local tasks itself.
     return !this._dispatch("cancel", task) || this.#connection.cancel(task.task_id);
   }
 }

@@ -26,7 +26,7 @@ export class Announcer {
     this.#schedule();
   }
 
-  /** Announce a change of a task, if it is one that is worth it. */
+  /** Announce a change of a task, if it is significant. */
   change(before, task) {
     const t = this.#texts();
     if (!before || announcement(before, t) === announcement(task, t)) return;

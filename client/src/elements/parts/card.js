@@ -82,7 +82,7 @@ export class Card {
     else if (!this.#isLoading && (hasMore(task) || this.host.wantsMore())) this.#loadMore();
   }
 
-  /** Update what changes with the time alone. */
+  /** Update the parts that depend on the time. */
   tick() {
     const details = detailsOf(this.task, this.host.texts(), this.host.now());
     const text = details.join(" · ");
@@ -135,7 +135,7 @@ export class Card {
   #updateCancel(t, title) {
     const canUndo = this.canceling?.canUndo;
     const isHidden = isFinal(this.task) || this.task.cancelling || (this.canceling && !canUndo);
-    // The keyboard stays here when its button goes.
+    // Keep the focus here when its button disappears.
     if (isHidden && this.#cancel.matches(":focus")) this.card.focus();
     setText(this.#cancel, isHidden ? "" : canUndo ? t.undo : t.cancel);
     this.#cancel.ariaLabel = (canUndo ? t.undoCancel : t.cancelTask)(title);

@@ -1,4 +1,4 @@
-/** What short lists do without: a held order, header and groups, long lists, attention. */
+/** Features that short lists do not load: a held order, header and groups, long lists, attention. */
 
 import { Hold } from "./hold.js";
 import { Tools } from "./tools.js";
