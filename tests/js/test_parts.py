@@ -281,6 +281,34 @@ def test_inbox_counts_shows_and_marks(page: Page) -> None:
     expect(page.locator("jobpush-badge")).to_have_text("1")
 
 
+def test_answer_that_is_older_than_a_mark_does_not_undo_it(page: Page) -> None:
+    unread = {"id": "1-0", "title": "Old", "at": 1, "seen": True, "read": False}
+    requests: list[Route] = []
+    page.route("**/jobpush/inbox", lambda route: requests.append(route))
+    page.route("**/jobpush/inbox/read", lambda route: route.fulfill(json={}))
+
+    def next_request() -> Route:
+        while not requests:
+            page.wait_for_timeout(10)
+        return requests.pop()
+
+    html = "<jobpush-notifications></jobpush-notifications><jobpush-badge></jobpush-badge>"
+    page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
+    until(page, "gateway.sockets.length === 1")
+    page.evaluate("gateway.welcome()")
+    next_request().fulfill(json={"items": [unread]})
+    expect(page.locator("jobpush-badge")).to_have_text("1")
+
+    older = next_request()
+    page.get_by_role("button", name="Notifications").click()
+    page.get_by_role("button", name="Mark as read: Old").click()
+    older.fulfill(json={"items": [unread]})
+
+    newer = next_request()
+    expect(page.locator("jobpush-badge")).to_have_text("")
+    newer.fulfill(json={"items": [unread | {"read": True}]})
+
+
 def test_a_burst_of_notifications_is_loaded_together(page: Page) -> None:
     requests: list[str] = []
 
