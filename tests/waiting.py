@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import redis
 
+from jobpush.errors import StoreError
+
 #: Seconds after which a test gives up.
 PATIENCE = 60.0
 
@@ -26,7 +28,7 @@ def wait_until(
     """
     deadline = time.monotonic() + patience
     while True:
-        with suppress(redis.RedisError):
+        with suppress(redis.RedisError, StoreError):
             if is_reached():
                 return
         assert time.monotonic() < deadline, f"{what() if callable(what) else what} never came"

@@ -3,7 +3,6 @@
 import { fold, foldAll, isNews } from "./fold.js";
 import { SocketTransport, parse } from "./transport.js";
 
-const VERSION = "0.1.0";
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
 
@@ -234,7 +233,7 @@ export class Connection {
   }
 
   #openSocket() {
-    const query = { protocol: 7, client: "jobpush", version: VERSION };
+    const query = { protocol: 7, client: "jobpush" };
     const since = this.#lastIds.get(this.#userChannel);
     if (since) query.since = since;
     const url = this.#url(`/app/${this.#key}`, query).replace("http", "ws");

@@ -1,1 +1,1 @@
-export * from "./jobpush-5A2E9ADC.js";
+export * from "./jobpush-536BCFAA.js";

@@ -52,7 +52,7 @@ describe("handshake", () => {
   test("the socket is opened on the page's own host, with Pusher's URL", () => {
     open({ root: "/prefix" });
 
-    assert.equal(page.socket.url.href, "wss://app.example/prefix/app/k3y?protocol=7&client=jobpush&version=0.1.0");
+    assert.equal(page.socket.url.href, "wss://app.example/prefix/app/k3y?protocol=7&client=jobpush");
   });
 
   test("key and root come from the page's meta tag", () => {

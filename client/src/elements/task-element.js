@@ -24,7 +24,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #cards = new Map();
   #isScheduled = false;
   #noteTimer;
-  #resizes;
   #note = make("div", "connection");
   #empty = make("slot", "empty", { name: "empty" });
   #live = make("div", "live", { role: "status" });
@@ -66,8 +65,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       ...this._listen(),
     ];
     this.#loadLanguage();
-    this.#resizes ??= globalThis.ResizeObserver && new ResizeObserver(() => this.#onResize());
-    this.#resizes?.observe(this);
     this.#watchState();
   }
 
@@ -84,7 +81,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     for (const off of this.#offs.splice(0)) off();
     clearTimeout(this.#noteTimer);
     this.#announcer?.then((announcer) => announcer.stop());
-    this.#resizes?.disconnect();
     setTicking(this.#tick, false);
     this.#connection.close();
   }
@@ -188,11 +184,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #tick = () => {
     for (const card of this.#cards.values()) if (card.isTicking) card.tick();
   };
-
-  #onResize() {
-    for (const card of this.#cards.values()) card.fit(true);
-    this._refresh();
-  }
 
   // ---- Events ----
 

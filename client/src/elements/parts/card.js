@@ -26,7 +26,7 @@ export class Card {
   #title = make("span", "title", { dir: "auto" });
   #state = make("span", "state");
   #cancel = make("button", "cancel", { type: "button" });
-  #actions = make("span", "actions");
+  actions = make("span", "actions");
   #bar = make("progress", "bar", { max: 100 });
   #message = make("span", "message", { dir: "auto" });
   #error = make("span", "error", { dir: "auto" });
@@ -43,18 +43,14 @@ export class Card {
     const card = make("div", "task", { role: "group", tabIndex: -1 });
     this.node = make("div", "item", { role: "listitem" });
     this.card = card;
-    this.#actions.append(this.#cancel);
-    head.append(this.#icon, this.#title, this.#state, this.#actions);
+    this.actions.append(this.#cancel);
+    head.append(this.#icon, this.#title, this.#state, this.actions);
     track.append(this.#bar, make("i", "sweep"));
     footer.append(this.#message, this.#error, this.#detail);
     card.append(head, track, footer, this.more, slot);
     this.node.append(card);
     this.slotNode = slot;
     this.#cancel.onclick = async () => (await import("./cancel.js")).toggleCancel(this);
-  }
-
-  get actions() {
-    return this.#actions;
   }
 
   update(task) {
@@ -101,10 +97,10 @@ export class Card {
   }
 
   /** Fit a long title into its lines, after all cards have changed. */
-  async fit(isForced = false) {
-    const isDue = (isForced || this.#isTitleNew) && this.#titleText?.length > MAX_SHORT_TITLE;
+  async fit() {
+    const isDue = this.#isTitleNew && this.#titleText?.length > MAX_SHORT_TITLE;
     this.#isTitleNew = false;
-    if (isDue) (await import("./fit.js")).fitTitle(this.#title, this.#titleText);
+    if (isDue) (await import("./fit.js")).fitTitle(this.#title);
   }
 
   /** Show a sentence until the task changes its state. */

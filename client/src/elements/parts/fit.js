@@ -5,12 +5,28 @@ function lettersOf(text) {
   return Intl.Segmenter ? Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment) : [...text];
 }
 
+/** The width for which each node was fitted. */
+const widths = new WeakMap();
+
+/** Fits titles again when their width changes: that of the page, or of what is beside them. */
+const resizes =
+  globalThis.ResizeObserver &&
+  new ResizeObserver((entries) =>
+    requestAnimationFrame(() => {
+      for (const { target } of entries) if (target.clientWidth !== widths.get(target)) fitTitle(target);
+    }),
+  );
+
 /**
- * Shorten a title in its middle until it fits its lines: names of files differ at their ends.
+ * Shorten a title in its middle until it fits its lines: names of files differ at their ends. The whole title is in the
+ * attribute `title`.
  *
  * It measures, so call it after all other changes of a frame.
  */
-export function fitTitle(node, title) {
+export function fitTitle(node) {
+  const { title } = node;
+  widths.set(node, node.clientWidth);
+  resizes?.observe(node);
   node.textContent = title;
   if (node.scrollHeight <= node.clientHeight + 2 || !node.clientHeight) return;
   const letters = lettersOf(title.slice(0, 1000));

@@ -4,18 +4,23 @@ import { Hold } from "./hold.js";
 import { Tools } from "./tools.js";
 import { VirtualList } from "./virtual.js";
 
+/** Silence after which scrolling has ended. */
+const SCROLL_END_MS = 150;
+
 export class ListParts {
   #element;
   #hold;
   #tools;
   #virtual;
   #hasAttention = false;
+  #shown = [];
+  #scrollTimer;
 
   constructor(element) {
     this.#element = element;
     this.#hold = new Hold(element);
     this.#tools = new Tools(element);
-    this.#virtual = new VirtualList(element);
+    this.#virtual = new VirtualList(element, () => this.#onScroll());
   }
 
   translate() {
@@ -29,12 +34,26 @@ export class ListParts {
     const ordered = this.#hold.order(tasks) ?? sorted();
     this.#hold.note(ordered);
     const shown = this.#tools.choose(ordered);
-    if (shown.length > maxRendered) this.#virtual.show(shown);
+    this.#shown = shown;
+    if (shown.length > maxRendered) this.#showWindow();
     else {
       this.#virtual.clear();
       this.#element._setCards(shown);
+      this.#tools.mark(shown);
     }
-    this.#tools.mark(shown);
+  }
+
+  #showWindow() {
+    this.#tools.mark(this.#shown, this.#virtual.show(this.#shown));
+  }
+
+  /** Only the window moves while the user scrolls; the rest is rendered afterwards. */
+  #onScroll() {
+    this.#virtual.measure();
+    this.#showWindow();
+    for (const card of this.#element._cards().values()) card.fit();
+    clearTimeout(this.#scrollTimer);
+    this.#scrollTimer = setTimeout(() => this.#element._refresh(), SCROLL_END_MS);
   }
 
   async #attend() {

@@ -44,15 +44,31 @@ function setHeight(node, height) {
 
 export class VirtualList {
   #element;
+  #isScheduled = false;
   #top;
   #heights = new Map();
   #above = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
   #below = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
 
-  constructor(element) {
+  /** `onScroll` is called once in each frame with a scroll while the list is long. */
+  constructor(element, onScroll) {
     this.#element = element;
-    const onScroll = () => this.#above.isConnected && element._refresh();
-    addEventListener("scroll", onScroll, { capture: true, passive: true });
+    const render = () => {
+      this.#isScheduled = false;
+      if (this.#above.isConnected) onScroll();
+    };
+    const schedule = () => {
+      if (!this.#isScheduled && this.#above.isConnected) requestAnimationFrame(render);
+      this.#isScheduled = this.#above.isConnected;
+    };
+    addEventListener("scroll", schedule, { capture: true, passive: true });
+    // Heights depend on the width; the height of the list changes while it is scrolled.
+    let width;
+    const onResize = () => {
+      if (element.clientWidth !== width && this.#above.isConnected) element._refresh();
+      width = element.clientWidth;
+    };
+    if (globalThis.ResizeObserver) new ResizeObserver(onResize).observe(element);
   }
 
   /** Note the heights of the cards; call it before other changes of a frame, so that the browser lays out once. */
@@ -62,6 +78,7 @@ export class VirtualList {
     this.#top = this.#element._list.getBoundingClientRect().top;
   }
 
+  /** Render the tasks in the window; return the range of their indexes. */
   show(tasks) {
     const { _list: list } = this.#element;
     const cards = this.#element._cards();
@@ -82,6 +99,7 @@ export class VirtualList {
     if (list.lastChild !== this.#below) list.append(this.#below);
     setHeight(this.#above, above);
     setHeight(this.#below, below);
+    return { first, last };
   }
 
   clear() {
