@@ -19,13 +19,16 @@ SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 
 def pythons() -> dict[str, str]:
-    """Return the supported Pythons that uv finds, by version: installed ones only, none is downloaded."""
+    """Return the supported Pythons that are installed, by version: those on the PATH, and all of pyenv."""
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    # pyenv puts programs for all versions on the PATH, but only the chosen version starts.
+    folders += sorted(Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/*/bin"))
     found = {}
     for version in SUPPORTED:
-        command = [UV, "python", "find", "--no-python-downloads", "--no-project", version]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.expanduser("~"))  # noqa: S603
-        if done.returncode == 0:
-            found[version] = done.stdout.strip()
+        for program in (folder / f"python{version}" for folder in folders):
+            if program.is_file() and subprocess.run([program, "-c", ""], capture_output=True).returncode == 0:  # noqa: S603
+                found[version] = str(program)
+                break
     return found
 
 
