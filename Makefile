@@ -8,7 +8,7 @@ ARGS   ?=
 MINUTES ?= 60
 
 # Processes that run tests at the same time: tests mostly wait for programs that they start.
-JOBS   ?= 3
+JOBS   ?= 4
 PYTEST := $(VENV)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # The tests of the hub that depend on the server. A cluster needs 7.0.
 HUB    := tests/gateway/test_presence.py tests/gateway/test_catching_up.py tests/gateway/test_reaper.py

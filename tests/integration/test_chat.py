@@ -96,6 +96,7 @@ def test_own_messages_are_distinguishable(demo_url: str, visit: Visit) -> None:
     expect(message(eve.page, "This is mine.")).not_to_have_class(re.compile("own"))
 
 
+@thorough
 def test_typing_is_shown_to_others_until_the_message_arrives(demo_url: str, visit: Visit) -> None:
     fay, gus = visit(demo_url, "Fay"), visit(demo_url, "Gus")
     enter_chat(fay)
@@ -200,6 +201,7 @@ def test_chat_text_and_names_are_never_html(demo_url: str, visit: Visit) -> None
     assert quin.errors == []
 
 
+@thorough
 def test_refused_message_returns_with_the_reason(demo_url: str, visit: Visit) -> None:
     page = enter_chat(visit(demo_url, "Rex"))
 

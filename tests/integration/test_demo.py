@@ -207,6 +207,7 @@ def test_every_page_fits_a_phone(demo_url: str, visit: Visit, path: str) -> None
         assert shown.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+@thorough
 def test_signing_out_ends_the_other_tabs_too(demo_url: str, visit: Visit, make_clip: MakeClip) -> None:
     hans = visit(demo_url, "Hans")
     videos, chat, feed = (hans.open(path) for path in ("", "chat", "feed"))
@@ -236,6 +237,7 @@ def test_file_name_is_never_html(demo_url: str, visit: Visit, make_clip: MakeCli
     assert mallory.errors == []
 
 
+@thorough
 def test_file_without_video_fails_with_a_sentence(
     demo_url: str, visit: Visit, tmp_path: Path, make_clip: MakeClip
 ) -> None:

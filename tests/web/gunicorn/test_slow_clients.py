@@ -11,7 +11,7 @@ import pytest
 
 from jobpush.web.gunicorn import client_waits
 from jobpush.web.gunicorn.client_waits import ClientWaits
-from tests.effort import thorough
+from tests.effort import members, thorough
 from tests.gateway.client import TIMEOUT, read_to_the_end
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.web import request
@@ -62,7 +62,7 @@ def static_requests(site: Site) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * 400
 
 
-@pytest.mark.parametrize("number", [6, 100])
+@pytest.mark.parametrize("number", members([6, 100]))
 def test_slow_readers_block_no_handshake(site: Site, number: int) -> None:
     with attack(site, number, static_requests(site)):
         ensure_served(site)
@@ -70,7 +70,14 @@ def test_slow_readers_block_no_handshake(site: Site, number: int) -> None:
 
 @pytest.mark.parametrize(
     ("path", "length"),
-    [("/apps/1/events", 1_000_000), ("/jobpush/auth", 16_000), ("/jobpush/tasks/one/cancel", 1_000_000), ("/page", 9)],
+    members(
+        [
+            ("/jobpush/auth", 16_000),
+            ("/jobpush/tasks/one/cancel", 1_000_000),
+            ("/page", 9),
+            ("/apps/1/events", 1_000_000),
+        ]
+    ),
 )
 def test_slow_bodies_block_no_handshake(site: Site, path: str, length: int) -> None:
     with attack(site, 100, post(path, length)):

@@ -37,7 +37,9 @@ def sockets(site: Site, number: int) -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize(
-    "beginning", [b"", b"G", HEAD, POST + HEAD], ids=["nothing", "one byte", "half a head", "half a second head"]
+    "beginning",
+    members([b"", b"G", POST + HEAD, HEAD]),
+    ids=members(["nothing", "one byte", "half a second head", "half a head"]),
 )
 def test_silent_sockets_hold_no_thread(serve: Serve, beginning: bytes) -> None:
     site = serve(request_timeout=3600)
@@ -82,7 +84,8 @@ def test_endless_request_is_cut_off(serve: Serve, beginning: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "application", ["tests.gateway.site:create_app(request_timeout=2.5)", "tests.web.gunicorn.wrapped:hidden()"]
+    "application",
+    members(["tests.gateway.site:create_app(request_timeout=2.5)", "tests.web.gunicorn.wrapped:hidden()"]),
 )
 def test_request_head_has_its_own_timeout(serve: Serve, application: str) -> None:
     """Counted from its beginning, though it has gone on meanwhile, and so waits behind another that began later."""
