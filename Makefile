@@ -20,7 +20,7 @@ FAST   := tests/protocol tests/reporting tests/store tests/cli tests/processes t
           reporting/test_in_a_worker.py reporting/test_worker_metrics.py reporting/test_resilience.py reporting/test_tqdm.py \
           store/redis/test_cluster.py store/redis/test_sentinel.py store/redis/test_server_states.py \
           store/test_presence_model.py store/test_workflow.py)
-# Programs start faster from compiled modules, also where this is set.
+# Unset it: programs start faster from compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 export FAST_TESTS := $(FAST)
 
@@ -36,7 +36,7 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 check: lint types ## Check style and types, and run the fast tests (under a minute)
 	@$(VENV)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-test: ## Run the tests: one member of each matrix (17 minutes on two cores)
+test: ## Run the tests: one member of each matrix (eleven minutes on two cores)
 	@$(PYTHON) tools/prepare.py test
 	@$(PYTEST) $(ARGS)
 

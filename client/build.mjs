@@ -29,7 +29,7 @@ const cssAsText = {
   setup({ onLoad }) {
     onLoad({ filter: /\.css$/ }, async ({ path }) => {
       const { code } = await transform(await readFile(path, "utf8"), { loader: "css", minify: true });
-      // esbuild leaves the blanks around the values of custom properties.
+      // esbuild keeps the whitespace around the values of custom properties.
       const contents = code.trim().replace(/(--[\w-]+): /g, "$1:").replaceAll(" }", "}");
       return { contents, loader: "text" };
     });

@@ -13,7 +13,7 @@ T = TypeVar("T")
 #: Whether this is ``make test-all``.
 IS_FULL = os.environ.get("TEST_ALL") == "1"
 
-#: The modules that take longest. They start first, so that none is left to run alone at the end.
+#: The modules that take longest. They start first, so that the run does not end with one of them alone.
 LONGEST = (
     "integration/test_demo",
     "queues/celery/test_lost",
@@ -45,8 +45,8 @@ thorough = pytest.mark.thorough
 
 def order(item: pytest.Item) -> int:
     """Return the place of a test's module in the order of a run."""
-    module = item.path.relative_to(item.config.rootpath / "tests").with_suffix("").as_posix()
-    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
+    longest = (number for number, module in enumerate(LONGEST) if item.path.match(f"tests/{module}.py"))
+    return next(longest, len(LONGEST))
 
 
 def examples(count: int) -> int:
@@ -55,5 +55,5 @@ def examples(count: int) -> int:
 
 
 def members(matrix: Iterable[T]) -> list[T]:
-    """Return all members of a matrix in a full run, the last one otherwise."""
+    """Return all members of a matrix in a full run; otherwise the last one, which stands for the others."""
     return list(matrix) if IS_FULL else list(matrix)[-1:]

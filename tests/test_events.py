@@ -181,7 +181,7 @@ class NumpyScalar:
         return 7
 
 
-kombu_json.register_type(Registered, "registered", lambda value: "plain")
+kombu_json.register_type(Registered, "registered", lambda value: "plain", lambda text: text)
 
 
 @pytest.mark.parametrize(

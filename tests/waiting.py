@@ -31,7 +31,7 @@ def wait_until(
         with suppress(redis.RedisError, StoreError):
             if is_reached():
                 return
-        assert time.monotonic() < deadline, f"{what() if callable(what) else what} never came"
+        assert time.monotonic() < deadline, f"timed out waiting for: {what() if callable(what) else what}"
         time.sleep(0.02)
 
 

@@ -21,7 +21,7 @@ const CLAIM_MS = 60_000;
 
 const END_EVENTS = ["success", "failure", "revoked"].map((name) => `jobpush-progress-${name}`);
 
-/** Return whether this tab shows the end of a task. */
+/** Return whether this is the one tab that shows the end of a task. */
 async function claims(task) {
   if (document.hidden || !document.hasFocus()) await new Promise((resolve) => setTimeout(resolve, BACKGROUND_DELAY_MS));
   const { locks } = navigator;

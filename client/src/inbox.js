@@ -27,7 +27,9 @@ class Inbox {
   #connection;
   #isLoading = false;
   #isStale = false;
+  #hasDroppedAnswer = false;
   #marks = 0;
+  #pendingMarks = 0;
   #listeners = new Set();
   #offs = [];
 
@@ -52,13 +54,15 @@ class Inbox {
 
   /** Mark items as seen or read; without ids all of them. */
   async mark(state, ids) {
-    this.#marks += 1;
+    this.#pendingMarks += 1;
     const chosen = this.items.filter(({ id }) => !ids || ids.includes(id));
     for (const item of chosen) Object.assign(item, { seen: true, ...(state === "read" && { read: true }) });
     this.#emit();
     const body = new URLSearchParams({ state, ...(ids && { ids: ids.join(",") }) });
     const { ok } = await this.#connection.request("inbox/read", { method: "POST", body });
-    if (!ok) this.#load();
+    this.#marks += 1;
+    this.#pendingMarks -= 1;
+    if (!ok || this.#hasDroppedAnswer) this.#load();
   }
 
   #open() {
@@ -80,8 +84,10 @@ class Inbox {
       const marks = this.#marks;
       const { data } = await this.#connection.request("inbox");
       this.hasFailed = !data;
-      if (marks !== this.#marks) this.#isStale = true; // the answer may be older than a mark
-      else if (data) Object.assign(this, { items: data.items ?? [], isLoaded: true });
+      // An answer may be older than a mark. While one is on its way, its end loads the items again.
+      this.#hasDroppedAnswer = this.#pendingMarks > 0;
+      if (marks !== this.#marks) this.#isStale = true;
+      else if (data && !this.#hasDroppedAnswer) Object.assign(this, { items: data.items ?? [], isLoaded: true });
       this.#emit();
       if (this.#isStale) await new Promise((resolve) => setTimeout(resolve, LOAD_INTERVAL_MS));
     }

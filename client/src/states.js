@@ -8,5 +8,5 @@ export const isWaiting = ({ state }) => /PENDING|RECEIVED|RETRY/.test(state);
 
 export const isRunning = (task) => !isFinal(task) && !isWaiting(task);
 
-/** The last part of the name of the event that an element sends when a task ends; LOST has that of FAILURE. */
+/** The last part of the name of the event that an element sends when a task ends; LOST uses that of FAILURE. */
 export const endEventOf = ({ state }) => state.replace("LOST", "FAILURE").toLowerCase();

@@ -207,5 +207,5 @@ class Topics:
 
 
 def _is_text(members: bytes) -> bool:
-    """Whether browsers take it for text: they close a connection with a frame that is not UTF-8."""
+    """Return whether browsers accept it as text: they close a connection on a frame that is not UTF-8."""
     return members.isascii() or bool(members.decode())

@@ -190,12 +190,13 @@ class Publisher:
             Whether everything is published.
         """
         with self._lock:
-            if self._is_idle():
-                return True
+            if self._is_closed or self._is_idle():
+                return self._is_idle()
             self._ensure_thread()
             self._is_flushing = True
             self._bell.put(None)
-            is_done = self._condition.wait_for(self._is_idle, self._config.flush_timeout)
+            self._condition.wait_for(lambda: self._is_closed or self._is_idle(), self._config.flush_timeout)
+            is_done = self._is_idle()
             self._is_flushing = False
             if not is_done:
                 logger.warning("the process ends before its last progress could be published")
@@ -214,7 +215,7 @@ class Publisher:
         self._thread = kept_alive(self._thread, self._run, "jobpush-publisher")
 
     def _is_idle(self) -> bool:
-        return self._is_closed or not (self._schedule or self._is_busy)
+        return not (self._schedule or self._is_busy)
 
     def _fail(self, exc: StoreError) -> None:
         if self._lost_at is None:

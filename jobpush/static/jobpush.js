@@ -1,1 +1,1 @@
-export * from "./jobpush-536BCFAA.js";
+export * from "./jobpush-CDA55841.js";

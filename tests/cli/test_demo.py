@@ -251,7 +251,6 @@ def use_every_page(url: str) -> None:
     browser.open(upload).close()
 
 
-@thorough
 def test_demo_leaves_nothing_in_a_given_redis(temporary: Path, redis_server: EmbeddedRedis) -> None:
     with closing(Redis.from_url(redis_server.url, decode_responses=True)) as client:
         others = {"jobpush:{live}:epoch", "celery", "_kombu.binding.celery", "jobpush-demo-"}

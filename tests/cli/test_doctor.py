@@ -175,6 +175,7 @@ def test_wrong_password_fails(redis_url: str) -> None:
         (["REPLICAOF localhost 1"], "redis role", "failed", "replica"),
         (["ACL SETUSER default resetchannels"], "redis rights", "failed", "channel"),
         (["ACL SETUSER default -evalsha"], "redis rights", "failed", "evalsha"),
+        (["ACL SETUSER default -time"], "clock", "failed", "TIME"),
         (["ACL SETUSER default resetkeys ~other:*"], "redis rights", "failed", "key"),
     ],
 )
@@ -524,7 +525,7 @@ def test_refusals_of_the_gateway_are_shown(gateway_port: int, monkeypatch: pytes
 def test_gateway_refuses_a_wrong_user_loader(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn was started"))
 
-    result = CliRunner().invoke(main, ["gateway", "--user-loader", name])
+    result = CliRunner().invoke(main, ["gateway", "--bind", f"127.0.0.1:{free_port()}", "--user-loader", name])
 
     assert result.exit_code == 1
     assert word in result.output

@@ -150,7 +150,6 @@ def test_number_of_headlines_is_bounded(demo_url: str, visit: Visit) -> None:
     expect(page.get_by_text("Headline 0", exact=True)).to_have_count(0)
 
 
-@thorough
 def test_headline_is_never_html(demo_url: str, visit: Visit) -> None:
     gus = visit(demo_url, "<i>Gus</i>")
     page = open_feed(gus)

@@ -129,7 +129,6 @@ def test_texts_of_a_task_are_never_markup(demo: FragileDemo, visit_with: Visit, 
     assert visitor.errors == []
 
 
-@thorough
 def test_file_names_are_never_markup(visit_with: Visit, make_clip: MakeClip) -> None:
     visitor = visit_with("Ada")
     page = visitor.page
@@ -151,7 +150,6 @@ def as_file(name: str, content: bytes = b"no video") -> Any:
     return {"name": name, "mimeType": "video/quicktime", "buffer": content}
 
 
-@thorough
 def test_chat_messages_and_user_names_are_never_markup(demo: FragileDemo, visit_with: Visit) -> None:
     visitors = [visit_with(SHORT_TEXTS[number]) for number in (0, 3)]
     pages = [enter_chat(visitor) for visitor in visitors]

@@ -8,8 +8,10 @@ from playwright.sync_api import Page, expect
 
 from tests.waiting import PATIENCE
 
-from .elements import part, put, stop_the_clock, until, with_clock
+from .elements import part, put, send, stop_the_clock, task, until, with_clock
 
+#: The title of the first card.
+TITLE = "document.querySelector('jobpush-tasks').shadowRoot.querySelector('[part=title]')"
 #: Maximum number of rendered cards.
 MAX_CARDS = 60
 #: Sends `count` tasks in the state `state`, created an hour ago; the last is the newest.
@@ -106,9 +108,62 @@ def test_scrolling_renders_only_what_comes_into_view(page: Page) -> None:
         })"""
     )
 
-    assert page.evaluate("wholeRenders") <= 1  # one a second, for times
+    assert page.evaluate("wholeRenders") <= 1  # after a frame that took longer than the pause that ends scrolling
     until(page, "wholeRenders > 0")  # after the scrolling
     assert part(page, "task").count() <= MAX_CARDS
     # The page scrolls by 3,000 pixels, and a card has about a hundred; a card that stays in view is not rendered again.
     assert 10 <= page.evaluate("counts.added") <= MAX_CARDS
     expect(part(page, "title").first).not_to_have_text("Task t9999")
+
+
+def test_list_that_becomes_higher_is_filled(page: Page) -> None:
+    page.set_viewport_size({"width": 800, "height": 300})
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.evaluate("Object.assign(document.querySelector('jobpush-tasks').style, { height: '90vh', overflow: 'auto' })")
+    page.evaluate(SEND_MANY, [500, "PENDING", 3600])
+    until(page, "document.querySelector('jobpush-tasks').scrollHeight > 25_000")
+
+    page.set_viewport_size({"width": 800, "height": 1800})
+
+    until(
+        page,
+        """[...document.querySelector("jobpush-tasks").shadowRoot.querySelectorAll("[part=item]")]
+          .at(-1).getBoundingClientRect().bottom > 1600""",
+    )
+
+
+def test_title_is_fitted_again_after_a_change_of_the_font(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 640})
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    name = "a film of the summer holidays by the sea with everybody, part two of five"
+    send(page, task(state="PROGRESS", title=f"Encode {name}.mov"))
+    expect(part(page, "title")).to_be_visible()
+    until(page, f"{TITLE}.scrollHeight <= {TITLE}.clientHeight + 2")
+
+    page.evaluate("document.querySelector('jobpush-tasks').style.fontSize = '1.6rem'")
+
+    until(page, f"{TITLE}.textContent.includes('…') && {TITLE}.scrollHeight <= {TITLE}.clientHeight + 2")
+    assert page.evaluate(f"{TITLE}.textContent").endswith(".mov")
+
+
+def test_long_list_that_has_left_the_page_stops_listening(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.listeners = 0;
+          const add = window.addEventListener;
+          window.addEventListener = (type, run, options) => {
+            if (type === "scroll") {
+              listeners += 1;
+              options.signal.addEventListener("abort", () => (listeners -= 1));
+            }
+            add.call(window, type, run, options);
+          };
+        }"""
+    )
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    page.evaluate(SEND_MANY, [500, "PENDING", 3600])
+    until(page, "listeners === 1")
+
+    page.evaluate("document.querySelector('jobpush-tasks').remove(); window.dispatchEvent(new Event('scroll'))")
+
+    assert page.evaluate("listeners") == 0

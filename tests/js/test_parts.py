@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, Route, expect
+
+from tests.waiting import PATIENCE
 
 from .elements import GATEWAY, HERE, next_frame, part, put, send, task, until
 
@@ -288,7 +291,9 @@ def test_answer_that_is_older_than_a_mark_does_not_undo_it(page: Page) -> None:
     page.route("**/jobpush/inbox/read", lambda route: route.fulfill(json={}))
 
     def next_request() -> Route:
+        deadline = time.monotonic() + PATIENCE
         while not requests:
+            assert time.monotonic() < deadline, "timed out waiting for a request"
             page.wait_for_timeout(10)
         return requests.pop()
 

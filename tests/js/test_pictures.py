@@ -1,4 +1,4 @@
-"""Every state of the card looks like in the pictures of the documentation (``make docs-pictures`` writes them)."""
+"""Every state of the card looks as it does in the pictures of the documentation, see ``make docs-pictures``."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def row(
     return lambda play: ROWS.append(Row(play, base, pools, rare))
 
 
-# -- ends caused by the task itself------------------------------------------------------------------
+# -- ends caused by the task itself -----------------------------------------------------------------
 
 
 @row(base=True)

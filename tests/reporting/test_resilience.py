@@ -127,7 +127,6 @@ def test_cancel_works_after_an_outage(own_site: Site, user: str) -> None:
     wait_until_stored(own_site, user, task_id, TaskState.REVOKED)
 
 
-@thorough
 def test_unresponsive_redis_does_not_delay_a_task(hasty_site: Site, user: str, tmp_path: Path) -> None:
     hasty_site.start_worker()
     listener = hasty_site.listen(user)

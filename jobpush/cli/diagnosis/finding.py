@@ -17,7 +17,7 @@ class Status(Enum):
 
     @property
     def severity(self) -> int:
-        """How bad it is: 0 for a check that passed."""
+        """The severity; 0 if the check passed."""
         return (Status.OK, Status.SKIPPED, Status.WARNING, Status.FAILED).index(self)
 
 

@@ -58,7 +58,7 @@ def check_redis(config: Config) -> Iterator[Finding]:
 def _check_server(
     config: Config, topology: Topology, address: Address | None = None, tag: str = "doctor"
 ) -> Iterator[Finding]:
-    """Check one server. For a primary of a cluster: its address, and the tag of one of its buckets, if it has any."""
+    """Check one server. For a primary of a cluster, pass its address and the tag of one of its buckets, if any."""
     name = topology.name
     with closing(redis.Redis(connection_pool=topology.make_pool(TIMEOUT, address=address))) as client:
         try:
@@ -170,7 +170,10 @@ def _check_eviction(info: dict[str, Any]) -> Finding:
 
 def _check_clock(client: redis.Redis) -> Finding:
     before = time.time()
-    seconds, microseconds = client.time()
+    try:
+        seconds, microseconds = client.time()
+    except redis.RedisError as exc:
+        return failed("clock", f"TIME is refused: {exc}", "allow the user of JOBPUSH_REDIS_URL the command TIME")
     after = time.time()
     at = int(seconds) + int(microseconds) / 1e6
     difference = max(before - at, at - after, 0.0)

@@ -28,7 +28,7 @@ from .lease_sidecar import LeaseSidecar
 logger = logging.getLogger(__name__)
 
 #: Error text of a task that vanished from its worker without an end.
-NOT_REPORTED = CodedText("The process of the task ended and reported nothing", "not_reported")
+NOT_REPORTED = CodedText("The process of the task ended without reporting a result", "not_reported")
 #: Error text of a task that was running when its worker was stopped.
 WORKER_STOPPED = CodedText("The worker of the task was stopped", "worker_stopped")
 

@@ -248,7 +248,6 @@ def test_lease_sidecar_ends_with_its_worker_despite_forked_children(store: Store
     worker.kill()
 
 
-@thorough
 @pytest.mark.usefixtures("gateways")
 def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, user: str, stop_file: Path) -> None:
     listener = site.listen(user)
@@ -267,7 +266,6 @@ def test_task_of_a_paused_worker_is_lost_until_the_worker_resumes(site: Site, us
     assert steps(listener, task_id) == expected
 
 
-@thorough
 @pytest.mark.usefixtures("gateways")
 def test_broker_outage_loses_no_task(
     site: Site, user: str, stop_file: Path, wait_for_a_death: Callable[[], None]
@@ -390,7 +388,7 @@ def test_task_that_vanished_without_an_end_is_lost(site: Site, user: str) -> Non
 
     last = listener.until_final(task_id)
 
-    assert (last.state, last.error) == (TaskState.LOST, "The process of the task ended and reported nothing")
+    assert (last.state, last.error) == (TaskState.LOST, "The process of the task ended without reporting a result")
 
 
 def test_end_known_only_to_the_parent_process_is_published_by_it(site: Site, user: str) -> None:

@@ -5,15 +5,20 @@ function lettersOf(text) {
   return Intl.Segmenter ? Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment) : [...text];
 }
 
-/** The width for which each node was fitted. */
-const widths = new WeakMap();
+/** The width and the font for which each node was fitted. */
+const boxes = new WeakMap();
 
-/** Fits titles again when their width changes: that of the page, or of what is beside them. */
+const boxOf = (node) => `${node.clientWidth} ${getComputedStyle(node).font}`;
+
+/** Fits titles again when their width or font has changed; titles that have left the page are forgotten. */
 const resizes =
   globalThis.ResizeObserver &&
   new ResizeObserver((entries) =>
     requestAnimationFrame(() => {
-      for (const { target } of entries) if (target.clientWidth !== widths.get(target)) fitTitle(target);
+      for (const { target } of entries) {
+        if (!target.isConnected) resizes.unobserve(target);
+        else if (boxOf(target) !== boxes.get(target)) fitTitle(target);
+      }
     }),
   );
 
@@ -25,7 +30,7 @@ const resizes =
  */
 export function fitTitle(node) {
   const { title } = node;
-  widths.set(node, node.clientWidth);
+  boxes.set(node, boxOf(node));
   resizes?.observe(node);
   node.textContent = title;
   if (node.scrollHeight <= node.clientHeight + 2 || !node.clientHeight) return;

@@ -4,7 +4,7 @@ import { Hold } from "./hold.js";
 import { Tools } from "./tools.js";
 import { VirtualList } from "./virtual.js";
 
-/** Silence after which scrolling has ended. */
+/** Time without a scroll event after which scrolling has ended. */
 const SCROLL_END_MS = 150;
 
 export class ListParts {

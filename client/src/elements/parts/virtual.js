@@ -44,31 +44,56 @@ function setHeight(node, height) {
 
 export class VirtualList {
   #element;
+  #onScroll;
   #isScheduled = false;
+  #listening;
+  #resizes;
+  #width;
   #top;
   #heights = new Map();
   #above = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
   #below = Object.assign(document.createElement("div"), { style: "margin-bottom: -.5rem" });
 
-  /** `onScroll` is called once in each frame with a scroll while the list is long. */
+  /** `onScroll` is called at most once per frame while a long list is scrolled, or its window is resized. */
   constructor(element, onScroll) {
     this.#element = element;
-    const render = () => {
+    this.#onScroll = onScroll;
+    this.#resizes = globalThis.ResizeObserver && new ResizeObserver(() => this.#onResize());
+  }
+
+  /** Listen until the element has left the page. */
+  #listen() {
+    if (this.#listening) return;
+    this.#listening = new AbortController();
+    const options = { capture: true, passive: true, signal: this.#listening.signal };
+    for (const type of ["scroll", "resize"]) addEventListener(type, () => this.#schedule(), options);
+    this.#resizes?.observe(this.#element);
+  }
+
+  #stopListening() {
+    this.#listening?.abort();
+    this.#listening = undefined;
+    this.#resizes?.disconnect();
+  }
+
+  #schedule() {
+    if (!this.#element.isConnected) {
+      this.#stopListening();
+      return;
+    }
+    if (this.#isScheduled || !this.#above.isConnected) return;
+    this.#isScheduled = true;
+    requestAnimationFrame(() => {
       this.#isScheduled = false;
-      if (this.#above.isConnected) onScroll();
-    };
-    const schedule = () => {
-      if (!this.#isScheduled && this.#above.isConnected) requestAnimationFrame(render);
-      this.#isScheduled = this.#above.isConnected;
-    };
-    addEventListener("scroll", schedule, { capture: true, passive: true });
-    // Heights depend on the width; the height of the list changes while it is scrolled.
-    let width;
-    const onResize = () => {
-      if (element.clientWidth !== width && this.#above.isConnected) element._refresh();
-      width = element.clientWidth;
-    };
-    if (globalThis.ResizeObserver) new ResizeObserver(onResize).observe(element);
+      if (this.#above.isConnected) this.#onScroll();
+    });
+  }
+
+  /** Heights depend on the width; the height of the list itself changes during scrolling. */
+  #onResize() {
+    const { clientWidth } = this.#element;
+    if (clientWidth !== this.#width && this.#above.isConnected) this.#element._refresh();
+    this.#width = clientWidth;
   }
 
   /** Note the heights of the cards; call it before other changes of a frame, so that the browser lays out once. */
@@ -80,6 +105,7 @@ export class VirtualList {
 
   /** Render the tasks in the window; return the range of their indexes. */
   show(tasks) {
+    this.#listen();
     const { _list: list } = this.#element;
     const cards = this.#element._cards();
     list.style.overflowAnchor = "none";
@@ -103,6 +129,7 @@ export class VirtualList {
   }
 
   clear() {
+    this.#stopListening();
     this.#element._list.style.overflowAnchor = "";
     this.#above.remove();
     this.#below.remove();
