@@ -20,6 +20,7 @@ const SIGN_IN_TIMEOUT_MS = 1500;
 
 const USER_CHANNEL_PREFIX = "#server-to-user-";
 const OFFLINE = { code: "offline", message: "The browser is offline" };
+const UNREACHABLE = { code: "unreachable", message: "The gateway does not answer, or does not allow the origin of this page" };
 
 /** Channels that need a signature; those of single users and tasks are checked by the gateway itself. */
 const SIGNED_CHANNEL = /^(private-(?!user-|task-)|presence-)/;
@@ -225,11 +226,11 @@ export class Connection {
 
   async #configure() {
     this.#after(ANSWER_TIMEOUT_MS, () => this.#retry());
-    const { data, error } = await this.request("config");
+    const { data, error, status } = await this.request("config");
     if (this.state === "closed" || this.#key) return;
     this.#key = data?.key;
     if (this.#key) this.#connect();
-    else this.#retry(0, false, error);
+    else this.#retry(0, false, error ?? (status ? null : UNREACHABLE));
   }
 
   #openSocket() {

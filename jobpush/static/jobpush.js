@@ -1,1 +1,1 @@
-export * from "./jobpush-CDA55841.js";
+export * from "./jobpush-F0D5084D.js";

@@ -80,6 +80,7 @@ describe("handshake", () => {
     const connection = connect({ root: "" });
     await page.settle();
     assert.equal(connection.state, "reconnecting");
+    assert.equal(connection.reason.code, "unreachable");
 
     page.responses.config = { key: "asked" };
     page.clock.pass(500);

@@ -39,6 +39,7 @@ export const texts = {
   failed: "غير متصل: أعد تحميل الصفحة",
   signedOut: "تم تسجيل الخروج: أعد تحميل الصفحة",
   offline: "غير متصل بالشبكة: البيانات ليست حديثة",
+  unreachable: "لا يجيب الخادم أو لا يسمح بمصدر هذه الصفحة",
   not_signed_in: "لم يسجّل أحد الدخول",
   cancelTask: (title) => `إلغاء ${title}`,
   undoCancel: (title) => `تراجع: إلغاء ${title}`,

@@ -35,6 +35,7 @@ export const texts = {
   failed: "Nicht verbunden: bitte die Seite neu laden",
   signedOut: "Abgemeldet: bitte die Seite neu laden",
   offline: "Offline: nicht auf dem neuesten Stand",
+  unreachable: "Der Server antwortet nicht oder lässt diese Seite nicht zu",
   not_signed_in: "Niemand ist angemeldet",
   cancelTask: (title) => `${title} abbrechen`,
   undoCancel: (title) => `Rückgängig: ${title} abbrechen`,

@@ -104,6 +104,17 @@ def bound_form() -> None:
     request.max_content_length = _MAX_FORM
 
 
+@pages.before_request
+def log_foreign_origin() -> None:
+    """Log why a page of another origin can't read the response: its browser hides the reason from it."""
+    state = current_gateway()
+    try:
+        if "HTTP_ORIGIN" in request.environ:
+            state.origins.ensure_allowed()
+    except ForbiddenOrigin as exc:
+        state.log_refusal(exc)
+
+
 @pages.after_request
 def vary(response: Response) -> Response:
     """Keep caches from serving an answer without CORS headers to a page of another origin."""

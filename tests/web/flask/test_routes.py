@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -340,3 +341,15 @@ def read_events(response: http.client.HTTPResponse) -> Iterator[tuple[str, dict[
         elif not name and data:
             yield last_event_id, json.loads(data)
             data = ""
+
+
+def test_request_of_a_foreign_page_is_logged_since_its_browser_hides_the_reason(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    site = serve(log=log)
+
+    for _ in range(2):
+        assert request(site, "GET", "/jobpush/config", headers={"Origin": "http://localhost:5173"})[0] == 200
+
+    lines = [line for line in log.read_text().splitlines() if "A request is refused" in line]
+    assert len(lines) == 1
+    assert "Origin http://localhost:5173 is not allowed" in lines[0]
