@@ -40,7 +40,14 @@ def resume(store: Store, channel: str, since: str = "") -> tuple[str, bool, int]
 
 
 def ids(store: Store, count: int, channel: str = "news") -> list[str]:
-    return [store.trigger([channel], "e", number).ids[channel] for number in range(count)]
+    """Publish events and return their ids, in a later millisecond of Redis: no client resumes in the same one."""
+    published = [store.trigger([channel], "e", number).ids[channel] for number in range(count)]
+    newest = int(published[-1].partition("-")[0])
+    now = 0
+    while now <= newest:
+        ((seconds, microseconds),) = store.run([("TIME",)])
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+    return published
 
 
 def test_resume_is_exact_while_redis_runs(store: Store) -> None:
