@@ -314,6 +314,31 @@ def test_answer_that_is_older_than_a_mark_does_not_undo_it(page: Page) -> None:
     newer.fulfill(json={"items": [unread | {"read": True}]})
 
 
+def test_mark_that_the_server_has_not_stored_yet_is_not_undone(page: Page) -> None:
+    items = [{"id": "1-0", "title": "Old", "at": 1, "seen": True, "read": False}]
+    marks: list[Route] = []
+    page.route("**/jobpush/inbox", lambda route: route.fulfill(json={"items": items}))
+    page.route("**/jobpush/inbox/read", lambda route: marks.append(route))
+    html = "<jobpush-notifications></jobpush-notifications><jobpush-badge></jobpush-badge>"
+    page.evaluate("html => { document.querySelector('main').innerHTML = html }", html)
+    until(page, "gateway.sockets.length === 1")
+    page.evaluate("gateway.welcome()")
+    expect(page.locator("jobpush-badge")).to_have_text("1")
+
+    page.get_by_role("button", name="Notifications").click()
+    page.get_by_role("button", name="Mark as read: Old").click()
+    with page.expect_response("**/jobpush/inbox"):
+        page.evaluate("gateway.send('jobpush:inbox', { id: '1-0' })")
+    next_frame(page)
+    expect(page.locator("jobpush-badge")).to_have_text("")
+
+    items[0]["read"] = True
+    with page.expect_response("**/jobpush/inbox"):
+        for mark in marks:
+            mark.fulfill(json={})
+    expect(page.locator("jobpush-badge")).to_have_text("")
+
+
 def test_a_burst_of_notifications_is_loaded_together(page: Page) -> None:
     requests: list[str] = []
 
