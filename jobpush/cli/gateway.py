@@ -43,7 +43,7 @@ def gateway(bind: str, workers: int, log_format: str, user_loader: str | None) -
 
     from ..errors import ConfigurationError
     from ..processes.ports import listen
-    from ..web.flask.extension import load_function
+    from ..web.flask.auth.user_loader import import_user_loader
 
     load_config().require_credentials()
     host, _, port = bind.rpartition(":")
@@ -54,7 +54,7 @@ def gateway(bind: str, workers: int, log_format: str, user_loader: str | None) -
     if user_loader:
         os.environ["JOBPUSH_USER_LOADER"] = user_loader
     if name := os.environ.get("JOBPUSH_USER_LOADER"):
-        load_function(name)
+        import_user_loader(name)
     command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
     command += ["--bind", bind, "--workers", str(workers), "jobpush.gateway:create_app()"]
     os.execv(sys.executable, command)  # noqa: S606 - gunicorn replaces this process, so that it gets the signals

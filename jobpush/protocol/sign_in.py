@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from .. import signing
-from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, escape_id, escape_user_id, validate_channel
+from ..channels import MAX_USER_ID_LENGTH, SERVER_TO_USER, escape_id, validate_channel
 from ..config import Config
 from ..errors import EventError, InvalidData, InvalidUserId
 from ..events import encode
@@ -50,7 +49,9 @@ def read_user(user_data: str, *, max_user_info: int) -> UserData:
     ids = tuple(dict.fromkeys(map(to_wire, watchlist)))
     given = members.get("id")
     user_id = to_wire(given)
-    return UserData(user_id, _user_info(members, max_user_info), ids, alias=None if user_id == given else str(given))
+    return UserData(
+        user_id, read_user_info(members, max_user_info), ids, alias=None if user_id == given else str(given)
+    )
 
 
 def read_member(channel_data: str, *, max_user_info: int) -> Member:
@@ -63,22 +64,29 @@ def read_member(channel_data: str, *, max_user_info: int) -> Member:
     Source: Pusher Channels, "Presence channels"; its sample has a number as ``user_id``, which becomes text.
     """
     members = _members(channel_data, "channel_data")
-    return Member(_member_id(members.get("user_id")), _user_info(members, max_user_info))
+    return Member(_member_id(members.get("user_id")), read_user_info(members, max_user_info))
 
 
-def loaded_user(loaded: object, *, max_user_info: int) -> UserData | None:
+def read_user_info(members: dict[str, Any], limit: int) -> str:
     """
-    Return the user from the result of a ``user_loader``: an id, a pair of id and ``user_info``, or ``None`` for no
-    user.
+    Return the JSON text of ``user_info``.
+
+    Args:
+        members: The members of a user's or a channel's data.
+        limit: Bytes that the text may have.
 
     Raises:
-        EventError: If the id or ``user_info`` is invalid.
+        InvalidData: If it is not an object, or too long.
     """
-    user_id, info = loaded if isinstance(loaded, (tuple, list)) and len(loaded) == 2 else (loaded, None)
-    if user_id is None:
-        return None
-    members = {"user_info": dict(info) if isinstance(info, Mapping) else info}
-    return UserData(escape_user_id(user_id), _user_info(members, max_user_info))
+    info = members.get("user_info")
+    if info is None:
+        return "{}"
+    if not isinstance(info, dict):
+        raise InvalidData("user_info must be a JSON object")
+    text = encode(info)
+    if len(text.encode()) > limit:
+        raise InvalidData(f"user_info has {len(text.encode())} bytes; {limit} are allowed")
+    return text
 
 
 def _members(text: str, name: str) -> dict[str, Any]:
@@ -117,15 +125,3 @@ def _ensure_length(user_id: str) -> None:
         raise InvalidUserId(user_id, "is empty")
     if len(user_id) > MAX_USER_ID_LENGTH:
         raise InvalidUserId(user_id, f"has {len(user_id)} characters; {MAX_USER_ID_LENGTH} are allowed")
-
-
-def _user_info(members: dict[str, Any], limit: int) -> str:
-    info = members.get("user_info")
-    if info is None:
-        return "{}"
-    if not isinstance(info, dict):
-        raise InvalidData("user_info must be a JSON object")
-    text = encode(info)
-    if len(text.encode()) > limit:
-        raise InvalidData(f"user_info has {len(text.encode())} bytes; {limit} are allowed")
-    return text

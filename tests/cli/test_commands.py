@@ -117,6 +117,11 @@ def test_gateway_refuses_a_port_in_use() -> None:
         assert_fails_with(run("gateway", "--bind", f"127.0.0.1:{port}"), f"port {port} is in use")
 
 
+@pytest.mark.usefixtures("credentials")
+def test_gateway_refuses_a_wrong_user_loader() -> None:
+    assert_fails_with(run("gateway", "--bind", "127.0.0.1:0", "--user-loader", "nowhere:load"), "nowhere")
+
+
 # -- notify and tail ---------------------------------------------------------------------------------
 
 

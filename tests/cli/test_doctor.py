@@ -515,36 +515,3 @@ def test_refusals_of_the_gateway_are_shown(gateway_port: int, monkeypatch: pytes
     url = f"http://127.0.0.1:{gateway_port}"
 
     assert "4001" in findings("--url", url)["websocket"]["message"]
-
-
-# -- gateway --user-loader ---------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("credentials")
-@pytest.mark.parametrize(("name", "word"), [("nowhere:load", "nowhere"), ("os:nothing", "nothing"), ("os:sep", "not")])
-def test_gateway_refuses_a_wrong_user_loader(name: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("gunicorn was started"))
-
-    result = CliRunner().invoke(main, ["gateway", "--bind", f"127.0.0.1:{free_port()}", "--user-loader", name])
-
-    assert result.exit_code == 1
-    assert word in result.output
-
-
-@pytest.mark.usefixtures("credentials")
-def test_gateway_finds_its_users_with_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "loader_of_users.py").write_text(
-        "def load(request):\n"
-        "    user = request.headers.get('X-User')\n"
-        "    return user and (user, {'name': user.title()})\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBPUSH_USER_LOADER", "loader_of_users:load")
-    from jobpush.gateway import create_app
-
-    client = create_app().test_client()
-
-    assert client.get("/jobpush/tasks").status_code == 401
-    assert client.get("/jobpush/tasks", headers={"X-User": "ada"}).status_code == 200
-    signed_in = client.post("/jobpush/user-auth", data={"socket_id": "1.2"}, headers={"X-User": "ada"}).json
-    assert json.loads(signed_in["user_data"]) == {"id": "ada", "user_info": {"name": "Ada"}}

@@ -19,6 +19,9 @@ from .client import TIMEOUT
 from .conftest import Site
 from .site import KEY, METRICS_TOKEN, SECRET
 
+#: The socket id of requests to the auth endpoints.
+SOCKET_ID = "123.456"
+
 
 def request(
     site: Site,
@@ -40,6 +43,11 @@ def request(
     body = response.read().decode()
     connection.close()
     return response.status, json.loads(body) if is_json else body
+
+
+def authorize(site: Site, channel: str, **options: Any) -> tuple[int, Any]:
+    """Ask as pusher-js does."""
+    return request(site, "POST", "/jobpush/auth", form={"socket_id": SOCKET_ID, "channel_name": channel}, **options)
 
 
 def call_api(site: Site, method: str, path: str, **parameters: str) -> tuple[int, Any]:

@@ -30,9 +30,8 @@ from jobpush.webhooks.relay import WebhookRelay
 from tests.celery_site.site import Site as Workers
 from tests.gateway.conftest import Serve, Site, serve  # noqa: F401 - a fixture
 from tests.gateway.site import METRICS_TOKEN, SECRET
-from tests.gateway.web import call_api, request, scrape_until
+from tests.gateway.web import authorize, call_api, request, scrape_until
 from tests.waiting import wait_until
-from tests.web.flask.test_routes import authorize
 
 PASSWORD = "redis-hunter2"
 PREVIOUS = "previous-hunter2"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ...channels import unescape_id
 from ...config import Config
 from ...errors import ConfigurationError, EventError, MissingSetting
-from ...protocol.sign_in import loaded_user
+from ...web.flask.auth.user_loader import loaded_user
 from ...web.flask.limits import TrustedProxies
 from ...web.flask.origins import Origins
 from .finding import Finding, failed, ok, skipped, warning

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -14,12 +11,12 @@ from markupsafe import Markup
 
 from ...channels import unescape_id
 from ...config import Config
-from ...errors import ConfigurationError
 from ...store.redis.topology import Topology
 from ...tokens import ensure_token_settings
 from . import routes
 from .assets import page_tags
-from .identity import current_user
+from .auth.request_user import current_user
+from .auth.user_loader import import_user_loader
 from .state import Callbacks, ChannelAuthorizer, GatewayState, Rerun, UserLoader, current_gateway
 
 
@@ -123,29 +120,9 @@ def create_app() -> Flask:
     app = Flask(__name__)
     gateway = Gateway(app)
     if name := os.environ.get("JOBPUSH_USER_LOADER"):
-        load_user = load_function(name)
+        load_user = import_user_loader(name)
         gateway.user_loader = lambda: load_user(request)
     return app
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """
-    Import the function ``package.module:function``, also from the working directory.
-
-    Raises:
-        ConfigurationError: If it cannot be imported or called.
-    """
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except Exception as exc:
-        raise ConfigurationError(f"JOBPUSH_USER_LOADER {name!r} cannot be imported: {exc}") from exc
-    finally:
-        sys.path.remove("")
-    if not callable(function):
-        raise ConfigurationError(f"JOBPUSH_USER_LOADER {name!r} is not a function")
-    return function  # type: ignore[no-any-return]
 
 
 def jobpush_tags() -> Markup:

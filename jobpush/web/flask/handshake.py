@@ -22,7 +22,7 @@ from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
-from .identity import current_user
+from .auth.request_user import current_user
 from .limits import Place
 from .origins import ensure_tls
 from .state import GatewayState, current_gateway

@@ -25,10 +25,10 @@ from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
 from ..gunicorn.handover import handed_over, take_socket
 from .assets import send_asset
-from .channel_access import authorize_channel, authorize_user, owns_task
+from .auth.channel_access import authorize_channel, authorize_user, owns_task
+from .auth.request_user import current_user
 from .handshake import websockets
 from .http_api import http_api
-from .identity import current_user
 from .limits import Place
 from .origins import ForbiddenOrigin
 from .prometheus import MetricsRefused, ensure_may_read, respond

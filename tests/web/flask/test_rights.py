@@ -21,9 +21,9 @@ from jobpush.store.keys import Keys
 from tests.gateway.client import TIMEOUT, Client, data_of
 from tests.gateway.conftest import Site
 from tests.gateway.publishing import start
-from tests.gateway.web import call_api, request, scrape
+from tests.gateway.web import SOCKET_ID, authorize, call_api, request, scrape
 
-from .test_routes import OURS, SOCKET_ID, authorize
+from .test_routes import OURS
 
 PACKAGE = Path(jobpush.__file__).parent
 

@@ -17,9 +17,7 @@ from jobpush.signing import channel_auth, user_auth
 from tests.gateway.client import data_of
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.site import KEY, SECRET
-from tests.gateway.web import request
-
-from .test_routes import authorize
+from tests.gateway.web import authorize, request
 
 OLD = "0123456789abcdef0123"
 

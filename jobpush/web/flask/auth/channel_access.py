@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ...channels import escape_mark, parse_channel, unescape_id, validate_channel
-from ...errors import InvalidChannelName, TaskNotFound
-from ...events import encode
-from ...protocol.actions import UserData
-from ...signing import channel_auth, user_auth
-from .identity import current_token, current_user
-from .refusals import Forbidden
-from .state import GatewayState
+from ....channels import escape_mark, parse_channel, unescape_id, validate_channel
+from ....errors import InvalidChannelName, TaskNotFound
+from ....events import encode
+from ....protocol.actions import UserData
+from ....signing import channel_auth, user_auth
+from ..refusals import Forbidden
+from ..state import GatewayState
+from .bearer_token import current_token
+from .request_user import current_user
 
 
 def authorize_user(state: GatewayState, socket_id: str) -> dict[str, str]:
