@@ -12,7 +12,7 @@ from ..config import Config
 from ..store.malformed import malformed
 from ..store.redis.command_connection import Commands, ConnectionLost
 from ..store.redis.errors import state_in
-from ..store.scripts import Command, Script
+from ..store.scripts import Command
 from ..store.worker_leases import WORKER_DIED, Claim, WorkerLeases
 from .loop import Loop
 
@@ -43,11 +43,6 @@ class DeadWorkerReaper:
         self._reached_since = loop.now
         #: Tasks that were lost.
         self.count = 0
-
-    @staticmethod
-    def scripts() -> Sequence[Script]:
-        """Return the scripts that will be called."""
-        return WorkerLeases.scripts
 
     def start(self) -> None:
         """Look for dead workers while the loop runs."""

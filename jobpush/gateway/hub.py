@@ -53,7 +53,6 @@ class Hub:
         self._commands, self._pubsub = connect(
             self.loop,
             config.redis_url,
-            scripts=(*self._hub_commands.scripts, *Lease.scripts(), *DeadWorkerReaper.scripts()),
             probe=self._hub_commands.keys.probe,
             on_up=self._on_connected,
             on_message=lambda key, payload: self._topics.on_message(key, payload),

@@ -9,9 +9,9 @@ from typing import Any
 from ..config import Config
 from ..errors import ConfigurationError
 from .keys import LAYOUT, Keys
-from .live_gateways import LiveGateways, live_gateways_call, read_live_gateways
 from .redis.client import RedisClient
-from .scripts import Request
+from .replies import LiveGateways
+from .scripts import LIVE, Request
 
 #: Seconds for which the set of live gateways is reused: a lease outlives it many times.
 _LIVE_GATEWAYS_TTL = 1.0
@@ -33,15 +33,6 @@ class StoreClient:
     def close(self) -> None:
         """Close all connections."""
         self.client.close()
-
-    def ping(self) -> None:
-        """
-        Check that Redis answers.
-
-        Raises:
-            StoreError: If it does not within ``Config.publish_timeout`` seconds.
-        """
-        self.run([("PING",)])
 
     def probe(self) -> None:
         """
@@ -77,8 +68,8 @@ class StoreClient:
         """
         now, known = time.monotonic(), self._live_gateways
         if known is None or now - known[0] >= _LIVE_GATEWAYS_TTL or not known[1].ids.issuperset(seen):
-            (reply,) = self.run([live_gateways_call(self.keys)])
-            known = self._live_gateways = now, read_live_gateways(reply)
+            ((ids, dead),) = self.run([LIVE([self.keys.gateways])])
+            known = self._live_gateways = now, LiveGateways(frozenset(ids), dead > 0)
         return known[1]
 
     def run(self, requests: Sequence[Request]) -> list[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..channels import Topic, escape_user_id, parse_channel, unescape_id, user_topic
 from ..events import decode, encode
 from ..tokens import LEEWAY, MAX_TTL
-from .keys import BUCKETS, Keys, bucket_tags, tag_of
+from .keys import BUCKETS, bucket_tags, tag_of
 from .malformed import malformed
 from .replies import read_member_id, read_revoked_at
 from .store import Store
@@ -58,10 +58,7 @@ class RedisDirectory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    @property
-    def _keys(self) -> Keys:
-        return self._store.keys
+        self._keys = store.keys
 
     # -- users ---------------------------------------------------------------------------------------
 

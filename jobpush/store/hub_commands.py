@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..channels import Topic, unescape_id
 from ..config import Config
 from .keys import Keys
-from .scripts import HISTORY, Call, Command, Script
+from .scripts import Call, Command
 from .task_calls import history_call
 
 #: An id before any event: no history is complete since it.
@@ -22,9 +20,6 @@ def stream_position(stream_id: bytes) -> tuple[int, int]:
 
 class HubCommands:
     """Commands and script calls below one prefix."""
-
-    #: The scripts that the hub calls.
-    scripts: Sequence[Script] = (HISTORY,)
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..channels import parse_channel, unescape_id, user_topic
 from ..events import encode, encode_twice
-from .live_gateways import LiveGateways
 from .records import Notification, Receipt
+from .replies import LiveGateways
 from .scripts import TRIGGER, Call
 from .tasks import TaskStore
 

@@ -42,6 +42,7 @@ from .scripts import (
     Call,
     Command,
     Script,
+    Word,
 )
 
 #: Seconds that the empty history of a public channel is kept for clients that lost their connection: any client can
@@ -66,21 +67,6 @@ class Presence:
         config: Prefix, lease, and what to publish.
         gateway_id: Letters, digits and dashes; never used before. All user ids here are those of the wire.
     """
-
-    #: The scripts that are called.
-    scripts: Sequence[Script] = (
-        RENEW,
-        OCCUPY,
-        ONLINE,
-        JOIN,
-        LEAVE,
-        ROSTER,
-        FIND_DEAD,
-        BURY,
-        RETRACT,
-        FORGET_DEAD,
-        PUBLISH_WEBHOOK_EVENTS,
-    )
 
     def __init__(self, config: Config, gateway_id: str) -> None:
         self.gateway_id = gateway_id
@@ -112,18 +98,16 @@ class Presence:
 
     # -- dead gateways -------------------------------------------------------------------------------
 
-    def find_dead(self) -> Call:
+    def find_dead(self, milliseconds: int | None = None) -> Call:
         """Return a call that gives the ids of dead gateways if this gateway is or becomes the elected reaper."""
-        return self._find_dead(int(self._config.lease * 1000))
-
-    def resign(self) -> Call:
-        """Let another gateway become the reaper, if this one is."""
-        return self._find_dead(1)
-
-    def _find_dead(self, milliseconds: int) -> Call:
+        milliseconds = int(self._config.lease * 1000) if milliseconds is None else milliseconds
         return FIND_DEAD(
             (self._keys.gateways, self._keys.reaper), gateway_id=self.gateway_id, milliseconds=milliseconds
         )
+
+    def resign(self) -> Call:
+        """Let another gateway become the reaper, if this one is."""
+        return self.find_dead(milliseconds=1)
 
     def bury(self, gateway_id: str, tag: str) -> Call:
         """
@@ -215,9 +199,7 @@ class Presence:
             user_keys = keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic), keys.subscribed(topic)
             return ONLINE(
                 (*names, keys.connections(topic), *user_keys),
-                gateway_id=self.gateway_id,
-                topic=topic,
-                has_webhooks=self._has_webhooks,
+                **self._statement(topic),
                 user_id=name,
                 count=connections,
                 subscribed=connections if subscribed is None else subscribed,
@@ -229,9 +211,7 @@ class Presence:
         topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)
         return OCCUPY(
             (*names, keys.connections(topic), keys.channels(tag), *topic_keys),
-            gateway_id=self.gateway_id,
-            topic=topic,
-            has_webhooks=self._has_webhooks,
+            **self._statement(topic),
             channel=name,
             count=connections,
             is_quiet=int(is_quiet),
@@ -241,16 +221,7 @@ class Presence:
 
     # -- members -------------------------------------------------------------------------------------
 
-    def join(
-        self,
-        channel: str,
-        user_id: str,
-        user_info: str,
-        *,
-        socket_id: str = "-",
-        is_quiet: bool = False,
-        is_new: bool = False,
-    ) -> Call:
+    def join(self, channel: str, user_id: str, user_info: str, *, is_quiet: bool = False, is_new: bool = False) -> Call:
         """
         Make a user a member of a presence channel, at least once for all the user's connections here.
 
@@ -258,7 +229,6 @@ class Presence:
             channel: Name of the channel.
             user_id: Any text.
             user_info: JSON text as :func:`jobpush.events.encode` writes it; the one of the first connection stays.
-            socket_id: The connection that does not receive the announcement, since it gets the roster.
             is_quiet: As in :meth:`occupy`.
             is_new: Whether ``Config.max_members`` applies; not for a user that was admitted before.
 
@@ -266,18 +236,9 @@ class Presence:
             A call that gives 1 for a new member, 0 for a known one, :data:`NO_LEASE` if the lease has ended,
             :data:`FULL` if there is no room.
         """
-        topic = parse_channel(channel).occupancy_topic
-        return JOIN(
-            self._member_keys(topic),
-            gateway_id=self.gateway_id,
-            topic=topic,
-            has_webhooks=self._has_webhooks,
-            channel=channel,
-            user_id=_inside_json(user_id),
-            user_info=user_info,
-            is_quiet=int(is_quiet),
-            excluded=socket_id,
-            max_members=self._config.max_members if is_new else 0,
+        max_members = self._config.max_members if is_new else 0
+        return self._member_call(
+            JOIN, channel, user_id, user_info=user_info, is_quiet=int(is_quiet), max_members=max_members
         )
 
     def leave(self, channel: str, user_id: str) -> Call:
@@ -287,15 +248,7 @@ class Presence:
         Returns:
             A call that gives 1 if the user is no longer a member through any gateway, otherwise 0.
         """
-        topic = parse_channel(channel).occupancy_topic
-        return LEAVE(
-            self._member_keys(topic),
-            gateway_id=self.gateway_id,
-            topic=topic,
-            has_webhooks=self._has_webhooks,
-            channel=channel,
-            user_id=_inside_json(user_id),
-        )
+        return self._member_call(LEAVE, channel, user_id)
 
     def roster(self, channel: str) -> Call:
         """Read all members of a presence channel: a call for :func:`~jobpush.store.replies.read_roster`."""
@@ -307,9 +260,14 @@ class Presence:
         claims = keys.claims(tag, gateway_id)
         return claims, keys.tombstone(tag, gateway_id), keys.webhook_source(tag) if self._has_webhooks else claims
 
-    def _member_keys(self, topic: Topic) -> tuple[str, ...]:
-        keys, tag = self._keys, tag_of(topic.partition(":")[2])
-        return *self._bucket_keys(self.gateway_id, tag), keys.members(topic), keys.topic(topic), keys.members_seq(topic)
+    def _statement(self, topic: Topic) -> dict[str, Word]:
+        return {"gateway_id": self.gateway_id, "topic": topic, "has_webhooks": self._has_webhooks}
+
+    def _member_call(self, script: Script, channel: str, user_id: str, **arguments: Word) -> Call:
+        keys, topic = self._keys, parse_channel(channel).occupancy_topic
+        names = keys.members(topic), keys.topic(topic), keys.members_seq(topic)
+        arguments |= {**self._statement(topic), "channel": channel, "user_id": _inside_json(user_id)}
+        return script((*self._bucket_keys(self.gateway_id, tag_of(topic.partition(":")[2])), *names), **arguments)
 
     # -- watchlists and webhooks ---------------------------------------------------------------------
 

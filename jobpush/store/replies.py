@@ -1,4 +1,4 @@
-"""Replies to the calls of :class:`~jobpush.store.presence.Presence`."""
+"""What gateways have stated about themselves and their users, as read from Redis."""
 
 from __future__ import annotations
 
@@ -36,6 +36,28 @@ class Roster:
 
     seq: int
     members: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGateways:
+    """
+    The gateways with a valid lease: only their statements count.
+
+    Args:
+        ids: Their ids.
+        has_ghosts: Whether unretracted statements of dead gateways may be stored.
+    """
+
+    ids: frozenset[bytes]
+    has_ghosts: bool
+
+    def count(self, connections: Mapping[bytes, bytes]) -> int:
+        """Sum numbers of connections, given by gateway id."""
+        return sum(int(number) for gateway, number in connections.items() if gateway in self.ids and number.isdigit())
+
+    def hold(self, stored: bytes) -> bool:
+        """Return whether any of them has stated a stored member; see ``presence.lua`` for the form."""
+        return not self.ids.isdisjoint(stored.partition(b"|")[0].split())
 
 
 def read_renewal(reply: Sequence[Any]) -> Renewal:

@@ -55,7 +55,7 @@ class Script:
         self._variables = variables.split()
         self._files = ("lib", *libraries, name)
 
-    def __call__(self, keys: Sequence[str], rest: Sequence[Word] = (), **arguments: Word) -> Call:
+    def __call__(self, keys: Sequence[str], rest: Sequence[Word] = (), /, **arguments: Word) -> Call:
         """Return a call with the keys in order, all arguments by name, and the ``rest`` behind them."""
         if len(keys) != len(self.keys) or len(arguments) != len(self.arguments):
             raise TypeError(f"{self.name}.lua takes the keys {self.keys} and the arguments {self.arguments}")
@@ -125,30 +125,30 @@ Request: TypeAlias = Call | Command
 
 _TASK_KEYS = "task tasks topic stream floor"
 _HISTORY = "history_size:number history_ttl"
+_TASK_SETTINGS = "final_ttl:number " + _HISTORY
 _TASK_FILES = ("workflow", "lifecycle")
 
 PUBLISH = Script(
     "publish",
     _TASK_KEYS,
     "task_id state pinned published_at:number retry_number:number delivery is_handed_over:flag at known_seq:number"
-    " volatile_json stable_json ttl:number max_tasks:number workflow_id membership bare_json final_ttl:number "
-    + _HISTORY,
+    " volatile_json stable_json ttl:number max_tasks:number workflow_id membership bare_json " + _TASK_SETTINGS,
     _TASK_FILES,
 )
 END = Script(
     "end",
     _TASK_KEYS,
-    "task_id state delivery least at volatile_json ttl:number bare_json final_ttl:number " + _HISTORY,
+    "task_id state delivery least at volatile_json ttl:number bare_json " + _TASK_SETTINGS,
     _TASK_FILES,
 )
 REGAIN = Script(
     "regain",
     _TASK_KEYS,
-    "task_id delivery at volatile_json ttl:number final_ttl:number " + _HISTORY,
+    "task_id delivery at volatile_json ttl:number " + _TASK_SETTINGS,
     _TASK_FILES,
 )
-CANCEL = Script("cancel", _TASK_KEYS, "task_id at bare_json final_ttl:number " + _HISTORY, _TASK_FILES)
-PUBLISH_WORKFLOW = Script("publish_workflow", _TASK_KEYS, "task_id at is_urgent:flag " + _HISTORY, _TASK_FILES)
+CANCEL = Script("cancel", _TASK_KEYS, "task_id at bare_json " + _TASK_SETTINGS, _TASK_FILES)
+PUBLISH_WORKFLOW = Script("publish_workflow", _TASK_KEYS, "task_id at is_urgent:flag " + _TASK_SETTINGS, _TASK_FILES)
 OWN = Script("own", "owner", "user_id ttl:number")
 HISTORY = Script("history", "stream floor source", "kind since task_prefix start:number limit:number history_ttl")
 APPEND_LOG = Script(
@@ -184,7 +184,7 @@ ONLINE = Script(
 JOIN = Script(
     "join",
     _BUCKET_KEYS + " members topic members_seq",
-    _STATEMENT + " channel user_id user_info is_quiet:flag excluded max_members:number",
+    _STATEMENT + " channel user_id user_info is_quiet:flag max_members:number",
     _PRESENCE,
 )
 LEAVE = Script("leave", _BUCKET_KEYS + " members topic members_seq", _STATEMENT + " channel user_id", _PRESENCE)
@@ -210,3 +210,9 @@ FIND_DEAD = Script("find_dead", "gateways reaper", "gateway_id milliseconds", _P
 FORGET_DEAD = Script("forget_dead", "leases", "holder", _PRESENCE)
 HOLD = Script("hold", "workers", "worker_id seconds:number begins:flag", _PRESENCE)
 DEAD_WORKERS = Script("dead_workers", "workers", libraries=_PRESENCE)
+
+#: The scripts that a gateway calls.
+GATEWAY_SCRIPTS: Sequence[Script] = (
+    *(HISTORY, OCCUPY, ONLINE, JOIN, LEAVE, ROSTER, PUBLISH_WEBHOOK_EVENTS),
+    *(RENEW, FIND_DEAD, BURY, RETRACT, FORGET_DEAD, DEAD_WORKERS, END),
+)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 
 from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
 from ..config import Config
@@ -18,16 +18,16 @@ from .scripts import CANCEL, END, HISTORY, OWN, PUBLISH, PUBLISH_WORKFLOW, REGAI
 _BARE_JSON = TaskEvent("", TaskState.LOST).volatile_json()
 
 
-@cache
-def _settings_of(script: Script) -> Sequence[str]:
-    """Return the settings that a script takes under their own names."""
-    return [name for name in ("final_ttl", "history_size", "history_ttl") if name in script.arguments]
-
-
 def _on_task(script: Script, config: Config, topic: Topic, task_id: str) -> Callable[..., Call]:
-    """Return a script with its keys for one task, and with its settings."""
-    settings = {name: getattr(config, name) for name in _settings_of(script)}
-    return partial(script, Keys.of(config).of_task(topic, task_id), task_id=escape_id(task_id), **settings)
+    """Return a script with its keys for one task, and with the settings that all of them take."""
+    return partial(
+        script,
+        Keys.of(config).of_task(topic, task_id),
+        task_id=escape_id(task_id),
+        final_ttl=config.final_ttl,
+        history_size=config.history_size,
+        history_ttl=config.history_ttl,
+    )
 
 
 def snapshot_ttl(config: Config, write: TaskWrite) -> int:

@@ -17,7 +17,7 @@ from ..config import Config
 from ..events import CodedText
 from ..lifecycle import TaskState
 from .keys import Keys
-from .scripts import DEAD_WORKERS, END, FORGET_DEAD, HOLD, Call, Command, Request, Script
+from .scripts import DEAD_WORKERS, FORGET_DEAD, HOLD, Call, Command, Request
 from .task_calls import end_call, regain_call
 
 #: The error that a user sees for a task of a dead worker.
@@ -58,9 +58,6 @@ class WorkerLeases:
     All times follow from ``Config.lost_after``, within which a death is detected: a lease lasts two thirds of it. It is
     renewed and checked six times in that time, so three renewals may fail.
     """
-
-    #: The scripts that a gateway calls.
-    scripts: Sequence[Script] = (DEAD_WORKERS, FORGET_DEAD, END)
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -68,7 +68,6 @@ class Announcement(NamedTuple):
     topic: str
     event: str
     data: Any
-    excluded: str = "-"
 
 
 class PubSubRecorder:
@@ -94,12 +93,12 @@ class PubSubRecorder:
                 continue
             header, _, members = message["data"].partition(b"\n")
             stream_id, task_id, seq, final, excluded = header.decode().split(" ")
-            assert (stream_id, task_id, final) == ("-", "-", "1")
+            assert (stream_id, task_id, final, excluded) == ("-", "-", "1", "-")
             self.seqs.append(int(seq))
             frame = json.loads(b"{" + members + b"}")
             topic = message["channel"].decode().split(":", 3)[3]
             event = frame["event"].removeprefix("pusher_internal:")
-            published.append(Announcement(topic, event, json.loads(frame["data"]), excluded))
+            published.append(Announcement(topic, event, json.loads(frame["data"])))
         return published
 
     def webhooks(self) -> list[dict[str, Any]]:

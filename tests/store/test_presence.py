@@ -18,8 +18,8 @@ ROOM = "presence-room"
 TOPIC = f"channel:{ROOM}"
 
 
-def added(user_id: str, user_info: object = None, *, excluded: str = "-") -> Announcement:
-    return Announcement(TOPIC, "member_added", {"user_id": user_id, "user_info": user_info or {}}, excluded)
+def added(user_id: str, user_info: object = None) -> Announcement:
+    return Announcement(TOPIC, "member_added", {"user_id": user_id, "user_info": user_info or {}})
 
 
 def removed(user_id: str) -> Announcement:
@@ -61,10 +61,10 @@ def test_new_member_is_in_its_own_roster_and_gets_no_member_added(store: Store, 
     gateway = Gateway(store)
     gateway.join(ROOM, "41", '{"name":"Ann"}')
 
-    gateway.join(ROOM, "42", '{"name":"Bob \\"B\\" ü"}', socket_id="1.2")
+    gateway.join(ROOM, "42", '{"name":"Bob \\"B\\" ü"}')
     roster = gateway.roster(ROOM)
 
-    assert recorder.published() == [added("41", {"name": "Ann"}), added("42", {"name": 'Bob "B" ü'}, excluded="1.2")]
+    assert recorder.published() == [added("41", {"name": "Ann"}), added("42", {"name": 'Bob "B" ü'})]
     assert roster.members == {"41": '{"name":"Ann"}', "42": '{"name":"Bob \\"B\\" ü"}'}
     assert roster.seq == recorder.seqs[-1]
 

@@ -263,7 +263,7 @@ def test_unreachable_redis_is_a_store_error(redis_server: EmbeddedRedis, store: 
     redis_server.kill()
 
     with pytest.raises(StoreError):
-        store.ping()
+        store.probe()
     with pytest.raises(StoreError):
         publish(store, event("PENDING"))
 

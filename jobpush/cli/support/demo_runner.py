@@ -323,7 +323,7 @@ def _ensure_answering(redis_url: str) -> None:
     """
     try:
         with closing(Store(Config(redis_url=redis_url))) as store:
-            store.ping()
+            store.probe()
     except (StoreError, ValueError) as exc:  # ValueError: not a Redis URL
         raise ConfigurationError(f"JOBPUSH_REDIS_URL is set, but cannot be used: {exc}") from exc
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ from ...store.presence import Presence
 from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.redis.errors import explain, state_in
 from ...store.replies import read_renewal
-from ...store.scripts import Script
 from ..loop import Loop
 from .reaper import Reaper
 
@@ -60,11 +59,6 @@ class Lease:
         self._reaper = Reaper(commands)
         #: Whether Redis answers but refuses commands, and whether a retry is due.
         self._is_refused = self._is_retrying = False
-
-    @staticmethod
-    def scripts() -> Sequence[Script]:
-        """Return the scripts that will be called."""
-        return Presence.scripts
 
     def start(self) -> None:
         """Renew the lease from now on."""

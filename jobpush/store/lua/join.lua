@@ -1,5 +1,5 @@
 -- Add a member to a presence channel, on behalf of one gateway; the member's first gateway announces it.
--- user_id is the inside of a JSON string, user_info JSON text. excluded: a socket that does not receive it, or "-".
+-- user_id is the inside of a JSON string, user_info JSON text.
 -- Return 1 for a new member, 0 for a known one, -1 if the gateway's lease has ended, -2 if the channel is full.
 if is_dead() then return -1 end
 local holders, known_info = read_member()
@@ -16,7 +16,7 @@ if holders then
 end
 replace('HSET', members_key, user_id, gateway_id .. '|' .. user_info)
 if not is_quiet then
-  announce(topic_key, next_seq(), excluded, 'pusher_internal:member_added',
+  announce(topic_key, next_seq(), 'pusher_internal:member_added',
     '{"user_id":"' .. user_id .. '","user_info":' .. user_info .. '}')
   queue_webhook('{"name":"member_added","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
 end

@@ -27,9 +27,8 @@ local function escaped(json)
 end
 
 -- Publish an event that is in no history; data is JSON text.
-local function announce(channel, seq, excluded, event, data)
-  redis.call(PUBLISH, channel, '- - ' .. seq .. ' 1 ' .. excluded .. '\n"event":"' .. event .. '","data":"'
-    .. escaped(data) .. '"')
+local function announce(channel, seq, event, data)
+  redis.call(PUBLISH, channel, '- - ' .. seq .. ' 1 -\n"event":"' .. event .. '","data":"' .. escaped(data) .. '"')
 end
 
 local function queue_webhook(event)
@@ -94,7 +93,7 @@ local function publish_count(total)
   if published == tostring(total) then return 0 end
   if published and total > ALWAYS_PUBLISHED then return math.max(1, redis.call('PTTL', published_count_key)) end
   redis.call('SET', published_count_key, total, 'PX', INTERVAL)
-  announce(topic_key, 0, '-', 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
+  announce(topic_key, 0, 'pusher_internal:subscription_count', '{"subscription_count":' .. total .. '}')
   queue_webhook('{"name":"subscription_count","channel":"' .. channel .. '","subscription_count":' .. total .. '}')
   return 0
 end
@@ -118,7 +117,7 @@ local function online()
   end
   local state = before == 0 and total > 0 and 'online' or before > 0 and total == 0 and 'offline'
   if state and not is_quiet then
-    announce(watch_key, 0, '-', 'pusher_internal:watchlist_events',
+    announce(watch_key, 0, 'pusher_internal:watchlist_events',
       '{"events":[{"name":"' .. state .. '","user_ids":["' .. user_id .. '"]}]}')
     queue_webhook('{"name":"user_' .. state .. '","user_id":"' .. user_id .. '"}')
   end
@@ -140,7 +139,7 @@ local function leave()
     return 0
   end
   redis.call('HDEL', members_key, user_id)
-  announce(topic_key, next_seq(), '-', 'pusher_internal:member_removed', '{"user_id":"' .. user_id .. '"}')
+  announce(topic_key, next_seq(), 'pusher_internal:member_removed', '{"user_id":"' .. user_id .. '"}')
   queue_webhook('{"name":"member_removed","channel":"' .. channel .. '","user_id":"' .. user_id .. '"}')
   return 1
 end

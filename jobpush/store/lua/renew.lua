@@ -21,10 +21,8 @@ if not epoch or string.match(epoch, '^%x*') ~= run_id then
   end
 end
 
-if known_epoch ~= '' and (epoch ~= known_epoch or not has_lease(gateways_key, gateway_id)) then
-  -- The gateway continues under another id. Its statements in between are retracted like those of a dead gateway.
-  redis.call('ZADD', gateways_key, lease_end, gateway_id)
-  return {0, epoch}
-end
+local is_held = known_epoch == '' or (epoch == known_epoch and has_lease(gateways_key, gateway_id))
+-- If it is not held, the gateway continues under another id. The lease lets its statements in between be retracted like
+-- those of a dead gateway.
 redis.call('ZADD', gateways_key, lease_end, gateway_id)
-return {1, epoch}
+return {is_held and 1 or 0, epoch}

@@ -233,7 +233,6 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         routes: The primaries.
         loop: The event loop.
         url: As :class:`Topology` reads it.
-        scripts: As in :class:`CommandConnection`.
         probe: As in :class:`CommandConnection`.
         on_up: Called when a shard works, for the first time or again: with a predicate for the names that it holds, and
             with whether it may have lost data because another process served them before.
@@ -245,14 +244,13 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         loop: Loop,
         url: str,
         *,
-        scripts: Sequence[Script],
         probe: str | None = None,
         on_up: Callable[[Callable[[str], bool], bool], None],
     ) -> None:
         super().__init__(routes, loop)
         self.server = routes.name
         self._on_up = on_up
-        self._make = partial(_ShardCommands, routes, loop, url, scripts=scripts, probe=probe)
+        self._make = partial(_ShardCommands, routes, loop, url, probe=probe)
         routes.listeners.append(self._refreshed)
 
     @property

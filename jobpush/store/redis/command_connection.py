@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
 
 from ...errors import StoreError
 from ...rare_log import RareLog
-from ..scripts import Call, Command, Script
+from ..scripts import GATEWAY_SCRIPTS, Call, Command, Script
 from .async_connection import AsyncConnection, Loop
 from .errors import explain, is_missing_right, is_wrong_server, state_in
 from .topology import Address
@@ -62,7 +62,6 @@ class CommandConnection(AsyncConnection):
     When the connection breaks, each callback that still waits gets a :class:`ConnectionLost`.
 
     Args:
-        scripts: Loaded into Redis on each connection, so that many first calls do not each load them.
         address: As in :class:`AsyncConnection`.
         probe: Channel on which the connection checks its right to publish; ``None``: it is not checked.
         on_up: Called on each new connection.
@@ -75,13 +74,11 @@ class CommandConnection(AsyncConnection):
         url: str,
         *,
         address: Address | None = None,
-        scripts: Sequence[Script],
         probe: str | None = None,
         on_up: Callable[[], None],
         on_demoted: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(loop, url, "command", address)
-        self._scripts = scripts
         self._probe = probe
         self._on_up = on_up
         self._on_demoted = on_demoted
@@ -120,7 +117,7 @@ class CommandConnection(AsyncConnection):
     def _opened(self) -> None:
         if self._probe is not None:
             self.call(("PUBLISH", self._probe, ""), self._probed)
-        for script in self._scripts:
+        for script in GATEWAY_SCRIPTS:  # otherwise many first calls would each load one
             self.load(script)
         self._on_up()
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Protocol
 
-from ..scripts import Script
 from .async_connection import Loop
 from .cluster_connections import ClusterCommands, ClusterPubSub, Routes
 from .command_connection import CommandConnection
@@ -29,7 +28,6 @@ def connect(
     loop: Loop,
     url: str,
     *,
-    scripts: Sequence[Script],
     probe: str,
     on_up: OnUp,
     on_message: Callable[[bytes, bytes], None],
@@ -42,7 +40,6 @@ def connect(
     Args:
         loop: The event loop.
         url: As :class:`Topology` reads it.
-        scripts: Loaded into each primary.
         probe: Channel for the check of rights; it has the tag of the leases.
         on_up: Called when a primary is connected.
         on_message: Gets the channel and the payload of each message.
@@ -55,7 +52,7 @@ def connect(
         def on_shard_up(holds: Callable[[str], bool], has_lost_data: bool) -> None:
             on_up(holds_leases=holds(probe), has_lost_data=has_lost_data)
 
-        return ClusterCommands(routes, loop, url, scripts=scripts, probe=probe, on_up=on_shard_up), ClusterPubSub(
+        return ClusterCommands(routes, loop, url, probe=probe, on_up=on_shard_up), ClusterPubSub(
             routes, loop, url, probe=probe, on_message=on_message, on_subscribed=on_subscribed, on_down=on_down
         )
     pubsub = PubSubConnection(
@@ -64,7 +61,6 @@ def connect(
     commands = CommandConnection(
         loop,
         url,
-        scripts=scripts,
         probe=probe,
         on_up=lambda: on_up(holds_leases=True, has_lost_data=False),
         on_demoted=lambda: pubsub.reconnect("Redis is a replica now"),

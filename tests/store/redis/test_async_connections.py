@@ -19,7 +19,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store.redis import async_connection as link_module
 from jobpush.store.redis.command_connection import CommandConnection, ConnectionLost
 from jobpush.store.redis.pubsub_connection import PubSubConnection
-from jobpush.store.scripts import HISTORY, Call
+from jobpush.store.scripts import Call
 from tests.waiting import wait_until
 
 #: Seconds after which a test gives up.
@@ -36,7 +36,7 @@ class Links:
         self.ups = 0
         self.downs = 0
         self._changed = threading.Condition()
-        self.commands = CommandConnection(self.loop, url, scripts=[HISTORY], probe=probe, on_up=self._up)
+        self.commands = CommandConnection(self.loop, url, probe=probe, on_up=self._up)
         self.subscriber = PubSubConnection(
             self.loop,
             url,

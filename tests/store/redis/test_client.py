@@ -158,7 +158,7 @@ def test_stamp_of_a_published_task_is_redis_time_on_a_host_with_a_wrong_clock(
     monkeypatch.setattr(client_module, "time", wrong)
     monkeypatch.setattr(Services, "clock", wrong)
     services = Services(lambda: Config(redis_url=redis_url, publish_timeout=PATIENCE))
-    services.store.ping()
+    services.store.probe()
 
     assert abs(services.published_at() - time.time()) < 60
     services.store.close()
