@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
+from ..channels import Topic
 from ..config import Config, warn_about_unknown_variables
 from ..protocol import messages
 from ..protocol.actions import ClientEvent
@@ -68,7 +69,9 @@ class Hub:
             linger=config.linger,
         )
         self._lease = Lease(self.loop, self._commands, config, on_held=self._on_held, on_settled=self._on_settled)
-        self._reporter = OccupancyReporter(self.loop, self._commands, self._lease, config, self._topics.subscribers)
+        self._reporter = OccupancyReporter(
+            self.loop, self._commands, self._lease, config, self._topics.subscribers, self._server_of
+        )
         self._rosters = Rosters(self.loop, self._commands, self._lease, self._topics, self._reporter)
         self._watchlists = Watchlists(self.loop, self._commands, self._lease, self._topics)
         self._dead_workers = DeadWorkerReaper(self.loop, self._commands, config, lambda: self._lease.is_held)
@@ -81,6 +84,7 @@ class Hub:
             self._reporter,
             self._rosters,
             config,
+            self._server_of,
         )
         self._connections = Connections(self.loop, lambda connection: self._users.on_closed(connection))
         self._users = Users(
@@ -192,6 +196,9 @@ class Hub:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _server_of(self, topic: Topic) -> Hashable:
+        return self._commands.server_of(self._hub_commands.keys.topic(topic))
+
     def _run(self) -> None:
         warn_about_unknown_variables()
         self._begin()
@@ -250,8 +257,7 @@ class Hub:
         self._connections.finish()
         if self._lease.is_held:
             self._reporter.flush()
-            if not self._reporter.is_behind:  # a subscriber is counted before it gets its answer
-                self._subscribing.ask()
+            self._subscribing.ask()  # after the reports: a subscriber is counted before it gets its answer
             self._watchlists.flush()
         self._pubsub.flush()
         self._commands.flush()

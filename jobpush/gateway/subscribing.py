@@ -9,6 +9,7 @@ bring listeners up to date after a broken connection to Redis.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from .channel import CatchUp, Channel, TopicState
 from .connection import Connection
 from .history import History, resumed, snapshots, within_bound
 from .loop import Loop
+from .pending_calls import PendingCalls
 from .presence.lease import RETRY_AFTER, Lease
 from .presence.occupancy_reporter import OccupancyReporter
 from .presence.rosters import Rosters
@@ -36,12 +38,17 @@ logger = logging.getLogger("jobpush.gateway")
 
 #: The same text whether the task belongs to another user or to none, so that it reveals nothing.
 _NOT_YOURS = "There is no such task of yours"
-#: Histories requested at the same time: after a reconnect, renewals and live events must not wait behind all of them.
+#: Histories requested from one server at a time: after a reconnect, renewals and live events must not wait behind all.
 _MAX_IN_FLIGHT = 64
 
 
 class Subscribing:
-    """All subscriptions of this process that are under way."""
+    """
+    All subscriptions of this process that are under way.
+
+    Args:
+        server_of: Returns the Redis server that holds a topic.
+    """
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class Subscribing:
         reporter: OccupancyReporter,
         rosters: Rosters,
         config: Config,
+        server_of: Callable[[Topic], Hashable],
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -62,11 +70,11 @@ class Subscribing:
         self._reporter = reporter
         self._rosters = rosters
         self._config = config
+        self._server_of = server_of
         #: Subscriptions to a task's channel without a reply about its owner.
         self._unowned: list[tuple[Connection, Subscribe]] = []
-        self._ready: list[CatchUp] = []
+        self._ready: PendingCalls[CatchUp] = PendingCalls(_MAX_IN_FLIGHT)
         self._answers: list[tuple[CatchUp, int, list[Any]]] = []
-        self._in_flight = 0
 
     def begin(self, connection: Connection, request: Subscribe) -> None:
         """Subscribe a connection; it gets the answer later."""
@@ -84,7 +92,7 @@ class Subscribing:
             for catch_up in channel.catch_ups:
                 for connection, request in _connections(catch_up):
                     self._enter(connection, channel, request)
-            self._ready.extend(channel.catch_ups)
+                self._get_ready(catch_up)
 
     def on_connected(self) -> None:
         """Repeat the requests that the broken connection to Redis did not answer."""
@@ -119,18 +127,12 @@ class Subscribing:
         self._reporter.leave_all(connection)
 
     def ask(self) -> None:
-        """Request the histories that are due, a bounded number at once."""
-        if not self._ready:
-            return
-        ready, self._ready = self._ready, []
-        for index, catch_up in enumerate(ready):
-            if self._in_flight >= _MAX_IN_FLIGHT:
-                self._ready = ready[index:]
-                return
+        """Request the histories that are due, a bounded number at once of each server."""
+        for server, catch_up in self._ready.take(unless=self._reporter.is_behind):
             # Not while the subscription is broken: events that are published until its return would be lost.
             is_due = catch_up.channel.topic.is_confirmed and not catch_up.is_asked and catch_up.position is None
             if is_due and catch_up.listeners:
-                self._ask(catch_up)
+                self._ask(catch_up, server)
 
     def finish(self) -> None:
         """Send the histories that arrived in this wake-up; its live events have been sent before."""
@@ -169,7 +171,10 @@ class Subscribing:
         catch_up = channel.begin_catch_up(connection, request)
         if topic.is_confirmed:
             self._enter(connection, channel, request)
-            self._ready.append(catch_up)
+            self._get_ready(catch_up)
+
+    def _get_ready(self, catch_up: CatchUp) -> None:
+        self._ready.add(self._server_of(catch_up.channel.topic.name), catch_up)
 
     def _enter(self, connection: Connection, channel: Channel, request: Subscribe | None) -> None:
         """Count a connection once it receives the announcements about itself."""
@@ -181,17 +186,17 @@ class Subscribing:
         channel.discard(connection)
         self._topics.release(channel, self._loop.now)
 
-    def _ask(self, catch_up: CatchUp) -> None:
+    def _ask(self, catch_up: CatchUp, server: Hashable) -> None:
         channel = catch_up.channel
         catch_up.is_asked = True
         if channel.roster is not None:
             self._rosters.ask(channel, channel.roster)  # its answer comes before that of the history
         call = self._hub_commands.history(channel.name, channel.topic.name, catch_up.since)
-        self._in_flight += 1
-        self._commands.run(call, partial(self._answered, catch_up, catch_up.attempt))
+        self._ready.begin(server)
+        self._commands.run(call, partial(self._answered, catch_up, catch_up.attempt, server))
 
-    def _answered(self, catch_up: CatchUp, attempt: int, reply: Any) -> None:
-        self._in_flight -= 1
+    def _answered(self, catch_up: CatchUp, attempt: int, server: Hashable, reply: Any) -> None:
+        self._ready.end(server)
         if not _is_expected(catch_up, attempt):
             return
         if isinstance(reply, Exception):
@@ -199,7 +204,7 @@ class Subscribing:
             if not isinstance(reply, ConnectionLost):
                 if not self._lease.refused(reply):
                     logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
-                self._loop.call_later(RETRY_AFTER, lambda: self._ready.append(catch_up))
+                self._loop.call_later(RETRY_AFTER, lambda: self._get_ready(catch_up))
             return
         self._answers.append((catch_up, attempt, reply))
 

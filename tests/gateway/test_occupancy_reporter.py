@@ -61,7 +61,7 @@ def loop() -> Any:
 @pytest.fixture
 def reporter(commands: FakeCommands, loop: Any) -> OccupancyReporter:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
-    return OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=5.0), lambda topic: 0)
+    return OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=5.0), lambda topic: 0, lambda topic: None)
 
 
 def connection() -> Connection:
@@ -218,7 +218,9 @@ def test_lost_connection_counts_until_the_grace_has_passed(
 
 def test_lost_connection_without_grace_is_reported_at_once(commands: FakeCommands, loop: Any) -> None:
     lease: Any = SimpleNamespace(presence=FakePresence(), refused=lambda reply: False, doubt=lambda presence: None)
-    reporter = OccupancyReporter(loop, cast(Any, commands), lease, Config(grace=0.0), lambda topic: 0)
+    reporter = OccupancyReporter(
+        loop, cast(Any, commands), lease, Config(grace=0.0), lambda topic: 0, lambda topic: None
+    )
 
     let_alice_be_away(reporter)
 
@@ -235,7 +237,7 @@ def test_reports_after_a_reconnect_wait_for_earlier_replies(
 
     reporter.flush()
     reporter.flush()
-    assert (len(answers), reporter.is_behind) == (256, True)
+    assert (len(answers), reporter.is_behind(None)) == (256, True)
     for answer in answers[:100]:
         answer([1, 0])
     reporter.flush()

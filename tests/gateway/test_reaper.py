@@ -62,7 +62,9 @@ def connect_users(gateway: Gateway, numbers: range) -> None:
 def reporter_of(gateway: Gateway, commands: Any) -> OccupancyReporter:
     """Return the reporter of a gateway whose users have just lost their connections."""
     lease: Any = SimpleNamespace(presence=gateway.presence)
-    reporter = OccupancyReporter(cast(Any, None), commands, lease, gateway.store.config, lambda topic: 0)
+    reporter = OccupancyReporter(
+        cast(Any, None), commands, lease, gateway.store.config, lambda topic: 0, lambda topic: None
+    )
     for claim in claims_of(gateway):
         topic, _, user_id = claim.partition(" ")
         count = Occupancy(Topic(topic), Member(user_id, "{}") if user_id else None)

@@ -35,6 +35,8 @@ class Occupancy:
     is_admitted: bool = False
     #: Whether the last connection was lost, so that its client may reconnect.
     is_lost: bool = False
+    #: Whether the next report is not announced, because Redis has lost what was announced already.
+    is_quiet: bool = False
     #: Whether the channel had no place for the member.
     is_refused: bool = False
 

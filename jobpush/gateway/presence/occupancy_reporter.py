@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from ...channels import Topic
@@ -16,12 +15,13 @@ from ...store.redis.command_connection import Commands, ConnectionLost
 from ...store.scripts import Call
 from ..connection import Connection
 from ..loop import Loop
+from ..pending_calls import PendingCalls
 from .lease import Lease
 from .occupancy import Occupancy
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Reports sent at the same time: after a reconnect, renewals and live events must not wait behind all of them.
+#: Reports sent to one server at a time: after a reconnect, renewals and live events must not wait behind all.
 _MAX_IN_FLIGHT = 256
 
 
@@ -34,6 +34,7 @@ class OccupancyReporter:
 
     Args:
         subscribed: Returns the number of connections that are subscribed to the channels of a user's topic.
+        server_of: Returns the Redis server that holds a topic.
     """
 
     def __init__(
@@ -43,18 +44,19 @@ class OccupancyReporter:
         lease: Lease,
         config: Config,
         subscribed: Callable[[Topic], int],
+        server_of: Callable[[Topic], Hashable],
     ) -> None:
         self._loop = loop
         self._commands = commands
         self._lease = lease
         self._config = config
         self._subscribed = subscribed
+        self._server_of = server_of
         self._counts: dict[tuple[Topic, str | None], Occupancy] = {}
-        #: Counts to be reported, in the order of the changes; and whether to report them quietly.
-        self._changed: dict[Occupancy, bool] = {}
+        #: Counts to be reported, in the order of the changes.
+        self._changed: PendingCalls[Occupancy] = PendingCalls(_MAX_IN_FLIGHT)
         #: Counts without a connection since the last one was lost, and when to report that; the oldest first.
         self._vacant: dict[Occupancy, float] = {}
-        self._in_flight = 0
 
     # -- connections ---------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ class OccupancyReporter:
         """Report a user's connections again if the number subscribed to the user's channel has changed."""
         count = self._counts.get((topic, None)) if topic.startswith("user:") else None
         if count is not None and self._subscribed(topic) != count.subscribed:
-            self._changed.setdefault(count, False)
+            self._add(count)
 
     def leave(self, connection: Connection, topic: Topic) -> None:
         """Stop counting a connection that has unsubscribed; reported at once."""
@@ -108,25 +110,25 @@ class OccupancyReporter:
 
     # -- Redis ---------------------------------------------------------------------------------------
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether reports wait for the answers to others."""
-        return bool(self._changed)
+    def is_behind(self, server: Hashable) -> bool:
+        """Return whether reports to a server wait for the answers to others."""
+        return self._changed.is_behind(server)
 
     def republish(self, *, has_lost_data: bool) -> None:
         """Report all counts again; without announcements if Redis has lost them."""
         for count in self._counts.values():
-            self._changed[count] = has_lost_data and count.is_published
+            count.is_quiet = has_lost_data and count.is_published
+            self._add(count)
 
     def flush(self) -> None:
         """Report the changed counts, while the lease is held."""
-        for count in list(islice(self._changed, _MAX_IN_FLIGHT - self._in_flight)):
-            is_quiet = self._changed.pop(count)
+        for server, count in self._changed.take():
+            is_quiet, count.is_quiet = count.is_quiet, False
             number = count.number or int(count in self._vacant)  # a vacant count is reported after its grace
             if not number and not count.may_be_known:
                 self._forget(count)
                 continue
-            self._report(count, number, is_quiet=is_quiet and number > 0)
+            self._report(server, count, number, is_quiet=is_quiet and number > 0)
 
     def tick(self) -> None:
         """Report connections that were not restored in time. Call about once a second."""
@@ -139,7 +141,7 @@ class OccupancyReporter:
     def retract(self, on_answered: Callable[[], None]) -> None:
         """Retract what other gateways report as well, since their connections have moved there already."""
         for count in [count for count in self._changed if count in self._vacant]:
-            del self._changed[count]  # a report after the retraction would be wrong until the lease ends
+            self._changed.discard(count)  # a report after the retraction would be wrong until the lease ends
         calls = self._lease.presence.retract_shared(key for key, count in self._counts.items() if count.may_be_known)
         left = len(calls)
 
@@ -167,7 +169,7 @@ class OccupancyReporter:
             count.number += 1
             count.is_lost = False
             self._vacant.pop(count, None)
-            self._changed.setdefault(count, False)  # a channel is reported before its members
+            self._add(count)  # a channel is reported before its members
 
     def _leave(self, counts: list[Occupancy] | tuple[Occupancy, ...]) -> None:
         for count in reversed(counts):
@@ -176,7 +178,11 @@ class OccupancyReporter:
 
     def _note(self, count: Occupancy) -> None:
         """Report a count after all others: members are removed before the channel is vacated."""
-        self._changed[count] = self._changed.pop(count, False)
+        self._changed.discard(count)
+        self._add(count)
+
+    def _add(self, count: Occupancy, *, is_first: bool = False) -> None:
+        self._changed.add(self._server_of(count.topic), count, is_first=is_first)
 
     def _forget(self, count: Occupancy) -> None:
         """Forget a confirmed count of 0, unless it has changed again or another one has replaced it."""
@@ -184,25 +190,27 @@ class OccupancyReporter:
         if is_over and self._counts.get(count.key) is count:
             del self._counts[count.key]
 
-    def _report(self, count: Occupancy, number: int, *, is_quiet: bool) -> None:
+    def _report(self, server: Hashable, count: Occupancy, number: int, *, is_quiet: bool) -> None:
         presence = self._lease.presence
         count.may_be_known |= self._commands.is_up
         count.is_admitted &= number > 0
         count.times += 1
-        self._in_flight += 1
+        self._changed.begin(server)
         if count.topic.startswith("user:"):
             count.subscribed = self._subscribed(count.topic)
         call = _call(presence, count, number, is_quiet=is_quiet)
-        self._commands.run(call, partial(self._answered, presence, count, number, count.times))
+        self._commands.run(call, partial(self._answered, server, presence, count, number, count.times))
 
-    def _answered(self, presence: Presence, count: Occupancy, number: int, times: int, reply: Any) -> None:
-        self._in_flight -= 1
+    def _answered(
+        self, server: Hashable, presence: Presence, count: Occupancy, number: int, times: int, reply: Any
+    ) -> None:
+        self._changed.end(server)
         if isinstance(reply, Exception):
             is_repeated = isinstance(reply, ConnectionLost) or self._lease.refused(reply)
             if not is_repeated:
                 logger.warning("Redis refused the count of %s: %s", count.topic, reply)
             elif not number and self._counts.get(count.key) is not count:
-                self._changed = {count: False, **self._changed}  # repeated before the count that replaced it
+                self._add(count, is_first=True)  # repeated before the count that replaced it
             return
         if times < count.answered:  # the cluster redirected an older report, so that it overtook this one
             self._note(self._counts.get(count.key, count))

@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -263,6 +263,10 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         self._routes.tick()
         for shard in list(self._shards.values()):
             shard.tick()
+
+    def server_of(self, key: str) -> Hashable:
+        """Return the address of the primary that holds a key, as far as is known."""
+        return self._routes.primary_of(slot_of(key))
 
     def call(self, command: Command, callback: Callback = ignore_reply) -> None:
         """Send one command; see :meth:`CommandConnection.call`."""

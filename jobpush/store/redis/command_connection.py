@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import hiredis
@@ -37,6 +37,9 @@ class Commands(Protocol):
     @property
     def is_up(self) -> bool:
         """Whether commands are sent now; unsent ones get a :class:`ConnectionLost`."""
+
+    def server_of(self, key: str) -> Hashable:
+        """Return what identifies the server that holds a key, as far as is known."""
 
     def call(self, command: Command, callback: Callback = ...) -> None:
         """Send one command."""
@@ -83,6 +86,10 @@ class CommandConnection(AsyncConnection):
         self._on_up = on_up
         self._on_demoted = on_demoted
         self._callbacks: deque[Callback] = deque()
+
+    def server_of(self, key: str) -> Hashable:
+        """Return the name of the one server."""
+        return self.server
 
     def call(self, command: Command, callback: Callback = ignore_reply) -> None:
         """
