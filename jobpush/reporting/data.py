@@ -18,6 +18,8 @@ def sendable_data(data: Mapping[str, Any], limit: int, warn: Callable[[str, obje
         limit: Bytes of all values together, as JSON.
         warn: Receives each omitted part and the reason: ``warn("data 'url'", error)``.
     """
+    if not data:
+        return {}
     try:
         text = encode(data)
         if len(text) * 4 <= limit or len(text.encode()) <= limit:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
 
-from ..store.forks import register_after_fork
 from .queue_hooks import is_running_untracked_task
 from .running_task import RunningTask
 
@@ -26,18 +26,10 @@ class _Run:
         self.has_warned = False
 
 
-class _Runs(list["_Run"]):
-    """The tracked tasks that run in this process, the innermost last."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-    def reset_after_fork(self) -> None:
-        """Forget the tasks of the parent."""
-        self.clear()
-
-
-_runs = _Runs()
-register_after_fork(_runs)
+#: The tracked tasks that run in this process, the innermost last.
+_runs: list[_Run] = []
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_runs.clear)
 
 
 @contextmanager

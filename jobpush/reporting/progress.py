@@ -109,7 +109,7 @@ class Progress:
         if message is not None:
             task.message = message
         if data:
-            task.add_data(data)
+            task.data.update(data)
         if not task.is_changed:
             task.mark_changed()
 

@@ -89,12 +89,8 @@ class Publisher:
             if not task.has_ended:
                 self._wake(self._schedule.add_changed(task))
 
-    def submit(self, write: TaskWrite) -> None:
-        """Publish an event soon."""
-        self.finish([write])
-
-    def finish(self, writes: Sequence[TaskWrite]) -> None:
-        """Publish the last events of an attempt soon."""
+    def submit(self, *writes: TaskWrite) -> None:
+        """Publish events soon."""
         with self._lock:
             for write in writes:
                 self._schedule.outbox.add(write, only_newest=self._breaker.is_open)
@@ -157,8 +153,7 @@ class Publisher:
                 return self._sender.send(writes)[-1]
             except StoreError as exc:
                 self._fail(exc)
-        for write in writes:
-            self.submit(write)
+        self.submit(*writes)
         return None
 
     def end_now(self, ending: Ending) -> None:
@@ -170,11 +165,6 @@ class Publisher:
             except StoreError as exc:
                 self._fail(exc)
         self.submit_ending(ending)
-
-    def forget(self, task: RunningTask) -> None:
-        """Publish no further progress of a task."""
-        with self._lock:
-            self._schedule.forget(task)
 
     def resend_final_writes(self, lost_at: float) -> None:
         """Send again the final states that a failover may have lost, soon; ``lost_at`` in monotonic seconds."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Protocol
 
 from ..events import TaskState
 from ..store import TaskWrite
 from .identity import TaskIdentity
-from .task_log import TaskLog
+from .running_task import RunningTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +43,18 @@ class Ending:
     notifies_end: bool = False
 
 
-class SnapshotSource(Protocol):
-    """A running task as the publisher sees it."""
-
-    #: Monotonic seconds before which no further progress is published.
-    due_at: float
-    #: Whether some progress has been published.
-    has_published: bool
-    #: Whether the attempt has ended.
-    has_ended: bool
-    #: Whether its lines of text are known to wait; reset before they are taken.
-    has_lines: bool
-
-    @property
-    def tracked(self) -> TaskIdentity:
-        """The task."""
-
-    @property
-    def log_lines(self) -> TaskLog:
-        """The lines of text that wait."""
-
-    def progress_write(self) -> TaskWrite:
-        """Return the newest progress, to be stored."""
-
-
 @dataclass
 class Batch:
     """What is sent in one go, in this order. The sender removes what is sent."""
 
     writes: list[TaskWrite] = field(default_factory=list)
     #: Running tasks with new progress.
-    changed: list[SnapshotSource] = field(default_factory=list)
+    changed: list[RunningTask] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     #: Workflows (user id, task id) with unpublished events of their members.
     workflows: list[tuple[str, str]] = field(default_factory=list)
     #: Tasks with lines of text.
-    logs: list[SnapshotSource] = field(default_factory=list)
+    logs: list[RunningTask] = field(default_factory=list)
     durations: list[StageDurations] = field(default_factory=list)
 
     def __bool__(self) -> bool:

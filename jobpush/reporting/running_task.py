@@ -7,6 +7,7 @@ import mmap
 import operator
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, Protocol
@@ -16,7 +17,6 @@ from ..errors import TaskCancelled
 from ..events import TaskEvent, TaskState, bounded_amounts, percent_of, text_for_users
 from ..store import Published, TaskWrite
 from ..store.forks import register_after_fork
-from .clock import SYSTEM_CLOCK, Clock
 from .data import sendable_data
 from .identity import TaskIdentity
 from .queue_hooks import raise_interruption
@@ -36,14 +36,21 @@ _numbers = count()
 _MAX_WARNINGS = 20
 
 
+class Clock(Protocol):
+    """The functions of :mod:`time` behind everything that is shown to users. Waiting does not use it."""
+
+    def time(self) -> float:
+        """Return Unix seconds."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+
 class ProgressSink(Protocol):
     """The part of the publisher that a running task uses."""
 
     def changed(self, task: RunningTask) -> None:
         """Publish the progress of the task when it is due."""
-
-    def forget(self, task: RunningTask) -> None:
-        """Publish no further progress of the task."""
 
     def lines_added(self, task: RunningTask) -> None:
         """Publish the log lines of the task when they are due."""
@@ -51,8 +58,8 @@ class ProgressSink(Protocol):
     def record_durations(self, task_name: str, seconds: Mapping[str, float]) -> None:
         """Record how long the stages of the task took."""
 
-    def finish(self, writes: Sequence[TaskWrite]) -> None:
-        """Publish the last events of the attempt soon."""
+    def submit(self, *writes: TaskWrite) -> None:
+        """Publish events soon."""
 
     def publish_now(self, writes: Sequence[TaskWrite]) -> Published | None:
         """Publish events, and wait for it."""
@@ -68,9 +75,7 @@ class RunningTask:
     :attr:`lock`, since several threads of a task may report.
     """
 
-    def __init__(
-        self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = SYSTEM_CLOCK
-    ) -> None:
+    def __init__(self, tracked: TaskIdentity, publisher: ProgressSink, config: Config, clock: Clock = time) -> None:
         self.lock = threading.RLock()
         #: Whether the task's ``logging`` records are appended to its log.
         self.captures = False
@@ -81,6 +86,7 @@ class RunningTask:
         self.current: float = 0
         self.total: float | None = None
         self.message = ""
+        #: Merged by ``update()``, which is atomic in the interpreter, like the copy that the publisher makes.
         self.data: dict[str, Any] = {}
         self.is_changed = False
         self.is_cancelled = False
@@ -153,10 +159,6 @@ class RunningTask:
             self._has_raised = True
             raise TaskCancelled(self.tracked.task_id)
 
-    def add_data(self, data: Mapping[str, Any]) -> None:
-        """Merge into the data. Atomic in the interpreter, like the copy that the publisher makes."""
-        self.data.update(data)
-
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
         """End the current stage and begin another; ``weight`` is in percent, ``None`` for its share in earlier runs."""
         stages = self._stages or Stages(self.known_durations)
@@ -169,7 +171,7 @@ class RunningTask:
         self._rate = RateEstimator()
         if not stages.is_informed:
             self._pace = RateEstimator()
-        self.add_data({"stage": name})
+        self.data["stage"] = name
         self.mark_changed()
 
     def end_stage(self) -> None:
@@ -192,16 +194,12 @@ class RunningTask:
             else:
                 self._publisher.lines_added(self)
 
-    def add_result(self, result: object) -> None:
-        """Show the return value of the task, if it has a JSON form and fits beside the other data."""
-        self.add_data({"result": result})
-
     def finish(self, state: TaskState, *, error: str | None = None) -> None:
         """Publish the end of the attempt soon, with its newest progress, and record how long its stages took."""
         if self._stages is not None and state is TaskState.SUCCESS:
             durations = self._stages.recorded_durations(self._clock.monotonic())
             self._publisher.record_durations(self.tracked.name, durations)
-        self._publisher.finish(self.final_writes(state, error=error))
+        self._publisher.submit(*self.final_writes(state, error=error))
 
     def finish_now(self, state: TaskState, *, error: str | None = None) -> None:
         """Publish the end of the attempt, and wait for it: later may be too late."""
@@ -222,16 +220,11 @@ class RunningTask:
         redeliver the task.
         """
         self.has_ended = True
-        self._publisher.forget(self)
         has_progress = self.is_changed or self.due_at > 0
         writes = [self.write(self.snapshot())] if has_progress and not self.has_published else []
         return [*writes, self.write(self.snapshot(state, error=error))]
 
     # -- the publisher's side ------------------------------------------------------------------------
-
-    def progress_write(self) -> TaskWrite:
-        """Return the newest progress, to be stored."""
-        return self.write(self.snapshot())
 
     def snapshot(self, state: TaskState = TaskState.PROGRESS, *, error: str | None = None) -> TaskEvent:
         """Return the newest state as an event that happens now."""
@@ -253,7 +246,7 @@ class RunningTask:
             rate=rate,
             eta=eta,
             started_at=self._started_at,
-            data=self._sendable_data(),
+            data=sendable_data(self.data.copy(), self._config.max_data, self.warn_once),
         )
 
     def write(self, event: TaskEvent) -> TaskWrite:
@@ -325,13 +318,6 @@ class RunningTask:
             raise_interruption(exc)
             self.warn_once("message", exc)
             return ""
-
-    def _sendable_data(self) -> Mapping[str, Any]:
-        """Return a copy of the data in plain JSON types, without the values that can't be sent."""
-        data = self.data.copy()
-        if not data:
-            return {}
-        return sendable_data(data, self._config.max_data, self.warn_once)
 
     def warn_once(self, what: str, reason: object) -> None:
         """Log once per part that the task continues without it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from .outbox import Outbox
-from .records import Batch, SnapshotSource
+from .records import Batch
+from .running_task import RunningTask
 
 #: Events in one round trip: few enough to be done well within ``publish_timeout``.
 BATCH_SIZE = 200
@@ -28,31 +29,27 @@ class Schedule:
     def __init__(self, min_interval: float) -> None:
         self._min_interval = min_interval
         self.outbox = Outbox()
-        self._changed: set[SnapshotSource] = set()
+        self._changed: set[RunningTask] = set()
         #: Workflows (user id, task id) with unpublished events of their members, and when those may be published.
         self._workflows: dict[tuple[str, str], float] = {}
         #: Tasks with log lines, and when those may be published.
-        self._logs: dict[SnapshotSource, float] = {}
+        self._logs: dict[RunningTask, float] = {}
         #: When the next progress may be sent; progress reported until then shares its round trip.
         self.next_progress_at = -math.inf
 
     def __bool__(self) -> bool:
         return bool(self.outbox or self._changed or self._workflows or self._logs)
 
-    def add_changed(self, task: SnapshotSource) -> float:
+    def add_changed(self, task: RunningTask) -> float:
         """Add a running task with new progress; return when it is due."""
         self._changed.add(task)
         return max(task.due_at, self.next_progress_at)
-
-    def forget(self, task: SnapshotSource) -> None:
-        """Drop the progress of a task."""
-        self._changed.discard(task)
 
     def add_workflow(self, workflow: tuple[str, str], due_at: float) -> None:
         """Add a workflow with something to publish."""
         self._workflows.setdefault(workflow, due_at)
 
-    def add_log(self, task: SnapshotSource, due_at: float) -> None:
+    def add_log(self, task: RunningTask, due_at: float) -> None:
         """Add a task with log lines."""
         self._logs.setdefault(task, due_at)
 
@@ -73,6 +70,7 @@ class Schedule:
 
     def take(self, now: float, *, is_urgent: bool) -> Batch:
         """Remove and return the records that are due; with ``is_urgent`` also those that could wait."""
+        self._changed = {task for task in self._changed if not task.has_ended}  # their end has the newest progress
         batch = self.outbox.take(BATCH_SIZE)
         batch.changed = [task for task in self._changed if is_urgent or task.due_at <= now]
         if batch.changed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,14 +17,17 @@ from ..events import END_EVENT, TaskEvent, is_safe_url
 from ..store import Published, Store, TaskWrite
 from ..store.records import Outcome
 from .final_writes import FinalWrites
-from .records import Batch, Ending, SnapshotSource
+from .records import Batch, Ending
+from .running_task import RunningTask
 from .schedule import BATCH_SIZE
-from .sequences import Sequences
 
 if TYPE_CHECKING:
     from .worker_metrics import PublishMetrics
 
 logger = logging.getLogger(__name__)
+
+#: Tasks with a remembered ``seq``.
+MAX_SEQS = 10_000
 
 
 class Sender:
@@ -50,12 +55,18 @@ class Sender:
         self.patient_store = Store(replace(config, publish_timeout=max(config.publish_timeout, config.flush_timeout)))
         self._on_cancelled = on_cancelled
         self._on_workflow = on_workflow
-        self.metrics = _metrics_of(config)
+        self.metrics: PublishMetrics | None = None
+        if config.worker_metrics:
+            from .worker_metrics import publish_metrics  # it slows down the start of workers
+
+            self.metrics = publish_metrics()
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Forget what the parent process has sent."""
-        self.seqs = Sequences()
+        self._lock = threading.Lock()
+        #: The last ``seq`` of each task, from which Redis continues if it returns empty; the newest event comes last.
+        self.seqs: OrderedDict[str, int] = OrderedDict()
         self.final_writes = FinalWrites()
         self._connects = 0
 
@@ -139,7 +150,7 @@ class Sender:
         except StoreError as exc:  # the end itself is published
             logger.warning("the end of task %s is missing in the inbox of its user: %s", event.task_id, exc)
 
-    def _append_log(self, task: SnapshotSource) -> None:
+    def _append_log(self, task: RunningTask) -> None:
         lines, dropped = task.log_lines.take()
         if not lines and not dropped:
             return
@@ -159,18 +170,9 @@ class Sender:
             self.patient_store.publish(writes[start : start + BATCH_SIZE], self.seqs)
         for final in finals:
             if isinstance(final, Ending):
-                self._resend(final)
+                self.end(replace(final, notifies_end=False), self.patient_store)
         if finals:
             logger.info("Redis was reached again: %d final states of tasks were sent again", len(finals))
-
-    def _resend(self, ending: Ending) -> None:
-        store = self.patient_store
-        try:
-            store.end(ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at)
-        except TaskNotFound:
-            if ending.tracked is not None:
-                event = ending.tracked.event(ending.state, error=ending.error)
-                store.publish([TaskWrite(ending.tracked.user_id, event, pinned=True)], self.seqs)
 
     def has_reconnected(self) -> bool:
         """Whether a connection was made since the last call; it may lead to another server."""
@@ -189,7 +191,11 @@ class Sender:
 
     def _apply_reply(self, write: TaskWrite, result: Published) -> None:
         task_id = write.event.task_id
-        self.seqs.note(task_id, result.seq)
+        with self._lock:
+            self.seqs[task_id] = max(result.seq, self.seqs.get(task_id, 0))
+            self.seqs.move_to_end(task_id)
+            if len(self.seqs) > MAX_SEQS:
+                self.seqs.popitem(last=False)
         if write.event.state.is_final:
             self.final_writes.add(write)
             if write.notifies_end and result.outcome is Outcome.STORED:
@@ -203,20 +209,10 @@ class Sender:
         return nullcontext() if self.metrics is None else self.metrics.timing()
 
 
-def progress_writes(tasks: Sequence[SnapshotSource]) -> Iterator[TaskWrite]:
+def progress_writes(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:
     """Yield the progress of running tasks. An error in one of them affects no other."""
     for task in tasks:
         try:
-            yield task.progress_write()
+            yield task.write(task.snapshot())
         except BaseException:  # an object of the application may raise anything here
             logger.exception("the progress of task %s could not be published", task.tracked.task_id)
-
-
-def _metrics_of(config: Config) -> PublishMetrics | None:
-    if not config.worker_metrics:
-        return None
-    from .worker_metrics import (
-        publish_metrics,  # imported late, because it slows down the start of workers that do not use it
-    )
-
-    return publish_metrics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from typing import ClassVar
 from ..config import Config
 from ..store import Store
 from ..store.forks import register_after_fork
-from .clock import SYSTEM_CLOCK, Clock
 from .publisher import Publisher
+from .running_task import Clock
 from .running_tasks import RunningTasks
 
 
@@ -27,7 +28,7 @@ class Services:
     """Nothing is read or connected before its first use."""
 
     #: The clock of all stamps, rates and forecasts.
-    clock: ClassVar[Clock] = SYSTEM_CLOCK
+    clock: ClassVar[Clock] = time
 
     def __init__(self, load_config: Callable[[], Config]) -> None:
         self._load_config = load_config

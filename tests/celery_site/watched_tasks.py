@@ -233,7 +233,7 @@ def add_tasks(app: Celery, jobpush: JobPush) -> None:
         finally:
             current = current_progress()
             if current is not None:
-                current.add_data({"cleaned_up": True})
+                current.data["cleaned_up"] = True
 
     @task("reports_until")
     @jobpush.track(user="user_id")

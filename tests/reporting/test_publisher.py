@@ -18,11 +18,10 @@ import pytest
 from jobpush.errors import CommandRefused, StoreError
 from jobpush.events import TaskState
 from jobpush.processes.embedded import EmbeddedRedis
-from jobpush.reporting.clock import SYSTEM_CLOCK, Clock
 from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.publisher import Publisher
 from jobpush.reporting.records import Ending
-from jobpush.reporting.running_task import RunningTask
+from jobpush.reporting.running_task import Clock, RunningTask
 from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
 from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
 from tests.waiting import wait_until
@@ -61,7 +60,7 @@ def submit_workflow(publisher: Publisher) -> None:
     publisher.publish_workflow(NOTHING, "workflow")
 
 
-def log_line(publisher: Publisher, task_id: str, clock: Clock = SYSTEM_CLOCK) -> None:
+def log_line(publisher: Publisher, task_id: str, clock: Clock = time) -> None:
     RunningTask(tracked(task_id), publisher, publisher._config, clock).log("a line", level="info")
 
 

@@ -203,7 +203,7 @@ def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
         return
     options = options_of(sender)
     if options is not None and options.result:
-        running.add_result(result)
+        running.data["result"] = result
     running.finish(TaskState.SUCCESS)
 
 
