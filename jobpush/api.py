@@ -488,15 +488,10 @@ class JobPush:
     def _load_config(self) -> Config:
         conf = self._celery_app.conf if self._celery_app is not None else {}
         settings = {item.name: conf.get(f"jobpush_{item.name}") for item in fields(Config)}
-        if not (settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")):
-            settings["redis_url"] = self._broker_redis()
+        given = self._settings.get("redis_url") or settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")
+        if self._celery_app is not None and not given:
+            settings["redis_url"] = redis_url_of(self._celery_app)
         return Config.load(self._settings, settings)
-
-    def _broker_redis(self) -> str | None:
-        if self._celery_app is None:
-            return None
-        conf = self._celery_app.conf
-        return redis_url_of(conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl)
 
     def _signing_config(self) -> Config:
         self.config.require_credentials()

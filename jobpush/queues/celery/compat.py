@@ -13,6 +13,7 @@ from traceback import walk_tb
 from types import SimpleNamespace
 from typing import Any
 
+import redis
 from billiard.einfo import ExceptionWithTraceback
 from celery import current_task as _current_task
 from celery.local import PromiseProxy, Proxy
@@ -169,11 +170,14 @@ def queue_head(channel: Any, queue: str, size: int) -> Iterator[bytes]:
     """
     Read the messages at the head of a queue of a Redis broker, about ``size`` of them, the next one first.
 
-    Source: kombu/transport/redis.py: a list for each priority, the most urgent first, read from its right end.
+    Source: kombu/transport/redis.py: a list for each priority, the most urgent first, read from its right end. Kombu's
+    own client adds ``global_keyprefix`` to the keys of the commands that kombu uses, and LRANGE is none of them.
     """
+    client: Any = redis.Redis(connection_pool=channel.client.connection_pool)
+    prefix = channel.global_keyprefix
     found = 0
     for priority in channel.priority_steps:
-        messages = channel.client.lrange(channel._q_for_pri(queue, priority), found - size, -1)
+        messages = client.lrange(f"{prefix}{channel._q_for_pri(queue, priority)}", found - size, -1)
         yield from reversed(messages)
         found += len(messages)
         if found >= size:

@@ -81,7 +81,7 @@ def before_task_publish(
 ) -> None:
     """Signal: find the user of the task, stamp the message, and publish PENDING."""
     this = current_sending()
-    if is_redis(this.app.conf.broker_url):
+    if is_redis(this.app):
         declared = kwargs.get("declare")
         this.queue = getattr(declared[0], "name", None) if declared else kwargs.get("routing_key")
     try:

@@ -14,28 +14,48 @@ from jobpush.queues.celery.broker import redis_url_of
 from jobpush.store.redis.topology import Topology
 
 
+def read(**conf: object) -> str | None:
+    """Return the URL of the Redis of an app with these settings."""
+    app = Celery("settings", set_as_current=False)
+    app.conf.update(conf)
+    return redis_url_of(app)
+
+
 @pytest.mark.parametrize(
-    ("broker_url", "redis_url"),
+    ("conf", "redis_url"),
     [
-        ("redis://:secret@host:6380/3", "redis://:secret@host:6380/3"),
-        ("rediss://host/0?ssl_cert_reqs=required", "rediss://host/0?ssl_cert_reqs=required"),
-        ("rediss://host/0?ssl_cert_reqs=CERT_REQUIRED", "rediss://host/0?ssl_cert_reqs=required"),
-        ("rediss://host/0?a=b&ssl_cert_reqs=CERT_NONE&c=d", "rediss://host/0?a=b&ssl_cert_reqs=none&c=d"),
-        ("redis+socket:///run/redis.sock", "unix:///run/redis.sock?db=0"),
-        ("redis+socket:///run/redis.sock?virtual_host=2", "unix:///run/redis.sock?db=2"),
-        ("redis://one;redis://two", "redis://one"),
-        (["redis://one", "redis://two"], "redis://one"),
-        ("amqp://guest@host//", None),
-        ("sentinel://host:26379", None),
-        ("redis://host/?virtual_host=4", "redis://host/?db=4"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-        ("redis+socket://:p%40ss@/run/redis.sock", "unix:///run/redis.sock?db=0&password=p%40ss"),
-        (None, None),
-        ([], None),
+        ({"broker_url": "redis://:secret@host:6380/3"}, "redis://:secret@host:6380/3"),
+        ({"broker_url": "redis://"}, "redis://localhost:6379/0"),
+        ({"broker_url": "redis://host//3"}, "redis://host:6379/3"),
+        ({"broker_url": "REDIS://[::1]/3"}, "redis://[::1]:6379/3"),
+        ({"broker_url": "rediss://host/0"}, "rediss://host:6379/0?ssl_cert_reqs=required"),
+        ({"broker_url": "rediss://host/0?ssl_cert_reqs=required"}, "rediss://host:6379/0?ssl_cert_reqs=required"),
+        ({"broker_url": "rediss://host/0?ssl_cert_reqs=CERT_NONE"}, "rediss://host:6379/0?ssl_cert_reqs=none"),
+        ({"broker_url": "redis://host/0?ssl_cert_reqs=optional"}, "rediss://host:6379/0?ssl_cert_reqs=optional"),
+        (
+            {"broker_url": "rediss://host/0?ssl_ca_certs=%2Fca%201"},
+            "rediss://host:6379/0?ssl_ca_certs=%2Fca+1&ssl_cert_reqs=required",
+        ),
+        ({"broker_url": "redis+socket:///run/redis.sock"}, "unix:///run/redis.sock?db=0"),
+        ({"broker_url": "redis+socket:///run/redis.sock?virtual_host=/2"}, "unix:///run/redis.sock?db=2"),
+        (
+            {"broker_url": "redis+socket://u:p%40ss@/run/redis.sock"},
+            "unix:///run/redis.sock?db=0&username=u&password=p%40ss",
+        ),
+        ({"broker_url": "redis://one;redis://two"}, "redis://one:6379/0"),
+        ({"broker_url": ["redis://one", "redis://two"]}, "redis://one:6379/0"),
+        ({"broker_write_url": "redis://write/1"}, "redis://write:6379/1"),
+        ({"broker_url": "amqp://host", "broker_write_url": "redis://write/1"}, "redis://write:6379/1"),
+        ({"broker_url": "redis://host", "broker_vhost": "4", "broker_password": "p/w"}, "redis://:p%2Fw@host:6379/4"),
+        ({"broker_transport": "redis", "broker_host": "host", "broker_port": 6380}, "redis://host:6380/0"),
+        ({"broker_url": "amqp://guest@host//"}, None),
+        ({"broker_url": "sentinel://host:26379"}, None),
+        ({"broker_url": "nonsense://host"}, None),
+        ({}, None),
     ],
 )
-def test_url_of_the_broker(broker_url: object, redis_url: str | None) -> None:
-    assert redis_url_of(broker_url) == redis_url
+def test_url_of_the_broker(conf: dict[str, object], redis_url: str | None) -> None:
+    assert read(**conf) == redis_url
 
 
 def test_client_certificates_of_the_broker_are_used() -> None:
@@ -47,7 +67,7 @@ def test_client_certificates_of_the_broker_are_used() -> None:
         "ssl_check_hostname": False,
     }
     for broker_url in ("redis://:p%2Fw@host/1", "rediss://:p%2Fw@host/1"):
-        topology = Topology.parse(redis_url_of(broker_url, {}, tls) or "")
+        topology = Topology.parse(read(broker_url=broker_url, broker_use_ssl=tls) or "")
 
         assert issubclass(topology.connection_class, redis.SSLConnection)
         assert topology.database == 1
@@ -59,16 +79,27 @@ def test_client_certificates_of_the_broker_are_used() -> None:
         assert topology.options["ssl_check_hostname"] is False
 
 
+@pytest.mark.parametrize("cert_reqs", [ssl.CERT_NONE, 0, None, "CERT_NONE", "none"])
+def test_options_without_a_value_are_left_out(cert_reqs: object) -> None:
+    tls = {"ssl_cert_reqs": cert_reqs, "ssl_certfile": None, "ssl_keyfile": None}
+
+    assert read(broker_url="rediss://host/1", broker_use_ssl=tls) == "rediss://host:6379/1?ssl_cert_reqs=none"
+
+
 @pytest.mark.parametrize("no_dictionary", [True, False, None])
 def test_other_values_of_broker_use_ssl_are_ignored_as_in_kombu(no_dictionary: object) -> None:
-    assert redis_url_of("redis://host/1", {}, no_dictionary) == "redis://host/1"
+    assert read(broker_url="redis://host/1", broker_use_ssl=no_dictionary) == "redis://host:6379/1"
 
 
 def test_sentinels_of_the_broker() -> None:
-    url = redis_url_of(
-        "sentinel://user:p%40ss@a:26379/2;sentinel://b:26380;sentinel://c",
-        {"master_name": "my/primary", "sentinel_kwargs": {"password": "w@tch", "ssl": True, "ssl_ca_certs": "/s.pem"}},
-        {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_certfile": "/client.pem"},
+    options = {
+        "master_name": "my/primary",
+        "sentinel_kwargs": {"password": "w@tch", "ssl": True, "ssl_ca_certs": "/s.pem", "username": None},
+    }
+    url = read(
+        broker_url="sentinel://user:p%40ss@a:26379/2;sentinel://b:26380;sentinel://c",
+        broker_transport_options=options,
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_NONE, "ssl_certfile": "/client.pem"},
     )
     topology = Topology.parse(url or "")
 
@@ -83,19 +114,26 @@ def test_sentinels_of_the_broker() -> None:
 
 
 def test_sentinels_without_tls_beside_a_redis_with_tls() -> None:
-    url = redis_url_of(["sentinel://a", "sentinel://b"], {"master_name": "main"}, {"ssl_ca_certs": "/ca.pem"})
+    urls, tls = ["sentinel://a", "sentinel://b"], {"ssl_ca_certs": "/ca.pem"}
+    url = read(broker_url=urls, broker_transport_options={"master_name": "main"}, broker_use_ssl=tls)
 
     assert Topology.parse(url or "").sentinel_options["ssl"] is False
+
+
+def test_one_sentinel_without_a_port() -> None:
+    url = read(broker_url="sentinel://a/2", broker_transport_options={"master_name": "main"})
+
+    assert url == "redis+sentinel://a:26379/main/2?sentinel_ssl=false"
 
 
 def test_broker_of_the_command_line_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://option/3")  # as celery --broker sets it
     app = Celery("settings", broker="amqp://unused", set_as_current=False)
 
-    assert JobPush(app).config.redis_url == "redis://option/3"
+    assert JobPush(app).config.redis_url == "redis://option:6379/3"
 
 
-@pytest.mark.parametrize("broker_url", ["amqp://guest@nowhere//", "sentinel://nowhere", "memory://", None])
+@pytest.mark.parametrize("broker_url", ["amqp://guest@nowhere//", "sentinel://nowhere", "memory://", "x://", None])
 def test_broker_other_than_redis_is_an_error_that_names_the_setting(broker_url: str | None) -> None:
     app = Celery("settings", broker=broker_url, set_as_current=False)
 
@@ -130,7 +168,7 @@ def test_task_is_published_without_progress_and_logged_once(caplog: pytest.LogCa
 def test_settings_take_precedence_over_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Celery("settings", broker="redis://broker/0", set_as_current=False)
 
-    assert JobPush(app).config.redis_url == "redis://broker/0"
+    assert JobPush(app).config.redis_url == "redis://broker:6379/0"
     monkeypatch.setenv("JOBPUSH_REDIS_URL", "redis://environment/0")
     assert JobPush(app).config.redis_url == "redis://environment/0"
     app.conf.jobpush_redis_url = "redis://conf/0"
@@ -145,4 +183,4 @@ def test_settings_are_read_on_first_use() -> None:
 
     app.conf.update(broker_url="redis://late/0", jobpush_prefix="late")
 
-    assert (jobpush.config.redis_url, jobpush.config.prefix) == ("redis://late/0", "late")
+    assert (jobpush.config.redis_url, jobpush.config.prefix) == ("redis://late:6379/0", "late")

@@ -188,21 +188,21 @@ def check_revoke() -> None:
 
 
 @pytest.fixture
-def check_queue(redis_url: str) -> Iterator[Callable[[], None]]:
+def check_queue(redis_url: str) -> Callable[[], None]:
     address = redis_url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
-    broker = Celery("broker", broker=address, set_as_current=False)
 
     def check() -> None:
         queue = uuid.uuid4().hex
-        names = []
-        for priority in (9, 0, 0):
-            names.append(broker.send_task("x", queue=queue, priority=priority).id)
-        with broker.connection_for_read() as connection:
-            head = [message.decode() for message in compat.queue_head(connection.default_channel, queue, 2)]
-        assert names[1] in head[0] and names[2] in head[1] and len(head) == 2
+        for options in ({}, {"global_keyprefix": "shop:"}):
+            broker = Celery("broker", broker=address, set_as_current=False)
+            broker.conf.broker_transport_options = options
+            names = [broker.send_task("x", queue=queue, priority=priority).id for priority in (9, 0, 0)]
+            with broker.connection_for_read() as connection:
+                head = [message.decode() for message in compat.queue_head(connection.default_channel, queue, 2)]
+            broker.close()
+            assert names[1] in head[0] and names[2] in head[1] and len(head) == 2
 
-    yield check
-    broker.close()
+    return check
 
 
 #: The internals that compat.py uses: owner, attribute name, and the check that fails without it.
@@ -252,7 +252,7 @@ def test_check_fails_without_the_internal(
         check()
 
 
-@pytest.mark.parametrize("name", ["_q_for_pri", "priority_steps"])
+@pytest.mark.parametrize("name", ["_q_for_pri", "priority_steps", "global_keyprefix"])
 def test_check_fails_without_the_internal_of_kombu(
     name: str, check_queue: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
