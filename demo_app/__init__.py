@@ -16,4 +16,6 @@ containers. By hand, with a Redis on its usual port::
     export JOBPUSH_KEY=demo JOBPUSH_SECRET=... JOBPUSH_DEMO_DIR=/var/tmp/videos JOBPUSH_DEMO_SECRET=...
     celery -A demo_app.tasks worker
     gunicorn -c python:jobpush.gunicorn_conf 'demo_app.app:create_app()'
+
+The site answers at 127.0.0.1 and localhost only; ``JOBPUSH_DEMO_HOSTS`` lists its other names.
 """

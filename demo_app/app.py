@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_COOKIE_NAME="jobpush_demo",
         SESSION_COOKIE_SAMESITE="Lax",
         MAX_CONTENT_LENGTH=settings.max_bytes,
-        TRUSTED_HOSTS=list(settings.hosts) or None,
+        TRUSTED_HOSTS=None if "*" in settings.hosts else list(settings.hosts),
     )
     app.register_blueprint(site)
     app.register_error_handler(SecurityError, _foreign_host)

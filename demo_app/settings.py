@@ -19,8 +19,9 @@ class Settings:
     max_bytes: int = 500 * 1024 * 1024
     #: Videos per user, including unfinished ones.
     max_videos: int = 200
-    #: Host names of the site, comma-separated; empty: any. Protects a local demo against DNS rebinding.
-    hosts: tuple[str, ...] = ()
+    #: Host names of the site; the variable adds others, comma-separated, or ``*`` for any. Protects a local demo
+    #: against DNS rebinding.
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -38,7 +39,7 @@ class Settings:
             secret=_variable("SECRET", cls.secret),
             max_bytes=int(_variable("MAX_BYTES", cls.max_bytes)),
             max_videos=int(_variable("MAX_VIDEOS", cls.max_videos)),
-            hosts=tuple(filter(None, _variable("HOSTS", "").split(","))),
+            hosts=(*cls.hosts, *filter(None, map(str.strip, _variable("HOSTS", "").split(",")))),
         )
 
 

@@ -299,16 +299,69 @@ def test_upload_never_grows_beyond_its_length(demo: Demo, sign_in: SignIn, user:
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("127.0.0.1:8000", 200), ("localhost", 200), ("evil.example:8000", 400), ("127.0.0.1.evil.example", 400)],
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("demo.example:8000", 200),
+        ("evil.example:8000", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("127.0.0.1.", 400),
+        ("[::1]:8000", 400),
+        ("evil.example@localhost", 400),
+        ("", 400),
+    ],
 )
 @pytest.mark.parametrize("path", ["/", "/jobpush/health/live"])
-def test_local_demo_refuses_a_foreign_host(app: Flask, demo: Demo, host: str, status: int, path: str) -> None:
-    settings = dataclasses.replace(app.config["DEMO"], hosts=("127.0.0.1", "localhost"))
+def test_demo_refuses_a_foreign_host(app: Flask, demo: Demo, host: str, status: int, path: str) -> None:
+    settings = dataclasses.replace(app.config["DEMO"], hosts=("127.0.0.1", "localhost", "demo.example"))
+    headers = {"Host": host, "X-Forwarded-Host": "localhost"}
 
-    response = demo.site.create_app(settings).test_client().get(path, headers={"Host": host})
+    response = demo.site.create_app(settings).test_client().get(path, headers=headers)
 
     assert response.status_code == status
     assert ("JOBPUSH_DEMO_HOSTS" in response.text) == (status == 400)
+
+
+def test_demo_refuses_a_foreign_host_at_every_entrance(app: Flask) -> None:
+    headers = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    upgrade = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "a" * 22,
+    }
+    client = app.test_client()
+
+    answers = [
+        client.post("/sign-in", data={"name": "Ada"}, headers=headers),
+        client.get("/app/key?protocol=7", headers={**headers, **upgrade}),
+        client.get("/jobpush/events", headers=headers),
+        client.get("/static/demo.css", headers=headers),
+        client.get("/nowhere", headers=headers),
+    ]
+
+    assert [answer.status_code for answer in answers] == [400] * 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "hosts"),
+    [("", ()), (" demo.example, ,b.example", ("demo.example", "b.example")), ("*", ("*",))],
+)
+def test_demo_has_the_names_of_this_machine_and_the_given_ones(
+    monkeypatch: pytest.MonkeyPatch, variable: str, hosts: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("JOBPUSH_DEMO_DIR", "videos")
+    monkeypatch.setenv("JOBPUSH_DEMO_HOSTS", variable)
+
+    assert Settings.from_environment().hosts == ("127.0.0.1", "localhost", *hosts)
+
+
+def test_demo_answers_any_host_where_that_is_set(app: Flask, demo: Demo) -> None:
+    settings = dataclasses.replace(app.config["DEMO"], hosts=("*",))
+
+    response = demo.site.create_app(settings).test_client().get("/", headers={"Host": "any.example"})
+
+    assert response.status_code == 200
 
 
 def test_video_beyond_the_limit_is_refused_with_the_limit(demo: Demo, sign_in: SignIn, user: str) -> None:

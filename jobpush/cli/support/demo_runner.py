@@ -269,7 +269,6 @@ class _Demo:
             "JOBPUSH_SECRET": secrets.token_hex(16),
             "JOBPUSH_DEMO_DIR": str(self._folder / "videos"),
             "JOBPUSH_DEMO_SECRET": secrets.token_hex(16),
-            "JOBPUSH_DEMO_HOSTS": os.environ.get("JOBPUSH_DEMO_HOSTS", f"{_HOST},localhost"),
             "TMPDIR": str(temporary),  # leftovers of a killed ffmpeg or gunicorn go with the folder
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")])),
         }
