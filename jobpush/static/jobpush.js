@@ -1,1 +1,1 @@
-export * from "./jobpush-F0D5084D.js";
+export * from "./jobpush-B355B0AA.js";

@@ -226,9 +226,10 @@ def test_worker_with_a_lease(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("credentials", "shop")
-def test_matching_applications() -> None:
+def test_matching_applications(caplog: pytest.LogCaptureFixture) -> None:
     found = statuses("--app", "doctor_web:app", "--app", "doctor_tasks:celery_app")
 
+    assert "private-doctor" not in caplog.text
     assert [found[check] for check in ("same redis", "broker", "user_loader", "csrf")] == ["ok"] * 4
 
 

@@ -44,3 +44,9 @@ test("a failure is announced in the language of the page", () => {
 
   assert.equal(announcement(task, de), "a: Fehlgeschlagen: Die Aufgabe dauerte zu lange und wurde angehalten");
 });
+
+test("durations are rounded to the nearest unit in every language", () => {
+  assert.deepEqual([10.4, 10.6, 89, 3600].map(en.duration), ["10 s", "11 s", "1 min", "1 h"]);
+  assert.deepEqual([10.4, 10.6, 89, 3600].map(de.duration), ["10 s", "11 s", "1 min", "1 h"]);
+  assert.equal(ar.duration(10.4), ar.duration(10));
+});

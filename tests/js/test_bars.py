@@ -116,6 +116,20 @@ def test_scrolling_renders_only_what_comes_into_view(page: Page) -> None:
     expect(part(page, "title").first).not_to_have_text("Task t9999")
 
 
+def test_focused_card_out_of_sight_shows_its_group(page: Page) -> None:
+    put(page, "<jobpush-tasks group></jobpush-tasks>")
+    page.evaluate(SEND_MANY, [500, "PENDING", 3600])
+    until(page, "document.querySelector('jobpush-tasks').scrollHeight > 25_000")
+    part(page, "cancel").nth(1).focus()
+    focused = "document.querySelector('jobpush-tasks').shadowRoot.activeElement.closest('[part=item]')"
+    assert page.evaluate(f"{focused}.dataset.group") is None
+    page.evaluate("scrollTo(0, 20_000)")
+
+    send(page, task("t499", state="PROGRESS", seq=9))
+
+    until(page, f"{focused}.dataset.group === 'Waiting'")
+
+
 def test_list_that_becomes_higher_is_filled(page: Page) -> None:
     page.set_viewport_size({"width": 800, "height": 300})
     put(page, "<jobpush-tasks></jobpush-tasks>")

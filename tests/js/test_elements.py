@@ -59,7 +59,7 @@ from .elements import (
             {"state": "RETRY", "attempt": 1, "max_attempts": 4, "run_at": NOW + 7.2, "percent": 40},
             "Trying again",
             40,
-            "starts in 8 s · attempt 2 of 4 · 40 %",
+            "starts in 7 s · attempt 2 of 4 · 40 %",
         ),
         ({"state": "PROGRESS", "percent": 5, "cancelling": True}, "Cancelling…", 5, "5 %"),
         ({"state": "RETRY", "percent": 40, "rate": 1, "eta": 1}, "Trying again", 40, "attempt 2 · 40 %"),
@@ -99,9 +99,9 @@ def test_waiting_time_ticks_without_announcements(page: Page) -> None:
         details.append(part(page, "detail").all_text_contents())
 
     assert details == [
-        ["starts in 9 s · attempt 2", "for 12 s"],
-        ["starts in 8 s · attempt 2", "for 13 s"],
-        ["starts in 7 s · attempt 2", "for 14 s"],
+        ["starts in 9 s · attempt 2", "for 11 s"],
+        ["starts in 8 s · attempt 2", "for 12 s"],
+        ["starts in 7 s · attempt 2", "for 13 s"],
     ]
     assert page.evaluate("gateway.announcements") == []
 

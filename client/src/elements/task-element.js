@@ -139,7 +139,6 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     this.#empty.hidden = tasks.length > 0 || !this.#connection.isLoaded;
     this._show(tasks);
     for (const card of this.#cards.values()) card.fit();
-    setTicking(this.#tick, [...this.#cards.values()].some(({ isTicking }) => isTicking));
   }
 
   /** Show exactly these tasks in the list, in this order. */
@@ -158,6 +157,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
       else this._list.insertBefore(card.node, place?.parentNode === this._list ? place : null);
       if (card.task !== task) card.update(task);
     }
+    setTicking(this.#tick, [...this.#cards.values()].some(({ isTicking }) => isTicking));
   }
 
   _cards() {

@@ -13,7 +13,7 @@ const minutes = (n) => plural(n, { one: "دقيقة واحدة", two: "دقيق�
 const hours = (n) => plural(n, { one: "ساعة واحدة", two: "ساعتان", few: `${number(n)} ساعات`, other: `${number(n)} ساعة` });
 
 const duration = (seconds) => {
-  if (seconds < 60) return seconds_(Math.ceil(seconds));
+  if (seconds < 60) return seconds_(Math.round(seconds));
   return seconds < 3600 ? minutes(Math.round(seconds / 60)) : hours(Math.round(seconds / 360) / 10);
 };
 

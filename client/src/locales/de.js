@@ -9,7 +9,7 @@ const number = (value) => value.toLocaleString(lang, { maximumFractionDigits: 1 
 const plural = pluralOf(lang);
 
 const duration = (seconds) => {
-  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
   return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${number(seconds / 3600)} h`;
 };
 

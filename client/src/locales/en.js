@@ -32,7 +32,7 @@ export const strings = {
   amount: (current, total) => `${strings.number(current)} / ${strings.number(total)}`,
   rate: (rate) => `${strings.number(rate)}/s`,
   duration: (seconds) => {
-    if (seconds < 60) return `${Math.ceil(seconds)} s`;
+    if (seconds < 60) return `${Math.round(seconds)} s`;
     return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${strings.number(seconds / 3600)} h`;
   },
   left: (seconds) => {

@@ -91,7 +91,7 @@ def _check_same(gateway: Config, worker: Config) -> Finding:
     names = [f"{Topology.parse(one.redis_url).name} with prefix {one.prefix!r}" for one in (gateway, worker)]
     try:
         if same_server(gateway, worker):
-            return ok("same redis", "gateway and worker use the same Redis")
+            return ok("same redis", f"the settings of gateway and worker name the same Redis: {names[0]}")
     except StoreError as exc:
         return failed("same redis", f"the Redis servers cannot be compared: {exc}", "see the finding on Redis")
     return failed(

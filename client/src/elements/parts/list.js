@@ -44,7 +44,8 @@ export class ListParts {
   }
 
   #showWindow() {
-    this.#tools.mark(this.#shown, this.#virtual.show(this.#shown));
+    this.#virtual.show(this.#shown);
+    this.#tools.mark(this.#shown);
   }
 
   /** Only the window moves while the user scrolls; the rest is rendered afterwards. */

@@ -86,12 +86,12 @@ export class Tools {
   }
 
   /** Mark the first card of each group. */
-  mark(shown, { first = 0, last = shown.length } = {}) {
+  mark(shown) {
     const cards = this.#element._cards();
     const isGrouped = this.#element.hasAttribute("group");
     const t = this.#element.texts();
-    let before = first > 0 ? groupOf(shown[first - 1]) : undefined;
-    for (const task of shown.slice(first, last)) {
+    let before;
+    for (const task of shown) {
       const node = cards.get(task.task_id)?.node;
       const group = groupOf(task);
       const text = isGrouped && group !== before ? t.groups[group] : undefined;

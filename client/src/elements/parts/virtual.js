@@ -103,7 +103,7 @@ export class VirtualList {
     this.#top = this.#element._list.getBoundingClientRect().top;
   }
 
-  /** Render the tasks in the window; return the range of their indexes. */
+  /** Render the tasks in the window, and the one with the focus. */
   show(tasks) {
     this.#listen();
     const { _list: list } = this.#element;
@@ -125,7 +125,6 @@ export class VirtualList {
     if (list.lastChild !== this.#below) list.append(this.#below);
     setHeight(this.#above, above);
     setHeight(this.#below, below);
-    return { first, last };
   }
 
   clear() {
