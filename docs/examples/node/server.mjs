@@ -9,6 +9,8 @@ const gateway = "http://127.0.0.1:8001";
 
 const page = (user) => `<!doctype html>
 <title>Shop</title>
+<link rel="icon" href="data:,">
+<style>form { margin-bottom: 1rem }</style>
 ${user ? `
 <meta name="jobpush" data-key="${key}" data-root="${gateway}" data-token-url="/jobpush-token">
 <script type="module" src="${gateway}/jobpush/static/jobpush.js"></script>
