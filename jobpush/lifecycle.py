@@ -31,7 +31,8 @@ Reports come late, twice, in any order, and from runs that should have ended. So
   The newest delivery wins. It supersedes the one before when it begins or, if that one has ended with RETRY, when it is
   received; further reports of a superseded delivery are refused. So two workers that run one task at the same time do
   not make its bar jump. But if a superseded delivery succeeds first, so does the task: Celery keeps that result, and
-  the newest delivery is superseded in turn.
+  the newest delivery is superseded in turn. And if the newest delivery fails, is revoked without a cancel, or is LOST,
+  a superseded delivery that still runs continues the task as the next attempt.
   A task that replaced itself (Celery's ``replace``) has handed over: its replacement continues the same attempt, unless
   progress was reported, since the bar would go back.
 - The next attempt ends the one before with RETRY, if that has no end yet: its worker may still be alive, so it is not
@@ -42,7 +43,8 @@ Reports come late, twice, in any order, and from runs that should have ended. So
 Other processes may end an attempt: the parent of the task's process (killed, killed and retried, timed out, revoked),
 or the gateway that finds its worker dead. That is accepted for the stored delivery only, or for a task that waits or
 has handed over. LOST is accepted for RECEIVED, STARTED and PROGRESS only. A task in RETRY is not LOST with its worker:
-the message of the next attempt is unacknowledged, and comes back.
+the message of the next attempt is unacknowledged, and comes back. Nor is a task LOST while another worker holds an
+earlier delivery of it that has not ended: its attempt ends with RETRY, and with LOST once the last of them is gone.
 
 Users see ``attempt``. The store counts it from 1: ``retry_number`` plus the repeated deliveries.
 

@@ -34,11 +34,19 @@ class Model:
     is_handed_over: bool = False
     is_cancelled: bool = False
     superseded: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
     before: TaskState | None = None
 
     def publish(self, update: Update) -> bool:
+        is_accepted = self._publish(update)
+        if not is_accepted and update.state.rank >= TaskState.RETRY.rank:
+            self.others.discard(update.delivery)
+        return is_accepted
+
+    def _publish(self, update: Update) -> bool:
         if self.state is None or update.run > self.run:
             self.superseded.clear()
+            self.others.clear()
             self.is_cancelled = False
             return self._become(update, update.number)
         if update.run < self.run or update.number < self.number:
@@ -50,6 +58,7 @@ class Model:
             return False
         if update.number > self.number:
             self.superseded.clear()
+            self.others.clear()
             return self._become(update, max(self.attempt + 1, update.number))
         if not update.delivery or not self.delivery or update.delivery == self.delivery:
             gives_way = self.state is TaskState.LOST and has_begun
@@ -59,13 +68,26 @@ class Model:
         return self._publish_by_another_delivery(update, has_begun)
 
     def end(self, state: TaskState, delivery: str) -> bool:
+        is_last = self.others == {delivery}
+        is_accepted = self._end(state, delivery, is_last)
+        self.others.discard(delivery)
+        if is_accepted and state is TaskState.RETRY:
+            self.others.clear()
+        return is_accepted
+
+    def _end(self, state: TaskState, delivery: str, is_last: bool) -> bool:
         if self.state is None or self.state in OVER:
             return False
         is_own = self.delivery == delivery
         if state is TaskState.LOST:
-            if not is_own or self.is_handed_over or self.state not in RUNNING | {TaskState.RECEIVED}:
+            if self.state is TaskState.RETRY:
+                if not is_last:
+                    return False
+            elif not is_own or self.is_handed_over or self.state not in RUNNING | {TaskState.RECEIVED}:
                 return False
-            self.before = self.state
+            else:
+                self.before = self.state
+                state = TaskState.RETRY if self.others - {delivery} else state
             state = TaskState.REVOKED if self.is_cancelled else state
         elif state is TaskState.RETRY:
             if not (delivery and is_own):
@@ -91,11 +113,7 @@ class Model:
     def _publish_by_another_delivery(self, update: Update, has_begun: bool) -> bool:
         assert self.state is not None
         if update.delivery in self.superseded:
-            if update.state is not TaskState.SUCCESS or self.state in OVER:
-                return False
-            if self.state.rank >= TaskState.STARTED.rank:
-                self.superseded.add(self.delivery)
-            return self._become(update, self.attempt)
+            return self._publish_by_superseded(update)
         if self.state in (TaskState.PENDING, TaskState.RECEIVED):
             return self._become(update, self.attempt)
         if self.state is TaskState.RETRY:
@@ -106,9 +124,34 @@ class Model:
         self.superseded.add(self.delivery)
         return self._become(update, self.attempt if is_continued else self.attempt + 1)
 
+    def _publish_by_superseded(self, update: Update) -> bool:
+        is_success = update.state is TaskState.SUCCESS
+        is_running = update.state in RUNNING
+        is_gone = self.state is TaskState.LOST or (self.state is TaskState.RETRY and update.delivery in self.others)
+        attempt = self.attempt
+        if self.state in OVER:
+            if self.state is TaskState.SUCCESS or not (is_running or is_success):
+                return False
+            attempt += 1
+        elif is_gone:
+            if update.state.rank < TaskState.STARTED.rank:
+                return False
+            attempt += is_running
+        elif not is_success:
+            return False
+        if self.state is not None and self.state.rank >= TaskState.STARTED.rank:
+            self.superseded.add(self.delivery)
+        return self._become(update, attempt)
+
     def _become(self, update: Update, attempt: int) -> bool:
         is_same = self.run == update.run and self.attempt == attempt
         is_same_delivery = not update.delivery or not self.delivery or update.delivery == self.delivery
+        self.others.discard(update.delivery)
+        if update.state is TaskState.RETRY:
+            self.others.clear()
+        elif self.run == update.run and self.number == update.number and not is_same_delivery:
+            if self.state in RUNNING | {TaskState.RECEIVED} and not self.is_handed_over:
+                self.others.add(self.delivery)
         self.is_handed_over = update.is_handed_over or (is_same and is_same_delivery and self.is_handed_over)
         self.delivery = update.delivery or (self.delivery if is_same else "")
         self.state, self.run, self.number, self.attempt = update.state, update.run, update.number, attempt

@@ -157,6 +157,66 @@ def test_task_that_succeeded_does_not_stay_lost(task: Task) -> None:
     assert task.now == ("SUCCESS", 2)
 
 
+def test_task_that_an_earlier_delivery_still_runs_is_not_lost(task: Task) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("PROGRESS", SECOND)
+
+    task.end("LOST", SECOND, "The worker of the task died")
+    assert task.now == ("RETRY", 2)
+    assert task.event.error == "The worker of the task died"
+    task.publish("PROGRESS", FIRST)
+    assert task.now == ("PROGRESS", 3)
+    task.publish("SUCCESS", FIRST)
+    assert task.now == ("SUCCESS", 3)
+
+
+def test_task_that_another_worker_received_too_is_not_lost(task: Task) -> None:
+    task.publish("RECEIVED", FIRST)
+    task.publish("RECEIVED", SECOND)
+
+    task.end("LOST", SECOND)
+    assert task.now == ("RETRY", 1)
+    task.publish("STARTED", FIRST)
+    assert task.now == ("STARTED", 2)
+
+
+@pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
+def test_task_is_lost_once_all_its_workers_died(task: Task, order: tuple[str, str]) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("PROGRESS", SECOND)
+
+    for delivery in order:
+        task.end("LOST", delivery)
+
+    assert task.now == ("LOST", 2)
+
+
+@pytest.mark.parametrize("end", ["FAILURE", "RETRY", "LOST"])
+def test_task_is_lost_if_its_earlier_delivery_has_ended(task: Task, end: str) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("PROGRESS", SECOND)
+    refused = task.end(end, FIRST) if end == "LOST" else task.publish(end, FIRST)
+
+    task.end("LOST", SECOND)
+
+    assert not refused
+    assert task.now == ("LOST", 2)
+
+
+@pytest.mark.parametrize("end", ["FAILURE", "REVOKED"])
+def test_earlier_delivery_continues_if_the_newest_fails(task: Task, end: str) -> None:
+    task.publish("PROGRESS", FIRST)
+    task.publish("STARTED", SECOND)
+    task.publish(end, SECOND)
+
+    task.publish("FAILURE", FIRST)
+    assert task.now == (end, 2)
+    task.publish("PROGRESS", FIRST)
+    assert task.now == ("PROGRESS", 3)
+    task.publish("SUCCESS", FIRST)
+    assert task.now == ("SUCCESS", 3)
+
+
 def test_ended_task_keeps_its_state_until_it_runs_again(task: Task) -> None:
     task.publish("SUCCESS", FIRST)
 

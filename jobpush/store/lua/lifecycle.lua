@@ -8,12 +8,12 @@ local SUPERSEDED_KEPT = 360
 -- Return the stored task; nil if there is none, or another program has overwritten it.
 local function read_task()
   local task = read_fields(task_key, {'seq', 'state', 'rank', 'published_at', 'retry_number', 'attempt', 'delivery',
-    'superseded', 'handed_over', 'at', 'volatile_json', 'stable_json', 'cancel', 'workflow', 'membership'})
+    'superseded', 'others', 'handed_over', 'at', 'volatile_json', 'stable_json', 'cancel', 'workflow', 'membership'})
   if not is_snapshot(task) then return nil end
   for _, name in ipairs({'seq', 'rank', 'published_at', 'retry_number', 'attempt'}) do
     task[name] = number_in(task[name])
   end
-  task.superseded, task.delivery = task.superseded or '', task.delivery or ''
+  task.superseded, task.others, task.delivery = task.superseded or '', task.others or '', task.delivery or ''
   return task
 end
 
@@ -34,6 +34,36 @@ local function is_of_another_delivery(task, report)
   return report.delivery ~= '' and task.delivery ~= '' and report.delivery ~= task.delivery
 end
 
+-- The others are deliveries that workers held when a newer one took over, and that have not ended: "<delivery> ...".
+local function is_other(task, delivery)
+  return delivery ~= '' and string.find(task.others, delivery .. ' ', 1, true) ~= nil
+end
+
+local function others_without(task, delivery)
+  if not is_other(task, delivery) then return task.others end
+  local first, last = string.find(task.others, delivery .. ' ', 1, true)
+  return string.sub(task.others, 1, first - 1) .. string.sub(task.others, last + 1)
+end
+
+-- Remember that a delivery has ended, though its end does not count for the task.
+local function forget_other(task, delivery)
+  if is_other(task, delivery) then redis.call('HSET', task_key, 'others', others_without(task, delivery)) end
+end
+
+-- Return the attempt that accepts a report of a superseded delivery; nil if it is refused.
+local function attempt_of_superseded(task, report)
+  local has_begun = report.rank == STARTED or report.rank == PROGRESS
+  if task.rank == TERMINAL then  -- without success, so this delivery decides
+    return task.state ~= 'SUCCESS' and (has_begun or report.state == 'SUCCESS') and task.attempt + 1 or nil
+  end
+  if task.rank == LOST or (task.rank == RETRY and is_other(task, report.delivery)) then  -- the newest one is gone
+    if has_begun then return task.attempt + 1 end
+    return report.rank >= RETRY and task.attempt or nil
+  end
+  -- Celery keeps the result of a success, independent of the newer delivery.
+  return report.state == 'SUCCESS' and task.attempt or nil
+end
+
 -- Return the attempt that accepts a report with the stored retry number; nil if it is refused.
 local function attempt_of_same_retry(task, report)
   if not is_of_another_delivery(task, report) then
@@ -41,10 +71,7 @@ local function attempt_of_same_retry(task, report)
     local is_accepted = report.rank >= task.rank or (task.rank == LOST and report.rank >= STARTED)
     return is_accepted and task.attempt or nil
   end
-  if is_superseded(task, report.delivery) then
-    -- The task has succeeded and Celery keeps that result, independent of the newer delivery.
-    return report.state == 'SUCCESS' and task.rank ~= TERMINAL and task.attempt or nil
-  end
+  if is_superseded(task, report.delivery) then return attempt_of_superseded(task, report) end
   if task.rank <= RECEIVED then return task.attempt end
   if report.rank < STARTED then return is_waiting(task) and task.attempt + 1 or nil end
   if task.rank == STARTED and task.handed_over == '1' then return task.attempt end
@@ -68,10 +95,20 @@ local function superseded_by(task, report)
   return string.sub(task.superseded .. ' ' .. task.delivery, -SUPERSEDED_KEPT)
 end
 
+-- Return the others once a report of the stored run is accepted.
+local function others_after(task, report)
+  if report.retry_number > task.retry_number or report.rank == RETRY then return '' end
+  local others = others_without(task, report.delivery)
+  local is_held = task.rank >= RECEIVED and task.rank <= PROGRESS and task.handed_over ~= '1'
+  if not is_held or not is_of_another_delivery(task, report) then return others end
+  return others .. task.delivery .. ' '
+end
+
 -- Return whether another process may end the task.
 local function may_end(task, rank, delivery)
   if task.rank == TERMINAL then return false end
   if rank == LOST then
+    if task.rank == RETRY then return delivery ~= '' and task.others == delivery .. ' ' end  -- the last one is gone
     return task.delivery == delivery and task.handed_over ~= '1' and task.rank >= RECEIVED and task.rank <= PROGRESS
   end
   if rank == RETRY then return delivery ~= '' and task.delivery == delivery end  -- otherwise of an earlier attempt

@@ -19,13 +19,17 @@ end
 
 local attempt = attempt_of(stored, report)
 local seq = stored and stored.seq or 0
-if not attempt then return {0, seq, cancel and 1 or 0, 0} end
+if not attempt then
+  if stored and report.rank >= RETRY then forget_other(stored, delivery) end
+  return {0, seq, cancel and 1 or 0, 0}
+end
 if cancel and state == 'STARTED' then return {-1, seq, 1, 0} end
 
 if cancel and report.rank == RETRY then  -- no further attempt begins
   report.state, report.rank, volatile_json, ttl = 'REVOKED', TERMINAL, bare_json, final_ttl
 end
 
+local others = is_known and others_after(stored, report) or ''
 local is_same_attempt = is_known and attempt == stored.attempt
 if delivery == '' and is_same_attempt then delivery = stored.delivery end
 if is_known and not is_same_attempt and is_running(stored.rank) then
@@ -47,7 +51,7 @@ local task = {
 local pending = publish_task(task, task_id, pinned, ttl)
 if not is_known and not workflow then trim_index() end
 redis.call('HSET', task_key, 'published_at', report.published_at, 'retry_number', report.retry_number,
-  'delivery', delivery, 'superseded', is_known and superseded_by(stored, report) or '',
+  'delivery', delivery, 'superseded', is_known and superseded_by(stored, report) or '', 'others', others,
   'handed_over', (stays_handed_over or is_handed_over) and 1 or 0, 'stable_json', stable_json)
 if workflow then redis.call('HSET', task_key, 'workflow', workflow, 'membership', membership) end
 return {1, task.seq, cancel and 1 or 0, pending}
