@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Any
@@ -88,6 +89,11 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity |
     except (ValueError, KeyError, TypeError, OverflowError, InvalidUserId) as exc:
         malformed.report("headers of messages", exc)
         return None
+
+
+def as_protocol_2(headers: MutableMapping[str, Any], body: Mapping[str, Any]) -> ChainMap[str, Any]:
+    """Return the headers that a message of Celery's protocol 1 has for a worker: they include fields of its body."""
+    return ChainMap(headers, {**body, "group": body.get("taskset")})
 
 
 def relations_of(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +26,7 @@ from .headers import (
     CREATED_HEADER,
     ROOT_HEADER,
     USER_HEADER,
+    as_protocol_2,
     eta_of,
     expires_of,
     inherit,
@@ -102,7 +102,7 @@ def _before_publish(this: Sending, headers: MutableMapping[str, Any] | None, bod
     if app_runtime is None or headers is None:
         return
     if isinstance(body, dict):  # message protocol 1: the worker merges its fields with the headers
-        headers = ChainMap(headers, {**body, "group": body.get("taskset")})
+        headers = as_protocol_2(headers, body)
         body = (body["args"], body["kwargs"], body)
     task = current_task()
     request = task.request if task is not None else None

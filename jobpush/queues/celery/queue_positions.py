@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import threading
 import time
 import uuid
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,7 +19,7 @@ from ...events import CodedText, TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
 from .compat import queue_head
-from .headers import read_headers
+from .headers import USER_HEADER, as_protocol_2, read_headers
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +140,22 @@ def _has_worker(runtime: Services, queue: str) -> bool:
     return True
 
 
+def _headers_of(message: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the headers of a message of Celery's protocol 2, or of protocol 1, whose body has the id and the name."""
+    headers: dict[str, Any] = message["headers"]
+    if "id" in headers or headers.get(USER_HEADER) is None:
+        return headers
+    body = message["body"]
+    if message["properties"].get("body_encoding") == "base64":
+        body = base64.b64decode(body)
+    return as_protocol_2(headers, json.loads(body))
+
+
 def _first_attempt(message: bytes) -> TaskIdentity | None:
     """Return the task of a message that waits for its first attempt and has its own bar; otherwise ``None``."""
     try:
-        headers = dict(json.loads(message)["headers"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        headers = _headers_of(json.loads(message))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # of another program
     tracked = read_headers(headers)
     is_back = headers.get("redelivered") or headers.get("replaced_task_nesting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 from jobpush.config import Config
 from jobpush.events import TaskState
@@ -96,13 +98,33 @@ def test_task_in_a_queue_without_a_worker_is_shown(busy_site: Site, user: str) -
     assert not any("No worker" in event.message for event in listener.of(runs))
 
 
-def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None:
+def watcher_and_published() -> tuple[QueueWatcher, list[TaskWrite]]:
+    """Return a watcher without a worker, and the list of its writes."""
     published: list[TaskWrite] = []
     services: Any = SimpleNamespace(
         config=Config(redis_url="redis://localhost", place_interval=0),
         publisher=SimpleNamespace(submit=published.append),
     )
-    watcher = QueueWatcher(None, services)
+    return QueueWatcher(None, services), published
+
+
+@pytest.mark.parametrize("encoding", ["base64", "utf-8"])
+def test_message_of_protocol_1_has_a_position(encoding: str) -> None:
+    watcher, published = watcher_and_published()
+    body = json.dumps(Celery(set_as_current=False).amqp.as_task_v1("t1", "encode", ("42",)).body)
+    if encoding == "base64":
+        body = base64.b64encode(body.encode()).decode()
+    headers = {"jobpush_user": "42", "jobpush_created": 1.0}
+    message = {"headers": headers, "body": body, "properties": {"body_encoding": encoding}}
+
+    watcher._look_at("celery", [b"first", json.dumps(message).encode()])
+
+    (event,) = [write.event for write in published]
+    assert (event.task_id, event.name, event.ahead) == ("t1", "encode", 1)
+
+
+def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None:
+    watcher, published = watcher_and_published()
     headers = {"id": "t1", "task": "encode", "jobpush_user": "42", "jobpush_created": 1.0}
     malformed = [
         {**headers, "id": "malformed", name: value}
@@ -116,7 +138,10 @@ def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None
         )
     ]
     malformed[-1]["jobpush_weight"] = "heavy"
+    bodies: list[Any] = ["e30=", "e", None, [], "{}"]
+    without_id = [{"headers": {"jobpush_user": "42"}, "body": body, "properties": {}} for body in bodies]
     foreign = [b"", b"\xff", b"garbage", b"[]", b"7", b"{}", b'{"headers":null}', b'{"headers":[1]}', b"[" * 100_000]
+    foreign.extend(json.dumps(message).encode() for message in without_id)
     messages = [*foreign, *(json.dumps({"headers": fields}).encode() for fields in malformed)]
 
     watcher._look_at("celery", [*messages, json.dumps({"headers": headers}).encode()])
