@@ -1,1 +1,1 @@
-export * from "./jobpush-B355B0AA.js";
+export * from "./jobpush-DDB101A9.js";

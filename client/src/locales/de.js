@@ -68,6 +68,7 @@ export const texts = {
     unstoppable: () => "Dieser Worker kann eine laufende Aufgabe nicht anhalten: sie läuft weiter, bis sie selbst nachsieht",
     expired: () => "Die Aufgabe wurde nicht rechtzeitig gestartet",
     not_queued: () => "Die Aufgabe konnte nicht eingereiht werden",
+    not_awaited: () => "Die Aufgabe lief nicht, weil nichts sie mit await abwartet",
     result_not_kept: () => "Die Aufgabe lief, aber ihr Ergebnis konnte nicht aufbewahrt werden",
     rejected: () => "Die Aufgabe wurde abgelehnt",
     process_died: () => "Der Prozess der Aufgabe ist gestorben",

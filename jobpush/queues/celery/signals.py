@@ -8,6 +8,7 @@ the first end only.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from contextlib import suppress
@@ -46,6 +47,8 @@ TASK_STOPPED = CodedText("The worker stopped the task before its end", "task_sto
 UNREADABLE = CodedText("The worker could not read the task", "unreadable_task")
 #: Error text of a task that succeeded, but Celery failed to store its result.
 NOT_COMPLETED = CodedText("The task ran, but its result could not be kept", "result_not_kept")
+#: Error text of a task that returned a coroutine.
+NOT_AWAITED = CodedText("The task did not run, because nothing awaits it", "not_awaited")
 
 
 def connect() -> None:
@@ -202,6 +205,10 @@ def on_success(sender: Any = None, result: Any = None, **kwargs: Any) -> None:
     if running is None:
         return
     options = options_of(sender)
+    if inspect.iscoroutine(result):  # of an async def below another decorator; Celery does not await it
+        logger.error("task %s returned a coroutine: make it a def that calls asyncio.run()", running.tracked.name)
+        running.finish(TaskState.FAILURE, error=NOT_AWAITED)
+        return
     if options is not None and options.result:
         running.data["result"] = result
     running.finish(TaskState.SUCCESS)

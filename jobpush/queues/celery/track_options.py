@@ -37,6 +37,8 @@ _SENTENCES: Mapping[type[BaseException], str] = {
     SoftTimeLimitExceeded: _TOO_LONG,
 }
 
+_ASYNC = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+
 #: Attribute of a task's function that holds its :class:`TrackOptions`.
 _ATTRIBUTE = "__jobpush_options__"
 
@@ -69,7 +71,8 @@ class TrackOptions:
                 is an ``async def``.
         """
         self._ensure_types()
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        if any(kind(one) for kind in _ASYNC for one in (function, call)):
             name = getattr(function, "__name__", repr(function))
             raise ConfigurationError(
                 f"the task {name} is an async def, which Celery does not await: make it a def that calls asyncio.run()"

@@ -102,7 +102,14 @@ async def generator(user_id: str) -> Any:
     yield user_id
 
 
-@pytest.mark.parametrize("function", [coroutine, generator, partial(coroutine)])
+class AsyncCall:
+    """An object with an asynchronous call."""
+
+    async def __call__(self, user_id: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, partial(coroutine), AsyncCall()])
 def test_async_def_is_refused_at_decoration(eager: Eager, function: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"async def, which Celery does not await: .* asyncio\.run\(\)"):
         eager.jobpush.track(user="user_id")(function)
@@ -113,6 +120,41 @@ def test_async_def_is_refused_in_every_form(eager: Eager) -> None:
         eager.jobpush.track(coroutine)
     with pytest.raises(ConfigurationError, match="async def"):
         eager.jobpush.track(eager.app.task(name="lazy_coroutine", shared=False)(coroutine))
+
+
+def test_async_def_of_a_task_class_is_refused(eager: Eager) -> None:
+    class AsyncTask(Task):
+        name = "asynchronous"
+
+        async def run(self, user_id: str) -> None:
+            """Return a coroutine."""
+
+    with pytest.raises(ConfigurationError, match="async def"):
+        eager.jobpush.track(user="user_id")(eager.app.register_task(AsyncTask()))
+
+
+def test_coroutine_that_nothing_awaits_is_a_failure(eager: Eager) -> None:
+    returned = coroutine("")
+    task = eager.task()(lambda user_id: returned)
+
+    event = eager.run(task, eager.user)[-1]
+    returned.close()
+
+    assert (event.state, event.error_code) == (TaskState.FAILURE, "not_awaited")
+
+
+def test_coroutine_that_the_task_class_awaits_is_a_success(eager: Eager) -> None:
+    class Awaiting(Task):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            with ThreadPoolExecutor(1) as threads:
+                return threads.submit(asyncio.run, self.run(*args, **kwargs)).result()
+
+    @eager.app.task(name="awaited", base=Awaiting, shared=False)
+    @eager.jobpush.track(user="user_id")
+    def awaited(user_id: str) -> Any:
+        return coroutine(user_id)
+
+    assert eager.run(awaited, eager.user)[-1].state is TaskState.SUCCESS
 
 
 def test_def_that_runs_a_coroutine_is_tracked(eager: Eager) -> None:
