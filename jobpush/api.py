@@ -486,10 +486,10 @@ class JobPush:
         return RedisDirectory(self._runtime.store)
 
     def _load_config(self) -> Config:
-        conf = self._celery_app.conf if self._celery_app is not None else {}
-        settings = {item.name: conf.get(f"jobpush_{item.name}") for item in fields(Config)}
-        given = self._settings.get("redis_url") or settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")
-        if self._celery_app is not None and not given:
+        if self._celery_app is None:
+            return Config.load(self._settings, {})
+        settings = {item.name: self._celery_app.conf.get(f"jobpush_{item.name}") for item in fields(Config)}
+        if not (self._settings.get("redis_url") or settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")):
             settings["redis_url"] = redis_url_of(self._celery_app)
         return Config.load(self._settings, settings)
 

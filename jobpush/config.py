@@ -271,21 +271,23 @@ def variable_of(name: str) -> str:
     return f"JOBPUSH_{name.upper()}"
 
 
-def unknown_variables() -> dict[str, str | None]:
-    """Return the ``JOBPUSH_…`` variables of the environment that are not settings, each with the nearest setting."""
+def unknown_variables() -> dict[str, str]:
+    """Return the ``JOBPUSH_…`` variables of the environment that are not settings, each with a hint for the user."""
     known = [item.name.upper() for item in fields(Config)]
-    names = {name.removeprefix("JOBPUSH_"): name for name in sorted(os.environ) if name.startswith("JOBPUSH_")}
-    return {
-        name: next((f"JOBPUSH_{match}" for match in difflib.get_close_matches(short, known, n=1)), None)
-        for short, name in names.items()
-        if short not in known and name not in _OTHER_VARIABLES and not name.startswith(_DEMO_VARIABLES)
-    }
+    hints = {}
+    for name in sorted(os.environ):
+        short = name.removeprefix("JOBPUSH_")
+        if short not in (name, *known) and name not in _OTHER_VARIABLES and not name.startswith(_DEMO_VARIABLES):
+            nearest = difflib.get_close_matches(short, known, n=1)
+            hints[name] = (
+                f"did you mean JOBPUSH_{nearest[0]}?" if nearest else "'jobpush config --all' lists the settings"
+            )
+    return hints
 
 
 def warn_about_unknown_variables() -> None:
     """Log a warning for each ``JOBPUSH_…`` variable that is not a setting. Called once when a process starts."""
-    for name, nearest in unknown_variables().items():
-        hint = f"did you mean {nearest}?" if nearest else "run 'jobpush config' for a list of the settings"
+    for name, hint in unknown_variables().items():
         logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)
 
 

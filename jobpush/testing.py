@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -186,19 +187,18 @@ class RecordedEvents:
         return data
 
 
+@dataclass
 class FakeClock:
     """
     A clock that only the test moves, so that time stamps, rates and forecasts are exact.
 
     It applies to the contents of events. Waiting (the publisher, Celery, your task) uses the real clock.
+
+    Args:
+        now: Unix seconds.
     """
 
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        """
-        Args:
-            now: Unix seconds.
-        """
-        self.now = now
+    now: float = 1_700_000_000.0
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward."""

@@ -149,18 +149,8 @@ def make_token(
     """
     Make a token, signed with the secret (HS256).
 
-    Args:
-        config: Key, secret and limits.
-        user: The user's id.
-        ttl: Seconds that the token is valid, at most 86,400.
-        channels: Private and presence channels that the user may join: names, or prefixes that end in ``*``.
-        tasks: Ids of tasks of other users that the user may watch.
-        user_info: What other members of presence channels see of the user.
-        watch: Ids of users; the connection receives when they come online or go offline.
-
-    Raises:
-        ConfigurationError: If ``ttl`` is out of range.
-        EventError: If an id, a channel or ``user_info`` is invalid, or the token gets too long.
+    ``config`` has the key, the secret and the limits. For the other arguments and the errors, see
+    :meth:`jobpush.JobPush.token`.
     """
     if not 0 < ttl <= MAX_TTL:
         raise ConfigurationError(f"ttl must be more than 0 and at most {MAX_TTL} seconds, not {ttl!r}")

@@ -100,12 +100,12 @@ def test_unknown_variables_are_reported_with_the_nearest_setting(
     warn_about_unknown_variables()
 
     assert unknown_variables() == {
-        "JOBPUSH_ALLOWED_ORIGIN": "JOBPUSH_ALLOWED_ORIGINS",
-        "JOBPUSH_REDISURL": "JOBPUSH_REDIS_URL",
-        "JOBPUSH_XYZZY": None,
+        "JOBPUSH_ALLOWED_ORIGIN": "did you mean JOBPUSH_ALLOWED_ORIGINS?",
+        "JOBPUSH_REDISURL": "did you mean JOBPUSH_REDIS_URL?",
+        "JOBPUSH_XYZZY": "'jobpush config --all' lists the settings",
     }
     assert "JOBPUSH_REDISURL is ignored: there is no such setting; did you mean JOBPUSH_REDIS_URL?" in caplog.text
-    assert "JOBPUSH_XYZZY is ignored: there is no such setting; run 'jobpush config'" in caplog.text
+    assert "JOBPUSH_XYZZY is ignored: there is no such setting; 'jobpush config --all' lists" in caplog.text
 
 
 @pytest.mark.parametrize("secret", ["s", "secret", "1234567"])

@@ -34,27 +34,22 @@ def config(names: tuple[str, ...], is_all: bool, is_json: bool) -> None:
     from .diagnosis import Applications
 
     apps = Applications.load(names)
-    effective = apps.gateway_config or apps.worker_config or Config.load({}, {})
-    defaults = Config()
+    environment, defaults = Config.load({}, {}), Config()
+    effective = apps.gateway_config or apps.worker_config or environment
     for name in Config.__dataclass_fields__:
         value = getattr(effective, name)
-        source = _source(name, value, getattr(defaults, name), variable_of(name))
-        if source == "default" and not is_all and not is_json:
+        if variable_of(name) in os.environ and getattr(environment, name) == value:
+            source = "environment"
+        elif value != getattr(defaults, name):
+            source = "application"
+        elif is_all or is_json:
+            source = "default"
+        else:
             continue
         row = {"name": variable_of(name), "value": _masked(name, value), "source": source}
         click.echo(json_line(row) if is_json else _line(row))
-    for name, nearest in unknown_variables().items():
-        hint = f"did you mean {nearest}?" if nearest else "there is no such setting"
-        click.echo(f"{name} is ignored; {hint}", err=True)
-
-
-def _source(name: str, value: Any, default: Any, variable: str) -> str:
-    """Return where a value comes from: the environment holds it, or it is the default, or the application sets it."""
-    from ..config import Config
-
-    if variable in os.environ and getattr(Config.load({}, {}), name) == value:
-        return "environment"
-    return "default" if value == default else "application"
+    for name, hint in unknown_variables().items():
+        click.echo(f"{name} is ignored: there is no such setting; {hint}", err=True)
 
 
 def _masked(name: str, value: Any) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from .support.options import connect, redis_option
+from .support.options import connect, json_option, redis_option
 from .support.terminal import json_line, printable
 
 
 @click.command()
 @click.argument("user")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+@json_option
 @redis_option
 def erase(user: str, yes: bool, is_json: bool) -> None:
     """

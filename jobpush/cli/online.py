@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from .support.options import connect, json_option, redis_option
@@ -45,11 +43,8 @@ def channels(prefix: str, is_json: bool) -> None:
     width = max(map(len, found), default=0)
     for name, info in found.items():
         if is_json:
-            click.echo(json_line({"channel": name, **_numbers(asdict(info))}))
+            numbers = {"subscription_count": info.subscription_count, "user_count": info.user_count}
+            click.echo(json_line({"channel": name, **numbers}))
         else:
             members = f", {info.user_count} members" if name.startswith("presence-") else ""
             click.echo(f"{printable(name):<{width}}  {info.subscription_count} connections{members}")
-
-
-def _numbers(info: dict[str, object]) -> dict[str, object]:
-    return {name: info[name] for name in ("subscription_count", "user_count")}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .support.options import json_option, load_config, redis_option
-from .support.terminal import COLOURS, bar, clock, json_line, pace, printable, readable_json
+from .support.terminal import COLOURS, clock, json_line, printable, readable_json, summary
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -65,5 +65,4 @@ def _line(received: UserEvent) -> Text:
         parts = (f"{clock(time.time())}  ", "dim"), printable(received.event), "  ", readable_json(received.data)
         return Text.assemble(*parts)
     state = (f"{task.state.value:<9}", COLOURS.get(task.state.value, "cyan"))
-    what = "  ".join(part for part in (task.title or task.name, task.error or task.message, pace(task)) if part)
-    return Text.assemble((f"{clock(task.at)}  ", "dim"), state, f"  {bar(task)}  {printable(what)}")
+    return Text.assemble((f"{clock(task.at)}  ", "dim"), state, f"  {summary(task)}")

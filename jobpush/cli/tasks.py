@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .support.options import connect, json_option, redis_option
-from .support.terminal import COLOURS, bar, clock, json_line, pace, printable
+from .support.terminal import COLOURS, clock, json_line, printable, summary
 
 
 @click.command()
@@ -27,10 +27,8 @@ def tasks(user: str, is_json: bool) -> None:
         if is_json:
             click.echo(json_line(task.to_wire()))
             continue
-        state = click.style(f"{task.state.value:<9}", fg=_colour(task.state.value))
-        parts = (task.title or task.name, task.error or task.message, pace(task))
-        what = "  ".join(printable(part) for part in parts if part)
-        click.echo(f"{printable(task.task_id)}  {clock(task.at)}  {state}  {bar(task)}  {what}")
+        state = click.style(f"{task.state.value:<9}", fg=COLOURS.get(task.state.value, "cyan"))
+        click.echo(f"{printable(task.task_id)}  {clock(task.at)}  {state}  {summary(task)}")
     if not found and not is_json:
         click.echo("no tasks", err=True)
 
@@ -55,8 +53,3 @@ def cancel(task_id: str) -> None:
         click.echo(f"too late: the task has ended with {state.value}")
     else:
         click.echo(f"cancel requested; the task is {state.value}")
-
-
-def _colour(state: str) -> str:
-    colour = COLOURS.get(state, "cyan")
-    return "bright_black" if colour == "dim" else colour

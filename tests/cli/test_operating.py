@@ -122,7 +122,7 @@ def test_config_shows_environment_settings_and_masks_secrets(monkeypatch: pytest
     assert "JOBPUSH_SECRET=set (7 characters)  (environment)\n" in shown.output
     assert "JOBPUSH_MAX_TASKS=7  (environment)\n" in shown.output
     assert "JOBPUSH_GRACE" not in shown.stdout
-    assert "JOBPUSH_MAXTASKS is ignored; did you mean JOBPUSH_MAX_TASKS?\n" in shown.stderr
+    assert "JOBPUSH_MAXTASKS is ignored: there is no such setting; did you mean JOBPUSH_MAX_TASKS?\n" in shown.stderr
 
 
 def test_config_as_json_lists_every_setting() -> None:

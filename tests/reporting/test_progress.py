@@ -490,7 +490,7 @@ def test_one_forecast_covers_all_stages() -> None:
 
 
 def test_pending_progress_is_published_before_the_end() -> None:
-    publisher: Any = SimpleNamespace(changed=lambda task: None, forget=lambda task: None)
+    publisher: Any = SimpleNamespace(changed=lambda task: None)
     task = RunningTask(TaskIdentity("t", "u", "n", "n", 1.0), publisher, Config())
     task.current, task.total = 1, 2
     task.mark_changed()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from werkzeug.test import Client
 
 from ...channels import unescape_id
 from ...config import Config
@@ -110,23 +110,8 @@ def _getter(ask: Callable[[Any, str, dict[str, str]], tuple[int, bytes]], app: A
 
 
 def _ask_wsgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "SERVER_NAME": headers["Host"],
-        "SERVER_PORT": "443",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        "wsgi.url_scheme": "https",
-        "wsgi.input": io.BytesIO(),
-        "wsgi.errors": sys.stderr,
-        **{"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()},
-    }
-    statuses: list[str] = []
-    body = b"".join(app(environ, lambda status, headers, *rest: statuses.append(status)))
-    return int(statuses[0].partition(" ")[0]), body
+    answer = Client(app, use_cookies=False).get(path, base_url=f"https://{headers['Host']}", headers=headers)
+    return answer.status_code, answer.data
 
 
 def _ask_asgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -94,7 +94,7 @@ def _check_websocket(parts: SplitResult, key: str, origin: str, idle: float) -> 
             else:
                 yield ok("websocket", "upgrade and greeting arrive")
                 yield _check_idle(websocket, idle)
-    except (OSError, ValueError, _NotUpgraded, RemoteProtocolError, LocalProtocolError) as exc:
+    except (OSError, ValueError, RemoteProtocolError, LocalProtocolError) as exc:
         yield failed("websocket", f"no WebSocket: {exc}", _UPGRADE)
 
 
@@ -128,10 +128,6 @@ def _check_buffering(parts: SplitResult) -> Finding:
     return ok("buffering", "an event stream arrives at once")
 
 
-class _NotUpgraded(Exception):
-    """The answer to the handshake is a plain HTTP response."""
-
-
 class _WebSocket:
     """A blocking WebSocket client, for one connection."""
 
@@ -155,10 +151,10 @@ class _WebSocket:
         self._socket.sendall(self._protocol.send(request))
         for event in self._events(TIMEOUT):
             if isinstance(event, RejectConnection):
-                raise _NotUpgraded(f"the answer to the upgrade is HTTP {event.status_code}")
+                raise ConnectionError(f"the answer to the upgrade is HTTP {event.status_code}")
             if isinstance(event, AcceptConnection):
                 return
-        raise _NotUpgraded("the upgrade gets no answer")
+        raise ConnectionError("the upgrade gets no answer")
 
     def receive(self, timeout: float) -> str | None:
         """Return the next message; ``None``: the connection is closed, or the time is over."""

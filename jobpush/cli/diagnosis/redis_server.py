@@ -12,7 +12,7 @@ import redis
 
 from ...config import Config
 from ...store import Store
-from ...store.keys import SLOTS, Keys, bucket_tags, slot_of
+from ...store.keys import SLOTS, bucket_tags, slot_of
 from ...store.redis.cluster import Cluster
 from ...store.redis.topology import Address, Topology, join_address
 from .finding import Finding, failed, ok, warning
@@ -100,22 +100,16 @@ def same_server(first: Config, second: Config) -> bool:
         return reader.run([("GET", names[1])]) == [mark.encode()]
 
 
-def live_members(config: Config, index: str) -> int:
+def check_workers(config: Config) -> Finding:
     """
-    Return the number of leases that have not ended in an index of workers or gateways.
+    Check that a worker with jobpush holds a lease that has not ended.
 
     Raises:
         StoreError: If Redis does not answer.
     """
     with closing(Store(config)) as store:
         ((seconds, _),) = store.run([("TIME",)])
-        (count,) = store.run([("ZCOUNT", index, float(seconds), "+inf")])
-    return int(count)
-
-
-def check_workers(config: Config) -> Finding:
-    """Check that a worker with jobpush holds a lease."""
-    count = live_members(config, Keys.of(config).workers)
+        (count,) = store.run([("ZCOUNT", store.keys.workers, float(seconds), "+inf")])
     if count:
         return ok("worker", f"{count} worker{'s hold leases' if count > 1 else ' holds a lease'} in this Redis")
     return warning(

@@ -8,9 +8,11 @@ from ...config import Config, unknown_variables
 from ...errors import StoreError
 from ...store.redis.topology import Topology
 from .applications import Applications
+from .celery_app import check_celery
 from .finding import Finding, Status, failed, ok, skipped, warning
 from .frameworks import check_django, check_token_endpoint
 from .gateway import check_credentials, check_flask, check_origins
+from .proxy import check_proxy
 from .redis_server import check_redis, check_workers, same_server
 
 
@@ -46,8 +48,6 @@ def diagnose(
     if gateway and worker:
         yield _check_same(gateway, worker)
     if apps.celery is not None:
-        from .celery_app import check_celery
-
         yield from check_celery(apps.celery)
         if worker is None:
             yield failed(
@@ -71,8 +71,6 @@ def diagnose(
     else:
         yield skipped("user_loader", "no web application was given", "add --app package.module:app")
     if url:
-        from .proxy import check_proxy
-
         yield from check_proxy(url, main.key, origin, idle)
     else:
         yield skipped("proxy", "no address was given", "add --url https://app.example.com")
@@ -80,9 +78,8 @@ def diagnose(
 
 def _check_environment() -> Iterator[Finding]:
     unknown = unknown_variables()
-    for name, nearest in unknown.items():
-        cure = f"did you mean {nearest}?" if nearest else "'jobpush config' lists the settings"
-        yield warning("environment", f"{name} is ignored: there is no such setting", cure)
+    for name, hint in unknown.items():
+        yield warning("environment", f"{name} is ignored: there is no such setting", hint)
     if not unknown:
         yield ok("environment", "every JOBPUSH_ variable is a setting")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import queue
 import secrets
-import select
 import shutil
 import signal
 import socket
@@ -84,12 +84,8 @@ class _Part:
         status = self.process.returncode
         if status is not None:
             problem = f"ended with status {status}" if status >= 0 else f"was killed by signal {-status}"
-            raise DemoFailed(self.name, problem, self._end_of_log())
-
-    def _end_of_log(self) -> str:
-        if self.log is None:
-            return ""  # the terminal shows it
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:])
+            lines = self.log.read_text(errors="replace").splitlines() if self.log else []  # or the terminal shows them
+            raise DemoFailed(self.name, problem, "\n".join(lines[-_LOG_LINES_SHOWN:]))
 
 
 class _Signals:
@@ -101,13 +97,11 @@ class _Signals:
 
     def __init__(self) -> None:
         self._is_stopping = False
+        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def __enter__(self) -> _Signals:
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old_handlers = {number: signal.signal(number, self._record) for number in _ENDING_SIGNALS}
-        self._old_handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._record)
+        numbers = (*_ENDING_SIGNALS, signal.SIGCHLD)
+        self._old_handlers = {number: signal.signal(number, self._record) for number in numbers}
         return self
 
     def __exit__(
@@ -115,9 +109,6 @@ class _Signals:
     ) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_descriptor)
-        self._reader.close()
-        self._writer.close()
 
     def wait(self, timeout: float | None) -> None:
         """
@@ -126,13 +117,15 @@ class _Signals:
         Raises:
             _Stopped: If one of them asked the demo to stop, now or before.
         """
-        if not self._is_stopping and select.select([self._reader], [], [], timeout)[0]:
-            self._reader.recv(4096)
+        if not self._is_stopping:
+            with suppress(queue.Empty):
+                self._received.get(timeout=timeout)
         if self._is_stopping:
             raise _Stopped
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self._is_stopping = self._is_stopping or number != signal.SIGCHLD
+        self._received.put(number)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Width of a progress bar in characters.
 BAR_WIDTH = 20
-COLOURS = {"SUCCESS": "green", "FAILURE": "red", "LOST": "red", "REVOKED": "dim", "RETRY": "yellow"}
+COLOURS = {"SUCCESS": "green", "FAILURE": "red", "LOST": "red", "REVOKED": "bright_black", "RETRY": "yellow"}
 #: Controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators.
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 #: Zero-width joiners: they change no order, and emoji and several scripts need them.
@@ -46,7 +46,13 @@ def clock(at: float) -> str:
         return "??:??:??"
 
 
-def bar(task: TaskEvent) -> str:
+def summary(task: TaskEvent) -> str:
+    """Return the bar of a task, its title, its error or message, and its pace."""
+    parts = (task.title or task.name, task.error or task.message, _pace(task))
+    return f"{_bar(task)}  {printable('  '.join(filter(None, parts)))}"
+
+
+def _bar(task: TaskEvent) -> str:
     """Return the progress bar of a task, or spaces of the same width."""
     if task.percent is None:
         return " " * (BAR_WIDTH + 5)
@@ -54,7 +60,7 @@ def bar(task: TaskEvent) -> str:
     return f"{'━' * filled}{'─' * (BAR_WIDTH - filled)} {task.percent:>3.0f}%"
 
 
-def pace(task: TaskEvent) -> str:
+def _pace(task: TaskEvent) -> str:
     """Return the rate and the time left of a running task."""
     if task.state.is_final or task.rate is None:
         return ""
