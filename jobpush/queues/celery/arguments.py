@@ -27,9 +27,23 @@ def bound_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
             arguments.update(arguments.pop(parameter.name))
     if "pydantic" in sys.modules:
         for name, model in _models_of(function).items():
-            if arguments.get(name) is not None:
+            if arguments.get(name) is not None and not isinstance(arguments[name], UnknownResult):
                 arguments[name] = ModelArgument(arguments[name], model)
     return arguments
+
+
+class ResultIsUnknown(Exception):
+    """Raised where a callable of the application uses an :class:`UnknownResult`."""
+
+
+class UnknownResult:
+    """Stands for an argument that a task will get from the tasks before it. Any use of it raises."""
+
+    def _raise(self, *args: Any) -> Any:
+        raise ResultIsUnknown
+
+    __getattr__ = __getitem__ = __call__ = __iter__ = __bool__ = __eq__ = __hash__ = __str__ = __repr__ = _raise
+    __int__ = __float__ = __index__ = __len__ = __contains__ = __format__ = _raise
 
 
 class ModelArgument:

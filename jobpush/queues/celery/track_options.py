@@ -15,7 +15,7 @@ from ...channels import checked_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
 from ...events import CodedText, error_text
 from ...reporting.identity import TaskIdentity
-from .arguments import bound_arguments
+from .arguments import ResultIsUnknown, bound_arguments
 from .headers import ROOT_HEADER, TITLE_HEADER, USER_HEADER, max_attempts_of, relations_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,11 @@ class TrackOptions:
         )
 
     def has_user(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
-        """Return whether a call of the task has a user; the arguments are those of :meth:`identify`."""
+        """
+        Return whether a call of the task has a user; not if the user follows from an unknown result.
+
+        The arguments are those of :meth:`identify`.
+        """
         return self._user_id(task, bound_arguments(task, args, kwargs), headers) is not None
 
     def error_text(self, exc: BaseException) -> str:
@@ -173,6 +177,8 @@ class TrackOptions:
             return checked_user_id(user)
         except InvalidUserId as exc:
             logger.warning("task %s is not shown to anybody: %s", task.name, exc)
+            return None
+        except ResultIsUnknown:
             return None
         except SoftTimeLimitExceeded:  # headers of the task that publishes this one
             raise

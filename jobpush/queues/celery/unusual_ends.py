@@ -10,6 +10,7 @@ from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 from ...events import CodedText, error_text
 from ...lifecycle import TaskState
 from ...reporting.running_task import RunningTask
+from .arguments import UnknownResult
 from .canvas import is_chain, is_chord
 from .compat import is_raised_by_worker, is_replacement, replacement_of
 from .headers import to_headers
@@ -54,10 +55,10 @@ def _has_heir(exc: BaseException, task: Any, this: RunningTask) -> bool:
     That is the task of the signature that ``replace()`` made, the last one of a chain, or the body of a chord.
     """
     signature = replacement_of(exc)
-    result: tuple[None, ...] = ()
+    result: tuple[UnknownResult, ...] = ()
     while is_chain(signature) or is_chord(signature):
         signature = maybe_signature(signature.tasks[-1] if is_chain(signature) else signature.body)
-        result = () if signature.immutable else (None,)  # of the tasks before it
+        result = () if signature.immutable else (UnknownResult(),)  # of the tasks before it
     published = task.app.tasks.get(signature.task) if isinstance(signature, Signature) else None
     options = options_of(published) if published is not None else None
     if options is None or options.is_for_members:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from jobpush import JobPush, progress
 from jobpush.errors import ConfigurationError
 from jobpush.events import TaskEvent, TaskState
+from jobpush.queues.celery.arguments import UnknownResult
 from jobpush.queues.celery.track_options import options_of
 from jobpush.queues.celery.update_state import progress_of
 from tests.celery_site.site import Eager
@@ -213,6 +214,39 @@ def test_invalid_model_still_publishes_its_failure(eager: Eager) -> None:
     convert.delay({"user_id": eager.user})
 
     assert eager.jobpush.tasks(eager.user)[0].title == eager.user
+
+
+# -- arguments that are not known yet ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "has_user"),
+    [
+        (lambda job, owner: owner, True),
+        (lambda **arguments: arguments["owner"], True),
+        (lambda job, owner: job.user_id, False),
+        (lambda job, owner: job["user_id"], False),
+        (lambda job, owner: owner if job is None or job else "nobody", False),
+        (lambda job, owner: int(job), False),
+        (lambda job, owner: job, False),
+        ("job", False),
+        ("owner", True),
+    ],
+)
+@pytest.mark.parametrize("kind", [Any, Job])
+def test_user_is_never_found_from_an_unknown_result(
+    eager: Eager, caplog: pytest.LogCaptureFixture, user: Any, has_user: bool, kind: Any
+) -> None:
+    def body(job: Any, owner: str) -> None:
+        """Do nothing."""
+
+    body.__annotations__["job"] = kind
+    task = eager.app.task(name="unknown", pydantic=True, shared=False)(eager.jobpush.track(user=user)(body))
+    options = options_of(task)
+
+    assert options is not None
+    assert options.has_user(task, (UnknownResult(), "42"), {}, {}) is has_user
+    assert not caplog.records
 
 
 # -- ids ---------------------------------------------------------------------------------------------
