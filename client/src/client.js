@@ -1,7 +1,7 @@
 /** The connection to the gateway: Pusher's protocol, resuming, tokens. No elements. Safe to import on a server. */
 
 import { fold, foldAll, isNews } from "./fold.js";
-import { SocketTransport, parse } from "./transport.js";
+import { SocketTransport, isUpTo, parse } from "./transport.js";
 
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
@@ -25,13 +25,6 @@ const UNREACHABLE = { code: "unreachable", message: "The gateway does not answer
 /** Channels that need a signature; those of single users and tasks are checked by the gateway itself. */
 const SIGNED_CHANNEL = /^(private-(?!user-|task-)|presence-)/;
 
-/** Whether the stream id `a` ("milliseconds-number") is not after `b`. */
-function isUpTo(a, b) {
-  const [aTime, aNumber] = a.split("-").map(Number);
-  const [bTime, bNumber] = b.split("-").map(Number);
-  return aTime < bTime || (aTime === bTime && aNumber <= bNumber);
-}
-
 /** Return the root of the gateway that served this module; in a bundle the page's own origin. */
 function defaultRoot() {
   const { href } = new URL("../..", import.meta.url);
@@ -54,7 +47,7 @@ export class Connection {
   #tokenUrl;
   #tokens;
 
-  #users = 0;
+  #users = new Set();
   #listening;
   #listeners = new Map();
   #subscriptions = new Map();
@@ -72,7 +65,8 @@ export class Connection {
   #blocked = 0;
   #idleMs = MAX_IDLE_MS;
   #connectedAt = 0;
-  #clockOffset = 0;
+  /** Of the gateway's clock and the browser's monotonic one, in milliseconds. */
+  #clockOffset = Date.now() - performance.now();
   #warned = new Set();
 
   constructor({ key, root, token, headers, credentials } = {}) {
@@ -95,22 +89,24 @@ export class Connection {
     return this.#view;
   }
 
-  open() {
-    this.#users += 1;
+  open(user = Symbol()) {
+    this.#users.add(user);
     if (this.state === "closed") this.#start();
     return this;
   }
 
-  close() {
-    this.#users = Math.max(0, this.#users - 1);
+  /** Without a user, one of those that `open()` has added: a second call cannot take the connection from an element. */
+  close(user = [...this.#users].find((one) => typeof one === "symbol")) {
+    this.#users.delete(user);
     // An element that only moves keeps the connection.
-    setTimeout(() => this.#users || this.#stop(), 0);
+    setTimeout(() => this.#users.size || this.#stop(), 0);
   }
 
   on(event, listener) {
     const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners.add(listener));
-    return () => listeners.delete(listener);
+    const entry = listener.bind(); // two uses of one function are two listeners
+    this.#listeners.set(event, listeners.add(entry));
+    return () => listeners.delete(entry);
   }
 
   subscribe(name) {
@@ -155,7 +151,7 @@ export class Connection {
   }
 
   time() {
-    return (Date.now() + this.#clockOffset) / 1000;
+    return (performance.now() + this.#clockOffset) / 1000;
   }
 
   /** Ask the gateway for its reason where a page has no user or no connection; it becomes `reason`. */
@@ -249,19 +245,13 @@ export class Connection {
     this.#blocked = BLOCKED_AFTER - 1; // one more is enough
     const module = await import("./fallback.js").catch(() => null);
     if (this.#transport !== placeholder) return;
-    if (!module) {
-      this.#discard();
-      this.#retry();
-      return;
-    }
+    if (!module) return this.#lose();
     this.#transport = new module.Fallback(this.#handlers, {
-      scope: `jobpush ${this.#url("")} ${this.#key}`,
       channels: this.#subscriptions,
       since: this.#lastIds,
       url: (path, query) => this.#url(path, query),
       request: (path) => this.request(path),
       withIdentity: (options) => this.#withIdentity(options),
-      token: () => this.#readToken(),
     });
     this.#after(SOCKET_RETRY_MS, () => this.#connect());
   }
@@ -270,7 +260,8 @@ export class Connection {
     message: (message) => this.#receive(message),
     close: (code, reason) => this.#lose(code, reason),
     /** All tasks, where only polling works. */
-    tasks: (tasks) => {
+    tasks: (tasks, time) => {
+      this.#setTime(time);
       this.#setState("polling");
       this.#setTasks(tasks.reduce(fold, this.tasks), true);
     },
@@ -302,6 +293,10 @@ export class Connection {
     this.#transport?.close();
     this.#transport = this.#socketId = undefined;
     this.#isPinging = false;
+  }
+
+  #setTime(time) {
+    if (time) this.#clockOffset = time * 1000 - performance.now();
   }
 
   /** At most one timeout is pending. */
@@ -342,12 +337,12 @@ export class Connection {
 
   #isReplayed(channel, id) {
     const position = this.#replayedUpTo.get(channel);
-    return position !== undefined && (!id || isUpTo(id, position));
+    return position && (!id || isUpTo(id, position));
   }
 
   #handle(event, data, channel) {
     const members = this.#subscriptions.get(channel)?.members;
-    const isOwn = channel === this.#userChannel && channel !== undefined;
+    const isOwn = channel && channel === this.#userChannel;
     switch (event) {
       case "pusher:connection_established":
         return this.#establish(data);
@@ -382,7 +377,7 @@ export class Connection {
     this.#socketId = socket_id;
     this.#idleMs = Math.min(activity_timeout * 1000, MAX_IDLE_MS);
     this.#connectedAt = performance.now();
-    if (time) this.#clockOffset = time * 1000 - Date.now();
+    this.#setTime(time);
     this.#setState("connected");
     if (this.#userChannel) this.#signInTimer = setTimeout(() => this.#setState("signedOut"), SIGN_IN_TIMEOUT_MS);
     if (!this.#transport.isTwoWay) return;
@@ -470,7 +465,7 @@ export class Connection {
     this.#subscriptions.delete(name);
     this.#lastIds.delete(name);
     this.#replayedUpTo.delete(name);
-    this.#send("pusher:unsubscribe", { channel: name });
+    this.#send("pusher:unsubscribe", { channel: name }) || this.#transport?.leave?.(name);
   }
 
   // ---- State and events ----

@@ -4,7 +4,7 @@ const MAX_TASKS = 10_000;
 
 /** Whether an event changes what is known of its task. */
 export function isNews(known, event) {
-  return typeof event?.task_id === "string" && Boolean(event.state) && (!known || event.seq > known.seq);
+  return typeof event?.task_id === "string" && event.state && (!known || event.seq > known.seq);
 }
 
 export const fold = (view, event) => foldAll(view, [event]);

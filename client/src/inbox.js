@@ -48,7 +48,7 @@ class Inbox {
       this.#listeners.delete(listener);
       if (this.#listeners.size) return;
       for (const off of this.#offs.splice(0)) off();
-      this.#connection.close();
+      this.#connection.close(this);
     };
   }
 
@@ -66,7 +66,7 @@ class Inbox {
   }
 
   #open() {
-    this.#connection.open();
+    this.#connection.open(this);
     this.#offs = [
       this.#connection.on("jobpush:inbox", () => this.#load()),
       this.#connection.on("jobpush:state", (state) => state === "connected" && this.#load()),

@@ -10,11 +10,12 @@ const NOTHING = new Map();
 function useValue(connection, event, read, onServer) {
   const subscribe = useCallback(
     (notify) => {
-      connection.open();
+      const user = {};
+      connection.open(user);
       const off = connection.on(event, notify);
       return () => {
         off();
-        connection.close();
+        connection.close(user);
       };
     },
     [connection, event],

@@ -9,6 +9,13 @@ export function parse(text) {
   }
 }
 
+/** Whether the stream id `a` ("milliseconds-number") is not after `b`. */
+export function isUpTo(a, b) {
+  const [aTime, aNumber] = a.split("-").map(Number);
+  const [bTime, bNumber] = b.split("-").map(Number);
+  return (aTime - bTime || aNumber - bNumber) <= 0;
+}
+
 /** Messages in both directions. `handlers` are `message(message)` and `close(code)`; none is called after `close()`. */
 export class SocketTransport {
   isTwoWay = true;

@@ -7,16 +7,17 @@ import { sharedConnection } from "./client.js";
 /** Return a ref of a value of the connection, which is open while the component is mounted. */
 function useValue(connection, event, read, onServer) {
   const value = shallowRef(onServer);
+  const user = {};
   let off;
   onMounted(() => {
-    connection.open();
+    connection.open(user);
     const update = () => (value.value = read(connection));
     off = connection.on(event, update);
     update();
   });
   onUnmounted(() => {
     off?.();
-    connection.close();
+    connection.close(user);
   });
   return value;
 }

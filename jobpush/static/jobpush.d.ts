@@ -187,9 +187,12 @@ export interface Connection {
   /** Ask the gateway why there is no user or no connection; its answer becomes `reason`. */
   explain(): Promise<void>;
   /** Add a user of the connection, which opens with the first one. `connect()` has done this for you. */
-  open(): this;
-  /** Remove a user; the connection closes with the last one. */
-  close(): void;
+  open(user?: object): this;
+  /**
+   * Remove a user; the connection closes with the last one. Without an argument, one that was added without: elements,
+   * hooks and users with a name of their own keep the connection, however often this is called.
+   */
+  close(user?: object): void;
 }
 
 export interface ConnectOptions {

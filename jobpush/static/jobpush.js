@@ -1,1 +1,1 @@
-export * from "./jobpush-DDB101A9.js";
+export * from "./jobpush-F8409A47.js";

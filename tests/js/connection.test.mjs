@@ -167,6 +167,21 @@ describe("users of a connection", () => {
     assert.ok(page.socket.isClosed);
   });
 
+  test("a page that closes twice does not take the connection from an element", () => {
+    const connection = opened();
+    const element = {};
+    connection.open(element);
+
+    connection.close();
+    connection.close();
+    page.clock.pass(0);
+    assert.equal(connection.state, "connected");
+    connection.close(element);
+    page.clock.pass(0);
+
+    assert.equal(connection.state, "closed");
+  });
+
   test("close and open in the same tick keep the socket", () => {
     const connection = opened();
 
@@ -287,6 +302,20 @@ describe("events", () => {
 });
 
 describe("channels", () => {
+  test("a function that listens twice is called until both uses have ended", () => {
+    const connection = opened();
+    let calls = 0;
+    const listener = () => (calls += 1);
+    const off = connection.on("item", listener);
+    connection.on("item", listener);
+
+    off();
+    off();
+    page.socket.receive("item");
+
+    assert.equal(calls, 1);
+  });
+
   test("a public channel is joined without a signature", () => {
     opened().subscribe("news");
 
@@ -978,7 +1007,6 @@ describe("where WebSockets are blocked", () => {
   });
 
   test("all tabs of a browser share one stream, and another tab takes it over", async () => {
-    page.installTabs();
     const first = open();
     first.subscribe("one");
     await blockSockets();
@@ -1008,6 +1036,276 @@ describe("where WebSockets are blocked", () => {
     await page.settle();
     assert.equal(second.state, "connected");
   });
+});
+
+describe("tabs that share a stream", () => {
+  /** Open a connection that is the only one with a stream. */
+  const openLeader = async (options) => {
+    const leader = open(options);
+    await blockSockets();
+    page.stream.welcome();
+    await page.settle();
+    return leader;
+  };
+  /** Open another connection, and let the leader open a stream for it. */
+  const openFollower = async (prepare = () => null, options) => {
+    const follower = open(options);
+    prepare(follower);
+    await blockSockets();
+    await passRestart();
+    return follower;
+  };
+  const passRestart = async () => {
+    page.clock.pass(100);
+    await page.settle();
+  };
+  const sinceOf = (stream) => stream.url.searchParams.get("since");
+
+  test("a tab gets the snapshots of channels that another tab has, which gets no event twice", async () => {
+    const leader = await openLeader();
+    leader.subscribe("private-task-x");
+    leader.subscribe("news");
+    await passRestart();
+    page.stream.welcome();
+    page.stream.receiveTask(task("x", 1), { channel: "private-task-x", id: "17-0" });
+    page.stream.receive("item", 1, { channel: "news", id: "18-0" });
+    await page.settle();
+    const ofLeader = record(leader, "jobpush:task", "item");
+
+    const follower = await openFollower((connection) => {
+      connection.subscribe("private-task-x");
+      connection.subscribe("news");
+    });
+    const ofFollower = record(follower, "jobpush:task");
+    assert.equal(sinceOf(page.stream), "news|18-0");
+    page.stream.receiveTask(task("x", 1), { channel: "private-task-x", id: "17-0" });
+    await page.settle();
+
+    assert.equal(ofFollower.length, 1);
+    assert.equal(ofLeader.length, 0);
+  });
+
+  test("a new stream continues from the oldest position of all tabs, and after a resync from none", async () => {
+    const leader = await openLeader();
+    leader.subscribe("news");
+    await openFollower((connection) => connection.subscribe("news"));
+    page.stream.receive("item", 1, { channel: "news", id: "9-5" });
+    page.stream.receiveTask(task("a", 1), { id: "17-1" });
+    await page.settle();
+    page.stream.end();
+    await page.settle();
+    page.clock.pass(2000);
+    await page.settle();
+    assert.equal(sinceOf(page.stream), "#server-to-user-42|17-1|news|9-5");
+
+    const items = record(leader, "item");
+    page.stream.receive("jobpush:resync", {}, { channel: "news" });
+    page.stream.receive("item", 2, { channel: "news", id: "3-0" });
+    await page.settle();
+
+    assert.deepEqual(items.map(([, data]) => data), [2]);
+  });
+
+  test("a tab gets no events of channels that only another tab has", async () => {
+    const leader = await openLeader();
+    const items = record(leader, "item");
+    await openFollower((connection) => connection.subscribe("news"));
+
+    page.stream.receive("item", 1, { channel: "news" });
+    await page.settle();
+
+    assert.equal(items.length, 0);
+  });
+
+  test("a presence channel is left with its last tab", async () => {
+    const leader = await openLeader();
+    const room = leader.subscribe("presence-room");
+    await passRestart();
+    const other = await openFollower((connection) => connection.subscribe("presence-room"));
+
+    room.unsubscribe();
+    await passRestart();
+    assert.equal(page.stream.url.searchParams.get("channels"), "presence-room");
+    page.stream.welcome();
+    await page.settle();
+    other.subscribe("presence-room").unsubscribe();
+    room.unsubscribe();
+    other.close();
+    page.clock.pass(0);
+    await page.settle();
+    leader.subscribe("news");
+    await passRestart();
+
+    assert.equal(page.stream.url.searchParams.get("channels"), "news");
+  });
+
+  for (const [kind, options] of [
+    ["headers", { headers: { "X-User": "bob" } }],
+    ["credentials", { credentials: "omit" }],
+    ["gateways", { root: "/other" }],
+    ["users", { token: () => `h.${btoa('{"sub":"bob"}')}.s` }],
+    ["opaque tokens", { token: () => "bob" }],
+  ]) {
+    test(`tabs with different ${kind} do not share a stream`, async () => {
+      await openLeader({ headers: {}, token: () => "ada" });
+      await openFollower(undefined, { headers: {}, token: () => "ada", ...options });
+
+      assert.equal(openStreams().length, 2);
+    });
+  }
+
+  test("tabs of one user share a stream, whatever their tokens are", async () => {
+    let count = 0;
+    const token = () => `h.${btoa(JSON.stringify({ sub: "ada", n: ++count }))}.s`;
+    await openLeader({ token });
+    await openFollower(undefined, { token });
+
+    assert.equal(openStreams().length, 1);
+  });
+
+  test("a stream gets a new token before the old one expires, and after it has ended", async (context) => {
+    context.mock.method(console, "warn", () => {});
+    let count = 0;
+    const connection = open({ token: async () => `h.${btoa('{"sub":"ada"}')}.${++count}` });
+    await page.settle();
+    await blockSockets();
+    const accept = async () => {
+      page.stream.receive("pusher:connection_established", { socket_id: "1.2", activity_timeout: 120 });
+      page.stream.receive("jobpush:signin_success", { user_id: "42", expires_at: connection.time() + 20 });
+      page.stream.receive("pusher_internal:subscription_succeeded", {}, { channel: OWN });
+      await page.settle();
+    };
+    const signatures = () => page.streams.map(({ headers }) => headers.Authorization.split(".")[2]);
+    await accept();
+
+    page.clock.pass(16_001);
+    await page.settle();
+    await passRestart();
+    assert.deepEqual(signatures(), ["1", "2"]);
+    await accept();
+    page.stream.receive("jobpush:signed_out", { reason: "token_expired" });
+    await page.settle();
+    await passRestart();
+    assert.deepEqual(signatures(), ["1", "2", "3"]);
+    await accept();
+
+    assert.equal(connection.state, "connected");
+    assert.equal(openStreams().length, 1);
+  });
+
+  test("a new token of another user leaves the stream of the previous one", async (context) => {
+    context.mock.method(console, "warn", () => {});
+    let user = "ada";
+    const token = async () => user;
+    await openLeader({ token });
+    await openFollower(undefined, { token });
+    user = "bob";
+
+    page.stream.receive("jobpush:signed_out", { reason: "signed_out" });
+    await page.settle();
+
+    assert.deepEqual(openStreams().map(({ headers }) => headers.Authorization), ["Bearer bob"]);
+  });
+
+  for (const kind of ["missing", "refused"]) {
+    test(`if Web Locks are ${kind}, the tabs still share one stream, and the next tab takes it over`, async () => {
+      if (kind === "missing") navigator.locks = undefined;
+      else navigator.locks.request = async () => Promise.reject(new DOMException("no storage", "SecurityError"));
+      const elect = async () => {
+        page.clock.pass(1000);
+        await page.settle();
+      };
+      const first = open();
+      await blockSockets();
+      const second = open();
+      await blockSockets();
+      await elect();
+      await elect();
+      await passRestart();
+      assert.equal(openStreams().length, 1);
+      page.stream.welcome();
+      await page.settle();
+      assert.deepEqual([first.state, second.state], ["connected", "connected"]);
+
+      first.close();
+      page.clock.pass(0);
+      await page.settle();
+      await elect();
+
+      assert.equal(openStreams().length, 1);
+    });
+  }
+
+  test("tabs that cannot share a stream poll", async () => {
+    globalThis.BroadcastChannel = class {
+      constructor() {
+        throw new DOMException("no storage", "SecurityError");
+      }
+    };
+    page.responses.tasks = { tasks: [task("a", 1)] };
+    const connection = open();
+    await blockSockets();
+
+    assert.equal(page.streams.length, 0);
+    assert.equal(connection.state, "polling");
+    page.dispatch("pagehide");
+    page.dispatch("pageshow", { persisted: true });
+    page.responses.tasks = { tasks: [task("a", 2)] };
+    await page.settle();
+    assert.equal(connection.tasks.get("a").seq, 2);
+  });
+
+  test("a leader that is silent is replaced", async () => {
+    const { request } = navigator.locks;
+    const forever = () => new Promise(() => {});
+    navigator.locks.request = (name, ...rest) => {
+      navigator.locks.request = request;
+      request(name, {}, forever).catch(() => null); // a tab that is frozen
+      return request(name, ...rest);
+    };
+    const connection = open();
+    await blockSockets();
+    page.clock.pass(59_000);
+    await page.settle();
+    assert.equal(page.streams.length, 0);
+
+    page.clock.pass(1000);
+    await page.settle();
+    page.stream.welcome();
+    await page.settle();
+
+    assert.equal(connection.state, "connected");
+  });
+
+  test("a leader follows after another tab has taken its lock", async () => {
+    const { request } = navigator.locks;
+    let name;
+    navigator.locks.request = (...args) => request(([name] = args)[0], ...args.slice(1));
+    await openLeader();
+
+    request(name, { steal: true }, () => new Promise(() => {}));
+    await page.settle();
+
+    assert.equal(openStreams().length, 0);
+  });
+
+  for (const [sleep, wake, fields] of [["freeze", "resume", {}], ["pagehide", "pageshow", { persisted: true }]]) {
+    test(`a page gives its stream up at ${sleep}, and gets one at ${wake}`, async () => {
+      const connection = await openLeader();
+
+      page.dispatch(sleep);
+      await page.settle();
+      assert.equal(openStreams().length, 0);
+      page.dispatch(wake, fields);
+      await page.settle();
+      page.stream.welcome();
+      page.stream.receiveTask(task("a", 1));
+      await page.settle();
+
+      assert.equal(openStreams().length, 1);
+      assert.equal(connection.tasks.size, 1);
+    });
+  }
 });
 
 describe("liveness of the network", () => {
@@ -1148,9 +1446,9 @@ describe("tokens", () => {
   });
 
   test("the token is replaced on the same socket before it expires", async () => {
-    await openWithToken(makeTokenSource());
+    const connection = await openWithToken(makeTokenSource());
     page.socket.welcome({ user: null });
-    signedIn(Date.now() / 1000 + 20);
+    signedIn(connection.time() + 20);
     await page.settle();
 
     page.clock.pass(16_001);
@@ -1266,6 +1564,27 @@ describe("replays and clocks", () => {
     page.socket.receiveTask(task("b", 1), { id: "150-0" });
 
     assert.equal(connection.tasks.get("b").replayed, undefined);
+  });
+
+  test("time follows the gateway's clock where the page polls", async () => {
+    const connection = open();
+    const time = Date.now() / 1000 + 3600;
+    page.responses.tasks = { tasks: [], time };
+    await blockSockets();
+    page.stream.fail();
+    await page.settle();
+
+    assert.ok(Math.abs(connection.time() - time) < 5);
+  });
+
+  test("a browser clock that is set while the page is open does not change the time", (context) => {
+    const connection = opened();
+    const before = connection.time();
+
+    context.mock.method(Date, "now", () => 0);
+    page.clock.pass(2000);
+
+    assert.equal(connection.time(), before + 2);
   });
 
   test("time follows the gateway's clock", () => {

@@ -135,7 +135,6 @@ export class FakePage {
     FakeStream.all = [];
     Object.assign(globalThis, {
       WebSocket: FakeWebSocket,
-      BroadcastChannel: undefined,
       document: this.document,
       location: { href: "https://app.example/videos" },
       addEventListener: this.#window.addEventListener.bind(this.#window),
@@ -143,7 +142,8 @@ export class FakePage {
       fetch: async (url, options = {}) => this.#respond(new URL(url, location.href), options),
     });
     Math.random = () => 0.5;
-    Object.defineProperty(globalThis, "navigator", { value: { onLine: true, locks: {} }, configurable: true });
+    Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true });
+    this.#installTabs();
   }
 
   get sockets() {
@@ -163,22 +163,36 @@ export class FakePage {
   }
 
   /** Install Web Locks and BroadcastChannel, so that the connections of this page behave as if each were in its own tab. */
-  installTabs() {
+  #installTabs() {
     const channels = new Set();
-    const waiting = [];
-    let isHeld = false;
-    const grant = async () => {
-      if (isHeld || !waiting.length) return;
-      isHeld = true;
-      await waiting.shift()();
-      isHeld = false;
-      grant();
+    const locks = new Map();
+    const grant = async (name) => {
+      const { waiting, holder } = locks.get(name);
+      if (holder || !waiting.length) return;
+      const next = (locks.get(name).holder = waiting.shift());
+      await next.run();
+      next.end();
+      if (locks.get(name).holder === next) locks.get(name).holder = undefined;
+      grant(name);
     };
-    navigator.locks.request = async (name, { signal }, run) => {
-      waiting.push(run);
-      signal.addEventListener("abort", () => waiting.includes(run) && waiting.splice(waiting.indexOf(run), 1));
-      grant();
-    };
+    const request = (name, { signal, steal }, run) =>
+      new Promise((end, fail) => {
+        if (!locks.has(name)) locks.set(name, { waiting: [] });
+        const lock = locks.get(name);
+        const one = { run, end, fail };
+        if (steal) {
+          lock.holder?.fail(new DOMException("stolen", "AbortError"));
+          lock.holder = undefined;
+          lock.waiting.unshift(one);
+        } else lock.waiting.push(one);
+        signal?.addEventListener("abort", () => {
+          if (!lock.waiting.includes(one)) return;
+          lock.waiting.splice(lock.waiting.indexOf(one), 1);
+          fail(new DOMException("aborted", "AbortError"));
+        });
+        grant(name);
+      });
+    navigator.locks = { request };
     globalThis.BroadcastChannel = class {
       constructor(name) {
         this.name = name;

@@ -1,6 +1,6 @@
 /** What all elements with tasks have in common. */
 
-import { connect } from "../client.js";
+import { sharedConnection } from "../client.js";
 import { reasonText } from "../format.js";
 import { loadTexts, textsOf } from "../locales/index.js";
 import { endEventOf, isFinal } from "../states.js";
@@ -54,11 +54,11 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
 
   /** The gateway's time in Unix seconds. */
   now() {
-    return this.#connection?.time?.() ?? Date.now() / 1000;
+    return this.#connection.time();
   }
 
   connectedCallback() {
-    this.#connection = this.#connection?.open() ?? connect();
+    this.#connection = (this.#connection ?? sharedConnection()).open(this);
     this.#offs = [
       this.#connection.on("jobpush:state", () => this.#watchState()),
       this.#connection.on("jobpush:change", () => this._refresh()),
@@ -82,7 +82,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     clearTimeout(this.#noteTimer);
     this.#announcer?.then((announcer) => announcer.stop());
     setTicking(this.#tick, false);
-    this.#connection.close();
+    this.#connection.close(this);
   }
 
   async #loadLanguage() {
@@ -116,7 +116,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     setText(this.#note, text);
     if (before !== undefined && before !== state && text) this.#announce((announcer) => announcer.note(text));
     // Where nobody is signed in, the gateway gives the reason.
-    if (state === "connected" && !isLoaded) this.#noteTimer = setTimeout(() => this.#connection.isLoaded || this.#connection.explain?.(), NOTE_DELAY_MS);
+    if (state === "connected" && !isLoaded) this.#noteTimer = setTimeout(() => this.#connection.isLoaded || this.#connection.explain(), NOTE_DELAY_MS);
   }
 
   // ---- Rendering ----

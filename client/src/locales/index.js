@@ -12,7 +12,7 @@ const additions = new Map();
 /** Add a language, or replace single texts of one. Elements that show already take it with their next change. */
 export function addLanguage(lang, texts) {
   additions.set(lang, { ...additions.get(lang), ...texts });
-  if (loaded.has(lang)) Object.assign(loaded.get(lang), texts);
+  Object.assign(loaded.get(lang) ?? {}, texts);
 }
 
 /** Add texts of a part that is loaded when used, where a page or a language has not set them. */

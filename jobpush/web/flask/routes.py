@@ -256,12 +256,12 @@ def _subscribe_request(state: GatewayState, socket_id: str, channel: str, since:
 
 @pages.get("/tasks")
 def tasks() -> Response:
-    """Return a page (``?start=&limit=``) of snapshots of the user's tasks, running ones first."""
+    """Return a page (``?start=&limit=``) of snapshots of the user's tasks, running ones first, and the time."""
     state = current_gateway()
     user = _user(state)
     start, limit = _page(state.config.tasks_per_page)
     events = state.store.tasks(unescape_id(user.id), start=start, limit=limit)
-    return jsonify(tasks=[event.to_wire() for event in events])
+    return jsonify(tasks=[event.to_wire() for event in events], time=time.time())
 
 
 @pages.get("/tasks/<path:task_id>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_user_gets_own_tasks_newest_first(site: Site, store: Store) -> None:
 
     assert (status, one, others) == (200, 200, 404)
     assert [task["task_id"] for task in body["tasks"]] == ["one"]
+    assert abs(body["time"] - time.time()) < TIMEOUT
     assert error["error"]["code"] == "task_not_found"
     assert request(site, "GET", "/jobpush/tasks")[0] == 401
 

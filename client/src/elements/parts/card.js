@@ -8,7 +8,7 @@ import { make, makeIcon, setIcon, setText } from "./dom.js";
 const MAX_SHORT_TITLE = 32;
 
 /** Whether a task has parts beyond those of this file. */
-const hasMore = ({ data, state }) => Boolean(data?.children || data?.stage || data?.stages || (state === "SUCCESS" && (data?.result || data?.url)));
+const hasMore = ({ data, state }) => data?.children || data?.stage || data?.stages || (state === "SUCCESS" && (data?.result || data?.url));
 
 export class Card {
   task;
