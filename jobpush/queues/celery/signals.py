@@ -253,12 +253,20 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         options.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))
 
 
-def on_internal_error(sender: Any = None, task_id: str = "", **kwargs: Any) -> None:
-    """Publish FAILURE when Celery fails after the task's code has ended, for example to store its result."""
-    ended = _ended.get()
+def on_internal_error(
+    sender: Any = None, task_id: str = "", request: Any = None, exception: Any = None, **kwargs: Any
+) -> None:
+    """
+    Publish FAILURE when Celery fails after the task's code has ended, for example to store its result.
+
+    An eager task with ``throw=True`` passes its exception here, also one that its base class raises.
+    """
+    ended, options = _ended.get(), options_of(sender)
     if ended is None or ended.tracked.task_id != str(task_id) or ended.will_retry or ended.is_handed_over:
         return  # otherwise it has ended, and Celery failed to store its state
-    ended.finish(TaskState.FAILURE, error=ended.failure or NOT_COMPLETED)
+    is_eager = bool((request or {}).get("is_eager"))
+    error = options.error_text(exception) if options is not None and is_eager else NOT_COMPLETED
+    ended.finish(TaskState.FAILURE, error=ended.failure or error)
 
 
 def on_postrun(task: Any = None, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from ...channels import checked_user_id
 from ...errors import ConfigurationError, InvalidUserId, UnknownArgument
@@ -141,6 +141,8 @@ class TrackOptions:
         sentences = {**_SENTENCES, **self.errors}
         if isinstance(exc, Reject):  # Celery's wrapper around the reason, an exception or text
             exc = exc.reason if isinstance(exc.reason, BaseException) else Exception(exc.reason or REJECTED)
+        if isinstance(exc, Retry) and exc.exc is not None:  # raised by ``apply(throw=True)``
+            exc = exc.exc
         for kind in type(exc).__mro__:
             if kind in sentences:
                 return sentences[kind]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Task, shared_task
+from celery.exceptions import Retry
 from celery.states import ALL_STATES
 from pydantic import BaseModel
 
@@ -415,6 +416,34 @@ def test_eager_task_whose_base_class_wraps_the_call_ends(eager: Eager, base: Any
     events = eager.run(task, eager.user)
     assert events[-1].state is (TaskState.SUCCESS if error is None else TaskState.FAILURE)
     assert [event.state for event in events].count(TaskState.PENDING) == 1
+
+
+class Failing(Task):
+    """Raises after the task has run."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        super().__call__(*args, **kwargs)
+        raise ValueError("broke")
+
+
+def raises(self: Task, user_id: str) -> None:
+    raise ValueError("broke")
+
+
+def retries(self: Task, user_id: str) -> None:
+    raise self.retry(exc=ValueError("broke"), countdown=0)
+
+
+@pytest.mark.parametrize(("base", "body"), [(Failing, lambda self, user_id: None), (Task, raises), (Task, retries)])
+def test_eager_task_that_passes_its_exception_on_ends_with_its_text(eager: Eager, base: Any, body: Any) -> None:
+    body.__name__ = "thrown"
+    task = eager.app.task(bind=True, base=base, name="thrown", shared=False)(eager.jobpush.track(user="user_id")(body))
+
+    with pytest.raises((ValueError, Retry)):
+        task.apply((eager.user,), throw=True, task_id=eager.user)
+
+    event = eager.listener.until_final(eager.user)
+    assert (event.state, event.error) == (TaskState.FAILURE, "broke")
 
 
 def test_task_that_calls_itself_directly_stays_one_task(eager: Eager) -> None:
