@@ -382,9 +382,9 @@ class JobPush:
 
     def erase(self, user: object) -> int:
         """
-        Remove everything that is kept of a user: tasks, logs, inbox, history and presence. All connections are closed.
+        Remove everything that is stored about a user: tasks, logs, inbox, history and presence. Close the connections.
 
-        A task that still runs is stored again with its next report: cancel it before.
+        A task that still runs is stored again with its next report: cancel it first.
 
         Returns:
             The number of tasks that were removed.

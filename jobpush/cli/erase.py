@@ -1,4 +1,4 @@
-"""``jobpush erase``: remove what is kept of a user."""
+"""``jobpush erase``: remove everything that is stored about a user."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .support.terminal import json_line, printable
 @redis_option
 def erase(user: str, yes: bool, is_json: bool) -> None:
     """
-    Remove everything that is kept of USER: tasks, logs, inbox, history and presence.
+    Remove everything that is stored about USER: tasks, logs, inbox, history and presence.
 
     All connections of USER are closed, and the connection tokens of USER are revoked. The tasks themselves go on: a
-    task that still runs is stored again with its next report, so cancel it before.
+    task that still runs is stored again with its next report, so cancel it first.
 
     \b
-    After a look at what is kept:
+    List the tasks first:
       jobpush tasks alice
       jobpush erase alice
     In a script:

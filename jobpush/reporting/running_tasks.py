@@ -18,7 +18,7 @@ from .threads import kept_alive
 logger = logging.getLogger(__name__)
 
 #: Shown for a cancelled task that cannot be stopped.
-UNSTOPPABLE = CodedText("This worker can't stop a running task: it runs on until it looks", "unstoppable")
+UNSTOPPABLE = CodedText("This worker can't stop a running task: it runs until it checks for a cancel", "unstoppable")
 
 
 class RunningTasks:

@@ -93,9 +93,9 @@ export function fold(view: TaskView, event: TaskEvent): TaskView;
  * - `connecting`: the first attempt is under way;
  * - `connected`;
  * - `polling`: only plain requests work; tasks are updated every few seconds;
- * - `reconnecting`: lost, and reconnects by itself; the tasks are not current;
- * - `signedOut`: connected without the user of before, whose tasks stand still;
- * - `failed`: refused for good (close codes 4000 to 4099, see "Error codes" of Pusher's Channels protocol);
+ * - `reconnecting`: the connection was lost and is being restored; the tasks are not current;
+ * - `signedOut`: connected, but no longer signed in; the tasks are not updated;
+ * - `failed`: refused permanently (close codes 4000 to 4099, see "Error codes" of Pusher's Channels protocol);
  * - `closed`: not opened yet, or closed by its last user.
  */
 export type ConnectionState =
@@ -134,7 +134,7 @@ export interface Channel {
    * Listen to one kind of event on this channel; besides the page's own names, `pusher:subscription_succeeded`,
    * `pusher:subscription_error` (`{status}`), `pusher:member_added`, `pusher:member_removed`, `pusher:cache_miss`.
    *
-   * @returns a function that ends it
+   * @returns a function that removes the listener
    */
   on(event: string, listener: Listener): () => void;
   /** Sends a client event (`client-…`). False if there is no WebSocket at the moment: it is not sent later. */
@@ -149,7 +149,7 @@ export interface Channel {
  */
 export interface Connection {
   readonly state: ConnectionState;
-  /** Why the state is as it is; `null` while all is well. */
+  /** Why the state is as it is; `null` while the connection works. */
   readonly reason: Reason | null;
   /** The tasks of the signed-in user, and local ones. A new view after each change, see `jobpush:tasks`. */
   readonly tasks: TaskView;
@@ -160,7 +160,7 @@ export interface Connection {
    * `jobpush:tasks` each new {@link TaskView} and a change of `isLoaded`; `jobpush:task` and `jobpush:log` are the
    * tasks' own, and `pusher:error` (`{code, message}`) is the gateway's.
    *
-   * @returns a function that ends it
+   * @returns a function that removes the listener
    */
   on(event: "jobpush:state", listener: Listener<ConnectionState>): () => void;
   on(event: "jobpush:tasks", listener: Listener<TaskView>): () => void;

@@ -40,8 +40,8 @@ class Store(NotificationStore, TaskLogStore, InboxStore):
 
     def erase(self, user_id: object) -> int:
         """
-        Remove everything that is kept of a user: tasks, logs, workflows and their members, inbox, history and revoked
-        tokens.
+        Remove everything that is stored about a user: tasks, logs, workflows and their members, inbox, history and
+        revoked tokens.
 
         The user's connections are not closed, see :meth:`~jobpush.store.directory.RedisDirectory.disconnect`. Their
         counts, memberships of presence channels included, leave Redis with them.

@@ -377,7 +377,7 @@ def cancelled_uncooperative_task(stand: Stand) -> None:
         return
     event = stand.recorded.until(lambda event: event.task_id == task_id and event.message != "")
     assert event.cancelling
-    assert event.message == "This worker can't stop a running task: it runs on until it looks"
+    assert event.message == "This worker can't stop a running task: it runs until it checks for a cancel"
     path.touch()
     last = stand.assert_states(task_id, "PENDING STARTED PROGRESS SUCCESS")
     assert (last.cancelling, last.message) == (False, "")
