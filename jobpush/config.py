@@ -173,7 +173,8 @@ class Config:
     lease: float = 15.0
     #: Seconds that a gateway stays subscribed to a topic after its last reader has left, for the next page.
     linger: float = 5.0
-    #: Seconds without an event after which an event stream sends a comment, so that no proxy closes it.
+    #: Seconds after which an event stream sends a comment, so that no proxy closes it; at most 20, since a page opens
+    #: a stream again that is silent for 25 seconds.
     stream_heartbeat: float = 15.0
     #: Seconds that a client may take to send the head of a request; for the body, a second per 500 bytes is added.
     #: Needs ``jobpush.gunicorn_conf``. If a WSGI application wraps yours, set it in the environment.
@@ -234,6 +235,11 @@ class Config:
             raise ConfigurationError(
                 f"JOBPUSH_PREFIX must be text without spaces and braces (braces select a slot); not {config.prefix!r}"
             )
+        if config.stream_heartbeat > _MAX_STREAM_HEARTBEAT:
+            raise ConfigurationError(
+                f"JOBPUSH_STREAM_HEARTBEAT must be at most {_MAX_STREAM_HEARTBEAT:g}: a page takes a stream that is "
+                f"silent for 25 seconds for dead; not {config.stream_heartbeat!r}"
+            )
         return config
 
     @property
@@ -291,6 +297,8 @@ def warn_about_unknown_variables() -> None:
         logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)
 
 
+#: The widget's ``MAX_SILENCE_MS`` less a delay of the network.
+_MAX_STREAM_HEARTBEAT = 20.0
 #: Timeouts, leases and lifetimes that nothing works with if they are 0.
 _ABOVE_ZERO = frozenset(
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobpush.config import Config, unknown_variables, warn_about_unknown_variables
@@ -45,6 +47,14 @@ def test_error_of_a_wrong_type_names_the_variable(monkeypatch: pytest.MonkeyPatc
 def test_number_out_of_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"JOBPUSH_{name.upper()} must be"):
         Config.load({name: value}, {})
+
+
+def test_heartbeat_of_streams_is_within_the_patience_of_pages() -> None:
+    source = (Path(__file__).parents[1] / "client" / "src" / "fallback.js").read_text(encoding="utf-8")
+    assert "MAX_SILENCE_MS = 25_000" in source
+
+    with pytest.raises(ConfigurationError, match="JOBPUSH_STREAM_HEARTBEAT must be at most 20: .* 25 seconds"):
+        Config.load({"stream_heartbeat": 21}, {})
 
 
 @pytest.mark.parametrize("prefix", ["", "a b", "a{b}", "{a}", "a\n"])

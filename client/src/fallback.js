@@ -12,9 +12,9 @@ import { isUpTo, parse } from "./transport.js";
 const POLL_MS = 3000;
 /** While no task runs. */
 const IDLE_POLL_MS = 10_000;
-/** Silence of a stream, which carries a heartbeat, or of the leader, which passes the heartbeat on. */
-const MAX_SILENCE_MS = 60_000;
-const OPEN_TIMEOUT_MS = 10_000;
+/** Silence of a stream, which carries a heartbeat every 15 s, or of the leader, which passes the heartbeat on. */
+const MAX_SILENCE_MS = 25_000;
+const ANSWER_TIMEOUT_MS = 10_000;
 /** Time in which a leader answers. */
 const ELECTION_MS = 500;
 /** Several tabs join in one new stream. */
@@ -273,7 +273,7 @@ class EventStream {
 
   constructor(url, host, handlers) {
     this.#handlers = handlers;
-    this.#watch(OPEN_TIMEOUT_MS);
+    this.#watch(ANSWER_TIMEOUT_MS);
     this.#read(url, host);
   }
 
@@ -346,8 +346,10 @@ class Polling {
   }
 
   async #ask() {
+    this.#timer = setTimeout(() => this.#handlers.close(), ANSWER_TIMEOUT_MS);
     const { data, error } = await this.#host.request("tasks");
     if (!this.#handlers) return;
+    clearTimeout(this.#timer);
     if (!data?.tasks) return this.#handlers.close(error);
     this.#handlers.tasks(data.tasks, data.time);
     const isBusy = !data.tasks.every(isFinal);

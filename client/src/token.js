@@ -3,6 +3,8 @@
 /** The part of a token's lifetime after which it is replaced. */
 const REFRESH_AT = 0.8;
 const REFRESH_RETRY_MS = 5000;
+/** For the page's function: a request that the network has swallowed may stay without an answer. */
+const LOAD_TIMEOUT_MS = 10_000;
 /** The longest delay that a timer of browsers can hold. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
@@ -43,14 +45,17 @@ export class TokenSession {
 
   #start() {
     this.#isRunning = true;
-    const reading = (async () => this.#load())();
-    reading.then(
-      () => (this.#isRunning = false),
-      () => {
+    let timer;
+    const reading = new Promise((resolve, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer")), LOAD_TIMEOUT_MS);
+      (async () => this.#load())().then(resolve, reject);
+    });
+    reading
+      .catch(() => (this.#reading = null))
+      .then(() => {
+        clearTimeout(timer);
         this.#isRunning = false;
-        this.#reading = null;
-      },
-    );
+      });
     return reading;
   }
 

@@ -1,1 +1,1 @@
-export * from "./jobpush-F8409A47.js";
+export * from "./jobpush-04B40908.js";

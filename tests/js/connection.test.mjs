@@ -46,6 +46,15 @@ const blockSockets = async () => {
   await page.settle();
 };
 
+/** Let the time until the next try of a socket pass, with answers to polls, and heartbeats on streams. */
+const passUntilSocketRetry = async () => {
+  for (let passed = 0; passed < SOCKET_RETRY_MS; passed += 5000) {
+    page.clock.pass(5000);
+    openStreams().at(-1)?.beat();
+    await page.settle();
+  }
+};
+
 const openStreams = () => page.streams.filter(({ isClosed }) => !isClosed);
 
 describe("handshake", () => {
@@ -895,7 +904,7 @@ describe("where WebSockets are blocked", () => {
     page.stream.welcome();
     await page.settle();
 
-    page.clock.pass(SOCKET_RETRY_MS);
+    await passUntilSocketRetry();
     page.socket.welcome();
 
     assert.equal(page.sockets.length, 3);
@@ -910,7 +919,7 @@ describe("where WebSockets are blocked", () => {
       page.stream.welcome();
       await page.settle();
       const started = page.clock.now;
-      page.clock.pass(SOCKET_RETRY_MS);
+      await passUntilSocketRetry();
       page.socket.end();
       page.clock.pass(500);
       await page.settle();
@@ -946,7 +955,27 @@ describe("where WebSockets are blocked", () => {
     page.clock.pass(3000);
     await page.settle();
     assert.equal(connection.tasks.get("a").percent, 50);
-    page.clock.pass(SOCKET_RETRY_MS);
+    await passUntilSocketRetry();
+    page.socket.welcome();
+
+    assert.equal(connection.state, "connected");
+  });
+
+  test("a poll without an answer changes the state, and is not the last one", async () => {
+    const connection = open();
+    page.responses.tasks = { tasks: [task("a", 1)] };
+    await blockSockets();
+    page.stream.fail();
+    await page.settle();
+    const { fetch } = globalThis;
+    globalThis.fetch = () => new Promise(() => {});
+    page.clock.pass(3000);
+    await page.settle();
+
+    page.clock.pass(10_000);
+    assert.equal(connection.state, "reconnecting");
+    globalThis.fetch = fetch;
+    page.clock.pass(2000);
     await page.settle();
     page.socket.welcome();
 
@@ -971,7 +1000,7 @@ describe("where WebSockets are blocked", () => {
     page.stream.welcome();
     await page.settle();
 
-    page.clock.pass(60_000);
+    page.clock.pass(25_000);
     await page.settle();
     assert.equal(connection.state, "reconnecting");
     page.clock.pass(2000);
@@ -1265,7 +1294,7 @@ describe("tabs that share a stream", () => {
     };
     const connection = open();
     await blockSockets();
-    page.clock.pass(59_000);
+    page.clock.pass(24_000);
     await page.settle();
     assert.equal(page.streams.length, 0);
 
@@ -1468,6 +1497,21 @@ describe("tokens", () => {
     assert.equal(connection.reason.code, "token_unavailable");
 
     page.clock.pass(5000);
+    await page.settle();
+
+    assert.deepEqual(sentTokens(), ["late"]);
+  });
+
+  test("a token function without an answer is called again, also after a reconnect", async (context) => {
+    context.mock.method(console, "warn", () => {});
+    let calls = 0;
+    const connection = await openWithToken(() => (++calls === 1 ? new Promise(() => {}) : "late"));
+    page.clock.pass(10_000);
+    await page.settle();
+    assert.equal(connection.state, "reconnecting");
+
+    page.clock.pass(1000);
+    page.socket.onopen();
     await page.settle();
 
     assert.deepEqual(sentTokens(), ["late"]);

@@ -111,6 +111,11 @@ export class FakeStream extends FakeTransport {
     this.resolve({ ok: false, status, headers: new Headers(), json: async () => null });
   }
 
+  /** Receive the comment that the gateway sends as a heartbeat. */
+  beat() {
+    this.#controller.enqueue(this.#encoder.encode(":\n\n"));
+  }
+
   /** End the stream. */
   end() {
     this.#controller.close();
