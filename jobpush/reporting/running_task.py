@@ -254,24 +254,21 @@ class RunningTask:
         return self.tracked.write(event, task_ttl=self._config.task_ttl, is_handed_over=self.is_handed_over)
 
     def _bounded_amounts(self) -> tuple[float, float | None]:
-        """Return the newest valid amounts; an invalid one is dropped, so that the next one is used."""
-        given_current, given_total = self.current, self.total
+        """Return the newest valid amounts."""
+        current, total = self._amounts
+        self._amounts = bounded_amounts(self._newest_amount("current", current), self._newest_amount("total", total))
+        return self._amounts
+
+    def _newest_amount(self, name: str, last: float | None) -> Any:
+        """Return ``current`` or ``total``; the last valid one replaces an invalid one, so that the next one is used."""
+        given = getattr(self, name)
         try:
-            current = bounded_amounts(_number(given_current), None)[0]
+            return None if given is None else bounded_amounts(_number(given), None)[0]
         except Exception as exc:  # EventError, or any error of the application's objects
             self.warn_once("amount", exc)
-            current = self._amounts[0]
-            if self.current is given_current:
-                self.current = current
-        try:
-            total = None if given_total is None else bounded_amounts(0, _number(given_total))[1]
-        except Exception as exc:
-            self.warn_once("amount", exc)
-            total = self._amounts[1]
-            if self.total is given_total:
-                self.total = total
-        self._amounts = bounded_amounts(current, total)
-        return self._amounts
+            if getattr(self, name) is given:
+                setattr(self, name, last)
+            return last
 
     def _overall_percent(self, current: float, total: float | None, state: TaskState) -> float | None:
         """Return how far the whole task is. Within an attempt the bar never goes back."""

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from werkzeug.test import Client
@@ -48,7 +49,7 @@ class TokenApplication:
                 cure = 'add path("jobpush/", include("jobpush.django.urls")) to the URLs'
         host = next((name.lstrip(".") for name in settings.ALLOWED_HOSTS if name != "*"), "localhost")
         is_asgi = "asgi" in type(app).__module__
-        return cls(config, path, _getter(_ask_asgi if is_asgi else _ask_wsgi, app, host), cure)
+        return cls(config, path, partial(_ask_asgi if is_asgi else _ask_wsgi, app, host), cure)
 
     @classmethod
     def of_starlette(cls, app: Any) -> TokenApplication:
@@ -58,7 +59,7 @@ class TokenApplication:
         jobpush = next(_jobpush_of(app.routes), None)
         path = None if jobpush is None else str(app.url_path_for(TOKEN_ROUTE))
         cure = "add: app.include_router(AsyncJobPush(jobpush).router(current_user))"
-        return cls(jobpush and jobpush.config, path, _getter(_ask_asgi, app, "localhost"), cure)
+        return cls(jobpush and jobpush.config, path, partial(_ask_asgi, app, "localhost"), cure)
 
 
 def check_token_endpoint(app: TokenApplication, headers: Mapping[str, str]) -> Iterator[Finding]:
@@ -105,16 +106,12 @@ def _jobpush_of(routes: Any) -> Iterator[Any]:
         yield from _jobpush_of(getattr(getattr(route, "original_router", route), "routes", None))
 
 
-def _getter(ask: Callable[[Any, str, dict[str, str]], tuple[int, bytes]], app: Any, host: str) -> Get:
-    return lambda path, headers: ask(app, path, {"Host": host, **headers})
-
-
-def _ask_wsgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    answer = Client(app, use_cookies=False).get(path, base_url=f"https://{headers['Host']}", headers=headers)
+def _ask_wsgi(app: Any, host: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    answer = Client(app, use_cookies=False).get(path, base_url=f"https://{host}", headers=dict(headers))
     return answer.status_code, answer.data
 
 
-def _ask_asgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+def _ask_asgi(app: Any, host: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -125,9 +122,11 @@ def _ask_asgi(app: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
+        "headers": [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in {"Host": host, **headers}.items()
+        ],
         "client": ("127.0.0.1", 1),
-        "server": (headers["Host"], 443),
+        "server": (host, 443),
     }
     sent: list[dict[str, Any]] = []
     requests = [{"type": "http.request", "body": b"", "more_body": False}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from ...channels import checked_user_id
 from ...errors import InvalidUserId
@@ -79,7 +79,7 @@ def read_headers(headers: Mapping[str, Any], task: Any = None) -> TaskIdentity |
             title=str(headers.get(TITLE_HEADER) or headers["task"]),
             created_at=abs(created),
             attempt=int(headers.get("retries") or 0) + 1,
-            eta=eta_of(headers),
+            eta=time_of(headers, "eta"),
             max_attempts=max_attempts_of(task),
             delivery=str(headers.get(DELIVERY_HEADER) or ""),
             worker=str(headers.get(WORKER_HEADER) or ""),
@@ -137,18 +137,13 @@ def max_attempts_of(task: Any) -> int | None:
     return None if max_retries is None else max_retries + 1
 
 
-def expires_of(headers: Mapping[str, Any]) -> float | None:
-    """Return the Unix seconds after which a task no longer starts; ``None`` if it does not expire."""
-    return _unix_seconds(headers.get("expires"))
+def time_of(headers: Mapping[str, Any], name: Literal["eta", "expires"]) -> float | None:
+    """
+    Return the Unix seconds before which a task does not run, or after which it no longer starts; ``None``: no limit.
 
-
-def eta_of(headers: Mapping[str, Any]) -> float | None:
-    """Return the Unix seconds before which a published task does not run; ``None`` if it runs at once."""
-    return _unix_seconds(headers.get("eta"))
-
-
-def _unix_seconds(text: Any) -> float | None:
-    # Celery writes ISO 8601 with an offset; other clients' formats are ignored.
+    Celery writes ISO 8601 with an offset; other clients' formats are ignored.
+    """
+    text = headers.get(name)
     try:
         return datetime.fromisoformat(str(text)).timestamp() if text else None
     except ValueError:

@@ -27,11 +27,10 @@ from .headers import (
     ROOT_HEADER,
     USER_HEADER,
     as_protocol_2,
-    eta_of,
-    expires_of,
     inherit,
     read_headers,
     stamp,
+    time_of,
     to_headers,
 )
 from .queue_positions import publish_no_worker
@@ -135,12 +134,18 @@ def _headers_of_publisher(app: Any) -> Mapping[str, Any]:
 def _publish_tracked(
     this: Sending, runtime: Services, request: Any, headers: MutableMapping[str, Any], body: Any, *, is_named: bool
 ) -> None:
-    """Publish the task if it has a user; ``is_named``: whether the caller set the user."""
+    """
+    Publish the task if it has a user.
+
+    ``is_named``: whether the caller set the user; a task without code in this process gets it from there, or from the
+    publishing task.
+    """
     task = this.app.tasks.get(headers["task"])
     is_member = bool(headers.get(ROOT_HEADER))
     if task is None:
         if is_named or is_member:
-            _publish_unknown(this, runtime, headers)
+            tracked = read_headers({**headers, CREATED_HEADER: runtime.published_at()})
+            _publish_pending(this, runtime, tracked, headers)
         return
     options = options_of(task)
     if options is None and is_member:
@@ -152,7 +157,7 @@ def _publish_tracked(
     elif request is None and headers.get("retries") and (before := leases_of(runtime).tracked_of(headers["id"])):
         _publish_for_dead_process(options, task, before, headers, body)
     else:
-        _publish(this, options, task, headers, body)
+        _publish_pending(this, options.runtime, options.identify(task, body[0], body[1], headers), headers)
 
 
 def _give_errbacks_user(headers: MutableMapping[str, Any], body: Any) -> None:
@@ -172,20 +177,6 @@ def _with_user(signature: Mapping[str, Any], headers: Mapping[str, Any]) -> dict
     return {**signature, "options": {**options, "headers": own}}  # a copy: the caller may use it for other users
 
 
-def _publish(this: Sending, options: TrackOptions, task: Any, headers: MutableMapping[str, Any], body: Any) -> None:
-    """Publish a task for the first time."""
-    tracked = options.identify(task, body[0], body[1], headers)
-    if tracked is not None:
-        _publish_pending(this, options.runtime, tracked, headers)
-
-
-def _publish_unknown(this: Sending, runtime: Services, headers: MutableMapping[str, Any]) -> None:
-    """Publish a task without its code: its user comes from the caller of ``send_task`` or the publishing task."""
-    tracked = read_headers({**headers, CREATED_HEADER: runtime.published_at()})
-    if tracked is not None:
-        _publish_pending(this, runtime, tracked, headers)
-
-
 def _publish_again(
     this: Sending, options: TrackOptions, task: Any, request: Any, headers: MutableMapping[str, Any], body: Any
 ) -> None:
@@ -200,8 +191,9 @@ def _publish_again(
     if tracked.attempt > before.attempt:
         # Before the task_retry signal: by then a worker may have received the next attempt.
         running.will_retry = True
-        running.tracked = replace(before, eta=eta_of(headers))  # keep the snapshot at least until then
-        reason = retry_reason(options, sys.exc_info()[1])
+        running.tracked = replace(before, eta=time_of(headers, "eta"))  # keep the snapshot at least until then
+        exc = sys.exc_info()[1]
+        reason = None if exc is None else options.error_text(exc)
         _publish_writes(this, options.runtime, running.final_writes(TaskState.RETRY, error=reason))
     else:
         running.hand_over()  # the replacement may start before this task has ended
@@ -212,7 +204,7 @@ def _publish_for_dead_process(
 ) -> None:
     """Publish the next attempt of a task after its process died (``retry_on_worker_lost``), in the worker's parent."""
     if _stamp_again(options, task, before, headers, body) is not None:
-        reason, run_at = options.error_text(WorkerLostError()), eta_of(headers)
+        reason, run_at = options.error_text(WorkerLostError()), time_of(headers, "eta")
         ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
         options.runtime.publisher.end_now(ending)
 
@@ -232,24 +224,19 @@ def _stamp_again(
     return tracked
 
 
-def retry_reason(options: TrackOptions, exc: BaseException | None) -> str | None:
-    """Return the error text of a retry."""
-    return options.error_text(exc) if exc is not None else None
-
-
 def _publish_pending(
-    this: Sending, runtime: Services, tracked: TaskIdentity, headers: MutableMapping[str, Any]
+    this: Sending, runtime: Services, tracked: TaskIdentity | None, headers: MutableMapping[str, Any]
 ) -> None:
-    tracked = replace(tracked, eta=eta_of(headers))
+    """Publish a task for the first time; ``None``: it has no user."""
+    if tracked is None:
+        return
+    tracked = replace(tracked, eta=time_of(headers, "eta"))
     stamp(tracked, headers)
-    _publish_writes(
-        this,
-        runtime,
-        [tracked.write(tracked.event(TaskState.PENDING, at=runtime.clock.time()), task_ttl=runtime.config.task_ttl)],
-    )
+    event = tracked.event(TaskState.PENDING, at=runtime.clock.time())
+    _publish_writes(this, runtime, [tracked.write(event, task_ttl=runtime.config.task_ttl)])
     if this.queue and this.is_published:
         publish_no_worker(runtime, tracked, this.queue)
-    if (expires_at := expires_of(headers)) is not None:
+    if (expires_at := time_of(headers, "expires")) is not None:
         expiry_timer_of(runtime).add(tracked.task_id, expires_at)
 
 

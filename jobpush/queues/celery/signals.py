@@ -247,7 +247,8 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
             ending = Ending(str(request.id), TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
             options.runtime.publisher.submit_ending(ending)
         return
-    error = publishing.retry_reason(options, getattr(reason, "exc", None))
+    exc = getattr(reason, "exc", None)
+    error = None if exc is None else options.error_text(exc)
     if error != running.error or request.is_eager:  # an eager retry is not yet published
         # Wait for it: an eager task begins its next attempt at once.
         options.runtime.publisher.publish_now(running.final_writes(TaskState.RETRY, error=error))

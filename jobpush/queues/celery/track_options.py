@@ -70,7 +70,10 @@ class TrackOptions:
             ConfigurationError: If ``user`` is neither a name nor a callable, the title can't be formatted, or the task
                 is an ``async def``.
         """
-        self._ensure_types()
+        if not (self.user is None or isinstance(self.user, str) or callable(self.user)):
+            raise ConfigurationError(f"user must be the name of an argument or callable, not {self.user!r}")
+        if not (self.title is None or isinstance(self.title, str)):
+            raise ConfigurationError(f"the title must be text, not {self.title!r}")
         call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
         if any(kind(one) for kind in _ASYNC for one in (function, call)):
             name = getattr(function, "__name__", repr(function))
@@ -148,12 +151,6 @@ class TrackOptions:
                 return sentences[kind]
         return error_text(exc)
 
-    def _ensure_types(self) -> None:
-        if not (self.user is None or isinstance(self.user, str) or callable(self.user)):
-            raise ConfigurationError(f"user must be the name of an argument or callable, not {self.user!r}")
-        if not (self.title is None or isinstance(self.title, str)):
-            raise ConfigurationError(f"the title must be text, not {self.title!r}")
-
     def _named_arguments(self) -> list[str]:
         formatter = Formatter()
         try:
@@ -174,9 +171,7 @@ class TrackOptions:
                 user = arguments.get(self.user)
             else:
                 user = self.user(**arguments)
-            if user is None:
-                return None
-            return checked_user_id(user)
+            return None if user is None else checked_user_id(user)
         except InvalidUserId as exc:
             logger.warning("task %s is not shown to anybody: %s", task.name, exc)
             return None
@@ -190,13 +185,12 @@ class TrackOptions:
 
     def _title(self, task: Any, arguments: Mapping[str, Any]) -> str:
         try:
-            title = (self.title or task.name).format(**arguments)
+            return (self.title or task.name).format(**arguments)
         except SoftTimeLimitExceeded:
             raise
         except Exception as exc:  # raised by a __format__ or an attribute of the application's objects
             logger.warning("the title of task %s can't be made, its name is shown: %r", task.name, exc)
-            title = task.name
-        return title
+            return str(task.name)
 
 
 def attach(options: TrackOptions, function: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ from celery.canvas import Signature
 from ...events import TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
-from ...store import TaskWrite, WorkflowPlan
+from ...store import TaskWrite
 from .canvas import PlannedCanvas
 from .decorator import track_task
 from .headers import ROOT_HEADER, USER_HEADER
@@ -79,7 +79,8 @@ class TrackedWorkflow:
         planned = PlannedCanvas(canvas, headers, self._weights)
         if self._app.conf.task_always_eager:
             follow_all_tasks(self._app, self._runtime)  # they run here, where no worker has wrapped them
-        first = self._first_write(tracked, planned.plan)
+        event = tracked.event(TaskState.PENDING, at=self._runtime.clock.time())
+        first = TaskWrite(self._user_id, event, pinned=True, ttl=self._runtime.config.task_ttl, plan=planned.plan)
         self._runtime.publisher.publish_now([first])
         try:
             result = planned.canvas.apply_async(args, kwargs, **options)
@@ -102,10 +103,6 @@ class TrackedWorkflow:
             self.task_id = str(uuid.uuid4())
         self._is_begun = True
         return TaskIdentity(self.task_id, self._user_id, WORKFLOW, self._title, created_at=self._runtime.published_at())
-
-    def _first_write(self, tracked: TaskIdentity, plan: WorkflowPlan) -> TaskWrite:
-        event = tracked.event(TaskState.PENDING, at=self._runtime.clock.time())
-        return TaskWrite(self._user_id, event, pinned=True, ttl=self._runtime.config.task_ttl, plan=plan)
 
 
 def follow_all_tasks(app: Any, runtime: Services) -> None:
