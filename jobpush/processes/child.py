@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 #: Lines on the pipe: the process group to kill, then anything once the parent has cleaned up itself. Arguments: what
 #: to remove. prctl(PR_SET_PDEATHSIG) is no alternative: the signal is sent when the starting *thread* ends, the code
@@ -103,7 +103,7 @@ class ChildProcess:
         self._guard = Guard(leftovers)
         output = log.open("ab") if log else None
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - a list, and no shell
+            self._process = self._start(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if is_piped else output or _STDERR,
@@ -119,6 +119,9 @@ class ChildProcess:
             if output:
                 output.close()
         self._guard.watch(self.pid)
+
+    def _start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, **options)  # noqa: S603 - a list, and no shell
 
     @property
     def pid(self) -> int:

@@ -23,6 +23,7 @@ from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.testing import PATIENCE
 from jobpush.testing import RecordedEvents as Listener
+from tests.preloaded import PreloadedProcess
 
 from .watched_tasks import make_app
 
@@ -52,7 +53,9 @@ class Site:
         """Start a worker, without waiting until it is ready."""
         script = Path(__file__).with_name("run_worker.py")
         command = [sys.executable, str(script), json.dumps(self.settings), *(options or ("-c", "2"))]
-        self._workers.append(ChildProcess(command, log=self._log, environment={**os.environ, **(environment or {})}))
+        self._workers.append(
+            PreloadedProcess(command, log=self._log, environment={**os.environ, **(environment or {})})
+        )
         return self._workers[-1]
 
     def stop_worker(self) -> None:

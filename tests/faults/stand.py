@@ -29,6 +29,7 @@ from jobpush.processes.ports import free_port
 from jobpush.store import Store
 from tests.celery_site.site import as_broker
 from tests.gateway.site import METRICS_TOKEN
+from tests.preloaded import PreloadedProcess
 from tests.waiting import PATIENCE, wait_until
 
 from .crowd import NEWS, ROOM, Crowd
@@ -60,7 +61,7 @@ class Gateway:
         """Start the gateway, without waiting until it is ready."""
         command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
         command += ["--bind", f"127.0.0.1:{self.port}", "tests.gateway.site:create_app()"]
-        self._child = ChildProcess(command, log=self.log, environment=self._environment)
+        self._child = PreloadedProcess(command, log=self.log, environment=self._environment)
         return self
 
     @property
@@ -261,7 +262,7 @@ class Stand:
         settings = {**self._app_settings, **settings}
         command = [sys.executable, "-m", "tests.faults.run_worker", json.dumps(settings)]
         command += options or ("-c", "4")
-        worker = ChildProcess(
+        worker = PreloadedProcess(
             [*command, "-n", f"worker-{len(self._workers)}@localhost"],
             log=self.folder / f"worker-{len(self._workers)}.log",
             environment={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},

@@ -18,6 +18,7 @@ from jobpush.config import Config
 from jobpush.processes.child import ChildProcess
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
+from tests.preloaded import PreloadedProcess
 
 from .client import TIMEOUT, Client
 
@@ -88,7 +89,7 @@ def serving(redis_url: str) -> Iterator[Serve]:
             command = [sys.executable, "-m", *commands[server], *arguments]
             if server == "gunicorn":
                 command.append(application)
-            process = ChildProcess(
+            process = PreloadedProcess(
                 command,
                 environment={
                     **os.environ,

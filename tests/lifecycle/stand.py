@@ -23,6 +23,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.workflow import WORKFLOW
 from jobpush.testing import PATIENCE, RecordedEvents
 from tests.celery_site.site import as_broker
+from tests.preloaded import PreloadedProcess
 from tests.waiting import wait_until
 
 from .configurations import Configuration
@@ -238,7 +239,7 @@ def start_worker(python: str, settings: dict[str, Any], options: list[str], log:
     command = [python, "-m", "celery", "-A", "tests.lifecycle.worker_app", "worker"]
     command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", *options]
     environment = {**os.environ, "LIFECYCLE_APP": json.dumps(settings), "PYTHONPATH": str(_ROOT)}
-    return ChildProcess(command, log=log, environment=environment)
+    return PreloadedProcess(command, log=log, environment=environment)
 
 
 def start_gateway(redis_url: str, log: Path, **settings: object) -> tuple[ChildProcess, int]:
@@ -248,7 +249,7 @@ def start_gateway(redis_url: str, log: Path, **settings: object) -> tuple[ChildP
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "gunicorn", "--config", "python:jobpush.gunicorn_conf"]
         command += ["--bind", f"fd://{listener.fileno()}", "tests.gateway.site:create_app()"]
-        child = ChildProcess(command, log=log, environment=environment, descriptors=[listener.fileno()])
+        child = PreloadedProcess(command, log=log, environment=environment, descriptors=[listener.fileno()])
         return child, int(listener.getsockname()[1])
 
 

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from jobpush.processes.child import ChildProcess
+from tests.preloaded import PreloadedProcess
 from tests.waiting import PATIENCE, wait_until
 
 from .conftest import KEY, SECRET, Append, broker_of, verified
@@ -36,7 +37,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
             "JOBPUSH_WEBHOOK_RETRY_DELAY": "0.01",
         }
         command = [sys.executable, "-m", "celery", "-A", "worker_app", "--workdir", str(Path(__file__).parent)]
-        worker = ChildProcess(
+        worker = PreloadedProcess(
             [*command, "worker", "--concurrency", "2"], log=tmp_path / "log", environment={**os.environ, **settings}
         )
         workers.append(worker)
