@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 T = TypeVar("T")
+
+_TESTS = Path(__file__).parent
 
 #: Whether this is ``make test-all``.
 IS_FULL = os.environ.get("TEST_ALL") == "1"
@@ -45,8 +48,8 @@ thorough = pytest.mark.thorough
 
 def order(item: pytest.Item) -> int:
     """Return the place of a test's module in the order of a run."""
-    longest = (number for number, module in enumerate(LONGEST) if item.path.match(f"tests/{module}.py"))
-    return next(longest, len(LONGEST))
+    module = item.path.relative_to(_TESTS).with_suffix("").as_posix()
+    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
 
 
 def examples(count: int) -> int:
