@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from ..config import Config
 from ..errors import TaskCancelled
@@ -119,7 +120,8 @@ class RunningTask:
         self._amounts: tuple[float, float | None] = (0, None)
         self._warned: set[str] = set()
         self._thread_id = threading.get_ident()
-        self._has_raised = False
+        #: The threads that ran when the task's own thread began its clean-up; ``None``: it has not.
+        self._threads_at_cancel: WeakSet[threading.Thread] | None = None
         self._is_forked = False
         self._number = next(_numbers) % len(_FORK_WARNINGS)
         _FORK_WARNINGS[self._number] = 0
@@ -149,15 +151,16 @@ class RunningTask:
         Raise :class:`~jobpush.TaskCancelled` once, so that the clean-up of the task may report progress.
 
         Threads other than the task's own raise it again, because a thread pool gives them further work; but not while
-        they handle it.
+        they handle it, and not if the clean-up has started them.
         """
-        if _is_handling_cancel():
-            self._has_raised = True
-        elif threading.get_ident() != self._thread_id:
-            raise TaskCancelled(self.tracked.task_id)
-        elif not self._has_raised:
-            self._has_raised = True
-            raise TaskCancelled(self.tracked.task_id)
+        is_handled, before = _is_handling_cancel(), self._threads_at_cancel
+        if threading.get_ident() != self._thread_id:
+            if not is_handled and (before is None or threading.current_thread() in before):
+                raise TaskCancelled(self.tracked.task_id)
+        elif before is None:
+            self._threads_at_cancel = WeakSet(threading.enumerate())
+            if not is_handled:
+                raise TaskCancelled(self.tracked.task_id)
 
     def begin_stage(self, name: str, *, weight: float | None, total: float | None) -> None:
         """End the current stage and begin another; ``weight`` is in percent, ``None`` for its share in earlier runs."""

@@ -201,6 +201,46 @@ def test_cancel_reaches_helper_threads_and_spares_the_clean_up(eager: Eager) -> 
     assert sorted(cleaned) == ["task", "thread", "thread", "thread"]
 
 
+def test_threads_of_the_clean_up_are_not_cancelled(eager: Eager) -> None:
+    removed: list[str] = []
+
+    def remove(name: str) -> None:
+        progress.advance(1)
+        removed.append(name)
+
+    def body() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            try:
+                _cancel_own_task(eager)
+                progress.update(1)
+            finally:
+                pool.submit(remove, "in a thread of the clean-up").result()
+                with ThreadPoolExecutor(2) as others:
+                    list(others.map(remove, "ab"))
+
+    last = eager.run(eager.task()(body))[-1]
+
+    assert last.state.value == "REVOKED"
+    assert sorted(removed) == ["a", "b", "in a thread of the clean-up"]
+
+
+def test_handled_cancel_of_a_thread_still_cancels_the_task(eager: Eager) -> None:
+    def work() -> None:
+        try:
+            progress.advance(1)
+        except TaskCancelled:
+            progress.update(message="a thread has ended")
+
+    def body() -> None:
+        _cancel_own_task(eager)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(work).result()
+        progress.update(1)
+        pytest.fail("the task continued")
+
+    assert eager.run(eager.task()(body))[-1].state.value == "REVOKED"
+
+
 def _cancel_own_task(eager: Eager) -> None:
     from jobpush.reporting.progress import current_progress
 
