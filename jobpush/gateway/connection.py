@@ -59,6 +59,8 @@ class Traffic:
     conflated: int = 0
     #: Messages that were dropped with an outbox.
     dropped: int = 0
+    #: Bytes of histories that the sockets did not take.
+    replaying: int = 0
 
 
 class ConnectionHost(Protocol):
@@ -113,6 +115,9 @@ class Connection(ABC):
         protocol: Its protocol, not opened yet.
         on_gone: Called when the hub has closed the socket; where a request thread holds the connection.
     """
+
+    #: Whether several connections share the bytes of a history.
+    shares_frames = True
 
     # A process has many thousands, most of them idle: no __dict__, and empty attributes are None.
     __slots__ = (
@@ -199,6 +204,12 @@ class Connection(ABC):
             self.host.flush_later(self)
         return outbox
 
+    def _drop_outbox(self) -> None:
+        """Forget an outbox that is empty, or of a connection that is gone."""
+        if self._outbox is not None:
+            self.host.traffic.replaying -= self._outbox.replaying
+            self._outbox = None
+
     def _is_beyond_bound(self, outbox: Outbox) -> bool:
         return outbox.size > self.host.config.outbox_size + outbox.allowance
 
@@ -225,10 +236,11 @@ class Connection(ABC):
         except OSError:
             self.host.lose(self)
             return
+        self.host.traffic.replaying += outbox.count_replaying()
         if self.is_closing and outbox.size < size:
             self.host.expect_end(self)
         if is_empty:
-            self._outbox = None
+            self._drop_outbox()
             self._watch(self._events & ~select.POLLOUT)
             if self.is_closing:
                 self._finished()
@@ -354,6 +366,6 @@ class Connection(ABC):
     def gone(self) -> None:
         """Release everything after the socket was closed."""
         self._leave()
-        self._outbox = None
+        self._drop_outbox()
         if self._on_gone is not None:
             self._on_gone()

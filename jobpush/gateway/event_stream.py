@@ -27,6 +27,8 @@ class EventStreamConnection(Connection):
     A stream of server-sent events: the same messages, one way. Source: HTML standard, "Server-sent events".
     """
 
+    shares_frames = False  # each event has the positions of the connection's other channels
+
     __slots__ = ("_beat_at", "_positions", "_requests")
 
     def __init__(

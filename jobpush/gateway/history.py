@@ -10,6 +10,10 @@ from .channel import CatchUp, Channel
 
 #: Bytes of one replay. A connection has one at a time, so together with ``outbox_size`` this bounds its memory.
 _MAX_REPLAY = 4_194_304
+#: Bytes of all replays of a process that wait to be sent. Each may take a share of what is left, so that clients that
+#: read nothing leave something for the others.
+_MAX_REPLAYS = 268_435_456
+_SHARE = 1 / 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,23 @@ class History:
     has_cached: bool
 
 
-def within_bound(broadcasts: list[Broadcast]) -> list[Broadcast]:
-    """Return the newest broadcasts that fit into one replay."""
+def replay_bound(replaying: int, copies: int) -> int:
+    """
+    Return the bytes that a replay may have.
+
+    Args:
+        replaying: Bytes of the replays that wait to be sent.
+        copies: Number of times that this one is held in memory.
+    """
+    return min(_MAX_REPLAY, int(max(0, _MAX_REPLAYS - replaying) * _SHARE) // copies)
+
+
+def within_bound(broadcasts: list[Broadcast], most: int = _MAX_REPLAY) -> list[Broadcast]:
+    """Return the newest broadcasts with ``most`` bytes together."""
     size = 0
     for index in range(len(broadcasts) - 1, -1, -1):
         size += len(broadcasts[index].frame)
-        if size > _MAX_REPLAY:
+        if size > most:
             return broadcasts[index + 1 :]
     return broadcasts
 

@@ -85,6 +85,7 @@ class Hub:
             self._rosters,
             config,
             self._server_of,
+            self.traffic,
         )
         self._connections = Connections(self.loop, lambda connection: self._users.on_closed(connection))
         self._users = Users(

@@ -16,7 +16,7 @@ class Outbox:
     It exists only while frames wait: an idle connection has none.
     """
 
-    __slots__ = ("_frames", "_head", "_pinned", "allowance", "size")
+    __slots__ = ("_frames", "_head", "_pinned", "allowance", "replaying", "size")
 
     def __init__(self) -> None:
         #: The rest of a partly sent frame; sent first and completely.
@@ -27,6 +27,13 @@ class Outbox:
         self.size = 0
         #: Bytes allowed beyond the bound: a history, which the client requested.
         self.allowance = 0
+        #: Bytes of a history that waited when they were last counted.
+        self.replaying = 0
+
+    def count_replaying(self) -> int:
+        """Count the bytes of a history that wait. Return the change since the last count."""
+        before, self.replaying = self.replaying, min(self.size, self.allowance)
+        return self.replaying - before
 
     def __contains__(self, key: Hashable) -> bool:
         """Return whether a frame of this key is queued, and would be replaced."""

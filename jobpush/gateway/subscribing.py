@@ -25,8 +25,8 @@ from ..store.messages import Message, is_frame, read_message
 from ..store.redis.command_connection import Commands, ConnectionLost
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel, TopicState
-from .connection import Connection
-from .history import History, resumed, snapshots, within_bound
+from .connection import Connection, Traffic
+from .history import History, replay_bound, resumed, snapshots, within_bound
 from .loop import Loop
 from .pending_calls import PendingCalls
 from .presence.lease import RETRY_AFTER, Lease
@@ -48,6 +48,7 @@ class Subscribing:
 
     Args:
         server_of: Returns the Redis server that holds a topic.
+        traffic: Counters of the process.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Subscribing:
         rosters: Rosters,
         config: Config,
         server_of: Callable[[Topic], Hashable],
+        traffic: Traffic,
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -71,6 +73,7 @@ class Subscribing:
         self._rosters = rosters
         self._config = config
         self._server_of = server_of
+        self._traffic = traffic
         #: Subscriptions to a task's channel without a reply about its owner.
         self._unowned: list[tuple[Connection, Subscribe]] = []
         self._ready: PendingCalls[CatchUp] = PendingCalls(_MAX_IN_FLIGHT)
@@ -216,12 +219,13 @@ class Subscribing:
         channel = catch_up.channel
         messages = malformed.read("messages of histories", payloads, _read, channel.name)
         broadcasts = [Broadcast(channel.wire_name, one) for one in messages if channel.carries(one)]
-        kept = within_bound(broadcasts)
         catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
         if is_resumed:
+            copies = max(1, sum(not connection.shares_frames for connection, _ in _connections(catch_up)))
+            kept = within_bound(broadcasts, replay_bound(self._traffic.replaying, copies))
             history = resumed(catch_up, kept, is_cut=len(kept) < len(broadcasts))
         else:
-            history = snapshots(catch_up, kept, position)
+            history = snapshots(catch_up, within_bound(broadcasts), position)
         for connection, request in _connections(catch_up):
             try:
                 _send(connection, request, history)
@@ -286,6 +290,7 @@ def _send(connection: Connection, request: Subscribe | None, history: History) -
     for broadcast, stream_id in history.events:
         if broadcast.excluded is None or broadcast.excluded != connection.socket_id:
             connection.send_event(broadcast, stream_id)
+    connection.host.flush_later(connection)  # counts the rest, also if something else waited before
     connection.queue(history.live)
     if request is not None:
         connection.resume()

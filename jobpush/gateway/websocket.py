@@ -80,7 +80,9 @@ class WebSocketConnection(Connection):
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
         outbox = self._waiting()
         outbox.discard(broadcast.key)  # a live event must not replace it in front of the history
-        outbox.put_history(text_frame(broadcast.text_with_id(stream_id)), broadcast.channel)
+        is_same = stream_id == broadcast.stream_id  # then all connections share the bytes
+        frame = broadcast.frame if is_same else text_frame(broadcast.text_with_id(stream_id))
+        outbox.put_history(frame, broadcast.channel)
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         pass  # the reply to the subscription contains it

@@ -11,6 +11,7 @@ from pathlib import Path
 from wsproto.events import Ping
 
 from jobpush.events import RESYNC_EVENT
+from jobpush.gateway.history import replay_bound
 from jobpush.gateway.outbox import Outbox
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
@@ -64,8 +65,9 @@ def test_ten_thousand_subscriptions_disturb_no_other_and_leave_nothing(serve: Se
 def test_replays_of_a_client_that_does_not_read_use_little_memory(serve: Serve, store: Store) -> None:
     site = serve(message_rate=0)
     other = site.connect()
+    store.trigger(["news"], "first", {})  # before it there is no position that a history holds
     since = position_of("news", other)
-    for number in range(1_000):
+    for number in range(900):
         store.trigger(["news"], "number", {"n": number, "padding": "x" * 2_000})
     greedy = site.connect(receive_buffer=RECEIVE_BUFFER)
     before = memory_of(site)
@@ -97,6 +99,17 @@ def test_unsubscribe_drops_queued_events() -> None:
     assert outbox.drop_channel(b"news") == 3
     assert outbox.size == len(b"pong" + b"another" + b"snapshot")
     assert outbox.drop_frames() == 3
+
+
+def test_replays_of_all_connections_share_a_bound() -> None:
+    bounds: list[int] = []
+    for _ in range(1_000):
+        bounds.append(replay_bound(sum(bounds), 1))
+
+    assert bounds[0] == 4_194_304
+    assert sum(bounds) < 268_435_456
+    assert bounds[300] > 30_000  # clients that read nothing leave something for the others
+    assert replay_bound(0, 1_000) < 4_195
 
 
 def test_replay_beyond_the_bound_is_cut_and_followed_by_resync(serve: Serve, store: Store) -> None:

@@ -149,6 +149,9 @@ class Frozen:
         for connection in unflushed:
             connection.flush()
 
+    def leave(self, connection: WebSocketConnection) -> None:
+        pass
+
     def fill(self) -> None:
         """Send until the kernel takes no more for any of them."""
         while self.refused < len(self.connections):
@@ -180,6 +183,25 @@ def test_full_socket_is_not_written_again(freeze: Callable[[int], Frozen]) -> No
 
     assert (frozen.writes, frozen.refused) == (writes, 1)
     assert frozen.watched == [READING | select.POLLOUT]
+
+
+def test_history_counts_while_it_waits_to_be_sent(freeze: Callable[[int], Frozen]) -> None:
+    frozen = freeze(2)
+    frozen.fill()
+    event = Broadcast(b"news", read_message(b'1-0 - 0 1 -\n"event":"news","data":"%b"' % (b"x" * 1_000)))
+
+    for connection in frozen.connections:
+        for _ in range(3):
+            connection.send_event(event, event.stream_id)
+        connection.flush()
+
+    assert frozen.traffic.replaying == 2 * 3 * len(event.frame)
+    reader, leaver = frozen.pairs[0][1], frozen.connections[1]
+    leaver.gone()
+    assert frozen.traffic.replaying == 3 * len(event.frame)
+    while frozen.traffic.replaying:
+        reader.recv(100_000)
+        frozen.connections[0].flush()
 
 
 def test_overtaking_frame_is_built_once_for_all_slow_readers(
