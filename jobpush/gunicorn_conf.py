@@ -55,13 +55,6 @@ def on_starting(server: Any) -> None:
     os.environ[METRICS_FOLDER] = folder
 
 
-def post_worker_init(worker: Any) -> None:
-    """Start the hub of each gateway when the worker process boots. Your own configuration may call this."""
-    from jobpush.web.flask.state import start_hubs
-
-    start_hubs()
-
-
 def on_exit(server: Any) -> None:
     """Remove the folder of the metrics."""
     while _metrics_folders:

@@ -70,6 +70,7 @@ def register(app: Flask, state: GatewayState) -> None:
     app.register_blueprint(http_api(state.config, state.store, state.directory, on_refused=state.refusals.count))
     _exempt_from_csrf(app)
     app.before_request(cache(lambda: _exempt_from_csrf(app)))  # once, where the protection is initialised later
+    app.before_request(state.start_with_server)
     if origins := state.origins.cors:
         is_any = origins == "*"
         CORS(

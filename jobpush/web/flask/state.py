@@ -93,6 +93,15 @@ class GatewayState:
         assert self._hub is not None  # noqa: S101 - for the type checker
         return self._hub
 
+    def start_with_server(self) -> None:
+        """
+        Start the hub with the first request of a server without a hook for its worker processes, whatever it asks for.
+
+        Test clients start none. Source: RFC 3875, 4.1.17: servers give their name.
+        """
+        if self._hub_pid != os.getpid() and "SERVER_SOFTWARE" in request.environ and self.has_real_threads:
+            self.hub  # noqa: B018 - starts it
+
     @property
     def has_real_threads(self) -> bool:
         """Whether a hub can run here: not under gevent or eventlet."""

@@ -30,7 +30,7 @@ from typing import Any
 
 from ...config import Config
 from ..flask.limits import TrustedProxies
-from ..flask.state import all_states
+from ..flask.state import all_states, start_hubs
 from .client_waits import MAX_WAITING, ClientWaits
 from .compat import DEFER, ThreadWorker, drop_idle, freeze_settings, keepalived, pending, read_ahead
 from .handover import HANDED_OVER
@@ -75,8 +75,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         return ThreadPoolExecutor(self.cfg.threads + MAX_WAITING)
 
     def load_wsgi(self) -> None:
-        """Load the application, take the settings of its gateway, and watch request bodies and responses."""
+        """Load the application, start its hub, take its settings, and watch request bodies and responses."""
         super().load_wsgi()
+        start_hubs()
         application = self.wsgi
         for state in all_states:
             self._config = state.config

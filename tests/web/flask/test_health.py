@@ -23,6 +23,7 @@ from tests.gateway.client import TIMEOUT, Client
 from tests.gateway.conftest import Serve
 from tests.gateway.site import KEY, SECRET
 from tests.gateway.web import scrape_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -48,6 +49,17 @@ def test_stopping_gateway_is_first_not_ready_and_then_not_alive(app: Flask) -> N
 
     assert error_of(client, "/jobpush/health/ready") == (503, "draining")
     assert error_of(client, "/jobpush/health/live") == (503, "hub_dead")
+
+
+def test_hub_starts_with_the_first_request_of_a_server_and_not_of_a_test(app: Flask) -> None:
+    state = app.extensions["jobpush"]
+    client = app.test_client()
+
+    client.get("/nowhere")
+    assert state.store.live_gateways().ids == set()
+
+    client.get("/nowhere", environ_overrides={"SERVER_SOFTWARE": "other/1.0"})
+    wait_until(lambda: state.store.live_gateways().ids)
 
 
 def test_all_connections_are_drained_even_in_a_short_time(serve: Serve) -> None:

@@ -15,6 +15,7 @@ from tests.effort import thorough
 from tests.gateway.client import data_of
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.publishing import start
+from tests.waiting import wait_until
 
 
 @thorough
@@ -28,6 +29,13 @@ def test_five_hundred_connections_need_the_four_threads_of_a_worker(serve: Serve
     events = [client.receive_until(lambda message: message["event"] == "jobpush:task")[-1] for client in clients]
     assert {data_of(event)["task_id"] for event in events} == {"one"}
     assert status(site, "/jobpush/health/live") == 200
+
+
+@pytest.mark.parametrize("arguments", [("--preload", "--workers", "2"), ("--config", "tests/web/gunicorn/own_conf.py")])
+def test_hubs_start_with_the_worker_processes(serve: Serve, store: Store, arguments: tuple[str, ...]) -> None:
+    serve(*arguments)
+
+    wait_until(lambda: len(store.live_gateways().ids) == (2 if "--workers" in arguments else 1), "a hub in each")
 
 
 class Placeholder:
