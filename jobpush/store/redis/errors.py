@@ -54,6 +54,25 @@ _HINTS = (
         re.compile(r"Hash slot not served|The cluster is down|no primary has slot"),
         "the cluster is incomplete: CLUSTER SHARDS shows which slots have no primary",
     ),
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED.*(mismatch|not valid for)", re.IGNORECASE),
+        "the certificate of the server has another name: connect to that name, or set ssl_check_hostname=false",
+    ),
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED"),
+        "the certificate of the server is not trusted: ssl_ca_certs must be the file of the authority that issued it",
+    ),
+    (
+        re.compile(
+            r"alert (certificate required|bad certificate|unknown ca|handshake failure)|EOF occurred in violation"
+        ),
+        "the server ended TLS: it may need a client certificate (ssl_certfile, ssl_keyfile) of its own authority",
+    ),
+    (
+        re.compile(r"connecting to [^/\s]+:\d+\. (No such file|\[X509|\[SSL\] PEM|\[PEM)|KEY_VALUES_MISMATCH|PEM lib"),
+        "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile is missing or not in PEM format, or the key does not fit",
+    ),
+    (re.compile(r"WRONG_VERSION_NUMBER|wrong version number"), "this port has no TLS: use redis://"),
     (re.compile(r"(?:^|[\s-])OOM |used memory > 'maxmemory'"), "Redis is full: raise maxmemory"),
 )
 _HINT_CHANNELS = "the Redis user has no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:*"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +30,9 @@ _FIXED = frozenset(
     "protocol decode_responses encoding encoding_errors socket_timeout socket_connect_timeout retry_on_timeout "
     "retry_on_error single_connection_client max_connections health_check_interval timeout".split()
 )
+#: Options that redis-py compares with ``True``, and reads from a URL as text.
+_SWITCHES = ("ssl_validate_ocsp", "ssl_validate_ocsp_stapled")
+_FALSE = ("", "0", "f", "false", "n", "no", "off")
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 #: More connections than threads can use: a pool that refuses one would lose an event.
 _ANY_NUMBER = 2**31
@@ -210,14 +214,31 @@ def _read_options(url: str, path: str) -> tuple[Any, dict[str, Any]]:
     """Return redis-py's connection class and its arguments."""
     if path.strip("/") and not path.strip("/").isdecimal():
         raise ValueError("its database is not a number")  # redis-py takes database 0 instead
-    options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = dict(parse_url(_with_words_of_redis_py(url)))  # type: ignore[no-untyped-call]
     options = {name: value for name, value in options.items() if name not in _FIXED}
+    for name in _SWITCHES:
+        if name in options:
+            options[name] = str(options[name]).lower() not in _FALSE
+    if "ssl_min_version" in options:
+        options["ssl_min_version"] = int(options["ssl_min_version"])  # older versions of redis-py leave it as text
     connection_class = options.pop("connection_class", redis.Connection)
     try:
         connection_class(**options)
     except (TypeError, redis.RedisError) as exc:
         raise ValueError(f"one of its options is wrong ({exc})") from None
     return connection_class, options
+
+
+def _with_words_of_redis_py(url: str) -> str:
+    """Return a URL whose options name constants of :mod:`ssl`, as Celery takes them, with redis-py's values."""
+    base, _, query = url.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    cert_reqs, version = options.get("ssl_cert_reqs", ""), options.get("ssl_min_version", "")
+    if "ssl_cert_reqs" in options:
+        options["ssl_cert_reqs"] = cert_reqs.upper().removeprefix("CERT_").lower()
+    if version in ssl.TLSVersion.__members__:
+        options["ssl_min_version"] = str(ssl.TLSVersion[version].value)
+    return f"{base}?{urlencode(options)}" if options else url
 
 
 def _parse_address(text: str, port: int) -> Address:

@@ -136,13 +136,14 @@ def test_unsupported_options_are_overridden_on_both_kinds_of_connections(server:
         links.close()
 
 
-def test_client_certificate_is_used(tmp_path: Path) -> None:
+def test_client_certificate_is_used_and_each_wrong_file_has_its_advice(tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
-    files = {name: str(tmp_path / f"{name}.pem") for name in ("cert", "key", "ca")}
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("cert", "key", "ca", "other")}
     issued.cert_chain_pems[0].write_to_path(files["cert"])
     issued.private_key_pem.write_to_path(files["key"])
     authority.cert_pem.write_to_path(files["ca"])
+    trustme.CA().cert_pem.write_to_path(files["other"])
     port = free_port()
     tls = ["--tls-port", str(port), "--tls-cert-file", files["cert"], "--tls-key-file", files["key"]]
     with EmbeddedRedis(port=0, arguments=[*tls, "--tls-ca-cert-file", files["ca"], "--tls-auth-clients", "yes"]):
@@ -154,5 +155,16 @@ def test_client_certificate_is_used(tmp_path: Path) -> None:
         links.wait_until(lambda: links.ups == 1)
         links.close()
 
-        with closing(Store(Config(redis_url=without, publish_timeout=PATIENCE))) as store, pytest.raises(StoreError):
-            store.probe()
+        refused = {
+            without: "the server ended TLS: it may need a client certificate",
+            with_certificate.replace(files["ca"], files["other"]): "ssl_ca_certs must be the file of the authority",
+            with_certificate.replace(
+                files["ca"], "/nowhere.pem"
+            ): "a file of ssl_ca_certs, ssl_certfile or ssl_keyfile",
+            with_certificate.replace("127.0.0.1", "localhost"): "the certificate of the server has another name",
+        }
+        for url, advice in refused.items():
+            with closing(Store(Config(redis_url=url, publish_timeout=PATIENCE))) as store:
+                with pytest.raises(StoreError, match=advice) as raised:
+                    store.probe()
+            assert "\n" not in str(raised.value)

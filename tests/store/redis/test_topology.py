@@ -113,3 +113,20 @@ def test_tls_may_be_for_redis_or_for_sentinels_alone() -> None:
     assert "ssl_ca_certs" not in only_redis.sentinel_options
     assert only_sentinels.connection_class is redis.Connection
     assert only_sentinels.sentinel_options["ssl_ca_certs"] == "/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": "none"}),
+        ("ssl_cert_reqs=Optional&ssl_ca_path=%2Fa%20b", {"ssl_cert_reqs": "optional", "ssl_ca_path": "/a b"}),
+        ("ssl_min_version=TLSv1_3", {"ssl_min_version": 772}),
+        ("ssl_min_version=771", {"ssl_min_version": 771}),
+        ("ssl_validate_ocsp=true", {"ssl_validate_ocsp": True}),
+        ("ssl_validate_ocsp_stapled=False", {"ssl_validate_ocsp_stapled": False}),
+    ],
+)
+def test_options_of_tls_may_have_the_names_of_constants(query: str, options: dict[str, object]) -> None:
+    for url in (f"rediss://h/1?{query}", f"rediss+sentinel://a,b/main?{query}", f"rediss+cluster://a?{query}"):
+        found = Topology.parse(url).options
+        assert {name: found[name] for name in options} == options
