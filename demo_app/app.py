@@ -441,7 +441,7 @@ def _remove_abandoned(user_id: str) -> None:
     if not unfinished:
         return
     try:
-        states = {task.task_id: task.state for task in jobpush.tasks(user_id)}
+        states = _states(user_id)
     except StoreError:
         return  # cleaning up can wait
     for video in unfinished:
@@ -451,6 +451,15 @@ def _remove_abandoned(user_id: str) -> None:
         # Checked again: it may be finished by now.
         if (is_over or (is_alone and _is_untouched(video))) and not video.is_finished:
             video.remove()
+
+
+def _states(user_id: str) -> dict[str, str]:
+    states: dict[str, str] = {}
+    start = 0
+    while page := jobpush.tasks(user_id, start=start):
+        states |= {task.task_id: task.state for task in page}
+        start += len(page)
+    return states
 
 
 def _is_untouched(video: Video) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .support.options import connect, json_option, redis_option
+from .support.options import connect, json_option, load_config, redis_option
 from .support.terminal import COLOURS, clock, json_line, printable, summary
 
 
@@ -14,7 +14,7 @@ from .support.terminal import COLOURS, clock, json_line, printable, summary
 @redis_option
 def tasks(user: str, is_json: bool) -> None:
     """
-    List the running and recent tasks of USER, newest first.
+    List the tasks of USER: running ones first, then waiting, then ended ones, each newest first.
 
     \b
     For people:
@@ -22,14 +22,17 @@ def tasks(user: str, is_json: bool) -> None:
     The ids of all that failed:
       jobpush tasks alice --json | jq -r 'select(.state == "FAILURE").task_id'
     """
-    found = connect().tasks(user)
-    for task in found:
+    from ..channels import checked_user_id
+    from ..store import Store
+
+    task = None
+    for task in Store(load_config()).all_tasks(checked_user_id(user)):
         if is_json:
             click.echo(json_line(task.to_wire()))
             continue
         state = click.style(f"{task.state.value:<9}", fg=COLOURS.get(task.state.value, "cyan"))
         click.echo(f"{printable(task.task_id)}  {clock(task.at)}  {state}  {summary(task)}")
-    if not found and not is_json:
+    if task is None and not is_json:
         click.echo("no tasks", err=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,8 +21,8 @@ from .workflows import begin_commands
 
 #: Entries that the stream of cancel requests keeps; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
-#: Members of a workflow that one round trip reads.
-_CHILDREN_AT_ONCE = 500
+#: Tasks that one round trip reads.
+_TASKS_AT_ONCE = 500
 
 _NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
 
@@ -155,6 +155,12 @@ class TaskStore(StoreClient):
         call = history_call(self.config, user_channel(user_id), user_topic(user_id), start=start, limit=limit)
         return self._snapshots([call])
 
+    def all_tasks(self, user_id: str) -> Iterator[TaskEvent]:
+        """Yield the snapshots of all tasks of a user, in the order of now; each once, whatever changes meanwhile."""
+        topic = user_topic(user_id)
+        (ids,) = self.run([("ZREVRANGE", self.keys.tasks(topic), 0, -1)])
+        yield from self._snapshots_of(topic, ids)
+
     def task(self, task_id: str) -> TaskEvent:
         """
         Return the snapshot of one task.
@@ -181,13 +187,13 @@ class TaskStore(StoreClient):
             TaskNotFound: If nothing is stored of the workflow.
         """
         topic = user_topic(self.owner(task_id))
-        ids = self._ids_of_children(topic, task_id, start, limit)
-        channels = malformed.read("members of workflows", ids, lambda child: task_channel(unescape_id(child.decode())))
-        events: list[TaskEvent] = []
-        for first in range(0, len(channels), _CHILDREN_AT_ONCE):
-            some = channels[first : first + _CHILDREN_AT_ONCE]
-            events += self._snapshots([history_call(self.config, channel, topic) for channel in some])
-        return events
+        return list(self._snapshots_of(topic, self._ids_of_children(topic, task_id, start, limit)))
+
+    def _snapshots_of(self, topic: Topic, ids: Iterable[bytes]) -> Iterator[TaskEvent]:
+        channels = malformed.read("ids of tasks", ids, lambda task_id: task_channel(unescape_id(task_id.decode())))
+        for first in range(0, len(channels), _TASKS_AT_ONCE):
+            some = channels[first : first + _TASKS_AT_ONCE]
+            yield from self._snapshots([history_call(self.config, channel, topic) for channel in some])
 
     def _ids_of_children(self, topic: Topic, task_id: str, start: int, limit: int | None) -> list[bytes]:
         key, sums = self.keys.children(topic, task_id), self.keys.workflow(topic, task_id)
@@ -200,8 +206,8 @@ class TaskStore(StoreClient):
             return list(ids)
         (ids,) = self.run([("LRANGE", key, 0, -1)])
         statuses: list[bytes | None] = []
-        for first in range(0, len(ids), _CHILDREN_AT_ONCE):
-            names = [b"m:" + child for child in ids[first : first + _CHILDREN_AT_ONCE]]
+        for first in range(0, len(ids), _TASKS_AT_ONCE):
+            names = [b"m:" + child for child in ids[first : first + _TASKS_AT_ONCE]]
             statuses += self.run([("HMGET", sums, *names)])[0]
         has_failed = {child: (status or b"")[:1] in (b"F", b"L") for child, status in zip(ids, statuses, strict=True)}
         return sorted(ids, key=lambda child: not has_failed[child])[start:end]

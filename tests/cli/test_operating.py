@@ -41,6 +41,27 @@ def test_tasks_of_a_user(store: Store) -> None:
     assert run("tasks", "bob").output == "no tasks\n"
 
 
+def test_tasks_lists_more_than_a_page_running_ones_first(store: Store) -> None:
+    page = store.config.tasks_per_page
+    publish(store, "running", TaskState.STARTED)
+    store.publish([TaskWrite("ada", TaskEvent(f"w{n}", TaskState.PENDING, created_at=n)) for n in range(page + 5)])
+
+    ids = [json.loads(line)["task_id"] for line in run("tasks", "ada", "--json").stdout.splitlines()]
+
+    assert ids == ["running", *[f"w{n}" for n in reversed(range(page + 5))]]
+
+
+def test_each_task_is_listed_once_although_states_change_meanwhile(store: Store) -> None:
+    store.publish([TaskWrite("ada", TaskEvent(f"w{n}", TaskState.PENDING, created_at=n)) for n in range(1_500)])
+    tasks = store.all_tasks("ada")
+
+    ids = [next(tasks).task_id]
+    publish(store, "w3", TaskState.STARTED)
+    publish(store, "w1200", TaskState.SUCCESS)
+
+    assert sorted(ids + [task.task_id for task in tasks]) == sorted(f"w{n}" for n in range(1_500))
+
+
 @pytest.mark.parametrize(
     ("state", "answer"),
     [

@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from werkzeug.test import TestResponse
 
 from demo_app.files import Video
 from demo_app.settings import Settings
+from jobpush.events import TaskEvent, TaskState
+from jobpush.store import Store, TaskWrite
 
 from .conftest import Demo
 
@@ -493,6 +496,20 @@ def test_abandoned_upload_is_removed(demo: Demo, sign_in: SignIn, user: str) -> 
     sign_in(user).get("/videos")
 
     assert not video.folder.exists()
+
+
+def test_upload_of_a_task_beyond_the_first_page_is_kept(demo: Demo, sign_in: SignIn, user: str) -> None:
+    video = demo.tasks.videos.reserve(user, str(uuid.uuid4()), limit=9)
+    video.upload.write_bytes(b"waits for hours")
+    make_abandoned(demo, video)
+    waiting = [TaskEvent(str(n), TaskState.PENDING, created_at=n + 1.0) for n in range(demo.config.tasks_per_page)]
+    with closing(Store(demo.config)) as store:
+        store.publish([TaskWrite(user, TaskEvent(video.video_id, TaskState.PENDING, created_at=1.0))])
+        store.publish([TaskWrite(user, event) for event in waiting])
+
+    sign_in(user).get("/videos")
+
+    assert video.folder.exists()
 
 
 def make_abandoned(demo: Demo, video: Video) -> None:
