@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from ..config import METRICS_FOLDER
@@ -201,13 +202,20 @@ class SharedMetrics:
             os.close(fd)
 
 
-def open_siblings() -> SharedMetrics | None:
-    """Return the siblings of this process; ``None`` if it has none, or if the folder can't be used."""
+def open_siblings(application: str) -> SharedMetrics | None:
+    """
+    Return the siblings of this process; ``None`` if it has none, or if the folder can't be used.
+
+    Args:
+        application: Distinguishes the gateways of one server.
+    """
     folder = os.environ.get(METRICS_FOLDER)
     if not folder:
         return None
     try:
-        return SharedMetrics(Path(folder))
+        own = Path(folder, sha256(application.encode()).hexdigest()[:16])
+        own.mkdir(0o700, exist_ok=True)
+        return SharedMetrics(own)
     except OSError as exc:
         logger.warning("Metrics cover one process each, because their shared folder %s can't be used: %s", folder, exc)
         return None

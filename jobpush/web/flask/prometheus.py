@@ -60,7 +60,7 @@ class Metrics:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._latest = MetricValues()
-        self._siblings = open_siblings()
+        self._siblings = open_siblings(f"{hub.config.key} {hub.config.prefix} {hub.server}")
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Figures(self))
         if self._siblings is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from jobpush.config import METRICS_FOLDER
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
 from jobpush.gateway.counters import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
@@ -190,6 +191,22 @@ def test_metrics_folder_is_removed_with_the_server(serve: Serve) -> None:
     site.stop()
 
     assert not folder.exists()
+
+
+def test_two_gateways_of_one_server_do_not_add_their_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
+    apps = [Flask(__name__) for _ in range(2)]
+    for number, app in enumerate(apps):
+        Gateway(app, key="k", secret="s" * 32, redis_url=redis_url, prefix=f"app{number}", metrics_token="token")
+    try:
+        for app in apps * 2:
+            text = app.test_client().get("/jobpush/metrics", headers={"Authorization": "Bearer token"}).text
+            assert "jobpush_processes 1.0" in text
+    finally:
+        for app in apps:
+            app.extensions["jobpush"].hub.stop()
 
 
 def test_counters_of_an_ended_process_are_kept_once_and_its_gauges_dropped(tmp_path: Path) -> None:
