@@ -37,7 +37,7 @@ from .elements import (
         ({"state": "PENDING", "created_at": NOW - 90}, "Waiting", None, "for 2 min"),
         ({"state": "PENDING", "created_at": NOW - 90, "ahead": 3}, "Waiting", None, "for 2 min · 3 before it"),
         ({"state": "RECEIVED", "created_at": NOW - 12, "run_at": None}, "Waiting", None, "for 12 s"),
-        ({"state": "PENDING", "run_at": NOW + 90}, "Waiting", None, "starts in 2 min"),
+        ({"state": "PENDING", "run_at": NOW + 100}, "Waiting", None, "starts in 2 min"),
         ({"state": "RECEIVED", "run_at": NOW + 86_400}, "Waiting", None, "starts at 1/2/2026, 12:00:00 PM"),
         ({"state": "STARTED"}, "Running", None, ""),
         ({"state": "PROGRESS", "percent": None}, "Running", None, ""),
@@ -689,6 +689,7 @@ def test_element_uses_and_releases_the_given_connection(page: Page) -> None:
                 open: () => (calls.push(["open"]), fake),
                 close: note("close"),
                 cancel: note("cancel", Promise.resolve(true)),
+                time: () => Date.now() / 1000,
                 on: () => note("off"),
                 subscribe: () => ({ on: () => {}, unsubscribe: note("unsubscribe") }),
             };
