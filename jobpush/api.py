@@ -302,7 +302,9 @@ class JobPush:
         for name in names:
             validate_channel(name)
         validate_event(event)
-        self._ensure_not_too_large(data)
+        size = len((data if isinstance(data, str) else encode(data)).encode("utf-8", "surrogatepass"))
+        if size > self.config.max_data:
+            raise InvalidData(f"the data of an event has {size} bytes; {self.config.max_data} are allowed")
         if exclude is not None:
             _ensure_socket_id(exclude)
         return self._runtime.store.trigger(names, event, data, exclude=exclude)
@@ -496,11 +498,6 @@ class JobPush:
     def _signing_config(self) -> Config:
         self.config.require_credentials()
         return self.config
-
-    def _ensure_not_too_large(self, data: object) -> None:
-        size = len((data if isinstance(data, str) else encode(data)).encode("utf-8", "surrogatepass"))
-        if size > self.config.max_data:
-            raise InvalidData(f"the data of an event has {size} bytes; {self.config.max_data} are allowed")
 
 
 def _checked_weight(name: str, weight: float) -> float:

@@ -172,7 +172,7 @@ class RunningTask:
         self._stages = stages
         # The publisher's thread may be reading the old ones.
         self._rate = RateEstimator()
-        if not stages.is_informed:
+        if not self.known_durations:
             self._pace = RateEstimator()
         self.data["stage"] = name
         self.mark_changed()

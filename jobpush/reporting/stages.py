@@ -61,11 +61,6 @@ class Stages:
         #: Whether an unknown number of stages may follow.
         self.is_open_ended = False
 
-    @property
-    def is_informed(self) -> bool:
-        """Whether durations of earlier runs are known."""
-        return bool(self._known)
-
     def begin(self, name: str, weight: float | None, now: float) -> None:
         """
         End the current stage, and begin another.

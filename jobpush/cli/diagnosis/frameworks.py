@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from werkzeug.test import Client
 
@@ -17,9 +17,6 @@ from ...config import Config
 from ...tokens import TokenError, read_token
 from .finding import Finding, failed, ok
 
-#: Sends a GET of a path with headers to an application; returns the status and the body.
-Get: TypeAlias = Callable[[str, Mapping[str, str]], "tuple[int, bytes]"]
-
 
 @dataclass
 class TokenApplication:
@@ -27,7 +24,8 @@ class TokenApplication:
 
     config: Config | None
     token_path: str | None
-    get: Get
+    #: Sends a GET of a path with headers to the application; returns the status and the body.
+    get: Callable[[str, Mapping[str, str]], tuple[int, bytes]]
     cure: str
 
     @classmethod

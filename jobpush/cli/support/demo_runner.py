@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 import redis
 
@@ -64,7 +64,6 @@ class DemoFailed(JobPushError):
     code = "demo_failed"
 
     def __init__(self, part: str, problem: str, log: str = "") -> None:
-        self.part = part
         super().__init__(f"{part} {problem}" + (f"; the end of its log:\n{log}" if log else ""))
 
 
@@ -104,9 +103,7 @@ class _Signals:
         self._old_handlers = {number: signal.signal(number, self._record) for number in numbers}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 

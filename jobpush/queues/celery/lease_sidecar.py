@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, cast
 
@@ -79,10 +80,8 @@ def main() -> None:
     threading.Thread(target=wait_for_close, daemon=True).start()
     # A process forked by a task may keep the pipe open; the parent's id changes nevertheless.
     while os.getppid() == parameters["parent"] and not is_closed.wait(leases.pause):
-        try:
+        with suppress(StoreError):  # the worker logs it
             store.run(leases.hold(parameters["worker_id"], only_renew=True))
-        except StoreError:
-            pass  # the worker logs it
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ def on_received(request: Any = None, **kwargs: Any) -> None:
     tracked = keeper.take(request, tracked)
     on_result(request, partial(_record_result, keeper, options, tracked))
     stamp_delivery(tracked, request.request_dict)  # the process that runs the task gets it too
-    if _is_waiting_retry(tracked):
-        return
+    if tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time():
+        return  # until then the bar shows RETRY and the reason
     runtime.publisher.submit(tracked.write(tracked.event(TaskState.RECEIVED), task_ttl=runtime.config.task_ttl))
 
 
@@ -182,11 +182,6 @@ def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:
     return tracked
 
 
-def _is_waiting_retry(tracked: TaskIdentity) -> bool:
-    """Whether the next attempt has an ETA: until then the bar shows RETRY and the reason."""
-    return tracked.attempt > 1 and tracked.eta is not None and tracked.eta > time.time()
-
-
 def _end(app: Any, ending: Ending) -> None:
     runtime = runtime_of(app)
     if runtime is not None:
@@ -224,15 +219,11 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
     if running is not None and running.tracked.task_id == str(task_id):
         running.finish(TaskState.FAILURE, error=error)
     else:
-        delivery = _failed_delivery(options, sender.request, task_id)
+        # Celery does not always pass the request that failed; then it is the newest delivery of the task.
+        delivery = delivery_of(sender.request) if sender.request.id == task_id else ""
+        delivery = delivery or leases_of(options.runtime).delivery_of(str(task_id))
         ending = Ending(str(task_id), TaskState.FAILURE, error, delivery=delivery, notifies_end=options.notifies_end)
         options.runtime.publisher.submit_ending(ending)
-
-
-def _failed_delivery(options: TrackOptions, request: Any, task_id: str) -> str:
-    """Return the delivery that failed if Celery passes it, otherwise the newest one of the task."""
-    delivery = delivery_of(request) if request.id == task_id else ""
-    return delivery or leases_of(options.runtime).delivery_of(str(task_id))
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,13 +117,14 @@ class LeaseKeeper:
             if self._thread is not None:
                 return
             self._thread = threading.Thread(target=self._run, name="jobpush-leases", daemon=True)
-        try:
+        with suppress(StoreError):  # Redis is unreachable; the thread retries
             self._renew()
-        except StoreError:
-            pass  # Redis is unreachable; the thread retries
         self._thread.start()
         if runs_tasks:
-            self._start_sidecar()
+            try:
+                self._sidecar = LeaseSidecar(self._config, self.worker_id)
+            except OSError as exc:
+                logger.warning("a task that lets nothing else run may be taken for lost: %s", exc)
 
     def take(self, request: Any, tracked: TaskIdentity) -> TaskIdentity:
         """
@@ -182,12 +184,6 @@ class LeaseKeeper:
         except StoreError as exc:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
         self._store.close()
-
-    def _start_sidecar(self) -> None:
-        try:
-            self._sidecar = LeaseSidecar(self._config, self.worker_id)
-        except OSError as exc:
-            logger.warning("a task that lets nothing else run may be taken for lost: %s", exc)
 
     # -- the thread's side ---------------------------------------------------------------------------
 
