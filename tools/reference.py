@@ -481,6 +481,7 @@ CURES = {
     "redis_away": "Start Redis, or correct `JOBPUSH_REDIS_URL`; clients retry by themselves.",
     "rerun_failed": "Read the traceback in the gateway's log: `on_rerun` raised an error.",
     "rerun_refused": "Register `gateway.on_rerun`, and return something other than `False` for this task.",
+    "shard_unavailable": "None: what it holds is published when it answers again, or its replica takes over.",
     "store": "Check that Redis runs and answers in time: `jobpush doctor`.",
     "task_not_found": "Check the id and its owner. Finished tasks are removed after `JOBPUSH_FINAL_TTL`.",
     "token_audience": "Issue the token with `aud` set to `JOBPUSH_KEY`.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..events import TaskState
@@ -71,6 +71,19 @@ class Outbox:
         while self._endings and not (self._beginnings or self._writes) and len(batch.endings) < size:
             batch.endings.append(self._endings.popitem(last=False)[1])
         return batch
+
+    def take_all(self) -> tuple[list[TaskWrite], list[Ending]]:
+        """Remove and return all events and endings."""
+        writes = [*self._beginnings.values(), *(write for waiting in self._writes.values() for write in waiting)]
+        endings = list(self._endings.values())
+        for waiting in (self._beginnings, self._writes, self._endings):
+            waiting.clear()
+        return writes, endings
+
+    def discard(self, task_ids: Iterable[str]) -> None:
+        """Remove the events of tasks that have newer ones, but for the first events of workflows and their members."""
+        for task_id in task_ids:
+            self._writes.pop(task_id, None)
 
     def put_back(self, writes: Sequence[TaskWrite], endings: Sequence[Ending]) -> None:
         """Put back what could not be sent, unless a newer event of the task is queued."""

@@ -17,7 +17,9 @@ from ..errors import CommandRefused, StoreError
 from ..events import TaskState
 from ..store import Published, Store, TaskWrite
 from ..store.forks import register_after_fork
+from ..store.redis.errors import ShardUnavailable
 from .circuit_breaker import CircuitBreaker
+from .outbox import Outbox
 from .records import Batch, Ending, StageDurations
 from .running_task import RunningTask
 from .schedule import Schedule
@@ -67,6 +69,10 @@ class Publisher:
         self._schedule = Schedule(self._config.min_interval)
         #: The batch that the thread has taken from the schedule and not yet published.
         self._taken = Batch()
+        #: What waits for an unreachable primary of a cluster while others answer, and when to retry it, in monotonic
+        #: seconds; infinity: all primaries answer.
+        self._parked = Outbox()
+        self._retry_at = math.inf
         self._breaker = CircuitBreaker(self._config.retry_interval)
         #: When Redis failed first, in monotonic seconds; ``None``: it answers.
         self._lost_at: float | None = None
@@ -190,7 +196,7 @@ class Publisher:
             self._is_flushing = False
             if not is_done:
                 logger.warning("the process ends before its last progress could be published")
-                self._schedule, self._taken = Schedule(self._config.min_interval), Batch()
+                self._schedule, self._taken, self._parked = Schedule(self._config.min_interval), Batch(), Outbox()
             return is_done
 
     def _wake(self, due_at: float = -math.inf) -> None:
@@ -205,12 +211,13 @@ class Publisher:
         self._thread = kept_alive(self._thread, self._run, "jobpush-publisher")
 
     def _is_idle(self) -> bool:
-        return not (self._schedule or self._is_busy)
+        return not (self._schedule or self._parked or self._sender.has_left or self._is_busy)
 
     def _fail(self, exc: StoreError) -> None:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-        self._breaker.failed(exc)
+        if not isinstance(exc, ShardUnavailable):  # the others answer
+            self._breaker.failed(exc)
 
     # -- the thread's side ---------------------------------------------------------------------------
 
@@ -245,13 +252,19 @@ class Publisher:
                 self._sleeps_until = due_at
                 self._condition.notify_all()  # for flush()
                 return None, None if due_at == math.inf else due_at - now
+            if self._retry_at <= now:
+                self._schedule.outbox.put_back(*self._parked.take_all())
             batch = self._taken = self._schedule.take(now, is_urgent=self._is_flushing)
+            newer = [*(write.event.task_id for write in batch.writes), *(one.tracked.task_id for one in batch.changed)]
+            self._parked.discard(newer)
             return batch, None
 
     def _due_at(self, now: float) -> float:
         if self._breaker.is_open:
             return now + self._breaker.seconds_to_wait()
-        return now if self._lost_at is not None else self._schedule.due_at(is_urgent=self._is_flushing)
+        if self._lost_at is not None and self._retry_at == math.inf:
+            return now
+        return min(self._retry_at, self._schedule.due_at(is_urgent=self._is_flushing))
 
     def _publish_left(self) -> None:
         """
@@ -276,12 +289,13 @@ class Publisher:
         Raises:
             CommandRefused: If a record is to blame, and would be refused again.
         """
+        waiting = Batch()
         try:
             begun = time.monotonic()
             was_open = self._breaker.is_open
             is_slow = was_open and self._sender.is_slow()
-            self._sender.send_batch(batch, is_urgent=self._is_flushing)
-            self._resend_after_reconnect(begun)
+            self._sender.send_batch(batch, waiting, is_urgent=self._is_flushing)
+            self._complete(begun, waiting)
             if is_slow:
                 self._breaker.still_slow()
             elif was_open:  # else somebody may have opened it meanwhile, with a reason
@@ -293,7 +307,49 @@ class Publisher:
         except StoreError as exc:
             self._fail(exc)
             return False
+        finally:
+            self._park(waiting)
         return True
+
+    def _complete(self, reached_at: float, waiting: Batch) -> None:
+        """Publish what failovers may have lost, once all primaries of a cluster answer."""
+        if not waiting and reached_at < self._retry_at < math.inf:
+            return
+        is_complete = False
+        if not waiting and not self._sender.is_degraded():
+            with suppress(ShardUnavailable):
+                self._sender.send_left()
+                self._resend_after_reconnect(reached_at)
+                is_complete = True
+        if is_complete and self._retry_at < math.inf:
+            logger.warning("all primaries of the Redis Cluster answer again")
+        elif not is_complete and self._retry_at == math.inf:
+            logger.warning("a primary of the Redis Cluster is unreachable: the progress of its tasks waits")
+            self._lost_at = reached_at if self._lost_at is None else self._lost_at
+        if is_complete:
+            self._retry_at = math.inf
+        elif not reached_at < self._retry_at < math.inf:
+            self._retry_at = time.monotonic() + self._config.retry_interval
+
+    def _park(self, waiting: Batch) -> None:
+        """Keep what waits for an unreachable primary of a cluster until the next retry; of a task the last record."""
+        if not waiting:
+            return
+        with self._lock:
+            if self._retry_at == math.inf:
+                self._retry_at = time.monotonic() + self._config.retry_interval
+            for write in waiting.writes:
+                self._parked.add(write, only_newest=True)
+            for ending in waiting.endings:
+                self._parked.add_ending(ending)
+            for task in waiting.changed:
+                task.due_at = self._retry_at
+                if not task.has_ended:
+                    self._schedule.add_changed(task)
+            for task in waiting.logs:
+                task.has_lines = True
+                self._schedule.add_log(task, self._retry_at)
+            self._schedule.bound_logs()
 
     def _resend_after_reconnect(self, reached_at: float) -> None:
         if self._sender.has_reconnected() and self._lost_at is None:

@@ -7,15 +7,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..config import Config
 from ..errors import CommandRefused, StoreError, TaskNotFound
 from ..events import END_EVENT, TaskEvent, is_safe_url
 from ..store import Published, Store, TaskWrite
 from ..store.records import Outcome
+from ..store.redis.errors import ShardUnavailable
+from ..store.scripts import Call, Command, Request
 from .final_writes import FinalWrites
 from .records import Batch, Ending
 from .running_task import RunningTask
@@ -26,13 +28,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Tasks with a remembered ``seq``.
 MAX_SEQS = 10_000
+#: Owners and claims that wait for their primary; beyond that the oldest are dropped. Later events repeat the owners.
+_MAX_LEFT = 10_000
 
 
 class Sender:
     """
-    The round trips of one publisher. Raises :class:`~jobpush.StoreError` and keeps nothing that could not be sent.
+    The round trips of one publisher. Raises :class:`~jobpush.StoreError`, and keeps nothing that could not be sent but
+    the owners and claims of published tasks, which may be on another primary of a cluster than the tasks.
 
     Args:
         store: For callers that wait at most ``publish_timeout``.
@@ -69,21 +76,75 @@ class Sender:
         self.seqs: OrderedDict[str, int] = OrderedDict()
         self.final_writes = FinalWrites()
         self._connects = 0
+        #: Requests for :meth:`send_left`, by their words; the oldest first. Guarded by the lock.
+        self._left: dict[Command, Request] = {}
 
     def send(self, writes: Sequence[TaskWrite], store: Store | None = None) -> list[Published]:
-        """Store and publish events in one round trip; ``store``: not the one of waiting callers."""
+        """
+        Store and publish events in one round trip.
+
+        Args:
+            writes: The events.
+            store: Another store than the one of waiting callers.
+
+        Raises:
+            ShardUnavailable: If a primary of a cluster is unreachable; the events on the others are published.
+        """
+        results: list[Published] = []
+        for result in self._send_each(writes, store or self._store):
+            if isinstance(result, ShardUnavailable):
+                raise result
+            results.append(result)
+        return results
+
+    def _send_each(self, writes: Sequence[TaskWrite], store: Store) -> list[Published | ShardUnavailable]:
         if not writes:
             return []
         with self._timing():
-            results = (store or self._store).publish(writes, self.seqs)
+            results, left = store.publish_each(writes, self.seqs)
+        self._keep(left)
         for write, result in zip(writes, results, strict=True):
-            self._apply_reply(write, result)
+            if not isinstance(result, ShardUnavailable):
+                self._apply_reply(write, result)
         return results
+
+    def _keep(self, left: Sequence[Request]) -> None:
+        if not left:
+            return
+        with self._lock:
+            for request in left:
+                words = request.command() if isinstance(request, Call) else request
+                self._left.pop(words, None)
+                self._left[words] = request
+            while len(self._left) > _MAX_LEFT:
+                del self._left[next(iter(self._left))]
+
+    @property
+    def has_left(self) -> bool:
+        """Whether owners or claims of published tasks wait for their primary."""
+        return bool(self._left)
+
+    def send_left(self) -> None:
+        """
+        Send the owners and claims of published tasks that an unreachable primary did not get.
+
+        Raises:
+            ShardUnavailable: If it is still unreachable.
+        """
+        with self._lock:
+            left, self._left = list(self._left.values()), {}
+        if left:
+            try:
+                self.patient_store.run(left)
+            except StoreError:
+                self._keep(left)
+                raise
 
     def start(self, write: TaskWrite) -> dict[str, float]:
         """Publish that a task starts; return the seconds that its stages took in earlier runs."""
         with self._timing():
-            result, durations = self._store.start(write, self.seqs)
+            result, durations, left = self._store.start(write, self.seqs)
+        self._keep(left)
         self._apply_reply(write, result)
         return durations
 
@@ -104,9 +165,14 @@ class Sender:
         if ending.state.is_final:
             self.final_writes.add(ending)
 
-    def send_batch(self, batch: Batch, *, is_urgent: bool) -> None:
+    def send_batch(self, batch: Batch, waiting: Batch, *, is_urgent: bool) -> None:
         """
         Publish a batch, and remove what is published from it.
+
+        Args:
+            batch: The records.
+            waiting: Gets the records that have to wait for an unreachable primary of a cluster, while others answer.
+            is_urgent: Whether workflows that were published a moment ago are published too.
 
         Raises:
             StoreError: If Redis fails. The batch keeps the records to retry.
@@ -114,27 +180,38 @@ class Sender:
         """
         store = self.patient_store
         writes = [*batch.writes, *progress_writes(batch.changed)]
+        unpublished: set[str] = set()
         while writes:
-            self.send(writes[:BATCH_SIZE], store)
-            for write in writes[:BATCH_SIZE]:
-                if write.plan is not None:  # its members may have ended before it was stored
+            for number, (write, result) in enumerate(
+                zip(writes[:BATCH_SIZE], self._send_each(writes[:BATCH_SIZE], store), strict=True)
+            ):
+                if isinstance(result, ShardUnavailable):
+                    waiting.writes += [write] if number < len(batch.writes) else []
+                    unpublished.add(write.event.task_id)
+                elif write.plan is not None:  # its members may have ended before it was stored
                     self._on_workflow(write.user_id, write.event.task_id, 0.0)
             del writes[:BATCH_SIZE], batch.writes[:BATCH_SIZE]
         for task in batch.changed:
-            task.has_published = True
+            if task.tracked.task_id in unpublished:
+                waiting.changed.append(task)
+            else:
+                task.has_published = True
         batch.changed.clear()
         while batch.endings:
-            self.end(batch.endings[0], store)
+            with _or_wait(waiting.endings, batch.endings[0]):
+                self.end(batch.endings[0], store)
             del batch.endings[0]
         if batch.workflows:
             for user_id, task_id in store.publish_workflows(batch.workflows, is_urgent=is_urgent):
                 self._on_workflow(user_id, task_id, self._config.min_interval)
             batch.workflows.clear()
         while batch.logs:
-            self._append_log(batch.logs[0])
+            with _or_wait(waiting.logs, batch.logs[0]):
+                self._append_log(batch.logs[0])
             del batch.logs[0]
         while batch.durations:
-            store.record_durations(batch.durations[0].task_name, batch.durations[0].seconds)
+            with suppress(ShardUnavailable):  # other runs follow
+                store.record_durations(batch.durations[0].task_name, batch.durations[0].seconds)
             del batch.durations[0]
 
     def _keep_end(self, user_id: str, event: TaskEvent) -> None:
@@ -182,8 +259,13 @@ class Sender:
     def is_slow(self) -> bool:
         """Whether Redis accepts writes, but takes longer than a caller waits."""
         begun = time.monotonic()
-        self.patient_store.probe()
+        with suppress(ShardUnavailable):  # the others answer
+            self.patient_store.probe()
         return time.monotonic() - begun > self._config.publish_timeout
+
+    def is_degraded(self) -> bool:
+        """Whether a primary of a cluster is unreachable."""
+        return self.patient_store.client.is_degraded
 
     def reconnect(self) -> None:
         """Replace the connections of waiting callers, which may have died."""
@@ -207,6 +289,15 @@ class Sender:
 
     def _timing(self) -> AbstractContextManager[None]:
         return nullcontext() if self.metrics is None else self.metrics.timing()
+
+
+@contextmanager
+def _or_wait(waiting: list[T], record: T) -> Iterator[None]:
+    """Let a record wait if its primary is unreachable, while others answer."""
+    try:
+        yield
+    except ShardUnavailable:
+        waiting.append(record)
 
 
 def progress_writes(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:

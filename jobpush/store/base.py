@@ -10,6 +10,7 @@ from ..config import Config
 from ..errors import ConfigurationError
 from .keys import LAYOUT, Keys
 from .redis.client import RedisClient
+from .redis.errors import ShardUnavailable
 from .replies import LiveGateways
 from .scripts import LIVE, Request
 
@@ -64,15 +65,21 @@ class StoreClient:
         Return the live gateways, read at most a second ago, and again if one that is ``seen`` is missing.
 
         Raises:
-            StoreError: If Redis does not answer.
+            StoreError: If Redis does not answer, and they are unknown.
         """
         now, known = time.monotonic(), self._live_gateways
         if known is None or now - known[0] >= _LIVE_GATEWAYS_TTL or not known[1].ids.issuperset(seen):
-            ((ids, dead),) = self.run([LIVE([self.keys.gateways])])
-            known = self._live_gateways = now, LiveGateways(frozenset(ids), dead > 0)
+            try:
+                ((ids, dead),) = self.run([LIVE([self.keys.gateways])])
+                live = LiveGateways(frozenset(ids), dead > 0)
+            except ShardUnavailable:  # other primaries have what is counted; no gateway can renew its lease meanwhile
+                if known is None:
+                    raise
+                live = known[1]
+            known = self._live_gateways = now, live
         return known[1]
 
-    def run(self, requests: Sequence[Request]) -> list[Any]:
+    def run(self, requests: Sequence[Request], *, may_be_partial: bool = False) -> list[Any]:
         """
         Run scripts and plain commands in one round trip; see :meth:`RedisClient.run`.
 
@@ -82,4 +89,4 @@ class StoreClient:
         Raises:
             StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        return self.client.run(requests)
+        return self.client.run(requests, may_be_partial=may_be_partial)

@@ -23,7 +23,7 @@ class Store(NotificationStore, TaskLogStore, InboxStore):
         """Replace the durations of a task's stages, by Celery's name of the task; :meth:`start` reads them."""
         key = self.keys.stages(task_name)
         pairs = [item for name, value in seconds.items() for item in (name, f"{value:.3f}")]
-        self.client.transact(key, ("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, _DURATIONS_TTL))
+        self.run([("DEL", key), ("HSET", key, *pairs), ("EXPIRE", key, _DURATIONS_TTL)])
 
     def lead(self, queue: str, worker_id: str, seconds: float) -> bool:
         """

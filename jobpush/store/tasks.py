@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from ..channels import Topic, escape_id, task_channel, unescape_id, user_channel, user_topic
 from ..errors import TaskNotFound
@@ -14,6 +14,7 @@ from .base import StoreClient
 from .malformed import malformed
 from .messages import read_task
 from .records import Outcome, Published, TaskWrite
+from .redis.errors import ShardUnavailable
 from .scripts import Call, Command, Request
 from .task_calls import cancel_call, end_call, history_call, own_call, publish_call, publish_workflow_call, snapshot_ttl
 from .worker_leases import Claim, WorkerLeases
@@ -55,21 +56,41 @@ class TaskStore(StoreClient):
             InvalidData: If the data of an event has no JSON form; nothing was sent then.
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds; any part may be stored.
         """
-        return self._publish(writes, known)[0]
+        results, _, _ = self._publish(writes, known, may_be_partial=False)
+        return cast("list[Published]", results)
 
-    def start(self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN) -> tuple[Published, dict[str, float]]:
+    def publish_each(
+        self, writes: Sequence[TaskWrite], known: Mapping[str, int] = _NOTHING_KNOWN
+    ) -> tuple[list[Published | ShardUnavailable], list[Request]]:
+        """
+        As :meth:`publish`, but an unreachable primary of a cluster affects only what it holds.
+
+        Returns:
+            A result for each write, in order; and the requests that remain, for :meth:`run`: the owners and claims of
+            tasks are on other primaries than the tasks themselves.
+        """
+        results, left, _ = self._publish(writes, known)
+        return results, left
+
+    def start(
+        self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN
+    ) -> tuple[Published, dict[str, float], list[Request]]:
         """
         Publish that a task starts, and read the durations of its stages, in one round trip.
 
         Returns:
-            The result of the write, and the seconds that :meth:`record_durations` got for the task's name.
+            The result of the write; the seconds that :meth:`record_durations` got for the task's name; and the requests
+            that remain, see :meth:`publish_each`.
 
         Raises:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
-        (published,), (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
-        durations = malformed.read("durations of stages", stages.items(), _read_duration, write.event.name)
-        return published, dict(durations)
+        (published,), left, (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
+        if isinstance(published, ShardUnavailable):
+            raise published
+        pairs = () if isinstance(stages, ShardUnavailable) else stages.items()
+        durations = malformed.read("durations of stages", pairs, _read_duration, write.event.name)
+        return published, dict(durations), left
 
     def end(
         self,
@@ -106,7 +127,7 @@ class TaskStore(StoreClient):
             is_urgent: Whether workflows that were published a moment ago are published too.
 
         Returns:
-            Those that are still pending: call again.
+            Those that are still pending, or on an unreachable primary of a cluster while others answer: call again.
 
         Raises:
             StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
@@ -116,7 +137,8 @@ class TaskStore(StoreClient):
             publish_workflow_call(self.config, user_topic(user), task_id, is_urgent=is_urgent)
             for user, task_id in pairs
         ]
-        return [workflow for workflow, is_pending in zip(pairs, self.run(calls), strict=True) if is_pending]
+        replies = self.run(calls, may_be_partial=True)
+        return [workflow for workflow, is_pending in zip(pairs, replies, strict=True) if is_pending]
 
     def cancel(self, task_id: str) -> TaskState:
         """
@@ -243,17 +265,31 @@ class TaskStore(StoreClient):
     # -- requests ------------------------------------------------------------------------------------
 
     def _publish(
-        self, writes: Sequence[TaskWrite], known: Mapping[str, int], commands: Sequence[Command] = ()
-    ) -> tuple[list[Published], list[Any]]:
-        """Publish, and run ``commands`` in the same round trip; return the replies to both."""
+        self,
+        writes: Sequence[TaskWrite],
+        known: Mapping[str, int],
+        commands: Sequence[Command] = (),
+        *,
+        may_be_partial: bool = True,
+    ) -> tuple[list[Published | ShardUnavailable], list[Request], list[Any]]:
+        """
+        Publish, and run ``commands`` in the same round trip.
+
+        Returns:
+            As :meth:`publish_each`, and the replies to the commands.
+        """
         # A workflow's plan comes first: without it, its members' reports would treat the workflow as lost.
         before: list[Request] = [command for write in writes for command in self._begin_commands(write)]
         publish = [publish_call(self.config, write, known.get(write.event.task_id, 0)) for write in writes]
         after: list[Request] = [*self._owner_requests(writes)]
         after += [command for write in writes for command in self._claim_commands(write)]
-        replies = self.run([*before, *publish, *after, *commands])
+        replies = self.run([*before, *publish, *after, *commands], may_be_partial=may_be_partial)
         published = replies[len(before) : len(before) + len(publish)]
-        return [_read_published(reply) for reply in published], replies[len(replies) - len(commands) :]
+        last = len(replies) - len(commands)
+        after_replies = zip(after, replies[last - len(after) : last], strict=True)
+        left = [request for request, reply in after_replies if isinstance(reply, ShardUnavailable)]
+        results = [reply if isinstance(reply, ShardUnavailable) else _read_published(reply) for reply in published]
+        return results, left, replies[last:]
 
     def _begin_commands(self, write: TaskWrite) -> list[Command]:
         if write.plan is None:

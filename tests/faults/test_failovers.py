@@ -14,7 +14,13 @@ import pytest
 
 from jobpush.channels import parse_channel
 from jobpush.store.keys import Keys
-from tests.store.redis.cluster import ClusterServers, fail_over_by_hand, kill_primary, migrate_busiest_slot
+from tests.store.redis.cluster import (
+    ClusterServers,
+    fail_over_by_hand,
+    hang_primary,
+    kill_primary,
+    migrate_busiest_slot,
+)
 from tests.store.redis.sentinel import SentinelServers
 from tests.waiting import wait_until
 
@@ -82,7 +88,7 @@ def wrong_states(stand: Stand) -> list[tuple[str, str]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", [migrate_busiest_slot, fail_over_by_hand, kill_primary])
+@pytest.mark.parametrize("fault", [migrate_busiest_slot, fail_over_by_hand, hang_primary, kill_primary])
 def test_failover_in_a_cluster(tmp_path: Path, fault: Callable[[ClusterServers, str], None]) -> None:
     with ClusterServers() as servers:
         busy = topic_of("#server-to-user-u0")

@@ -13,13 +13,20 @@ import pytest
 from jobpush.channels import Topic, parse_channel, user_channel, user_topic
 from jobpush.config import Config
 from jobpush.errors import StoreError
-from jobpush.events import RESYNC_EVENT
+from jobpush.events import RESYNC_EVENT, TaskEvent, TaskState
+from jobpush.reporting.publisher import Publisher
 from jobpush.signing import channel_auth
-from jobpush.store import Store
+from jobpush.store import Store, TaskWrite
 from jobpush.store.keys import Keys
 from jobpush.testing import PATIENCE
-from tests.effort import members
-from tests.store.redis.cluster import ClusterServers, fail_over_by_hand, kill_primary, migrate_busiest_slot
+from tests.effort import members, thorough
+from tests.store.redis.cluster import (
+    ClusterServers,
+    fail_over_by_hand,
+    hang_primary,
+    kill_primary,
+    migrate_busiest_slot,
+)
 from tests.waiting import wait_until
 
 from .client import Client, data_of
@@ -133,6 +140,56 @@ def test_events_members_and_history_of_all_shards_arrive(cluster: ClusterServers
 # -- faults ------------------------------------------------------------------------------------------
 
 
+@thorough
+def test_primary_that_hangs_delays_no_other_shard(cluster: ClusterServers, site: Site, store: Store) -> None:
+    """More clients than histories in flight ask for its topics, and one worker publishes to all primaries."""
+    users = one_of_each_shard(cluster, "user-hang", user_topic)
+    channels = one_of_each_shard(cluster, "news-hang", channel_topic)
+    (waiting, *others), (silent, *audible) = users, channels
+    assert cluster.primary_of(Keys("").topic(user_topic(waiting))) == cluster.primary_of(
+        Keys("").topic(channel_topic(silent))
+    )
+    first = site.connect(waiting, client="jobpush")
+    first.subscribe(silent)
+    worker = Publisher(Store(Config(redis_url=cluster.url)), Config(redis_url=cluster.url), lambda task_id: None)
+    submit(worker, users, TaskState.STARTED)
+    read_tasks(first, (f"0-of-{waiting}", "STARTED"))
+    assert store.tasks(waiting)  # so it knows the slots
+
+    with (
+        cluster.without_failovers(),
+        cluster.hanging(cluster.primary_of(Keys("").topic(user_topic(waiting)))),
+    ):
+        crowd = [site.connect() for _ in range(70)]
+        for one in crowd:
+            one.send("pusher:subscribe", {"channel": silent})
+        clients = [site.connect(user, client="jobpush") for user in others]
+        for user, channel, client in zip(others, audible, clients, strict=True):
+            read_tasks(client, (f"0-of-{user}", "STARTED"))
+            client.subscribe(channel)
+        for state in (TaskState.PROGRESS, TaskState.SUCCESS):
+            submit(worker, users, state)
+            for user, client in zip(others, clients, strict=True):
+                for number in range(10):
+                    read_tasks(client, (f"{number}-of-{user}", state.value))
+                assert [task.state for task in store.tasks(user)] == [state] * 10
+
+    read_tasks(first, (f"9-of-{waiting}", "SUCCESS"))
+    for one in crowd:
+        assert one.receive_until(lambda message: message["event"] == "pusher_internal:subscription_succeeded")
+    wait_until(worker._is_idle)
+    for user in users:  # each task is found by its id, also one with its owner on the primary that hung
+        assert [store.task(f"{number}-of-{user}").state for number in range(10)] == [TaskState.SUCCESS] * 10
+    worker.close()
+
+
+def submit(worker: Publisher, users: Iterable[str], state: TaskState) -> None:
+    """Publish ten tasks of each user, whose ids are spread over all primaries."""
+    for user in users:
+        for number in range(10):
+            worker.submit(TaskWrite(user, TaskEvent(f"{number}-of-{user}", state, created_at=1.0), pinned=True))
+
+
 class Traffic:
     """Publishes about a user's task and on a channel until it is stopped, each step until Redis has accepted it."""
 
@@ -195,7 +252,7 @@ def assert_no_gap(messages: Iterable[dict[str, Any]], of_busy_shard: Collection[
             next_number = number + 1
 
 
-@pytest.mark.parametrize("fault", members([migrate_busiest_slot, fail_over_by_hand, kill_primary]))
+@pytest.mark.parametrize("fault", members([migrate_busiest_slot, fail_over_by_hand, hang_primary, kill_primary]))
 def test_fault_of_a_shard_loses_no_state_and_leaves_other_shards_alone(
     cluster: ClusterServers, site: Site, store: Store, fault: Callable[[ClusterServers, str], None]
 ) -> None:

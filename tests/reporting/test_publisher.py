@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -22,7 +22,11 @@ from jobpush.reporting.identity import TaskIdentity
 from jobpush.reporting.publisher import Publisher
 from jobpush.reporting.records import Ending
 from jobpush.reporting.running_task import Clock, RunningTask
-from jobpush.store import Membership, Published, Store, TaskWrite, WorkflowPlan
+from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
+from jobpush.store.keys import tag_of
+from jobpush.store.redis.cluster import key_of, sharded_words
+from jobpush.store.redis.errors import ShardUnavailable
+from jobpush.store.scripts import Request
 from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
 from tests.waiting import wait_until
 
@@ -140,13 +144,13 @@ def sleeps(publisher: Publisher) -> bool:
 def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """The tasks of each round trip of the publisher's thread; progress waits for others for as long as it may."""
     sent: list[set[str]] = []
-    publish = publisher._sender.patient_store.publish
+    publish = publisher._sender.patient_store.publish_each
 
-    def noted(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
+    def noted(writes: Sequence[TaskWrite], *rest: Any) -> Any:
         sent.append({write.event.task_id for write in writes})
         return publish(writes, *rest)
 
-    monkeypatch.setattr(publisher._sender.patient_store, "publish", noted)
+    monkeypatch.setattr(publisher._sender.patient_store, "publish_each", noted)
     monkeypatch.setattr("jobpush.reporting.schedule.MAX_HOLD", math.inf)
     return sent
 
@@ -211,14 +215,14 @@ def test_unpublishable_state_keeps_those_waiting_for_redis(
 @pytest.fixture
 def refused_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every write of the task ``bad`` refused, as by a Redis that ran into a bug of a script."""
-    publish = Store.publish
+    publish = Store.publish_each
 
-    def checked(store: Store, writes: Sequence[TaskWrite], *rest: Any, **options: Any) -> list[Published]:
+    def checked(store: Store, writes: Sequence[TaskWrite], *rest: Any, **options: Any) -> Any:
         if any(write.event.task_id == "bad" for write in writes):
             raise CommandRefused("ERR user_script:1: refused")
         return publish(store, writes, *rest, **options)
 
-    monkeypatch.setattr(Store, "publish", checked)
+    monkeypatch.setattr(Store, "publish_each", checked)
 
 
 @pytest.mark.usefixtures("refused_task")
@@ -244,14 +248,14 @@ def test_state_refused_by_redis_is_dropped_and_delays_no_other(
 def test_last_state_waits_when_redis_fails_during_a_refusal(
     publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish, failures = publisher._sender.patient_store.publish, iter([StoreError("gone")])
+    publish, failures = publisher._sender.patient_store.publish_each, iter([StoreError("gone")])
 
-    def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> list[Published]:
+    def once_gone(writes: Sequence[TaskWrite], *rest: Any) -> Any:
         if [write.event.task_id for write in writes] == ["good"] and (failure := next(failures, None)):
             raise failure
         return publish(writes, *rest)
 
-    monkeypatch.setattr(publisher._sender.patient_store, "publish", once_gone)
+    monkeypatch.setattr(publisher._sender.patient_store, "publish_each", once_gone)
     with publisher._lock:
         publisher.submit(write("good", TaskState.STARTED))
         publisher.submit(write("good", TaskState.SUCCESS))
@@ -367,3 +371,85 @@ def test_time_limit_during_a_publish_silences_no_other_task(
         if not was_interrupted:
             break
     assert number > 3
+
+
+class HangingShard:
+    """A cluster with one primary that hangs: the one with the bucket of a name. The other buckets are on a Redis."""
+
+    def __init__(self, publisher: Publisher, name: str) -> None:
+        self._bucket = f"{{{tag_of(name)}}}"
+        self.hangs = True
+        #: Requests that it did not answer.
+        self.refused = 0
+        for client in (publisher._sender._store.client, publisher._sender.patient_store.client):
+            client.run = partial(self._run, client.run)  # type: ignore[method-assign]
+
+    def _run(self, run: Callable[..., list[Any]], requests: Sequence[Request], *, may_be_partial: bool) -> list[Any]:
+        is_lost = [self.hangs and self._bucket in str(key_of(sharded_words(request))) for request in requests]
+        replies = iter(run([request for request, lost in zip(requests, is_lost, strict=True) if not lost]))
+        self.refused += sum(is_lost)
+        if any(is_lost) and not may_be_partial:
+            raise ShardUnavailable("it hangs")
+        return [ShardUnavailable("it hangs") if lost else next(replies) for lost in is_lost]
+
+
+@pytest.fixture
+def quick_publisher(store: Store) -> Iterator[Publisher]:
+    config = replace(store.config, flush_timeout=PATIENCE, min_interval=0.01, retry_interval=0.05)
+    publisher = Publisher(Store(config), config, on_cancelled=lambda task_id: None)
+    yield publisher
+    publisher.close()
+
+
+def test_events_of_other_primaries_are_published_while_one_hangs(quick_publisher: Publisher, store: Store) -> None:
+    shard = HangingShard(quick_publisher, "silent")
+    silent, other = (replace(tracked(f"of-{user}"), user_id=user) for user in ("silent", USER))
+    listener = RecordedEvents(store.config.redis_url, USER)
+    running = [RunningTask(one, quick_publisher, quick_publisher._config) for one in (silent, other)]
+    for task in running:
+        quick_publisher.start(task)
+    for current in (1, 2):
+        for task in running:
+            task.current = current
+            task.mark_changed()
+        wait_until(lambda current=current: [one.current for one in listener.events][-1:] == [current])  # type: ignore[misc]
+    for task in running:
+        task.finish(TaskState.SUCCESS)
+    for one in (silent, other):
+        waits = replace(one, task_id=f"waits-{one.user_id}")
+        quick_publisher.submit_ending(Ending(waits.task_id, TaskState.REVOKED, tracked=waits))
+    wait_until(lambda: [one.state for one in listener.events][-2:] == [TaskState.SUCCESS, TaskState.REVOKED])
+
+    assert not quick_publisher._breaker.is_open
+    assert store.tasks("silent") == []
+    shard.hangs = False
+    assert quick_publisher.flush()
+    assert {one.task_id: one.state for one in store.tasks("silent")} == {
+        "of-silent": TaskState.SUCCESS,
+        "waits-silent": TaskState.REVOKED,
+    }
+
+
+def test_newest_event_is_published_once_the_primary_answers(quick_publisher: Publisher, store: Store) -> None:
+    shard = HangingShard(quick_publisher, USER)
+    listener = RecordedEvents(store.config.redis_url, USER)
+    for state in (TaskState.STARTED, TaskState.PROGRESS, TaskState.SUCCESS):
+        refused = shard.refused
+        quick_publisher.submit(write("task", state))
+        wait_until(lambda refused=refused: shard.refused > refused)  # type: ignore[misc]
+
+    shard.hangs = False
+    assert quick_publisher.flush()
+    assert [one.state for one in listener.events] == [TaskState.SUCCESS]
+
+
+def test_owner_on_a_primary_that_hangs_is_stored_later(quick_publisher: Publisher, store: Store) -> None:
+    shard = HangingShard(quick_publisher, "task")
+    quick_publisher.publish_now([write("task", TaskState.STARTED)])
+    assert [one.state for one in store.tasks(USER)] == [TaskState.STARTED]
+    quick_publisher.submit(write("task", TaskState.SUCCESS))
+    wait_until(lambda: [one.state for one in store.tasks(USER)] == [TaskState.SUCCESS])
+
+    shard.hangs = False
+    assert quick_publisher.flush()
+    assert store.task("task").state is TaskState.SUCCESS

@@ -30,7 +30,7 @@ from jobpush.protocol.actions import UserData
 from jobpush.protocol.handshake import new_socket_id
 from jobpush.protocol.server import ServerProtocol
 from jobpush.reporting.publisher import Publisher
-from jobpush.store import Published, Store
+from jobpush.store import Store
 from jobpush.store.redis.async_connection import AsyncConnection
 from jobpush.store.scripts import Request
 
@@ -202,18 +202,18 @@ class FaultyStore(Store):
         #: Tasks whose end Redis has acknowledged since it last lost its data.
         self.acknowledged: set[str] = set()
 
-    def run(self, requests: Sequence[Request]) -> list[Any]:
+    def run(self, requests: Sequence[Request], *, may_be_partial: bool = False) -> list[Any]:
         fault, self.fault = self.fault, None
         if fault == "before" or not self._server.is_reachable:
             raise StoreError("the connection broke")
-        replies = super().run(requests)
+        replies = super().run(requests, may_be_partial=may_be_partial)
         self._server.wait_for_pushes()
         if fault == "after":
             raise StoreError("the connection broke, and the reply is lost")
         return replies
 
-    def publish(self, writes: Any, *rest: Any) -> list[Published]:
-        results = super().publish(writes, *rest)
+    def publish_each(self, writes: Any, *rest: Any) -> Any:
+        results = super().publish_each(writes, *rest)
         self.acknowledged |= {write.event.task_id for write in writes if write.event.state.is_final}
         return results
 

@@ -15,7 +15,7 @@ from ...errors import StoreError
 from ..forks import register_after_fork
 from ..scripts import Call, Command, Request
 from .cluster import Cluster, sharded_words
-from .errors import is_wrong_server, store_errors
+from .errors import ShardUnavailable, advice, explain, is_wrong_server, state_in, store_errors
 from .topology import Topology
 
 #: Seconds of silence after which a subscription sends a PING, and after which its connection counts as broken.
@@ -78,14 +78,20 @@ class RedisClient:
         with store_errors():
             return self._cluster.client_of(key)
 
-    def run(self, requests: Sequence[Request]) -> list[Any]:
+    def run(self, requests: Sequence[Request], *, may_be_partial: bool = False) -> list[Any]:
         """
         Run scripts and plain commands in one round trip; in two if Redis does not have a script yet.
+
+        Args:
+            requests: The scripts and commands.
+            may_be_partial: Whether requests to an unreachable primary of a cluster get a :class:`ShardUnavailable` as
+                their reply, if other primaries answer.
 
         Returns:
             The replies, in order.
 
         Raises:
+            ShardUnavailable: If a primary of a cluster is unreachable, and others answer.
             StoreError: If a command or the connection fails; any of the commands may have been run.
         """
         with self.errors():
@@ -96,10 +102,17 @@ class RedisClient:
                 self._load([call for i in unknown if isinstance(call := requests[i], Call)])
                 for i, reply in zip(unknown, self._execute([commands[i] for i in unknown]), strict=True):
                     replies[i] = reply
-            for reply in replies:
+            for i, reply in enumerate(replies):
                 if isinstance(reply, Exception):
-                    raise reply
+                    if not may_be_partial or not self._is_partial_outage(reply):
+                        raise reply
+                    replies[i] = _unavailable(reply)
             return replies
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether some primaries of a cluster are unreachable."""
+        return self._cluster is not None and bool(self._cluster.unreachable)
 
     def transact(self, key: str, *commands: Command) -> list[Any]:
         """
@@ -137,15 +150,21 @@ class RedisClient:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Convert errors of redis-py into :class:`StoreError`. Reconnect if the server is a replica now."""
+        """
+        Convert errors of redis-py into :class:`StoreError`, or :class:`ShardUnavailable`. Reconnect if the server is a
+        replica now.
+        """
         try:
             with store_errors():
                 yield
         except StoreError as exc:
-            if is_wrong_server(exc.__cause__):
+            cause = exc.__cause__
+            if is_wrong_server(cause):
                 for client in list(_clients):
                     if client._url == self._url:
                         client.reconnect()
+            if self._is_partial_outage(cause):
+                raise _unavailable(cause) from cause
             raise
 
     def reconnect(self) -> None:
@@ -160,6 +179,13 @@ class RedisClient:
         self._client.connection_pool.disconnect(inuse_connections=is_final)
         if self._cluster is not None:
             self._cluster.disconnect(is_final=is_final)
+
+    def _is_partial_outage(self, reply: object) -> bool:
+        """Return whether a primary is unreachable, and others answer as far as is known."""
+        if self._cluster is None or not isinstance(reply, (redis.ConnectionError, redis.TimeoutError)):
+            return False
+        is_known = state_in(reply) is None and advice(reply) is None  # a wrong password is no outage of one primary
+        return is_known and len(self._cluster.unreachable) < len(self._cluster.primaries())
 
     def _words(self, request: Request) -> Command:
         if self._cluster is not None:
@@ -202,6 +228,10 @@ class RedisClient:
     def _measure_clock(self, before: float, after: float, of_redis: float) -> None:
         offset = of_redis - (before + after) / 2
         self.clock_offset = offset if abs(offset) > (after - before) / 2 + _CLOCK_TOLERANCE else 0.0
+
+
+def _unavailable(reason: object) -> ShardUnavailable:
+    return ShardUnavailable(f"A primary of the Redis Cluster is unreachable: {explain(reason)}")
 
 
 _clients: WeakSet[RedisClient] = WeakSet()

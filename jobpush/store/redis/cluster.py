@@ -18,6 +18,9 @@ from .topology import Address, OnConnect, Topology, join_address
 _MAX_REDIRECTS = 5
 #: Seconds between two attempts while a slot moves.
 _PAUSE = 0.05
+#: Seconds between two checks of the unreachable primaries, and number of checks until the next command tries again.
+_CHECK_AFTER = 0.5
+_MAX_CHECKS = 120
 
 
 class Cluster:
@@ -25,26 +28,50 @@ class Cluster:
     One client of redis-py for each primary, found by the slot of a key.
 
     The slots are read from ``CLUSTER SLOTS``: on first use, and again in a thread after a redirection or a failure.
+
+    After a timeout, commands to the same primary fail at once until it answers a thread that checks it: a primary that
+    hangs delays the commands to others once.
     """
 
-    def __init__(self, topology: Topology, timeout: float, on_connect: OnConnect | None) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        timeout: float,
+        on_connect: OnConnect | None,
+        on_refreshed: Callable[[redis.RedisError | None], None] = lambda exc: None,
+    ) -> None:
+        """
+        Args:
+            topology: Some nodes, and how to connect to each.
+            timeout: Seconds to wait for a connection, and for each reply.
+            on_connect: Called with each new connection.
+            on_refreshed: Called in a thread after the slots were read again; with the error if no node answers.
+        """
         self._nodes = topology.nodes
         self._make_pool: Callable[[Address], redis.ConnectionPool] = lambda address: topology.make_pool(
             timeout, on_connect=on_connect, address=address
         )
+        self._on_refreshed = on_refreshed
         self._lock = threading.Lock()
         self._clients: dict[Address, redis.Redis] = {}
         self._slots: list[Address | None] = []
         self._is_refreshing = False
+        #: Nodes that failed when they were last asked, with the reason.
+        self._unreachable: dict[Address, redis.RedisError] = {}
+        self._is_checking = False
 
     def client_of(self, name: str | bytes) -> redis.Redis:
         """
         Return the client of the primary that holds a key.
 
         Raises:
-            redis.RedisError: If no primary holds it, or no node answers.
+            redis.RedisError: If no primary holds it, no node answers, or the primary is known to hang.
         """
-        return self._client_at(self._address_of(slot_of(name)))
+        address = self._address_of(slot_of(name))
+        reason = self._unreachable.get(address)
+        if isinstance(reason, redis.TimeoutError):
+            raise reason
+        return self._client_at(address)
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """
@@ -75,18 +102,13 @@ class Cluster:
         for client, source in {(self.client_of(key), source) for key, source in scripts}:
             client.script_load(source)
 
-    def refresh(self, then: Callable[[redis.RedisError | None], None] = lambda exc: None) -> None:
-        """
-        Read the slots again, in a thread, unless that is under way.
-
-        Args:
-            then: Called in that thread after it, with the error if no node answers.
-        """
+    def refresh(self) -> None:
+        """Read the slots again, in a thread, unless that is under way."""
         with self._lock:
             if self._is_refreshing:
                 return
             self._is_refreshing = True
-        threading.Thread(target=self._refresh, args=[then], name="jobpush-cluster-slots", daemon=True).start()
+        threading.Thread(target=self._refresh, name="jobpush-cluster-slots", daemon=True).start()
 
     def read_slots(self) -> None:
         """
@@ -96,12 +118,15 @@ class Cluster:
             redis.RedisError: If no node does.
         """
         reasons = []
-        for address in dict.fromkeys([*self.primaries(), *self._clients, *self._nodes]):
+        addresses = dict.fromkeys([*self.primaries(), *self._clients, *self._nodes])
+        for address in sorted(addresses, key=self._unreachable.__contains__):
             try:
                 ranges: Any = self._client_at(address).execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
             except redis.RedisError as exc:
+                self._failed(address, exc)
                 reasons.append(f"{join_address(*address)} failed ({exc})")
                 continue
+            self._unreachable.pop(address, None)
             slots: list[Address | None] = [None] * SLOTS
             for first, last, (host, port, *_), *_ in ranges:
                 # A node that does not know its own address omits it.
@@ -121,6 +146,11 @@ class Cluster:
         return list(dict.fromkeys(filter(None, self._slots)))
 
     @property
+    def unreachable(self) -> list[Address]:
+        """The primaries that failed when they were last asked."""
+        return [address for address in self.primaries() if address in self._unreachable]
+
+    @property
     def is_complete(self) -> bool:
         """Whether each slot has a primary, as far as is known."""
         return bool(self._slots) and None not in self._slots
@@ -135,6 +165,8 @@ class Cluster:
         """Close the idle connections, or all of them."""
         for client in list(self._clients.values()):
             client.connection_pool.disconnect(inuse_connections=is_final)
+        if is_final:
+            self._unreachable.clear()  # ends the checks
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -145,6 +177,9 @@ class Cluster:
         return found
 
     def _execute_at(self, address: Address, commands: Sequence[Command], is_asking: Sequence[bool]) -> list[Any]:
+        reason = self._unreachable.get(address)
+        if isinstance(reason, redis.TimeoutError):
+            return [reason] * len(commands)
         try:
             with self._client_at(address).pipeline(transaction=False) as pipeline:
                 for command, asking in zip(commands, is_asking, strict=True):
@@ -153,8 +188,10 @@ class Cluster:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
                 replies = iter(pipeline.execute(raise_on_error=False))
         except redis.RedisError as exc:  # only this primary is unreachable
+            self._failed(address, exc)
             self.refresh()
             return [exc] * len(commands)
+        self._unreachable.pop(address, None)
         return [(next(replies) if asking else None, next(replies))[1] for asking in is_asking]
 
     def _redirected(self, reply: Any) -> Any:
@@ -183,7 +220,7 @@ class Cluster:
                 client = self._clients[address] = redis.Redis(connection_pool=self._make_pool(address))
             return client
 
-    def _refresh(self, then: Callable[[redis.RedisError | None], None]) -> None:
+    def _refresh(self) -> None:
         error = None
         try:
             self.read_slots()
@@ -191,7 +228,32 @@ class Cluster:
             error = exc
         finally:
             self._is_refreshing = False
-        then(error)
+        self._on_refreshed(error)
+
+    def _failed(self, address: Address, reason: redis.RedisError) -> None:
+        """Note that a node is unreachable, and check it in a thread until it answers or is no primary any more."""
+        self._unreachable[address] = reason
+        with self._lock:
+            if self._is_checking:
+                return
+            self._is_checking = True
+        threading.Thread(target=self._check, name="jobpush-cluster-check", daemon=True).start()
+
+    def _check(self) -> None:
+        for _ in range(_MAX_CHECKS):
+            for address in self.unreachable:
+                try:
+                    self._client_at(address).ping()
+                except redis.RedisError:
+                    continue
+                self._unreachable.pop(address, None)
+            if not self.unreachable:
+                break
+            self.refresh()
+            time.sleep(_CHECK_AFTER)
+        with self._lock:
+            self._unreachable.clear()
+            self._is_checking = False
 
 
 _DONE = object()

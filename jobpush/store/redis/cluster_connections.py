@@ -50,7 +50,7 @@ class Routes:
         #: For logs: some nodes, without the password.
         self.name = topology.name
         self._loop = loop
-        self._cluster = Cluster(topology, 5.0, None)
+        self._cluster = Cluster(topology, 5.0, None, self._read)
         #: Called whenever the slots have been read.
         self.listeners: list[Callable[[], None]] = []
         self._read_at = loop.now
@@ -67,7 +67,7 @@ class Routes:
     def refresh(self) -> None:
         """Read the slots in a thread."""
         self._read_at = self._loop.now
-        self._cluster.refresh(self._read)
+        self._cluster.refresh()
 
     def moved(self, slot: int, address: Address) -> None:
         """Note a redirection."""

@@ -136,6 +136,12 @@ def explain(error: object) -> str:
     return f"{text} ({hint})" if hint else text
 
 
+class ShardUnavailable(StoreError):
+    """One primary of a Redis Cluster is unreachable, and others answer; see :meth:`RedisClient.run`."""
+
+    code = "shard_unavailable"
+
+
 @contextmanager
 def store_errors() -> Iterator[None]:
     """Convert errors of redis-py into :class:`StoreError`."""

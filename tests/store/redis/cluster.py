@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from typing import Any
 
@@ -24,6 +27,7 @@ class ClusterServers:
         self._stack = ExitStack()
         self.nodes: list[EmbeddedRedis] = []
         self.ports: list[int] = []
+        self._hanging: set[int] = set()
 
     def __enter__(self) -> ClusterServers:
         with self._stack:
@@ -44,8 +48,7 @@ class ClusterServers:
             for number in range(3, 6):
                 wait_until(lambda number=number: self.ask(number, "CLUSTER", "REPLICATE", self.id_of(number - 3)))  # type: ignore[misc]
             wait_until(lambda: all(self._is_complete(number) for number in range(6)))
-            for number in range(6):  # not earlier: a node forgets those that do not answer a MEET within this time
-                self.ask(number, "CONFIG", "SET", "cluster-node-timeout", _NODE_TIMEOUT)
+            self._set_node_timeout(_NODE_TIMEOUT)  # not earlier: within this time a node must answer a MEET
             self._stack = self._stack.pop_all()
         return self
 
@@ -87,8 +90,33 @@ class ClusterServers:
         for number in (target, self.primary_of(name), *range(3)):
             self.ask(number, "CLUSTER", "SETSLOT", slot_of(name), "NODE", self.id_of(target))
 
+    @contextmanager
+    def hanging(self, number: int) -> Iterator[None]:
+        """Suspend a node, which keeps its connections and answers nothing, and resume it at the end."""
+        self._hanging.add(number)
+        os.kill(self.nodes[number].pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.nodes[number].pid, signal.SIGCONT)
+            self._hanging.discard(number)
+
+    @contextmanager
+    def without_failovers(self) -> Iterator[None]:
+        """Let no node count as failed meanwhile."""
+        try:
+            self._set_node_timeout(600_000)
+            yield
+        finally:
+            self._set_node_timeout(_NODE_TIMEOUT)
+
+    def _set_node_timeout(self, milliseconds: int) -> None:
+        for number, node in enumerate(self.nodes):
+            if node.is_running:
+                self.ask(number, "CONFIG", "SET", "cluster-node-timeout", milliseconds)
+
     def _any(self) -> int:
-        return next(number for number, node in enumerate(self.nodes) if node.is_running)
+        return next(i for i, node in enumerate(self.nodes) if node.is_running and i not in self._hanging)
 
     def is_ok(self, number: int) -> bool:
         """Return whether a node knows a primary for each slot."""
@@ -113,6 +141,13 @@ def fail_over_by_hand(cluster: ClusterServers, busy: str) -> None:
     replica = cluster.primary_of(busy) + 3
     cluster.ask(replica, "CLUSTER", "FAILOVER")
     wait_until(lambda: cluster.primary_of(busy) == replica)
+
+
+def hang_primary(cluster: ClusterServers, busy: str) -> None:
+    """Suspend the primary of a name until its replica has taken over; then it is that one's replica."""
+    suspended = cluster.primary_of(busy)
+    with cluster.hanging(suspended):
+        wait_until(lambda: cluster.primary_of(busy) != suspended)
 
 
 def kill_primary(cluster: ClusterServers, busy: str) -> None:

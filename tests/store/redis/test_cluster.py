@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.client import Pipeline
 
 from jobpush.channels import user_topic
 from jobpush.cli.diagnosis.finding import Status
@@ -22,6 +23,7 @@ from jobpush.store import Store, TaskWrite
 from jobpush.store.keys import SLOTS, bucket_tags, slot_of
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.redis.cluster import Cluster
+from jobpush.store.redis.errors import ShardUnavailable
 from jobpush.store.scripts import Call
 from jobpush.store.webhooks import WebhookStore
 from jobpush.testing import PATIENCE
@@ -141,6 +143,39 @@ def test_killed_primary_affects_only_its_keys_and_is_one_clear_error(
     # Either the client knows it, or the node refuses to which another one still sends it.
     with pytest.raises(StoreError, match="the cluster is incomplete"):
         connections.run([("GET", key)])
+
+
+def test_primary_that_hangs_delays_commands_to_others_once(
+    cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = RedisClient(cluster_servers.url, timeout=0.5)
+    connections.run([("SET", key, key) for key in KEYS])
+    hanging = cluster_servers.primary_of(KEYS[0])
+    others = [key for key in KEYS if cluster_servers.primary_of(key) != hanging]
+    with cluster_servers.without_failovers(), cluster_servers.hanging(hanging):
+        with pytest.raises(ShardUnavailable, match="Timeout reading from socket"):
+            connections.run([("GET", KEYS[0])])
+        assert connections.is_degraded
+        asked: list[int] = []
+        monkeypatch.setattr(Pipeline, "execute", noting(Pipeline.execute, asked))
+        replies = connections.run([("GET", key) for key in KEYS], may_be_partial=True)
+        assert [reply for reply in replies if not isinstance(reply, ShardUnavailable)] == [*map(str.encode, others)]
+        assert len(asked) == 2
+        assert cluster_servers.ports[hanging] not in asked
+
+    wait_until(lambda: connections.run([("GET", KEYS[0])]) == [KEYS[0].encode()])
+    assert not connections.is_degraded
+    connections.close()
+
+
+def noting(execute: Callable[..., Any], ports: list[int]) -> Callable[..., Any]:
+    """Return ``execute`` of a pipeline, which notes the port of its server."""
+
+    def noted(pipeline: Any, *arguments: Any, **options: Any) -> Any:
+        ports.append(pipeline.connection_pool.connection_kwargs["port"])
+        return execute(pipeline, *arguments, **options)
+
+    return noted
 
 
 def test_unreachable_cluster_is_one_clear_error() -> None:
