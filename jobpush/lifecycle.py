@@ -24,10 +24,11 @@ Reports come late, twice, in any order, and from runs that should have ended. So
   ``retry_number`` is the same, and::
 
     report of another delivery   the stored state is
-                                 PENDING, RECEIVED    STARTED, PROGRESS    RETRY, LOST      SUCCESS, FAILURE, REVOKED
+                                 PENDING, RECEIVED    STARTED, PROGRESS    RETRY, LOST      FAILURE, REVOKED
     RECEIVED                     same attempt         refused: it runs     next attempt     refused: it is over
     STARTED or more              same attempt         next attempt         next attempt     next attempt, it runs again
 
+  After SUCCESS all are refused: a broker may repeat a task that has succeeded, and Celery keeps its result too.
   The newest delivery wins. It supersedes the one before when it begins or, if that one has ended with RETRY, when it is
   received; further reports of a superseded delivery are refused. So two workers that run one task at the same time do
   not make its bar jump. But if a superseded delivery succeeds first, so does the task: Celery keeps that result, and

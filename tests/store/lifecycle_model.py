@@ -112,6 +112,8 @@ class Model:
 
     def _publish_by_another_delivery(self, update: Update, has_begun: bool) -> bool:
         assert self.state is not None
+        if self.state is TaskState.SUCCESS:
+            return False
         if update.delivery in self.superseded:
             return self._publish_by_superseded(update)
         if self.state in (TaskState.PENDING, TaskState.RECEIVED):
@@ -130,7 +132,7 @@ class Model:
         is_gone = self.state is TaskState.LOST or (self.state is TaskState.RETRY and update.delivery in self.others)
         attempt = self.attempt
         if self.state in OVER:
-            if self.state is TaskState.SUCCESS or not (is_running or is_success):
+            if not (is_running or is_success):
                 return False
             attempt += 1
         elif is_gone:

@@ -217,13 +217,25 @@ def test_earlier_delivery_continues_if_the_newest_fails(task: Task, end: str) ->
     assert task.now == ("SUCCESS", 3)
 
 
-def test_ended_task_keeps_its_state_until_it_runs_again(task: Task) -> None:
-    task.publish("SUCCESS", FIRST)
+@pytest.mark.parametrize("end", ["FAILURE", "REVOKED"])
+def test_ended_task_keeps_its_state_until_it_runs_again(task: Task, end: str) -> None:
+    task.publish(end, FIRST)
 
     assert not task.publish("RECEIVED", SECOND)
     assert not task.end("REVOKED", SECOND)
-    assert task.now == ("SUCCESS", 1)
+    assert task.now == (end, 1)
     assert task.publish("STARTED", SECOND)
+    assert task.now == ("STARTED", 2)
+
+
+def test_task_that_succeeded_stays_so_while_the_broker_repeats_it(task: Task) -> None:
+    task.publish("SUCCESS", FIRST)
+
+    for state in ("RECEIVED", "STARTED", "PROGRESS", "RETRY", "FAILURE", "SUCCESS"):
+        assert not task.publish(state, SECOND)
+    assert not task.end("LOST", SECOND)
+    assert task.now == ("SUCCESS", 1)
+    assert task.publish("STARTED", SECOND, number=2)
     assert task.now == ("STARTED", 2)
 
 

@@ -54,7 +54,7 @@ end
 local function attempt_of_superseded(task, report)
   local has_begun = report.rank == STARTED or report.rank == PROGRESS
   if task.rank == TERMINAL then  -- without success, so this delivery decides
-    return task.state ~= 'SUCCESS' and (has_begun or report.state == 'SUCCESS') and task.attempt + 1 or nil
+    return (has_begun or report.state == 'SUCCESS') and task.attempt + 1 or nil
   end
   if task.rank == LOST or (task.rank == RETRY and is_other(task, report.delivery)) then  -- the newest one is gone
     if has_begun then return task.attempt + 1 end
@@ -71,6 +71,7 @@ local function attempt_of_same_retry(task, report)
     local is_accepted = report.rank >= task.rank or (task.rank == LOST and report.rank >= STARTED)
     return is_accepted and task.attempt or nil
   end
+  if task.state == 'SUCCESS' then return nil end  -- Celery keeps that result, whatever a repeated run does
   if is_superseded(task, report.delivery) then return attempt_of_superseded(task, report) end
   if task.rank <= RECEIVED then return task.attempt end
   if report.rank < STARTED then return is_waiting(task) and task.attempt + 1 or nil end
