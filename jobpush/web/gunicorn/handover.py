@@ -97,11 +97,16 @@ def ensure_socket(environ: dict[str, Any]) -> socket.socket:
     Return the socket of a request.
 
     Raises:
-        ConfigurationError: If the web server does not expose it.
+        ConfigurationError: If the web server does not expose it, or has no thread that can wait for the hub.
     """
     taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if not isinstance(taken, socket.socket):
         raise ConfigurationError(f"this web server does not expose its sockets, so pages poll; {_REMEDY}")
+    needs_thread = isinstance(taken, ssl.SSLSocket) or "gunicorn.socket" not in environ
+    if needs_thread and not environ["wsgi.multithread"]:
+        raise ConfigurationError(
+            f"one connection would hold the only thread of this web server, so pages poll; {_REMEDY}"
+        )
     return taken
 
 

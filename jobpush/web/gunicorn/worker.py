@@ -293,9 +293,12 @@ class _HandedOver:
     """The response of a request whose connection the hub has: gunicorn logs the request and writes nothing."""
 
     def __init__(self, response: _Response) -> None:
+        self._response = response
         self.close = response.close
 
     def __iter__(self) -> Iterator[bytes]:
+        for _ in self._response:
+            pass  # middleware ends its work, for example a span, behind the last part
         raise BrokenPipeError(errno.EPIPE, "the hub has the connection")  # what a write would raise
 
 

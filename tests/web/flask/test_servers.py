@@ -6,10 +6,12 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from waitress.server import create_server
+from werkzeug.serving import make_server
 
 from tests.gateway.client import TIMEOUT
 from tests.gateway.conftest import Serve
@@ -62,6 +64,24 @@ def test_waitress_logs_one_explanation_and_pages_poll(waitress_port: int, caplog
         "A request is refused: this web server does not expose its sockets, so pages poll"
     ]
     assert get(waitress_port, "/jobpush/tasks")[0] == 200
+
+
+def test_server_with_one_thread_serves_no_connection_that_would_hold_it(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server("127.0.0.1", 0, create_app(redis_url=redis_url), threaded=False)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(server.serve_forever)
+        try:
+            messages = {refusal(server.port, path) for path in (SOCKET, STREAM)}
+            status, _ = get(server.port, "/jobpush/tasks")
+        finally:
+            server.shutdown()
+    server.server_close()
+
+    assert all("hold the only thread" in message for message in messages)
+    assert status == 200
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
 def test_gevent_worker_logs_one_explanation_and_pages_poll(serve: Serve, tmp_path: Path) -> None:

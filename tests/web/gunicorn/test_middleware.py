@@ -13,7 +13,11 @@ from tests.web.flask.test_routes import event_stream
 
 
 @pytest.mark.parametrize(
-    "kinds", members(["'generator'", "'reporter'", "'profiler'", "'reporter', 'generator'", "'generator', 'reporter'"])
+    "kinds",
+    [
+        "'reporter', 'tracer'",
+        *members(["'reporter'", "'profiler'", "'reporter', 'generator'", "'generator', 'reporter'"]),
+    ],
 )
 def test_connections_cause_no_error_under_middleware(serve: Serve, tmp_path: Path, kinds: str) -> None:
     log = tmp_path / "log"
@@ -30,6 +34,7 @@ def test_connections_cause_no_error_under_middleware(serve: Serve, tmp_path: Pat
 
     text = log.read_text()
     assert "Traceback" not in text and "ERROR" not in text, text
+    assert text.count("a span begins") == text.count("a span ends")
 
 
 @pytest.mark.parametrize("worker_class", members(["gthread", "sync"]))
