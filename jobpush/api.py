@@ -20,7 +20,7 @@ from .channels import (
     validate_channel,
     validate_event,
 )
-from .config import Config
+from .config import Config, variable_of
 from .errors import ConfigurationError, EventError, InvalidData, TaskNotFound
 from .events import TaskEvent, TaskState, encode, is_safe_url, shortened, text_for_users
 from .queues.celery.broker import redis_url_of
@@ -490,7 +490,10 @@ class JobPush:
     def _load_config(self) -> Config:
         if self._celery_app is None:
             return Config.load(self._settings, {})
-        settings = {item.name: self._celery_app.conf.get(f"jobpush_{item.name}") for item in fields(Config)}
+        conf = self._celery_app.conf
+        names = [item.name for item in fields(Config)]
+        # celery_app.conf.update(flask_app.config) brings the names of Flask
+        settings = {name: conf.get(f"jobpush_{name}", conf.get(variable_of(name))) for name in names}
         if not (self._settings.get("redis_url") or settings["redis_url"] or os.environ.get("JOBPUSH_REDIS_URL")):
             settings["redis_url"] = redis_url_of(self._celery_app)
         return Config.load(self._settings, settings)

@@ -357,6 +357,37 @@ def test_applications_in_two_databases_are_isolated(redis_url: str, client: redi
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"database": 0}, {"database": 1}),
+        ({"prefix": "shop"}, {"prefix": "shop:2"}),
+        ({"prefix": "sh?p"}, {"prefix": "shop"}),
+    ],
+)
+def test_cancel_and_erasure_leave_the_other_application_alone(
+    redis_url: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    address, stores = redis_url.partition("?")[0], []
+    for selected in (first, second):
+        url = f"{address}?db={selected.get('database', 0)}"
+        prefix = selected.get("prefix", "jobpush")
+        stores.append(Store(Config(redis_url=url, prefix=prefix, publish_timeout=PATIENCE)))
+    for store in stores:
+        publish(store, "same-id", "STARTED")
+        store.keep_notification(USER, "news", {})
+
+    stores[0].cancel("same-id")
+    stores[0].erase(USER)
+
+    assert (stores[0].tasks(USER), stores[0].inbox(USER)) == ([], [])
+    assert [task.task_id for task in stores[1].tasks(USER)] == ["same-id"]
+    assert len(stores[1].inbox(USER)) == 1
+    assert stores[1].cancelled([(USER, "same-id")]) == set()
+    for store in stores:
+        store.close()
+
+
 # -- live gateways (fault 8), and their reaper (fault 7) -------------------------------------------------
 
 

@@ -176,6 +176,13 @@ def test_settings_take_precedence_over_the_broker(monkeypatch: pytest.MonkeyPatc
     assert JobPush(app, redis_url="redis://keyword/0").config.redis_url == "redis://keyword/0"
 
 
+def test_settings_of_flask_in_celerys_configuration_are_used() -> None:
+    app = Celery("settings", broker="redis://broker/0", set_as_current=False)
+    app.conf.update({"JOBPUSH_REDIS_URL": "redis://flask/0", "JOBPUSH_PREFIX": "shop"})
+
+    assert (JobPush(app).config.redis_url, JobPush(app).config.prefix) == ("redis://flask/0", "shop")
+
+
 def test_settings_are_read_on_first_use() -> None:
     app = Celery("late", set_as_current=False)
     jobpush = JobPush()
