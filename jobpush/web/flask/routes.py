@@ -53,7 +53,7 @@ _CORS_ROUTES = r"/jobpush/(?!metrics).*"
 _MAX_START = 1_000_000_000
 #: Lines of a log in one page.
 _LOG_LINES = 1_000
-#: Notifications in one answer.
+#: Notifications in one page.
 _MAX_INBOX_ITEMS = 200
 #: Members of a workflow in one page.
 _CHILDREN = 100
@@ -369,12 +369,13 @@ def static_file(filename: str) -> Response:
 
 @pages.get("/inbox")
 def inbox() -> Response:
-    """Return the user's newest kept notifications, newest first."""
+    """Return a page (``?start=&limit=``) of the user's kept notifications, newest first, and the counts of all."""
     state = current_gateway()
     user = _user(state)
-    items = state.store.inbox(unescape_id(user.id), limit=min(state.config.inbox_size, _MAX_INBOX_ITEMS))
-    unseen, unread = sum(not item.seen for item in items), sum(not item.read for item in items)
-    return jsonify(items=[asdict(item) for item in items], unseen=unseen, unread=unread)
+    start, limit = _page(_MAX_INBOX_ITEMS)
+    kept = state.store.inbox(unescape_id(user.id))
+    unseen, unread = sum(not item.seen for item in kept), sum(not item.read for item in kept)
+    return jsonify(items=[asdict(item) for item in kept[start : start + limit]], unseen=unseen, unread=unread)
 
 
 @pages.post("/inbox/read")

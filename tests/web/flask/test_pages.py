@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,6 +261,25 @@ def test_inbox_is_private_and_marked_by_own_pages_only(make: Make, store: Store,
     with client.session_transaction() as stored:
         stored.clear()
     assert client.get("/jobpush/inbox").status_code == 401
+
+
+def test_inbox_is_paged_and_counts_all_items(make: Make, store: Store) -> None:
+    client = make(inbox_size=300)
+    sign_in(client, "42")
+    keeping = Store(replace(store.config, inbox_size=300))
+    for number in range(210):
+        keeping.keep_notification("42", "invoice", {"number": number})
+    keeping.close()
+
+    def numbers(query: str = "") -> list[int]:
+        body = client.get(f"/jobpush/inbox{query}").json
+        assert (body["unseen"], body["unread"]) == (210, 210)
+        return [item["data"]["number"] for item in body["items"]]
+
+    assert numbers() == list(range(209, 9, -1))
+    assert numbers("?start=200") == list(range(9, -1, -1))
+    assert numbers("?start=1&limit=2") == [208, 207]
+    assert numbers("?limit=0") == []
 
 
 # -- run again -------------------------------------------------------------------------------------------
