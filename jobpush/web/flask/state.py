@@ -97,9 +97,14 @@ class GatewayState:
         """
         Start the hub with the first request of a server without a hook for its worker processes, whatever it asks for.
 
-        Test clients start none. Source: RFC 3875, 4.1.17: servers give their name.
+        Test clients start none, nor do processes that serve one request: of CGI, or of werkzeug's forking server.
+        Source: RFC 3875, 4.1.17: servers give their name.
         """
-        if self._hub_pid != os.getpid() and "SERVER_SOFTWARE" in request.environ and self.has_real_threads:
+        if self._hub_pid == os.getpid():
+            return
+        environ = request.environ
+        serves_once = environ["wsgi.run_once"] or (environ["wsgi.multiprocess"] and "werkzeug.socket" in environ)
+        if "SERVER_SOFTWARE" in environ and not serves_once and self.has_real_threads:
             self.hub  # noqa: B018 - starts it
 
     @property

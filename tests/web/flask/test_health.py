@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,10 +56,19 @@ def test_hub_starts_with_the_first_request_of_a_server_and_not_of_a_test(app: Fl
     state = app.extensions["jobpush"]
     client = app.test_client()
 
-    client.get("/nowhere")
-    assert state.store.live_gateways().ids == set()
+    server = {"SERVER_SOFTWARE": "other/1.0"}
 
-    client.get("/nowhere", environ_overrides={"SERVER_SOFTWARE": "other/1.0"})
+    def threads() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "jobpush-hub"}
+
+    before = threads()
+
+    client.get("/nowhere")
+    client.get("/nowhere", environ_overrides={**server, "wsgi.run_once": True})
+    client.get("/nowhere", environ_overrides={**server, "wsgi.multiprocess": True, "werkzeug.socket": None})
+    assert threads() == before
+
+    client.get("/nowhere", environ_overrides=server)
     wait_until(lambda: state.store.live_gateways().ids)
 
 
