@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NewType
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 from .errors import InvalidChannelName, InvalidEventName, InvalidUserId
@@ -38,7 +39,6 @@ _ID_KINDS = frozenset({"ObjectId", "ULID"})
 _LAZY_KINDS = frozenset({"SimpleLazyObject", "LazyObject", "LocalProxy", "Proxy", "PromiseProxy"})
 #: Pusher Channels, "Channel naming conventions".
 _PLAIN = re.compile(r"[-A-Za-z0-9_=@,.;]+", re.ASCII)
-_KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@,.;")
 
 
 def escape_id(text: str) -> str:
@@ -50,8 +50,8 @@ def escape_id(text: str) -> str:
     """
     if _PLAIN.fullmatch(text) and not text.startswith(_ESCAPED):
         return text
-    data = text.encode("utf-8", "surrogatepass")
-    return _ESCAPED + "".join(chr(byte) if byte in _KEPT else f"={byte:02X}" for byte in data)
+    quoted = quote(text, safe="@,;", errors="surrogatepass")  # which always leaves letters, digits and _.-~
+    return _ESCAPED + quoted.replace("~", "%7E").replace("%", "=")
 
 
 def escape_mark(*escaped: str) -> dict[str, bool]:
@@ -63,10 +63,8 @@ def unescape_id(escaped: str) -> str:
     """Reverse :func:`escape_id`. Text that it cannot have written is returned unchanged."""
     if not escaped.startswith(_ESCAPED):
         return escaped
-    first, *rest = escaped[len(_ESCAPED) :].split("=")
     try:
-        data = first.encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in rest)
-        text = data.decode("utf-8", "surrogatepass")
+        text = unquote(escaped[len(_ESCAPED) :].replace("=", "%"), errors="surrogatepass")
     except ValueError:
         return escaped
     return text if escape_id(text) == escaped else escaped

@@ -15,6 +15,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from configparser import ConfigParser
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -313,7 +314,7 @@ def _converted(variable: str, value: Any, default: Any) -> Any:
     """Convert a value, text if it comes from the environment, to the type of its setting's default."""
     try:
         if isinstance(default, bool):
-            return _to_bool(value)
+            return ConfigParser.BOOLEAN_STATES[str(value).lower()]
         if isinstance(default, (int, float)):
             number = type(default)(value)
             if not 0 <= number < math.inf:
@@ -325,14 +326,5 @@ def _converted(variable: str, value: Any, default: Any) -> Any:
             items = value.split(",") if isinstance(value, str) else value
             return tuple(str(item).strip() for item in items if str(item).strip())
         return str(value)
-    except (TypeError, ValueError, OverflowError) as exc:
+    except (TypeError, ValueError, KeyError, OverflowError) as exc:
         raise ConfigurationError(f"{variable} must be of type {type(default).__name__}, not {value!r}") from exc
-
-
-def _to_bool(value: Any) -> bool:
-    text = str(value).lower()
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(value)
