@@ -99,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         TRUSTED_HOSTS=None if "*" in settings.hosts else list(settings.hosts),
     )
     app.register_blueprint(site)
+    app.before_request(_ensure_one_host)
     app.register_error_handler(SecurityError, _foreign_host)
     app.after_request(_with_security_headers)
     gateway = Gateway(app, user_loader=lambda: session.get("user_id"))
@@ -331,6 +332,14 @@ def _broker_is_away(error: OperationalError) -> ResponseReturnValue:
 def _redis_is_away(error: RedisError | StoreError) -> ResponseReturnValue:
     message = "The server cannot store this right now. Try again in a moment."
     return _error_as_json(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", message))
+
+
+def _ensure_one_host() -> None:
+    """Refuse a request without ``Host``, or with another host in its target. Source: RFC 9112, 3.2."""
+    target = request.environ.get("RAW_URI", "/")
+    is_other = not target.startswith("/") and urlsplit(target).netloc != request.host
+    if current_app.config["TRUSTED_HOSTS"] and (is_other or not request.headers.get("Host")):
+        raise SecurityError
 
 
 def _foreign_host(error: SecurityError) -> ResponseReturnValue:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
 from demo_app.files import Video
 from demo_app.settings import Settings
@@ -323,6 +323,21 @@ def test_demo_refuses_a_foreign_host(app: Flask, demo: Demo, host: str, status: 
 
     assert response.status_code == status
     assert ("JOBPUSH_DEMO_HOSTS" in response.text) == (status == 400)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("http://evil.example/", 400), ("http://localhost/", 200), ("//evil.example/", 200), ("/?a=http://b", 200)],
+)
+def test_demo_refuses_a_target_with_a_foreign_host(app: Flask, target: str, status: int) -> None:
+    assert app.test_client().get("/", environ_overrides={"RAW_URI": target}).status_code == status
+
+
+def test_demo_refuses_a_request_without_a_host(app: Flask) -> None:
+    environ = create_environ("/")
+    del environ["HTTP_HOST"]
+
+    assert run_wsgi_app(app, environ)[1] == "400 BAD REQUEST"
 
 
 def test_demo_refuses_a_foreign_host_at_every_entrance(app: Flask) -> None:
