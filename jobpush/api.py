@@ -84,10 +84,10 @@ class JobPush:
     def init_celery(self, app: Any) -> None:
         """Track the tasks of a Celery app. Connects to nothing."""
         from .queues.celery import publishing, registry, signals
-        from .webhooks import register_delivery, start_relay
+        from .webhooks import WebhookRelay, register_delivery
 
         self._celery_app = app
-        registry.register(app, self._runtime, lambda: start_relay(app, self._runtime.config))
+        registry.register(app, self._runtime, lambda: WebhookRelay(app, self._runtime.config).start())
         publishing.wrap_send_task(app)
         register_delivery(app, lambda: self._runtime.config)
         signals.connect()

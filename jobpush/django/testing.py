@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from django.test import SimpleTestCase
 
 from ..testing import RecordedEvents
 from . import jobpush
 
-if TYPE_CHECKING:
-    from django.test import SimpleTestCase as Base
-else:
-    Base = object
 
-
-class RecordedEventsMixin(Base):
+class RecordedEventsMixin(SimpleTestCase):
     """
     Gives each test ``self.recorded_events``: the task events of all users that are published while it runs.
 

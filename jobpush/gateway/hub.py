@@ -153,7 +153,7 @@ class Hub:
             tally.sent - traffic.conflated,
             tally.conflated + traffic.conflated,
             traffic.dropped,
-            max(0, self._commands.reconnects) + max(0, self._pubsub.reconnects),
+            self._commands.reconnects + self._pubsub.reconnects,
             self._dead_workers.count,
         )
 
@@ -215,7 +215,7 @@ class Hub:
         self._dead_workers.start()
         self._tick()
 
-    def _on_connected(self, *, holds_leases: bool, has_lost_data: bool) -> None:
+    def _on_connected(self, holds_leases: bool, has_lost_data: bool) -> None:
         if holds_leases:
             self._lease.on_connected()  # first: everything else counts under the lease only
             self._dead_workers.on_connected()

@@ -1,9 +1,8 @@
 """Keys, scripts and formats in Redis, and the clients that use them."""
 
 from .cancels import CancelFeed
-from .records import Notification, Outcome, Published, Receipt, TaskWrite
+from .records import Membership, Notification, Outcome, Published, Receipt, TaskWrite, WorkflowPlan
 from .store import Store
-from .workflows import Membership, WorkflowPlan
 
 __all__ = [
     "CancelFeed",

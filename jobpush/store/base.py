@@ -19,7 +19,12 @@ _LIVE_GATEWAYS_TTL = 1.0
 
 
 class StoreClient:
-    """Connects on first use; safe to use from threads and after a fork."""
+    """
+    Connects on first use; safe to use from threads and after a fork.
+
+    Each method raises :class:`~jobpush.errors.StoreError` if Redis refuses a command, or does not answer within
+    ``Config.publish_timeout`` seconds.
+    """
 
     def __init__(self, config: Config) -> None:
         """
@@ -36,12 +41,7 @@ class StoreClient:
         self.client.close()
 
     def probe(self) -> None:
-        """
-        Check that Redis accepts writes: a full Redis or a replica answers a PING too.
-
-        Raises:
-            StoreError: If it does not within ``Config.publish_timeout`` seconds.
-        """
+        """Check that Redis accepts writes: a full Redis or a replica answers a PING too."""
         self.run([("SET", self.keys.probe, "", "PX", 1)])
 
     def check_layout(self) -> None:
@@ -50,7 +50,6 @@ class StoreClient:
 
         Raises:
             ConfigurationError: If another version of jobpush has written another layout.
-            StoreError: If Redis does not answer.
         """
         _, stored = self.run([("SET", self.keys.layout, LAYOUT, "NX"), ("GET", self.keys.layout)])
         if stored != str(LAYOUT).encode():
@@ -85,8 +84,5 @@ class StoreClient:
 
         Returns:
             The replies, in order.
-
-        Raises:
-            StoreError: If one fails, or Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         return self.client.run(requests, may_be_partial=may_be_partial)

@@ -14,7 +14,11 @@ _TIMEOUT = 5.0
 
 
 class CancelFeed:
-    """A reader with its own connection, since it blocks; for one thread. :meth:`Store.cancel` makes the requests."""
+    """
+    A reader with its own connection, since it blocks; for one thread. :meth:`Store.cancel` makes the requests.
+
+    Each method raises :class:`~jobpush.errors.StoreError` if Redis does not answer, or the connection is lost.
+    """
 
     def __init__(self, config: Config) -> None:
         self._keys = Keys.of(config)
@@ -26,20 +30,12 @@ class CancelFeed:
 
         Yields:
             ``None`` once it is subscribed: read what was cancelled before. Then task ids.
-
-        Raises:
-            StoreError: When the connection is lost.
         """
         for task_id in self._client.subscribe(self._keys.cancel):
             yield None if task_id is None else task_id.decode(errors="replace")
 
     def newest(self) -> str:
-        """
-        Return the newest place in the stream of requests.
-
-        Raises:
-            StoreError: If Redis does not answer.
-        """
+        """Return the newest place in the stream of requests."""
         (entries,) = self._client.run([("XREVRANGE", self._keys.cancels, "+", "-", "COUNT", 1)])
         return entries[0][0].decode() if entries else "0-0"
 
@@ -53,13 +49,10 @@ class CancelFeed:
 
         Returns:
             The new place, and the task ids between the two.
-
-        Raises:
-            StoreError: If Redis does not answer.
         """
         milliseconds = max(1, int(min(timeout, _TIMEOUT / 2) * 1000))
-        with self._client.errors():
-            replies: Any = self._client.at(self._keys.cancels).xread({self._keys.cancels: after}, block=milliseconds)
+        with self._client.at(self._keys.cancels) as client:
+            replies: Any = client.xread({self._keys.cancels: after}, block=milliseconds)
         entries = replies[0][1] if replies else []
         # An id that is no text belongs to no task.
         task_ids = [fields[b"task_id"].decode(errors="replace") for _, fields in entries if b"task_id" in fields]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ..channels import Topic, unescape_id
-from ..config import Config
-from .keys import Keys
-from .scripts import Call, Command
-from .task_calls import history_call
+from .scripts import Command
+from .task_calls import TaskCalls
 
 #: An id before any event: no history is complete since it.
 NEVER = "0-0"
@@ -18,16 +16,8 @@ def stream_position(stream_id: bytes) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
-class HubCommands:
+class HubCommands(TaskCalls):
     """Commands and script calls below one prefix."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self.keys = Keys.of(config)
-
-    def history(self, channel: str, topic: Topic, since: str) -> Call:
-        """Read the history for a new subscriber; see :func:`~jobpush.store.task_calls.history_call`."""
-        return history_call(self._config, channel, topic, since)
 
     def client_event(self, topic: Topic, task_id: str, members: str, socket_id: str) -> Command:
         """

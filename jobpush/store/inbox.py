@@ -57,38 +57,27 @@ class InboxStore(StoreClient):
 
         Raises:
             InvalidData: If the data has no JSON form.
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         topic = user_topic(user_id)
-        (item_id,) = self.run(
-            [
-                KEEP_INBOX(
-                    (*self.keys.inbox(topic), self.keys.topic(topic)),
-                    item=encode({"event": event, "data": data, "title": title, "url": url}),
-                    ttl=self.config.inbox_ttl,
-                    max_items=self.config.inbox_size,
-                )
-            ]
+        call = KEEP_INBOX(
+            (*self.keys.inbox(topic), self.keys.topic(topic)),
+            item=encode({"event": event, "data": data, "title": title, "url": url}),
+            ttl=self.config.inbox_ttl,
+            max_items=self.config.inbox_size,
         )
+        (item_id,) = self.run([call])
         return str(item_id.decode())
 
     def inbox(self, user_id: object, *, limit: int | None = None) -> list[InboxItem]:
-        """
-        Return the items of a user's inbox, newest first.
-
-        Raises:
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
-        """
+        """Return the items of a user's inbox, newest first."""
         inbox, states = self.keys.inbox(user_topic(user_id))
         count = self.config.inbox_size if limit is None else limit
         (entries,) = self.run([("XREVRANGE", inbox, "+", "-", "COUNT", count)])
         if not entries:
             return []
         (found,) = self.run([("HMGET", states, *(item_id for item_id, _ in entries))])
-        marked = dict(zip((item_id for item_id, _ in entries), found, strict=True))
-        return malformed.read(
-            "items of inboxes", entries, lambda entry: _item(*entry, state=marked.get(entry[0])), inbox
-        )
+        items = [(*entry, state) for entry, state in zip(entries, found, strict=True)]
+        return malformed.read("items of inboxes", items, lambda item: _item(*item), inbox)
 
     def mark_inbox(self, user_id: object, state: str, ids: Sequence[str] | None = None) -> int:
         """
@@ -104,7 +93,6 @@ class InboxStore(StoreClient):
 
         Raises:
             ValueError: If there is no such state.
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         if state not in ("seen", "read"):
             raise ValueError(f"{state!r} is not a state of a notification; use seen or read")
@@ -114,9 +102,8 @@ class InboxStore(StoreClient):
         if ids is not None:
             known = [one for one in ids if _ITEM_ID.fullmatch(one)]
             parts = [known[start : start + _ITEMS_AT_ONCE] for start in range(0, len(known), _ITEMS_AT_ONCE)]
-            return sum(
-                changed for changed, _ in self.run([MARK_INBOX(names, part, after="-", **options) for part in parts])
-            )
+            replies = self.run([MARK_INBOX(names, part, after="-", **options) for part in parts])
+            return sum(changed for changed, _ in replies)
         total, after = 0, "-"
         while after:
             ((changed, last),) = self.run([MARK_INBOX(names, (), after=after, **options)])
@@ -124,7 +111,7 @@ class InboxStore(StoreClient):
         return total
 
 
-def _item(item_id: bytes, fields: dict[bytes, bytes], *, state: bytes | None) -> InboxItem:
+def _item(item_id: bytes, fields: dict[bytes, bytes], state: bytes | None) -> InboxItem:
     item = decode(fields[b"d"])
     return InboxItem(
         id=item_id.decode(),

@@ -10,7 +10,7 @@ their own. Redis' pub/sub ignores databases, so pub/sub names contain the databa
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
@@ -40,19 +40,35 @@ def slot_of(name: str | bytes) -> int:
 def bucket_tags() -> Sequence[str]:
     """Return the tag of each bucket: the shortest with a slot in the bucket's 256th of all slots."""
     tags: dict[int, str] = {}
-    for length in (1, 2, 3):
-        for letters in product(_ALPHABET, repeat=length):
-            tag = "".join(letters)
-            tags.setdefault(slot_of(tag) * BUCKETS // SLOTS, tag)
-            if len(tags) == BUCKETS:
-                return tuple(tags[bucket] for bucket in range(BUCKETS))
-    raise AssertionError("unreachable: 1,332 tags of two characters suffice")
+    for tag in (*_ALPHABET, *map("".join, product(_ALPHABET, repeat=2))):  # one of these is in each
+        tags.setdefault(slot_of(tag) * BUCKETS // SLOTS, tag)
+    return tuple(tags[bucket] for bucket in range(BUCKETS))
 
 
 @lru_cache(maxsize=256)
 def tag_of(name: str) -> str:
     """Return the tag of the bucket of an id or channel name."""
     return bucket_tags()[crc_hqx(name.encode(), 0) % BUCKETS]
+
+
+def _topic_key(kind: str) -> Callable[[Keys, Topic], str]:
+    """Return a method of :class:`Keys` that returns a topic's key of one kind."""
+
+    def key(self: Keys, topic: Topic) -> str:
+        return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{topic}:{kind}"
+
+    return key
+
+
+@dataclass(frozen=True)
+class _GlobalKey:
+    """An attribute of :class:`Keys`: a key that exists once below a prefix."""
+
+    tag: str
+    name: str
+
+    def __get__(self, keys: Keys, owner: type[Keys]) -> str:
+        return keys.bucket(self.tag) + self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +94,24 @@ class Keys:
         """Pub/sub channel of a topic."""
         return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{self.database}:{topic}"
 
-    def stream(self, topic: Topic) -> str:
-        """History of a topic: a stream, bounded and expiring."""
-        return self._of_topic(topic) + ":stream"
-
-    def floor(self, topic: Topic) -> str:
-        """Stream id after which the history is complete, and the Redis run that it holds for; see ``lib.lua``."""
-        return self._of_topic(topic) + ":floor"
-
-    def subscribed(self, topic: Topic) -> str:
-        """Hash of gateway id to the number of a user's connections that are subscribed to the user's channel."""
-        return self._of_topic(topic) + ":subscribed"
-
-    def connections(self, topic: Topic) -> str:
-        """Hash of gateway id to the number of its connections that are subscribed to the topic."""
-        return self._of_topic(topic) + ":connections"
-
-    def published_count(self, topic: Topic) -> str:
-        """The last published subscription count. It expires when the next may be published."""
-        return self._of_topic(topic) + ":published-count"
-
-    def members(self, topic: Topic) -> str:
-        """Hash of a presence channel's user ids (as inside a JSON string) to gateways and ``user_info``."""
-        return self._of_topic(topic) + ":members"
-
-    def members_seq(self, topic: Topic) -> str:
-        """Number of the last announcement about those members."""
-        return self._of_topic(topic) + ":members-seq"
-
-    def cache(self, topic: Topic) -> str:
-        """Last event of a cache channel."""
-        return self._of_topic(topic) + ":cache"
-
-    def revoked(self, topic: Topic) -> str:
-        """Unix seconds at which the connection tokens of a user were revoked; it expires with the last of them."""
-        return self._of_topic(topic) + ":revoked"
+    #: History of a topic: a stream, bounded and expiring.
+    stream = _topic_key("stream")
+    #: Stream id after which the history is complete, and the Redis run that it holds for; see ``lib.lua``.
+    floor = _topic_key("floor")
+    #: Hash of gateway id to the number of a user's connections that are subscribed to the user's channel.
+    subscribed = _topic_key("subscribed")
+    #: Hash of gateway id to the number of its connections that are subscribed to the topic.
+    connections = _topic_key("connections")
+    #: The last published subscription count. It expires when the next may be published.
+    published_count = _topic_key("published-count")
+    #: Hash of a presence channel's user ids (as inside a JSON string) to gateways and ``user_info``.
+    members = _topic_key("members")
+    #: Number of the last announcement about those members.
+    members_seq = _topic_key("members-seq")
+    #: Last event of a cache channel.
+    cache = _topic_key("cache")
+    #: Unix seconds at which the connection tokens of a user were revoked; it expires with the last of them.
+    revoked = _topic_key("revoked")
 
     def inbox(self, topic: Topic) -> tuple[str, str]:
         """Stream of a user's kept notifications, and hash of their states."""
@@ -121,9 +120,8 @@ class Keys:
 
     # -- tasks ---------------------------------------------------------------------------------------
 
-    def tasks(self, topic: Topic) -> str:
-        """Sorted set of a user's task ids (escaped): ended, waiting and running ones, each by ``created_at``."""
-        return self._of_topic(topic) + ":tasks"
+    #: Sorted set of a user's task ids (escaped): ended, waiting and running ones, each by ``created_at``.
+    tasks = _topic_key("tasks")
 
     def task(self, topic: Topic, task_id: str) -> str:
         """Hash with the snapshot of a task."""
@@ -197,59 +195,33 @@ class Keys:
 
     # -- global --------------------------------------------------------------------------------------
 
-    @property
-    def layout(self) -> str:
-        """Version of the layout; see :data:`LAYOUT`."""
-        return self._global(_LIVE, "layout")
-
-    @property
-    def probe(self) -> str:
-        """Key for test writes that check whether Redis accepts writes."""
-        return self._global(_LIVE, "probe")
-
-    @property
-    def gateways(self) -> str:
-        """Sorted set of gateway ids, by the end of their lease."""
-        return self._global(_LIVE, "gateways")
-
-    @property
-    def reaper(self) -> str:
-        """The gateway that retracts the statements of dead gateways."""
-        return self._global(_LIVE, "reaper")
-
-    @property
-    def epoch(self) -> str:
-        """Id of the time since Redis last lost data."""
-        return self._global(_LIVE, "epoch")
-
-    @property
-    def workers(self) -> str:
-        """Sorted set of worker ids, by the end of their lease."""
-        return self._global(_LIVE, "workers")
+    #: Version of the layout; see :data:`LAYOUT`.
+    layout = _GlobalKey(_LIVE, "layout")
+    #: Key for test writes that check whether Redis accepts writes.
+    probe = _GlobalKey(_LIVE, "probe")
+    #: Sorted set of gateway ids, by the end of their lease.
+    gateways = _GlobalKey(_LIVE, "gateways")
+    #: The gateway that retracts the statements of dead gateways.
+    reaper = _GlobalKey(_LIVE, "reaper")
+    #: Id of the time since Redis last lost data.
+    epoch = _GlobalKey(_LIVE, "epoch")
+    #: Sorted set of worker ids, by the end of their lease.
+    workers = _GlobalKey(_LIVE, "workers")
+    #: Stream of cancel requests, for the parents of the workers.
+    cancels = _GlobalKey(_CANCELS, "stream")
+    #: Stream of the events that webhooks receive.
+    webhooks = _GlobalKey(_WEBHOOKS, "stream")
+    #: The worker that moves the events of all buckets into that stream.
+    webhook_collector = _GlobalKey(_WEBHOOKS, "collector")
 
     def worker_claims(self, worker_id: str) -> str:
         """Set of a worker's deliveries; see :class:`~jobpush.store.worker_leases.Claim`."""
-        return self._global(f"worker-{worker_id}", "claims")
-
-    @property
-    def cancels(self) -> str:
-        """Stream of cancel requests, for the parents of the workers."""
-        return self._global(_CANCELS, "stream")
+        return self.bucket(f"worker-{worker_id}") + "claims"
 
     @property
     def cancel(self) -> str:
         """Pub/sub channel of the cancel requests, for the processes that run the tasks."""
-        return self._global(_CANCELS, f"{self.database}:cancel")
-
-    @property
-    def webhooks(self) -> str:
-        """Stream of the events that webhooks receive."""
-        return self._global(_WEBHOOKS, "stream")
-
-    @property
-    def webhook_collector(self) -> str:
-        """The worker that moves the events of all buckets into that stream."""
-        return self._global(_WEBHOOKS, "collector")
+        return self.bucket(_CANCELS) + f"{self.database}:cancel"
 
     def _of_topic(self, topic: Topic) -> str:
         return f"{self.prefix}:{{{_tag_of_topic(topic)}}}:{topic}"
@@ -257,9 +229,6 @@ class Keys:
     def _of(self, kind: str, name: str) -> str:
         escaped = escape_id(name)
         return f"{self.prefix}:{{{tag_of(escaped)}}}:{kind}:{escaped}"
-
-    def _global(self, tag: str, name: str) -> str:
-        return f"{self.prefix}:{{{tag}}}:{name}"
 
 
 @lru_cache(maxsize=256)

@@ -30,7 +30,6 @@ class NotificationStore(TaskStore):
 
         Raises:
             InvalidData: If the data of one has no JSON form; nothing was published then.
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         names = [list(dict.fromkeys(one.channels)) for one in notifications]
         calls = [

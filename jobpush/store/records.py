@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
 from ..events import TaskEvent
-from .workflows import Membership, WorkflowPlan
 
 
 class Outcome(IntEnum):
@@ -17,6 +16,44 @@ class Outcome(IntEnum):
     STORED = 1
     STALE = 0
     CANCELLED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """
+    The place of a task in a workflow; the workflow's id is the ``root_id`` of its events.
+
+    Args:
+        branch: The path of its branch: the outer branches and its own, each with its number of planned members:
+            ``"0:12/3:2"``.
+        is_planned: Whether the plan counts it.
+        weight: Its share of the bar; ``None``: the workflow's weight for tasks of its name.
+    """
+
+    branch: str
+    is_planned: bool = False
+    weight: float | None = None
+
+    def to_argument(self, name: str) -> str:
+        """Return the form that ``workflow.lua`` reads, with Celery's name of the task."""
+        weight = "-" if self.weight is None else repr(float(self.weight))
+        return f"{self.branch} {int(self.is_planned)} {weight} {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPlan:
+    """
+    The plan of a workflow, known when it begins.
+
+    Args:
+        members: Number of tasks in the canvas.
+        weight: Their weights together.
+        weights: Weights of further tasks, by name; 1 by default.
+    """
+
+    members: int
+    weight: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

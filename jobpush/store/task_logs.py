@@ -84,9 +84,6 @@ class TaskLogStore(TaskStore):
 
         Returns:
             The ids of the lines.
-
-        Raises:
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         keys, config, topic = self.keys, self.config, user_topic(user_id)
         calls = []
@@ -119,7 +116,6 @@ class TaskLogStore(TaskStore):
         Raises:
             TaskNotFound: If nothing is stored of the task.
             ValueError: If ``since`` is not the id of a line.
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         position = line_position(since)
         topic = user_topic(self.owner(task_id))
@@ -127,15 +123,13 @@ class TaskLogStore(TaskStore):
         entries: list[LogEntry] = []
         lines: list[Any] = [None] * limit
         while len(lines) == limit and not entries:  # a page without lines would be the end of the log
-            lines, state = self.run(
-                [
-                    ("XRANGE", log, f"({since}" if since else "-", "+", "COUNT", limit),
-                    ("HMGET", log_state, "dropped", "dropped_until"),
-                ]
-            )
+            read_lines = ("XRANGE", log, f"({since}" if since else "-", "+", "COUNT", limit)
+            lines, state = self.run([read_lines, ("HMGET", log_state, "dropped", "dropped_until")])
             entries = malformed.read("lines of logs", lines, lambda line: _entry(*line), log)
             since = lines[-1][0].decode() if lines else since
-        return _page(entries, state, position)
+        dropped, until = ((word or b"").decode("ascii", "replace") for word in state)
+        has_gap = position != (0, 0) and bool(_LINE_ID.fullmatch(until)) and position < line_position(until)
+        return TaskLog(entries, int(dropped) if dropped.isdecimal() else 0, has_gap)
 
     def task_log_lines(self, task_id: str) -> Iterator[LogEntry]:
         """Yield all kept lines of a task's log, page by page; see :meth:`task_log`."""
@@ -158,12 +152,6 @@ def line_position(line_id: str) -> tuple[int, int]:
         raise ValueError(f"{line_id!r} is not the id of a line")
     milliseconds, _, number = line_id.partition("-")
     return int(milliseconds), int(number)
-
-
-def _page(entries: Sequence[LogEntry], state: Sequence[bytes | None], position: tuple[int, int]) -> TaskLog:
-    dropped, until = ((word or b"").decode("ascii", "replace") for word in state)
-    has_gap = position != (0, 0) and bool(_LINE_ID.fullmatch(until)) and position < line_position(until)
-    return TaskLog(entries, int(dropped) if dropped.isdecimal() else 0, has_gap)
 
 
 def _entry(line_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, cast
 
 from ..channels import Topic, escape_id, task_channel, unescape_id, user_channel, user_topic
+from ..config import Config
 from ..errors import TaskNotFound
 from ..events import TaskEvent
 from ..lifecycle import TaskState
@@ -16,16 +16,13 @@ from .messages import read_task
 from .records import Outcome, Published, TaskWrite
 from .redis.errors import ShardUnavailable
 from .scripts import Call, Command, Request
-from .task_calls import cancel_call, end_call, history_call, own_call, publish_call, publish_workflow_call, snapshot_ttl
+from .task_calls import TaskCalls
 from .worker_leases import Claim, WorkerLeases
-from .workflows import begin_commands
 
 #: Entries that the stream of cancel requests keeps; a worker reads it within seconds.
 _CANCELS_KEPT = 10_000
 #: Tasks that one round trip reads.
 _TASKS_AT_ONCE = 500
-
-_NOTHING_KNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 class TaskStore(StoreClient):
@@ -39,9 +36,14 @@ class TaskStore(StoreClient):
     - Everything is bounded and expires: see :class:`jobpush.config.Config`.
     """
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._calls = TaskCalls(config)
+        self._leases = WorkerLeases(config)
+
     # -- change --------------------------------------------------------------------------------------
 
-    def publish(self, writes: Sequence[TaskWrite], known: Mapping[str, int] = _NOTHING_KNOWN) -> list[Published]:
+    def publish(self, writes: Sequence[TaskWrite], known: Mapping[str, int] = {}) -> list[Published]:
         """
         Store snapshots and publish their events, all in one round trip.
 
@@ -60,7 +62,7 @@ class TaskStore(StoreClient):
         return cast("list[Published]", results)
 
     def publish_each(
-        self, writes: Sequence[TaskWrite], known: Mapping[str, int] = _NOTHING_KNOWN
+        self, writes: Sequence[TaskWrite], known: Mapping[str, int] = {}
     ) -> tuple[list[Published | ShardUnavailable], list[Request]]:
         """
         As :meth:`publish`, but an unreachable primary of a cluster affects only what it holds.
@@ -73,7 +75,7 @@ class TaskStore(StoreClient):
         return results, left
 
     def start(
-        self, write: TaskWrite, known: Mapping[str, int] = _NOTHING_KNOWN
+        self, write: TaskWrite, known: Mapping[str, int] = {}
     ) -> tuple[Published, dict[str, float], list[Request]]:
         """
         Publish that a task starts, and read the durations of its stages, in one round trip.
@@ -81,15 +83,14 @@ class TaskStore(StoreClient):
         Returns:
             The result of the write; the seconds that :meth:`record_durations` got for the task's name; and the requests
             that remain, see :meth:`publish_each`.
-
-        Raises:
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         (published,), left, (stages,) = self._publish([write], known, [("HGETALL", self.keys.stages(write.event.name))])
         if isinstance(published, ShardUnavailable):
             raise published
         pairs = () if isinstance(stages, ShardUnavailable) else stages.items()
-        durations = malformed.read("durations of stages", pairs, _read_duration, write.event.name)
+        durations = malformed.read(
+            "durations of stages", pairs, lambda stored: (stored[0].decode(), float(stored[1])), write.event.name
+        )
         return published, dict(durations), left
 
     def end(
@@ -102,16 +103,14 @@ class TaskStore(StoreClient):
         run_at: float | None = None,
     ) -> Published:
         """
-        End a task on behalf of its process; see :func:`~jobpush.store.task_calls.end_call` for the arguments.
+        End a task on behalf of its process; see :meth:`~jobpush.store.task_calls.TaskCalls.end` for the arguments.
 
         Raises:
             TaskNotFound: If nothing is stored of it.
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         topic = user_topic(self.owner(task_id))
-        (reply,) = self.run(
-            [end_call(self.config, topic, task_id, state, error=error, delivery=delivery, run_at=run_at)]
-        )
+        call = self._calls.end(topic, task_id, state, error=error, delivery=delivery, run_at=run_at)
+        (reply,) = self.run([call])
         if reply is None:
             raise TaskNotFound(task_id)
         return _read_published(reply)
@@ -128,14 +127,10 @@ class TaskStore(StoreClient):
 
         Returns:
             Those that are still pending, or on an unreachable primary of a cluster while others answer: call again.
-
-        Raises:
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         pairs = list(workflows)
         calls = [
-            publish_workflow_call(self.config, user_topic(user), task_id, is_urgent=is_urgent)
-            for user, task_id in pairs
+            self._calls.publish_workflow(user_topic(user), task_id, is_urgent=is_urgent) for user, task_id in pairs
         ]
         replies = self.run(calls, may_be_partial=True)
         return [workflow for workflow, is_pending in zip(pairs, replies, strict=True) if is_pending]
@@ -152,9 +147,8 @@ class TaskStore(StoreClient):
             TaskNotFound: If nothing is stored of it.
         """
         topic = user_topic(self.owner(task_id))
-        state, _ = self.run(
-            [cancel_call(self.config, topic, task_id), publish_workflow_call(self.config, topic, task_id)]
-        )
+        calls = [self._calls.cancel(topic, task_id), self._calls.publish_workflow(topic, task_id)]
+        state, _ = self.run(calls)
         if state is None:
             raise TaskNotFound(task_id)
         after = TaskState(state.decode())
@@ -174,7 +168,7 @@ class TaskStore(StoreClient):
             start: Tasks to leave out.
             limit: Tasks to read at most; ``None``: ``Config.tasks_per_page``.
         """
-        call = history_call(self.config, user_channel(user_id), user_topic(user_id), start=start, limit=limit)
+        call = self._calls.history(user_channel(user_id), user_topic(user_id), start=start, limit=limit)
         return self._snapshots([call])
 
     def all_tasks(self, user_id: str) -> Iterator[TaskEvent]:
@@ -191,7 +185,7 @@ class TaskStore(StoreClient):
             TaskNotFound: If nothing is stored of it.
         """
         topic = user_topic(self.owner(task_id))
-        events = self._snapshots([history_call(self.config, task_channel(task_id), topic)])
+        events = self._snapshots([self._calls.history(task_channel(task_id), topic)])
         if not events:
             raise TaskNotFound(task_id)
         return events[0]
@@ -215,7 +209,7 @@ class TaskStore(StoreClient):
         channels = malformed.read("ids of tasks", ids, lambda task_id: task_channel(unescape_id(task_id.decode())))
         for first in range(0, len(channels), _TASKS_AT_ONCE):
             some = channels[first : first + _TASKS_AT_ONCE]
-            yield from self._snapshots([history_call(self.config, channel, topic) for channel in some])
+            yield from self._snapshots([self._calls.history(channel, topic) for channel in some])
 
     def _ids_of_children(self, topic: Topic, task_id: str, start: int, limit: int | None) -> list[bytes]:
         key, sums = self.keys.children(topic, task_id), self.keys.workflow(topic, task_id)
@@ -252,14 +246,10 @@ class TaskStore(StoreClient):
 
         Args:
             tasks: Pairs of user id and task id.
-
-        Raises:
-            StoreError: If Redis does not answer within ``Config.publish_timeout`` seconds.
         """
         pairs = list(tasks)
-        replies = self.run(
-            [("HEXISTS", self.keys.task(user_topic(user), task_id), "cancel") for user, task_id in pairs]
-        )
+        keys = [self.keys.task(user_topic(user), task_id) for user, task_id in pairs]
+        replies = self.run([("HEXISTS", key, "cancel") for key in keys])
         return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled}
 
     # -- requests ------------------------------------------------------------------------------------
@@ -279,8 +269,8 @@ class TaskStore(StoreClient):
             As :meth:`publish_each`, and the replies to the commands.
         """
         # A workflow's plan comes first: without it, its members' reports would treat the workflow as lost.
-        before: list[Request] = [command for write in writes for command in self._begin_commands(write)]
-        publish = [publish_call(self.config, write, known.get(write.event.task_id, 0)) for write in writes]
+        before: list[Request] = [command for write in writes for command in self._calls.begin_workflow(write)]
+        publish = [self._calls.publish(write, known.get(write.event.task_id, 0)) for write in writes]
         after: list[Request] = [*self._owner_requests(writes)]
         after += [command for write in writes for command in self._claim_commands(write)]
         replies = self.run([*before, *publish, *after, *commands], may_be_partial=may_be_partial)
@@ -291,42 +281,31 @@ class TaskStore(StoreClient):
         results = [reply if isinstance(reply, ShardUnavailable) else _read_published(reply) for reply in published]
         return results, left, replies[last:]
 
-    def _begin_commands(self, write: TaskWrite) -> list[Command]:
-        if write.plan is None:
-            return []
-        return begin_commands(self.config, user_topic(write.user_id), write.event, write.plan)
-
     def _owner_requests(self, writes: Sequence[TaskWrite]) -> list[Request]:
         """Keep the owners as long as the snapshots; with every event, since Redis may have lost its data."""
         requests: list[Request] = []
         workflows: dict[tuple[str, str], int] = {}
         for write in writes:
-            ttl, owner = snapshot_ttl(self.config, write), escape_id(str(write.user_id))
+            ttl, owner = self._calls.snapshot_ttl(write), escape_id(str(write.user_id))
             requests.append(("SET", self.keys.owner(write.event.task_id), owner, "EX", ttl))
             if write.event.root_id is not None:
                 workflow = (write.event.root_id, str(write.user_id))
                 workflows[workflow] = max(ttl, workflows.get(workflow, 0))
-        return requests + [own_call(self.config, *workflow, ttl) for workflow, ttl in workflows.items()]
+        return requests + [self._calls.own(*workflow, ttl) for workflow, ttl in workflows.items()]
 
     def _claim_commands(self, write: TaskWrite) -> list[Command]:
         state = write.event.state
         if not write.worker or (state is TaskState.PROGRESS and not write.is_handed_over):
             return []
-        leases = WorkerLeases(self.config)
         claim = Claim.of(write.user_id, write.event.task_id, write.delivery)
         if state.is_final or state is TaskState.RETRY or write.is_handed_over:
-            return [leases.drop(write.worker, claim)]
-        return [leases.claim(write.worker, claim)]
+            return [self._leases.drop(write.worker, claim)]
+        return [self._leases.claim(write.worker, claim)]
 
     def _snapshots(self, calls: Sequence[Call]) -> list[TaskEvent]:
         """Read snapshots; skip those that this version cannot read."""
         messages = [message for _, _, found in self.run(calls) for message in found]
         return malformed.read("snapshots of tasks", messages, read_task)
-
-
-def _read_duration(stored: tuple[bytes, bytes]) -> tuple[str, float]:
-    name, seconds = stored
-    return name.decode(), float(seconds)
 
 
 def _read_published(reply: Sequence[int]) -> Published:

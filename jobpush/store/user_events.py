@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,8 +40,7 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
     Raises:
         StoreError: If Redis does not answer, or the connection is lost.
     """
-    store = Store(config)
-    try:
+    with closing(Store(config)) as store:
         payloads = store.client.subscribe(store.keys.topic(user_topic(user_id)))
         next(payloads)  # the confirmation
         tasks = sorted(store.tasks(user_id), key=lambda task: task.at)
@@ -67,8 +66,6 @@ def listen(config: Config, user_id: str, *, with_logs: bool = False) -> Iterator
                 continue  # from another program in Redis, or a newer version
             if is_new:
                 yield event
-    finally:
-        store.close()
 
 
 def _kept_lines(store: Store, task_id: str) -> Iterator[LogEntry]:

@@ -94,10 +94,6 @@ class WebhookStore:
         """Close all connections."""
         self._client.close()
 
-    @property
-    def _redis(self) -> redis.Redis:
-        return self._client.at(self._stream)
-
     # -- the stream ----------------------------------------------------------------------------------
 
     def join(self) -> None:
@@ -106,9 +102,9 @@ class WebhookStore:
 
         A new group begins with the oldest event, so events from before the first worker are delivered, too.
         """
-        with self._client.errors():
+        with self._client.at(self._stream) as client:
             try:
-                self._redis.xgroup_create(self._stream, _GROUP, id="0", mkstream=True)
+                client.xgroup_create(self._stream, _GROUP, id="0", mkstream=True)
             except redis.ResponseError as exc:
                 if not str(exc).startswith("BUSYGROUP"):
                     raise
@@ -138,16 +134,14 @@ class WebhookStore:
     def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
         """Return up to ``count`` new entries; wait up to ``wait`` seconds (less than 5) for the first."""
         milliseconds = max(1, int(wait * 1000))  # 0 would wait for ever
-        with self._client.errors():
-            reply: Any = self._redis.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
+        with self._client.at(self._stream) as client:
+            reply: Any = client.xreadgroup(_GROUP, consumer, {self._stream: ">"}, count=count, block=milliseconds)
         return [_entry(*item) for _, items in reply or () for item in items]
 
     def claim(self, consumer: str, *, count: int, idle: float) -> list[Entry]:
         """Return up to ``count`` entries that another consumer took ``idle`` seconds ago and did not acknowledge."""
-        with self._client.errors():
-            reply: Any = self._redis.xautoclaim(
-                self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count
-            )
+        with self._client.at(self._stream) as client:
+            reply: Any = client.xautoclaim(self._stream, _GROUP, consumer, min_idle_time=int(idle * 1000), count=count)
         # Redis 6.2 returns None for trimmed ones.
         return [_entry(*item) for item in reply[1] if item[0] is not None]
 
@@ -157,13 +151,13 @@ class WebhookStore:
 
     def forget(self, consumer: str) -> None:
         """Remove a consumer without pending entries, which would be lost with it."""
-        with self._client.errors():
-            self._redis.xgroup_delconsumer(self._stream, _GROUP, consumer)
+        with self._client.at(self._stream) as client:
+            client.xgroup_delconsumer(self._stream, _GROUP, consumer)
 
     def forget_vanished(self, *, silence: float) -> None:
         """Remove consumers without pending entries that have been silent for ``silence`` seconds."""
-        with self._client.errors():
-            consumers: Any = self._redis.xinfo_consumers(self._stream, _GROUP)
+        with self._client.at(self._stream) as client:
+            consumers: Any = client.xinfo_consumers(self._stream, _GROUP)
         for consumer in consumers:
             if not consumer["pending"] and consumer["idle"] >= silence * 1000:
                 self.forget(consumer["name"].decode(errors="replace"))
@@ -179,7 +173,7 @@ class WebhookStore:
 
     def given_up(self) -> list[GivenUp]:
         """Return the given-up deliveries, newest first."""
-        return malformed.read("given-up webhooks", self._raw_given_up(), _given_up, self._given_up)
+        return [given_up for _, given_up in self._read_given_up()]
 
     def retry_given_up(self) -> int:
         """
@@ -188,17 +182,17 @@ class WebhookStore:
         Returns:
             The number of deliveries.
         """
-        pairs = malformed.read(
-            "given-up webhooks", self._raw_given_up(), lambda raw: (raw, _given_up(raw)), self._given_up
-        )
+        pairs = self._read_given_up()
         for raw, given_up in reversed(pairs):
             again = asdict(given_up.delivery) | {"since": time.time()}
             put_back = ("XADD", self._stream, "*", "again", json.dumps(again))
             self._client.transact(self._stream, ("LREM", self._given_up, 1, raw), put_back)
         return len(pairs)
 
-    def _raw_given_up(self) -> list[bytes]:
-        return list(self._client.run([("LRANGE", self._given_up, 0, -1)])[0])
+    def _read_given_up(self) -> list[tuple[bytes, GivenUp]]:
+        """Return each entry of the list, stored and read."""
+        (stored,) = self._client.run([("LRANGE", self._given_up, 0, -1)])
+        return malformed.read("given-up webhooks", stored, lambda raw: (raw, _given_up(raw)), self._given_up)
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:

@@ -16,9 +16,8 @@ from ..channels import Topic, escape_id, unescape_id
 from ..config import Config
 from ..events import CodedText
 from ..lifecycle import TaskState
-from .keys import Keys
 from .scripts import DEAD_WORKERS, FORGET_DEAD, HOLD, Call, Command, Request
-from .task_calls import end_call, regain_call
+from .task_calls import TaskCalls
 
 #: The error that a user sees for a task of a dead worker.
 WORKER_DIED = CodedText("The worker of the task died", "worker_died")
@@ -61,7 +60,8 @@ class WorkerLeases:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._keys = Keys.of(config)
+        self._calls = TaskCalls(config)
+        self._keys = self._calls.keys
         #: Seconds between two renewals, and between two checks.
         self.pause = config.lost_after / 6
         self._seconds = config.lost_after * 2 / 3
@@ -100,7 +100,7 @@ class WorkerLeases:
 
     def regain(self, claim: Claim) -> Call:
         """Undo LOST."""
-        return regain_call(self._config, _topic_of(claim), unescape_id(claim.task_id), claim.delivery)
+        return self._calls.regain(_topic_of(claim), unescape_id(claim.task_id), claim.delivery)
 
     def lose(self, claim: Claim, error: str, *, least: TaskState = TaskState.PENDING) -> Call:
         """Publish a task as LOST, unless a newer event is stored, or it has not reached ``least``."""
@@ -108,8 +108,7 @@ class WorkerLeases:
 
     def end(self, claim: Claim, state: TaskState, error: str | None, *, least: TaskState = TaskState.PENDING) -> Call:
         """Publish the end of a delivery on behalf of its process."""
-        return end_call(
-            self._config,
+        return self._calls.end(
             _topic_of(claim),
             unescape_id(claim.task_id),
             state,

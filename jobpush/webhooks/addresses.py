@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import JobPushError
 
@@ -44,16 +44,11 @@ class ForbiddenAddress(JobPushError):
     code = "forbidden_address"
 
     def __init__(self, host: str, address: str) -> None:
-        self.host = host
-        self.address = address
         super().__init__(f"{host} is {address}, which is not public; JOBPUSH_WEBHOOK_ALLOW_PRIVATE would allow it")
 
 
-class Address(NamedTuple):
-    """Arguments of :class:`socket.socket` and of its ``connect()``."""
-
-    family: socket.AddressFamily
-    sockaddr: Any
+#: Arguments of :class:`socket.socket` and of its ``connect()``.
+Address = tuple[socket.AddressFamily, Any]
 
 
 def resolve(host: str, port: int, *, allow_private: bool) -> list[Address]:
@@ -65,7 +60,7 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[Address]:
         OSError: If the name is unknown.
     """
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
+    addresses: list[Address] = [(family, sockaddr) for family, _, _, _, sockaddr in answers]
     for _, sockaddr in addresses:
         if not allow_private and not is_public(ip_address(sockaddr[0])):
             raise ForbiddenAddress(host, str(sockaddr[0]))

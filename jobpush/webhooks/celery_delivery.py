@@ -11,14 +11,13 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import cache
 from typing import Any
 
 from celery.exceptions import Reject
 
 from ..config import Config
 from ..store.webhooks import Delivery, Event, WebhookStore
-from .delivery import Courier, DeliveryFailed
+from .delivery import DeliveryFailed, deliver
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +31,18 @@ def register_delivery(app: Any, load_config: Callable[[], Config]) -> Any:
 
     Args:
         app: The Celery application.
-        load_config: Returns endpoints, secret and limits; called for the first delivery of each process.
+        load_config: Returns endpoints, secret and limits; called for each delivery.
 
     Returns:
         The task; its arguments are those of :class:`Delivery`; the ``id`` is the task's own.
     """
 
-    @cache
-    def courier() -> Courier:
-        return Courier(load_config())
-
     def deliver_webhook(task: Any, endpoint: str, events: list[Event], since: float) -> None:
-        delivery = Delivery(task.request.id, endpoint, events, since)
+        config, delivery = load_config(), Delivery(task.request.id, endpoint, events, since)
         try:
-            courier().send(delivery)
+            deliver(config, delivery)
         except DeliveryFailed as exc:
-            _after_failure(task, delivery, exc, courier().config)
+            _after_failure(task, delivery, exc, config)
 
     # Acknowledged late, and requeued if the worker dies: each event is delivered at least once.
     return app.task(

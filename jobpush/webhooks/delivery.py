@@ -21,63 +21,47 @@ class DeliveryFailed(JobPushError):
     code = "delivery_failed"
 
     def __init__(self, endpoint: str, reason: str, *, is_final: bool = False) -> None:
-        self.endpoint = endpoint
         self.reason = reason
         self.is_final = is_final
         super().__init__(f"webhook {endpoint} failed: {reason}")
 
 
-class Courier:
-    """Makes single attempts, with the endpoints, the secret and the limits of the settings."""
+def deliver(config: Config, delivery: Delivery) -> None:
+    """
+    Make one attempt, with a new time and signature: Pusher's SDKs refuse a body older than five minutes.
 
-    def __init__(self, config: Config) -> None:
-        """
-        Read the endpoints.
+    Raises:
+        DeliveryFailed: If the response is not a 2xx, or there is none.
+        ConfigurationError: If a URL is invalid, or key or secret are not set although there is a URL.
+    """
+    import h11  # imported late: every worker imports this module, but few send HTTP requests
 
-        Raises:
-            ConfigurationError: If a URL is invalid, or key or secret are not set although there is a URL.
-        """
-        self.config = config
-        self._endpoints = {endpoint.name: endpoint for endpoint in configured_endpoints(config)}
+    from .post import post
 
-    def send(self, delivery: Delivery) -> None:
-        """
-        Make one attempt, with a new time and signature: Pusher's SDKs refuse a body older than five minutes.
-
-        Raises:
-            DeliveryFailed: If the response is not a 2xx, or there is none.
-        """
-        import h11  # imported late: every worker imports this module, but few send HTTP requests
-
-        try:
-            status = self._post(delivery)
-        except ForbiddenAddress as exc:
-            raise DeliveryFailed(delivery.endpoint, str(exc), is_final=True) from exc
-        except (OSError, UnicodeError, h11.ProtocolError) as exc:  # UnicodeError: the host is not valid in IDNA
-            raise DeliveryFailed(delivery.endpoint, str(exc) or type(exc).__name__) from exc
-        if not 200 <= status < 300:
-            raise DeliveryFailed(delivery.endpoint, f"it answered {status}", is_final=status == _GONE)
-
-    def _post(self, delivery: Delivery) -> int:
-        from .post import post
-
-        endpoint = self._endpoints.get(delivery.endpoint)
-        if endpoint is None:
-            # While settings are being rolled out, the next attempt may run on a worker that has it.
-            raise DeliveryFailed(delivery.endpoint, "it is not among the JOBPUSH_WEBHOOK_URLS of this worker")
+    endpoint = next((one for one in configured_endpoints(config) if one.name == delivery.endpoint), None)
+    if endpoint is None:
+        # While settings are being rolled out, the next attempt may run on a worker that has it.
+        raise DeliveryFailed(delivery.endpoint, "it is not among the JOBPUSH_WEBHOOK_URLS of this worker")
+    try:
         body = encode({"time_ms": int(time.time() * 1000), "events": delivery.events})
         headers = [
             ("Content-Type", "application/json"),
             ("User-Agent", "jobpush"),
-            ("X-Pusher-Key", self.config.key),
-            ("X-Pusher-Signature", sign(self.config.secret, body)),
+            ("X-Pusher-Key", config.key),
+            ("X-Pusher-Signature", sign(config.secret, body)),
             ("Webhook-Id", delivery.id),
         ]
-        return post(
+        status = post(
             endpoint,
             headers,
             body.encode(),
-            connect_timeout=self.config.webhook_connect_timeout,
-            timeout=self.config.webhook_timeout,
-            allow_private=self.config.webhook_allow_private,
+            connect_timeout=config.webhook_connect_timeout,
+            timeout=config.webhook_timeout,
+            allow_private=config.webhook_allow_private,
         )
+    except ForbiddenAddress as exc:
+        raise DeliveryFailed(delivery.endpoint, str(exc), is_final=True) from exc
+    except (OSError, UnicodeError, h11.ProtocolError) as exc:  # UnicodeError: the host is not valid in IDNA
+        raise DeliveryFailed(delivery.endpoint, str(exc) or type(exc).__name__) from exc
+    if not 200 <= status < 300:
+        raise DeliveryFailed(delivery.endpoint, f"it answered {status}", is_final=status == _GONE)

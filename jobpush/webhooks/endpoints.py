@@ -62,17 +62,15 @@ def configured_endpoints(config: Config) -> tuple[Endpoint, ...]:
         ConfigurationError: If one is not an http(s) URL or has an unknown filter (the message does not repeat the
             URL), or if key or secret are not set although there is a URL.
     """
-    endpoints = tuple(_parse(number, url) for number, url in enumerate(config.webhook_urls, start=1))
+    endpoints = []
+    for number, url in enumerate(config.webhook_urls, start=1):
+        try:
+            endpoints.append(_endpoint(url))
+        except ValueError as exc:
+            raise ConfigurationError(f"URL {number} of JOBPUSH_WEBHOOK_URLS is wrong: {exc}") from None
     if endpoints:
         config.require_credentials()  # they sign every request
-    return endpoints
-
-
-def _parse(number: int, setting: str) -> Endpoint:
-    try:
-        return _endpoint(setting)
-    except ValueError as exc:
-        raise ConfigurationError(f"URL {number} of JOBPUSH_WEBHOOK_URLS is wrong: {exc}") from None
+    return tuple(endpoints)
 
 
 def _endpoint(setting: str) -> Endpoint:

@@ -54,29 +54,26 @@ def post(
     deadline = time.monotonic() + timeout
     with _connect(addresses, min(connect_timeout, timeout)) as plain:
         plain.settimeout(_left(deadline))
-        with _secured(plain, endpoint) as connection:
+        # A certificate must be valid for the name.
+        secured = default_trust().wrap_socket(plain, server_hostname=endpoint.host) if endpoint.is_secure else plain
+        with secured as connection:
             return _exchange(connection, _request(endpoint, headers, len(body)), body, deadline)
 
 
 def _connect(addresses: Sequence[Address], timeout: float) -> socket.socket:
     """Connect to the first address that accepts; each gets an equal share of the time."""
     failure: OSError | None = None
-    for address in addresses:
-        connection = socket.socket(address.family, socket.SOCK_STREAM)
+    for family, sockaddr in addresses:
+        connection = socket.socket(family, socket.SOCK_STREAM)
         connection.settimeout(timeout / len(addresses))
         try:
-            connection.connect(address.sockaddr)
+            connection.connect(sockaddr)
         except OSError as exc:
             connection.close()
             failure = exc
         else:
             return connection
     raise failure or OSError("the name has no address")
-
-
-def _secured(plain: socket.socket, endpoint: Endpoint) -> socket.socket:
-    """Return a TLS connection with a certificate valid for the name; for plain http, the socket itself."""
-    return default_trust().wrap_socket(plain, server_hostname=endpoint.host) if endpoint.is_secure else plain
 
 
 @cache

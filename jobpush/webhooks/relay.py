@@ -72,11 +72,12 @@ class WebhookRelay:
         self._next_claim = 0.0
         self._is_failing = False
 
-    def start(self) -> None:
-        """Start the thread, if there are endpoints."""
+    def start(self) -> WebhookRelay:
+        """Start the thread, if there are endpoints, and return the relay."""
         if self._endpoints:
             self._thread = Thread(target=self._run, name="jobpush-webhooks", daemon=True)
             self._thread.start()
+        return self
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stop within ``timeout`` seconds. Events that were read are queued first, if the broker is reachable."""
@@ -168,10 +169,3 @@ class WebhookRelay:
             batch.deliveries.popleft()
         if batch.ids:
             self._store.acknowledge(batch.ids)
-
-
-def start_relay(app: Any, config: Config) -> WebhookRelay:
-    """Start the relay of a worker."""
-    relay = WebhookRelay(app, config)
-    relay.start()
-    return relay

@@ -290,7 +290,7 @@ def test_overwritten_task_hides_no_other_from_a_browser(site: Site, store: Store
     store.run([("SET", key_of("one"), "garbage"), ("HSET", key_of("two"), "stable_json", b"\xff")])  # type: ignore[arg-type]
     store.run([("HSET", key_of("three"), "stable_json", 'a"b')])
     client = site.sign_in("42")
-    store.client.at("").publish(store.keys.topic(topic), b'9-9 - 0 1 -\n"event":"news","data":"\xff"')
+    store.run([("PUBLISH", store.keys.topic(topic), b'9-9 - 0 1 -\n"event":"news","data":"\xff"')])
     publish(store, "42", "four", 1)
 
     first, second = client.receive(), client.receive()

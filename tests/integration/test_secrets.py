@@ -24,7 +24,6 @@ from jobpush.gateway.hub import Hub
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from jobpush.store.keys import Keys
-from jobpush.webhooks.delivery import Courier
 from jobpush.webhooks.endpoints import configured_endpoints
 from jobpush.webhooks.relay import WebhookRelay
 from tests.celery_site.site import Site as Workers
@@ -184,7 +183,6 @@ def test_no_object_shows_a_secret() -> None:
         jobpush,
         Store(config),
         hub,
-        Courier(config),
         *configured_endpoints(config),
         WebhookRelay(None, config),
     ]

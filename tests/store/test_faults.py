@@ -15,7 +15,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import CancelFeed, Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.keys import LAYOUT
 from jobpush.store.messages import read_event, read_message
-from jobpush.store.task_calls import history_call
+from jobpush.store.task_calls import TaskCalls
 from jobpush.store.worker_leases import Claim
 from jobpush.testing import PATIENCE
 
@@ -32,7 +32,7 @@ def publish(store: Store, task_id: str, state: str, created_at: float = 1.0, **v
 def resume(store: Store, channel: str, since: str = "") -> tuple[str, bool, int]:
     """Position, whether the reader resumes exactly, and the number of messages."""
     topic = parse_channel(channel).topic or user_topic(USER)
-    ((position, resumed, messages),) = store.run([history_call(store.config, channel, topic, since)])
+    ((position, resumed, messages),) = store.run([TaskCalls(store.config).history(channel, topic, since)])
     return position.decode(), bool(resumed), len(messages)
 
 

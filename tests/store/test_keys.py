@@ -12,12 +12,12 @@ import pytest
 from jobpush.channels import Topic, parse_channel, user_topic, watch_topic
 from jobpush.config import Config
 from jobpush.events import TaskEvent, TaskState
-from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan, scripts, task_calls
+from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan, scripts
 from jobpush.store.keys import Keys, bucket_tags, slot_of, tag_of
 from jobpush.store.presence import Presence
 from jobpush.store.scripts import Call, Script
+from jobpush.store.task_calls import TaskCalls
 from jobpush.store.worker_leases import Claim, WorkerLeases
-from jobpush.store.workflows import begin_commands
 
 CONFIG = Config(redis_url="redis://localhost:6379/3")
 CLUSTER_WITH_WEBHOOKS = Config(redis_url="redis+cluster://localhost", webhook_urls=("https://example.com/",))
@@ -107,18 +107,19 @@ def test_database_is_read_from_every_form_of_a_url(url: str, database: int) -> N
 def all_calls(config: Config) -> list[Call]:
     """Every call that a worker, an application or a gateway makes, for odd ids."""
     calls: list[Call] = []
+    tasks = TaskCalls(config)
     for user in IDS:
         topic = user_topic(user)
         event = TaskEvent("a:b", TaskState.STARTED, root_id="r:1", created_at=1.0)
         calls += [
-            task_calls.publish_call(config, TaskWrite(user, event, membership=Membership("0:1")), 0),
-            task_calls.end_call(config, topic, "a:b", TaskState.LOST),
-            task_calls.regain_call(config, topic, "a:b", "d"),
-            task_calls.cancel_call(config, topic, "a:b"),
-            task_calls.publish_workflow_call(config, topic, "a:b"),
-            task_calls.own_call(config, "a:b", user, 1),
-            task_calls.history_call(config, f"private-user-{topic.partition(':')[2]}", topic),
-            task_calls.history_call(config, "private-task-a", topic),
+            tasks.publish(TaskWrite(user, event, membership=Membership("0:1")), 0),
+            tasks.end(topic, "a:b", TaskState.LOST),
+            tasks.regain(topic, "a:b", "d"),
+            tasks.cancel(topic, "a:b"),
+            tasks.publish_workflow(topic, "a:b"),
+            tasks.own("a:b", user, 1),
+            tasks.history(f"private-user-{topic.partition(':')[2]}", topic),
+            tasks.history("private-task-a", topic),
         ]
     presence = Presence(config, "g1")
     for channel in ("news", "presence-room", "private-task-t1", "private-user-42", "cache-x"):
@@ -130,7 +131,7 @@ def all_calls(config: Config) -> list[Call]:
             presence.roster(channel),
             *filter(None, [presence.cache_miss(channel), presence.client_event(channel, "client-a", None, "1.1")]),
             *presence.retract_shared([(kind.occupancy_topic, None), (kind.occupancy_topic, "42")]),
-            task_calls.history_call(config, channel, kind.topic or Topic("user:42")),
+            tasks.history(channel, kind.topic or Topic("user:42")),
         ]
     calls += [presence.renew(), presence.find_dead(), presence.resign(), presence.forget_dead("g2")]
     calls += [presence.bury("g2", tag) for tag in bucket_tags()]
@@ -155,7 +156,7 @@ class Recorder(Store):
         self.transactions: list[tuple[str, tuple[Any, ...]]] = []
         self.client.transact = lambda key, *commands: self.transactions.append((key, commands)) or []  # type: ignore
 
-    def run(self, requests: Any) -> list[Any]:
+    def run(self, requests: Any, **options: Any) -> list[Any]:
         self.requests += requests
         replies = {scripts.PUBLISH: [1, 1, 0, 0], scripts.APPEND_LOG: []}
         return [replies.get(one.script) if isinstance(one, Call) else b"42" for one in requests]
@@ -171,7 +172,7 @@ def test_every_request_and_transaction_of_the_store_has_one_slot() -> None:
     store.lead("queue", "w1", 1.0)
 
     assert len(store.requests) > 5
-    begin = begin_commands(CONFIG, user_topic("42"), event, WorkflowPlan(1, 1.0))
+    begin = TaskCalls(CONFIG).begin_workflow(TaskWrite("42", event, plan=WorkflowPlan(1, 1.0)))
     assert len({slot_of(str(command[1])) for command in begin}) == 1
     for request in store.requests:
         assert not isinstance(request, Call) or len(slots(request)) == 1
@@ -194,6 +195,15 @@ def test_scripts_use_only_names_derived_from_their_keys(script: Script) -> None:
         first = key.split("..")[0].strip()
         is_known = re.fullmatch(r"\w+_key|bar\.(task_)?key|key|leases|key_of\(task_id", first)
         assert is_known, (script.name, command, key)
+
+
+@pytest.mark.parametrize("script", declared(), ids=lambda script: script.name)
+def test_no_name_at_the_top_of_a_script_hides_another(script: Script) -> None:
+    """A library's function with the name of an argument would replace the argument."""
+    lists = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", script.source.decode(), re.MULTILINE)
+    names = [name for names in lists for name in names.split(", ")]
+
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_sharded_variants_differ_only_in_the_publish_command() -> None:

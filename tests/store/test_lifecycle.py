@@ -21,7 +21,7 @@ from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store, TaskWrite
 from jobpush.store.messages import read_task
 from jobpush.store.records import Outcome
-from jobpush.store.task_calls import regain_call
+from jobpush.store.task_calls import TaskCalls
 from tests.effort import examples
 
 from .lifecycle_model import OVER, RUNNING, Model, Update
@@ -55,7 +55,7 @@ class Task:
         self.store.end(self.task_id, TaskState.RETRY, error="killed", delivery=delivery, run_at=run_at)
 
     def regain(self, delivery: str) -> bool:
-        call = regain_call(self.store.config, user_topic(self.user), self.task_id, delivery)
+        call = TaskCalls(self.store.config).regain(user_topic(self.user), self.task_id, delivery)
         return self.store.run([call]) == [1]
 
     def cancel(self) -> None:

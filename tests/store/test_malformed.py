@@ -16,7 +16,7 @@ from jobpush.store import CancelFeed, Membership, Outcome, Store, TaskWrite, Wor
 from jobpush.store.directory import RedisDirectory
 from jobpush.store.keys import tag_of
 from jobpush.store.malformed import MalformedEntries, malformed
-from jobpush.store.task_calls import history_call
+from jobpush.store.task_calls import TaskCalls
 from jobpush.store.task_logs import LogEntry
 from jobpush.store.user_events import listen
 from jobpush.store.webhooks import Delivery, WebhookStore
@@ -187,7 +187,9 @@ def test_foreign_entries_of_a_history_do_not_hide_the_others(store: Store, clien
     client.xadd(store.keys.stream(Topic("channel:news")), {"x": "y"})
     last = store.trigger(["news"], "e", 2).ids["news"]
 
-    ((position, resumed, messages),) = store.run([history_call(store.config, "news", Topic("channel:news"), first)])
+    ((position, resumed, messages),) = store.run(
+        [TaskCalls(store.config).history("news", Topic("channel:news"), first)]
+    )
 
     assert (position.decode(), resumed, len(messages)) == (last, 1, 2)
     assert messages[1].startswith(last.encode() + b" - 0 1 -\n")

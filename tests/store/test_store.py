@@ -17,7 +17,7 @@ from jobpush.events import TaskEvent, TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Published, Store, TaskWrite
 from jobpush.store.records import Outcome
-from jobpush.store.task_calls import history_call
+from jobpush.store.task_calls import TaskCalls
 from jobpush.testing import PATIENCE
 
 CREATED = 1_700_000_000.123456
@@ -279,7 +279,7 @@ def test_event_after_an_empty_history_has_a_higher_id(store: Store, client: redi
     for number in range(200):
         topic = user_topic(f"user-{number}")
 
-        ((position, _, _),) = store.run([history_call(store.config, f"private-user-user-{number}", topic)])
+        ((position, _, _),) = store.run([TaskCalls(store.config).history(f"private-user-user-{number}", topic)])
         publish(store, event("PENDING"), user_id=f"user-{number}")
 
         ((entry, _),) = client.xrange(store.keys.stream(topic))

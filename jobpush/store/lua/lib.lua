@@ -103,8 +103,12 @@ local function is_before(a, b)
   return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
 end
 
+local function now_in_milliseconds()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
 -- Return a stream id that no later event can get: it is a millisecond old.
 local function past_id()
-  local now = redis.call('TIME')
-  return string.format('%.0f-0', now[1] * 1000 + math.floor(now[2] / 1000) - 1)
+  return string.format('%.0f-0', now_in_milliseconds() - 1)
 end

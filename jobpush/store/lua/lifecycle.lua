@@ -26,10 +26,6 @@ local function is_idle(task)
   return is_waiting(task) or task.handed_over == '1'
 end
 
-local function is_superseded(task, delivery)
-  return delivery ~= '' and string.find(task.superseded, delivery, 1, true) ~= nil
-end
-
 local function is_of_another_delivery(task, report)
   return report.delivery ~= '' and task.delivery ~= '' and report.delivery ~= task.delivery
 end
@@ -72,7 +68,7 @@ local function attempt_of_same_retry(task, report)
     return is_accepted and task.attempt or nil
   end
   if task.state == 'SUCCESS' then return nil end  -- Celery keeps that result, whatever a repeated run does
-  if is_superseded(task, report.delivery) then return attempt_of_superseded(task, report) end
+  if string.find(task.superseded, report.delivery, 1, true) then return attempt_of_superseded(task, report) end
   if task.rank <= RECEIVED then return task.attempt end
   if report.rank < STARTED then return is_waiting(task) and task.attempt + 1 or nil end
   if task.rank == STARTED and task.handed_over == '1' then return task.attempt end

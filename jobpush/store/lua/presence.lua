@@ -21,14 +21,11 @@ local function is_dead()
   return redis.call('EXISTS', tombstone_key) == 1
 end
 
--- Return JSON text as the inside of a JSON string. It has no control characters, so two characters need an escape.
-local function escaped(json)
-  return (string.gsub(json, '["\\]', '\\%0'))
-end
-
--- Publish an event that is in no history; data is JSON text.
+-- Publish an event that is in no history; data is JSON text without control characters, so two characters need an
+-- escape.
 local function announce(channel, seq, event, data)
-  redis.call(PUBLISH, channel, '- - ' .. seq .. ' 1 -\n"event":"' .. event .. '","data":"' .. escaped(data) .. '"')
+  local escaped = string.gsub(data, '["\\]', '\\%0')
+  redis.call(PUBLISH, channel, '- - ' .. seq .. ' 1 -\n"event":"' .. event .. '","data":"' .. escaped .. '"')
 end
 
 local function queue_webhook(event)

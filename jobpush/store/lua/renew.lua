@@ -9,11 +9,11 @@ if not redis.call('SET', layout_key, layout, 'NX') and redis.call('GET', layout_
 end
 
 -- An epoch ends when Redis is emptied or restarted: its data may be minutes old then.
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 local lease_end = string.format('%.6f', SECONDS + seconds)
 local epoch = redis.call('GET', epoch_key)
-if not epoch or string.match(epoch, '^%x*') ~= run_id then
-  epoch = string.format('%s-%.0f', run_id, MICROSECONDS)
+if not epoch or string.match(epoch, '^%x*') ~= run then
+  epoch = string.format('%s-%.0f', run, MICROSECONDS)
   redis.call('SET', epoch_key, epoch)
   -- The gateways of the last epoch get time to renew before their statements are retracted.
   for _, gateway in ipairs(redis.call('ZRANGE', gateways_key, 0, -1)) do

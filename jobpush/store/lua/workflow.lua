@@ -61,12 +61,6 @@ local function read_branches(bar, path)
   return branches
 end
 
-local function write_branches(bar, branches)
-  for _, branch in ipairs(branches) do
-    redis.call('HSET', bar.key, branch.field, (branch.size - branch.open) .. ' ' .. branch.breaks)
-  end
-end
-
 -- Await this many more members, in a branch and its outer branches, up to one that is already broken.
 local function open_more(bar, branches, depth, more)
   for level = depth, 1, -1 do
@@ -87,7 +81,9 @@ local function change_branches(bar, path, is_extra, before, after)
   local is_broken = inner.breaks > 0
   if is_broken and not was_broken then open_more(bar, branches, #branches - 1, -inner.open) end
   if was_broken and not is_broken then open_more(bar, branches, #branches - 1, inner.open) end
-  write_branches(bar, branches)
+  for _, branch in ipairs(branches) do
+    redis.call('HSET', bar.key, branch.field, (branch.size - branch.open) .. ' ' .. branch.breaks)
+  end
 end
 
 -- Return a member: status, weight, its completed part (0 to 1), path of its branch.
@@ -132,15 +128,13 @@ end
 local function state_of(bar, is_cancelled)
   local open = bar.planned - bar.closed
   if open <= 0 or (is_cancelled and bar.running <= 0) then
-    if bar.failed > 0 then return 'FAILURE', TERMINAL end
-    if bar.revoked > 0 or open > 0 then return 'REVOKED', TERMINAL end
-    if bar.lost > 0 then return 'LOST', 5 end
-    return 'SUCCESS', TERMINAL
+    if bar.failed > 0 then return 'FAILURE' end
+    if bar.revoked > 0 or open > 0 then return 'REVOKED' end
+    return bar.lost > 0 and 'LOST' or 'SUCCESS'
   end
   local ended = bar.succeeded + bar.failed + bar.revoked
-  if bar.sum > 0 or ended > 0 then return 'PROGRESS', 3 end
-  if bar.started_at ~= 'null' then return 'STARTED', 2 end
-  return 'PENDING', 0
+  if bar.sum > 0 or ended > 0 then return 'PROGRESS' end
+  return bar.started_at ~= 'null' and 'STARTED' or 'PENDING'
 end
 
 -- Return the fields of the workflow's event that its members change.
@@ -153,11 +147,6 @@ local function volatile_json_of(bar, state)
     .. '\\"data\\":{\\"children\\":{\\"total\\":%d,\\"succeeded\\":%d,\\"failed\\":%d,\\"revoked\\":%d,'
     .. '\\"lost\\":%d,\\"running\\":%d}}', ended, total, bar.percent, bar.started_at,
     state == 'FAILURE' and bar.error or 'null', total, bar.succeeded, bar.failed, bar.revoked, bar.lost, bar.running)
-end
-
-local function milliseconds()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
 -- Return the seconds that the workflow is kept: at least as long as the reporting member, which may run late.
@@ -185,10 +174,10 @@ local function publish_bar(bar, workflow_id, at, how)
     bar.pending = 0
     return
   end
-  local state, rank = state_of(bar, stored.cancel)
   local has_ended = number_in(stored.rank) == TERMINAL
-  if has_ended then state, rank = stored.state, TERMINAL end
-  local is_new, now = state ~= stored.state, milliseconds()
+  local state = has_ended and stored.state or state_of(bar, stored.cancel)
+  local rank = has_ended and TERMINAL or RANK_OF[state]
+  local is_new, now = state ~= stored.state, now_in_milliseconds()
   local since = now - bar.published  -- below 0 if the clock of Redis was set back
   if not is_new and state == 'PENDING' and bar.extra == 0 then return end  -- as it began
   if not is_new and how ~= COUNTED and bar.pending == 0 then return end
@@ -220,7 +209,7 @@ end
 local function lose_bar(bar, workflow_id, at)
   local stored = read_fields(bar.task_key, {'seq', 'rank', 'attempt', 'published_at', 'stable_json'})
   if number_in(stored.rank) >= LOST or not (stored.seq or has_lost_data) then return end
-  local task = {seq = (tonumber(stored.seq) or milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
+  local task = {seq = (tonumber(stored.seq) or now_in_milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
     attempt = stored.attempt or 1,
     volatile_json = '\\"error\\":\\"Redis lost the progress of this workflow\\",\\"error_code\\":\\"progress_lost\\"',
     stable_json = stored.stable_json or ('\\"task_id\\":\\"' .. workflow_id .. '\\",\\"name\\":\\"\\",\\"title\\":\\"\\"'

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import hiredis
@@ -39,13 +40,6 @@ _LONGEST_DELAY = 1.0
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Timer(Protocol):
-    """A scheduled call."""
-
-    def cancel(self) -> None:
-        """Cancel the call."""
-
-
 class Loop(Protocol):
     """The part of the event loop that a connection uses; see :class:`jobpush.gateway.loop.Loop`."""
 
@@ -54,7 +48,7 @@ class Loop(Protocol):
     def call_soon(self, call: Callable[[], None]) -> bool:
         """Call from the loop's thread; return ``False`` if the loop has ended."""
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> object:
         """Call after a delay."""
 
     def register(self, fd: int, pollable: Any, events: int) -> None:
@@ -97,10 +91,15 @@ class AsyncConnection:
         self.is_working = False
         #: The advice logged since the connection last worked. The first failure is logged, and each new advice.
         self._logged: set[str] = set()
-        #: Number of connections after the first.
-        self.reconnects = -1
+        #: Number of connections so far.
+        self.connects = 0
 
     # -- for the owner -------------------------------------------------------------------------------
+
+    @property
+    def reconnects(self) -> int:
+        """Number of connections after the first."""
+        return max(0, self.connects - 1)
 
     @property
     def is_up(self) -> bool:
@@ -114,11 +113,10 @@ class AsyncConnection:
     def stop(self) -> None:
         """Close the connection and do not reconnect."""
         self._is_stopped = True
-        if self._socket is not None:
-            self._close()
+        self._close()
 
     def reconnect(self, reason: object) -> None:
-        """Replace a connection to the wrong server."""
+        """Replace the connection, if there is one."""
         if self._socket is not None:
             self._break(reason)
 
@@ -128,7 +126,11 @@ class AsyncConnection:
 
     def flush(self) -> None:
         """Send what was written, as far as the socket accepts it."""
-        if not self._out or self._socket is None or self._is_writing:
+        if self._out and not self._is_writing:
+            self._send()
+
+    def _send(self) -> None:
+        if self._socket is None:
             return
         data = b"".join(self._out)
         try:
@@ -139,7 +141,10 @@ class AsyncConnection:
             self._break(exc)
             return
         self._out = [data[sent:]] if sent < len(data) else []
-        self._watch_writing(bool(self._out))
+        if self._is_writing is not bool(self._out):
+            self._is_writing = not self._is_writing
+            events = select.POLLIN | select.POLLOUT if self._is_writing else select.POLLIN
+            self._loop.modify(self._socket.fileno(), events)
 
     def tick(self) -> None:
         """Check that Redis still answers. Call it about once a second."""
@@ -184,20 +189,13 @@ class AsyncConnection:
         """Read what has arrived, up to a bound; then send what is left to send."""
         if events & ~select.POLLOUT:
             self._read()
-        if events & select.POLLOUT and self._socket is not None:
-            self._is_writing = False
-            if self._out:
-                self.flush()
-            if not self._is_writing and self._socket is not None:
-                self._loop.modify(self._socket.fileno(), select.POLLIN)
+        if events & select.POLLOUT:
+            self._send()
 
     def on_failure(self, exc: Exception) -> None:
         """Reconnect after an unexpected error, ours or a protocol error of hiredis."""
         logger.error("The %s connection to Redis failed", self._name, exc_info=exc)
-        if self._socket is not None:
-            self._break(exc)
-
-    # -- inside --------------------------------------------------------------------------------------
+        self.reconnect(exc)
 
     def _read(self) -> None:
         total = 0
@@ -224,20 +222,13 @@ class AsyncConnection:
         while self._socket is not None and (reply := gets()) is not False:  # handling a reply may close the connection
             received(reply)
 
-    def _watch_writing(self, is_writing: bool) -> None:
-        if is_writing is not self._is_writing and self._socket is not None:
-            self._is_writing = is_writing
-            events = select.POLLIN | select.POLLOUT if is_writing else select.POLLIN
-            self._loop.modify(self._socket.fileno(), events)
-
     def _connect(self) -> None:
         try:
             taken = open_socket(self._pool)
         except Exception as exc:  # only the loop retries
-            error = exc
-            self._loop.call_soon(lambda: self._refused(error))
+            self._loop.call_soon(partial(self._refused, exc))
             return
-        if not self._loop.call_soon(lambda: self._connected(taken)):
+        if not self._loop.call_soon(partial(self._connected, taken)):
             taken.close()
 
     def _connected(self, taken: socket.socket) -> None:
@@ -245,7 +236,7 @@ class AsyncConnection:
             taken.close()
             return
         taken.setblocking(False)
-        self.reconnects += 1
+        self.connects += 1
         self._socket = taken
         self._reader = hiredis.Reader()
         self._out, self._is_writing = [], False

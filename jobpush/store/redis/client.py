@@ -11,11 +11,10 @@ from weakref import WeakSet
 import redis
 from redis.exceptions import NoScriptError
 
-from ...errors import StoreError
 from ..forks import register_after_fork
 from ..scripts import Call, Command, Request
 from .cluster import Cluster, sharded_words
-from .errors import ShardUnavailable, advice, explain, is_wrong_server, state_in, store_errors
+from .errors import ShardUnavailable, advice, as_store_error, explain, is_wrong_server, state_in
 from .topology import Topology
 
 #: Seconds of silence after which a subscription sends a PING, and after which its connection counts as broken.
@@ -66,17 +65,16 @@ class RedisClient:
         """For logs: the servers and the database, without the password."""
         return self._topology.name
 
-    def at(self, key: str) -> redis.Redis:
+    @contextmanager
+    def at(self, key: str) -> Iterator[redis.Redis]:
         """
-        Return the client of the server that holds a key.
+        Lend the client of the server that holds a key.
 
         Raises:
-            StoreError: If no server of the cluster holds it, or none answers.
+            StoreError: Instead of errors of redis-py, of the client too.
         """
-        if self._cluster is None:
-            return self._client
-        with store_errors():
-            return self._cluster.client_of(key)
+        with self._errors():
+            yield self._client if self._cluster is None else self._cluster.client_of(key)
 
     def run(self, requests: Sequence[Request], *, may_be_partial: bool = False) -> list[Any]:
         """
@@ -94,7 +92,7 @@ class RedisClient:
             ShardUnavailable: If a primary of a cluster is unreachable, and others answer.
             StoreError: If a command or the connection fails; any of the commands may have been run.
         """
-        with self.errors():
+        with self._errors():
             commands = [self._words(request) for request in requests]
             replies = self._execute(commands)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -121,7 +119,7 @@ class RedisClient:
         Raises:
             StoreError: If a command or the connection fails.
         """
-        with self.errors(), self.at(key).pipeline() as pipeline:
+        with self.at(key) as client, client.pipeline() as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipeline.execute()
@@ -133,7 +131,7 @@ class RedisClient:
         Raises:
             StoreError: When the connection is lost.
         """
-        with self.errors(), self.at(name).pubsub() as pubsub:  # type: ignore[no-untyped-call]
+        with self.at(name) as client, client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             (pubsub.subscribe if self._cluster is None else pubsub.ssubscribe)(name)
             is_pinged = False
             while True:
@@ -149,33 +147,26 @@ class RedisClient:
                     yield message["data"] if message["type"] in ("message", "smessage") else None
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         """
         Convert errors of redis-py into :class:`StoreError`, or :class:`ShardUnavailable`. Reconnect if the server is a
         replica now.
         """
         try:
-            with store_errors():
-                yield
-        except StoreError as exc:
-            cause = exc.__cause__
-            if is_wrong_server(cause):
+            yield
+        except redis.RedisError as exc:
+            if is_wrong_server(exc):
                 for client in list(_clients):
                     if client._url == self._url:
                         client.reconnect()
-            if self._is_partial_outage(cause):
-                raise _unavailable(cause) from cause
-            raise
+            raise (_unavailable(exc) if self._is_partial_outage(exc) else as_store_error(exc)) from exc
 
     def reconnect(self) -> None:
         """Close idle connections: they may lead to a server that is no longer the primary."""
-        self._disconnect(is_final=False)
+        self.close(is_final=False)
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._disconnect(is_final=True)
-
-    def _disconnect(self, *, is_final: bool) -> None:
+    def close(self, *, is_final: bool = True) -> None:
+        """Close all connections, or the idle ones."""
         self._client.connection_pool.disconnect(inuse_connections=is_final)
         if self._cluster is not None:
             self._cluster.disconnect(is_final=is_final)
@@ -222,12 +213,10 @@ class RedisClient:
             connection.read_response()
             with suppress(redis.ResponseError):  # without the right to run TIME, use this machine's clock
                 seconds, microseconds = connection.read_response()
-                self._measure_clock(before, time.time(), int(seconds) + int(microseconds) / 1e6)
+                after = time.time()
+                offset = int(seconds) + int(microseconds) / 1e6 - (before + after) / 2
+                self.clock_offset = offset if abs(offset) > (after - before) / 2 + _CLOCK_TOLERANCE else 0.0
         self.connects += 1
-
-    def _measure_clock(self, before: float, after: float, of_redis: float) -> None:
-        offset = of_redis - (before + after) / 2
-        self.clock_offset = offset if abs(offset) > (after - before) / 2 + _CLOCK_TOLERANCE else 0.0
 
 
 def _unavailable(reason: object) -> ShardUnavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -48,9 +49,7 @@ class Cluster:
             on_refreshed: Called in a thread after the slots were read again; with the error if no node answers.
         """
         self._nodes = topology.nodes
-        self._make_pool: Callable[[Address], redis.ConnectionPool] = lambda address: topology.make_pool(
-            timeout, on_connect=on_connect, address=address
-        )
+        self._make_pool = partial(topology.make_pool, timeout, on_connect=on_connect)
         self._on_refreshed = on_refreshed
         self._lock = threading.Lock()
         self._clients: dict[Address, redis.Redis] = {}
@@ -90,10 +89,12 @@ class Cluster:
                     indexes, self._execute_at(address, [commands[i] for i in indexes], is_asking), strict=True
                 ):
                     replies[i] = reply
-            places = {i: asked for i in places if (asked := self._redirected(replies[i])) is not _DONE}
-            if not places:
+            # redis-py derives MovedError from AskError.
+            redirected = [i for i in places if isinstance(replies[i], (AskError, TryAgainError))]
+            if not redirected:
                 break
-            if attempt or any(isinstance(replies[i], (TryAgainError, ClusterDownError)) for i in places):
+            places = {i: self._redirection(replies[i]) for i in redirected}
+            if attempt or any(isinstance(replies[i], TryAgainError) for i in redirected):
                 time.sleep(_PAUSE)
         return replies
 
@@ -150,16 +151,12 @@ class Cluster:
         """The primaries that failed when they were last asked."""
         return [address for address in self.primaries() if address in self._unreachable]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether each slot has a primary, as far as is known."""
-        return bool(self._slots) and None not in self._slots
-
     def move(self, slot: int, address: Address) -> None:
-        """Note that a slot has moved."""
+        """Note that a slot has moved, and read the slots again."""
         with self._lock:
             if self._slots:
                 self._slots[slot] = address
+        self.refresh()
 
     def disconnect(self, *, is_final: bool) -> None:
         """Close the idle connections, or all of them."""
@@ -167,8 +164,6 @@ class Cluster:
             client.connection_pool.disconnect(inuse_connections=is_final)
         if is_final:
             self._unreachable.clear()  # ends the checks
-
-    # -- inside --------------------------------------------------------------------------------------
 
     def _by_address(self, commands: Sequence[Command], places: dict[int, Address | None]) -> dict[Address, list[int]]:
         found: dict[Address, list[int]] = {}
@@ -194,15 +189,13 @@ class Cluster:
         self._unreachable.pop(address, None)
         return [(next(replies) if asking else None, next(replies))[1] for asking in is_asking]
 
-    def _redirected(self, reply: Any) -> Any:
-        """Return the address from ASK, ``None`` to look up the slot again, or ``_DONE`` for a final reply."""
-        if isinstance(reply, MovedError):  # redis-py derives it from AskError
+    def _redirection(self, reply: redis.RedisError) -> Address | None:
+        """Return the address from ASK, or ``None`` to look up the slot again."""
+        if isinstance(reply, MovedError):
             self.move(reply.slot_id, (reply.host, reply.port))
-            self.refresh()
-            return None
-        if isinstance(reply, AskError):
+        elif isinstance(reply, AskError):
             return reply.host, reply.port
-        return None if isinstance(reply, TryAgainError) else _DONE
+        return None
 
     def _address_of(self, slot: int) -> Address:
         if not self._slots:
@@ -217,7 +210,7 @@ class Cluster:
         with self._lock:
             client = self._clients.get(address)
             if client is None:
-                client = self._clients[address] = redis.Redis(connection_pool=self._make_pool(address))
+                client = self._clients[address] = redis.Redis(connection_pool=self._make_pool(address=address))
             return client
 
     def _refresh(self) -> None:
@@ -256,9 +249,6 @@ class Cluster:
             self._is_checking = False
 
 
-_DONE = object()
-
-
 def sharded_words(request: Request) -> Command:
     """Return the words of a command that publishes by sharded pub/sub, which stays within one shard."""
     if isinstance(request, Call):
@@ -268,7 +258,6 @@ def sharded_words(request: Request) -> Command:
 
 
 def key_of(command: Command) -> str | bytes:
-    """Return the first key of a command; any text for one that has none."""
-    position = 3 if command[0] in ("EVALSHA", "EVAL") else 1
-    key = command[position] if len(command) > position else ""
+    """Return the first key of a command."""
+    key = command[3 if command[0] == "EVALSHA" else 1]
     return key if isinstance(key, (str, bytes)) else str(key)

@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ _RETRY_AFTER = 0.5
 _REFRESH_AFTER = 30.0
 
 
-class Routes:
+class Routes(Cluster):
     """
     The primary of each slot, for an event loop.
 
@@ -47,43 +48,31 @@ class Routes:
 
     def __init__(self, loop: Loop, url: str) -> None:
         topology = Topology.parse(url)
+        super().__init__(topology, 5.0, None, self._refreshed)
         #: For logs: some nodes, without the password.
         self.name = topology.name
-        self._loop = loop
-        self._cluster = Cluster(topology, 5.0, None, self._read)
+        self.loop = loop
+        self.url = url
         #: Called whenever the slots have been read.
         self.listeners: list[Callable[[], None]] = []
         self._read_at = loop.now
         self._is_failing = False
 
-    def primary_of(self, slot: int) -> Address | None:
-        """Return the address of the primary that has a slot, as far as is known."""
-        return self._cluster.primary_of(slot)
-
-    def primaries(self) -> list[Address]:
-        """Return the addresses of all known primaries."""
-        return self._cluster.primaries()
-
     def refresh(self) -> None:
         """Read the slots in a thread."""
-        self._read_at = self._loop.now
-        self._cluster.refresh()
-
-    def moved(self, slot: int, address: Address) -> None:
-        """Note a redirection."""
-        self._cluster.move(slot, address)
-        self.refresh()
+        self._read_at = self.loop.now
+        super().refresh()
 
     def tick(self) -> None:
         """Read the slots from time to time, and more often while some have no primary. Call about once a second."""
-        if self._is_failing or self._loop.now - self._read_at > _REFRESH_AFTER:
+        if self._is_failing or self.loop.now - self._read_at > _REFRESH_AFTER:
             self.refresh()
 
-    def _read(self, error: Exception | None) -> None:
-        self._loop.call_soon(lambda: self._refreshed(error))
-
     def _refreshed(self, error: Exception | None) -> None:
-        reason = None if self._cluster.is_complete else "some slots have no primary: the cluster is incomplete"
+        self.loop.call_soon(partial(self._report, error))
+
+    def _report(self, error: Exception | None) -> None:
+        reason = "some slots have no primary: the cluster is incomplete" if None in self._slots else None
         reason = explain(error) if error else reason
         if reason and not self._is_failing:
             logger.warning("Redis Cluster %s: %s; retrying", self.name, reason)
@@ -110,11 +99,11 @@ S = TypeVar("S", bound=AsyncConnection)
 class _Primaries(Generic[S]):
     """One connection to each primary: the common part of commands and pub/sub."""
 
-    def __init__(self, routes: Routes, loop: Loop) -> None:
+    def __init__(self, routes: Routes) -> None:
         self._routes = routes
-        self._loop = loop
         self._shards: dict[Address, S] = {}
         self._closed_reconnects = 0
+        routes.listeners.append(self._follow_primaries)
 
     @property
     def is_working(self) -> bool:
@@ -124,7 +113,7 @@ class _Primaries(Generic[S]):
     @property
     def reconnects(self) -> int:
         """Number of connections after the first to each primary."""
-        return self._closed_reconnects + sum(map(_reconnects_of, self._shards.values()))
+        return self._closed_reconnects + sum(shard.reconnects for shard in self._shards.values())
 
     def start(self) -> None:
         """Read the slots and connect."""
@@ -140,14 +129,29 @@ class _Primaries(Generic[S]):
         for shard in list(self._shards.values()):
             shard.flush()
 
-    def _forget(self, address: Address) -> S:
-        shard = self._shards.pop(address)
-        self._closed_reconnects += _reconnects_of(shard)
+    def tick(self) -> None:
+        """Check that all shards still answer. Call about once a second."""
+        for shard in list(self._shards.values()):
+            shard.tick()
+
+    def _make(self, address: Address) -> S:
+        raise NotImplementedError
+
+    def _follow_primaries(self) -> None:
+        """Open and close connections; called whenever the slots have been read."""
+        raise NotImplementedError
+
+    def _shard_at(self, address: Address) -> S:
+        shard = self._shards.get(address)
+        if shard is None:
+            shard = self._shards[address] = self._make(address)
+            shard.start()
         return shard
 
-
-def _reconnects_of(connection: AsyncConnection) -> int:
-    return max(0, connection.reconnects)
+    def _forget(self, address: Address) -> S:
+        shard = self._shards.pop(address)
+        self._closed_reconnects += shard.reconnects
+        return shard
 
 
 # -- commands ----------------------------------------------------------------------------------------
@@ -156,10 +160,8 @@ def _reconnects_of(connection: AsyncConnection) -> int:
 class _ShardCommands(CommandConnection):
     """Commands to one primary. Those sent before the first attempt to connect has ended wait for it."""
 
-    def __init__(
-        self, routes: Routes, loop: Loop, url: str, address: Address, on_up: Callable[[bool], None], **options: Any
-    ) -> None:
-        super().__init__(loop, url, address=address, on_up=self._up, **options)
+    def __init__(self, routes: Routes, address: Address, probe: str, on_up: Callable[[bool], None]) -> None:
+        super().__init__(routes.loop, routes.url, address=address, probe=probe, on_up=self._up)
         self.address = address
         self._routes = routes
         self._on_shard_up = on_up
@@ -219,7 +221,6 @@ class _ShardCommands(CommandConnection):
 @dataclass(slots=True)
 class _Request:
     words: Command
-    slot: int
     callback: Callback
     script: Script | None = None
     redirects: int = 0
@@ -231,27 +232,16 @@ class ClusterCommands(_Primaries[_ShardCommands]):
 
     Args:
         routes: The primaries.
-        loop: The event loop.
-        url: As :class:`Topology` reads it.
         probe: As in :class:`CommandConnection`.
-        on_up: Called when a shard works, for the first time or again: with a predicate for the names that it holds, and
-            with whether it may have lost data because another process served them before.
+        on_up: Called when a shard works, for the first time or again: whether it holds the probe, and whether it may
+            have lost data because another process served its keys before.
     """
 
-    def __init__(
-        self,
-        routes: Routes,
-        loop: Loop,
-        url: str,
-        *,
-        probe: str | None = None,
-        on_up: Callable[[Callable[[str], bool], bool], None],
-    ) -> None:
-        super().__init__(routes, loop)
+    def __init__(self, routes: Routes, probe: str, on_up: Callable[[bool, bool], None]) -> None:
+        super().__init__(routes)
         self.server = routes.name
+        self._probe = probe
         self._on_up = on_up
-        self._make = partial(_ShardCommands, routes, loop, url, probe=probe)
-        routes.listeners.append(self._refreshed)
 
     @property
     def is_up(self) -> bool:
@@ -259,10 +249,9 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         return bool(self._shards)
 
     def tick(self) -> None:
-        """Check that all shards still answer. Call about once a second."""
+        """Check that all shards still answer, and the slots from time to time. Call about once a second."""
         self._routes.tick()
-        for shard in list(self._shards.values()):
-            shard.tick()
+        super().tick()
 
     def server_of(self, key: str) -> Hashable:
         """Return the address of the primary that holds a key, as far as is known."""
@@ -270,18 +259,14 @@ class ClusterCommands(_Primaries[_ShardCommands]):
 
     def call(self, command: Command, callback: Callback = ignore_reply) -> None:
         """Send one command; see :meth:`CommandConnection.call`."""
-        words = sharded_words(command)
-        self._send(_Request(words, slot_of(key_of(words)), callback))
+        self._send(_Request(sharded_words(command), callback))
 
     def run(self, call: Call, callback: Callback = ignore_reply) -> None:
         """Run a script; see :meth:`CommandConnection.run`."""
-        words = sharded_words(call)
-        self._send(_Request(words, slot_of(key_of(words)), callback, call.script))
-
-    # -- inside --------------------------------------------------------------------------------------
+        self._send(_Request(sharded_words(call), callback, call.script))
 
     def _send(self, request: _Request, asked: Address | None = None) -> None:
-        address = asked or self._routes.primary_of(request.slot)
+        address = asked or self._routes.primary_of(slot_of(key_of(request.words)))
         shard = None if address is None else self._shard_at(address)
         if shard is None or shard.is_refusing:
             request.callback(ConnectionLost())
@@ -298,7 +283,7 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         if redirection is not None:
             self._redirect(request, *redirection)
         elif str(reply).startswith("TRYAGAIN"):
-            self._loop.call_later(_PAUSE, lambda: self._send(request))
+            self._routes.loop.call_later(_PAUSE, lambda: self._send(request))
         elif str(reply).startswith("NOSCRIPT") and request.script is not None:
             shard.load(request.script)
             self._send(request)
@@ -310,14 +295,14 @@ class ClusterCommands(_Primaries[_ShardCommands]):
     def _redirect(self, request: _Request, kind: str, slot: int, address: Address) -> None:
         asked = address if kind == "ASK" else None
         if asked is None:
-            self._routes.moved(slot, address)
+            self._routes.move(slot, address)
         request.redirects += 1
         if request.redirects <= _MAX_REDIRECTS:
             self._send(request, asked)
         else:
             if request.redirects == _MAX_REDIRECTS + 1:
                 logger.warning("Nodes of the Redis Cluster disagree about slot %d: a command waits", slot)
-            self._loop.call_later(_RETRY_AFTER, lambda: self._send(request, asked))
+            self._routes.loop.call_later(_RETRY_AFTER, lambda: self._send(request, asked))
 
     def _stop_sending(self, request: _Request, shard: _ShardCommands, reply: Exception) -> None:
         """Hold a refused command until the shard accepts it; no other command is sent to the shard before."""
@@ -327,14 +312,14 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         shard.is_refusing = True
         logger.warning("Redis %s refuses commands, which are retried: %s", shard.server, explain(reply))
         self._routes.refresh()
-        self._loop.call_later(_RETRY_AFTER, lambda: self._try_again(request, shard))
+        self._routes.loop.call_later(_RETRY_AFTER, lambda: self._try_again(request, shard))
 
     def _try_again(self, request: _Request, shard: _ShardCommands) -> None:
         shard.call(request.words, partial(self._tried_again, request, shard))
 
     def _tried_again(self, request: _Request, shard: _ShardCommands, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError) and state_in(reply) is not None:
-            self._loop.call_later(_RETRY_AFTER, lambda: self._try_again(request, shard))
+            self._routes.loop.call_later(_RETRY_AFTER, lambda: self._try_again(request, shard))
             return
         shard.is_refusing = False
         self._answered(request, shard, reply)
@@ -342,18 +327,13 @@ class ClusterCommands(_Primaries[_ShardCommands]):
             logger.warning("Redis %s accepts commands again", shard.server)
             self._up(shard.address, False)
 
-    def _shard_at(self, address: Address) -> _ShardCommands:
-        shard = self._shards.get(address)
-        if shard is None:
-            shard = self._make(address, partial(self._up, address))
-            self._shards[address] = shard
-            shard.start()
-        return shard
+    def _make(self, address: Address) -> _ShardCommands:
+        return _ShardCommands(self._routes, address, self._probe, partial(self._up, address))
 
     def _up(self, address: Address, is_new: bool) -> None:
-        self._on_up(lambda name: self._routes.primary_of(slot_of(name)) == address, is_new)
+        self._on_up(self._routes.primary_of(slot_of(self._probe)) == address, is_new)
 
-    def _refreshed(self) -> None:
+    def _follow_primaries(self) -> None:
         primaries = self._routes.primaries()
         for address in primaries:
             self._shard_at(address)
@@ -361,7 +341,7 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         for address in retired:
             self._forget(address).retire()
         if retired:  # unanswered commands of retired connections are sent again, even if the new primary is already up
-            self._on_up(lambda name: False, False)
+            self._on_up(False, False)
 
 
 # -- pub/sub -----------------------------------------------------------------------------------------
@@ -373,35 +353,26 @@ class _ShardPubSub(PubSubConnection):
     _MESSAGE, _CONFIRMATION = b"smessage", b"ssubscribe"
     _SUBSCRIBE, _UNSUBSCRIBE = "SSUBSCRIBE", "SUNSUBSCRIBE"
 
-    def __init__(
-        self,
-        routes: Routes,
-        loop: Loop,
-        url: str,
-        address: Address,
-        on_gone: Callable[[_ShardPubSub, int, Address | None], None],
-        *,
-        on_message: Callable[[bytes, bytes], None],
-        on_subscribed: Callable[[bytes], None],
-        on_down: Callable[[Collection[bytes]], None],
-    ) -> None:
+    def __init__(self, routes: Routes, address: Address, cluster: ClusterPubSub) -> None:
+        on_message = cluster.on_message
+
         def receive(name: bytes, payload: bytes) -> None:
             if name in self._wanted:  # otherwise another primary sends it now
                 on_message(name, payload)
 
         super().__init__(
-            loop,
-            url,
+            routes.loop,
+            routes.url,
             address=address,
             on_message=receive,
-            on_subscribed=on_subscribed,
-            on_down=lambda: on_down(self._wanted),
+            on_subscribed=cluster.on_subscribed,
+            on_down=lambda: cluster.on_down(self._wanted),
         )
         self.address = address
         self._routes = routes
-        self._on_gone = on_gone
+        self._cluster = cluster
         #: Confirmations of unsubscriptions that are still to come.
-        self._unsubscribing: dict[bytes, int] = {}
+        self._unsubscribing = Counter[bytes]()
 
     def add(self, names: Sequence[bytes]) -> None:
         """Subscribe to channels of one slot."""
@@ -416,7 +387,7 @@ class _ShardPubSub(PubSubConnection):
     def unsubscribe(self, name: bytes) -> None:
         super().unsubscribe(name)
         if self.is_up:
-            self._unsubscribing[name] = self._unsubscribing.get(name, 0) + 1
+            self._unsubscribing[name] += 1
 
     def _opened(self) -> None:
         self._unsubscribing.clear()
@@ -435,7 +406,7 @@ class _ShardPubSub(PubSubConnection):
             _, slot, address = redirection
             for name in [name for name in self._unsubscribing if slot_of(name) == slot]:
                 del self._unsubscribing[name]
-            self._on_gone(self, slot, address)
+            self._cluster.suspend(self, slot, address)
             return
         if isinstance(reply, list) and reply[0] == b"sunsubscribe":
             self._unsubscribed(reply[1])
@@ -446,7 +417,7 @@ class _ShardPubSub(PubSubConnection):
         if left > 0:
             self._unsubscribing[name] = left
         elif left < 0 and name in self._wanted:
-            self._on_gone(self, slot_of(name), None)
+            self._cluster.suspend(self, slot_of(name), None)
 
     def _retry(self) -> None:
         self._routes.refresh()
@@ -459,8 +430,6 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
 
     Args:
         routes: The primaries.
-        loop: The event loop.
-        url: As :class:`Topology` reads it.
         probe: As in :class:`PubSubConnection`.
         on_message: As in :class:`PubSubConnection`.
         on_subscribed: As in :class:`PubSubConnection`.
@@ -470,26 +439,21 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
     def __init__(
         self,
         routes: Routes,
-        loop: Loop,
-        url: str,
-        *,
         probe: str,
         on_message: Callable[[bytes, bytes], None],
         on_subscribed: Callable[[bytes], None],
         on_down: Callable[[Collection[bytes]], None],
     ) -> None:
-        super().__init__(routes, loop)
-        self._on_down = on_down
-        self._make = partial(
-            _ShardPubSub, routes, loop, url, on_message=on_message, on_subscribed=on_subscribed, on_down=on_down
-        )
+        super().__init__(routes)
+        self.on_message = on_message
+        self.on_subscribed = on_subscribed
+        self.on_down = on_down
         self._names: dict[int, set[bytes]] = {}
         self._placed: dict[int, _ShardPubSub] = {}
         #: Slots redirected since the last tick: nodes that disagree about one must not keep the loop busy.
         self._redirected: set[int] = set()
         self._closed_received = 0
         self.subscribe(probe.encode())
-        routes.listeners.append(self._refreshed)
 
     @property
     def received(self) -> int:
@@ -499,8 +463,7 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
     def tick(self) -> None:
         """Check that all shards still answer, and place slots that have no primary yet. Call about once a second."""
         self._redirected.clear()
-        for shard in list(self._shards.values()):
-            shard.tick()
+        super().tick()
         for slot in [slot for slot in self._names if slot not in self._placed]:
             self._place(slot)
 
@@ -520,41 +483,38 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
         if slot in self._placed:
             self._placed[slot].unsubscribe(name)
 
-    # -- inside --------------------------------------------------------------------------------------
-
-    def _place(self, slot: int) -> None:
-        address = self._routes.primary_of(slot)
-        if address is None:
-            return
-        shard = self._shards.get(address)
-        if shard is None:
-            shard = self._shards[address] = self._make(address, self._gone)
-            shard.start()
-        self._placed[slot] = shard
-        shard.add(list(self._names[slot]))
-
-    def _gone(self, shard: _ShardPubSub, slot: int, address: Address | None) -> None:
+    def suspend(self, shard: _ShardPubSub, slot: int, address: Address | None) -> None:
         """Suspend the channels of a slot that a node no longer serves; subscribe at the new node if it is known."""
         if self._placed.get(slot) is not shard:
             return
         del self._placed[slot]
         shard.forget(self._names[slot])
-        self._on_down(self._names[slot])
+        self.on_down(self._names[slot])
         if address is None:
             self._routes.refresh()
             return
-        self._routes.moved(slot, address)
+        self._routes.move(slot, address)
         if slot not in self._redirected:
             self._redirected.add(slot)
             self._place(slot)
 
-    def _refreshed(self) -> None:
+    def _place(self, slot: int) -> None:
+        address = self._routes.primary_of(slot)
+        if address is None:
+            return
+        shard = self._placed[slot] = self._shard_at(address)
+        shard.add(list(self._names[slot]))
+
+    def _make(self, address: Address) -> _ShardPubSub:
+        return _ShardPubSub(self._routes, address, self)
+
+    def _follow_primaries(self) -> None:
         for slot in self._names:
             address = self._routes.primary_of(slot)
             placed = self._placed.get(slot)
             if address is not None and (placed is None or placed.address != address):
                 if placed is not None:
-                    self._on_down(self._names[slot])
+                    self.on_down(self._names[slot])
                     for name in self._names[slot]:
                         placed.unsubscribe(name)
                 self._place(slot)

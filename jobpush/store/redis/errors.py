@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import redis
 from redis.exceptions import (
@@ -21,13 +19,15 @@ from ...errors import CommandRefused, StoreError
 
 #: Source: the error codes of Redis. Up to 6.2 an error inside a script is in the middle of another error's text.
 _STATE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN) ")
-#: The same codes as redis-py gives them: by class, without the code in the text.
-_STATE_OF_CLASS: dict[type[redis.RedisError], str] = {
+#: Codes that redis-py drops from the text of an error, because it has a class for it; derived classes first.
+_CODE_OF_CLASS: dict[type[redis.RedisError], str] = {
     OutOfMemoryError: "OOM",
     ReadOnlyError: "READONLY",
     BusyLoadingError: "LOADING",
     MasterDownError: "MASTERDOWN",
     ClusterDownError: "CLUSTERDOWN",
+    MovedError: "MOVED",
+    AskError: "ASK",
 }
 #: Errors caused by the command itself: a key of another type, or a script that fails on its arguments.
 _OF_COMMAND = re.compile(r"(?:^|[\s-])WRONGTYPE |user_script:")
@@ -82,13 +82,16 @@ _HINT_COMMAND = "the Redis user lacks a right: ACL SETUSER … +{}; docker/acl h
 _REFUSED_COMMAND = re.compile(r"run the '([^']+)' command")
 
 
+def _text_of(error: object) -> str:
+    """Return the text of an error, with its code."""
+    code = next((code for kind, code in _CODE_OF_CLASS.items() if isinstance(error, kind)), None)
+    return f"{code} {error}" if code else str(error)
+
+
 def state_in(error: object) -> str | None:
     """Return the code of a state of Redis in which the same command works later: ``"OOM"`` if it is full."""
-    if not isinstance(error, Exception):
-        return None
-    by_class = next((code for kind, code in _STATE_OF_CLASS.items() if isinstance(error, kind)), None)
-    found = _STATE.search(str(error))
-    return by_class or (found and found[1])
+    found = _STATE.search(_text_of(error)) if isinstance(error, Exception) else None
+    return found[1] if found else None
 
 
 def is_command_error(error: object) -> bool:
@@ -97,11 +100,9 @@ def is_command_error(error: object) -> bool:
 
     Only if that is certain: proxies have their own texts for an unreachable Redis.
     """
-    text = str(error)
-    others = (_RIGHTS, _SIGN_IN, _KILLED)
-    return (
-        state_in(error) is None and bool(_OF_COMMAND.search(text)) and not any(other.search(text) for other in others)
-    )
+    text = _text_of(error)
+    others = (_STATE, _RIGHTS, _SIGN_IN, _KILLED)
+    return bool(_OF_COMMAND.search(text)) and not any(other.search(text) for other in others)
 
 
 def is_missing_right(error: object) -> bool:
@@ -111,22 +112,18 @@ def is_missing_right(error: object) -> bool:
 
 def is_wrong_server(error: object) -> bool:
     """Return whether the server is a replica now, or holds other slots: another connection finds the right one."""
-    if isinstance(error, (ReadOnlyError, MovedError, AskError)):
-        return True
-    return isinstance(error, Exception) and bool(_WRONG_SERVER.search(str(error)))
+    return isinstance(error, Exception) and bool(_WRONG_SERVER.search(_text_of(error)))
 
 
 def advice(error: object) -> str | None:
     """Return the remedy for an error, if known."""
-    text = str(error)
+    text = _text_of(error)
     if is_missing_right(error):
         if command := _REFUSED_COMMAND.search(text):
             return _HINT_COMMAND.format(command[1])
         if "this command or subcommand" in text:
             return _HINT_COMMAND.format("<a command of jobpush's scripts>")
         return _HINT_CHANNELS if "channel" in text else _HINT_RIGHTS
-    if isinstance(error, (MovedError, AskError)):
-        text = f"MOVED {text}"
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
 
 
@@ -142,11 +139,7 @@ class ShardUnavailable(StoreError):
     code = "shard_unavailable"
 
 
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Convert errors of redis-py into :class:`StoreError`."""
-    try:
-        yield
-    except redis.RedisError as exc:
-        kind = CommandRefused if is_command_error(exc) else StoreError
-        raise kind(f"Redis refused a command or is unreachable: {explain(exc)}") from exc
+def as_store_error(error: redis.RedisError) -> StoreError:
+    """Convert an error of redis-py."""
+    kind = CommandRefused if is_command_error(error) else StoreError
+    return kind(f"Redis refused a command or is unreachable: {explain(error)}")

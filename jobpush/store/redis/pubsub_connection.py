@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class PubSubConnection(AsyncConnection):
         self._on_down = on_down
         self._wanted: set[bytes] = set() if probe is None else {probe.encode()}
         #: Outstanding confirmations by channel: an unsubscribed and resubscribed channel has two.
-        self._unconfirmed: dict[bytes, int] = {}
+        self._unconfirmed = Counter[bytes]()
         #: Number of messages.
         self.received = 0
 
@@ -64,8 +65,7 @@ class PubSubConnection(AsyncConnection):
             self.write((self._UNSUBSCRIBE, name))
 
     def _send_subscribe(self, names: Sequence[bytes]) -> None:
-        for name in names:
-            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
+        self._unconfirmed.update(names)
         self.write((self._SUBSCRIBE, *names))
 
     def _opened(self) -> None:
@@ -97,14 +97,12 @@ class PubSubConnection(AsyncConnection):
         if not self.is_working:
             self._accepted()
         if isinstance(reply, list) and reply[0] == self._CONFIRMATION:
-            self._confirmed(reply[1])
-
-    def _confirmed(self, name: bytes) -> None:
-        left = self._unconfirmed.pop(name) - 1
-        if left:
-            self._unconfirmed[name] = left
-        elif name in self._wanted:
-            self._on_subscribed(name)
+            name = reply[1]
+            left = self._unconfirmed.pop(name) - 1
+            if left:
+                self._unconfirmed[name] = left
+            elif name in self._wanted:
+                self._on_subscribed(name)
 
     def _lost(self) -> None:
         self._on_down()
