@@ -126,6 +126,16 @@ def test_cancel_revokes_a_waiting_task_at_once(store: Store) -> None:
     assert store.task("t1").state is TaskState.REVOKED
 
 
+def test_task_cancelled_while_it_waits_is_kept_like_any_ended_one(store: Store, client: redis.Redis) -> None:
+    publish(store, event("PENDING"))
+    key = store.keys.task(user_topic("42"), "t1")
+    waiting = client.ttl(key)
+
+    store.cancel("t1")
+
+    assert 0 < client.ttl(key) < waiting
+
+
 def test_cancelled_task_cannot_start(store: Store) -> None:
     publish(store, event("PENDING"))
     store.cancel("t1")
