@@ -11,7 +11,7 @@ import pytest
 from jobpush.config import Config
 from jobpush.errors import ConfigurationError
 from jobpush.signing import user_auth
-from jobpush.web.flask.limits import Limits, TooManyHandshakes, TrustedProxies, descriptors_left
+from jobpush.web.flask.limits import Flooded, Limits, TooManyHandshakes, TrustedProxies, descriptors_left
 from tests.gateway.client import TIMEOUT, Client, data_of
 from tests.gateway.conftest import Serve, Site
 from tests.gateway.site import KEY, SECRET
@@ -338,3 +338,16 @@ def test_address_of_a_client(trusted: str, peer: str, forwarded_for: str, client
 def test_invalid_proxy_address_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match="JOBPUSH_TRUSTED_PROXIES must be.*'proxy.example'"):
         TrustedProxies(["proxy.example"])
+
+
+def test_a_hundred_connections_are_refused_with_a_reason_at_once() -> None:
+    limits = Limits(Config(max_connections=1))
+    limits.enter(None)
+    refused = [limits.enter(None) for _ in range(100)]
+    assert all(place.refusal for place in refused)
+
+    with pytest.raises(Flooded):
+        limits.enter(None)
+    refused[0]()
+
+    assert limits.enter(None).refusal
