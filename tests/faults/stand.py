@@ -122,13 +122,13 @@ class Ticker:
         numbers: Iterator[int],
         *,
         channel: str = NEWS,
-        padding: int = 0,
+        data_of: Callable[[int], object] = lambda number: {"n": number},
     ) -> None:
         self.confirmed: list[int] = []
         self._url = url
         self._interval = interval
         self._numbers = numbers
-        self._channel, self._padding = channel, padding
+        self._channel, self._data_of = channel, data_of
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -148,7 +148,7 @@ class Ticker:
                 store = Store(Config(redis_url=url, publish_timeout=1.0))
             assert store is not None
             try:
-                store.trigger([self._channel], "number", {"n": number, "padding": "x" * self._padding})
+                store.trigger([self._channel], "number", self._data_of(number))
             except StoreError:
                 continue  # unknown whether Redis has accepted it
             self.confirmed.append(number)

@@ -153,7 +153,10 @@ def test_frozen_readers_use_bounded_memory_and_resume_with_the_newest_state(scen
 
     watchers.stop_reading(watchers.visitors)
     listeners.stop_reading(listeners.visitors)
-    ticker, noise = stand.start_ticker(0.05), stand.start_ticker(0.02, channel="noise", padding=9_000)
+    ticker, noise = (
+        stand.start_ticker(0.05),
+        stand.start_ticker(0.02, channel="noise", data_of=lambda number: {"n": number, "x": "x" * 9_000}),
+    )
     grown = 0
 
     def measured(is_reached: bool) -> bool:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobpush.events import TaskEvent, TaskState
+from jobpush.protocol.messages import PING, PONG
 from jobpush.store import TaskWrite
+from tests.benchmarks.native import compiled
+from tests.benchmarks.processes import Load
 from tests.gateway.client import Client, data_of
+from tests.gateway.site import KEY
 from tests.waiting import wait_until
 
-from .crowd import NEWS, Crowd
+from .crowd import NEWS
 from .processes import family
 from .stand import Stand
 
 #: Timeout on a busy machine, in seconds.
 PATIENCE = 240.0
+_ALL_CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+_SUBSCRIBE = '{"event":"pusher:subscribe","data":{"channel":"news"}}'
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -35,14 +42,47 @@ def standing(folder: Path, **settings: Any) -> Iterator[Stand]:
         yield stand
 
 
-def opened_crowd(stand: Stand, users: list[str], **options: Any) -> Crowd:
-    """Open a page for each user, from many source addresses, because connections per address are limited."""
-    ports = [gateway.port for gateway in stand.gateways]
-    sources = [f"127.0.1.{number}" for number in range(1, 101)]
-    crowd = Crowd(ports, users, channels=(NEWS,), sources=sources, at_once=200, **options)
-    stand.on_exit(crowd.close)
-    wait_until(lambda: len(crowd.connected) == len(users), f"{len(users)} pages", patience=PATIENCE)
-    return crowd
+def open_pages(stand: Stand, number: int, *, at_once: int = 200) -> list[Load]:
+    """
+    Open pages of as many users, half of them at each gateway. Each checks that no number is missing from its first on.
+
+    The pages are in C programs, which take a small part of a core: the gateways are the limit.
+
+    Args:
+        stand: The gateways.
+        number: Number of pages.
+        at_once: Pages of one gateway that are being opened at the same time.
+    """
+    loads = []
+    for index, gateway in enumerate(stand.gateways):
+        half = number // 2
+        command = [compiled("load"), "127.0.0.1", str(gateway.port)]
+        command += ["--path", f"/app/{KEY}?protocol=7&client=jobpush", "--groups", "1"]
+        command += ["--connections", str(half), "--first", str(index * half), "--inflight", str(at_once)]
+        command += ["--sources", "100", "--may-be-late", "--header", "Cookie: user=page-{i}"]
+        command += ["--answer", PING.decode(), PONG.decode()]
+        command += ["--step", '"pusher:connection_established"', _SUBSCRIBE]
+        command += ["--step", '"pusher_internal:subscription_succeeded","channel":"news"', ""]
+        loads.append(Load(command, cores=_ALL_CORES, log=stand.path()))
+        stand.on_exit(loads[-1].stop)
+    return loads
+
+
+def with_mark(number: int) -> object:
+    """Return the data of a number, with the mark of ``native/load.c``: all pages receive the same stream."""
+    return {"n": number, "mark": f"~0.{number}.{time.monotonic_ns()}~"}
+
+
+@contextmanager
+def measured_cpu(stand: Stand, loads: list[Load], **others: int) -> Iterator[dict[str, float]]:
+    """Yield the CPU seconds of each kind of process; complete at the end. ``others`` are process ids."""
+    pids = {"gateways": [gateway.pid for gateway in stand.gateways], "Redis": [stand.events.pid]}
+    pids |= {name: family(pid) for name, pid in others.items()}
+    before = {name: cpu_seconds(some) for name, some in pids.items()}
+    before_loads, used = sum(load.cpu_seconds() for load in loads), dict.fromkeys(pids, 0.0)
+    yield used
+    used |= {name: cpu_seconds(some) - before[name] for name, some in pids.items()}
+    used["pages"] = sum(load.cpu_seconds() for load in loads) - before_loads
 
 
 def lease_ids(stand: Stand) -> set[bytes]:
@@ -52,25 +92,34 @@ def lease_ids(stand: Stand) -> set[bytes]:
 
 def test_ten_thousand_users_reconnect_at_once(tmp_path: Path) -> None:
     with standing(tmp_path) as stand:
-        crowd = opened_crowd(stand, [f"u{number}" for number in range(10_000)], spreads=False)
+        old_pages = open_pages(stand, 9_800)
+        crowd = stand.open_crowd(users=[f"u{number}" for number in range(200)], channels=(NEWS,))
+        for pages in old_pages:
+            pages.wait_until_ready()
         ids = lease_ids(stand)
-        ticker = stand.start_ticker(2.0)  # slow, because each event goes to all pages, which share one process
+        ticker = stand.start_ticker(0.5, data_of=with_mark)
         crowd.wait_until(lambda: all(visitor.numbers for visitor in crowd.visitors), patience=PATIENCE)
-        begun = time.monotonic()
-        crowd.hang_up(crowd.visitors, for_good=False)
-        wait_until(lambda: not crowd.connected, "all pages are disconnected")
 
-        before = len(ticker.confirmed)
-        wait_until(lambda: len(crowd.connected) == len(crowd.visitors), "all pages are connected", patience=PATIENCE)
-        seconds = time.monotonic() - begun
+        begun, before = time.monotonic(), len(ticker.confirmed)
+        for pages in old_pages:
+            pages.stop()
+        crowd.hang_up(crowd.visitors, for_good=False)
+        new_pages = open_pages(stand, 9_800)
+        with measured_cpu(stand, new_pages) as used:
+            opened = [pages.wait_until_ready() for pages in new_pages]
+            seconds = time.monotonic() - begun
         live_events = len(ticker.confirmed) - before
+        wait_until(lambda: len(crowd.connected) == len(crowd.visitors), patience=PATIENCE)
         ticker.stop()
         crowd.wait_until(lambda: not crowd.missing_numbers(ticker.confirmed), patience=PATIENCE)
+        reports = [pages.request("report") for pages in new_pages]
 
-        rates = Counter(int(visitor.opened[-1] - begun) for visitor in crowd.visitors)
-        by_second = [rates[second] for second in range(int(seconds) + 1)]
+        by_second = [sum(counts) for counts in zip_longest(*(one["by_second"] for one in opened), fillvalue=0)]
         print(f"\nFIG storm: reconnected after {seconds:.1f} s, by second {by_second}")
-        print(f"FIG storm: {live_events} live events meanwhile, {crowd.resyncs()} resyncs")
+        print(f"FIG storm: by gateway {[one['by_second'] for one in opened]}")
+        print(f"FIG storm: seconds until a page is open {[one['opening_us'] for one in opened]}")
+        print(f"FIG storm: {live_events} live events meanwhile; {[one['latency_us'] for one in reports]}")
+        print(f"FIG storm: share of a core { {name: round(one / seconds, 2) for name, one in used.items()} }")
         assert live_events, "no live event was published"
         assert lease_ids(stand) == ids, "a lease was lost"
         assert crowd.faults() == []
@@ -80,19 +129,22 @@ def test_ten_thousand_users_reconnect_at_once(tmp_path: Path) -> None:
 
 def test_one_channel_with_eighteen_thousand_listeners(tmp_path: Path) -> None:
     with standing(tmp_path) as stand:
-        crowd = opened_crowd(stand, [f"u{number}" for number in range(18_000)])
+        pages = open_pages(stand, 18_000)
+        for one in pages:
+            one.wait_until_ready()
         counts = [gateway.figures()["jobpush_connections"] for gateway in stand.gateways]
         delays: list[float] = []
-        for number in range(1, 11):
-            begun = time.monotonic()
-            stand.store.trigger([NEWS], "number", {"n": number})
-            crowd.wait_until(lambda number=number: all(one.numbers[-1:] == [number] for one in crowd.visitors))  # type: ignore[misc]
-            delays.append(time.monotonic() - begun)
+        with measured_cpu(stand, pages) as used:
+            for number in range(1, 11):
+                for one in pages:
+                    one.send_command("reset")
+                stand.store.trigger([NEWS], "number", with_mark(number))
+                delays.append(max(one.request(f"until {number}")["seconds"] for one in pages))
 
         print(f"\nFIG listeners: {counts} connections; the last page receives an event after {sorted(delays)[5]:.2f} s")
+        print(f"FIG listeners: CPU seconds of ten events { {name: round(one, 2) for name, one in used.items()} }")
         assert sum(counts) == 18_000
-        assert {tuple(visitor.numbers) for visitor in crowd.visitors} == {tuple(range(1, 11))}
-        assert crowd.faults() == crowd.ends() == []
+        assert [one.request("report")["lowest"] for one in pages] == [10, 10]
 
 
 def test_one_user_with_ten_thousand_tasks(tmp_path: Path) -> None:
@@ -128,21 +180,41 @@ def write(number: int) -> TaskWrite:
 def test_one_worker_with_five_hundred_tasks_and_a_thousand_updates_a_second(tmp_path: Path) -> None:
     with standing(tmp_path, users=50, min_interval=0.1) as stand:
         worker = stand.start_worker("-P", "threads", "-c", "500")
-        crowd = stand.open_crowd(channels=(NEWS,))
+        crowd = stand.open_crowd(users=stand.users[:5], channels=(NEWS,))
         stop = stand.path()
         running = {stand.delay(user, "updates_twice_a_second", stop) for user in stand.users for _ in range(10)}
-        crowd.wait_until(lambda: len(crowd.states("PROGRESS")) == len(running), patience=PATIENCE)
-        begun, before, used = time.monotonic(), crowd.received(), cpu_seconds(family(worker.pid))
-        crowd.wait_until(lambda: crowd.received() - before >= 2 * 1_000 * 20, patience=PATIENCE)
-        seconds, used = time.monotonic() - begun, cpu_seconds(family(worker.pid)) - used
+        wait_until(lambda: number_of_events(stand, TaskState.PROGRESS) == len(running), patience=PATIENCE)
+        begun, before, updates = time.monotonic(), publishes(stand), number_of_updates(stand)
+        with measured_cpu(stand, [], worker=worker.pid) as used:
+            wait_until(lambda: publishes(stand) - before >= 20_000, patience=PATIENCE)
+            seconds, published = time.monotonic() - begun, publishes(stand) - before
+            updates = number_of_updates(stand) - updates
         stop.touch()
-        crowd.wait_for_ends(stand.tasks, PATIENCE)
+        crowd.wait_for_ends({user: stand.tasks[user] for user in stand.users[:5]}, PATIENCE)
+        wait_until(lambda: number_of_events(stand, TaskState.SUCCESS) == len(running), patience=PATIENCE)
 
-        rate = 1_000 * 20 / seconds
-        print(f"\nFIG worker: {len(running)} tasks, {rate:.0f} events/s, {used / seconds:.0%} of a core in the worker")
+        print(
+            f"\nFIG worker: {len(running)} tasks, {updates / seconds:.0f} updates/s, {published / seconds:.0f} events/s"
+        )
+        print(f"FIG worker: share of a core { {name: round(one / seconds, 2) for name, one in used.items()} }")
         assert crowd.faults() == crowd.ends() == []
         assert not crowd.states("LOST")
-        assert {state for visitor in crowd.visitors for _, state in visitor.tasks.values()} == {"SUCCESS"}
+
+
+def number_of_events(stand: Stand, state: TaskState) -> int:
+    """Return the number of tasks that are in a state."""
+    return sum(task.state is state for user in stand.users for task in stand.store.tasks(user))
+
+
+def number_of_updates(stand: Stand) -> float:
+    """Return the number of updates that the stored events of all tasks are about: each adds one to its progress."""
+    return sum(task.current or 0 for user in stand.users for task in stand.store.tasks(user))
+
+
+def publishes(stand: Stand) -> int:
+    """Return the number of calls of PUBLISH by all clients and scripts of Redis."""
+    (stats,) = stand.store.run([("INFO", "commandstats")])
+    return int(stats["cmdstat_publish"]["calls"])
 
 
 def cpu_seconds(pids: list[int]) -> float:

@@ -50,6 +50,7 @@
 #define SUB_BITS 5
 #define BUCKETS (64 << SUB_BITS)
 #define AGE_INTERVAL_NS 10000000L
+#define MAX_SECONDS 600
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -79,7 +80,7 @@ typedef struct {
 static struct {
     struct sockaddr_in address;
     uint32_t connections, first, sources, inflight, groups, per_connection, receive_buffer;
-    bool may_skip;
+    bool may_skip, may_be_late;
     const char *path, *headers[MAX_HEADERS], *expected[MAX_STEPS], *replies[MAX_STEPS], *trigger, *trigger_reply;
     int header_count, step_count, credit_fd;
     uint64_t credit_every;
@@ -91,7 +92,7 @@ static struct {
 static Connection *connections;
 static Position *positions;
 static int epoll_fd, age_timer = -1;
-static uint32_t opened, ready, stalled, closed_while_stalled;
+static uint32_t opened, ready, stalled, closed_while_stalled, ready_in_second[MAX_SECONDS];
 static uint64_t now_ns, started_ns, reset_ns;
 static uint64_t deliveries, bytes, receives, others, skipped, uncredited;
 static uint64_t wanted_seq, reached;
@@ -246,7 +247,10 @@ static void print_ready(void) {
     double seconds = (double)(now_ns - started_ns) / 1e9;
     printf("{\"ready\": %u, \"seconds\": %.4f, \"per_second\": %.1f", ready, seconds, ready / seconds);
     print_histogram("opening_us", &openings);
-    puts("}");
+    printf(", \"by_second\": [");
+    for (int second = 0; second <= (int)seconds && second < MAX_SECONDS; second++)
+        printf("%s%u", second ? ", " : "", ready_in_second[second]);
+    puts("]}");
     fflush(stdout);
 }
 
@@ -254,6 +258,8 @@ static void mark_ready(Connection *connection) {
     connection->state = READY;
     record(&openings, now_ns - connection->started_at);
     ready++;
+    uint64_t second = (now_ns - started_ns) / 1000000000u;
+    ready_in_second[second < MAX_SECONDS ? second : MAX_SECONDS - 1]++;
     open_more();
     if (ready == options.connections) print_ready();
 }
@@ -285,7 +291,7 @@ static void check_mark(Connection *connection, const char *text, const char *end
     if (stream < first || stream >= first + options.per_connection)
         die("connection %u: got an event of stream %lu, which is not its own", connection->number, stream);
     Position *position = &positions[(size_t)(connection - connections) * options.per_connection + (stream - first)];
-    if (seq != position->seq + 1) {
+    if (seq != position->seq + 1 && (position->seq || !options.may_be_late)) {
         if (seq <= position->seq)
             die("connection %u: got seq %lu after %lu: doubled or out of order", connection->number, seq, position->seq);
         if (!options.may_skip)
@@ -574,6 +580,10 @@ static void parse(int count, char **arguments) {
         const char *name = arguments[index];
         if (!strcmp(name, "--may-skip")) {
             options.may_skip = true;
+            continue;
+        }
+        if (!strcmp(name, "--may-be-late")) { /* the first event of a connection may have any seq */
+            options.may_be_late = true;
             continue;
         }
         if (++index >= count) die("%s needs a value", name);
