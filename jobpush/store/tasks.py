@@ -242,15 +242,15 @@ class TaskStore(StoreClient):
 
     def cancelled(self, tasks: Iterable[tuple[str, str]]) -> set[str]:
         """
-        Return the ids of the tasks that are cancelled.
+        Return the ids of the tasks that are cancelled; without those on an unreachable primary while others answer.
 
         Args:
             tasks: Pairs of user id and task id.
         """
         pairs = list(tasks)
         keys = [self.keys.task(user_topic(user), task_id) for user, task_id in pairs]
-        replies = self.run([("HEXISTS", key, "cancel") for key in keys])
-        return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled}
+        replies = self.run([("HEXISTS", key, "cancel") for key in keys], may_be_partial=True)
+        return {task_id for (_, task_id), is_cancelled in zip(pairs, replies, strict=True) if is_cancelled == 1}
 
     # -- requests ------------------------------------------------------------------------------------
 

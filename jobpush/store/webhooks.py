@@ -23,6 +23,7 @@ from ..events import decode
 from .keys import Keys, bucket_tags
 from .malformed import malformed
 from .redis.client import RedisClient
+from .redis.errors import ShardUnavailable
 
 #: The consumer group; all workers of a prefix are in it.
 _GROUP = "relay"
@@ -114,6 +115,7 @@ class WebhookStore:
         Move the events of all buckets into the stream, at most once a second, by one of all callers.
 
         Without a cluster there is nothing to move. An event is moved twice if the connection breaks between the steps.
+        Those on an unreachable primary wait.
         """
         if not self._keys.is_cluster or time.monotonic() < self._next_collection:
             return
@@ -124,8 +126,9 @@ class WebhookStore:
             return
         sources = [self._keys.webhook_source(tag) for tag in bucket_tags()]
         read = [("XRANGE", source, "-", "+", "COUNT", _COLLECTED_AT_ONCE) for source in sources]
-        _, *pages = self._client.run([("EXPIRE", key, _COLLECTOR_TTL), *read])
-        entries = [(source, *entry) for source, page in zip(sources, pages, strict=True) for entry in page]
+        _, *pages = self._client.run([("EXPIRE", key, _COLLECTOR_TTL), *read], may_be_partial=True)
+        reached = [one for one in zip(sources, pages, strict=True) if not isinstance(one[1], ShardUnavailable)]
+        entries = [(source, *entry) for source, page in reached for entry in page]
         entries.sort(key=lambda entry: [int(part) for part in entry[1].split(b"-")])
         if entries:
             self._client.run([("XADD", self._stream, "*", *chain(*fields.items())) for _, _, fields in entries])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.client import Pipeline
 
-from jobpush.channels import user_topic
+from jobpush.channels import Topic, user_topic
 from jobpush.cli.diagnosis.finding import Status
 from jobpush.cli.diagnosis.redis_server import check_redis
 from jobpush.config import Config
@@ -249,6 +249,33 @@ def test_webhook_events_of_all_buckets_are_collected_once(cluster_servers: Clust
         assert elected.take("elected", count=100, wait=0.01) == []
         sources = [("XLEN", store.keys.webhook_source(tag)) for tag in bucket_tags()]
         assert not any(store.run(sources))
+
+
+def test_webhooks_of_other_primaries_are_collected_while_one_hangs(
+    cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobpush.store.webhooks._TIMEOUT", 0.5)
+    monkeypatch.setattr("jobpush.store.webhooks._COLLECT_EVERY", 0.0)
+    config = Config(redis_url=cluster_servers.url, prefix="hangs", webhook_urls=("https://example.com/",))
+    with closing(Store(config)) as store, closing(WebhookStore(config)) as webhooks:
+        channels = {f"news-{number}": store.keys.topic(Topic(f"channel:news-{number}")) for number in range(20)}
+        gateway = Gateway(store)
+        for channel in channels:
+            gateway.occupy(channel, 1)
+        webhooks.join()
+        found: set[str] = set()
+
+        def collected() -> set[str]:
+            webhooks.collect("elected")
+            entries = webhooks.take("elected", count=100, wait=0.01)
+            found.update((entry.event or {})["channel"] for entry in entries)
+            return found
+
+        hanging = (cluster_servers.primary_of(store.keys.webhooks) + 1) % 3
+        others = {name for name, key in channels.items() if cluster_servers.primary_of(key) != hanging}
+        with cluster_servers.without_failovers(), cluster_servers.hanging(hanging):
+            assert collected() == others
+        wait_until(lambda: collected() == set(channels))
 
 
 def test_doctor_checks_all_slots_and_each_primary(
