@@ -70,8 +70,13 @@ class Upload {
   cancel() {
     this.#isActive = false;
     this.#request?.abort();
-    fetch(this.#url, { method: "DELETE", headers }).catch(() => null); // the part that has arrived
+    this.discard();
     tasks.connection.remove(this.id);
+  }
+
+  /** Deletes the part that has arrived, which counts against the user's space. */
+  discard() {
+    fetch(this.#url, { method: "DELETE", headers }).catch(() => null);
   }
 
   get #url() {
@@ -343,6 +348,7 @@ tasks.addEventListener("jobpush-progress-rerun", (event) => {
   if (!upload) return; // the server runs trailers again
   event.preventDefault(); // the file is still here, but no longer on the server
   tasks.dismiss?.(upload.id);
+  if (!(event.detail.seq >= 1)) upload.discard(); // it failed on its way to the server
   take([upload.file]);
 });
 tasks.addEventListener("jobpush-progress-success", refresh);

@@ -253,6 +253,21 @@ def test_file_without_video_fails_with_a_sentence(
     assert "Traceback" not in error.inner_text()
 
 
+def test_failed_upload_that_runs_again_leaves_no_part_on_the_server(
+    demo_url: str, visit: Visit, make_clip: MakeClip
+) -> None:
+    ada = visit(demo_url, "Ada")
+    refuse = {"status": 400, "json": {"error": {"code": "no_space", "message": "There is no space."}}}
+    ada.page.route("**/videos/*", lambda route: route.fulfill(**refuse), times=1)
+    ada.upload(make_clip("again.mov", seconds=1))
+    expect_state(ada.page, "again.mov", "FAILURE")
+
+    with ada.page.expect_request(lambda request: request.method == "DELETE"):
+        card(ada.page, "again.mov").get_by_role("button", name="Run again").click()
+
+    expect_state(ada.page, "again.mov", "SUCCESS")
+
+
 @thorough
 def test_redis_may_die_and_return_empty_during_a_task(
     fragile_demo: FragileDemo, visit: Visit, make_clip: MakeClip

@@ -12,7 +12,7 @@ from playwright._impl._driver import compute_driver_executable
 HERE = Path(__file__).parent
 CLIENT = HERE.parents[1] / "client"
 #: Limit for all JavaScript tests, in seconds.
-TIMEOUT = 120
+TIMEOUT = 600
 
 
 def find_node() -> str:
