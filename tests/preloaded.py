@@ -83,18 +83,24 @@ class _Fork:
 
     def poll(self) -> int | None:
         """Return the exit status, or ``None`` while the program runs."""
-        if self.returncode is None and select.select([self._reports], [], [], 0)[0]:
+        if self.returncode is None and self._has_reported(0):
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the program, and return its exit status."""
         if self.returncode is None:
-            if not select.select([self._reports], [], [], timeout)[0]:
+            if not self._has_reported(timeout):
                 raise subprocess.TimeoutExpired(f"program {self.pid}", timeout or 0)
             with self._reports:
                 self.returncode = int(self._reports.readline())
         return self.returncode
+
+    def _has_reported(self, timeout: float | None) -> bool:
+        # Unlike select(), poll() takes descriptors above 1,024: a test may hold as many connections.
+        poll = select.poll()
+        poll.register(self._reports, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal if the program still runs."""
