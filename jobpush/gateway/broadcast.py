@@ -85,23 +85,17 @@ def _tail(stream_id: bytes | None) -> bytes:
     return b"}" if stream_id is None else b',"id":"%b"}' % stream_id
 
 
-def only_newest(broadcasts: Iterable[Broadcast]) -> list[Broadcast]:
-    """Return the broadcasts in the order of their ids, with the newest snapshot of each task only."""
-    batch = Batch()
-    for broadcast in broadcasts:
-        batch.add(broadcast)
-    return batch.take()
-
-
 class Batch:
     """Broadcasts that are sent together, in the order of their ids, with the newest snapshot of each task only."""
 
     __slots__ = ("_broadcasts", "conflated")
 
-    def __init__(self) -> None:
+    def __init__(self, broadcasts: Iterable[Broadcast] = ()) -> None:
         self._broadcasts: dict[object, Broadcast] = {}
         #: Broadcasts that newer ones replaced.
         self.conflated = 0
+        for broadcast in broadcasts:
+            self.add(broadcast)
 
     def __len__(self) -> int:
         return len(self._broadcasts)

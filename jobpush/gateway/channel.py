@@ -14,7 +14,8 @@ from ..channels import Topic, parse_channel
 from ..protocol.actions import Subscribe
 from ..store.hub_commands import stream_position
 from ..store.messages import Message
-from .broadcast import Batch, Broadcast, only_newest
+from .broadcast import Batch, Broadcast
+from .counters import Traffic
 from .listener import Listener
 from .presence.roster import LiveRoster
 from .presence.watched import Watched
@@ -99,16 +100,6 @@ class CatchUp:
         self.attempt += 1
 
 
-@dataclass(slots=True)
-class Tally:
-    """Deliveries of all channels of a process; plain integers, because the hub's hot path counts them."""
-
-    #: Deliveries: one for each listener of each event.
-    sent: int = 0
-    #: Deliveries that a newer event in the same wake-up replaced.
-    conflated: int = 0
-
-
 class Channel:
     """A channel and its listeners in this process."""
 
@@ -142,7 +133,7 @@ class Channel:
         #: Stream id up to which they had everything when they subscribed, beyond the live events of that time; ``None``
         #: from the first live event beyond it on.
         self.floor: bytes | None = None
-        self.catch_ups: list[CatchUp] = []
+        self.catch_ups: tuple[CatchUp, ...] = ()
         #: Events of the present wake-up; ``None``: none yet.
         self.fresh: list[Broadcast] | None = None
 
@@ -167,14 +158,14 @@ class Channel:
                 return waiting
         catch_up = CatchUp(self, since, is_new=True)
         catch_up.listeners[listener] = request
-        self.catch_ups.append(catch_up)
+        self.catch_ups += (catch_up,)
         return catch_up
 
     def settle(self, catch_up: CatchUp) -> None:
         """Merge listeners that have the history with those that have as much: the up-to-date ones where possible."""
         if catch_up not in self.catch_ups:
             return  # all listeners have unsubscribed
-        self.catch_ups.remove(catch_up)
+        self._drop(catch_up)
         live, position = self.topic.position, catch_up.position
         if position is not None and not catch_up.seq:
             is_reached = live is not None and stream_position(live) >= stream_position(position)
@@ -182,13 +173,13 @@ class Channel:
             if not self.listeners and not any(one.position for one in self.catch_ups):
                 self.floor = floor  # no listener below it is about to become up to date
             if self.floor == floor:
-                self.listeners.update(dict.fromkeys(catch_up.listeners))
+                self._add(catch_up.listeners)
                 return
         for other in self.catch_ups:
             if other.position == position and other.seq == catch_up.seq:
                 other.listeners.update(catch_up.listeners)
                 return
-        self.catch_ups.append(catch_up)
+        self.catch_ups += (catch_up,)
 
     def suspend(self) -> None:
         """Let all listeners catch up: the subscription in Redis is gone."""
@@ -199,7 +190,7 @@ class Channel:
             catch_up = CatchUp(self, position.decode(), is_new=False)
             catch_up.listeners = dict.fromkeys(self.listeners)
             self.listeners = {}
-            self.catch_ups.append(catch_up)
+            self.catch_ups += (catch_up,)
         self.floor = None
         if self.roster is not None:
             self.roster.suspend()
@@ -210,7 +201,7 @@ class Channel:
         for catch_up in self.catch_ups:
             catch_up.listeners.pop(listener, None)
         # A catch-up under way stays until its reply: the next listener needs a new one anyway.
-        self.catch_ups = [one for one in self.catch_ups if one.listeners]
+        self.catch_ups = tuple(one for one in self.catch_ups if one.listeners)
 
     def send_to_all(self, text: bytes) -> None:
         """Send a message that is in no history to all listeners that have the answer to their subscription."""
@@ -227,22 +218,29 @@ class Channel:
         """Whether it has no listener."""
         return not self.listeners and not self.catch_ups
 
-    def flush(self, tally: Tally) -> None:
+    def flush(self, traffic: Traffic) -> None:
         """Send the events of the wake-up to all listeners."""
         fresh, self.fresh = self.fresh, None
         if fresh and self.listeners:
             if len(fresh) > 1:
-                newest = only_newest(fresh)
-                tally.conflated += (len(fresh) - len(newest)) * len(self.listeners)
-                fresh = newest
-            _deliver(self.listeners, fresh, tally)
-        for catch_up in tuple(self.catch_ups):
+                batch = Batch(fresh)
+                traffic.conflated += batch.conflated * len(self.listeners)
+                fresh = batch.take()
+            _deliver(self.listeners, fresh, traffic)
+        for catch_up in self.catch_ups:
             if catch_up.position is not None and len(catch_up.batch):
-                tally.conflated += catch_up.batch.conflated * len(catch_up.listeners)
-                _deliver(tuple(catch_up.listeners), catch_up.batch.take(), tally)
+                traffic.conflated += catch_up.batch.conflated * len(catch_up.listeners)
+                _deliver(tuple(catch_up.listeners), catch_up.batch.take(), traffic)
                 if catch_up.is_live:
-                    self.catch_ups.remove(catch_up)
-                    self.listeners.update(dict.fromkeys(catch_up.listeners))
+                    self._drop(catch_up)
+                    self._add(catch_up.listeners)
+
+    def _add(self, listeners: Iterable[Listener]) -> None:
+        for listener in listeners:  # dict.update() with one listener would make a dictionary of twice the size
+            self.listeners[listener] = None
+
+    def _drop(self, catch_up: CatchUp) -> None:
+        self.catch_ups = tuple(one for one in self.catch_ups if one is not catch_up)
 
 
 @dataclass(eq=False, slots=True)
@@ -300,14 +298,14 @@ class TopicState:
             self.tasks.pop(channel.task_id, None)
 
 
-def _deliver(listeners: Collection[Listener], broadcasts: list[Broadcast], tally: Tally) -> None:
-    tally.sent += len(listeners) * len(broadcasts)
+def _deliver(listeners: Collection[Listener], broadcasts: list[Broadcast], traffic: Traffic) -> None:
+    traffic.sent += len(listeners) * len(broadcasts)
     frames = _joined(broadcasts)
     excluded = _excluded(broadcasts)
     for listener in listeners:
         try:
             if excluded is not None and listener.socket_id in excluded:
-                tally.sent -= _deliver_others(listener, broadcasts)
+                traffic.sent -= _deliver_others(listener, broadcasts)
             else:
                 listener.deliver(broadcasts, frames)
         except Exception as exc:  # the other listeners must get their events; without an error this costs nothing

@@ -8,7 +8,6 @@ import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..config import Config
@@ -28,7 +27,7 @@ from ..protocol.codes import SubscriptionRefused, SubscriptionUnauthorized
 from ..protocol.server import ServerProtocol
 from .broadcast import Broadcast
 from .channel import Channel
-from .counters import Refusals
+from .counters import Refusals, Traffic
 from .loop import Loop
 from .outbox import Outbox
 from .presence.occupancy import Occupancy
@@ -45,22 +44,6 @@ INTERNAL_ERROR = 1011
 
 #: Events that every connection is watched for. POLLRDHUP is Linux only.
 READING = select.POLLIN | getattr(select, "POLLRDHUP", 0)
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Counters of one process; plain integers, written by the hub's thread alone."""
-
-    #: Connections that were taken over.
-    opened: int = 0
-    #: Messages of clients.
-    client_messages: int = 0
-    #: Deliveries that a newer event replaced in an outbox.
-    conflated: int = 0
-    #: Messages that were dropped with an outbox.
-    dropped: int = 0
-    #: Bytes of histories that the sockets did not take.
-    replaying: int = 0
 
 
 class ConnectionHost(Protocol):
@@ -177,12 +160,32 @@ class Connection(ABC):
         self._ensure_within_bound(self._waiting())
 
     @abstractmethod
+    def _encoded(self, broadcast: Broadcast, stream_id: bytes | None) -> bytes:
+        """Return an event as the client gets it, with the id from which it may resume behind it."""
+
     def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
         """Queue an event of the history, with the id from which the client may resume behind it."""
+        outbox = self._waiting()
+        outbox.discard(broadcast.key)  # a live event must not replace it in front of the history
+        outbox.put_history(self._encoded(broadcast, stream_id), broadcast.channel)
 
-    @abstractmethod
     def queue(self, broadcasts: Iterable[Broadcast]) -> None:
         """Queue live events; a newer snapshot of a task replaces a queued one."""
+        outbox = self._waiting()
+        for broadcast in broadcasts:
+            self._put(outbox, broadcast)
+        self._ensure_within_bound(outbox)
+
+    def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
+        key = broadcast.key
+        if key is None or broadcast.pinned:
+            outbox.discard(key)
+            outbox.put(self._encoded(broadcast, broadcast.stream_id), broadcast.channel)
+        elif key in outbox:
+            self.host.traffic.replace_queued()
+            outbox.replace(key, self._encoded(broadcast, None))
+        else:
+            outbox.replace(key, self._encoded(broadcast, broadcast.stream_id))
 
     @abstractmethod
     def note_position(self, channel: str, stream_id: bytes) -> None:

@@ -17,24 +17,28 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
+from operator import add
 from pathlib import Path
+from typing import TypeAlias
 
 from ..config import METRICS_FOLDER
 from ..protocol import codes
 
 logger = logging.getLogger("jobpush.gateway")
 
-#: Current values, which end with their process, and their help texts. ``Metrics._take`` reads them in this order.
+#: Current values, which end with their process, and their help texts. ``Hub.values`` returns them in this order.
 GAUGES = {
     "connections": "WebSockets and event streams that are open.",
     "topics": "Topics that are subscribed in Redis.",
     "ready": "Processes that receive events from Redis and accept connections.",
     "processes": "Processes included in the sums.",
 }
-#: Values that only grow, and their help texts. ``Hub.counts`` returns them in this order.
+#: Values that only grow, and their help texts. ``Hub.values`` returns them in this order, after the gauges.
 COUNTERS = {
     "connections_opened": "Connections that were taken over, refused ones included.",
     "client_messages_received": "Messages sent by clients.",
@@ -56,9 +60,36 @@ DELIVERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 #: Seconds between two timed deliveries: twenty samples a second are as good as all, and cost nothing.
 _SAMPLE_INTERVAL = 0.05
 
-_SIZE = len(GAUGES) + len(COUNTERS) + len(REFUSALS) + len(DELIVERY_BUCKETS) + 2
-_FORM = struct.Struct(f"={_SIZE}d")
+#: All values of a process: gauges, counters, refusals, deliveries of each bucket and longer ones, sum of their seconds.
+Values: TypeAlias = tuple[float, ...]
+
+_FORM = struct.Struct(f"={len(GAUGES) + len(COUNTERS) + len(REFUSALS) + len(DELIVERY_BUCKETS) + 2}d")
+#: The values of a process that has counted nothing.
+NO_VALUES: Values = _FORM.unpack(bytes(_FORM.size))
 _ENDED = "ended"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counters of one process; plain integers, written by the hub's thread alone."""
+
+    #: Connections that were taken over.
+    opened: int = 0
+    #: Messages of clients.
+    client_messages: int = 0
+    #: Deliveries: one for each listener of each event.
+    sent: int = 0
+    #: Deliveries that a newer event replaced.
+    conflated: int = 0
+    #: Messages that were dropped with an outbox.
+    dropped: int = 0
+    #: Bytes of histories that the sockets did not take.
+    replaying: int = 0
+
+    def replace_queued(self) -> None:
+        """Count a delivery that a newer event replaced in an outbox, after it was counted as sent."""
+        self.sent -= 1
+        self.conflated += 1
 
 
 class Refusals:
@@ -79,26 +110,13 @@ class Refusals:
         return list(self._counts.values())
 
 
-class Histogram:
-    """Durations in seconds, counted by bucket; written by one thread."""
+class DeliveryTimes:
+    """Seconds from the publisher to the socket of some deliveries, counted by bucket; written by one thread."""
 
     def __init__(self) -> None:
         #: Counts of each of :data:`DELIVERY_BUCKETS` alone, and of longer ones.
         self.counts = [0] * (len(DELIVERY_BUCKETS) + 1)
         self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one more."""
-        index = next((i for i, bound in enumerate(DELIVERY_BUCKETS) if seconds <= bound), len(DELIVERY_BUCKETS))
-        self.counts[index] += 1
-        self.sum += seconds
-
-
-class Sampler:
-    """Times some of the deliveries."""
-
-    def __init__(self, histogram: Histogram) -> None:
-        self._histogram = histogram
         self._next_at = 0.0
 
     def is_due(self, now: float) -> bool:
@@ -111,44 +129,14 @@ class Sampler:
     def observe(self, published_at: float | None) -> None:
         """Record a delivery that has just been written to its sockets. Clocks that disagree count as no delay."""
         if published_at is not None:
-            self._histogram.observe(max(0.0, time.time() - published_at))
+            seconds = max(0.0, time.time() - published_at)
+            self.counts[bisect_left(DELIVERY_BUCKETS, seconds)] += 1
+            self.sum += seconds
 
 
-class MetricValues:
-    """All metric values of a process, or of several, as a sequence of numbers."""
-
-    def __init__(self, values: Iterable[float] = ()) -> None:
-        self.values = list(values) or [0.0] * _SIZE
-        if len(self.values) != _SIZE:
-            raise ValueError(f"{len(self.values)} values were given instead of {_SIZE}")
-
-    def __add__(self, other: MetricValues) -> MetricValues:
-        return MetricValues(a + b for a, b in zip(self.values, other.values, strict=True))
-
-    def without_gauges(self) -> MetricValues:
-        """Return the values of an ended process, without its gauges."""
-        return MetricValues([0.0] * len(GAUGES) + self.values[len(GAUGES) :])
-
-    @property
-    def gauges(self) -> dict[str, float]:
-        """The values by name."""
-        return dict(zip(GAUGES, self.values, strict=False))
-
-    @property
-    def counters(self) -> dict[str, float]:
-        """The values by name."""
-        return dict(zip(COUNTERS, self.values[len(GAUGES) :], strict=False))
-
-    @property
-    def refusals(self) -> dict[str, float]:
-        """The values by reason."""
-        return dict(zip(REFUSALS, self.values[len(GAUGES) + len(COUNTERS) :], strict=False))
-
-    @property
-    def delivery(self) -> tuple[list[float], float]:
-        """Return the number of deliveries of each bucket alone, and the sum of their seconds."""
-        *counts, total = self.values[-len(DELIVERY_BUCKETS) - 2 :]
-        return counts, total
+def added(values: Values, others: Values) -> Values:
+    """Return the values of several processes."""
+    return tuple(map(add, values, others))
 
 
 class SharedMetrics:
@@ -171,11 +159,11 @@ class SharedMetrics:
         os.ftruncate(fd, _FORM.size)
         self._memory = mmap.mmap(fd, _FORM.size)
 
-    def write(self, figures: MetricValues) -> None:
+    def write(self, values: Values) -> None:
         """Share the values of this process."""
-        _FORM.pack_into(self._memory, 0, *figures.values)
+        _FORM.pack_into(self._memory, 0, *values)
 
-    def others(self) -> MetricValues:
+    def others(self) -> Values:
         """Return the values of all other processes, ended ones included."""
         with self._locked(_ENDED) as ended:
             total = _read(ended)
@@ -183,12 +171,12 @@ class SharedMetrics:
                 if path == self._path:
                     continue
                 with suppress(FileNotFoundError), path.open("rb") as file:
-                    figures = _read(file.fileno())
+                    values = _read(file.fileno())
                     if _is_left_alone(file.fileno()):
-                        figures = figures.without_gauges()
-                        os.pwrite(ended, _FORM.pack(*(_read(ended) + figures).values), 0)
+                        values = (0.0,) * len(GAUGES) + values[len(GAUGES) :]
+                        os.pwrite(ended, _FORM.pack(*added(_read(ended), values)), 0)
                         path.unlink()
-                    total += figures
+                    total = added(total, values)
             return total
 
     @contextmanager
@@ -221,9 +209,9 @@ def open_siblings(application: str) -> SharedMetrics | None:
         return None
 
 
-def _read(fd: int) -> MetricValues:
+def _read(fd: int) -> Values:
     data = os.pread(fd, _FORM.size, 0)
-    return MetricValues(_FORM.unpack(data)) if len(data) == _FORM.size else MetricValues()
+    return _FORM.unpack(data) if len(data) == _FORM.size else NO_VALUES
 
 
 def _is_left_alone(fd: int) -> bool:

@@ -53,30 +53,9 @@ class EventStreamConnection(Connection):
     def send(self, text: bytes) -> None:
         self._waiting().put(b"data: " + text + b"\n\n")
 
-    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        outbox = self._waiting()
-        outbox.discard(broadcast.key)
-        outbox.put_history(self._encoded(broadcast, stream_id), broadcast.channel)
-
     def note_position(self, channel: str, stream_id: bytes) -> None:
         self._positions[channel] = stream_id
         self._waiting().put(self._id_line() + b"\n")  # the browser stores an id without data, and fires no event
-
-    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
-        outbox = self._waiting()
-        for broadcast in broadcasts:
-            key = broadcast.key
-            if key is not None and not broadcast.pinned and key in outbox:
-                self.host.traffic.conflated += 1
-                outbox.replace(key, self._encoded(broadcast, None))
-                continue
-            event = self._encoded(broadcast, broadcast.stream_id)
-            if key is None or broadcast.pinned:
-                outbox.discard(key)
-                outbox.put(event, broadcast.channel)
-            else:
-                outbox.replace(key, event)
-            self._ensure_within_bound(outbox)
 
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
         self.queue(broadcasts)

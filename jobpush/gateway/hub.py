@@ -14,9 +14,9 @@ from ..protocol import messages
 from ..protocol.actions import ClientEvent
 from ..store.hub_commands import HubCommands
 from ..store.redis.hub_connections import connect
-from .connection import Connection, Traffic
+from .connection import Connection
 from .connections import LONGEST_END, SLICES, Arrival, Connections
-from .counters import Histogram, Refusals, Sampler
+from .counters import DeliveryTimes, Refusals, Traffic, Values
 from .dead_workers import DeadWorkerReaper
 from .loop import Loop
 from .presence.lease import Lease
@@ -46,9 +46,7 @@ class Hub:
         #: Refused connections, messages and requests, by reason.
         self.refusals = refusals
         self.traffic = Traffic()
-        #: Seconds from the publisher to the socket.
-        self.delivery = Histogram()
-        self._sampler = Sampler(self.delivery)
+        self._delivery = DeliveryTimes()
         self.loop = Loop(self._after_each, clock)
         self._hub_commands = HubCommands(config)
         self._commands, self._pubsub = connect(
@@ -67,6 +65,7 @@ class Hub:
             on_command=lambda text: self._users.on_command(text),
             on_watched=lambda watched, members: self._watchlists.receive(watched, members),
             linger=config.linger,
+            traffic=self.traffic,
         )
         self._lease = Lease(self.loop, self._commands, config, on_held=self._on_held, on_settled=self._on_settled)
         self._reporter = OccupancyReporter(
@@ -133,29 +132,21 @@ class Hub:
         """Whether :meth:`stop` was called."""
         return self._connections.is_draining
 
-    @property
-    def connection_count(self) -> int:
-        """Open connections."""
-        return len(self._connections)
-
-    @property
-    def topic_count(self) -> int:
-        """Topics with a subscription in Redis."""
-        return len(self._topics)
-
-    def counts(self) -> tuple[int, ...]:
-        """Return the counters of :data:`~jobpush.gateway.counters.COUNTERS`, in order; exact in the hub's thread."""
-        tally, traffic = self._topics.tally, self.traffic
-        return (
+    def values(self) -> Values:
+        """Return all metric values; exact in the hub's thread."""
+        traffic = self.traffic
+        gauges = len(self._connections), len(self._topics), self.is_ready, 1
+        counters = (
             traffic.opened,
             traffic.client_messages,
             self._pubsub.received,
-            tally.sent - traffic.conflated,
-            tally.conflated + traffic.conflated,
+            traffic.sent,
+            traffic.conflated,
             traffic.dropped,
             self._commands.reconnects + self._pubsub.reconnects,
             self._dead_workers.count,
         )
+        return (*gauges, *counters, *self.refusals.counts, *self._delivery.counts, self._delivery.sum)
 
     def start(self) -> None:
         """Start the thread."""
@@ -248,11 +239,11 @@ class Hub:
     def _after_each(self) -> None:
         """Send the output of the wake-up to browsers and to Redis."""
         timed = self._topics.first_waiting
-        if timed is not None and not self._sampler.is_due(self.loop.now):
+        if timed is not None and not self._delivery.is_due(self.loop.now):
             timed = None
         self._topics.flush()
         if timed is not None:
-            self._sampler.observe(timed.published_at)
+            self._delivery.observe(timed.published_at)
         self._subscribing.finish()
         self._watchlists.finish()
         self._connections.finish()

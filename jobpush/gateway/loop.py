@@ -2,7 +2,7 @@
 The event loop of a gateway's sockets, in one thread: polling, a few timers, and calls from other threads.
 
 Events are those of ``select.poll`` (``POLLIN``, ``POLLOUT``, …). On Linux the loop uses epoll, with the same event
-values, and eventfd; elsewhere ``poll`` and a socket pair.
+values; elsewhere ``poll``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import itertools
 import logging
 import os
 import select
-import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -34,19 +32,6 @@ class Pollable(Protocol):
 
     def on_failure(self, exc: Exception) -> None:
         """Handle an exception of :meth:`on_ready`."""
-
-
-class Timer:
-    """A call that is due at some time."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call: Callable[[], None] | None = call
-
-    def cancel(self) -> None:
-        """Drop the call. Twice, or too late, does no harm."""
-        self.call = None
 
 
 class _Poller(Protocol):
@@ -76,24 +61,18 @@ class _Poll:
 class _Alarm:
     """Wakes the loop from another thread; without effect once the loop has ended."""
 
-    __slots__ = ("_is_closed", "_lock", "_write", "fd")
-
     def __init__(self) -> None:
         self._is_closed = False
         self._lock = threading.Lock()  # the number of a closed descriptor may be in use again
-        if hasattr(os, "eventfd"):
-            self.fd = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            pair = socket.socketpair()
-            for one in pair:
-                one.setblocking(False)
-            self.fd, self._write = (one.detach() for one in pair)
+        self.fd, self._write = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write, False)
 
     def ring(self) -> bool:
         with self._lock:
             if not self._is_closed:
                 try:
-                    os.write(self._write, (1).to_bytes(8, sys.byteorder))
+                    os.write(self._write, b"\0")
                 except BlockingIOError:
                     pass  # the loop has not read the last wake-up yet
             return not self._is_closed
@@ -107,8 +86,8 @@ class _Alarm:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            for fd in {self.fd, self._write}:
-                os.close(fd)
+            os.close(self.fd)
+            os.close(self._write)
 
 
 class Loop:
@@ -126,7 +105,7 @@ class Loop:
         self._poller: _Poller = select.epoll() if hasattr(select, "epoll") else _Poll()
         self._pollables: dict[int, Pollable] = {}
         self._calls: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_ids = itertools.count()
         self._alarm = _Alarm()
         self.register(self._alarm.fd, self._alarm, select.POLLIN)
@@ -139,11 +118,9 @@ class Loop:
         self._calls.append(call)
         return self._alarm.ring()
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call a function once, ``seconds`` from now."""
-        timer = Timer(call)
-        heapq.heappush(self._timers, (self.now + seconds, next(self._timer_ids), timer))
-        return timer
+        heapq.heappush(self._timers, (self.now + seconds, next(self._timer_ids), call))
 
     def register(self, fd: int, pollable: Pollable, events: int) -> None:
         """Watch a descriptor."""
@@ -203,9 +180,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.now:
-            timer = heapq.heappop(self._timers)[2]
-            if timer.call is not None:
-                self._guard(timer.call)
+            self._guard(heapq.heappop(self._timers)[2])
 
     def _guard(self, call: Callable[[], None]) -> None:
         try:

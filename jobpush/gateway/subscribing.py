@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -25,7 +26,8 @@ from ..store.messages import Message, is_frame, read_message
 from ..store.redis.command_connection import Commands, ConnectionLost
 from .broadcast import Broadcast
 from .channel import CatchUp, Channel, TopicState
-from .connection import Connection, Traffic
+from .connection import Connection
+from .counters import Traffic
 from .history import History, replay_bound, resumed, snapshots, within_bound
 from .loop import Loop
 from .pending_calls import PendingCalls
@@ -42,6 +44,7 @@ _NOT_YOURS = "There is no such task of yours"
 _MAX_IN_FLIGHT = 64
 
 
+@dataclass(eq=False)
 class Subscribing:
     """
     All subscriptions of this process that are under way.
@@ -51,33 +54,20 @@ class Subscribing:
         traffic: Counters of the process.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        commands: Commands,
-        hub_commands: HubCommands,
-        topics: Topics,
-        lease: Lease,
-        reporter: OccupancyReporter,
-        rosters: Rosters,
-        config: Config,
-        server_of: Callable[[Topic], Hashable],
-        traffic: Traffic,
-    ) -> None:
-        self._loop = loop
-        self._commands = commands
-        self._hub_commands = hub_commands
-        self._topics = topics
-        self._lease = lease
-        self._reporter = reporter
-        self._rosters = rosters
-        self._config = config
-        self._server_of = server_of
-        self._traffic = traffic
-        #: Subscriptions to a task's channel without a reply about its owner.
-        self._unowned: list[tuple[Connection, Subscribe]] = []
-        self._ready: PendingCalls[CatchUp] = PendingCalls(_MAX_IN_FLIGHT)
-        self._answers: list[tuple[CatchUp, int, list[Any]]] = []
+    loop: Loop
+    commands: Commands
+    hub_commands: HubCommands
+    topics: Topics
+    lease: Lease
+    reporter: OccupancyReporter
+    rosters: Rosters
+    config: Config
+    server_of: Callable[[Topic], Hashable]
+    traffic: Traffic
+    #: Subscriptions to a task's channel without a reply about its owner.
+    _unowned: list[tuple[Connection, Subscribe]] = field(default_factory=list, init=False)
+    _ready: PendingCalls[CatchUp] = field(default_factory=lambda: PendingCalls(_MAX_IN_FLIGHT), init=False)
+    _answers: list[tuple[CatchUp, int, list[Any]]] = field(default_factory=list, init=False)
 
     def begin(self, connection: Connection, request: Subscribe) -> None:
         """Subscribe a connection; it gets the answer later."""
@@ -85,8 +75,8 @@ class Subscribing:
         if kind.task_id is None:
             self._begin(connection, request, request.topic or kind.occupancy_topic)
         else:
-            self._commands.call(
-                self._hub_commands.owner(kind.task_id), partial(self._owner_answered, connection, request)
+            self.commands.call(
+                self.hub_commands.owner(kind.task_id), partial(self._owner_answered, connection, request)
             )
 
     def on_confirmed(self, topic: TopicState) -> None:
@@ -102,7 +92,7 @@ class Subscribing:
         unowned, self._unowned = self._unowned, []
         for connection, request in unowned:
             self.begin(connection, request)
-        for topic in self._topics:
+        for topic in self.topics:
             if topic.is_confirmed:
                 self.on_confirmed(topic)
 
@@ -119,19 +109,19 @@ class Subscribing:
         topic = channel.occupancy_topic
         still_counts = any(one.occupancy_topic == topic for one in connection.channels)
         if not still_counts and not (user and topic == f"user:{user.id}"):
-            self._reporter.leave(connection, topic)
-        self._reporter.note_subscribed(topic)
+            self.reporter.leave(connection, topic)
+        self.reporter.note_subscribed(topic)
 
     def leave_all(self, connection: Connection) -> None:
         """Unsubscribe a lost connection from all channels."""
         channels, connection.channels = connection.channels, ()
         for channel in channels:
             self._discard(connection, channel)
-        self._reporter.leave_all(connection)
+        self.reporter.leave_all(connection)
 
     def ask(self) -> None:
         """Request the histories that are due, a bounded number at once of each server."""
-        for server, catch_up in self._ready.take(unless=self._reporter.is_behind):
+        for server, catch_up in self._ready.take(unless=self.reporter.is_behind):
             # Not while the subscription is broken: events that are published until its return would be lost.
             is_due = catch_up.channel.topic.is_confirmed and not catch_up.is_asked and catch_up.position is None
             if is_due and catch_up.listeners:
@@ -159,7 +149,7 @@ class Subscribing:
             self._unowned.append((connection, request))
             return
         if isinstance(reply, Exception):
-            self._loop.call_later(RETRY_AFTER, lambda: self.begin(connection, request))
+            self.loop.call_later(RETRY_AFTER, lambda: self.begin(connection, request))
             return
         user = connection.protocol.user
         if not isinstance(reply, bytes) or (request.owner_only and (user is None or user.id != reply.decode())):
@@ -168,7 +158,7 @@ class Subscribing:
         self._begin(connection, request, Topic(f"user:{reply.decode()}"))
 
     def _begin(self, connection: Connection, request: Subscribe, name: Topic) -> None:
-        topic = self._topics.subscribe(name)
+        topic = self.topics.subscribe(name)
         channel = topic.channel(request.channel)
         connection.channels += (channel,)
         catch_up = channel.begin_catch_up(connection, request)
@@ -177,26 +167,26 @@ class Subscribing:
             self._get_ready(catch_up)
 
     def _get_ready(self, catch_up: CatchUp) -> None:
-        self._ready.add(self._server_of(catch_up.channel.topic.name), catch_up)
+        self._ready.add(self.server_of(catch_up.channel.topic.name), catch_up)
 
     def _enter(self, connection: Connection, channel: Channel, request: Subscribe | None) -> None:
         """Count a connection once it receives the announcements about itself."""
         if request is not None:
-            self._reporter.enter(connection, channel.occupancy_topic, request.member)
-            self._reporter.note_subscribed(channel.occupancy_topic)
+            self.reporter.enter(connection, channel.occupancy_topic, request.member)
+            self.reporter.note_subscribed(channel.occupancy_topic)
 
     def _discard(self, connection: Connection, channel: Channel) -> None:
         channel.discard(connection)
-        self._topics.release(channel, self._loop.now)
+        self.topics.release(channel, self.loop.now)
 
     def _ask(self, catch_up: CatchUp, server: Hashable) -> None:
         channel = catch_up.channel
         catch_up.is_asked = True
         if channel.roster is not None:
-            self._rosters.ask(channel, channel.roster)  # its answer comes before that of the history
-        call = self._hub_commands.history(channel.name, channel.topic.name, catch_up.since)
+            self.rosters.ask(channel, channel.roster)  # its answer comes before that of the history
+        call = self.hub_commands.history(channel.name, channel.topic.name, catch_up.since)
         self._ready.begin(server)
-        self._commands.run(call, partial(self._answered, catch_up, catch_up.attempt, server))
+        self.commands.run(call, partial(self._answered, catch_up, catch_up.attempt, server))
 
     def _answered(self, catch_up: CatchUp, attempt: int, server: Hashable, reply: Any) -> None:
         self._ready.end(server)
@@ -205,9 +195,9 @@ class Subscribing:
         if isinstance(reply, Exception):
             catch_up.expect_no_answer()
             if not isinstance(reply, ConnectionLost):
-                if not self._lease.refused(reply):
+                if not self.lease.refused(reply):
                     logger.warning("Redis refused the history of %s: %s", catch_up.channel.name, reply)
-                self._loop.call_later(RETRY_AFTER, lambda: self._get_ready(catch_up))
+                self.loop.call_later(RETRY_AFTER, lambda: self._get_ready(catch_up))
             return
         self._answers.append((catch_up, attempt, reply))
 
@@ -222,7 +212,7 @@ class Subscribing:
         catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
         if is_resumed:
             copies = max(1, sum(not connection.shares_frames for connection, _ in _connections(catch_up)))
-            kept = within_bound(broadcasts, replay_bound(self._traffic.replaying, copies))
+            kept = within_bound(broadcasts, replay_bound(self.traffic.replaying, copies))
             history = resumed(catch_up, kept, is_cut=len(kept) < len(broadcasts))
         else:
             history = snapshots(catch_up, within_bound(broadcasts), position)
@@ -239,9 +229,9 @@ class Subscribing:
         channel = catch_up.channel
         topic = channel.occupancy_topic
         for connection, request in _connections(catch_up):
-            if request and request.member and self._reporter.is_refused(connection, topic):
+            if request and request.member and self.reporter.is_refused(connection, topic):
                 self._leave(connection, channel)
-                message = f"A presence channel may have {self._config.max_members} members"
+                message = f"A presence channel may have {self.config.max_members} members"
                 connection.refused(channel.name, message, error=SubscriptionLimitReached)
 
     def _admit(self, catch_up: CatchUp) -> None:
@@ -255,8 +245,8 @@ class Subscribing:
 
     def _report_cache_miss(self, catch_up: CatchUp) -> None:
         for _ in filter(None, catch_up.listeners.values()):
-            if call := self._lease.presence.cache_miss(catch_up.channel.name):
-                self._commands.run(call)
+            if call := self.lease.presence.cache_miss(catch_up.channel.name):
+                self.commands.run(call)
 
 
 def _is_expected(catch_up: CatchUp, attempt: int) -> bool:

@@ -8,7 +8,8 @@ from ..channels import Topic
 from ..store.malformed import malformed
 from ..store.messages import COMMAND, Message, read_message
 from .broadcast import Broadcast
-from .channel import Channel, Tally, TopicState
+from .channel import Channel, TopicState
+from .counters import Traffic
 from .listener import Listener
 from .presence.watched import Watched
 
@@ -27,6 +28,7 @@ class Topics:
         on_command: Receives messages for gateways.
         on_watched: Receives announcements about a watched user.
         linger: Seconds from the end of the last listener to the end of the subscription.
+        traffic: Counters of the process.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Topics:
         on_command: Callable[[bytes], None],
         on_watched: Callable[[Watched, bytes], None],
         linger: float,
+        traffic: Traffic,
     ) -> None:
         self._key_of = key_of
         self._subscribe = subscribe
@@ -45,9 +48,9 @@ class Topics:
         self._on_command = on_command
         self._on_watched = on_watched
         self._linger = linger
+        self._traffic = traffic
         self._topics: dict[bytes, TopicState] = {}
         self._dirty: list[Channel] = []
-        self.tally = Tally()
         #: Idle topics, and since when; the oldest first.
         self._lingering: dict[TopicState, float] = {}
 
@@ -87,12 +90,8 @@ class Topics:
             channel.topic.drop(channel)
             self._release(channel.topic, now)
 
-    def sign_in(self, name: Topic) -> None:
-        """Count a connection that has signed in as the user of a topic."""
-        self.subscribe(name).signed_in += 1
-
     def sign_out(self, name: Topic, now: float) -> None:
-        """Stop counting a connection."""
+        """Stop counting a connection that was signed in as the user of a topic."""
         topic = self.subscribe(name)
         topic.signed_in -= 1
         self._release(topic, now)
@@ -167,7 +166,7 @@ class Topics:
         """Send the events of the wake-up."""
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
-            channel.flush(self.tally)
+            channel.flush(self._traffic)
 
     def suspend(self, keys: Iterable[bytes] | None = None) -> None:
         """Let the listeners of some or all pub/sub channels catch up, because the subscriptions in Redis are gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from wsproto.frame_protocol import Opcode, ParseFailed
@@ -77,21 +77,13 @@ class WebSocketConnection(Connection):
     def send(self, text: bytes) -> None:
         self._waiting().put(text_frame(text))
 
-    def send_event(self, broadcast: Broadcast, stream_id: bytes | None) -> None:
-        outbox = self._waiting()
-        outbox.discard(broadcast.key)  # a live event must not replace it in front of the history
-        is_same = stream_id == broadcast.stream_id  # then all connections share the bytes
-        frame = broadcast.frame if is_same else text_frame(broadcast.text_with_id(stream_id))
-        outbox.put_history(frame, broadcast.channel)
+    def _encoded(self, broadcast: Broadcast, stream_id: bytes | None) -> bytes:
+        if stream_id == broadcast.stream_id:
+            return broadcast.frame  # all connections share the bytes, also below
+        return broadcast.frame_without_id if stream_id is None else text_frame(broadcast.text_with_id(stream_id))
 
     def note_position(self, channel: str, stream_id: bytes) -> None:
         pass  # the reply to the subscription contains it
-
-    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
-        outbox = self._waiting()
-        for broadcast in broadcasts:
-            self._put(outbox, broadcast)
-        self._ensure_within_bound(outbox)
 
     def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
         if self._outbox is not None or (len(self.channels) > 1 and self._has_more_events()):
@@ -142,17 +134,6 @@ class WebSocketConnection(Connection):
             else:
                 self._put(outbox, broadcast)
         self._ensure_within_bound(outbox)
-
-    def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
-        key, frame = broadcast.key, broadcast.frame
-        if key is None or broadcast.pinned:
-            outbox.discard(key)
-            outbox.put(frame, broadcast.channel)
-        elif key in outbox:
-            self.host.traffic.conflated += 1
-            outbox.replace(key, broadcast.frame_without_id)
-        else:
-            outbox.replace(key, frame)
 
     def tick(self, now: float) -> None:
         """Do whatever is due, and close a client if its message takes too long."""

@@ -68,7 +68,7 @@ class Place:
         counts: list[int] = []
 
         def look() -> None:
-            counts.append(self._hub.connection_count)
+            counts.append(len(self._hub._connections))
             counted.set()
 
         self._hub.loop.call_soon(look)

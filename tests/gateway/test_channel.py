@@ -11,7 +11,7 @@ from jobpush.channels import Topic
 from jobpush.config import Config
 from jobpush.gateway.broadcast import Broadcast
 from jobpush.gateway.channel import CatchUp, Channel
-from jobpush.gateway.counters import Refusals
+from jobpush.gateway.counters import Refusals, Traffic
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.listener import Listener
 from jobpush.gateway.topics import Topics
@@ -39,12 +39,23 @@ class FakeListener:
 
 
 @pytest.fixture
-def topics() -> Topics:
+def traffic() -> Traffic:
+    return Traffic()
+
+
+@pytest.fixture
+def topics(traffic: Traffic) -> Topics:
     def nothing(*arguments: Any) -> None:
         pass
 
     return Topics(
-        key_of=str, subscribe=nothing, unsubscribe=nothing, on_command=nothing, on_watched=nothing, linger=5.0
+        key_of=str,
+        subscribe=nothing,
+        unsubscribe=nothing,
+        on_command=nothing,
+        on_watched=nothing,
+        linger=5.0,
+        traffic=traffic,
     )
 
 
@@ -126,7 +137,9 @@ def test_lost_subscription_catches_up_from_the_last_event(
     assert not channel.listeners
 
 
-def test_client_event_is_delivered_to_all_others_in_one_pass(topics: Topics, channel: Channel) -> None:
+def test_client_event_is_delivered_to_all_others_in_one_pass(
+    topics: Topics, channel: Channel, traffic: Traffic
+) -> None:
     sender, *others = (join(channel, position=b"5-0", socket_id=f"1.{number}") for number in range(4))
 
     publish(topics, b"6-0", b"7-0", b"8-0", sender="1.0")
@@ -134,16 +147,16 @@ def test_client_event_is_delivered_to_all_others_in_one_pass(topics: Topics, cha
     assert sender.received == [b"6-0", b"8-0"]
     assert [one.received for one in others] == [[b"6-0", b"7-0", b"8-0"]] * 3
     assert [one.times_asked for one in others] == [1] * 3
-    assert topics.tally.sent == 11
+    assert traffic.sent == 11
 
 
-def test_sender_of_the_only_event_receives_nothing(topics: Topics, channel: Channel) -> None:
+def test_sender_of_the_only_event_receives_nothing(topics: Topics, channel: Channel, traffic: Traffic) -> None:
     sender, other = (join(channel, position=b"5-0", socket_id=f"1.{number}") for number in range(2))
 
     publish(topics, b"7-0", sender="1.0")
 
     assert (sender.received, other.received) == ([], [b"7-0"])
-    assert topics.tally.sent == 1
+    assert traffic.sent == 1
 
 
 def test_member_snapshots_older_than_the_history_are_dropped(topics: Topics) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobpush.gateway.connections import Connections
+from jobpush.gateway.counters import Traffic
 from jobpush.gateway.websocket import WebSocketConnection
 
 
@@ -118,6 +119,7 @@ def test_closing_connection_gets_more_time_whenever_its_client_reads() -> None:
         flush_later=lambda connection: None,
         leave=lambda connection: None,
         expect_end=ends.append,
+        traffic=Traffic(),
     )
     ours, theirs = socket.socketpair()
     with ours, theirs:

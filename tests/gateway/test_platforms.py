@@ -1,8 +1,7 @@
-"""The event loop without epoll and eventfd, as on macOS, and the one sentence where there is no poll, as on Windows."""
+"""The event loop without epoll, as on macOS, and the one sentence where there is no poll, as on Windows."""
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import subprocess
@@ -25,10 +24,9 @@ from .client import TIMEOUT, frames_of
 
 @pytest.fixture(params=["epoll", "poll"])
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Linux, and a system without its own calls."""
+    """Linux, and a system without epoll."""
     if request.param == "poll":
         monkeypatch.delattr(select, "epoll")
-        monkeypatch.delattr(os, "eventfd")
     return str(request.param)
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.gateway.broadcast import Broadcast
-from jobpush.gateway.connection import READING, ConnectionHost, Traffic
+from jobpush.gateway.connection import READING, ConnectionHost
+from jobpush.gateway.counters import Traffic
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.server import ServerProtocol
 from jobpush.store import Store

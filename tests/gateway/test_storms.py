@@ -40,7 +40,7 @@ def test_counts_and_histories_after_a_reconnect_are_bounded_and_renewals_do_not_
     reports: list[Callable[[Any], None]] = []
     histories: list[Callable[[Any], None]] = []
     renewals: list[Callable[[Any], None]] = []
-    hub._subscribing._hub_commands.history = lambda *arguments: histories
+    hub._subscribing.hub_commands.history = lambda *arguments: histories
     hub._lease.presence.occupy = lambda *arguments, **options: reports
     hub._lease.presence.renew = lambda *arguments, **options: renewals
     hub._commands.run = lambda call, callback=None: call.append(callback)
@@ -100,7 +100,7 @@ def test_server_that_hangs_delays_no_subscription_of_other_servers(hub: Any, ans
         else:
             callback([1, 0] if kind == "count" else [b"1-0", 0, []])
 
-    hub._subscribing._hub_commands.history = lambda channel, topic, since: ("history", channel)
+    hub._subscribing.hub_commands.history = lambda channel, topic, since: ("history", channel)
     hub._lease.presence.occupy = lambda topic, *arguments, **options: ("count", topic.partition(":")[2])
     hub._commands.run = run
     hub._commands.server_of = server_of

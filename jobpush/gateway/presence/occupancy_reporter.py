@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("jobpush.gateway")
 _MAX_IN_FLIGHT = 256
 
 
+@dataclass(eq=False)
 class OccupancyReporter:
     """
     All counts of one gateway process.
@@ -37,26 +39,17 @@ class OccupancyReporter:
         server_of: Returns the Redis server that holds a topic.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        commands: Commands,
-        lease: Lease,
-        config: Config,
-        subscribed: Callable[[Topic], int],
-        server_of: Callable[[Topic], Hashable],
-    ) -> None:
-        self._loop = loop
-        self._commands = commands
-        self._lease = lease
-        self._config = config
-        self._subscribed = subscribed
-        self._server_of = server_of
-        self._counts: dict[tuple[Topic, str | None], Occupancy] = {}
-        #: Counts to be reported, in the order of the changes.
-        self._changed: PendingCalls[Occupancy] = PendingCalls(_MAX_IN_FLIGHT)
-        #: Counts without a connection since the last one was lost, and when to report that; the oldest first.
-        self._vacant: dict[Occupancy, float] = {}
+    loop: Loop
+    commands: Commands
+    lease: Lease
+    config: Config
+    subscribed: Callable[[Topic], int]
+    server_of: Callable[[Topic], Hashable]
+    _counts: dict[tuple[Topic, str | None], Occupancy] = field(default_factory=dict, init=False)
+    #: Counts to be reported, in the order of the changes.
+    _changed: PendingCalls[Occupancy] = field(default_factory=lambda: PendingCalls(_MAX_IN_FLIGHT), init=False)
+    #: Counts without a connection since the last one was lost, and when to report that; the oldest first.
+    _vacant: dict[Occupancy, float] = field(default_factory=dict, init=False)
 
     # -- connections ---------------------------------------------------------------------------------
 
@@ -69,7 +62,7 @@ class OccupancyReporter:
     def note_subscribed(self, topic: Topic) -> None:
         """Report a user's connections again if the number subscribed to the user's channel has changed."""
         count = self._counts.get((topic, None)) if topic.startswith("user:") else None
-        if count is not None and self._subscribed(topic) != count.subscribed:
+        if count is not None and self.subscribed(topic) != count.subscribed:
             self._add(count)
 
     def leave(self, connection: Connection, topic: Topic) -> None:
@@ -82,7 +75,7 @@ class OccupancyReporter:
         """
         Stop counting a lost connection; if it was the last one, ``Config.grace`` gives its client time to reconnect.
         """
-        if not self._config.grace:
+        if not self.config.grace:
             self.dismiss(connection)
             return
         counts, connection.counts = connection.counts, ()
@@ -92,7 +85,7 @@ class OccupancyReporter:
                 self._note(count)
             else:
                 count.is_lost = True
-                self._vacant[count] = self._loop.now + self._config.grace
+                self._vacant[count] = self.loop.now + self.config.grace
 
     def is_refused(self, connection: Connection, topic: Topic) -> bool:
         """Return whether the channel had no place for a connection's member."""
@@ -133,7 +126,7 @@ class OccupancyReporter:
     def tick(self) -> None:
         """Report connections that were not restored in time. Call about once a second."""
         for count, until in list(self._vacant.items()):
-            if until > self._loop.now:
+            if until > self.loop.now:
                 return
             del self._vacant[count]
             self._note(count)
@@ -142,7 +135,7 @@ class OccupancyReporter:
         """Retract what other gateways report as well, since their connections have moved there already."""
         for count in [count for count in self._changed if count in self._vacant]:
             self._changed.discard(count)  # a report after the retraction would be wrong until the lease ends
-        calls = self._lease.presence.retract_shared(key for key, count in self._counts.items() if count.may_be_known)
+        calls = self.lease.presence.retract_shared(key for key, count in self._counts.items() if count.may_be_known)
         left = len(calls)
 
         def answered(reply: Any) -> None:
@@ -152,7 +145,7 @@ class OccupancyReporter:
                 on_answered()
 
         for call in calls:
-            self._commands.run(call, answered)
+            self.commands.run(call, answered)
         if not calls:
             on_answered()
 
@@ -182,7 +175,7 @@ class OccupancyReporter:
         self._add(count)
 
     def _add(self, count: Occupancy, *, is_first: bool = False) -> None:
-        self._changed.add(self._server_of(count.topic), count, is_first=is_first)
+        self._changed.add(self.server_of(count.topic), count, is_first=is_first)
 
     def _forget(self, count: Occupancy) -> None:
         """Forget a confirmed count of 0, unless it has changed again or another one has replaced it."""
@@ -191,22 +184,22 @@ class OccupancyReporter:
             del self._counts[count.key]
 
     def _report(self, server: Hashable, count: Occupancy, number: int, *, is_quiet: bool) -> None:
-        presence = self._lease.presence
-        count.may_be_known |= self._commands.is_up
+        presence = self.lease.presence
+        count.may_be_known |= self.commands.is_up
         count.is_admitted &= number > 0
         count.times += 1
         self._changed.begin(server)
         if count.topic.startswith("user:"):
-            count.subscribed = self._subscribed(count.topic)
+            count.subscribed = self.subscribed(count.topic)
         call = _call(presence, count, number, is_quiet=is_quiet)
-        self._commands.run(call, partial(self._answered, server, presence, count, number, count.times))
+        self.commands.run(call, partial(self._answered, server, presence, count, number, count.times))
 
     def _answered(
         self, server: Hashable, presence: Presence, count: Occupancy, number: int, times: int, reply: Any
     ) -> None:
         self._changed.end(server)
         if isinstance(reply, Exception):
-            is_repeated = isinstance(reply, ConnectionLost) or self._lease.refused(reply)
+            is_repeated = isinstance(reply, ConnectionLost) or self.lease.refused(reply)
             if not is_repeated:
                 logger.warning("Redis refused the count of %s: %s", count.topic, reply)
             elif not number and self._counts.get(count.key) is not count:
@@ -221,14 +214,14 @@ class OccupancyReporter:
         if count.is_refused:
             count.is_published = count.is_admitted = False
         elif result == NO_LEASE:
-            self._lease.doubt(presence)
+            self.lease.doubt(presence)
         elif times == count.times:
             count.is_admitted = count.is_published = number > 0
             if not number:
                 self._forget(count)
         if wait:
             # Another count may have replaced it by then.
-            self._loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))
+            self.loop.call_later(wait / 1000, lambda: self._note(self._counts.get(count.key, count)))
 
 
 def _call(presence: Presence, count: Occupancy, number: int, *, is_quiet: bool) -> Call:

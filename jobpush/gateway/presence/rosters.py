@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,22 +20,20 @@ from .roster import LiveRoster
 logger = logging.getLogger("jobpush.gateway")
 
 
+@dataclass(eq=False)
 class Rosters:
     """The rosters of all presence channels of this process."""
 
-    def __init__(
-        self, loop: Loop, commands: Commands, lease: Lease, topics: Topics, reporter: OccupancyReporter
-    ) -> None:
-        self._loop = loop
-        self._commands = commands
-        self._lease = lease
-        self._topics = topics
-        self._reporter = reporter
+    loop: Loop
+    commands: Commands
+    lease: Lease
+    topics: Topics
+    reporter: OccupancyReporter
 
     def ask(self, channel: Channel, roster: LiveRoster) -> None:
         """Read the roster of a presence channel with a confirmed topic."""
-        call = self._lease.presence.roster(channel.name)
-        self._commands.run(call, partial(self._answered, channel, roster, roster.version))
+        call = self.lease.presence.roster(channel.name)
+        self.commands.run(call, partial(self._answered, channel, roster, roster.version))
 
     def on_held(self) -> None:
         """Ask again for rosters that got no answer."""
@@ -50,7 +49,7 @@ class Rosters:
 
     def _confirmed(self) -> Iterator[tuple[Channel, LiveRoster]]:
         """Iterate over rosters with a confirmed topic; the others are requested on confirmation."""
-        for topic in self._topics:
+        for topic in self.topics:
             for channel in topic.whole:
                 if topic.is_confirmed and channel.roster is not None:
                     yield channel, channel.roster
@@ -59,14 +58,14 @@ class Rosters:
         if isinstance(reply, ConnectionLost) or roster.version != version:
             return
         if isinstance(reply, Exception):
-            if not self._lease.refused(reply):
+            if not self.lease.refused(reply):
                 logger.warning("Redis refused the roster of %s: %s", channel.name, reply)
-            self._loop.call_later(RETRY_AFTER, lambda: self.ask(channel, roster))
+            self.loop.call_later(RETRY_AFTER, lambda: self.ask(channel, roster))
             return
         found = read_roster(reply)
-        own = (one for one in roster.members if self._reporter.has_published(channel.occupancy_topic, one))
+        own = (one for one in roster.members if self.reporter.has_published(channel.occupancy_topic, one))
         if any(user_id not in found.members for user_id in own):
-            self._lease.doubt(self._lease.presence)  # Redis has lost data
-        is_complete = self._lease.is_held and self._lease.is_settled
+            self.lease.doubt(self.lease.presence)  # Redis has lost data
+        is_complete = self.lease.is_held and self.lease.is_settled
         for change in roster.take(found, is_complete=is_complete):
             channel.send_to_all(change.frame(channel.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,21 +24,21 @@ logger = logging.getLogger("jobpush.gateway")
 _USERS_AT_ONCE = 500
 
 
+@dataclass(eq=False)
 class Watchlists:
     """All watchlists of this process."""
 
-    def __init__(self, loop: Loop, commands: Commands, lease: Lease, topics: Topics) -> None:
-        self._loop = loop
-        self._commands = commands
-        self._lease = lease
-        self._topics = topics
-        #: Users to query.
-        self._unknown: set[Watched] = set()
-        self._ready: list[Newcomer] = []
+    loop: Loop
+    commands: Commands
+    lease: Lease
+    topics: Topics
+    #: Users to query.
+    _unknown: set[Watched] = field(default_factory=set, init=False)
+    _ready: list[Newcomer] = field(default_factory=list, init=False)
 
     def watch(self, connection: Connection, user_ids: Iterable[str]) -> None:
         """Send a connection the presence of some users, and each change from then on."""
-        wanted = [self._topics.watch(watch_topic(user_id), user_id) for user_id in user_ids]
+        wanted = [self.topics.watch(watch_topic(user_id), user_id) for user_id in user_ids]
         added = tuple(one for one in wanted if one not in connection.watched)
         if not added:
             return
@@ -60,7 +61,7 @@ class Watchlists:
             one.watchers.discard(connection)
             one.connections -= 1
             if not one.connections:
-                self._topics.unwatch(one, self._loop.now)
+                self.topics.unwatch(one, self.loop.now)
 
     def receive(self, watched: Watched, members: bytes) -> None:
         """Apply an announcement of a user's presence; see ``online.lua``."""
@@ -95,11 +96,11 @@ class Watchlists:
         for start in range(0, len(unknown), _USERS_AT_ONCE):
             asked = unknown[start : start + _USERS_AT_ONCE]
             by_id = {one.user_id: one for one in asked}
-            for command, user_ids in self._lease.presence.watched(by_id):
-                self._commands.call(command, partial(self._answered, [by_id[user_id] for user_id in user_ids]))
+            for command, user_ids in self.lease.presence.watched(by_id):
+                self.commands.call(command, partial(self._answered, [by_id[user_id] for user_id in user_ids]))
 
     def _confirmed(self) -> Iterator[Watched]:
-        for topic in self._topics:
+        for topic in self.topics:
             if topic.watched is not None and topic.is_confirmed:
                 yield topic.watched
 
@@ -107,9 +108,9 @@ class Watchlists:
         if isinstance(reply, ConnectionLost):
             return  # queried again once the lease is held
         if isinstance(reply, Exception):
-            if not self._lease.refused(reply):
+            if not self.lease.refused(reply):
                 logger.warning("Redis refused the presence of %d watched users: %s", len(asked), reply)
-            self._loop.call_later(RETRY_AFTER, lambda: self._unknown.update(asked))
+            self.loop.call_later(RETRY_AFTER, lambda: self._unknown.update(asked))
             return
         online = set(read_online([one.user_id for one in asked], reply))
         for watched in asked:
@@ -119,4 +120,4 @@ class Watchlists:
 
     def _may_come_back(self, watched: Watched) -> bool:
         """Return whether a user was online and the user's gateway may still report that again."""
-        return watched.is_online and not (self._lease.is_held and self._lease.is_settled)
+        return watched.is_online and not (self.lease.is_held and self.lease.is_settled)

@@ -48,7 +48,7 @@ class Loop(Protocol):
     def call_soon(self, call: Callable[[], None]) -> bool:
         """Call from the loop's thread; return ``False`` if the loop has ended."""
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> object:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call after a delay."""
 
     def register(self, fd: int, pollable: Any, events: int) -> None:

@@ -26,7 +26,16 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from ...errors import JobPushError
-from ...gateway.counters import COUNTERS, DELIVERY_BUCKETS, GAUGES, REFUSALS, MetricValues, open_siblings
+from ...gateway.counters import (
+    COUNTERS,
+    DELIVERY_BUCKETS,
+    GAUGES,
+    NO_VALUES,
+    REFUSALS,
+    Values,
+    added,
+    open_siblings,
+)
 
 if TYPE_CHECKING:
     from ...gateway.hub import Hub
@@ -35,12 +44,11 @@ if TYPE_CHECKING:
 _SHOW_INTERVAL = 0.125
 _HUB_TIMEOUT = 1.0
 
-#: Texts of the metrics with labels or buckets.
-_HELP = {
-    "refusals": "Connections, subscriptions, messages and requests that were refused.",
-    "delivery_seconds": "Time from the report in the worker (for other events: from Redis) to the socket, "
-    "for up to twenty deliveries a second.",
-}
+_REFUSALS_HELP = "Connections, subscriptions, messages and requests that were refused."
+_DELIVERY_HELP = (
+    "Time from the report in the worker (for other events: from Redis) to the socket, for up to twenty deliveries a "
+    "second."
+)
 
 
 class MetricsRefused(JobPushError):
@@ -49,7 +57,7 @@ class MetricsRefused(JobPushError):
     code = "metrics_refused"
 
 
-class Metrics:
+class Metrics(Collector):
     """
     The metrics of one process and of its siblings. The hub's thread counts.
 
@@ -59,10 +67,10 @@ class Metrics:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._latest = MetricValues()
+        self._latest = NO_VALUES
         self._siblings = open_siblings(f"{hub.config.key} {hub.config.prefix} {hub.server}")
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Figures(self))
+        self._registry.register(self)
         if self._siblings is not None:
             hub.loop.call_soon(self._show)
 
@@ -71,8 +79,24 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
-    def figures(self) -> MetricValues:
-        """Return the values of all processes; the last known ones of this process if its hub does not answer."""
+    def collect(self) -> Iterator[Metric]:
+        """Return the values of all processes, for prometheus-client."""
+        values = iter(self._all_values())
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(f"jobpush_{name}", text, next(values))
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"jobpush_{name}", text, next(values))
+        refusals = CounterMetricFamily("jobpush_refusals", _REFUSALS_HELP, labels=["reason"])
+        for reason in REFUSALS:
+            refusals.add_metric([reason], next(values))
+        yield refusals
+        bounds = [*map(str, DELIVERY_BUCKETS), "+Inf"]
+        counts = [next(values) for _ in bounds]
+        buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+        yield HistogramMetricFamily("jobpush_delivery_seconds", _DELIVERY_HELP, buckets=buckets, sum_value=next(values))
+
+    def _all_values(self) -> Values:
+        """Return the sums over all processes, with the last known values of this one if its hub does not answer."""
         is_taken = threading.Event()
 
         def take() -> None:
@@ -82,7 +106,7 @@ class Metrics:
         if self._hub.loop.call_soon(take):
             is_taken.wait(_HUB_TIMEOUT)
         own = self._latest
-        return own if self._siblings is None else own + self._siblings.others()
+        return own if self._siblings is None else added(own, self._siblings.others())
 
     def _show(self) -> None:
         """Share the values with the siblings, for as long as the hub runs."""
@@ -90,38 +114,9 @@ class Metrics:
         self._take()
 
     def _take(self) -> None:
-        hub = self._hub
-        gauges = (hub.connection_count, hub.topic_count, hub.is_ready, 1)
-        counters = hub.counts()
-        delivery = (*hub.delivery.counts, hub.delivery.sum)
-        self._latest = MetricValues(map(float, itertools.chain(gauges, counters, hub.refusals.counts, delivery)))
+        self._latest = self._hub.values()
         if self._siblings is not None:
             self._siblings.write(self._latest)  # a killed process leaves the values of its last scrape
-
-
-class _Figures(Collector):
-    """The values as prometheus-client metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        figures = self._metrics.figures()
-        for name, value in figures.gauges.items():
-            yield GaugeMetricFamily(f"jobpush_{name}", GAUGES[name], value)
-        for name, value in figures.counters.items():
-            yield CounterMetricFamily(f"jobpush_{name}", COUNTERS[name], value)
-        refusals = CounterMetricFamily("jobpush_refusals", _HELP["refusals"], labels=["reason"])
-        for reason in REFUSALS:
-            refusals.add_metric([reason], figures.refusals[reason])
-        yield refusals
-        yield _histogram("delivery_seconds", *figures.delivery)
-
-
-def _histogram(name: str, counts: list[float], total: float) -> HistogramMetricFamily:
-    bounds = [*map(str, DELIVERY_BUCKETS), "+Inf"]
-    buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
-    return HistogramMetricFamily(f"jobpush_{name}", _HELP[name], buckets=buckets, sum_value=total)
 
 
 def ensure_may_read(token: str) -> None:

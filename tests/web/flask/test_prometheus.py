@@ -14,7 +14,7 @@ from flask import Flask
 from jobpush.config import METRICS_FOLDER
 from jobpush.errors import JobPushError
 from jobpush.gateway import Gateway
-from jobpush.gateway.counters import COUNTERS, GAUGES, REFUSALS, MetricValues, Refusals, SharedMetrics
+from jobpush.gateway.counters import COUNTERS, GAUGES, NO_VALUES, REFUSALS, Refusals, SharedMetrics
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.protocol.codes import PusherError, SubscriptionRefused
 from jobpush.store import Store
@@ -213,14 +213,14 @@ def test_counters_of_an_ended_process_are_kept_once_and_its_gauges_dropped(tmp_p
     reader = SharedMetrics(tmp_path)
     pid = os.fork()
     if not pid:
-        SharedMetrics(tmp_path).write(MetricValues([1.0] * len(MetricValues().values)))
+        SharedMetrics(tmp_path).write((1.0,) * len(NO_VALUES))
         os._exit(0)
     os.waitpid(pid, 0)
 
     for _ in range(3):
         total = reader.others()
-        assert set(total.gauges.values()) == {0.0}
-        assert set(total.counters.values()) == {1.0}
+        assert set(total[: len(GAUGES)]) == {0.0}
+        assert set(total[len(GAUGES) :]) == {1.0}
     assert len(list(tmp_path.glob("*.figures"))) == 1
 
 
