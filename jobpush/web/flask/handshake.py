@@ -21,7 +21,7 @@ from ...protocol.codes import NotAuthorized, PusherError
 from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
-from ..gunicorn.handover import handed_over, take_socket
+from ..gunicorn.handover import hand_over
 from .auth.request_user import current_user
 from .limits import Place
 from .origins import ensure_tls
@@ -67,16 +67,16 @@ def connect(key: str) -> Response:
     """Check a handshake and give its socket to the hub."""
     environ = request.environ
     state = current_gateway()
-    state.ensure_sockets()
+    state.ensure_sockets(environ)
     head = _switching_head(environ)
     protocol = ServerProtocol(state.config, new_socket_id())
     with state.enter(environ) as place:
         opening = _opening(state, protocol, key, place)
         hub = state.hub
-        handover = take_socket(environ)
-    on_gone = place.and_then(handover.on_gone)
-    hub.adopt(Arrival(WebSocketConnection, handover.fd, protocol, head, opening, on_gone=on_gone))
-    return handed_over(handover)
+        return hand_over(
+            environ,
+            lambda fd: hub.adopt(Arrival(WebSocketConnection, fd, protocol, head, opening, on_gone=place)),
+        )
 
 
 def _switching_head(environ: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
@@ -33,16 +34,14 @@ from ...store.directory import ChannelInfo, RedisDirectory
 _log = logging.getLogger(__name__)
 
 
-def http_api(
-    config: Config,
-    store: Store,
-    directory: RedisDirectory,
-    *,
-    clock: Callable[[], float] = time.time,
-    on_refused: Callable[[str], None] = lambda reason: None,
-) -> Blueprint:
+_ROOT = "/apps/"
+_TERMINATE_ALIAS = "/users/<user_id>/terminate_connections"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpApi:
     """
-    Make the blueprint. Register it at the root, below a prefix, or both.
+    The views. Success bodies are exact: some SDKs compare them with ``{}``.
 
     Args:
         config: Credentials and limits.
@@ -51,46 +50,32 @@ def http_api(
         clock: Unix seconds.
         on_refused: Called with the reason, one word, when a request lacks a valid signature.
     """
-    api = _HttpApi(config, store, directory, clock, on_refused)
-    blueprint = Blueprint("jobpush_http_api", __name__)
-    blueprint.before_request(api.authenticate)  # for every route
-    blueprint.register_error_handler(JobPushError, _error)
-    for method, rule, view in (
-        ("POST", "/events", api.trigger),
-        ("POST", "/batch_events", api.trigger_batch),
-        ("GET", "/channels", api.channels),
-        ("GET", "/channels/<channel>", api.channel),
-        ("GET", "/channels/<channel>/users", api.members),
-        ("GET", "/users", api.users),
-        ("GET", "/users/<user_id>", api.user),
-        ("POST", "/users/<user_id>/terminate_connections", api.terminate_connections),
-    ):
-        blueprint.add_url_rule(f"{_ROOT}<app_id>{rule}", view_func=view, methods=[method])
-    # pusher-http-python leaves /apps/ID out of this one path.
-    blueprint.add_url_rule(_TERMINATE_ALIAS, view_func=api.terminate_connections, methods=["POST"])
-    return blueprint
 
+    config: Config
+    store: Store
+    directory: RedisDirectory
+    clock: Callable[[], float] = time.time
+    on_refused: Callable[[str], None] = lambda reason: None
 
-_ROOT = "/apps/"
-_TERMINATE_ALIAS = "/users/<user_id>/terminate_connections"
-
-
-class _HttpApi:
-    """The views. Success bodies are exact: some SDKs compare them with ``{}``."""
-
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        directory: RedisDirectory,
-        clock: Callable[[], float],
-        on_refused: Callable[[str], None],
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._directory = directory
-        self._clock = clock
-        self._on_refused = on_refused
+    def blueprint(self) -> Blueprint:
+        """Return the blueprint. Register it at the root, below a prefix, or both."""
+        blueprint = Blueprint("jobpush_http_api", __name__)
+        blueprint.before_request(self.authenticate)  # for every route
+        blueprint.register_error_handler(JobPushError, _error)
+        for method, rule, view in (
+            ("POST", "/events", self.trigger),
+            ("POST", "/batch_events", self.trigger_batch),
+            ("GET", "/channels", self.channels),
+            ("GET", "/channels/<channel>", self.channel),
+            ("GET", "/channels/<channel>/users", self.members),
+            ("GET", "/users", self.users),
+            ("GET", "/users/<user_id>", self.user),
+            ("POST", "/users/<user_id>/terminate_connections", self.terminate_connections),
+        ):
+            blueprint.add_url_rule(f"{_ROOT}<app_id>{rule}", view_func=view, methods=[method])
+        # pusher-http-python leaves /apps/ID out of this one path.
+        blueprint.add_url_rule(_TERMINATE_ALIAS, view_func=self.terminate_connections, methods=["POST"])
+        return blueprint
 
     def authenticate(self) -> None:
         """
@@ -99,28 +84,28 @@ class _HttpApi:
         Raises:
             HttpError: Otherwise.
         """
-        app_id = (request.view_args or {}).pop("app_id", self._config.app_id)
-        if app_id != self._config.app_id:
+        app_id = (request.view_args or {}).pop("app_id", self.config.app_id)
+        if app_id != self.config.app_id:
             raise NotFound(f"there is no application {app_id[:40]!r}")
         signed = SignedRequest(request.method, _signed_paths(), request.args, self._body)
         try:
-            check_signature(self._config, signed, self._clock())
+            check_signature(self.config, signed, self.clock())
         except Unauthorized:
-            self._on_refused("unauthorized_request")
+            self.on_refused("unauthorized_request")
             raise
 
     def trigger(self) -> Response:
         """Publish one event to one or more channels."""
-        event = read_trigger(self._body(), self._config)
-        self._store.trigger_batch([_notification(event)])
+        event = read_trigger(self._body(), self.config)
+        self.store.trigger_batch([_notification(event)])
         if not event.info:
             return _json({})
         return _json({"channels": {name: self._counts(name, event.info) for name in event.channels}})
 
     def trigger_batch(self) -> Response:
         """Publish several events: all, or none if one is invalid."""
-        events = read_batch(self._body(), self._config)
-        self._store.trigger_batch([_notification(event) for event in events])
+        events = read_batch(self._body(), self.config)
+        self.store.trigger_batch([_notification(event) for event in events])
         if not any(event.info for event in events):
             return _json({})
         return _json({"batch": [self._counts(event.channels[0], event.info) for event in events]})
@@ -131,41 +116,41 @@ class _HttpApi:
         wanted = read_info(request.args.get("info"), COUNTS)
         if "user_count" in wanted and not parse_channel(prefix).is_presence:
             raise BadRequest("user_count needs filter_by_prefix=presence-: other channels have no users")
-        found = self._directory.channels(prefix)
+        found = self.directory.channels(prefix)
         return _json({"channels": {name: _attributes(name, info, wanted) for name, info in found.items()}})
 
     def channel(self, channel: str) -> Response:
         """Describe one channel."""
         read_channel_name(channel)
         wanted = read_info(request.args.get("info"), _applicable(channel))
-        info = self._directory.channel(channel)
+        info = self.directory.channel(channel)
         return _json({"occupied": info.subscription_count > 0, **_attributes(channel, info, wanted)})
 
     def members(self, channel: str) -> Response:
         """List the users of a presence channel."""
         if not parse_channel(read_channel_name(channel)).is_presence:
             raise BadRequest("only presence channels have users")
-        return _json({"users": [{"id": member_id} for member_id in self._directory.member_ids(channel)]})
+        return _json({"users": [{"id": member_id} for member_id in self.directory.member_ids(channel)]})
 
     def users(self) -> Response:
         """List a page of the signed-in users; ``next`` is the cursor of the next page. Not part of Pusher's API."""
-        user_ids, cursor = self._directory.online_users(request.args.get("cursor"))
+        user_ids, cursor = self.directory.online_users(request.args.get("cursor"))
         return _json({"users": [{"id": escape_user_id(user_id)} for user_id in user_ids], "next": cursor})
 
     def user(self, user_id: str) -> Response:
         """Describe whether a user is signed in on any gateway. Not part of Pusher's API."""
-        connections = self._directory.user(unescape_id(user_id))
+        connections = self.directory.user(unescape_id(user_id))
         return _json(
             {"id": escape_user_id(unescape_id(user_id)), "online": connections > 0, "connections": connections}
         )
 
     def terminate_connections(self, user_id: str) -> Response:
         """Close all connections of a user."""
-        self._directory.disconnect(unescape_id(user_id))
+        self.directory.disconnect(unescape_id(user_id))
         return _json({})
 
     def _body(self) -> bytes:
-        limit = self._config.max_body
+        limit = self.config.max_body
         # Without a length the size is unknown in advance; all SDKs send one.
         if request.headers.get("Transfer-Encoding"):
             raise BadRequest("the request must have a Content-Length")
@@ -174,7 +159,7 @@ class _HttpApi:
         return request.get_data()
 
     def _counts(self, channel: str, wanted: Collection[str]) -> dict[str, object]:
-        return _attributes(channel, self._directory.channel(channel), wanted) if wanted else {}
+        return _attributes(channel, self.directory.channel(channel), wanted) if wanted else {}
 
 
 def _notification(event: Trigger) -> Notification:

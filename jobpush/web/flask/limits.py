@@ -65,12 +65,11 @@ class Place:
     ``refusal`` is the error for a connection without a place; it counts as being refused until it is closed.
     """
 
-    __slots__ = ("_address", "_limits", "_on_gone", "refusal")
+    __slots__ = ("_address", "_limits", "refusal")
 
     def __init__(self, limits: Limits, address: _Address | None, refusal: OverCapacity | None) -> None:
         self._limits: Limits | None = limits
         self._address = address
-        self._on_gone: Callable[[], None] | None = None
         self.refusal = refusal
 
     def __call__(self) -> None:
@@ -78,8 +77,6 @@ class Place:
         limits, self._limits = self._limits, None
         if limits is not None:
             limits.leave(self._address, is_refused=self.refusal is not None)
-        if self._on_gone is not None:
-            self._on_gone()
 
     def __enter__(self) -> Place:
         return self
@@ -87,11 +84,6 @@ class Place:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if kind is not None:
             self()
-
-    def and_then(self, on_gone: Callable[[], None] | None) -> Place:
-        """Call ``on_gone`` too when the connection is closed, and return the place."""
-        self._on_gone = on_gone
-        return self
 
 
 class Limits:

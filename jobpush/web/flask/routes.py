@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import cache, partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from flask_cors import CORS
@@ -23,12 +23,12 @@ from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
 from ...protocol.server import ServerProtocol, answer
 from ...tokens import TokenError
-from ..gunicorn.handover import handed_over, take_socket
+from ..gunicorn.handover import hand_over
 from .assets import send_asset
 from .auth.channel_access import authorize_channel, authorize_user, owns_task
 from .auth.request_user import current_user
 from .handshake import websockets
-from .http_api import http_api
+from .http_api import HttpApi
 from .limits import Place
 from .origins import ForbiddenOrigin
 from .prometheus import MetricsRefused, ensure_may_read, respond
@@ -67,10 +67,15 @@ def register(app: Flask, state: GatewayState) -> None:
     """Add all routes of the gateway to an application."""
     app.register_blueprint(websockets)
     app.register_blueprint(pages)
-    app.register_blueprint(http_api(state.config, state.store, state.directory, on_refused=state.refusals.count))
-    _exempt_from_csrf(app)
-    app.before_request(cache(lambda: _exempt_from_csrf(app)))  # once, where the protection is initialised later
-    app.before_request(state.start_with_server)
+    api = HttpApi(state.config, state.store, state.directory, on_refused=state.refusals.count)
+    app.register_blueprint(api.blueprint())
+    exempt_once = cache(lambda: _exempt_from_csrf(app))
+
+    @app.url_value_preprocessor  # earlier than before_request, in which the protections check
+    def prepare(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        exempt_once()
+        state.start_with_server(request.environ)
+
     if origins := state.origins.cors:
         is_any = origins == "*"
         CORS(
@@ -202,7 +207,7 @@ def events() -> Response:
     """
     state = current_gateway()
     state.origins.ensure_allowed()
-    state.ensure_sockets()
+    state.ensure_sockets(request.environ)
     with state.enter(request.environ) as place:
         return _open_stream(state, place)
 
@@ -211,11 +216,11 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     protocol = ServerProtocol(state.config, new_socket_id())
     opening, requests = _refusing(place.refusal) if place.refusal else _stream_opening(state, protocol)
     hub = state.hub
-    handover = take_socket(request.environ)
-    on_gone = place.and_then(handover.on_gone)
     head = event_stream_head(state.origins.cors_headers())  # the hub writes the head, so flask-cors cannot add headers
-    hub.adopt(Arrival(EventStreamConnection, handover.fd, protocol, head, opening, requests, on_gone))
-    return handed_over(handover)
+    return hand_over(
+        request.environ,
+        lambda fd: hub.adopt(Arrival(EventStreamConnection, fd, protocol, head, opening, requests, place)),
+    )
 
 
 def _refusing(error: PusherError) -> tuple[Opening, list[str]]:

@@ -93,7 +93,7 @@ class GatewayState:
         assert self._hub is not None  # noqa: S101 - for the type checker
         return self._hub
 
-    def start_with_server(self) -> None:
+    def start_with_server(self, environ: Mapping[str, Any]) -> None:
         """
         Start the hub with the first request of a server without a hook for its worker processes, whatever it asks for.
 
@@ -102,7 +102,6 @@ class GatewayState:
         """
         if self._hub_pid == os.getpid():
             return
-        environ = request.environ
         serves_once = environ["wsgi.run_once"] or (environ["wsgi.multiprocess"] and "werkzeug.socket" in environ)
         if "SERVER_SOFTWARE" in environ and not serves_once and self.has_real_threads:
             self.hub  # noqa: B018 - starts it
@@ -138,16 +137,16 @@ class GatewayState:
         assert self._metrics is not None  # noqa: S101 - for the type checker
         return self._metrics
 
-    def ensure_sockets(self) -> None:
+    def ensure_sockets(self, environ: dict[str, Any]) -> None:
         """
-        Check that the web server lets the hub serve the current request's connection.
+        Check that the web server lets the hub serve the connection of a request.
 
         Raises:
             NoSockets: If it does not; clients then poll.
         """
         try:
             ensure_real_threads()
-            ensure_socket(request.environ)
+            ensure_socket(environ)
         except ConfigurationError as exc:
             raise NoSockets(str(exc)) from None
 

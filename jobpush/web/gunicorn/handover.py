@@ -3,7 +3,7 @@ Handover of a browser's socket from the web server to the hub.
 
 gunicorn's workers finish a request when its handler returns, so the hub takes the socket over and needs no thread.
 werkzeug's own server would close the connection then, and TLS in the worker needs Python's ``SSLSocket``: there the
-request's thread waits until the hub closes the connection.
+request's thread copies the bytes until the connection ends.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import select
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,40 +23,18 @@ from ...errors import ConfigurationError
 
 #: Key in the environment of a request whose socket the hub owns.
 HANDED_OVER = "jobpush.handed_over"
-#: Bytes that the kernel keeps unsent for one connection. More would be stale when a slow reader receives it.
-_UNSENT = 131_072
-#: Seconds of silence before the kernel probes the other end.
-_KEEPALIVE_IDLE = 60
-#: Milliseconds that sent bytes may stay unacknowledged, for example by a closed laptop.
-_USER_TIMEOUT = 60_000
+#: Options of each socket, as far as the system has them.
+_TCP_OPTIONS = [
+    (getattr(socket, name), value)
+    for name, value in {
+        "TCP_NODELAY": 1,
+        "TCP_NOTSENT_LOWAT": 131_072,  # unsent bytes; more would be stale when a slow reader receives it
+        "TCP_KEEPIDLE": 60,  # seconds of silence before the kernel probes the other end
+        "TCP_USER_TIMEOUT": 60_000,  # ms that sent bytes may stay unacknowledged, for example by a closed laptop
+    }.items()
+    if hasattr(socket, name)
+]
 _PUMP_SIZE = 65_536
-
-
-@dataclass(slots=True)
-class Handover:
-    """
-    A socket for the hub.
-
-    Args:
-        fd: A non-blocking descriptor; the hub closes it.
-        hold: Blocks for as long as the hub needs the request's thread.
-        on_gone: Called when the hub has closed ``fd``.
-    """
-
-    fd: int
-    hold: Callable[[], None]
-    on_gone: Callable[[], None] | None
-
-
-def handed_over(handover: Handover) -> Response:
-    """
-    Return the response for a request after the hub took its socket, holding the thread if the hub needs it.
-
-    The server cannot write it: the socket is no longer connected. Each server ignores that error, as it does when a
-    browser disconnects, and goes on with its next request.
-    """
-    handover.hold()
-    return _HandedOver(status=101)
 
 
 class _HandedOver(Response):
@@ -70,20 +46,27 @@ class _HandedOver(Response):
         return ()
 
 
-def take_socket(environ: dict[str, Any]) -> Handover:
+def hand_over(environ: dict[str, Any], adopt: Callable[[int], None]) -> Response:
     """
-    Take the socket of the current request.
+    Give the socket of the current request to the hub, and return the response of the request.
+
+    The server cannot write it: the socket is no longer connected. Each server ignores that error, as it does when a
+    browser disconnects, and goes on with its next request.
+
+    Args:
+        environ: The environment of the request.
+        adopt: Takes a non-blocking descriptor; the hub closes it.
 
     Raises:
-        ConfigurationError: If the web server does not expose it.
+        ConfigurationError: If the web server does not expose the socket.
     """
     taken = ensure_socket(environ)
     _tune(taken)
-    if isinstance(taken, ssl.SSLSocket):
-        return _pump(taken)
-    if "gunicorn.socket" in environ:
-        return _detach(taken)
-    return _share(taken)
+    if _needs_thread(environ, taken):
+        _pump(taken, adopt)
+    else:
+        adopt(_detach(taken))
+    return _HandedOver(status=101)
 
 
 _REMEDY = (
@@ -102,12 +85,15 @@ def ensure_socket(environ: dict[str, Any]) -> socket.socket:
     taken = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if not isinstance(taken, socket.socket):
         raise ConfigurationError(f"this web server does not expose its sockets, so pages poll; {_REMEDY}")
-    needs_thread = isinstance(taken, ssl.SSLSocket) or "gunicorn.socket" not in environ
-    if needs_thread and not environ["wsgi.multithread"]:
+    if _needs_thread(environ, taken) and not environ["wsgi.multithread"]:
         raise ConfigurationError(
             f"one connection would hold the only thread of this web server, so pages poll; {_REMEDY}"
         )
     return taken
+
+
+def _needs_thread(environ: dict[str, Any], taken: socket.socket) -> bool:
+    return "gunicorn.socket" not in environ or isinstance(taken, ssl.SSLSocket)
 
 
 def ensure_real_threads() -> None:
@@ -127,19 +113,12 @@ def ensure_real_threads() -> None:
 
 def _tune(taken: socket.socket) -> None:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if taken.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in (
-        ("TCP_NOTSENT_LOWAT", _UNSENT),
-        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE),
-        ("TCP_USER_TIMEOUT", _USER_TIMEOUT),
-    ):
-        if option := getattr(socket, name, None):
+    if taken.family in (socket.AF_INET, socket.AF_INET6):
+        for option, value in _TCP_OPTIONS:
             taken.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _detach(taken: socket.socket) -> Handover:
+def _detach(taken: socket.socket) -> int:
     """
     Put a socket that was never connected in place of the server's, under the same descriptor.
 
@@ -150,7 +129,7 @@ def _detach(taken: socket.socket) -> Handover:
     os.set_blocking(fd, False)
     placeholder = _placeholder()  # keep a reference: the cache holds only one of two created at once
     os.dup2(placeholder.fileno(), taken.fileno(), inheritable=False)
-    return Handover(fd, _do_nothing, None)
+    return fd
 
 
 @cache
@@ -158,33 +137,17 @@ def _placeholder() -> socket.socket:
     return socket.socket(socket.AF_UNIX)
 
 
-def _share(taken: socket.socket) -> Handover:
-    """Duplicate the descriptor, and let the server's thread wait for the hub."""
-    fd = os.dup(taken.fileno())
-    os.set_blocking(fd, False)
-    is_gone = threading.Event()
-
-    def hold() -> None:
-        is_gone.wait()
-        _shut_down(taken)  # the server would append a response
-
-    return Handover(fd, hold, is_gone.set)
-
-
-def _pump(taken: ssl.SSLSocket) -> Handover:
-    """Give the hub one end of a socket pair, and copy bytes between the other end and the browser."""
+def _pump(taken: socket.socket, adopt: Callable[[int], None]) -> None:
+    """Give the hub one end of a socket pair, and copy bytes between the other end and the browser until one closes."""
     ours, hubs = socket.socketpair()
-    hubs.setblocking(False)
-
-    def hold() -> None:
-        with ours:
-            _carry(taken, ours)
-        _shut_down(taken)
-
-    return Handover(hubs.detach(), hold, None)
+    with ours:
+        hubs.setblocking(False)
+        adopt(hubs.detach())
+        _carry(taken, ours)
+    _shut_down(taken)
 
 
-def _carry(browser: ssl.SSLSocket, hub: socket.socket) -> None:
+def _carry(browser: socket.socket, hub: socket.socket) -> None:
     """Copy bytes both ways until either end closes."""
     browser.setblocking(False)
     hub.setblocking(False)
@@ -197,14 +160,14 @@ def _carry(browser: ssl.SSLSocket, hub: socket.socket) -> None:
                 to_browser = _received(hub)
             to_hub = to_hub[_sent(hub, to_hub) :]
             to_browser = to_browser[_sent(browser, to_browser) :]
-            if browser.pending() and not to_hub:
+            if isinstance(browser, ssl.SSLSocket) and browser.pending() and not to_hub:
                 continue  # poll does not report bytes that TLS has read ahead
             _wait(browser, hub, to_hub=to_hub, to_browser=to_browser)
     except (OSError, EOFError):
         return  # the hub reads the end of its own socket
 
 
-def _wait(browser: ssl.SSLSocket, hub: socket.socket, *, to_hub: bytes, to_browser: bytes) -> None:
+def _wait(browser: socket.socket, hub: socket.socket, *, to_hub: bytes, to_browser: bytes) -> None:
     poll = select.poll()
     for end, waits_for_it, goes_to_it in ((browser, to_hub, to_browser), (hub, to_browser, to_hub)):
         # Leave out an end with nothing to do: a closed one would be ready all the time.
@@ -237,7 +200,3 @@ def _shut_down(taken: socket.socket) -> None:
         taken.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # the browser has closed it
-
-
-def _do_nothing() -> None:
-    pass

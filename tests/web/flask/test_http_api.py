@@ -18,7 +18,7 @@ from jobpush import signing
 from jobpush.config import Config
 from jobpush.errors import StoreError, TaskNotFound
 from jobpush.store import Notification
-from jobpush.web.flask.http_api import http_api
+from jobpush.web.flask.http_api import HttpApi
 
 # The credentials and the request of Pusher's worked example.
 KEY, SECRET, NOW = "278d425bdf160c739803", "7ad3773142a6692b25b8", 1353088179
@@ -88,7 +88,7 @@ class Backend:
 
 def make_app(backend: Backend, url_prefix: str | None = None, config: Config = CONFIG) -> Flask:
     app = Flask(__name__)
-    app.register_blueprint(http_api(config, backend, backend, clock=lambda: NOW), url_prefix=url_prefix)
+    app.register_blueprint(HttpApi(config, backend, backend, clock=lambda: NOW).blueprint(), url_prefix=url_prefix)
     return app
 
 
@@ -150,7 +150,7 @@ def test_documented_request_is_accepted(client, backend) -> None:
 
 def test_old_request_is_refused(backend) -> None:
     app = Flask(__name__)
-    app.register_blueprint(http_api(CONFIG, backend, backend, clock=lambda: NOW + 601))
+    app.register_blueprint(HttpApi(CONFIG, backend, backend, clock=lambda: NOW + 601).blueprint())
 
     assert_refused(app.test_client().post(f"/apps/3/events?{EXAMPLE_QUERY}", data=EXAMPLE_BODY), 401, "within 600 s")
     assert backend.published == []

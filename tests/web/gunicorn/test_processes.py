@@ -10,7 +10,7 @@ import pytest
 
 from jobpush.store import Store
 from jobpush.web.gunicorn import handover
-from jobpush.web.gunicorn.handover import take_socket
+from jobpush.web.gunicorn.handover import hand_over
 from tests.effort import thorough
 from tests.gateway.client import data_of
 from tests.gateway.conftest import Serve, Site
@@ -57,8 +57,9 @@ def test_first_socket_may_be_taken_by_two_threads_at_once(monkeypatch: pytest.Mo
     taken, client = socket.socketpair()
 
     with taken, client:
-        hubs = socket.socket(fileno=take_socket({"gunicorn.socket": taken}).fd)
-        with hubs:
+        fds: list[int] = []
+        hand_over({"gunicorn.socket": taken}, fds.append)
+        with socket.socket(fileno=fds[0]) as hubs:
             hubs.send(b"hello")
 
             assert client.recv(5) == b"hello"

@@ -19,7 +19,8 @@ def current_token(state: GatewayState) -> ConnectionToken | None:
         TokenError: If the token is refused.
         StoreError: If Redis does not answer the query for revoked tokens.
     """
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    # request.headers would build an HTTPException if it is missing.
+    scheme, _, text = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
     if "jobpush_token" not in g:
