@@ -37,7 +37,8 @@ _PACKAGES = (
     "jobpush.queues.celery.publishing", "jobpush.web.gunicorn.worker", "jobpush.webhooks.celery_delivery",
     "kombu.transport.redis", "kombu.transport.memory", "tests.gateway.site",
 )  # fmt: skip
-#: Programs that replace modules of Python before they import anything else.
+#: Programs that replace modules of Python before they import anything else. prometheus-client reads its environment
+#: variable when it is imported.
 _PATCHING = {"eventlet", "gevent"}
 #: First number of the descriptors that a program keeps until they have their own numbers.
 _ASIDE = 500
@@ -50,7 +51,8 @@ class PreloadedProcess(ChildProcess):
     """A child process that runs ``[sys.executable, "-m", MODULE, …]`` or ``[sys.executable, SCRIPT, …]``."""
 
     def _start(self, command: Sequence[str], **options: Any) -> Any:
-        if command[0] != sys.executable or _PATCHING & set(command):
+        is_special = _PATCHING & set(command) or "PROMETHEUS_MULTIPROC_DIR" in options["env"]
+        if command[0] != sys.executable or is_special:
             return super()._start(command, **options)
         return _Fork(command[1:], **options)
 

@@ -32,9 +32,9 @@ def files(page: str) -> dict[str, str]:
 
 def commands(page: str) -> tuple[dict[str, str], list[list[str]]]:
     """Return the variables that each terminal of a page exports, and the command of each."""
-    terminals = re.findall(r"```sh\n\. \.venv/bin/activate\n(export .*)\n(.*)\n```", page)
-    (export,) = {export for export, _ in terminals}
-    variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
+    terminals = re.findall(r"```sh\n\. \.venv/bin/activate\n((?:export .*\n)+)(.*)\n```", page)
+    (exports,) = {exports for exports, _ in terminals}
+    variables = dict(word.split("=", 1) for word in shlex.split(exports) if word != "export")
     return variables, [shlex.split(command) for _, command in terminals]
 
 

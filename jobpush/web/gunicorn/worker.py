@@ -91,6 +91,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
             exchange.address = proxies.client_of(environ.get("REMOTE_ADDR", ""), forwarded_for)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 environ["wsgi.input"] = exchange.body = _Body(exchange, environ)
+                start_response = partial(_respond, exchange.body, self._current.request, start_response)
             iterable = application(environ, start_response)
             if HANDED_OVER in environ:
                 return _HandedOver(_Response(exchange, iterable))
@@ -131,6 +132,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Run the application once a turn is free."""
         self._waits.leave(conn)
+        self._current.request = req
         exchange = self._current.exchange = _Exchange(conn.sock, self._waits, self._turns, self._config.request_timeout)
         try:
             exchange.run()
@@ -349,6 +351,13 @@ class _Body:
         elif not data:
             self._left = 0
         return data
+
+
+def _respond(body: _Body, request: Any, start_response: Any, *arguments: Any) -> Any:
+    """Begin the response. It announces the end of the connection if the application has not read the body."""
+    if not body.is_read:
+        request.force_close()
+    return start_response(*arguments)
 
 
 def _size_of(file: Any) -> int:

@@ -120,6 +120,7 @@ def test_unsigned_request_is_refused_before_its_body_is_read(site: Site) -> None
         answer = read_to_the_end(one)
 
     assert answer.startswith(b"HTTP/1.1 401")
+    assert b"\r\nconnection: close\r\n" in answer.lower()  # a client would otherwise send its next request here
 
 
 def test_body_sent_in_time_is_read_completely(site: Site) -> None:
