@@ -1,9 +1,10 @@
-"""Events on their way from Redis to the listeners of a channel."""
+"""Events on their way from Redis to the listeners of a channel, and the listeners as channels see them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Protocol
 
 from ..events import decode
 from ..store.messages import Message
@@ -113,3 +114,28 @@ class Batch:
         self._broadcasts.clear()
         self.conflated = 0
         return broadcasts
+
+
+class Listener(Protocol):
+    """The receiver of a channel's messages; :class:`~jobpush.gateway.connection.Connection` is one."""
+
+    is_closing: bool
+
+    @property
+    def socket_id(self) -> str:
+        """Pusher socket id."""
+
+    def send(self, text: bytes) -> None:
+        """Queue a message."""
+
+    def send_bounded(self, text: bytes) -> None:
+        """Queue a message that other connections caused; close a connection that has too many of them queued."""
+
+    def queue(self, broadcasts: Iterable[Broadcast]) -> None:
+        """Queue live events."""
+
+    def deliver(self, broadcasts: list[Broadcast], frames: bytes) -> None:
+        """Send live events, at once if nothing is queued; ``frames`` are the same events as WebSocket frames."""
+
+    def on_failure(self, exc: Exception) -> None:
+        """Close the connection after an internal error."""

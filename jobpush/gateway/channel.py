@@ -14,9 +14,8 @@ from ..channels import Topic, parse_channel
 from ..protocol.actions import Subscribe
 from ..store.hub_commands import stream_position
 from ..store.messages import Message
-from .broadcast import Batch, Broadcast
+from .broadcast import Batch, Broadcast, Listener
 from .counters import Traffic
-from .listener import Listener
 from .presence.roster import LiveRoster
 from .presence.watched import Watched
 

@@ -6,12 +6,11 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..protocol.actions import Action
 from ..protocol.codes import Reconnect
-from ..protocol.server import ServerProtocol
-from .connection import READING, Connection, ConnectionHost
+from .connection import READING, Connection
 from .loop import Loop
 
 logger = logging.getLogger("jobpush.gateway")
@@ -26,28 +25,8 @@ LONGEST_END = 5.0
 _CLOSES_PER_SECOND = 200.0
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """
-    A connection that a request thread hands over to the hub.
-
-    Args:
-        kind: The class of the connection.
-        fd: Its socket; the hub closes it.
-        protocol: Its protocol, not opened yet.
-        head: The answer to its request, sent first.
-        opening: Returns the first actions, at the time that it is given.
-        requests: Processed as messages of the client.
-        on_gone: Called when the hub has closed the socket.
-    """
-
-    kind: type[Connection]
-    fd: int
-    protocol: ServerProtocol
-    head: bytes
-    opening: Callable[[float], Iterable[Action]]
-    requests: Sequence[str] = ()
-    on_gone: Callable[[], None] | None = None
+#: Returns the first actions of a connection, at the time that it is given.
+Opening: TypeAlias = Callable[[float], Iterable[Action]]
 
 
 class Connections:
@@ -86,14 +65,13 @@ class Connections:
         """Whether :meth:`drain` was called."""
         return self._drain_until is not None
 
-    def take_over(self, host: ConnectionHost, arrival: Arrival) -> None:
+    def take_over(self, connection: Connection, head: bytes, opening: Opening, requests: Sequence[str]) -> None:
         """Begin to serve a connection."""
-        host.traffic.opened += 1
-        connection = arrival.kind(host, arrival.fd, arrival.protocol, arrival.on_gone)
+        connection.host.traffic.opened += 1
         self._loop.register(connection.fd, connection, READING)
         self._slice_of(connection)[connection.fd] = connection
         try:
-            connection.begin(arrival.head, arrival.opening(self._loop.now), arrival.requests)
+            connection.begin(head, opening(self._loop.now), requests)
         except Exception as exc:
             connection.on_failure(exc)
         if self.is_draining and self._on_drained is None:  # all others are closed already

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from ..channels import Topic
 from ..config import Config, warn_about_unknown_variables
@@ -15,7 +15,7 @@ from ..protocol.actions import ClientEvent
 from ..store.hub_commands import HubCommands
 from ..store.redis.hub_connections import connect
 from .connection import Connection
-from .connections import LONGEST_END, SLICES, Arrival, Connections
+from .connections import LONGEST_END, SLICES, Connections, Opening
 from .counters import DeliveryTimes, Refusals, Traffic, Values
 from .dead_workers import DeadWorkerReaper
 from .loop import Loop
@@ -152,12 +152,19 @@ class Hub:
         """Start the thread."""
         self._thread.start()
 
-    def adopt(self, arrival: Arrival) -> None:
-        """Take over a connection; a hub that has ended closes it."""
-        if not self.loop.call_soon(lambda: self._connections.take_over(self, arrival)):
-            os.close(arrival.fd)
-            if arrival.on_gone is not None:
-                arrival.on_gone()
+    def adopt(self, connection: Connection, head: bytes, opening: Opening, requests: Sequence[str] = ()) -> None:
+        """
+        Take over a connection; a hub that has ended closes it.
+
+        Args:
+            connection: Made for this hub.
+            head: The answer to its HTTP request, sent first.
+            opening: Its first actions.
+            requests: Processed as messages of the client.
+        """
+        if not self.loop.call_soon(lambda: self._connections.take_over(connection, head, opening, requests)):
+            os.close(connection.fd)
+            connection.gone()
 
     def stop(self) -> None:
         """Close all connections, spread over ``Config.drain_timeout``, and end the thread; returns after that."""
@@ -213,9 +220,7 @@ class Hub:
         else:  # another shard of a cluster
             if has_lost_data:
                 self._lease.unsettle()
-            self._reporter.republish(has_lost_data=has_lost_data)
-            self._rosters.on_held()
-            self._watchlists.on_held()
+            self._on_held(has_lost_data)
         self._subscribing.on_connected()
 
     def _on_held(self, has_lost_data: bool) -> None:

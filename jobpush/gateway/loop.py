@@ -34,16 +34,6 @@ class Pollable(Protocol):
         """Handle an exception of :meth:`on_ready`."""
 
 
-class _Poller(Protocol):
-    """The part of ``select.epoll`` that the loop uses."""
-
-    def register(self, fd: int, events: int, /) -> None: ...
-    def modify(self, fd: int, events: int, /) -> None: ...
-    def unregister(self, fd: int, /) -> None: ...
-    def poll(self, timeout: float, /) -> list[tuple[int, int]]: ...
-    def close(self) -> None: ...
-
-
 class _Poll:
     """``select.poll`` with the interface of ``select.epoll``, for systems without it."""
 
@@ -102,7 +92,7 @@ class Loop:
     def __init__(self, after_each: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._after_each = after_each
         self._clock = clock
-        self._poller: _Poller = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self._poller: select.epoll | _Poll = select.epoll() if hasattr(select, "epoll") else _Poll()
         self._pollables: dict[int, Pollable] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

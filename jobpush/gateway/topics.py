@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from ..channels import Topic
 from ..store.malformed import malformed
 from ..store.messages import COMMAND, Message, read_message
-from .broadcast import Broadcast
+from .broadcast import Broadcast, Listener
 from .channel import Channel, TopicState
 from .counters import Traffic
-from .listener import Listener
 from .presence.watched import Watched
 
 #: Start of the members of an event; see :func:`jobpush.protocol.messages.event_members`.

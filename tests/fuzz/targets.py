@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+from werkzeug.exceptions import HTTPException
 from wsproto.frame_protocol import Opcode, ParseFailed
 
 from jobpush import signing
@@ -24,9 +25,9 @@ from jobpush.gateway.frames import FrameReader, Oversized, close_code
 from jobpush.protocol.actions import UserData
 from jobpush.protocol.codes import PusherError
 from jobpush.protocol.handshake import check_app, check_version
-from jobpush.protocol.http_request import (
+from jobpush.store.messages import read_event, read_message, read_task
+from jobpush.web.flask.http_request import (
     COUNTS,
-    HttpError,
     SignedRequest,
     check_signature,
     read_batch,
@@ -34,7 +35,6 @@ from jobpush.protocol.http_request import (
     read_info,
     read_trigger,
 )
-from jobpush.store.messages import read_event, read_message, read_task
 from tests.protocol.conftest import KEY, SECRET, SOCKET_ID, Shell
 
 from .reference import Broken, TooLong, read_all
@@ -95,11 +95,11 @@ def http_api(data: bytes) -> None:
         del query["auth_signature"]
         query["auth_signature"] = signing.sign(SECRET, signing.http_text("POST", name, query))
     request = SignedRequest("POST", ["/" + name, name], query, lambda: body)
-    _may_raise(lambda: check_signature(_CONFIG, request, 1_700_000_000.0), HttpError)
-    _may_raise(lambda: read_trigger(body, _CONFIG), HttpError)
-    _may_raise(lambda: read_batch(body, _CONFIG), HttpError)
-    _may_raise(lambda: read_channel_name(name), HttpError)
-    _may_raise(lambda: read_info(query.get("info"), COUNTS), HttpError)
+    _may_raise(lambda: check_signature(_CONFIG, request, 1_700_000_000.0), HTTPException)
+    _may_raise(lambda: read_trigger(body, _CONFIG), HTTPException)
+    _may_raise(lambda: read_batch(body, _CONFIG), HTTPException)
+    _may_raise(lambda: read_channel_name(name), HTTPException)
+    _may_raise(lambda: read_info(query.get("info"), COUNTS), HTTPException)
 
 
 def stream_ids(data: bytes) -> None:

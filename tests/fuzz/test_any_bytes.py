@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from jobpush import signing
 from jobpush.config import Config
-from jobpush.gateway.connections import Arrival
 from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.websocket import WebSocketConnection
@@ -50,7 +49,7 @@ class Place:
         ours.settimeout(PATIENCE)
         theirs.setblocking(False)
         protocol = ServerProtocol(self._config, new_socket_id())
-        self._hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", protocol.open))
+        self._hub.adopt(WebSocketConnection(self._hub, theirs.detach(), protocol), b"", protocol.open)
         return ours
 
     def ensure_bystander_is_served(self) -> None:

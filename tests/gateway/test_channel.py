@@ -9,11 +9,10 @@ import pytest
 
 from jobpush.channels import Topic
 from jobpush.config import Config
-from jobpush.gateway.broadcast import Broadcast
+from jobpush.gateway.broadcast import Broadcast, Listener
 from jobpush.gateway.channel import CatchUp, Channel
 from jobpush.gateway.counters import Refusals, Traffic
 from jobpush.gateway.hub import Hub
-from jobpush.gateway.listener import Listener
 from jobpush.gateway.topics import Topics
 from jobpush.protocol.actions import Subscribe
 from jobpush.store.messages import read_message

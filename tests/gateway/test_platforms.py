@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from jobpush.config import Config
-from jobpush.gateway.connections import Arrival
 from jobpush.gateway.counters import Refusals
 from jobpush.gateway.hub import Hub
 from jobpush.gateway.loop import Loop
@@ -39,7 +38,7 @@ def test_hub_serves_a_connection(platform: str, redis_url: str, store: Store) ->
         ours.settimeout(TIMEOUT)
         theirs.setblocking(False)
         protocol = ServerProtocol(config, new_socket_id())
-        hub.adopt(Arrival(WebSocketConnection, theirs.detach(), protocol, b"", protocol.open))
+        hub.adopt(WebSocketConnection(hub, theirs.detach(), protocol), b"", protocol.open)
         ours.sendall(frames_of([("pusher:subscribe", {"channel": "news"})]))
         receive_until(ours, b"subscription_succeeded")
         store.trigger(["news"], "hello", {"n": 1})

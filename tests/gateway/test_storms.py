@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from jobpush.config import Config
-from jobpush.gateway.connections import Arrival
 from jobpush.gateway.counters import Refusals
 from jobpush.gateway.history import within_bound
 from jobpush.gateway.hub import Hub
@@ -77,7 +76,8 @@ def subscribed(hub: Any, users: int) -> Iterator[None]:
             _, theirs = (stack.enter_context(one) for one in socket.socketpair())
             theirs.setblocking(False)
             protocol = ServerProtocol(hub.config, f"1.{number}")
-            hub._connections.take_over(hub, Arrival(WebSocketConnection, theirs.detach(), protocol, b"", protocol.open))
+            hub.adopt(WebSocketConnection(hub, theirs.detach(), protocol), b"", protocol.open)
+        hub.loop._run_calls()
         for number, connection in enumerate(hub._connections):
             request = f'{{"event":"pusher:subscribe","data":{{"channel":"news-{number}"}}}}'
             connection.perform(connection.protocol.receive(request, 0.0))

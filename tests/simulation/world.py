@@ -24,7 +24,7 @@ import redis
 from jobpush.config import Config
 from jobpush.errors import StoreError
 from jobpush.gateway.counters import Refusals
-from jobpush.gateway.hub import Arrival, Hub
+from jobpush.gateway.hub import Hub
 from jobpush.gateway.websocket import WebSocketConnection
 from jobpush.protocol.actions import UserData
 from jobpush.protocol.handshake import new_socket_id
@@ -161,7 +161,7 @@ class Gateway:
         gateway_end.setblocking(False)
         protocol = ServerProtocol(self._settings, new_socket_id())
         opening = partial(protocol.open, user=UserData(user), announce_user=True, since=since)
-        self.hub.adopt(Arrival(WebSocketConnection, gateway_end.detach(), protocol, b"", opening))
+        self.hub.adopt(WebSocketConnection(self.hub, gateway_end.detach(), protocol), b"", opening)
         return client_end
 
     def break_wire(self, name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...channels import Topic
 from ...protocol import messages
-from ..listener import Listener
+from ..broadcast import Listener
 
 
 @dataclass(eq=False, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,8 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from ...errors import StoreError
-from ...gateway.connections import Arrival
+from ...gateway.connections import Opening
 from ...gateway.websocket import WebSocketConnection
-from ...protocol.actions import Action
 from ...protocol.codes import NotAuthorized, PusherError
 from ...protocol.handshake import check_app, check_version, new_socket_id
 from ...protocol.server import ServerProtocol, answer
@@ -75,7 +74,7 @@ def connect(key: str) -> Response:
         hub = state.hub
         return hand_over(
             environ,
-            lambda fd: hub.adopt(Arrival(WebSocketConnection, fd, protocol, head, opening, on_gone=place)),
+            lambda fd: hub.adopt(WebSocketConnection(hub, fd, protocol, on_gone=place), head, opening),
         )
 
 
@@ -99,9 +98,7 @@ def _switching_head(environ: Mapping[str, Any]) -> bytes:
     )
 
 
-def _opening(
-    state: GatewayState, protocol: ServerProtocol, key: str, place: Place
-) -> Callable[[float], Iterable[Action]]:
+def _opening(state: GatewayState, protocol: ServerProtocol, key: str, place: Place) -> Opening:
     query = request.args.to_dict()  # a MultiDict builds an HTTPException for each missing key
     try:
         if place.refusal is not None:

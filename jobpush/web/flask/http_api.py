@@ -8,28 +8,24 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEntityTooLarge, Unauthorized
 
 from ...channels import escape_user_id, parse_channel, unescape_id
 from ...config import Config
 from ...errors import EventError, JobPushError, StoreError, TaskNotFound
 from ...events import encode
-from ...protocol.http_request import (
+from ...store import Notification, Store
+from ...store.directory import ChannelInfo, RedisDirectory
+from .http_request import (
     COUNTS,
-    BadRequest,
-    HttpError,
-    NotFound,
     SignedRequest,
-    TooLarge,
     Trigger,
-    Unauthorized,
     check_signature,
     read_batch,
     read_channel_name,
     read_info,
     read_trigger,
 )
-from ...store import Notification, Store
-from ...store.directory import ChannelInfo, RedisDirectory
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +57,8 @@ class HttpApi:
         """Return the blueprint. Register it at the root, below a prefix, or both."""
         blueprint = Blueprint("jobpush_http_api", __name__)
         blueprint.before_request(self.authenticate)  # for every route
+        for kind in (BadRequest, Unauthorized, NotFound, RequestEntityTooLarge):  # before the application's handlers
+            blueprint.register_error_handler(kind, _refused)
         blueprint.register_error_handler(JobPushError, _error)
         for method, rule, view in (
             ("POST", "/events", self.trigger),
@@ -82,7 +80,7 @@ class HttpApi:
         Accept the current request if it is signed for our application.
 
         Raises:
-            HttpError: Otherwise.
+            HTTPException: Otherwise.
         """
         app_id = (request.view_args or {}).pop("app_id", self.config.app_id)
         if app_id != self.config.app_id:
@@ -155,7 +153,7 @@ class HttpApi:
         if request.headers.get("Transfer-Encoding"):
             raise BadRequest("the request must have a Content-Length")
         if (request.content_length or 0) > limit:
-            raise TooLarge(f"the body has {request.content_length} bytes; {limit} are allowed")
+            raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; {limit} are allowed")
         return request.get_data()
 
     def _counts(self, channel: str, wanted: Collection[str]) -> dict[str, object]:
@@ -206,10 +204,12 @@ def _json(data: object, status: int = 200) -> Response:
     return Response(encode(data), status, mimetype="application/json")
 
 
+def _refused(error: HTTPException) -> Response:
+    return _json({"error": error.description}, error.code or 400)
+
+
 def _error(error: JobPushError) -> Response:
     """Return an error as JSON, without internal details."""
-    if isinstance(error, HttpError):
-        return _json({"error": str(error)}, error.status)
     if isinstance(error, TaskNotFound):
         return _json({"error": str(error)}, 404)
     if isinstance(error, EventError):

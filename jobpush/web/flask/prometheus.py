@@ -74,10 +74,10 @@ class Metrics(Collector):
         if self._siblings is not None:
             hub.loop.call_soon(self._show)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the text for Prometheus and its content type, chosen by the ``Accept`` header of the request."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+    def response(self) -> Response:
+        """Return the response to a scrape, in the format that its ``Accept`` header asks for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(self._registry), content_type=content_type, headers={"Cache-Control": "no-store"})
 
     def collect(self) -> Iterator[Metric]:
         """Return the values of all processes, for prometheus-client."""
@@ -134,9 +134,3 @@ def ensure_may_read(token: str) -> None:
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
         raise MetricsRefused("the header Authorization: Bearer <JOBPUSH_METRICS_TOKEN> is missing or wrong")
-
-
-def respond(metrics: Metrics) -> Response:
-    """Return the response to a scrape."""
-    text, content_type = metrics.exposition(request.headers.get("Accept", ""))
-    return Response(text, content_type=content_type, headers={"Cache-Control": "no-store"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from flask_cors import CORS
@@ -16,9 +16,9 @@ from flask_cors import CORS
 from ...channels import SERVER_TO_USER, parse_channel, unescape_id
 from ...errors import JobPushError, StoreError, TaskNotFound
 from ...events import encode
-from ...gateway.connections import Arrival
+from ...gateway.connections import Opening
 from ...gateway.event_stream import EventStreamConnection, event_stream_head, read_positions
-from ...protocol.actions import Action, UserData
+from ...protocol.actions import UserData
 from ...protocol.codes import PusherError
 from ...protocol.handshake import new_socket_id
 from ...protocol.server import ServerProtocol, answer
@@ -31,14 +31,11 @@ from .handshake import websockets
 from .http_api import HttpApi
 from .limits import Place
 from .origins import ForbiddenOrigin
-from .prometheus import MetricsRefused, ensure_may_read, respond
+from .prometheus import MetricsRefused, ensure_may_read
 from .refusals import BadRequest, Forbidden, NotSignedIn, Refusal, RerunFailed, RerunRefused
 from .state import GatewayState, current_gateway
 
 logger = logging.getLogger("jobpush.gateway")
-
-#: Returns the first actions of a connection, at a given time.
-Opening: TypeAlias = Callable[[float], Iterable[Action]]
 
 #: Source: every SDK checks for this form.
 _SOCKET_ID = re.compile(r"\d+\.\d+", re.ASCII)
@@ -219,7 +216,7 @@ def _open_stream(state: GatewayState, place: Place) -> Response:
     head = event_stream_head(state.origins.cors_headers())  # the hub writes the head, so flask-cors cannot add headers
     return hand_over(
         request.environ,
-        lambda fd: hub.adopt(Arrival(EventStreamConnection, fd, protocol, head, opening, requests, place)),
+        lambda fd: hub.adopt(EventStreamConnection(hub, fd, protocol, on_gone=place), head, opening, requests),
     )
 
 
@@ -422,7 +419,7 @@ def metrics() -> Response:
     """Return the metrics of all processes of this server, for Prometheus."""
     state = current_gateway()
     ensure_may_read(state.config.metrics_token)
-    return respond(state.metrics)
+    return state.metrics.response()
 
 
 @pages.get("/health/live")

@@ -148,6 +148,15 @@ def test_documented_request_is_accepted(client, backend) -> None:
     assert backend.published == [(("project-3",), "foo", '{"some":"data"}', None)]
 
 
+def test_error_page_of_the_application_does_not_replace_an_answer(backend) -> None:
+    app = make_app(backend)
+    for status in (400, 401, 404, 413):
+        app.register_error_handler(status, lambda error: "<h1>Sorry</h1>")
+
+    assert_refused(get(app.test_client(), "/apps/4/channels"), 404, "no application")
+    assert_refused(app.test_client().get("/apps/3/channels"), 401)
+
+
 def test_old_request_is_refused(backend) -> None:
     app = Flask(__name__)
     app.register_blueprint(HttpApi(CONFIG, backend, backend, clock=lambda: NOW + 601).blueprint())

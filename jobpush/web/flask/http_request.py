@@ -1,4 +1,4 @@
-"""Requests to Pusher's HTTP API: their signatures and bodies. Imports no Flask."""
+"""Requests to Pusher's HTTP API: their signatures and bodies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import hmac
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from .. import signing
-from ..channels import parse_channel, validate_channel, validate_event
-from ..config import Config
-from ..errors import EventError, ProtocolError
-from ..events import encode
-from .codes import InvalidMessage
-from .reading import read_json
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, Unauthorized
+
+from ... import signing
+from ...channels import parse_channel, validate_channel, validate_event
+from ...config import Config
+from ...errors import EventError
+from ...events import encode
+from ...protocol.codes import InvalidMessage
+from ...protocol.reading import read_json
 
 #: Attributes that a trigger request may ask for.
 COUNTS = frozenset({"user_count", "subscription_count"})
@@ -23,36 +25,6 @@ COUNTS = frozenset({"user_count", "subscription_count"})
 _AUTH_VERSION = "1.0"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
-
-
-class HttpError(ProtocolError):
-    """A refused request, with the status of its response."""
-
-    status: ClassVar[int]
-
-
-class BadRequest(HttpError):
-    """The request is malformed, or asks for something that does not exist."""
-
-    status = 400
-
-
-class Unauthorized(HttpError):
-    """The request is not signed correctly."""
-
-    status = 401
-
-
-class NotFound(HttpError):
-    """There is no such application or task."""
-
-    status = 404
-
-
-class TooLarge(HttpError):
-    """The body, or the data of an event, is too long."""
-
-    status = 413
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +66,7 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
     Raises:
         Unauthorized: If anything is missing, wrong or old.
-        HttpError: As raised by ``read_body``.
+        HTTPException: As raised by ``read_body``.
 
     Source: Pusher HTTP API reference, "Authentication".
     """
@@ -119,7 +91,8 @@ def read_trigger(body: bytes, config: Config) -> Trigger:
     Read the body of ``POST …/events``: ``{"name", "data", "channels" or "channel", "socket_id"?, "info"?}``.
 
     Raises:
-        HttpError: If it has another form, or exceeds a limit.
+        BadRequest: If it has another form, or exceeds a limit.
+        RequestEntityTooLarge: If the data of an event is too long.
     """
     members = _read_object(body)
     channels = members.get("channels")
@@ -137,7 +110,8 @@ def read_batch(body: bytes, config: Config) -> list[Trigger]:
     Read the body of ``POST …/batch_events``: ``{"batch": [{"name", "data", "channel", "socket_id"?, "info"?}]}``.
 
     Raises:
-        HttpError: If it has another form, or exceeds a limit.
+        BadRequest: If it has another form, or exceeds a limit.
+        RequestEntityTooLarge: If the data of an event is too long.
     """
     batch = _read_object(body).get("batch")
     if not isinstance(batch, list) or not all(isinstance(members, dict) for members in batch):
@@ -206,7 +180,7 @@ def _trigger(members: dict[str, Any], channels: list[object], config: Config) ->
         raise BadRequest(str(exc)) from exc
     size = len(data.encode("utf-8", "replace"))
     if size > config.max_data:
-        raise TooLarge(f"the data of {event!r} has {size} bytes; {config.max_data} are allowed")
+        raise RequestEntityTooLarge(f"the data of {event!r} has {size} bytes; {config.max_data} are allowed")
     return Trigger(names, event, data, _socket_id(members), read_info(members.get("info"), COUNTS))
 
 
