@@ -59,13 +59,12 @@ class Hub:
             on_down=lambda keys: self._topics.suspend(keys),
         )
         self._topics = Topics(
-            key_of=self._hub_commands.keys.topic,
-            subscribe=self._pubsub.subscribe,
-            unsubscribe=self._pubsub.unsubscribe,
-            on_command=lambda text: self._users.on_command(text),
-            on_watched=lambda watched, members: self._watchlists.receive(watched, members),
-            linger=config.linger,
-            traffic=self.traffic,
+            self._pubsub,
+            self._hub_commands.keys.topic,
+            lambda text: self._users.on_command(text),
+            lambda watched, members: self._watchlists.receive(watched, members),
+            config.linger,
+            self.traffic,
         )
         self._lease = Lease(self.loop, self._commands, config, on_held=self._on_held, on_settled=self._on_settled)
         self._reporter = OccupancyReporter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -19,7 +19,7 @@ class PendingCalls(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: dict[Hashable, OrderedDict[T, None]] = {}
+        self._waiting: defaultdict[Hashable, OrderedDict[T, None]] = defaultdict(OrderedDict)
         self._unanswered: Counter[Hashable] = Counter()
 
     def __contains__(self, entry: T) -> bool:
@@ -34,7 +34,7 @@ class PendingCalls(Generic[T]):
 
     def add(self, server: Hashable, entry: T, *, is_first: bool = False) -> None:
         """Add an entry behind all others of its server, or before them; one that waits there keeps its place."""
-        waiting = self._waiting.setdefault(server, OrderedDict())
+        waiting = self._waiting[server]
         if entry not in waiting:
             self.discard(entry)  # its slot may have moved from another server
             waiting[entry] = None

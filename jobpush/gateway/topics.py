@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from ..channels import Topic
 from ..store.malformed import malformed
 from ..store.messages import COMMAND, Message, read_message
+from ..store.redis.cluster_connections import ClusterPubSub
+from ..store.redis.pubsub_connection import PubSubConnection
 from .broadcast import Broadcast, Listener
 from .channel import Channel, TopicState
 from .counters import Traffic
@@ -16,42 +19,30 @@ from .presence.watched import Watched
 _EVENT = b'"event":"'
 
 
+@dataclass(eq=False)
 class Topics:
     """
     All topics of this process.
 
     Args:
+        pubsub: Subscribes in Redis.
         key_of: Returns the pub/sub channel of a topic.
-        subscribe: Subscribes to a pub/sub channel.
-        unsubscribe: Unsubscribes from it.
         on_command: Receives messages for gateways.
         on_watched: Receives announcements about a watched user.
         linger: Seconds from the end of the last listener to the end of the subscription.
         traffic: Counters of the process.
     """
 
-    def __init__(
-        self,
-        *,
-        key_of: Callable[[Topic], str],
-        subscribe: Callable[[bytes], None],
-        unsubscribe: Callable[[bytes], None],
-        on_command: Callable[[bytes], None],
-        on_watched: Callable[[Watched, bytes], None],
-        linger: float,
-        traffic: Traffic,
-    ) -> None:
-        self._key_of = key_of
-        self._subscribe = subscribe
-        self._unsubscribe = unsubscribe
-        self._on_command = on_command
-        self._on_watched = on_watched
-        self._linger = linger
-        self._traffic = traffic
-        self._topics: dict[bytes, TopicState] = {}
-        self._dirty: list[Channel] = []
-        #: Idle topics, and since when; the oldest first.
-        self._lingering: dict[TopicState, float] = {}
+    pubsub: PubSubConnection | ClusterPubSub
+    key_of: Callable[[Topic], str]
+    on_command: Callable[[bytes], None]
+    on_watched: Callable[[Watched, bytes], None]
+    linger: float
+    traffic: Traffic
+    _topics: dict[bytes, TopicState] = field(default_factory=dict, init=False)
+    _dirty: list[Channel] = field(default_factory=list, init=False)
+    #: Idle topics, and since when; the oldest first.
+    _lingering: dict[TopicState, float] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -65,7 +56,7 @@ class Topics:
 
     def subscribers(self, name: Topic) -> int:
         """Return the number of listeners of a topic's channels, except those of single tasks."""
-        topic = self._topics.get(self._key_of(name).encode())
+        topic = self._topics.get(self.key_of(name).encode())
         if topic is None:
             return 0
         groups: list[Iterable[Listener]] = []
@@ -75,11 +66,11 @@ class Topics:
 
     def subscribe(self, name: Topic) -> TopicState:
         """Return the topic of that name, after subscribing to it if needed."""
-        key = self._key_of(name).encode()
+        key = self.key_of(name).encode()
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = TopicState(name, key)
-            self._subscribe(key)
+            self.pubsub.subscribe(key)
         self._lingering.pop(topic, None)
         return topic
 
@@ -116,11 +107,11 @@ class Topics:
     def tick(self, now: float) -> None:
         """Unsubscribe from topics that stayed idle."""
         for topic, since in list(self._lingering.items()):
-            if now - since < self._linger:
+            if now - since < self.linger:
                 return
             del self._lingering[topic]
             del self._topics[topic.key]
-            self._unsubscribe(topic.key)
+            self.pubsub.unsubscribe(topic.key)
 
     def on_message(self, key: bytes, payload: bytes) -> None:
         """Pass a message from Redis to all channels that carry it."""
@@ -134,10 +125,10 @@ class Topics:
 
     def _distribute(self, topic: TopicState, message: Message) -> None:
         if message.task_id == COMMAND:
-            self._on_command(message.members)
+            self.on_command(message.members)
             return
         if topic.watched is not None:
-            self._on_watched(topic.watched, message.members)
+            self.on_watched(topic.watched, message.members)
             return
         members = message.members
         if not members.startswith(_EVENT) or not members.endswith(b'"') or not _is_text(members):
@@ -165,7 +156,7 @@ class Topics:
         """Send the events of the wake-up."""
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
-            channel.flush(self._traffic)
+            channel.flush(self.traffic)
 
     def suspend(self, keys: Iterable[bytes] | None = None) -> None:
         """Let the listeners of some or all pub/sub channels catch up, because the subscriptions in Redis are gone."""

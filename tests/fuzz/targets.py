@@ -28,7 +28,6 @@ from jobpush.protocol.handshake import check_app, check_version
 from jobpush.store.messages import read_event, read_message, read_task
 from jobpush.web.flask.http_request import (
     COUNTS,
-    SignedRequest,
     check_signature,
     read_batch,
     read_channel_name,
@@ -94,8 +93,8 @@ def http_api(data: bytes) -> None:
     if query.get("auth_signature") == "@":
         del query["auth_signature"]
         query["auth_signature"] = signing.sign(SECRET, signing.http_text("POST", name, query))
-    request = SignedRequest("POST", ["/" + name, name], query, lambda: body)
-    _may_raise(lambda: check_signature(_CONFIG, request, 1_700_000_000.0), HTTPException)
+    paths = ["/" + name, name]
+    _may_raise(lambda: check_signature(_CONFIG, 1_700_000_000.0, "POST", paths, query, lambda: body), HTTPException)
     _may_raise(lambda: read_trigger(body, _CONFIG), HTTPException)
     _may_raise(lambda: read_batch(body, _CONFIG), HTTPException)
     _may_raise(lambda: read_channel_name(name), HTTPException)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -47,15 +48,8 @@ def topics(traffic: Traffic) -> Topics:
     def nothing(*arguments: Any) -> None:
         pass
 
-    return Topics(
-        key_of=str,
-        subscribe=nothing,
-        unsubscribe=nothing,
-        on_command=nothing,
-        on_watched=nothing,
-        linger=5.0,
-        traffic=traffic,
-    )
+    pubsub: Any = SimpleNamespace(subscribe=nothing, unsubscribe=nothing)
+    return Topics(pubsub, str, nothing, nothing, 5.0, traffic)
 
 
 @pytest.fixture
@@ -234,9 +228,9 @@ def test_malformed_messages_are_dropped_with_one_log_line(
 
     for _ in range(3):
         for name in ("channel:news", "channel:presence-room", "watch:42"):
-            topics.on_message(topics._key_of(Topic(name)).encode(), payload)
+            topics.on_message(topics.key_of(Topic(name)).encode(), payload)
     for name in ("channel:news", "channel:presence-room"):
-        topics.on_message(topics._key_of(Topic(name)).encode(), b'6-0 - 0 1 -\n"event":"news","data":"{}"')
+        topics.on_message(topics.key_of(Topic(name)).encode(), b'6-0 - 0 1 -\n"event":"news","data":"{}"')
     topics.flush()
     topics.suspend()
 

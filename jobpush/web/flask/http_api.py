@@ -14,12 +14,10 @@ from ...channels import escape_user_id, parse_channel, unescape_id
 from ...config import Config
 from ...errors import EventError, JobPushError, StoreError, TaskNotFound
 from ...events import encode
-from ...store import Notification, Store
+from ...store import Store
 from ...store.directory import ChannelInfo, RedisDirectory
 from .http_request import (
     COUNTS,
-    SignedRequest,
-    Trigger,
     check_signature,
     read_batch,
     read_channel_name,
@@ -85,28 +83,25 @@ class HttpApi:
         app_id = (request.view_args or {}).pop("app_id", self.config.app_id)
         if app_id != self.config.app_id:
             raise NotFound(f"there is no application {app_id[:40]!r}")
-        signed = SignedRequest(request.method, _signed_paths(), request.args, self._body)
         try:
-            check_signature(self.config, signed, self.clock())
+            check_signature(self.config, self.clock(), request.method, _signed_paths(), request.args, self._body)
         except Unauthorized:
             self.on_refused("unauthorized_request")
             raise
 
     def trigger(self) -> Response:
         """Publish one event to one or more channels."""
-        event = read_trigger(self._body(), self.config)
-        self.store.trigger_batch([_notification(event)])
-        if not event.info:
-            return _json({})
-        return _json({"channels": {name: self._counts(name, event.info) for name in event.channels}})
+        event, info = read_trigger(self._body(), self.config)
+        self.store.trigger_batch([event])
+        return _json({"channels": {name: self._counts(name, info) for name in event.channels}} if info else {})
 
     def trigger_batch(self) -> Response:
         """Publish several events: all, or none if one is invalid."""
         events = read_batch(self._body(), self.config)
-        self.store.trigger_batch([_notification(event) for event in events])
-        if not any(event.info for event in events):
+        self.store.trigger_batch([event for event, _ in events])
+        if not any(info for _, info in events):
             return _json({})
-        return _json({"batch": [self._counts(event.channels[0], event.info) for event in events]})
+        return _json({"batch": [self._counts(name, info) for event, info in events for name in event.channels]})
 
     def channels(self) -> Response:
         """List the channels with subscribers."""
@@ -158,10 +153,6 @@ class HttpApi:
 
     def _counts(self, channel: str, wanted: Collection[str]) -> dict[str, object]:
         return _attributes(channel, self.directory.channel(channel), wanted) if wanted else {}
-
-
-def _notification(event: Trigger) -> Notification:
-    return Notification(event.channels, event.event, event.data, event.exclude)
 
 
 def _applicable(channel: str) -> set[str]:

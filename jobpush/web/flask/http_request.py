@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeAlias
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, Unauthorized
 
@@ -18,41 +17,27 @@ from ...errors import EventError
 from ...events import encode
 from ...protocol.codes import InvalidMessage
 from ...protocol.reading import read_json
+from ...store import Notification
 
 #: Attributes that a trigger request may ask for.
 COUNTS = frozenset({"user_count", "subscription_count"})
+
+#: An event to publish, and the counts that the response has for each of its channels.
+Trigger: TypeAlias = tuple[Notification, frozenset[str]]
 
 _AUTH_VERSION = "1.0"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """
-    The signed parts of a request.
-
-    ``paths`` are all paths that the client may have signed: with and without the prefix of a proxy or a mount point.
-    """
-
-    method: str
-    paths: Collection[str]
-    query: Mapping[str, str]
-    read_body: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """One event to publish; ``info`` names the counts in the response."""
-
-    channels: tuple[str, ...]
-    event: str
-    data: str
-    exclude: str | None
-    info: frozenset[str]
-
-
-def check_signature(config: Config, request: SignedRequest, now: float) -> None:
+def check_signature(
+    config: Config,
+    now: float,
+    method: str,
+    paths: Iterable[str],
+    query: Mapping[str, str],
+    read_body: Callable[[], bytes],
+) -> None:
     """
     Check that a request was signed with the secret, recently. The body is read after its signature is checked.
 
@@ -61,8 +46,11 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
     Args:
         config: Key, secret and allowed clock skew.
-        request: What arrived.
         now: Unix seconds.
+        method: Of the request.
+        paths: All that the client may have signed: with and without the prefix of a proxy or a mount point.
+        query: Of the request.
+        read_body: Returns the body.
 
     Raises:
         Unauthorized: If anything is missing, wrong or old.
@@ -70,17 +58,16 @@ def check_signature(config: Config, request: SignedRequest, now: float) -> None:
 
     Source: Pusher HTTP API reference, "Authentication".
     """
-    query = request.query
     if not hmac.compare_digest(config.key.encode(), query.get("auth_key", "").encode("utf-8", "replace")):
         raise Unauthorized("auth_key is missing or unknown")
     if query.get("auth_version") != _AUTH_VERSION:
         raise Unauthorized(f"auth_version must be {_AUTH_VERSION}")
     _ensure_recent(query.get("auth_timestamp", ""), now, config.max_clock_skew)
     signature = query.get("auth_signature", "")
-    texts = [signing.http_text(request.method, path, query) for path in dict.fromkeys(request.paths)]
+    texts = [signing.http_text(method, path, query) for path in dict.fromkeys(paths)]
     if not any([signing.verify(config.secrets, text, signature) for text in texts]):
         raise Unauthorized(f"Invalid signature: HMAC-SHA256 in hexadecimal of {texts[0]!r} is expected")
-    body = request.read_body()
+    body = read_body()
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
     if body and not hmac.compare_digest(digest, query.get("body_md5", "").lower()):
         raise Unauthorized("body_md5 is not the MD5 of the body")
@@ -181,7 +168,7 @@ def _trigger(members: dict[str, Any], channels: list[object], config: Config) ->
     size = len(data.encode("utf-8", "replace"))
     if size > config.max_data:
         raise RequestEntityTooLarge(f"the data of {event!r} has {size} bytes; {config.max_data} are allowed")
-    return Trigger(names, event, data, _socket_id(members), read_info(members.get("info"), COUNTS))
+    return Notification(names, event, data, _socket_id(members)), read_info(members.get("info"), COUNTS)
 
 
 def _data(members: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -94,7 +95,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
                 start_response = partial(_respond, exchange.body, self._current.request, start_response)
             iterable = application(environ, start_response)
             if HANDED_OVER in environ:
-                return _HandedOver(_Response(exchange, iterable))
+                return _HandedOver(iterable)
             if isinstance(iterable, environ["wsgi.file_wrapper"]):
                 exchange.send(_size_of(iterable))
                 return iterable
@@ -209,6 +210,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
         return is_whole
 
 
+@dataclass(eq=False, slots=True)
 class _Exchange:
     """
     One request and its response. It holds a turn while the application runs, and none while it waits for the client.
@@ -220,49 +222,47 @@ class _Exchange:
         seconds: Time that the client may take to read the response, beside a second for each 4,096 bytes.
     """
 
-    def __init__(
-        self, taken: socket.socket, waits: ClientWaits, turns: queue.SimpleQueue[None], seconds: float
-    ) -> None:
-        self.address: str | None = None
-        self.body: _Body | None = None
-        self.seconds = seconds
-        self._taken = taken
-        self._waits = waits
-        self._turns = turns
-        self._has_turn = False
-        self._time_to_send = seconds
-        self._sending_since: float | None = None
+    taken: socket.socket
+    waits: ClientWaits
+    turns: queue.SimpleQueue[None]
+    seconds: float
+    address: str | None = None
+    body: _Body | None = None
+    _has_turn: bool = False
+    #: Added to ``seconds``: for the sent bytes, less the time that it took to send them.
+    _more_seconds: float = 0.0
+    _sending_since: float | None = None
 
     def run(self) -> None:
         """Take a turn, so that the application continues."""
-        self._waits.leave(self)
+        self.waits.leave(self)
         if self._sending_since is not None:
-            self._time_to_send -= time.monotonic() - self._sending_since
+            self._more_seconds -= time.monotonic() - self._sending_since
             self._sending_since = None
         if not self._has_turn:
-            self._turns.get()
+            self.turns.get()
             self._has_turn = True
 
     def wait(self, seconds: float) -> None:
         """Give the turn back, and wait for the client."""
-        self._waits.enter(self, self._taken, self.address, seconds)
+        self.waits.enter(self, self.taken, self.address, seconds)
         self._give_back()
 
     def send(self, size: int) -> None:
         """Give the turn back while the server sends ``size`` bytes."""
-        self._time_to_send += size / _SLOWEST
+        self._more_seconds += size / _SLOWEST
         self._sending_since = time.monotonic()
-        self.wait(self._time_to_send)
+        self.wait(self.seconds + self._more_seconds)
 
     def end(self) -> None:
         """The response is sent, or the connection is broken."""
-        self._waits.leave(self)
+        self.waits.leave(self)
         self._give_back()
 
     def _give_back(self) -> None:
         if self._has_turn:
             self._has_turn = False
-            self._turns.put(None)
+            self.turns.put(None)
 
 
 class _Response:
@@ -294,14 +294,18 @@ class _Response:
 class _HandedOver:
     """The response of a request whose connection the hub has: gunicorn logs the request and writes nothing."""
 
-    def __init__(self, response: _Response) -> None:
-        self._response = response
-        self.close = response.close
+    def __init__(self, iterable: Iterable[bytes]) -> None:
+        self._iterable = iterable
 
     def __iter__(self) -> Iterator[bytes]:
-        for _ in self._response:
+        for _ in self._iterable:
             pass  # middleware ends its work, for example a span, behind the last part
         raise BrokenPipeError(errno.EPIPE, "the hub has the connection")  # what a write would raise
+
+    def close(self) -> None:
+        """Close what the application returned."""
+        if close := getattr(self._iterable, "close", None):
+            close()
 
 
 class _Body:
