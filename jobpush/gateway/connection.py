@@ -8,7 +8,8 @@ import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from ..config import Config
 from ..protocol.actions import (
@@ -88,6 +89,7 @@ class ConnectionHost(Protocol):
         """Remove a connection from all channels and watchlists."""
 
 
+@dataclass(eq=False, slots=True)
 class Connection(ABC):
     """
     Base of WebSocket and event-stream connections. Used only in the hub's thread.
@@ -99,49 +101,29 @@ class Connection(ABC):
         on_gone: Called when the hub has closed the socket; where a request thread holds the connection.
     """
 
+    # A process has many thousands, most of them idle: empty attributes are None.
+    host: ConnectionHost
+    fd: int
+    protocol: ServerProtocol
+    on_gone: Callable[[], None] | None = None
+    #: The channels that it is subscribed to, or subscribes to; see :class:`Subscribing`.
+    channels: tuple[Channel, ...] = ()
+    #: The counts that include it; see :class:`OccupancyReporter`.
+    counts: tuple[Occupancy, ...] = ()
+    #: The users on its watchlist; see :class:`Watchlists`.
+    watched: tuple[Watched, ...] = ()
+    #: Whether it sends what is queued, and then ends.
+    is_closing: bool = False
+    #: Whether :meth:`ConnectionHost.sign_in` accepted its user.
+    is_signed_in: bool = False
+    _outbox: Outbox | None = None
+    #: Actions of the protocol behind a subscription that is under way; ``None``: none is under way.
+    _actions: deque[Action] | None = None
+    #: Whether the first of these actions waits until everything queued is sent.
+    _waits_for_outbox: bool = False
+    _events: int = READING
     #: Whether several connections share the bytes of a history.
-    shares_frames = True
-
-    # A process has many thousands, most of them idle: no __dict__, and empty attributes are None.
-    __slots__ = (
-        "_actions",
-        "_events",
-        "_on_gone",
-        "_outbox",
-        "_waits_for_outbox",
-        "channels",
-        "counts",
-        "fd",
-        "host",
-        "is_closing",
-        "is_signed_in",
-        "protocol",
-        "watched",
-    )
-
-    def __init__(
-        self, host: ConnectionHost, fd: int, protocol: ServerProtocol, on_gone: Callable[[], None] | None = None
-    ) -> None:
-        self.host = host
-        self.fd = fd
-        self.protocol = protocol
-        self._on_gone = on_gone
-        #: The channels that it is subscribed to, or subscribes to; see :class:`Subscribing`.
-        self.channels: tuple[Channel, ...] = ()
-        #: The counts that include it; see :class:`OccupancyReporter`.
-        self.counts: tuple[Occupancy, ...] = ()
-        #: The users on its watchlist; see :class:`Watchlists`.
-        self.watched: tuple[Watched, ...] = ()
-        #: Whether it sends what is queued, and then ends.
-        self.is_closing = False
-        #: Whether :meth:`ConnectionHost.sign_in` accepted its user.
-        self.is_signed_in = False
-        self._outbox: Outbox | None = None
-        #: Actions of the protocol behind a subscription that is under way; ``None``: none is under way.
-        self._actions: deque[Action] | None = None
-        #: Whether the first of these actions waits until everything queued is sent.
-        self._waits_for_outbox = False
-        self._events = READING
+    shares_frames: ClassVar[bool] = True
 
     @property
     def socket_id(self) -> str:
@@ -370,5 +352,5 @@ class Connection(ABC):
         """Release everything after the socket was closed."""
         self._leave()
         self._drop_outbox()
-        if self._on_gone is not None:
-            self._on_gone()
+        if self.on_gone is not None:
+            self.on_gone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -68,11 +68,8 @@ class DeadWorkerReaper:
             self._reached_since = now
         self._answered_at = now
         if reply and now - self._reached_since >= self._lost_after:
-            self._publish_losses(reply)
-
-    def _publish_losses(self, reply: Sequence[Any]) -> None:
-        for worker_id in malformed.read("leases of workers", reply, bytes.decode):
-            self._commands.call(self._leases.claims_of(worker_id), partial(self._publish_losses_of, worker_id))
+            for worker_id in malformed.read("leases of workers", reply, bytes.decode):
+                self._commands.call(self._leases.claims_of(worker_id), partial(self._publish_losses_of, worker_id))
 
     def _publish_losses_of(self, worker_id: str, reply: Any) -> None:
         if isinstance(reply, Exception):

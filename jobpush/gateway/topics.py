@@ -131,7 +131,10 @@ class Topics:
             self.on_watched(topic.watched, message.members)
             return
         members = message.members
-        if not members.startswith(_EVENT) or not members.endswith(b'"') or not _is_text(members):
+        is_text = members.isascii() or bool(
+            members.decode()
+        )  # browsers close a connection on a frame that is not UTF-8
+        if not members.startswith(_EVENT) or not members.endswith(b'"') or not is_text:
             raise ValueError("the message is not an event")
         if message.stream_id is not None:
             topic.position = message.stream_id
@@ -193,8 +196,3 @@ class Topics:
         channel.fresh = fresh
         self._dirty.append(channel)
         return fresh
-
-
-def _is_text(members: bytes) -> bool:
-    """Return whether browsers accept it as text: they close a connection on a frame that is not UTF-8."""
-    return members.isascii() or bool(members.decode())

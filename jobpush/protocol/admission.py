@@ -59,7 +59,10 @@ def authorize(
     auth, channel_data = read_text(request, "auth"), read_text(request, "channel_data")
     owner_only = is_claimed = False
     if auth is not None and kind.is_private:
-        _ensure_signed(config, socket_id, channel, channel_data, auth)
+        # The SDKs, like Reverb, sign channel_data of private channels too if the application sets it.
+        text = signing.channel_text(socket_id, channel, channel_data)
+        if not signing.verify_auth(config.key, config.secrets, text, auth):
+            raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")
     elif token is not None and token.covers(channel):
         is_claimed, channel_data = True, None  # that is unsigned
     elif not _is_open_to(user, kind):
@@ -70,13 +73,6 @@ def authorize(
     is_alias = user is not None and user.alias is not None and kind.user_id == user.alias
     topic = Topic(f"user:{user.id}") if user is not None and is_alias else None
     return Subscribe(channel, _since(channel, request), member, owner_only, is_claimed, topic)
-
-
-def _ensure_signed(config: Config, socket_id: str, channel: str, channel_data: str | None, auth: str) -> None:
-    # The SDKs, like Reverb, sign channel_data of private channels too if the application sets it.
-    text = signing.channel_text(socket_id, channel, channel_data)
-    if not signing.verify_auth(config.key, config.secrets, text, auth):
-        raise SubscriptionUnauthorized(channel, "The signature is not valid for this connection and channel")
 
 
 def _is_open_to(user: UserData | None, kind: ChannelKind) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ..channels import SERVER_TO_USER, parse_channel
 from ..config import Config
@@ -67,6 +67,7 @@ def answer(error: PusherError | SubscriptionRefused) -> list[Action]:
     return [message, Close(error.close_code, error.sentence)]
 
 
+@dataclass(eq=False, slots=True)
 class ServerProtocol:
     """
     The server's side of one connection. Times (``now``) are seconds of any clock that never goes back.
@@ -76,49 +77,28 @@ class ServerProtocol:
         socket_id: From :func:`~jobpush.protocol.handshake.new_socket_id`.
     """
 
-    # A process has many thousands, most of them idle: no __dict__, and empty attributes are None.
-    __slots__ = (
-        "_active_at",
-        "_claimed",
-        "_client_event_count",
-        "_config",
-        "_is_closed",
-        "_message_count",
-        "_message_window_began",
-        "_pinged_at",
-        "_received_at",
-        "_signin_until",
-        "_since",
-        "_subscriptions",
-        "_token",
-        "_token_until",
-        "_window_began",
-        "socket_id",
-        "user",
-    )
-
-    def __init__(self, config: Config, socket_id: str) -> None:
-        self._config = config
-        self.socket_id = socket_id
-        #: The signed-in user of the connection.
-        self.user: UserData | None = None
-        #: The token of that sign-in, and the time at which the user's rights end; ``None`` without a token.
-        self._token: ConnectionToken | None = None
-        self._token_until: float | None = None
-        #: The channels that the token authorizes, and to which the connection is subscribed.
-        self._claimed: tuple[str, ...] = ()
-        #: Stream id of the last event of the user's channel that our own client has, until it signs in.
-        self._since: str | None = None
-        self._subscriptions = Subscriptions()
-        self._active_at = 0.0
-        self._received_at = 0.0
-        self._pinged_at: float | None = None
-        self._signin_until: float | None = None
-        self._window_began = 0.0
-        self._client_event_count = 0
-        self._message_window_began = 0.0
-        self._message_count = 0
-        self._is_closed = False
+    # A process has many thousands, most of them idle: empty attributes are None.
+    config: Config
+    socket_id: str
+    #: The signed-in user of the connection.
+    user: UserData | None = None
+    #: The token of that sign-in, and the time at which the user's rights end; ``None`` without a token.
+    _token: ConnectionToken | None = None
+    _token_until: float | None = None
+    #: The channels that the token authorizes, and to which the connection is subscribed.
+    _claimed: tuple[str, ...] = ()
+    #: Stream id of the last event of the user's channel that our own client has, until it signs in.
+    _since: str | None = None
+    _subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    _active_at: float = 0.0
+    _received_at: float = 0.0
+    _pinged_at: float | None = None
+    _signin_until: float | None = None
+    _window_began: float = 0.0
+    _client_event_count: int = 0
+    _message_window_began: float = 0.0
+    _message_count: int = 0
+    _is_closed: bool = False
 
     @property
     def channels(self) -> frozenset[str]:
@@ -152,9 +132,9 @@ class ServerProtocol:
             time: Unix seconds, for jobpush's own client.
         """
         self._active_at = self._received_at = now
-        timeout = self._config.signin_timeout
+        timeout = self.config.signin_timeout
         self._signin_until = now + timeout if timeout else None
-        established = messages.connection_established(self.socket_id, self._config.activity_timeout, time)
+        established = messages.connection_established(self.socket_id, self.config.activity_timeout, time)
         actions: list[Action] = [Send(established)]
         if user is not None:
             actions.append(self._signed_in_as(user))
@@ -241,7 +221,7 @@ class ServerProtocol:
     def receive_oversized(self, now: float) -> list[Action]:
         """Answer a message beyond ``Config.max_message`` bytes with an error and a close (1009)."""
         self.touch(now)
-        return self._answer(MessageTooBig(f"Message too big: {self._config.max_message} bytes are allowed"))
+        return self._answer(MessageTooBig(f"Message too big: {self.config.max_message} bytes are allowed"))
 
     def touch(self, now: float) -> None:
         """Record that the client is alive, for example after a control frame."""
@@ -270,9 +250,9 @@ class ServerProtocol:
         if self._signin_until is not None and now >= self._signin_until:
             return self._answer(SigninTimeout("Connection not authorized within timeout"))
         if self._pinged_at is not None:
-            return [] if now - self._pinged_at < self._config.pong_timeout else self._answer(PongMissing())
+            return [] if now - self._pinged_at < self.config.pong_timeout else self._answer(PongMissing())
         silence = now - self._received_at
-        if self._is_closed or silence < self._config.ping_interval and silence < self._config.activity_timeout:
+        if self._is_closed or silence < self.config.ping_interval and silence < self.config.activity_timeout:
             return []
         if self._is_inactive(now):
             return self._answer(Inactive())
@@ -319,7 +299,7 @@ class ServerProtocol:
     # -- from the client -----------------------------------------------------------------------------
 
     def _handle(self, text: str, now: float) -> list[Action]:
-        if len(text) > self._config.max_message:
+        if len(text) > self.config.max_message:
             return self.receive_oversized(now)
         message = read_message(text)
         match message.event:
@@ -347,8 +327,8 @@ class ServerProtocol:
         if channel in self._subscriptions:
             # The same message as Pusher's, and no other effect (Pusher's code is null, which Pysher can't read).
             raise InvalidMessage(f"Existing subscription to channel {channel}")
-        subscribe = authorize(self._config, self.socket_id, self.user, self._token, channel, request)
-        limit = self._config.max_channels
+        subscribe = authorize(self.config, self.socket_id, self.user, self._token, channel, request)
+        limit = self.config.max_channels
         if len(self._subscriptions) >= limit:
             raise SubscriptionLimitReached(channel, f"A connection may have {limit} channels")
         if subscribe.is_claimed:
@@ -364,11 +344,11 @@ class ServerProtocol:
     def _sign_in(self, data: object) -> list[Action]:
         request = read_object(data)
         auth, user_data = read_text(request, "auth"), read_text(request, "user_data")
-        user = authenticate(self._config, self.socket_id, auth, user_data)
+        user = authenticate(self.config, self.socket_id, auth, user_data)
         if self.user is not None and self.user.id != user.id:
             raise NotAuthorized("Connection not authorized: it is signed in as another user")
         success = Send(messages.signin_success(request["user_data"]))
-        limit = self._config.max_watchlist
+        limit = self.config.max_watchlist
         if len(user.watchlist) <= limit:
             return [self._signed_in_as(user), success]
         excess = WatchlistTooLong(f"Watchlist limit exceeded: {limit} users are watched")
@@ -396,7 +376,7 @@ class ServerProtocol:
                 message.event,
                 message.data,
                 user_id=self.member_id(channel),
-                max_data=self._config.max_client_data,
+                max_data=self.config.max_client_data,
             )
         ]
 
@@ -408,7 +388,7 @@ class ServerProtocol:
 
         A connection that only receives is not closed: a stock client would miss events while it reconnects.
         """
-        limit = self._config.idle_timeout
+        limit = self.config.idle_timeout
         is_used = self.user is not None or len(self._subscriptions) > 0
         return 0 < limit <= now - self._active_at and not is_used
 
@@ -433,7 +413,7 @@ class ServerProtocol:
     @property
     def _message_limit(self) -> float:
         """Return the highest cost of one window's messages; some clients start with ``max_channels`` subscriptions."""
-        return self._config.message_rate * _MESSAGE_WINDOW + self._config.max_channels
+        return self.config.message_rate * _MESSAGE_WINDOW + self.config.max_channels
 
     @property
     def _invalid_cost(self) -> int:
@@ -461,7 +441,7 @@ class ServerProtocol:
         return actions
 
     def _ensure_within_message_rate(self) -> None:
-        rate = self._config.message_rate
+        rate = self.config.message_rate
         if self._message_count > rate > 0 and self._message_count > self._message_limit:  # the first is seldom true
             raise TooManyMessages
 
@@ -469,5 +449,5 @@ class ServerProtocol:
         if now - self._window_began >= _RATE_WINDOW:
             self._window_began, self._client_event_count = now, 0
         self._client_event_count += 1
-        if self._client_event_count > self._config.client_event_rate:
+        if self._client_event_count > self.config.client_event_rate:
             raise ClientEventRejected(channel=channel)

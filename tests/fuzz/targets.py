@@ -79,7 +79,7 @@ def protocol(data: bytes) -> None:
 def handshake(data: bytes) -> None:
     """What stands in the address of a WebSocket: the key, then the query."""
     key, _, query = data.decode("latin-1").partition("?")
-    config = Shell().protocol._config
+    config = Shell().protocol.config
     _may_raise(lambda: check_app(config, key), PusherError)
     _may_raise(lambda: check_version(dict(parse_qsl(query))), PusherError)
 

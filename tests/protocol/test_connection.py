@@ -257,7 +257,7 @@ def test_idle_connection_costs_less_than_a_kilobyte(make_shell) -> None:
     protocol = make_shell().open(user=UserData("42"), announce_user=True).protocol
 
     assert protocol.channels == {"#server-to-user-42"}
-    assert _size_of(protocol, shared={id(protocol._config)}) < 1024
+    assert _size_of(protocol, shared={id(protocol.config)}) < 1024
 
 
 def _size_of(thing: object, shared: set[int]) -> int:

@@ -115,9 +115,6 @@ class Watchlists:
         online = set(read_online([one.user_id for one in asked], reply))
         for watched in asked:
             if not watched.is_current:  # an announcement received meanwhile is at least as new
-                is_online = watched.user_id in online or self._may_come_back(watched)
-                self._ready += watched.update(is_online=is_online)
-
-    def _may_come_back(self, watched: Watched) -> bool:
-        """Return whether a user was online and the user's gateway may still report that again."""
-        return watched.is_online and not (self.lease.is_held and self.lease.is_settled)
+                # Until the lease is settled, the gateway of a user that was online may still report that again.
+                may_come_back = watched.is_online and not (self.lease.is_held and self.lease.is_settled)
+                self._ready += watched.update(is_online=watched.user_id in online or may_come_back)
