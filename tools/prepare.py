@@ -43,7 +43,7 @@ PACKAGES = {
 OLDEST = ["--editable", ".[gateway]", "celery==5.4.*", "gevent>=24.10"]
 #: Programs that the tests drive: their names, and the Debian package of each.
 PROGRAMS = [
-    (("chromium", "chromium-browser", "google-chrome"), "chromium"),
+    (("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"), "chromium-headless-shell"),
     (("firefox-esr", "firefox"), "firefox-esr"),
     (("redis-server",), "redis-server"),
     (("nginx",), "nginx-light"),
