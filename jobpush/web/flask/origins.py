@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import request
+from werkzeug.wsgi import get_host
 
 from ...config import Config
 from ...errors import ConfigurationError
@@ -95,25 +96,25 @@ class Origins:
         Raises:
             ForbiddenOrigin: Otherwise.
         """
-        origin = request.environ.get("HTTP_ORIGIN")
         if self.is_any:
             return
+        environ = request.environ
+        origin = environ.get("HTTP_ORIGIN")
         if origin is None:
             # Requests of a foreign page without Origin: images, scripts, links. The page cannot read the response, and
             # the request must not act in the user's name.
-            if request.environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
+            if environ.get("HTTP_SEC_FETCH_SITE") in _FOREIGN:
                 raise ForbiddenOrigin("a page of another origin has sent this request")
-        elif not self._is_own(origin) and not self.allows(origin):
+        elif not self._is_own(origin, environ) and not self.allows(origin):
             raise ForbiddenOrigin(f"Origin {origin[:100]} is not allowed")
 
-    def _is_own(self, origin: str) -> bool:
+    def _is_own(self, origin: str, environ: dict[str, Any]) -> bool:
         """
         Return whether an origin is the host's own; some clients that are not browsers (Pysher) send it too.
 
         ``http`` is foreign where the request came over TLS. Otherwise the scheme is unknown behind a proxy.
         """
-        environ = request.environ
-        host, is_secure = request.host, request.is_secure
+        host, is_secure = get_host(environ), environ["wsgi.url_scheme"] in ("https", "wss")
         if self._proxies.trusts(environ.get("REMOTE_ADDR", "")):
             host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
             is_secure = is_secure or _last(environ, "HTTP_X_FORWARDED_PROTO").lower() == "https"
