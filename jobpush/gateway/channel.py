@@ -223,12 +223,12 @@ class Channel:
         if fresh and self.listeners:
             if len(fresh) > 1:
                 batch = Batch(fresh)
-                traffic.conflated += batch.conflated * len(self.listeners)
+                traffic.replace(batch.conflated * len(self.listeners))
                 fresh = batch.take()
             _deliver(self.listeners, fresh, traffic)
         for catch_up in self.catch_ups:
             if catch_up.position is not None and len(catch_up.batch):
-                traffic.conflated += catch_up.batch.conflated * len(catch_up.listeners)
+                traffic.replace(catch_up.batch.conflated * len(catch_up.listeners))
                 _deliver(tuple(catch_up.listeners), catch_up.batch.take(), traffic)
                 if catch_up.is_live:
                     self._drop(catch_up)
@@ -298,13 +298,13 @@ class TopicState:
 
 
 def _deliver(listeners: Collection[Listener], broadcasts: list[Broadcast], traffic: Traffic) -> None:
-    traffic.sent += len(listeners) * len(broadcasts)
+    traffic.deliveries += len(listeners) * len(broadcasts)
     frames = _joined(broadcasts)
     excluded = _excluded(broadcasts)
     for listener in listeners:
         try:
             if excluded is not None and listener.socket_id in excluded:
-                traffic.sent -= _deliver_others(listener, broadcasts)
+                traffic.deliveries -= _deliver_others(listener, broadcasts)
             else:
                 listener.deliver(broadcasts, frames)
         except Exception as exc:  # the other listeners must get their events; without an error this costs nothing

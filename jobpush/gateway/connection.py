@@ -159,15 +159,16 @@ class Connection(ABC):
         self._ensure_within_bound(outbox)
 
     def _put(self, outbox: Outbox, broadcast: Broadcast) -> None:
-        key = broadcast.key
-        if key is None or broadcast.pinned:
+        key, shares = broadcast.key, self.shares_frames
+        if broadcast.pinned:
             outbox.discard(key)
-            outbox.put(self._encoded(broadcast, broadcast.stream_id), broadcast.channel)
+            frame = broadcast.frame if shares else self._encoded(broadcast, broadcast.stream_id)
+            outbox.put(frame, broadcast.channel)
         elif key in outbox:
-            self.host.traffic.replace_queued()
-            outbox.replace(key, self._encoded(broadcast, None))
+            self.host.traffic.conflated += 1
+            outbox.replace(key, broadcast.frame_without_id if shares else self._encoded(broadcast, None))
         else:
-            outbox.replace(key, self._encoded(broadcast, broadcast.stream_id))
+            outbox.replace(key, broadcast.frame if shares else self._encoded(broadcast, broadcast.stream_id))
 
     @abstractmethod
     def note_position(self, channel: str, stream_id: bytes) -> None:

@@ -78,18 +78,18 @@ class Traffic:
     #: Messages of clients.
     client_messages: int = 0
     #: Deliveries: one for each listener of each event.
-    sent: int = 0
-    #: Deliveries that a newer event replaced.
+    deliveries: int = 0
+    #: Deliveries of these that a newer event replaced.
     conflated: int = 0
     #: Messages that were dropped with an outbox.
     dropped: int = 0
     #: Bytes of histories that the sockets did not take.
     replaying: int = 0
 
-    def replace_queued(self) -> None:
-        """Count a delivery that a newer event replaced in an outbox, after it was counted as sent."""
-        self.sent -= 1
-        self.conflated += 1
+    def replace(self, count: int) -> None:
+        """Count deliveries that were replaced before any listener got them."""
+        self.deliveries += count
+        self.conflated += count
 
 
 class Refusals:

@@ -139,7 +139,7 @@ class Hub:
             traffic.opened,
             traffic.client_messages,
             self._pubsub.received,
-            traffic.sent,
+            traffic.deliveries - traffic.conflated,
             traffic.conflated,
             traffic.dropped,
             self._commands.reconnects + self._pubsub.reconnects,
