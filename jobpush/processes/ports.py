@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
+from contextlib import suppress
 
 from ..errors import ConfigurationError
+
+#: The first and the last port to choose from.
+_PORTS = (15_000, 32_000)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,6 +34,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with listen("127.0.0.1", 0) as probe:
-        return int(probe.getsockname()[1])
+    """
+    Return a port of the loopback interface that is free now.
+
+    It is below the ports that Linux and macOS give to outgoing connections, so that no connection takes it before a
+    program listens there.
+    """
+    while True:
+        with suppress(ConfigurationError), listen("127.0.0.1", random.randint(*_PORTS)) as probe:  # noqa: S311 - no secret
+            return int(probe.getsockname()[1])

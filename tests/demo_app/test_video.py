@@ -12,6 +12,7 @@ import pytest
 from demo_app import video
 from demo_app.sample import DURATION, sample_clip
 from demo_app.video import Clip, VideoError
+from tests.effort import thorough
 
 
 def report_on(path: Path) -> str:
@@ -137,6 +138,7 @@ def test_error_without_ffmpeg_names_what_to_install(monkeypatch: pytest.MonkeyPa
         video.find_ffmpeg()
 
 
+@thorough
 def test_sample_is_a_video_and_is_made_once(tmp_path: Path) -> None:
     clip = sample_clip(tmp_path / "new")
     made_at = clip.stat().st_mtime_ns
