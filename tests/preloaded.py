@@ -40,8 +40,6 @@ _PACKAGES = (
 #: Programs that replace modules of Python before they import anything else. prometheus-client reads its environment
 #: variable when it is imported.
 _PATCHING = {"eventlet", "gevent"}
-#: First number of the descriptors that a program keeps until they have their own numbers.
-_ASIDE = 500
 _ROOT = Path(__file__).parents[1]
 
 _lock = threading.Lock()
@@ -181,9 +179,11 @@ def _report_ends(reports: dict[int, socket.socket]) -> None:
 
 def _run(program: dict[str, Any], descriptors: Sequence[int]) -> None:
     """Run the program as a new interpreter would."""
-    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ASIDE) for descriptor in descriptors]
-    os.closerange(3, _ASIDE)
-    for descriptor, number in zip(aside, program["numbers"], strict=True):
+    numbers = program["numbers"]
+    free = max(*numbers, *descriptors) + 1  # so that no descriptor replaces one that has not moved yet
+    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in descriptors]
+    os.closerange(3, free)
+    for descriptor, number in zip(aside, numbers, strict=True):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()

@@ -92,7 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
             exchange.address = proxies.client_of(environ.get("REMOTE_ADDR", ""), forwarded_for)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 environ["wsgi.input"] = exchange.body = _Body(exchange, environ)
-                start_response = partial(_respond, exchange.body, self._current.request, start_response)
+                start_response = partial(_respond, exchange.body, exchange.request, start_response)
             iterable = application(environ, start_response)
             if HANDED_OVER in environ:
                 return _HandedOver(iterable)
@@ -133,8 +133,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Run the application once a turn is free."""
         self._waits.leave(conn)
-        self._current.request = req
-        exchange = self._current.exchange = _Exchange(conn.sock, self._waits, self._turns, self._config.request_timeout)
+        seconds = self._config.request_timeout
+        exchange = self._current.exchange = _Exchange(req, conn.sock, self._waits, self._turns, seconds)
         try:
             exchange.run()
             is_kept = super().handle_request(req, conn)
@@ -216,12 +216,14 @@ class _Exchange:
     One request and its response. It holds a turn while the application runs, and none while it waits for the client.
 
     Args:
+        request: gunicorn's request.
         taken: The client's socket.
         waits: Bounds the waits.
         turns: Gives the turns.
         seconds: Time that the client may take to read the response, beside a second for each 4,096 bytes.
     """
 
+    request: Any
     taken: socket.socket
     waits: ClientWaits
     turns: queue.SimpleQueue[None]
