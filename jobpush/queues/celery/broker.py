@@ -107,7 +107,7 @@ def _as_text(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cert_reqs(value: object) -> str:
-    """Return redis-py's word for a constant of :mod:`ssl`, also given as its number or name."""
+    """Return redis-py's name of a constant of :mod:`ssl`, also given as its number or name."""
     if isinstance(value, int):
         value = ssl.VerifyMode(value).name
     return "none" if value is None else str(value).removeprefix("CERT_").lower()
