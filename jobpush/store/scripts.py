@@ -33,6 +33,8 @@ class Script:
         keys: Names of its keys.
         arguments: Names of its other arguments.
         libraries: Files inserted before it, after ``lib``.
+        module: A file that returns a table of functions. ``load_<module>()`` runs it, so a call that does not need
+            its functions does not create them.
         rest: Name of the list of all further arguments.
         variables: Further names of the libraries; the script itself sets them.
     """
@@ -44,6 +46,7 @@ class Script:
         arguments: str = "",
         libraries: Sequence[str] = (),
         *,
+        module: str = "",
         rest: str = "",
         variables: str = "",
     ) -> None:
@@ -53,7 +56,8 @@ class Script:
         self.arguments = tuple(item.partition(":")[0] for item in self._declared)
         self._rest = rest
         self._variables = variables.split()
-        self._files = ("lib", *libraries, name)
+        self._libraries = ("lib", *libraries)
+        self._module = module
 
     def __call__(self, keys: Sequence[str], rest: Sequence[Word] = (), /, **arguments: Word) -> Call:
         """Return a call with the keys in order, all arguments by name, and the ``rest`` behind them."""
@@ -86,9 +90,13 @@ class Script:
             names.append(f"local {self._rest} = {{unpack(ARGV, {len(self._declared) + 1})}}")
         if self._variables:
             names.append(f"local {', '.join(self._variables)}")
-        folder = resources.files(__package__) / "lua"
-        parts = [folder.joinpath(f"{name}.lua").read_text("utf-8") for name in self._files]
-        return "\n".join([constants(publish), *names, *parts]).encode()
+        parts = [constants(publish), *names]
+        if self._module:
+            parts.append(f"local load_{self._module}")
+        parts += map(_read, self._libraries)
+        if self._module:
+            parts.append(f"function load_{self._module}()\n{_read(self._module)}end")
+        return "\n".join([*parts, _read(self.name)]).encode()
 
 
 def constants(publish: str = "PUBLISH") -> str:
@@ -98,6 +106,10 @@ def constants(publish: str = "PUBLISH") -> str:
     table = ", ".join(f"{state.name} = {state.rank}" for state in TaskState)
     values = ", ".join(map(str, ranks.values()))
     return f"local {', '.join(ranks)} = {values}\nlocal RANK_OF = {{{table}}}\nlocal PUBLISH = '{publish}'"
+
+
+def _read(name: str) -> str:
+    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 def _sha(source: bytes) -> str:
@@ -123,32 +135,24 @@ Request: TypeAlias = Call | Command
 
 # -- tasks -------------------------------------------------------------------------------------------
 
-_TASK_KEYS = "task tasks topic stream floor"
-_HISTORY = "history_size:number history_ttl"
-_TASK_SETTINGS = "final_ttl:number " + _HISTORY
-_TASK_FILES = ("workflow", "lifecycle")
+_HISTORY = " history_size:number history_ttl"
 
-PUBLISH = Script(
+
+def _task_script(name: str, arguments: str) -> Script:
+    """Return a script that changes a task."""
+    arguments += " final_ttl:number" + _HISTORY
+    return Script(name, "task tasks topic stream floor", arguments, ("lifecycle",), module="workflow")
+
+
+PUBLISH = _task_script(
     "publish",
-    _TASK_KEYS,
     "task_id state pinned published_at:number retry_number:number delivery is_handed_over:flag at known_seq:number"
-    " volatile_json stable_json ttl:number max_tasks:number workflow_id membership bare_json " + _TASK_SETTINGS,
-    _TASK_FILES,
+    " volatile_json stable_json ttl:number max_tasks:number workflow_id membership bare_json",
 )
-END = Script(
-    "end",
-    _TASK_KEYS,
-    "task_id state delivery least at volatile_json ttl:number bare_json " + _TASK_SETTINGS,
-    _TASK_FILES,
-)
-REGAIN = Script(
-    "regain",
-    _TASK_KEYS,
-    "task_id delivery at volatile_json ttl:number " + _TASK_SETTINGS,
-    _TASK_FILES,
-)
-CANCEL = Script("cancel", _TASK_KEYS, "task_id at bare_json " + _TASK_SETTINGS, _TASK_FILES)
-PUBLISH_WORKFLOW = Script("publish_workflow", _TASK_KEYS, "task_id at is_urgent:flag " + _TASK_SETTINGS, _TASK_FILES)
+END = _task_script("end", "task_id state delivery least at volatile_json ttl:number bare_json")
+REGAIN = _task_script("regain", "task_id delivery at volatile_json ttl:number")
+CANCEL = _task_script("cancel", "task_id at bare_json")
+PUBLISH_WORKFLOW = _task_script("publish_workflow", "task_id at is_urgent:flag")
 OWN = Script("own", "owner", "user_id ttl:number")
 HISTORY = Script("history", "stream floor source", "kind since task_prefix start:number limit:number history_ttl")
 APPEND_LOG = Script(
@@ -157,7 +161,7 @@ APPEND_LOG = Script(
     "task_id dropped:number max_lines:number max_bytes:number ttl",
     rest="lines",
 )
-TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl " + _HISTORY)
+TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl" + _HISTORY)
 
 KEEP_INBOX = Script("keep_inbox", "inbox inbox_states topic", "item ttl:number max_items:number")
 MARK_INBOX = Script("mark_inbox", "inbox inbox_states topic", "state ttl after limit", rest="ids")

@@ -17,6 +17,10 @@ local function read_task()
   return task
 end
 
+local function is_running(rank)
+  return rank == STARTED or rank == PROGRESS
+end
+
 local function is_waiting(task)
   return task.rank <= RECEIVED or task.rank == RETRY or task.rank == LOST
 end
@@ -112,6 +116,16 @@ local function may_end(task, rank, delivery)
   return is_idle(task) or (delivery ~= '' and task.delivery == delivery)
 end
 
+-- Offsets of the scores in a user's index: ended tasks are dropped first, running ones never.
+local WAITING_OFFSET, RUNNING_OFFSET = 10000000000, 20000000000
+
+-- Put a task into its user's index, for at least this many seconds.
+local function index_task(task_id, rank, published_at, seconds)
+  local offset = (rank == TERMINAL or rank == LOST) and 0 or is_running(rank) and RUNNING_OFFSET or WAITING_OFFSET
+  replace('ZADD', tasks_key, offset + published_at, task_id)
+  keep(tasks_key, seconds)
+end
+
 -- Drop the oldest ended tasks, then the oldest waiting ones, until the index fits; running ones stay.
 local function trim_index()
   local excess = redis.call('ZCARD', tasks_key) - max_tasks
@@ -120,10 +134,20 @@ local function trim_index()
   if excess > 0 then redis.call('ZREMRANGEBYRANK', tasks_key, 0, excess - 1) end
 end
 
+-- Return the key of another task of the same user.
+local function key_of(task_id, other_id)
+  return string.sub(task_key, 1, #task_key - #task_id) .. other_id
+end
+
+-- Return whether the workflow of a member is cancelled: then the member does not start.
+local function is_workflow_cancelled(task_id, workflow_id)
+  return try('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
+end
+
 -- Give the task its next seq, store its changes for this many seconds, and publish it. A workflow has many members,
 -- which are read on demand: they are in no history and no index, but each of their reports counts for the workflow.
--- Return 1 if the workflow has something pending, else 0.
-local function publish_task(task, task_id, pinned, seconds)
+-- Return 1 if the workflow has something pending, else 0. Further arguments are more fields to store, and their values.
+local function publish_task(task, task_id, pinned, seconds, ...)
   task.seq = task.seq + 1
   local header, id = task_header(task_id, task.seq, pinned), '-'
   if task.workflow then
@@ -132,21 +156,19 @@ local function publish_task(task, task_id, pinned, seconds)
     id = append(header, task_members(task))
   end
   replace('HSET', task_key, 'seq', task.seq, 'state', task.state, 'rank', task.rank, 'attempt', task.attempt,
-    'at', task.at, 'volatile_json', task.volatile_json, 'id', id)
+    'at', task.at, 'volatile_json', task.volatile_json, 'id', id, ...)
   redis.call('EXPIRE', task_key, seconds)
   if task.rank >= LOST then  -- the log lives as long as the task
     redis.call('EXPIRE', task_key .. ':log', seconds)
     redis.call('EXPIRE', task_key .. ':log-state', seconds)
   end
-  if task.workflow then return count_member(task, task_id) end
+  if task.workflow then return load_workflow().count_member(task, task_id) end
   index_task(task_id, task.rank, task.published_at, seconds)
   return 0
 end
 
 -- The same for callers that do not publish the pending changes of the workflow later.
-local function publish_task_at_once(task, task_id, seconds)
-  if publish_task(task, task_id, 1, seconds) == 0 then return end
-  local bar = read_bar(key_of(task_id, task.workflow))
-  publish_bar(bar, task.workflow, task.at, URGENT)
-  write_bar(bar)
+local function publish_task_at_once(task, task_id, seconds, ...)
+  if publish_task(task, task_id, 1, seconds, ...) == 0 then return end
+  load_workflow().publish_pending(key_of(task_id, task.workflow), task.workflow, task.at, true)
 end

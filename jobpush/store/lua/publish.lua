@@ -42,16 +42,18 @@ end
 -- Reports from before the hand-over may arrive after it.
 local stays_handed_over = is_same_attempt and stored.handed_over == '1' and not is_of_another_delivery(stored, report)
 if stored and not is_known then redis.call('HDEL', task_key, 'cancel') end
-has_lost_data = not stored and known_seq > 0
 local task = {
   seq = math.max(seq, known_seq), state = report.state, rank = report.rank, attempt = attempt, at = at,
   published_at = report.published_at, volatile_json = volatile_json, stable_json = stable_json, cancel = cancel,
-  workflow = workflow, membership = membership,
+  workflow = workflow, membership = membership, has_lost_data = not stored and known_seq > 0,
 }
-local pending = publish_task(task, task_id, pinned, ttl)
-if not is_known and not workflow then trim_index() end
-redis.call('HSET', task_key, 'published_at', report.published_at, 'retry_number', report.retry_number,
-  'delivery', delivery, 'superseded', is_known and superseded_by(stored, report) or '', 'others', others,
+local pending = publish_task(task, task_id, pinned, ttl, 'published_at', report.published_at,
+  'retry_number', report.retry_number, 'delivery', delivery, 'others', others,
+  'superseded', is_known and superseded_by(stored, report) or '',
   'handed_over', (stays_handed_over or is_handed_over) and 1 or 0, 'stable_json', stable_json)
-if workflow then redis.call('HSET', task_key, 'workflow', workflow, 'membership', membership) end
+if workflow then
+  redis.call('HSET', task_key, 'workflow', workflow, 'membership', membership)
+elseif not is_known then
+  trim_index()
+end
 return {1, task.seq, cancel and 1 or 0, pending}

@@ -14,21 +14,6 @@ local BREAKS = {F = 1, X = 1, L = 1, W = 0, R = 0, S = 0}
 local SUMS = {'extra', 'extra_weight', 'sum', 'closed', 'running', 'succeeded', 'failed', 'revoked', 'lost', 'percent',
   'published', 'pending'}
 local BEGUN = {'planned', 'planned_weight', 'interval', 'ttl', 'final_ttl'}
--- Offsets of the scores in a user's index: ended tasks are dropped first, running ones never.
-local WAITING_OFFSET, RUNNING_OFFSET = 10000000000, 20000000000
--- Set by publish.lua: the publisher knows a seq of the task that Redis does not know.
-local has_lost_data = false
-
-local function is_running(rank)
-  return rank == STARTED or rank == PROGRESS
-end
-
--- Put a task into its user's index, for at least this many seconds.
-local function index_task(task_id, rank, published_at, seconds)
-  local offset = (rank == TERMINAL or rank == LOST) and 0 or is_running(rank) and RUNNING_OFFSET or WAITING_OFFSET
-  replace('ZADD', tasks_key, offset + published_at, task_id)
-  keep(tasks_key, seconds)
-end
 
 local function read_bar(bar_task_key)
   local bar = {key = bar_task_key .. ':workflow', task_key = bar_task_key}
@@ -194,19 +179,9 @@ local function publish_bar(bar, workflow_id, at, how)
   publish_state(bar, workflow_id, stored, task, is_new and 1 or 0, ttl)
 end
 
--- Return the key of another task of the same user.
-local function key_of(task_id, other_id)
-  return string.sub(task_key, 1, #task_key - #task_id) .. other_id
-end
-
--- Return whether the workflow of a member is cancelled: then the member does not start.
-local function is_workflow_cancelled(task_id, workflow_id)
-  return try('HEXISTS', key_of(task_id, workflow_id), 'cancel') == 1
-end
-
 -- Publish once that a workflow is LOST if Redis has lost its plan: its members cannot complete the bar. A workflow that
 -- is not yet stored is waited for.
-local function lose_bar(bar, workflow_id, at)
+local function lose_bar(bar, workflow_id, at, has_lost_data)
   local stored = read_fields(bar.task_key, {'seq', 'rank', 'attempt', 'published_at', 'stable_json'})
   if number_in(stored.rank) >= LOST or not (stored.seq or has_lost_data) then return end
   local task = {seq = (tonumber(stored.seq) or now_in_milliseconds()) + 1, state = 'LOST', rank = LOST, at = at,
@@ -221,7 +196,7 @@ end
 -- Return 1 if the workflow has something pending, else 0.
 local function count_member(task, task_id)
   local bar = read_bar(key_of(task_id, task.workflow))
-  if not bar.head then lose_bar(bar, task.workflow, task.at) end
+  if not bar.head then lose_bar(bar, task.workflow, task.at, task.has_lost_data) end
   add_member(bar, task, task_id)
   publish_bar(bar, task.workflow, task.at, COUNTED)
   write_bar(bar)
@@ -230,3 +205,15 @@ local function count_member(task, task_id)
   keep(bar.task_key .. ':members', seconds)
   return bar.pending
 end
+
+-- Publish the pending changes of a workflow, or changes without a report of its members.
+-- Return 1 if it is still pending, because the workflow was published a moment ago; else 0.
+local function publish_pending(bar_task_key, workflow_id, at, is_urgent)
+  local bar = read_bar(bar_task_key)
+  if not bar.head then return 0 end
+  publish_bar(bar, workflow_id, at, is_urgent and URGENT or ASKED)
+  write_bar(bar)
+  return bar.pending
+end
+
+return {count_member = count_member, publish_pending = publish_pending}
