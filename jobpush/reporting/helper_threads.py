@@ -40,7 +40,8 @@ def attributed(task: RunningTask) -> Iterator[None]:
     try:
         yield
     finally:
-        _runs.remove(run)
+        if run in _runs:  # not in a forked process that leaves the task by an exception
+            _runs.remove(run)
         for outer in _runs:  # a thread that outlives the task must not count for the outer task
             outer.threads_before.update(set(threading.enumerate()).difference(run.threads_before))
 

@@ -152,9 +152,10 @@ class Publisher:
         Publish events of one task, and wait for it.
 
         Returns:
-            The result of the last one; ``None`` if Redis does not answer: then they are published later.
+            The result of the last one; ``None`` if there is none, or if Redis does not answer: then they are published
+            later.
         """
-        if not self._breaker.is_open:
+        if writes and not self._breaker.is_open:
             try:
                 return self._sender.send(writes)[-1]
             except StoreError as exc:

@@ -220,8 +220,10 @@ class RunningTask:
         Return the last events of the attempt: its progress, if none has been published yet, and its end.
 
         Nothing else is published from now on: queued progress would arrive after the end, when the broker may already
-        redeliver the task.
+        redeliver the task. A forked process ends nothing: the task goes on where it runs.
         """
+        if self._is_forked:
+            return []
         self.has_ended = True
         has_progress = self.is_changed or self.due_at > 0
         writes = [self.write(self.snapshot())] if has_progress and not self.has_published else []

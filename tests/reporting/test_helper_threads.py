@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -171,6 +172,24 @@ def test_progress_of_a_thread_outside_any_task_does_nothing(caplog: pytest.LogCa
         in_threads()
 
     assert not caplog.records
+
+
+def test_forked_child_that_exits_is_no_end_of_the_task(eager: Eager) -> None:
+    @eager.task()
+    def forking() -> None:
+        if (pid := os.fork()) == 0:
+            raise SystemExit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+
+    own_pid = os.getpid()
+    try:
+        events = eager.run(forking)
+    except BaseException as exc:
+        if os.getpid() == own_pid:
+            raise
+        os._exit(getattr(exc, "code", 1))
+
+    assert events[-1].state.value == "SUCCESS"
 
 
 def test_cancel_reaches_helper_threads_and_spares_the_clean_up(eager: Eager) -> None:
