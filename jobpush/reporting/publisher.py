@@ -323,9 +323,11 @@ class Publisher:
                 self._resend_after_reconnect(reached_at)
                 is_complete = True
         if is_complete and self._retry_at < math.inf:
-            logger.warning("all primaries of the Redis Cluster answer again")
+            logger.warning("all of the Redis Cluster works again")
         elif not is_complete and self._retry_at == math.inf:
-            logger.warning("a primary of the Redis Cluster is unreachable: the progress of its tasks waits")
+            logger.warning(
+                "a part of the Redis Cluster fails, the progress of its tasks waits: %s", self._sender.outage
+            )
             self._lost_at = reached_at if self._lost_at is None else self._lost_at
         if is_complete:
             self._retry_at = math.inf

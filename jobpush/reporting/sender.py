@@ -267,6 +267,11 @@ class Sender:
         """Whether a primary of a cluster is unreachable."""
         return self.patient_store.client.is_degraded
 
+    @property
+    def outage(self) -> str:
+        """Which primaries of a cluster fail, and why; for logs."""
+        return self.patient_store.client.outage
+
     def reconnect(self) -> None:
         """Replace the connections of waiting callers, which may have died."""
         self._store.client.reconnect()

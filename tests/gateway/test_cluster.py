@@ -183,6 +183,31 @@ def test_primary_that_hangs_delays_no_other_shard(cluster: ClusterServers, site:
     worker.close()
 
 
+def test_full_primary_stops_only_its_own_tasks(cluster: ClusterServers, site: Site, store: Store) -> None:
+    users = one_of_each_shard(cluster, "user-full", user_topic)
+    stopped, *others = users
+    clients = {user: site.connect(user, client="jobpush") for user in users}
+    worker = Publisher(Store(Config(redis_url=cluster.url)), Config(redis_url=cluster.url), lambda task_id: None)
+    submit(worker, users, TaskState.STARTED)
+    wait_until(worker._is_idle)
+
+    with cluster.full(cluster.primary_of(Keys("").topic(user_topic(stopped)))):
+        for state in (TaskState.PROGRESS, TaskState.SUCCESS):
+            submit(worker, users, state)
+            for user in others:
+                for number in range(10):
+                    read_tasks(clients[user], (f"{number}-of-{user}", state.value))
+        ends = [TaskWrite(user, TaskEvent(f"0-of-{user}", TaskState.SUCCESS, created_at=1.0)) for user in users]
+        assert [worker.publish_now([end]) is None for end in ends] == [user is stopped for user in users]
+        assert not worker._breaker.is_open
+
+    assert data_of(read_tasks(clients[stopped], (f"9-of-{stopped}", "SUCCESS"))[-1])["seq"]
+    wait_until(worker._is_idle)
+    for user in users:
+        assert [store.task(f"{number}-of-{user}").state for number in range(10)] == [TaskState.SUCCESS] * 10
+    worker.close()
+
+
 def submit(worker: Publisher, users: Iterable[str], state: TaskState) -> None:
     """Publish ten tasks of each user, whose ids are spread over all primaries."""
     for user in users:

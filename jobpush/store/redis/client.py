@@ -14,8 +14,8 @@ from redis.exceptions import NoScriptError
 from ..forks import register_after_fork
 from ..scripts import Call, Command, Request
 from .cluster import Cluster, sharded_words
-from .errors import ShardUnavailable, advice, as_store_error, explain, is_wrong_server, state_in
-from .topology import Topology
+from .errors import ShardUnavailable, as_store_error, explain, is_command_error, is_wrong_server
+from .topology import Topology, join_address
 
 #: Seconds of silence after which a subscription sends a PING, and after which its connection counts as broken.
 _PING_AFTER = 10
@@ -74,7 +74,14 @@ class RedisClient:
             StoreError: Instead of errors of redis-py, of the client too.
         """
         with self._errors():
-            yield self._client if self._cluster is None else self._cluster.client_of(key)
+            if self._cluster is None:
+                yield self._client
+                return
+            try:
+                yield self._cluster.client_of(key)
+            except redis.RedisError:  # the slot may have moved
+                self._cluster.refresh()
+                raise
 
     def run(self, requests: Sequence[Request], *, may_be_partial: bool = False) -> list[Any]:
         """
@@ -82,14 +89,14 @@ class RedisClient:
 
         Args:
             requests: The scripts and commands.
-            may_be_partial: Whether requests to an unreachable primary of a cluster get a :class:`ShardUnavailable` as
-                their reply, if other primaries answer.
+            may_be_partial: Whether requests that one primary of a cluster fails or refuses to run get a
+                :class:`ShardUnavailable` as their reply, if other primaries work.
 
         Returns:
             The replies, in order.
 
         Raises:
-            ShardUnavailable: If a primary of a cluster is unreachable, and others answer.
+            ShardUnavailable: If a primary of a cluster is unreachable or refuses commands, and others work.
             StoreError: If a command or the connection fails; any of the commands may have been run.
         """
         with self._errors():
@@ -97,12 +104,13 @@ class RedisClient:
             replies = self._execute(commands)
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
-                self._load([call for i in unknown if isinstance(call := requests[i], Call)])
-                for i, reply in zip(unknown, self._execute([commands[i] for i in unknown]), strict=True):
-                    replies[i] = reply
+                loaded = self._load([call for i in unknown if isinstance(call := requests[i], Call)])
+                again = self._execute([commands[i] for i in unknown])
+                for i, load_reply, reply in zip(unknown, loaded, again, strict=True):
+                    replies[i] = load_reply if isinstance(load_reply, Exception) else reply
             for i, reply in enumerate(replies):
                 if isinstance(reply, Exception):
-                    if not may_be_partial or not self._is_partial_outage(reply):
+                    if not may_be_partial or not self._is_of_one_shard(reply):
                         raise reply
                     replies[i] = _unavailable(reply)
             return replies
@@ -111,6 +119,14 @@ class RedisClient:
     def is_degraded(self) -> bool:
         """Whether some primaries of a cluster are unreachable."""
         return self._cluster is not None and bool(self._cluster.unreachable)
+
+    @property
+    def outage(self) -> str:
+        """Which primaries of a cluster are unreachable or refuse commands, and why; for logs."""
+        if self._cluster is None:
+            return ""
+        reasons = [f"{join_address(*address)}: {explain(reason)}" for address, reason in self._cluster.failing.items()]
+        return "; ".join(reasons + ["some slots have no primary"] * self._cluster.is_incomplete)
 
     def transact(self, key: str, *commands: Command) -> list[Any]:
         """
@@ -155,11 +171,11 @@ class RedisClient:
         try:
             yield
         except redis.RedisError as exc:
-            if is_wrong_server(exc):
+            if self._cluster is None and is_wrong_server(exc):
                 for client in list(_clients):
                     if client._url == self._url:
                         client.reconnect()
-            raise (_unavailable(exc) if self._is_partial_outage(exc) else as_store_error(exc)) from exc
+            raise (_unavailable(exc) if self._is_of_one_shard(exc) else as_store_error(exc)) from exc
 
     def reconnect(self) -> None:
         """Close idle connections: they may lead to a server that is no longer the primary."""
@@ -171,24 +187,24 @@ class RedisClient:
         if self._cluster is not None:
             self._cluster.disconnect(is_final=is_final)
 
-    def _is_partial_outage(self, reply: object) -> bool:
-        """Return whether a primary is unreachable, and others answer as far as is known."""
-        if self._cluster is None or not isinstance(reply, (redis.ConnectionError, redis.TimeoutError)):
+    def _is_of_one_shard(self, error: Exception) -> bool:
+        """Return whether an error is that of one primary of a cluster, and others work as far as is known."""
+        if self._cluster is None or is_command_error(error):
             return False
-        is_known = state_in(reply) is None and advice(reply) is None  # a wrong password is no outage of one primary
-        return is_known and len(self._cluster.unreachable) < len(self._cluster.primaries())
+        return len(self._cluster.failing) < len(self._cluster.primaries())
 
     def _words(self, request: Request) -> Command:
         if self._cluster is not None:
             return sharded_words(request)
         return request.command() if isinstance(request, Call) else request
 
-    def _load(self, calls: Sequence[Call]) -> None:
+    def _load(self, calls: Sequence[Call]) -> list[Any]:
+        """Load scripts, and return the reply to each, which may be an exception in a cluster."""
         if self._cluster is not None:
-            self._cluster.load([(call.keys[0], call.script.sharded[0]) for call in calls])
-        else:
-            for source in {call.script.source for call in calls}:
-                self._client.script_load(source)
+            return self._cluster.load([(call.keys[0], call.script.sharded[0]) for call in calls])
+        for source in {call.script.source for call in calls}:
+            self._client.script_load(source)
+        return [None] * len(calls)
 
     def _execute(self, commands: Sequence[Command]) -> list[Any]:
         if self._cluster is not None:
@@ -220,7 +236,8 @@ class RedisClient:
 
 
 def _unavailable(reason: object) -> ShardUnavailable:
-    return ShardUnavailable(f"A primary of the Redis Cluster is unreachable: {explain(reason)}")
+    failure = "refuses commands" if isinstance(reason, redis.ResponseError) else "is unreachable"
+    return ShardUnavailable(f"A primary of the Redis Cluster {failure}: {explain(reason)}")
 
 
 _clients: WeakSet[RedisClient] = WeakSet()

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 import redis
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from ..keys import SLOTS, slot_of
 from ..scripts import Call, Command, Request
+from .errors import is_command_error
 from .topology import Address, OnConnect, Topology, join_address
 
 #: How often a command follows a redirection before it fails.
@@ -57,6 +58,8 @@ class Cluster:
         self._is_refreshing = False
         #: Nodes that failed when they were last asked, with the reason.
         self._unreachable: dict[Address, redis.RedisError] = {}
+        #: Nodes that refused a command when they were last asked, with the reason: they are full, read-only, loading.
+        self._refusing: dict[Address, redis.RedisError] = {}
         self._is_checking = False
 
     def client_of(self, name: str | bytes) -> redis.Redis:
@@ -83,7 +86,7 @@ class Cluster:
         replies: list[Any] = [None] * len(commands)
         places: dict[int, Address | None] = dict.fromkeys(range(len(commands)))  # the value is where ASK points to
         for attempt in range(_MAX_REDIRECTS + 1):
-            for address, indexes in self._by_address(commands, places).items():
+            for address, indexes in self._by_address(commands, places, replies).items():
                 is_asking = [places[i] is not None for i in indexes]
                 for i, reply in zip(
                     indexes, self._execute_at(address, [commands[i] for i in indexes], is_asking), strict=True
@@ -98,10 +101,20 @@ class Cluster:
                 time.sleep(_PAUSE)
         return replies
 
-    def load(self, scripts: Sequence[tuple[str | bytes, bytes]]) -> None:
-        """Load scripts, each into the primary of a key: pairs of key and source."""
-        for client, source in {(self.client_of(key), source) for key, source in scripts}:
-            client.script_load(source)
+    def load(self, scripts: Sequence[tuple[str | bytes, bytes]]) -> list[Any]:
+        """
+        Load scripts, each into the primary of a key: pairs of key and source.
+
+        Returns:
+            The reply to each; as in :meth:`execute`, some may be exceptions.
+        """
+        places = [(self.primary_of(slot_of(key)), source) for key, source in scripts]
+        replies: dict[tuple[Address | None, bytes], Any] = {
+            (address, source): self._execute_at(address, [("SCRIPT", "LOAD", source)], [False])[0]
+            for address, source in set(places)
+            if address is not None
+        }
+        return [replies.get(place) for place in places]
 
     def refresh(self) -> None:
         """Read the slots again, in a thread, unless that is under way."""
@@ -151,6 +164,17 @@ class Cluster:
         """The primaries that failed when they were last asked."""
         return [address for address in self.primaries() if address in self._unreachable]
 
+    @property
+    def failing(self) -> dict[Address, redis.RedisError]:
+        """The primaries that failed or refused a command when they were last asked, with the reason."""
+        reasons = self._refusing | self._unreachable
+        return {address: reasons[address] for address in self.primaries() if address in reasons}
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether some slots have no primary, as far as is known."""
+        return None in self._slots
+
     def move(self, slot: int, address: Address) -> None:
         """Note that a slot has moved, and read the slots again."""
         with self._lock:
@@ -165,10 +189,16 @@ class Cluster:
         if is_final:
             self._unreachable.clear()  # ends the checks
 
-    def _by_address(self, commands: Sequence[Command], places: dict[int, Address | None]) -> dict[Address, list[int]]:
+    def _by_address(
+        self, commands: Sequence[Command], places: dict[int, Address | None], replies: list[Any]
+    ) -> dict[Address, list[int]]:
+        """Return which commands each primary gets; the others, for slots without a primary, get their reply here."""
         found: dict[Address, list[int]] = {}
         for i, asked in places.items():
-            found.setdefault(asked or self._address_of(slot_of(key_of(commands[i]))), []).append(i)
+            try:
+                found.setdefault(asked or self._address_of(slot_of(key_of(commands[i]))), []).append(i)
+            except ClusterDownError as exc:
+                replies[i] = exc
         return found
 
     def _execute_at(self, address: Address, commands: Sequence[Command], is_asking: Sequence[bool]) -> list[Any]:
@@ -181,13 +211,22 @@ class Cluster:
                     if asking:
                         pipeline.execute_command("ASKING")  # type: ignore[no-untyped-call]
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                replies = iter(pipeline.execute(raise_on_error=False))
+                replies = pipeline.execute(raise_on_error=False)
         except redis.RedisError as exc:  # only this primary is unreachable
             self._failed(address, exc)
             self.refresh()
             return [exc] * len(commands)
         self._unreachable.pop(address, None)
-        return [(next(replies) if asking else None, next(replies))[1] for asking in is_asking]
+        self._note_refusals(address, replies)
+        each = iter(replies)
+        return [(next(each) if asking else None, next(each))[1] for asking in is_asking]
+
+    def _note_refusals(self, address: Address, replies: Sequence[Any]) -> None:
+        refusal = next((reply for reply in replies if isinstance(reply, redis.RedisError) and _is_refusal(reply)), None)
+        if refusal is None:
+            self._refusing.pop(address, None)
+        elif self._refusing.setdefault(address, refusal) is refusal:
+            self.refresh()  # it may be a replica now
 
     def _redirection(self, reply: redis.RedisError) -> Address | None:
         """Return the address from ASK, or ``None`` to look up the slot again."""
@@ -247,6 +286,11 @@ class Cluster:
         with self._lock:
             self._unreachable.clear()
             self._is_checking = False
+
+
+def _is_refusal(reply: redis.RedisError) -> bool:
+    """Return whether a node refused a command because of its own state, and not because of the command or its slot."""
+    return not isinstance(reply, (AskError, TryAgainError, NoScriptError)) and not is_command_error(reply)
 
 
 def sharded_words(request: Request) -> Command:

@@ -72,7 +72,7 @@ class Routes(Cluster):
         self.loop.call_soon(partial(self._report, error))
 
     def _report(self, error: Exception | None) -> None:
-        reason = "some slots have no primary: the cluster is incomplete" if None in self._slots else None
+        reason = "some slots have no primary: the cluster is incomplete" if self.is_incomplete else None
         reason = explain(error) if error else reason
         if reason and not self._is_failing:
             logger.warning("Redis Cluster %s: %s; retrying", self.name, reason)

@@ -134,7 +134,7 @@ def explain(error: object) -> str:
 
 
 class ShardUnavailable(StoreError):
-    """One primary of a Redis Cluster is unreachable, and others answer; see :meth:`RedisClient.run`."""
+    """One primary of a cluster is unreachable or refuses commands, and others work; see :meth:`RedisClient.run`."""
 
     code = "shard_unavailable"
 

@@ -102,6 +102,15 @@ class ClusterServers:
             self._hanging.discard(number)
 
     @contextmanager
+    def full(self, number: int) -> Iterator[None]:
+        """Let a node refuse commands that need memory."""
+        self.ask(number, "CONFIG", "SET", "maxmemory", 1)
+        try:
+            yield
+        finally:
+            self.ask(number, "CONFIG", "SET", "maxmemory", 0)
+
+    @contextmanager
     def without_failovers(self) -> Iterator[None]:
         """Let no node count as failed meanwhile."""
         try:

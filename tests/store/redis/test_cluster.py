@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from redis.client import Pipeline
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from jobpush.channels import Topic, user_topic
 from jobpush.cli.diagnosis.finding import Status
 from jobpush.cli.diagnosis.redis_server import check_redis
 from jobpush.config import Config
-from jobpush.errors import StoreError
+from jobpush.errors import CommandRefused, StoreError
 from jobpush.events import TaskEvent, TaskState
 from jobpush.processes import embedded
-from jobpush.store import Store, TaskWrite
+from jobpush.store import CancelFeed, Store, TaskWrite
 from jobpush.store.keys import SLOTS, bucket_tags, slot_of
 from jobpush.store.redis.client import RedisClient
 from jobpush.store.redis.cluster import Cluster
@@ -166,6 +180,219 @@ def test_primary_that_hangs_delays_commands_to_others_once(
     wait_until(lambda: connections.run([("GET", KEYS[0])]) == [KEYS[0].encode()])
     assert not connections.is_degraded
     connections.close()
+
+
+# -- refusals of one primary -------------------------------------------------------------------------
+
+
+@contextmanager
+def without_replicas(cluster: ClusterServers, primary: int) -> Iterator[None]:
+    cluster.ask(primary, "CONFIG", "SET", "min-replicas-to-write", 9)
+    try:
+        yield
+    finally:
+        cluster.ask(primary, "CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+@contextmanager
+def without_right(cluster: ClusterServers, primary: int) -> Iterator[None]:
+    cluster.ask(primary, "ACL", "SETUSER", "default", "-set")
+    try:
+        yield
+    finally:
+        cluster.ask(primary, "ACL", "SETUSER", "default", "+@all")
+
+
+@contextmanager
+def with_other_password(cluster: ClusterServers, primary: int) -> Iterator[None]:
+    with redis.Redis(port=cluster.ports[primary], protocol=2) as admin:
+        admin.config_set("requirepass", "other")
+        admin.client_kill_filter(_type="normal", skipme=True)
+        try:
+            yield
+        finally:
+            admin.config_set("requirepass", "")
+
+
+@contextmanager
+def busy(cluster: ClusterServers, primary: int) -> Iterator[None]:
+    def loop() -> None:
+        with suppress(ResponseError):  # the kill
+            cluster.ask(primary, "EVAL", "while true do end", 0)
+
+    def is_busy() -> bool:
+        try:
+            return not cluster.ask(primary, "PING")
+        except ResponseError:
+            return True
+
+    cluster.ask(primary, "CONFIG", "SET", "lua-time-limit", 1)
+    thread = threading.Thread(target=loop)
+    thread.start()
+    wait_until(is_busy)
+    try:
+        yield
+    finally:
+        cluster.ask(primary, "SCRIPT", "KILL")
+        thread.join()
+
+
+@contextmanager
+def without_slot(cluster: ClusterServers, primary: int) -> Iterator[None]:
+    everywhere = range(6)
+    for number in everywhere:
+        cluster.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        cluster.ask(number, "CLUSTER", "DELSLOTS", slot_of(KEYS[0]))
+    try:
+        yield
+    finally:
+        cluster.ask(primary, "CLUSTER", "ADDSLOTS", slot_of(KEYS[0]))
+        for number in everywhere:
+            cluster.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
+        wait_until(lambda: all(cluster.is_ok(number) for number in everywhere))
+
+
+Fault = Callable[[ClusterServers, int], AbstractContextManager[None]]
+
+
+@pytest.mark.parametrize(
+    "fault", [ClusterServers.full, without_replicas, without_right, with_other_password, busy, without_slot]
+)
+def test_primary_that_refuses_affects_only_its_keys(cluster_servers: ClusterServers, fault: Fault) -> None:
+    connections = RedisClient(cluster_servers.url, timeout=PATIENCE)
+    connections.run([("SET", key, "before") for key in KEYS])
+    primary = cluster_servers.primary_of(KEYS[0])
+    others = [key for key in KEYS if cluster_servers.primary_of(key) != primary]
+
+    with cluster_servers.without_failovers(), fault(cluster_servers, primary):
+        for _ in range(2):  # as known, and as found out
+            replies = connections.run([("SET", key, "after") for key in KEYS], may_be_partial=True)
+            assert isinstance(replies[0], ShardUnavailable)
+            assert [replies[KEYS.index(key)] for key in others] == [True] * len(others)
+        with pytest.raises(ShardUnavailable):
+            connections.run([("SET", KEYS[0], "after")])
+        assert connections.outage
+
+    wait_until(lambda: connections.run([("SET", KEYS[0], "after")], may_be_partial=True) == [True])
+    wait_until(lambda: not connections.outage)
+    connections.close()
+
+
+class ScriptedPrimaries:
+    """Two primaries without a server, each with half of the slots and one reply to all commands."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *replies: object) -> None:
+        def read_slots(cluster: Cluster) -> None:
+            cluster._slots = [("first", 1)] * (SLOTS // 2) + [("second", 2)] * (SLOTS // 2)
+
+        monkeypatch.setattr(Cluster, "read_slots", read_slots)
+        monkeypatch.setattr("jobpush.store.redis.cluster._PAUSE", 0.0)
+        monkeypatch.setattr("jobpush.store.redis.cluster._MAX_CHECKS", 0)
+        monkeypatch.setattr(Pipeline, "execute", lambda pipeline, **options: self._execute(pipeline))
+        self._replies = dict(zip(("first", "second"), replies, strict=True))
+        self.client = RedisClient("redis+cluster://first:1,second:2", timeout=PATIENCE)
+        self.keys = [next(key for key in KEYS if slot_of(key) * 2 // SLOTS == half) for half in (0, 1)]
+
+    def _execute(self, pipeline: Any) -> Sequence[Any]:
+        reply = self._replies[pipeline.connection_pool.connection_kwargs["host"]]
+        if isinstance(reply, redis.ConnectionError):  # redis-py ends the connection
+            raise reply
+        return [reply] * len(pipeline.command_stack)
+
+
+#: What a server may answer because of its own state.
+REFUSALS = [
+    OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    ReadOnlyError("You can't write against a read only replica."),
+    MasterDownError("Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
+    ClusterDownError("The cluster is down"),
+    BusyLoadingError("Redis is loading the dataset in memory"),
+    NoPermissionError("this user has no permissions to run the 'set' command"),
+    AuthenticationError("WRONGPASS invalid username-password pair or user is disabled."),
+    ResponseError("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."),
+    ResponseError("NOREPLICAS Not enough good replicas to write."),
+    ResponseError("BUSY Redis is busy running a script."),
+    ResponseError("OOM command not allowed when used memory > 'maxmemory'. script: 1, on @user_script:7."),
+    ResponseError("Error running script (call to f_1): @user_script:7: Script killed by user with SCRIPT KILL..."),
+    ResponseError("ERR max number of clients reached"),
+    TryAgainError("Multiple keys request during rehashing of slot"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_refusal_of_one_primary_is_the_reply_to_its_commands_alone(
+    refusal: RedisError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primaries = ScriptedPrimaries(monkeypatch, refusal, b"OK")
+
+    replies = primaries.client.run([("SET", key, "1") for key in primaries.keys], may_be_partial=True)
+
+    assert isinstance(replies[0], ShardUnavailable)
+    assert replies[1] == b"OK"
+
+
+@pytest.mark.parametrize("refusal", REFUSALS[:2], ids=str)
+def test_refusal_of_all_primaries_is_an_outage(refusal: RedisError, monkeypatch: pytest.MonkeyPatch) -> None:
+    primaries = ScriptedPrimaries(monkeypatch, refusal, refusal)
+
+    with pytest.raises(StoreError) as raised:
+        primaries.client.run([("SET", key, "1") for key in primaries.keys], may_be_partial=True)
+
+    assert not isinstance(raised.value, ShardUnavailable)
+
+
+def test_wrong_command_is_no_outage_of_its_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    primaries = ScriptedPrimaries(monkeypatch, ResponseError("WRONGTYPE Operation against a key"), b"OK")
+
+    with pytest.raises(CommandRefused):
+        primaries.client.run([("SET", key, "1") for key in primaries.keys], may_be_partial=True)
+
+    assert not primaries.client.outage
+
+
+def test_script_is_loaded_into_the_primaries_that_answer(
+    cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = b"return KEYS[1] .. 'partly'"
+    sharded = source, hashlib.sha1(source, usedforsecurity=False).hexdigest()
+    script: Any = SimpleNamespace(source=source, sha=sharded[1], sharded=sharded)
+    connections = RedisClient(cluster_servers.url, timeout=0.5)
+    connections.run([("SET", key, "1") for key in KEYS])
+    hanging = cluster_servers.primary_of(KEYS[0])
+    load = Cluster.load
+
+    with cluster_servers.without_failovers(), ExitStack() as stack:
+
+        def load_late(cluster: Cluster, scripts: Any) -> Any:
+            stack.enter_context(cluster_servers.hanging(hanging))
+            return load(cluster, scripts)
+
+        monkeypatch.setattr(Cluster, "load", load_late)
+        replies = connections.run([Call(script, [key], []) for key in KEYS], may_be_partial=True)
+
+    for key, reply in zip(KEYS, replies, strict=True):
+        if cluster_servers.primary_of(key) == hanging:
+            assert isinstance(reply, ShardUnavailable)
+        else:
+            assert reply == key.encode() + b"partly"
+    connections.close()
+
+
+def test_blocking_reader_follows_a_slot_that_has_moved(cluster_servers: ClusterServers) -> None:
+    config = Config(redis_url=cluster_servers.url, prefix="moves", publish_timeout=PATIENCE)
+    with closing(Store(config)) as store, closing(CancelFeed(config)) as feed:
+        place, key = feed.newest(), store.keys.cancels
+        target = (cluster_servers.primary_of(key) + 1) % 3
+        cluster_servers.start_migration(key, target)
+        cluster_servers.finish_migration(key, target)
+        store.run([("XADD", key, "*", "task_id", "task")])
+
+        def was_read() -> bool:
+            with suppress(StoreError):
+                return feed.read(place, timeout=0.01)[1] == ["task"]
+            return False
+
+        wait_until(was_read)
 
 
 def noting(execute: Callable[..., Any], ports: list[int]) -> Callable[..., Any]:
