@@ -518,8 +518,9 @@ def _task_id(value: Any) -> str:
 
 def _ids(user: Any) -> Iterable[object]:
     """Return the ids that ``user`` is: one, or the items of an iterable."""
-    is_many = id_text(user) is None and isinstance(user, Iterable) and not isinstance(user, (bytes, bytearray))
-    return user if is_many else [user]
+    kind = user.__class__  # of a lazy object the one behind it: Django's class has __iter__ whatever it holds
+    is_many = issubclass(kind, Iterable) and not issubclass(kind, (bytes, bytearray, Mapping))
+    return user if is_many and id_text(user) is None else [user]
 
 
 def _ensure_socket_id(socket_id: object) -> None:

@@ -93,8 +93,9 @@ def id_text(value: Any) -> str | None:
         except TypeError:  # a lazy object of another class
             pass
     if isinstance(value, Decimal):
-        is_whole = value.is_finite() and value.adjusted() < MAX_USER_ID_LENGTH and value == int(value)
-        return str(int(value)) if is_whole else None
+        number = Decimal(str(value))  # it may be a lazy object, which has no __int__
+        is_whole = number.is_finite() and number.adjusted() < MAX_USER_ID_LENGTH and number == int(number)
+        return str(int(number)) if is_whole else None
     is_lazy = kind.__name__ in _LAZY_KINDS or any(base.__name__ == "Promise" for base in kind.__mro__)
     if is_lazy or isinstance(value, (str, int)):
         return _lazy_id_text(value)

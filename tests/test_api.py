@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from django.utils.functional import SimpleLazyObject
 
 from jobpush import (
     ConfigurationError,
@@ -61,6 +62,8 @@ def test_trigger_excludes_the_given_socket(jobpush: JobPush, redis_url: str) -> 
     ("call", "error"),
     [
         (lambda jobpush: jobpush.notify("", "event"), InvalidUserId),
+        (lambda jobpush: jobpush.notify({"id": "42"}, "event"), InvalidUserId),
+        (lambda jobpush: jobpush.notify(SimpleLazyObject(object), "event"), InvalidUserId),
         (lambda jobpush: jobpush.notify("42", "pusher:event"), InvalidEventName),
         (lambda jobpush: jobpush.notify("42", ""), InvalidEventName),
         (lambda jobpush: jobpush.notify("42", "event", object()), InvalidData),

@@ -5,6 +5,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.local import LocalProxy
@@ -192,6 +193,7 @@ class LazyText(Promise):
         (LocalProxy(lambda: "42"), "42"),
         (LocalProxy(lambda: 42), "42"),
         (LocalProxy(lambda: UUID), str(UUID)),
+        (SimpleLazyObject(lambda: Decimal("42")), "42"),
     ],
 )
 def test_every_kind_of_id_is_converted_to_its_text(value, text) -> None:

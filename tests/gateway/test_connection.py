@@ -197,10 +197,12 @@ def test_page_of_an_allowed_origin_may_read_the_event_stream(serve: Serve) -> No
 def test_tls_only_gateway_refuses_plain_connections(serve: Serve) -> None:
     site = serve(tls_only=True)
 
-    assert_established(site.connect(headers={"X-Forwarded-Proto": "https"}))
-    client = site.connect(headers={"X-Forwarded-Proto": "http"})
-    assert client.receive()["data"]["code"] == 4000
-    assert client.wait_for_close() == 4000
+    for schemes in ("https", "https, http", "wss"):
+        assert_established(site.connect(headers={"X-Forwarded-Proto": schemes}))
+    for schemes in ("http", "http, https"):
+        client = site.connect(headers={"X-Forwarded-Proto": schemes})
+        assert client.receive()["data"]["code"] == 4000
+        assert client.wait_for_close() == 4000
 
 
 def test_client_that_does_not_answer_a_ping_is_closed(serve: Serve) -> None:

@@ -23,6 +23,10 @@ _ORIGIN = re.compile(
 )
 
 
+#: Schemes of requests over TLS.
+_TLS = frozenset({"https", "wss"})
+
+
 class ForbiddenOrigin(NotAuthorized):
     """A page of another origin sent the request."""
 
@@ -114,10 +118,11 @@ class Origins:
 
         ``http`` is foreign where the request came over TLS. Otherwise the scheme is unknown behind a proxy.
         """
-        host, is_secure = get_host(environ), environ["wsgi.url_scheme"] in ("https", "wss")
+        host, is_secure = get_host(environ), environ["wsgi.url_scheme"] in _TLS
         if self._proxies.trusts(environ.get("REMOTE_ADDR", "")):
             host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
-            is_secure = is_secure or _last(environ, "HTTP_X_FORWARDED_PROTO").lower() == "https"
+            # Each proxy of a chain may add its scheme; a false https only refuses the sender's own origin.
+            is_secure = is_secure or not _TLS.isdisjoint(_forwarded_schemes(environ))
         scheme, _, own = _without_default_port(origin.strip().lower().rstrip("/")).partition("://")
         if not own or own != _without_default_port(f"{scheme}://{host.lower()}").partition("://")[2]:
             return False
@@ -135,8 +140,13 @@ def ensure_tls(config: Config) -> None:
     """
     if not config.tls_only or request.is_secure:
         return
-    if request.environ.get("HTTP_X_FORWARDED_PROTO", "").lower() != "https":
+    if _forwarded_schemes(request.environ)[0] not in _TLS:
         raise TlsRequired
+
+
+def _forwarded_schemes(environ: Mapping[str, Any]) -> list[str]:
+    """Return the schemes that the proxies saw, the outermost first; Traefik writes ``wss`` for a WebSocket."""
+    return [scheme.strip() for scheme in environ.get("HTTP_X_FORWARDED_PROTO", "").lower().split(",")]
 
 
 def _last(environ: Mapping[str, Any], name: str) -> str:

@@ -68,8 +68,9 @@ def test_wildcard_stands_for_one_label(origin: str) -> None:
     assert not is_allowed(origin, "https://*.example.com")
 
 
-def test_origin_with_another_scheme_is_foreign_behind_a_tls_proxy() -> None:
-    secure = {"peer": "127.0.0.1", "X_Forwarded_Proto": "https"}
+@pytest.mark.parametrize("schemes", ["https", "https, http", "http,HTTPS", "wss"])
+def test_origin_with_another_scheme_is_foreign_behind_a_tls_proxy(schemes: str) -> None:
+    secure = {"peer": "127.0.0.1", "X_Forwarded_Proto": schemes}
 
     assert is_allowed("https://app.example", **secure)
     assert not is_allowed("http://app.example", **secure)
