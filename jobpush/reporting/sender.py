@@ -7,9 +7,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import CommandRefused, StoreError, TaskNotFound
@@ -19,7 +19,7 @@ from ..store.records import Outcome
 from ..store.redis.errors import ShardUnavailable
 from ..store.scripts import Call, Command, Request
 from .final_writes import FinalWrites
-from .records import Batch, Ending
+from .records import Batch, Ending, StageDurations
 from .running_task import RunningTask
 from .schedule import BATCH_SIZE
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .worker_metrics import PublishMetrics
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Tasks with a remembered ``seq``.
 MAX_SEQS = 10_000
@@ -67,6 +65,7 @@ class Sender:
             from .worker_metrics import publish_metrics  # it slows down the start of workers
 
             self.metrics = publish_metrics()
+        self._timing: Callable[[], AbstractContextManager[None]] = self.metrics.timing if self.metrics else nullcontext
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -171,20 +170,37 @@ class Sender:
 
         Args:
             batch: The records.
-            waiting: Gets the records that have to wait for an unreachable primary of a cluster, while others answer.
+            waiting: Gets the records that have to wait for a primary of a cluster that fails, while others work.
             is_urgent: Whether workflows that were published a moment ago are published too.
 
         Raises:
             StoreError: If Redis fails. The batch keeps the records to retry.
             CommandRefused: If Redis refuses a record of the batch, and would refuse it again.
         """
-        store = self.patient_store
-        writes = [*batch.writes, *progress_writes(batch.changed)]
+        if batch.writes or batch.changed:
+            self._send_events(batch, waiting)
+        one_by_one: tuple[tuple[list[Any], list[Any], Callable[[Any, Store], None]], ...] = (
+            (batch.endings, waiting.endings, self.end),
+            (batch.logs, waiting.logs, self._append_log),
+            (batch.durations, [], self._record_durations),  # they do not wait: other runs follow
+        )
+        for records, waits, send in one_by_one:
+            while records:
+                try:
+                    send(records[0], self.patient_store)
+                except ShardUnavailable:
+                    waits.append(records[0])
+                del records[0]
+        if batch.workflows:
+            self._publish_workflows(batch.workflows, is_urgent=is_urgent)
+
+    def _send_events(self, batch: Batch, waiting: Batch) -> None:
+        """Send the writes, and the progress of running tasks in the same round trips."""
+        writes = [*batch.writes, *(progress_writes(batch.changed) if batch.changed else ())]
         unpublished: set[str] = set()
         while writes:
-            for number, (write, result) in enumerate(
-                zip(writes[:BATCH_SIZE], self._send_each(writes[:BATCH_SIZE], store), strict=True)
-            ):
+            some = writes[:BATCH_SIZE]
+            for number, (write, result) in enumerate(zip(some, self._send_each(some, self.patient_store), strict=True)):
                 if isinstance(result, ShardUnavailable):
                     waiting.writes += [write] if number < len(batch.writes) else []
                     unpublished.add(write.event.task_id)
@@ -197,22 +213,14 @@ class Sender:
             else:
                 task.has_published = True
         batch.changed.clear()
-        while batch.endings:
-            with _or_wait(waiting.endings, batch.endings[0]):
-                self.end(batch.endings[0], store)
-            del batch.endings[0]
-        if batch.workflows:
-            for user_id, task_id in store.publish_workflows(batch.workflows, is_urgent=is_urgent):
-                self._on_workflow(user_id, task_id, self._config.min_interval)
-            batch.workflows.clear()
-        while batch.logs:
-            with _or_wait(waiting.logs, batch.logs[0]):
-                self._append_log(batch.logs[0])
-            del batch.logs[0]
-        while batch.durations:
-            with suppress(ShardUnavailable):  # other runs follow
-                store.record_durations(batch.durations[0].task_name, batch.durations[0].seconds)
-            del batch.durations[0]
+
+    def _publish_workflows(self, workflows: list[tuple[str, str]], *, is_urgent: bool) -> None:
+        for user_id, task_id in self.patient_store.publish_workflows(workflows, is_urgent=is_urgent):
+            self._on_workflow(user_id, task_id, self._config.min_interval)
+        workflows.clear()
+
+    def _record_durations(self, durations: StageDurations, store: Store) -> None:
+        store.record_durations(durations.task_name, durations.seconds)
 
     def _keep_end(self, user_id: str, event: TaskEvent) -> None:
         """Keep the end of a task in the user's inbox."""
@@ -227,13 +235,13 @@ class Sender:
         except StoreError as exc:  # the end itself is published
             logger.warning("the end of task %s is missing in the inbox of its user: %s", event.task_id, exc)
 
-    def _append_log(self, task: RunningTask) -> None:
+    def _append_log(self, task: RunningTask, store: Store) -> None:
         lines, dropped = task.log_lines.take()
         if not lines and not dropped:
             return
         user_id, task_id = task.tracked.user_id, task.tracked.task_id
         try:
-            self.patient_store.append_log(user_id, task_id, lines, dropped=dropped)
+            store.append_log(user_id, task_id, lines, dropped=dropped)
         except Exception as exc:
             is_to_blame = isinstance(exc, CommandRefused) or not isinstance(exc, StoreError)
             task.log_lines.put_back([] if is_to_blame else lines, dropped + len(lines) * is_to_blame)
@@ -291,18 +299,6 @@ class Sender:
             self._on_workflow(write.user_id, write.event.root_id, self._config.min_interval)
         if result.is_cancelled:
             self._on_cancelled(task_id)
-
-    def _timing(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.metrics is None else self.metrics.timing()
-
-
-@contextmanager
-def _or_wait(waiting: list[T], record: T) -> Iterator[None]:
-    """Let a record wait if its primary is unreachable, while others answer."""
-    try:
-        yield
-    except ShardUnavailable:
-        waiting.append(record)
 
 
 def progress_writes(tasks: Sequence[RunningTask]) -> Iterator[TaskWrite]:
