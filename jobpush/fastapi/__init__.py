@@ -86,9 +86,14 @@ class AsyncJobPush:
         router.add_api_route(self._token_url, token, name=TOKEN_ROUTE, include_in_schema=False, response_model=None)
         return router
 
-    def tags(self) -> Markup:
-        """Return the tags that a page needs in its head: the gateway's address, the token endpoint and the script."""
-        return page_tags(self._jobpush.config.key, self._root, self._token_url)
+    def tags(self, nonce: str | None = None) -> Markup:
+        """
+        Return the tags that a page needs in its head: the gateway's address, the token endpoint and the script.
+
+        Args:
+            nonce: Of the page's Content-Security-Policy, if scripts need one.
+        """
+        return page_tags(self._jobpush.config.key, self._root, self._token_url, nonce)
 
     notify = _awaitable(JobPush.notify)
     trigger = _awaitable(JobPush.trigger)

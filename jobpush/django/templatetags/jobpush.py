@@ -14,7 +14,12 @@ register = template.Library()
 
 
 @register.simple_tag
-def jobpush_tags() -> SafeString:
-    """Return the tags that a page needs: the gateway's address, the token endpoint and the script."""
-    tags = page_tags(jobpush.config.key, option("ROOT"), reverse("jobpush:token"))
+def jobpush_tags(nonce: str | None = None) -> SafeString:
+    """
+    Return the tags that a page needs: the gateway's address, the token endpoint and the script.
+
+    Args:
+        nonce: Of the page's Content-Security-Policy, if scripts need one.
+    """
+    tags = page_tags(jobpush.config.key, option("ROOT"), reverse("jobpush:token"), nonce)
     return mark_safe(tags)  # noqa: S308 - its values are escaped

@@ -28,7 +28,7 @@ def script_name() -> str:
     return manifest["jobpush.js"]
 
 
-def page_tags(key: str, root: str, token_url: str | None = None) -> Markup:
+def page_tags(key: str, root: str, token_url: str | None = None, nonce: str | None = None) -> Markup:
     """
     Return the tags that a page needs in its head: the gateway's address and the script with client and elements.
 
@@ -36,12 +36,14 @@ def page_tags(key: str, root: str, token_url: str | None = None) -> Markup:
         key: Public name of the application.
         root: URL of the gateway; empty for the page's own origin.
         token_url: URL of the token endpoint; ``None``: there is none.
+        nonce: Of the page's Content-Security-Policy, if scripts need one.
     """
+    nonces = Markup(' nonce="{}"').format(nonce) if nonce else ""
     tokens = "" if token_url is None else Markup(' data-token-url="{}"').format(token_url)
     return Markup(
         '<meta name="jobpush" data-key="{key}" data-root="{root}"{tokens}>\n'
-        '<script type="module" src="{root}/jobpush/static/{script}"></script>'
-    ).format(key=key, root=root, tokens=tokens, script=script_name())
+        '<script type="module"{nonces} src="{root}/jobpush/static/{script}"></script>'
+    ).format(key=key, root=root, tokens=tokens, nonces=nonces, script=script_name())
 
 
 def send_asset(name: str) -> Response:

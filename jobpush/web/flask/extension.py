@@ -125,6 +125,11 @@ def create_app() -> Flask:
     return app
 
 
-def jobpush_tags() -> Markup:
-    """Return the tags that a page needs in its head: the gateway's address and the script with client and elements."""
-    return page_tags(current_gateway().config.key, request.script_root)
+def jobpush_tags(nonce: str | None = None) -> Markup:
+    """
+    Return the tags that a page needs in its head: the gateway's address and the script with client and elements.
+
+    Args:
+        nonce: Of the page's Content-Security-Policy, if scripts need one.
+    """
+    return page_tags(current_gateway().config.key, request.script_root, nonce=nonce)

@@ -186,8 +186,8 @@ def _socket_id() -> str:
 
 
 def _field(name: str) -> str:
-    """Return a field of the body: a form, or JSON as some authorizers send it."""
-    fields = request.get_json(silent=True) if request.is_json else request.form
+    """Return a field of the body: a form, or JSON as some authorizers send it, of any content type."""
+    fields = request.form or request.get_json(force=True, silent=True)
     value = fields.get(name, "") if isinstance(fields, Mapping) else ""
     return value if isinstance(value, str) else ""
 

@@ -55,6 +55,13 @@ def test_unknown_asset_is_not_found(client: FlaskClient, name: str) -> None:
     assert client.get(f"/jobpush/static/{name}").status_code == 404
 
 
+def test_script_tag_has_the_nonce_of_the_page(client: FlaskClient) -> None:
+    with client.application.test_request_context():
+        tags = client.application.jinja_env.globals["jobpush_tags"]
+        assert '<script type="module" nonce="a&#34;b" src="/jobpush/static/' in tags(nonce='a"b')
+        assert "nonce" not in tags()
+
+
 def test_manifest_names_a_built_file() -> None:
     manifest = json.loads((STATIC / "manifest.json").read_text())
 

@@ -123,11 +123,13 @@ def test_csrf_protection_of_the_application_exempts_our_routes_only(
     assert client.post("/form").status_code in (400, 403)
 
 
-def test_authorizer_may_send_json(make: Make) -> None:
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain;charset=UTF-8", None])
+def test_authorizer_may_send_json(make: Make, content_type: str | None) -> None:
     client = make()
     sign_in(client, "42")
+    body = '{"socket_id": "1.2", "channel_name": "private-user-42"}'
 
-    answer = client.post("/jobpush/auth", json={"socket_id": "1.2", "channel_name": "private-user-42"})
+    answer = client.post("/jobpush/auth", data=body, content_type=content_type)
 
     assert verify_auth(KEY, [SECRET], "1.2:private-user-42", answer.json["auth"])
     assert client.post("/jobpush/user-auth", json={"socket_id": "1.2"}).status_code == 200
