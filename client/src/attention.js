@@ -14,6 +14,7 @@ import { hasFailed, isFinal } from "./states.js";
 
 const TOAST_MS = 6000;
 const MAX_TOASTS = 3;
+const HELD = ":hover, :focus-within";
 /** Tabs that are not in front leave the claim to the one that is. */
 const BACKGROUND_DELAY_MS = 400;
 /** Long enough for all tabs to have seen the end. */
@@ -27,10 +28,11 @@ async function claims(task) {
   const { locks } = navigator;
   if (!locks) return true;
   return new Promise((resolve) => {
-    locks.request(`jobpush end ${task.task_id} ${task.attempt} ${task.state}`, { ifAvailable: true }, (lock) => {
+    const request = locks.request(`jobpush end ${task.task_id} ${task.attempt} ${task.state}`, { ifAvailable: true }, (lock) => {
       resolve(Boolean(lock));
       return lock && new Promise((release) => setTimeout(release, CLAIM_MS));
     });
+    request.catch(() => resolve(true)); // a page in a sandbox may not use locks
   });
 }
 
@@ -58,19 +60,28 @@ class Toasts {
     const close = make("button", "toast-close", { type: "button", textContent: "×", ariaLabel: t.close });
     close.onclick = () => node.remove();
     node.append(icon, text, close);
-    while (this.#list.childElementCount >= MAX_TOASTS) this.#list.firstChild.remove();
-    this.#list.append(node);
+    this.#add(node);
     this.#hideLater(node);
   }
 
+  /** The list grows upwards: a toast at its top moves no other. */
+  #add(node) {
+    const { firstChild, childElementCount } = this.#list;
+    const isFull = childElementCount >= MAX_TOASTS;
+    if (!this.#isHeld) {
+      if (isFull) firstChild.remove();
+      this.#list.append(node);
+    } else if (!isFull) this.#list.prepend(node);
+    else if (!firstChild.matches(HELD)) firstChild.replaceWith(node);
+  }
+
+  /** Nothing moves or disappears under the pointer or the focus. */
+  get #isHeld() {
+    return this.#list.matches(HELD);
+  }
+
   #hideLater(node) {
-    let timer = setTimeout(() => node.remove(), TOAST_MS);
-    const hold = () => clearTimeout(timer);
-    const release = () => (timer = setTimeout(() => node.remove(), TOAST_MS));
-    node.addEventListener("pointerenter", hold);
-    node.addEventListener("focusin", hold);
-    node.addEventListener("pointerleave", release);
-    node.addEventListener("focusout", release);
+    setTimeout(() => (this.#isHeld ? this.#hideLater(node) : node.remove()), TOAST_MS);
   }
 }
 
@@ -91,8 +102,14 @@ function updateTitle(tasks) {
 /** Ask for permission; call it from a click. */
 export const requestDesktop = () => Notification.requestPermission();
 
+/** Return whether the browser shows it: on phones only service workers may create notifications. */
 function showDesktop(task, t) {
-  new Notification(titleOf(task), { body: [stateText(task, t), textOf(task, "error", t)].filter(Boolean).join(": "), tag: task.task_id });
+  try {
+    new Notification(titleOf(task), { body: [stateText(task, t), textOf(task, "error", t)].filter(Boolean).join(": "), tag: task.task_id });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Serve the ends of the tasks of a list. */
@@ -103,8 +120,8 @@ export function attend(element) {
     const t = element.texts();
     const isBehind = document.hidden || !document.hasFocus();
     const isAllowed = globalThis.Notification?.permission === "granted";
-    if (wants("desktop") && isBehind && isAllowed) showDesktop(task, t);
-    else if (wants("toast")) (toasts ??= new Toasts()).show(task, t, getComputedStyle(element).direction);
+    const isShown = wants("desktop") && isBehind && isAllowed && showDesktop(task, t);
+    if (!isShown && wants("toast")) (toasts ??= new Toasts()).show(task, t, getComputedStyle(element).direction);
   };
   for (const name of END_EVENTS) element.addEventListener(name, onEnd);
   element.addEventListener("jobpush-progress-update", () => wants("title") && queueMicrotask(() => updateTitle(element._tasks())));

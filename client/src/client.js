@@ -1,7 +1,7 @@
 /** The connection to the gateway: Pusher's protocol, resuming, tokens. No elements. Safe to import on a server. */
 
 import { fold, foldAll, isNews } from "./fold.js";
-import { SocketTransport, isUpTo, parse } from "./transport.js";
+import { SocketTransport, parse } from "./transport.js";
 
 /** Local events stay below 1, the server's first seq. */
 const LOCAL_STEP = 2 ** -20;
@@ -18,6 +18,9 @@ const KNOWN_GATEWAY_BONUS = -20;
 const SOCKET_RETRY_MS = 300_000;
 const SIGN_IN_TIMEOUT_MS = 1500;
 
+/** Positions before all events: of the first snapshots, and of those after a resync. */
+const NEVER = "0-0";
+const RESYNCED = "0-1";
 const USER_CHANNEL_PREFIX = "#server-to-user-";
 const OFFLINE = { code: "offline", message: "The browser is offline" };
 const UNREACHABLE = { code: "unreachable", message: "The gateway does not answer, or does not allow the origin of this page" };
@@ -52,8 +55,6 @@ export class Connection {
   #listeners = new Map();
   #subscriptions = new Map();
   #lastIds = new Map();
-  /** Channels that were joined from their beginning, with the position up to which their events are replayed. */
-  #replayedUpTo = new Map();
   #userChannel;
 
   #transport;
@@ -263,7 +264,8 @@ export class Connection {
     tasks: (tasks, time) => {
       this.#setTime(time);
       this.#setState("polling");
-      this.#setTasks(tasks.reduce(fold, this.tasks), true);
+      const news = this.isLoaded ? tasks : tasks.map((task) => ({ ...task, replayed: true }));
+      this.#setTasks(foldAll(this.tasks, news), true);
     },
     interrupted: (reason) => this.#setState("reconnecting", reason),
   };
@@ -328,16 +330,12 @@ export class Connection {
 
   #receive({ event, channel, id, user_id, data: text }) {
     let data = parse(text);
+    // Snapshots follow a confirmation with this id; the last one has the id of the next position.
+    if (event === "jobpush:task" && this.#lastIds.get(channel) === NEVER) data = { ...data, replayed: true };
     if (channel && id) this.#lastIds.set(channel, id);
     if (this.#socketId && this.#transport.isTwoWay) this.#awaitActivity();
-    if (event === "jobpush:task" && this.#isReplayed(channel, id)) data = { ...data, replayed: true };
     this.#handle(event, data, channel);
     this.#emit(event.replace("_internal", ""), data, { channel, id, user_id });
-  }
-
-  #isReplayed(channel, id) {
-    const position = this.#replayedUpTo.get(channel);
-    return position && (!id || isUpTo(id, position));
   }
 
   #handle(event, data, channel) {
@@ -360,13 +358,20 @@ export class Connection {
       case "jobpush:signed_out":
         return this.#loseUser(data);
       case "pusher_internal:subscription_succeeded":
-        return this.#confirm(channel, data, members);
+        if (channel.startsWith(USER_CHANNEL_PREFIX)) {
+          this.#signIn(channel);
+          this.#setTasks(this.tasks, true);
+        }
+        members?.clear();
+        for (const member of Object.entries(data.presence?.hash ?? {})) members?.set(...member);
+        return;
       case "pusher_internal:member_added":
         return members?.set(String(data.user_id), data.user_info);
       case "pusher_internal:member_removed":
         return members?.delete(String(data.user_id));
       case "jobpush:resync":
-        // The sequence numbers of the server may have restarted.
+        // What follows is news; the sequence numbers of the server may have restarted.
+        if (this.#lastIds.get(channel) === NEVER) this.#lastIds.set(channel, RESYNCED);
         return isOwn && this.#setTasks(new Map([...this.tasks].map(([id, task]) => [id, { ...task, seq: 0 }])));
       case "jobpush:task":
         return isOwn && this.#addTask(data);
@@ -383,19 +388,6 @@ export class Connection {
     if (!this.#transport.isTwoWay) return;
     this.#awaitActivity();
     for (const name of this.#subscriptions.keys()) this.#join(name);
-  }
-
-  #confirm(channel, data, members) {
-    const { position, presence } = data ?? {};
-    const isResumed = this.#lastIds.has(channel);
-    if (isResumed || !position) this.#replayedUpTo.delete(channel);
-    else this.#replayedUpTo.set(channel, position);
-    if (channel.startsWith(USER_CHANNEL_PREFIX)) {
-      this.#signIn(channel);
-      this.#setTasks(this.tasks, true);
-    }
-    members?.clear();
-    for (const member of Object.entries(presence?.hash ?? {})) members?.set(...member);
   }
 
   /** Drop all data of the previous user when the session changes. */
@@ -464,7 +456,6 @@ export class Connection {
   #leave(name) {
     this.#subscriptions.delete(name);
     this.#lastIds.delete(name);
-    this.#replayedUpTo.delete(name);
     this.#send("pusher:unsubscribe", { channel: name }) || this.#transport?.leave?.(name);
   }
 

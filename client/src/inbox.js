@@ -117,6 +117,7 @@ class View {
   #title = make("span", "panel-title");
   #markAll = make("button", "mark-all", { type: "button" });
   #items = make("ul", "items");
+  #nodes = new Map();
   #note = make("div", "note", { hidden: true });
 
   constructor(element, isBadge) {
@@ -167,6 +168,7 @@ class View {
       this.#toggle(false);
       this.#bell.focus();
     };
+    for (const type of ["pointerleave", "focusout"]) this.#items.addEventListener(type, () => setTimeout(() => this.#render(), 0));
     addEventListener("pointerdown", this.#onOutside);
     addEventListener("resize", this.#fit);
   }
@@ -205,10 +207,34 @@ class View {
     setText(this.#markAll, this.#inbox.unread ? t.markAllRead : "");
     const { items, hasFailed, isLoaded } = this.#inbox;
     setText(this.#note, hasFailed ? t.inboxFailed : isLoaded && !items.length ? t.inboxEmpty : "");
-    // Keep the focus when the list is rendered again.
+    // Keep the focus when its item is rendered again.
     const focused = this.#element.shadowRoot.activeElement?.closest?.("[data-id]")?.dataset.id;
-    this.#items.replaceChildren(...items.map((item) => this.#item(item, t)));
-    if (focused) [...this.#items.children].find(({ dataset }) => dataset.id === focused)?.querySelector("a, button")?.focus();
+    const { children } = this.#items;
+    const nodes = this.#ordered(items).map((item) => this.#nodeOf(item, t));
+    for (const node of [...children]) if (!nodes.includes(node)) node.remove();
+    nodes.forEach((node, index) => node === children[index] || this.#items.insertBefore(node, children[index] ?? null));
+    const again = nodes.find(({ dataset }) => dataset.id === focused);
+    if (again && !again.contains(this.#element.shadowRoot.activeElement)) again.querySelector("a, button")?.focus();
+  }
+
+  /** Nothing moves under the pointer or the focus: known items keep their places, and new ones come last. */
+  #ordered(items) {
+    if (!this.#items.matches(":hover, :focus-within")) return items;
+    const shown = [...this.#items.children].map(({ dataset }) => dataset.id);
+    const isNew = ({ id }) => !shown.includes(id);
+    const known = items.filter((item) => !isNew(item)).sort((a, b) => shown.indexOf(a.id) - shown.indexOf(b.id));
+    return [...known, ...items.filter(isNew)];
+  }
+
+  /** Return the node of an item; another one if the item or the language has changed. */
+  #nodeOf(item, t) {
+    const signature = JSON.stringify([item, t.lang]);
+    let node = this.#nodes.get(item.id);
+    if (node?.signature !== signature) {
+      node = Object.assign(this.#item(item, t), { signature });
+      this.#nodes.set(item.id, node);
+    }
+    return node;
   }
 
   #item(item, t) {

@@ -76,7 +76,7 @@ export interface TaskEvent<Data extends object = Record<string, unknown>> {
   readonly cancelling?: boolean;
   /** The extra keywords of `progress.update` in the task. Check an address in here before you link to it. */
   readonly data?: Readonly<Data>;
-  /** True if the task was already in this state when the page opened. */
+  /** True if the task was already in this state before the page, or the element, was there. */
   readonly replayed?: boolean;
 }
 
@@ -306,7 +306,7 @@ export class JobpushBadge extends HTMLElement {
 export interface JobpushEventMap {
   /** A task is shown for the first time, or has changed. */
   "jobpush-progress-update": CustomEvent<TaskEvent>;
-  /** A task succeeded; `detail.replayed` if it had done so before the page was opened. */
+  /** A task succeeded; `detail.replayed` if it had done so before the element was on the page. */
   "jobpush-progress-success": CustomEvent<TaskEvent>;
   /** The same for FAILURE and LOST. */
   "jobpush-progress-failure": CustomEvent<TaskEvent>;

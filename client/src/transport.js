@@ -22,10 +22,17 @@ export class SocketTransport {
   #socket;
 
   constructor(url, handlers) {
-    this.#socket = new WebSocket(url);
+    try {
+      this.#socket = new WebSocket(url);
+    } catch {
+      // Not allowed here, for example without TLS in a page with it.
+      this.#socket = { close() {} };
+      setTimeout(() => this.#socket.onerror?.(), 0);
+    }
     this.opened = new Promise((resolve) => (this.#socket.onopen = resolve));
     this.#socket.onmessage = ({ data }) => handlers.message(parse(data));
     this.#socket.onclose = ({ code }) => handlers.close(code);
+    this.#socket.onerror = () => handlers.close(); // the only event if the page's policy blocks it
   }
 
   send(message) {
@@ -33,7 +40,7 @@ export class SocketTransport {
   }
 
   close() {
-    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.onmessage = this.#socket.onclose = this.#socket.onerror = null;
     this.#socket.close();
   }
 }

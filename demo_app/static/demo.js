@@ -27,9 +27,16 @@ const CONTINUED = new Set(["cut_off", "wrong_offset", "upload_busy", "broker_awa
 const ATTEMPTS = 8;
 const PAUSE_MS = 500;
 
+/** Return a random UUID, also in a page without TLS, where browsers have no `crypto.randomUUID`. */
+function newId() {
+  const url = URL.createObjectURL(new Blob());
+  URL.revokeObjectURL(url);
+  return url.slice(-36);
+}
+
 /** One file on its way to the server, shown as a local task until the server's events take over. */
 class Upload {
-  id = crypto.randomUUID();
+  id = newId();
   file;
   #request;
   #isActive = true;

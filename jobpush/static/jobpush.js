@@ -1,1 +1,1 @@
-export * from "./jobpush-04B40908.js";
+export * from "./jobpush-4153E1A0.js";

@@ -31,6 +31,12 @@ RECORD_BARS = """() => {
   requestAnimationFrame(note);
 }"""
 
+#: Records of each success whether it happened before the page was opened.
+RECORD_SUCCESSES = """
+window.replayed = [];
+addEventListener('jobpush-progress-success', ({ detail }) => window.replayed.push(detail.replayed));
+"""
+
 
 def card(page: Page, title: str) -> Locator:
     return page.get_by_role("group", name=title)
@@ -76,6 +82,10 @@ def test_video_is_uploaded_encoded_live_and_played(demo_url: str, visit: Visit, 
     assert values[-1] == 100
     assert bars[-1][0] == "SUCCESS"
     assert plays(ada.page, "cat.mp4")
+    ada.page.add_init_script(RECORD_SUCCESSES)
+    ada.page.reload()
+    expect_state(ada.page, "cat.mov", "SUCCESS")
+    assert ada.page.evaluate("window.replayed") == [True]
     assert ada.errors == []
 
 

@@ -801,6 +801,24 @@ describe("where WebSockets are blocked", () => {
     assert.equal(page.stream.headers.Accept, "text/event-stream");
   });
 
+  test("a browser that refuses to make a socket has it blocked", async () => {
+    globalThis.WebSocket = class {
+      constructor() {
+        throw new DOMException("insecure", "SecurityError");
+      }
+    };
+    const connection = open();
+
+    page.clock.pass(0);
+    page.clock.pass(500);
+    page.clock.pass(1000);
+    await page.settle();
+    page.stream.welcome();
+    await page.settle();
+
+    assert.equal(connection.state, "connected");
+  });
+
   test("sockets do not count as blocked if the gateway was reachable before", async () => {
     opened();
     page.socket.end();
@@ -1583,31 +1601,61 @@ describe("tokens", () => {
 });
 
 describe("replays and clocks", () => {
-  const confirm = (position) => page.socket.receive("pusher_internal:subscription_succeeded", { position }, { channel: OWN });
+  const confirm = (id) => page.socket.receive("pusher_internal:subscription_succeeded", {}, { channel: OWN, id });
+  const replayed = (connection) => [...connection.tasks.values()].map((task) => task.replayed);
 
-  test("events of the first load are marked as replayed, later ones are not", () => {
+  test("snapshots of the first load are marked as replayed, later events are not", () => {
+    const connection = opened({ user: null });
+    confirm("0-0");
+
+    page.socket.receiveTask(task("snapshot", 3));
+    page.socket.receiveTask(task("last snapshot", 1), { id: "100-5" });
+    page.socket.receiveTask(task("live", 1), { id: "100-6" });
+
+    assert.deepEqual(replayed(connection), [true, true, undefined]);
+  });
+
+  test("the first event of a user without tasks is not marked as replayed", () => {
     const connection = opened({ user: null });
     confirm("100-5");
 
-    page.socket.receiveTask(task("snapshot", 3));
-    page.socket.receiveTask(task("history", 1), { id: "100-5" });
     page.socket.receiveTask(task("live", 1), { id: "100-6" });
 
-    assert.deepEqual([...connection.tasks.values()].map(({ replayed }) => replayed), [true, true, undefined]);
+    assert.deepEqual(replayed(connection), [undefined]);
   });
 
-  test("events missed while disconnected are not marked as replayed", () => {
+  test("events missed while disconnected are not marked as replayed, even if snapshots replace them", () => {
     const connection = opened({ user: null });
     confirm("100-0");
     page.socket.receiveTask(task("a", 1), { id: "101-0" });
     page.socket.end();
     page.clock.pass(500);
     page.socket.welcome({ user: null });
-    confirm("200-0");
-
+    confirm("101-0");
     page.socket.receiveTask(task("b", 1), { id: "150-0" });
+    page.socket.end();
+    page.clock.pass(1500);
+    page.socket.welcome({ user: null });
+    confirm("0-0");
+    page.socket.receive("jobpush:resync", {}, { channel: OWN });
 
-    assert.equal(connection.tasks.get("b").replayed, undefined);
+    page.socket.receiveTask(task("c", 1));
+    page.socket.receiveTask(task("d", 1), { id: "300-0" });
+
+    assert.deepEqual(replayed(connection), [undefined, undefined, undefined, undefined]);
+  });
+
+  test("tasks of the first poll are marked as replayed, later ones are not", async () => {
+    const connection = open();
+    page.responses.tasks = { tasks: [task("a", 1)] };
+    await blockSockets();
+    page.stream.fail();
+    await page.settle();
+    page.responses.tasks = { tasks: [task("b", 1)] };
+    page.clock.pass(3000);
+    await page.settle();
+
+    assert.deepEqual(replayed(connection), [true, undefined]);
   });
 
   test("time follows the gateway's clock where the page polls", async () => {

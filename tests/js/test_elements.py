@@ -408,6 +408,26 @@ def test_second_failure_fires_a_second_event(page: Page) -> None:
     assert [name for name, _ in page.evaluate("gateway.events")].count("failure") == 2
 
 
+def test_end_before_an_element_was_there_is_marked_as_replayed(page: Page) -> None:
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    next_frame(page)
+    page.evaluate(
+        "document.addEventListener('jobpush-progress-success', ({ target, detail }) => "
+        "gateway.events.push([target.localName, detail.replayed === true]))"
+    )
+    send(page, task(state="SUCCESS"))
+    next_frame(page)
+
+    page.evaluate(
+        "document.querySelector('main').append(Object.assign("
+        "document.createElement('jobpush-progress'), { taskId: 'a' }))"
+    )
+    next_frame(page)
+
+    events = [event for event in page.evaluate("gateway.events") if event[0].startswith("jobpush-")]
+    assert events == [["jobpush-tasks", False], ["jobpush-progress", True]]
+
+
 # ---- Cancel ----
 
 

@@ -166,6 +166,24 @@ def test_log_is_filtered_by_level_and_text_and_shows_no_markup(page: Page) -> No
     expect(part(page, "log-text")).to_have_text(["line 3"])
 
 
+def test_log_is_copied_without_a_clipboard_for_scripts(page: Page) -> None:
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
+    page.evaluate("document.addEventListener('copy', ({ target }) => { window.copied = target.value })")
+    page.route(
+        "**/tasks/a/log*",
+        lambda route: route.fulfill(json={"lines": [line(1)] if "since" not in route.request.url else []}),
+    )
+    put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
+    send(page, task(state="PROGRESS"))
+    open_menu(page, "Log")
+    expect(part(page, "log-text")).to_have_text(["line 1"])
+
+    part(page, "log-copy").click()
+
+    until(page, "window.copied?.includes('line 1')")
+    expect(part(page, "log-copy")).to_have_text("Copied")
+
+
 def test_long_log_has_few_nodes(page: Page) -> None:
     page.route("**/tasks/a/log*", lambda route: route.fulfill(json={"lines": []}))
     put(page, '<jobpush-tasks density="detailed"></jobpush-tasks>')
@@ -282,6 +300,30 @@ def test_inbox_counts_shows_and_marks(page: Page) -> None:
 
     assert parse_qs(read.value.post_data or "") == {"state": ["read"], "ids": ["1-0"]}
     expect(page.locator("jobpush-badge")).to_have_text("1")
+
+
+def test_nothing_moves_under_the_pointer_in_the_inbox(page: Page) -> None:
+    items = [{"id": f"{name}-0", "title": f"Note {name}", "at": 1, "seen": True, "read": False} for name in (2, 1)]
+    page.route("**/jobpush/inbox", lambda route: route.fulfill(json={"items": items}))
+    page.route("**/jobpush/inbox/read", lambda route: route.fulfill(json={}))
+    page.evaluate("document.querySelector('main').innerHTML = '<jobpush-notifications></jobpush-notifications>'")
+    until(page, "gateway.sockets.length === 1")
+    page.evaluate("gateway.welcome()")
+    page.get_by_role("button", name="Notifications").click()
+    titles = part(page, "item-title")
+    expect(titles).to_have_text(["Note 2", "Note 1"])
+    page.get_by_role("button", name="Mark as read: Note 1").hover()
+    page.mouse.down()
+
+    items.insert(0, {"id": "3-0", "title": "Note 3", "at": 2, "seen": True, "read": False})
+    page.evaluate("gateway.send('jobpush:inbox', {})")
+
+    expect(titles).to_have_text(["Note 2", "Note 1", "Note 3"])
+    with page.expect_request("**/inbox/read") as read:
+        page.mouse.up()
+    assert parse_qs(read.value.post_data or "")["ids"] == ["1-0"]
+    page.mouse.move(0, 0)
+    expect(titles).to_have_text(["Note 3", "Note 2", "Note 1"])
 
 
 def test_answer_that_is_older_than_a_mark_does_not_undo_it(page: Page) -> None:
@@ -431,6 +473,37 @@ def test_end_in_the_background_is_a_desktop_notification_where_it_is_allowed(
         expect(part(page, "toast-state")).to_have_text(reason)
         assert page.evaluate("shown") == []
     assert page.evaluate("asked") == 0  # permission is only requested on a click
+
+
+def test_desktop_notification_that_the_browser_refuses_becomes_a_toast(page: Page) -> None:
+    page.evaluate(NOTIFICATION, ["granted", False])
+    page.evaluate("() => { Notification = class { static permission = 'granted'; constructor() { throw Error() } } }")
+    put(page, '<jobpush-tasks attention="title toast desktop"></jobpush-tasks>')
+    send(page, task(state="PROGRESS", percent=1))
+    until(page, "performance.getEntriesByType('resource').some(({ name }) => name.includes('/attention-'))")
+
+    send(page, task(state="FAILURE", seq=2))
+
+    expect(part(page, "toast-state")).to_be_visible()
+
+
+def test_toast_moves_no_other_under_the_pointer(page: Page) -> None:
+    page.evaluate(NOTIFICATION, ["default", True])
+    put(page, '<jobpush-tasks attention="toast"></jobpush-tasks>')
+    names = "abcde"
+    send(page, *(task(name, state="PROGRESS") for name in names))
+    until(page, "performance.getEntriesByType('resource').some(({ name }) => name.includes('/attention-'))")
+    for name in names[:3]:
+        send(page, task(name, state="SUCCESS", seq=2))
+        expect(part(page, "toast").filter(has_text=f"Task {name}")).to_be_visible()
+    close = part(page, "toast-close")
+    close.nth(1).hover()
+
+    for name in names[3:]:
+        send(page, task(name, state="SUCCESS", seq=2))
+        expect(part(page, "toast").filter(has_text=f"Task {name}")).to_be_visible()
+
+    assert part(part(page, "toast"), "title").all_text_contents() == ["Task e", "Task b", "Task c"]
 
 
 # ---- Accessibility ----

@@ -20,7 +20,8 @@ const IS_CURRENT = /connected|polling/;
 export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   #connection;
   #offs = [];
-  #known = new Map();
+  /** The tasks of the last rendering. */
+  #known;
   #cards = new Map();
   #isScheduled = false;
   #noteTimer;
@@ -191,11 +192,13 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
     const before = this.#known;
     this.#known = new Map(tasks.map((task) => [task.task_id, task]));
     for (const task of tasks) {
-      const known = before.get(task.task_id);
+      const known = before?.get(task.task_id);
       if (known === task) continue;
-      this._dispatch("update", task);
+      // What an element shows first has happened before.
+      const detail = before ? task : { ...task, replayed: true };
+      this._dispatch("update", detail);
       if (isFinal(task) && (known?.state !== task.state || known.attempt !== task.attempt)) {
-        this._dispatch(endEventOf(task), task);
+        this._dispatch(endEventOf(task), detail);
       }
       if (known) this.#announce((announcer) => announcer.change(known, task));
     }

@@ -29,6 +29,21 @@ function isAfter(a, b) {
   return aTime > bTime || (aTime === bTime && aNumber > bNumber);
 }
 
+/** Copy a text; return whether it was allowed. Without TLS browsers have no `navigator.clipboard`. */
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    const isCopied = document.execCommand("copy");
+    area.remove();
+    return isCopied;
+  }
+}
+
 export class LogView {
   #host;
   #task;
@@ -209,7 +224,8 @@ export class LogView {
 
   async #copyLines() {
     const t = this.#host.texts();
-    await navigator.clipboard?.writeText(this.#text()).catch(() => null);
+    if (!(await copyText(this.#text()))) return this.#save();
+    this.#copy.focus();
     this.#copy.textContent = t.copied;
     setTimeout(() => (this.#copy.textContent = t.copy), COPIED_MS);
   }
