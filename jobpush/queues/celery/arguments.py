@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -95,7 +96,9 @@ def _models_of(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
     found = {}
     for name, hint in hints.items():
-        for candidate in (hint, *typing.get_args(hint)):
+        # Celery itself makes no models of the items of a list or the values of a mapping.
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        for candidate in typing.get_args(hint) if is_union else [hint]:
             if name != "return" and inspect.isclass(candidate) and issubclass(candidate, BaseModel):
                 found[name] = candidate
     return found

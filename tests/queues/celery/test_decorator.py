@@ -206,6 +206,17 @@ def test_dotted_path_reads_models_and_mappings(
     assert published in {event.task_id for event in eager.jobpush.tasks(eager.user)}
 
 
+def test_list_of_models_is_read_as_the_task_receives_it(eager: Eager) -> None:
+    @eager.app.task(name="convert_all", pydantic=True, shared=False)
+    @eager.jobpush.track(user=lambda jobs: jobs[0]["user_id"], title="{jobs[0][filename]}")
+    def convert_all(jobs: list[Job]) -> None:
+        assert jobs[0]["filename"] == "cat.mov"  # type: ignore[index]
+
+    events = eager.run(convert_all, [{"user_id": eager.user, "filename": "cat.mov"}])
+
+    assert (events[-1].state, events[-1].title) == (TaskState.SUCCESS, "cat.mov")
+
+
 def test_invalid_model_still_publishes_its_failure(eager: Eager) -> None:
     @eager.app.task(name="convert", pydantic=True, shared=False)
     @eager.jobpush.track(user=lambda job: job.user_id, title="{job.user_id}")
