@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -159,8 +158,7 @@ def watch_topic(user_id: str) -> Topic:
     return Topic(f"watch:{user_id}")
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelKind:
+class ChannelKind(NamedTuple):
     """
     A parsed channel name.
 
@@ -179,12 +177,12 @@ class ChannelKind:
     name: str
     topic: Topic | None
     occupancy_topic: Topic
-    user_id: str | None
-    task_id: str | None
-    is_private: bool
-    is_presence: bool
-    is_encrypted: bool
-    is_cache: bool
+    user_id: str | None = None
+    task_id: str | None = None
+    is_private: bool = False
+    is_presence: bool = False
+    is_encrypted: bool = False
+    is_cache: bool = False
 
 
 def parse_channel(name: str) -> ChannelKind:
@@ -193,15 +191,17 @@ def parse_channel(name: str) -> ChannelKind:
 
 
 def _parse(name: str) -> ChannelKind:
-    own = next((prefix for prefix in (SERVER_TO_USER, PRIVATE_USER) if name.startswith(prefix)), None)
-    user_id = None if own is None else name[len(own) :]
+    for prefix in (SERVER_TO_USER, PRIVATE_USER):
+        if name.startswith(prefix):
+            user_id = name[len(prefix) :]
+            topic = Topic(f"user:{user_id}")
+            return ChannelKind(name, topic, topic, user_id, is_private=prefix == PRIVATE_USER)
     task_id = name[len(PRIVATE_TASK) :] if name.startswith(PRIVATE_TASK) else None
-    topic = Topic(f"channel:{name}" if user_id is None else f"user:{user_id}")
+    topic = Topic(f"channel:{name}")
     return ChannelKind(
-        name=name,
+        name,
         topic=topic if task_id is None else None,
         occupancy_topic=topic,
-        user_id=user_id,
         task_id=task_id,
         is_private=name.startswith(("private-", "presence-")),
         is_presence=name.startswith("presence-"),

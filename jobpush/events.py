@@ -329,24 +329,28 @@ def encode(data: object) -> str:
     return text
 
 
-def decode(text: str | bytes) -> Any:
-    """
-    Read JSON that :func:`encode` can write again.
-
-    Raises:
-        ValueError: If it is no JSON, or has numbers that JSON has no form for.
-    """
-    try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is no number of JSON")
     return number
+
+
+#: Created once, as the encoders are.
+_decoder = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+
+
+def decode(text: str | bytes) -> Any:
+    """
+    Read JSON that :func:`encode` can write again.
+
+    Raises:
+        ValueError: If it is no JSON in UTF-8, or has numbers that JSON has no form for.
+    """
+    try:
+        return _decoder.decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
 
 
 def encode_twice(data: object) -> str:

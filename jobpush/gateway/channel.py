@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..channels import Topic, parse_channel
+from ..channels import ChannelKind, Topic, parse_channel
 from ..protocol.actions import Subscribe
 from ..store.hub_commands import stream_position
 from ..store.messages import Message
@@ -115,10 +115,9 @@ class Channel:
         "wire_name",
     )
 
-    def __init__(self, name: str, topic: TopicState) -> None:
-        kind = parse_channel(name)
-        self.name = name
-        self.wire_name = name.encode()
+    def __init__(self, kind: ChannelKind, topic: TopicState) -> None:
+        self.name = kind.name
+        self.wire_name = kind.name.encode()
         self.topic = topic
         #: The topic under which its connections are counted.
         self.occupancy_topic = topic.name if kind.user_id is not None else kind.occupancy_topic
@@ -279,15 +278,16 @@ class TopicState:
 
     def channel(self, name: str) -> Channel:
         """Return the channel of that name, a new one if there is none."""
-        task_id = parse_channel(name).task_id
-        if task_id is not None:
+        kind = parse_channel(name)
+        if kind.task_id is not None:
             self.tasks = self.tasks or {}
-            key = task_id.encode()
-            return self.tasks.get(key) or self.tasks.setdefault(key, Channel(name, self))
-        channel = next((one for one in self.whole if one.name == name), None)
-        if channel is None:
-            channel = Channel(name, self)
-            self.whole += (channel,)
+            key = kind.task_id.encode()
+            return self.tasks.get(key) or self.tasks.setdefault(key, Channel(kind, self))
+        for channel in self.whole:
+            if channel.name == name:
+                return channel
+        channel = Channel(kind, self)
+        self.whole += (channel,)
         return channel
 
     def drop(self, channel: Channel) -> None:

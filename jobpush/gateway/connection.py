@@ -222,7 +222,7 @@ class Connection(ABC):
         except OSError:
             self.host.lose(self)
             return
-        self.host.traffic.replaying += outbox.count_replaying()
+        self.count_replaying()
         if self.is_closing and outbox.size < size:
             self.host.expect_end(self)
         if is_empty:
@@ -237,6 +237,11 @@ class Connection(ABC):
                 self._resume_reading()
         else:
             self._watch(self._events | select.POLLOUT)
+
+    def count_replaying(self) -> None:
+        """Count the bytes of a history that wait in this process."""
+        if self._outbox is not None:
+            self.host.traffic.replaying += self._outbox.count_replaying()
 
     @abstractmethod
     def _finished(self) -> None:

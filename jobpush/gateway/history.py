@@ -16,7 +16,7 @@ _MAX_REPLAYS = 268_435_456
 _SHARE = 1 / 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class History:
     """
     The part of a channel's history that the listeners of a catch-up lack.

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 
 from ..channels import Topic
 from ..config import Config, warn_about_unknown_variables
@@ -49,6 +50,7 @@ class Hub:
         self._delivery = DeliveryTimes()
         self.loop = Loop(self._after_each, clock)
         self._hub_commands = HubCommands(config)
+        self._topic_key = lru_cache(maxsize=512)(self._hub_commands.keys.topic)
         self._commands, self._pubsub = connect(
             self.loop,
             config.redis_url,
@@ -60,7 +62,7 @@ class Hub:
         )
         self._topics = Topics(
             self._pubsub,
-            self._hub_commands.keys.topic,
+            self._topic_key,
             lambda text: self._users.on_command(text),
             lambda watched, members: self._watchlists.receive(watched, members),
             config.linger,
@@ -195,7 +197,7 @@ class Hub:
     # -- inside --------------------------------------------------------------------------------------
 
     def _server_of(self, topic: Topic) -> Hashable:
-        return self._commands.server_of(self._hub_commands.keys.topic(topic))
+        return self._commands.server_of(self._topic_key(topic))
 
     def _run(self) -> None:
         warn_about_unknown_variables()

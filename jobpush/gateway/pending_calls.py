@@ -56,7 +56,7 @@ class PendingCalls(Generic[T]):
             unless: Returns whether the entries of a server have to wait.
         """
         for server, waiting in list(self._waiting.items()):
-            if unless(server):
+            if not waiting or unless(server):
                 continue
             for _ in range(len(waiting)):
                 if waiting and self._unanswered[server] < self._limit:

@@ -59,7 +59,8 @@ class Users:
             connection.is_signed_in = True
             topic.signed_in += 1
         self.reporter.enter(connection, topic.name)
-        self.watchlists.watch(connection, user.watchlist)
+        if user.watchlist:
+            self.watchlists.watch(connection, user.watchlist)
         return True
 
     def sign_out(self, connection: Connection, user_id: str) -> None:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from ..channels import Topic, parse_channel
 from ..config import Config
@@ -33,6 +33,7 @@ from .loop import Loop
 from .pending_calls import PendingCalls
 from .presence.lease import RETRY_AFTER, Lease
 from .presence.occupancy_reporter import OccupancyReporter
+from .presence.roster import LiveRoster
 from .presence.rosters import Rosters
 from .topics import Topics
 
@@ -202,26 +203,28 @@ class Subscribing:
         self._answers.append((catch_up, attempt, reply))
 
     def _finish(self, catch_up: CatchUp, position: bytes, is_resumed: int, payloads: list[bytes]) -> None:
-        self._refuse_excess(catch_up)
-        if not catch_up.listeners:
-            return
-        self._admit(catch_up)
         channel = catch_up.channel
+        if channel.roster is not None:
+            self._refuse_excess(catch_up)
+            if not catch_up.listeners:
+                return
+            self._admit(catch_up, channel.roster)
+        connections = _connections(catch_up)
         messages = malformed.read("messages of histories", payloads, _read, channel.name)
         broadcasts = [Broadcast(channel.wire_name, one) for one in messages if channel.carries(one)]
         catch_up.finish(position, broadcasts)  # not earlier: live events must not overtake the history
         if is_resumed:
-            copies = max(1, sum(not connection.shares_frames for connection, _ in _connections(catch_up)))
+            copies = max(1, sum(not connection.shares_frames for connection, _ in connections))
             kept = within_bound(broadcasts, replay_bound(self.traffic.replaying, copies))
             history = resumed(catch_up, kept, is_cut=len(kept) < len(broadcasts))
         else:
             history = snapshots(catch_up, within_bound(broadcasts), position)
-        for connection, request in _connections(catch_up):
+        for connection, request in connections:
             try:
                 _send(connection, request, history)
             except Exception as exc:
                 connection.on_failure(exc)
-        if parse_channel(channel.name).is_cache and not history.has_cached:
+        if not history.has_cached and parse_channel(channel.name).is_cache:
             self._report_cache_miss(catch_up)
 
     def _refuse_excess(self, catch_up: CatchUp) -> None:
@@ -234,11 +237,8 @@ class Subscribing:
                 message = f"A presence channel may have {self.config.max_members} members"
                 connection.refused(channel.name, message, error=SubscriptionLimitReached)
 
-    def _admit(self, catch_up: CatchUp) -> None:
+    def _admit(self, catch_up: CatchUp, roster: LiveRoster) -> None:
         """Add the members of new listeners, even if Redis has not confirmed them."""
-        roster = catch_up.channel.roster
-        if roster is None:
-            return
         for request in catch_up.listeners.values():
             if request and request.member and (change := roster.admit(request.member)):
                 catch_up.channel.send_to_all(change.frame(catch_up.channel.name))
@@ -264,7 +264,7 @@ def _read(payload: bytes) -> Message:
 
 def _connections(catch_up: CatchUp) -> list[tuple[Connection, Subscribe | None]]:
     """Return the listeners with their requests; :meth:`Subscribing.begin` added them, so they are connections."""
-    return cast("list[tuple[Connection, Subscribe | None]]", list(catch_up.listeners.items()))
+    return list(catch_up.listeners.items())  # type: ignore[arg-type]
 
 
 def _send(connection: Connection, request: Subscribe | None, history: History) -> None:
@@ -280,7 +280,7 @@ def _send(connection: Connection, request: Subscribe | None, history: History) -
     for broadcast, stream_id in history.events:
         if broadcast.excluded is None or broadcast.excluded != connection.socket_id:
             connection.send_event(broadcast, stream_id)
-    connection.host.flush_later(connection)  # counts the rest, also if something else waited before
+    connection.count_replaying()
     connection.queue(history.live)
     if request is not None:
         connection.resume()

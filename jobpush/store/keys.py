@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 
-from ..channels import Topic, escape_id
+from ..channels import Topic, escape_id, watch_topic
 from ..config import Config
 from .redis.topology import Topology
 
@@ -142,6 +142,19 @@ class Keys:
             name + ":floor",
         )
 
+    def of_history(self, topic: Topic, task_id: str | None = None) -> tuple[str, str, str]:
+        """
+        Keys of a script that reads a history: stream, floor, and the source of snapshots.
+
+        That is the task of this escaped id, otherwise a user's tasks, or the last event of a cache channel.
+        """
+        name = self._of_topic(topic)
+        if task_id is not None:
+            source = f"{name}:task:{task_id}"
+        else:
+            source = name + (":tasks" if topic.startswith("user:") else ":cache")
+        return name + ":stream", name + ":floor", source
+
     def workflow(self, topic: Topic, task_id: str) -> str:
         """Hash with the sums over a workflow's members; see ``workflow.lua``."""
         return self.task(topic, task_id) + ":workflow"
@@ -188,6 +201,26 @@ class Keys:
     def users(self, tag: str) -> str:
         """Sorted set of a bucket's online users (escaped ids), in the order of their ids."""
         return f"{self.prefix}:{{{tag}}}:users"
+
+    def of_online(self, tag: str, user_id: str) -> tuple[str, ...]:
+        """Keys for the connections of a user: connections, users, watch, floor, subscribed."""
+        bucket = self.bucket(tag)
+        name = f"{bucket}user:{user_id}:"
+        watch = f"{bucket}{self.database}:{watch_topic(user_id)}"
+        return name + "connections", bucket + "users", watch, name + "floor", name + "subscribed"
+
+    def of_occupancy(self, tag: str, channel: str) -> tuple[str, ...]:
+        """Keys for the connections of a channel: connections, channels, topic, published_count, floor."""
+        bucket = self.bucket(tag)
+        topic = f"channel:{channel}"
+        name = f"{bucket}{topic}:"
+        return (
+            name + "connections",
+            bucket + "channels",
+            f"{bucket}{self.database}:{topic}",
+            name + "published-count",
+            name + "floor",
+        )
 
     def webhook_source(self, tag: str) -> str:
         """Stream to which the scripts of a bucket append events for webhooks; in a cluster one in the same slot."""

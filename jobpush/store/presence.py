@@ -22,11 +22,12 @@ the gateway takes a new id and repeats all its statements.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-from ..channels import Topic, parse_channel, watch_topic
+from ..channels import Topic, parse_channel
 from ..config import Config
 from ..events import encode
-from .keys import LAYOUT, Keys, tag_of
+from .keys import BUCKETS, LAYOUT, Keys, tag_of
 from .scripts import (
     BURY,
     FIND_DEAD,
@@ -73,6 +74,7 @@ class Presence:
         self._config = config
         self._keys = Keys.of(config)
         self._has_webhooks = int(bool(config.webhook_urls))
+        self._bucket_keys = lru_cache(maxsize=BUCKETS)(self._make_bucket_keys)
 
     # -- the lease -----------------------------------------------------------------------------------
 
@@ -196,9 +198,8 @@ class Presence:
         tag = tag_of(name)
         names = self._bucket_keys(self.gateway_id, tag)
         if kind == "user":
-            user_keys = keys.users(tag), keys.topic(watch_topic(name)), keys.floor(topic), keys.subscribed(topic)
             return ONLINE(
-                (*names, keys.connections(topic), *user_keys),
+                (*names, *keys.of_online(tag, name)),
                 **self._statement(topic),
                 user_id=name,
                 count=connections,
@@ -208,9 +209,8 @@ class Presence:
             )
         is_public = not parse_channel(name).is_private
         history_left = _PUBLIC_HISTORY_LEFT if is_public else self._config.history_ttl
-        topic_keys = keys.topic(topic), keys.published_count(topic), keys.floor(topic)
         return OCCUPY(
-            (*names, keys.connections(topic), keys.channels(tag), *topic_keys),
+            (*names, *keys.of_occupancy(tag, name)),
             **self._statement(topic),
             channel=name,
             count=connections,
@@ -255,7 +255,7 @@ class Presence:
         topic = parse_channel(channel).occupancy_topic
         return ROSTER((self._keys.members(topic), self._keys.members_seq(topic)))
 
-    def _bucket_keys(self, gateway_id: str, tag: str) -> tuple[str, str, str]:
+    def _make_bucket_keys(self, gateway_id: str, tag: str) -> tuple[str, str, str]:
         keys = self._keys
         claims = keys.claims(tag, gateway_id)
         return claims, keys.tombstone(tag, gateway_id), keys.webhook_source(tag) if self._has_webhooks else claims

@@ -8,10 +8,12 @@ each key as ``<name>_key``, and each argument under its own name; ``name:number`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from operator import itemgetter
 from typing import TypeAlias
 
 from ..lifecycle import TaskState
@@ -54,6 +56,10 @@ class Script:
         self.keys = tuple(keys.split())
         self._declared = arguments.split()
         self.arguments = tuple(item.partition(":")[0] for item in self._declared)
+        #: Returns the arguments in order.
+        self._values: Callable[[dict[str, Word]], Sequence[Word]] = (
+            itemgetter(*self.arguments) if len(self.arguments) > 1 else lambda given: list(given.values())
+        )
         self._rest = rest
         self._variables = variables.split()
         self._libraries = ("lib", *libraries)
@@ -63,7 +69,7 @@ class Script:
         """Return a call with the keys in order, all arguments by name, and the ``rest`` behind them."""
         if len(keys) != len(self.keys) or len(arguments) != len(self.arguments):
             raise TypeError(f"{self.name}.lua takes the keys {self.keys} and the arguments {self.arguments}")
-        return Call(self, keys, [*map(arguments.__getitem__, self.arguments), *rest])
+        return Call(self, keys, [*self._values(arguments), *rest])
 
     @cached_property
     def source(self) -> bytes:
@@ -90,22 +96,21 @@ class Script:
             names.append(f"local {self._rest} = {{unpack(ARGV, {len(self._declared) + 1})}}")
         if self._variables:
             names.append(f"local {', '.join(self._variables)}")
-        parts = [constants(publish), *names]
+        parts = [*map(_read, self._libraries)]
         if self._module:
-            parts.append(f"local load_{self._module}")
-        parts += map(_read, self._libraries)
-        if self._module:
+            names.append(f"local load_{self._module}")
             parts.append(f"function load_{self._module}()\n{_read(self._module)}end")
-        return "\n".join([*parts, _read(self.name)]).encode()
+        text = "\n".join([*names, *parts, _read(self.name)])
+        return f"{constants(text, publish)}\n{text}".encode()
 
 
-def constants(publish: str = "PUBLISH") -> str:
-    """Return the Lua constants of all scripts: ranks, the rank of each state, and the command that publishes."""
+def constants(text: str, publish: str) -> str:
+    """Return the Lua constants that a script uses: ranks, the rank of each state, and the command that publishes."""
     ranks = {state.name: state.rank for state in TaskState if state.rank < TaskState.SUCCESS.rank}
     ranks["TERMINAL"] = TaskState.SUCCESS.rank
-    table = ", ".join(f"{state.name} = {state.rank}" for state in TaskState)
-    values = ", ".join(map(str, ranks.values()))
-    return f"local {', '.join(ranks)} = {values}\nlocal RANK_OF = {{{table}}}\nlocal PUBLISH = '{publish}'"
+    of_states = ", ".join(f"{state.name} = {state.rank}" for state in TaskState)
+    values = {**ranks, "RANK_OF": f"{{{of_states}}}", "PUBLISH": f"'{publish}'"}
+    return "\n".join(f"local {name} = {value}" for name, value in values.items() if re.search(rf"\b{name}\b", text))
 
 
 def _read(name: str) -> str:
@@ -116,7 +121,7 @@ def _sha(source: bytes) -> str:
     return hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call of a script: its keys, then its other arguments."""
 
@@ -141,7 +146,9 @@ _HISTORY = " history_size:number history_ttl"
 def _task_script(name: str, arguments: str) -> Script:
     """Return a script that changes a task."""
     arguments += " final_ttl:number" + _HISTORY
-    return Script(name, "task tasks topic stream floor", arguments, ("lifecycle",), module="workflow")
+    return Script(
+        name, "task tasks topic stream floor", arguments, ("stream", "snapshot", "lifecycle"), module="workflow"
+    )
 
 
 PUBLISH = _task_script(
@@ -154,14 +161,19 @@ REGAIN = _task_script("regain", "task_id delivery at volatile_json ttl:number")
 CANCEL = _task_script("cancel", "task_id at bare_json")
 PUBLISH_WORKFLOW = _task_script("publish_workflow", "task_id at is_urgent:flag")
 OWN = Script("own", "owner", "user_id ttl:number")
-HISTORY = Script("history", "stream floor source", "kind since task_prefix start:number limit:number history_ttl")
+HISTORY = Script(
+    "history",
+    "stream floor source",
+    "kind since task_prefix start:number limit:number history_ttl",
+    ("stream", "snapshot"),
+)
 APPEND_LOG = Script(
     "append_log",
     "log log_state task topic",
     "task_id dropped:number max_lines:number max_bytes:number ttl",
     rest="lines",
 )
-TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl" + _HISTORY)
+TRIGGER = Script("trigger", "topic stream floor connections cache", "header members cache_ttl" + _HISTORY, ("stream",))
 
 KEEP_INBOX = Script("keep_inbox", "inbox inbox_states topic", "item ttl:number max_items:number")
 MARK_INBOX = Script("mark_inbox", "inbox inbox_states topic", "state ttl after limit", rest="ids")
@@ -177,27 +189,29 @@ OCCUPY = Script(
     "occupy",
     _BUCKET_KEYS + " connections channels topic published_count floor",
     _STATEMENT + " channel count:number is_quiet:flag is_counted:flag history_left:number",
-    _PRESENCE,
+    ("presence", "connections"),
 )
 ONLINE = Script(
     "online",
     _BUCKET_KEYS + " connections users watch floor subscribed",
     _STATEMENT + " user_id count:number subscribed:number is_quiet:flag history_left:number",
-    _PRESENCE,
+    ("presence", "connections"),
 )
 JOIN = Script(
     "join",
     _BUCKET_KEYS + " members topic members_seq",
     _STATEMENT + " channel user_id user_info is_quiet:flag max_members:number",
-    _PRESENCE,
+    ("presence", "members"),
 )
-LEAVE = Script("leave", _BUCKET_KEYS + " members topic members_seq", _STATEMENT + " channel user_id", _PRESENCE)
+LEAVE = Script(
+    "leave", _BUCKET_KEYS + " members topic members_seq", _STATEMENT + " channel user_id", ("presence", "members")
+)
 RETRACT = Script(
     "retract",
     _BUCKET_KEYS + " channels users",
     "gateway_id has_webhooks:flag base database keeps_last:flag counts_subscriptions:flag history_ttl:number"
     " public_history_left:number",
-    _PRESENCE,
+    ("presence", "connections", "members"),
     rest="claims",
     variables="topic channel user_id count subscribed is_quiet is_counted history_left connections_key topic_key"
     " floor_key published_count_key watch_key subscribed_key members_key members_seq_key",

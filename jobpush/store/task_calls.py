@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ..channels import Topic, escape_id, parse_channel, unescape_id, user_topic
+from ..channels import Topic, escape_id, parse_channel, user_topic
 from ..config import Config
 from ..events import TaskEvent, encode_twice
 from ..lifecycle import TaskState
@@ -171,18 +171,13 @@ class TaskCalls:
         Returns:
             A call that returns ``[position, resumed, messages]``, see ``history.lua``.
         """
-        keys, task_id = self.keys, parse_channel(channel).task_id
-        if task_id is not None:
-            kind, source = "task", keys.task(topic, unescape_id(task_id))
-        elif topic.startswith("user:"):
-            kind, source = "user", keys.tasks(topic)
-        else:
-            kind, source = "channel", keys.cache(topic)
+        task_id = parse_channel(channel).task_id
+        kind = "task" if task_id is not None else "user" if topic.startswith("user:") else "channel"
         return HISTORY(
-            (keys.stream(topic), keys.floor(topic), source),
+            self.keys.of_history(topic, task_id),
             kind=kind,
             since=since,
-            task_prefix=keys.task_prefix(topic),
+            task_prefix=self.keys.task_prefix(topic),
             start=start,
             limit=self.config.tasks_per_page if limit is None else limit,
             history_ttl=self.config.history_ttl,

@@ -3,6 +3,20 @@
 -- limit select a page of a user's tasks: running ones first, then waiting, then ended ones, each newest first.
 -- Return {position, resumed (1: missed events, 0: snapshots), messages}. With the messages, the subscriber has everything
 -- up to the position.
+
+-- Return whether the stream id a is smaller than b ("milliseconds-number", compared as two numbers).
+local function is_before(a, b)
+  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
+  a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
+  return a_ms < b_ms or (a_ms == b_ms and tonumber(a_number) < tonumber(b_number))
+end
+
+-- Return a stream id that no later event can get: it is a millisecond old.
+local function past_id()
+  return string.format('%.0f-0', now_in_milliseconds() - 1)
+end
+
 if kind == 'task' and try('HEXISTS', source_key, 'workflow') == 1 then since = '' end  -- not in the history
 local newest = (try('XREVRANGE', stream_key, '+', '-', 'COUNT', 1) or {})[1]
 local floor, run, is_empty = read_floor()
@@ -52,9 +66,10 @@ local function add_snapshot(key, task_id)
 end
 
 if kind == 'user' then
-  while limit > 0 do
+  local is_last = false
+  while limit > 0 and not is_last do
     local ids = try('ZREVRANGE', source_key, start, start + limit - 1) or {}
-    if #ids == 0 then break end
+    is_last = #ids < limit
     for _, task_id in ipairs(ids) do
       if add_snapshot(task_prefix .. task_id, task_id) then
         start, limit = start + 1, limit - 1

@@ -10,9 +10,8 @@ local function read_task()
   local task = read_fields(task_key, {'seq', 'state', 'rank', 'published_at', 'retry_number', 'attempt', 'delivery',
     'superseded', 'others', 'handed_over', 'at', 'volatile_json', 'stable_json', 'cancel', 'workflow', 'membership'})
   if not is_snapshot(task) then return nil end
-  for _, name in ipairs({'seq', 'rank', 'published_at', 'retry_number', 'attempt'}) do
-    task[name] = number_in(task[name])
-  end
+  task.seq, task.rank, task.attempt = number_in(task.seq), number_in(task.rank), number_in(task.attempt)
+  task.published_at, task.retry_number = number_in(task.published_at), number_in(task.retry_number)
   task.superseded, task.others, task.delivery = task.superseded or '', task.others or '', task.delivery or ''
   return task
 end
@@ -36,7 +35,7 @@ end
 
 -- The others are deliveries that workers held when a newer one took over, and that have not ended: "<delivery> ...".
 local function is_other(task, delivery)
-  return delivery ~= '' and string.find(task.others, delivery .. ' ', 1, true) ~= nil
+  return task.others ~= '' and delivery ~= '' and string.find(task.others, delivery .. ' ', 1, true) ~= nil
 end
 
 local function others_without(task, delivery)

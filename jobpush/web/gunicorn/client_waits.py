@@ -14,7 +14,7 @@ MAX_WAITING = 64
 MAX_WAITING_PER_ADDRESS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Wait:
     taken: socket.socket
     address: str | None
@@ -49,7 +49,7 @@ class ClientWaits:
         """
         with self._lock:
             self._waits[owner] = _Wait(taken, address, self._clock() + seconds)
-            if len(self._waits) > MAX_WAITING_PER_ADDRESS:
+            if len(self._waits) > (MAX_WAITING if address is None else MAX_WAITING_PER_ADDRESS):
                 self._evict(address)
 
     def leave(self, owner: object) -> None:

@@ -89,7 +89,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # it has no types
             if exchange is None:  # HTTP/2
                 return application(environ, start_response)
             forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
-            exchange.address = proxies.client_of(environ.get("REMOTE_ADDR", ""), forwarded_for)
+            exchange.find_address = partial(proxies.client_of, environ.get("REMOTE_ADDR", ""), forwarded_for)
             if environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"):
                 environ["wsgi.input"] = exchange.body = _Body(exchange, environ)
                 start_response = partial(_respond, exchange.body, exchange.request, start_response)
@@ -228,8 +228,10 @@ class _Exchange:
     waits: ClientWaits
     turns: queue.SimpleQueue[None]
     seconds: float
-    address: str | None = None
+    #: Returns the client's address. Most requests wait for no client, and do not need it.
+    find_address: Callable[[], str | None] = lambda: None
     body: _Body | None = None
+    _address: str | None = None
     _has_turn: bool = False
     #: Added to ``seconds``: for the sent bytes, less the time that it took to send them.
     _more_seconds: float = 0.0
@@ -247,7 +249,8 @@ class _Exchange:
 
     def wait(self, seconds: float) -> None:
         """Give the turn back, and wait for the client."""
-        self.waits.enter(self, self.taken, self.address, seconds)
+        self._address = self._address or self.find_address()
+        self.waits.enter(self, self.taken, self._address, seconds)
         self._give_back()
 
     def send(self, size: int) -> None:
