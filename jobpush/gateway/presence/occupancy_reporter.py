@@ -55,9 +55,9 @@ class OccupancyReporter:
 
     def enter(self, connection: Connection, topic: Topic, member: Member | None = None) -> None:
         """Count a connection for a topic, unless it already counts, and add its member."""
-        self._enter(connection, Occupancy(topic, None))
+        self._enter(connection, topic, None)
         if member is not None:
-            self._enter(connection, Occupancy(topic, member))
+            self._enter(connection, topic, member)
 
     def note_subscribed(self, topic: Topic) -> None:
         """Report a user's connections again if the number subscribed to the user's channel has changed."""
@@ -151,12 +151,15 @@ class OccupancyReporter:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _enter(self, connection: Connection, new: Occupancy) -> None:
-        count = self._counts.setdefault(new.key, new)
-        if not count.number and count.member != new.member:  # returned with another user_info
+    def _enter(self, connection: Connection, topic: Topic, member: Member | None) -> None:
+        key = topic, None if member is None else member.user_id
+        count = self._counts.get(key)
+        if count is None:
+            count = self._counts[key] = Occupancy(topic, member)
+        elif not count.number and count.member != member:  # returned with another user_info
             if self._vacant.pop(count, None) is not None:
                 self._note(count)
-            count = self._counts[new.key] = new
+            count = self._counts[key] = Occupancy(topic, member)
         if count not in connection.counts:
             connection.counts += (count,)
             count.number += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +47,7 @@ class PubSubConnection(AsyncConnection):
         self._on_down = on_down
         self._wanted: set[bytes] = set() if probe is None else {probe.encode()}
         #: Outstanding confirmations by channel: an unsubscribed and resubscribed channel has two.
-        self._unconfirmed = Counter[bytes]()
+        self._unconfirmed: dict[bytes, int] = {}
         #: Number of messages.
         self.received = 0
 
@@ -65,7 +64,8 @@ class PubSubConnection(AsyncConnection):
             self.write((self._UNSUBSCRIBE, name))
 
     def _send_subscribe(self, names: Sequence[bytes]) -> None:
-        self._unconfirmed.update(names)
+        for name in names:
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
         self.write((self._SUBSCRIBE, *names))
 
     def _opened(self) -> None:
