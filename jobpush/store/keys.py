@@ -96,7 +96,7 @@ class Keys:
 
     #: History of a topic: a stream, bounded and expiring.
     stream = _topic_key("stream")
-    #: Stream id after which the history is complete, and the Redis run that it holds for; see ``lib.lua``.
+    #: Stream id after which the history is complete, and the Redis run that it holds for; see ``stream.lua``.
     floor = _topic_key("floor")
     #: Hash of gateway id to the number of a user's connections that are subscribed to the user's channel.
     subscribed = _topic_key("subscribed")

@@ -56,7 +56,7 @@ class LiveGateways:
         return sum(int(number) for gateway, number in connections.items() if gateway in self.ids and number.isdigit())
 
     def hold(self, stored: bytes) -> bool:
-        """Return whether any of them has stated a stored member; see ``presence.lua`` for the form."""
+        """Return whether any of them has stated a stored member; see ``members.lua`` for the form."""
         return not self.ids.isdisjoint(stored.partition(b"|")[0].split())
 
 
