@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ from ..config import Config
 from ..store.malformed import malformed
 from ..store.redis.command_connection import Commands, ConnectionLost
 from ..store.redis.errors import state_in
-from ..store.scripts import Command
 from ..store.worker_leases import WORKER_DIED, Claim, WorkerLeases
 from .loop import Loop
 
@@ -77,38 +76,48 @@ class DeadWorkerReaper:
         if not reply:
             self._commands.run(self._leases.forget_dead(worker_id))
             return
-        forget = partial(self._forget, self._leases.drop_stored(worker_id, reply))
-        claims = malformed.read("claims of workers", reply, Claim.read)
+        claims = malformed.read("claims of workers", reply, lambda member: (member, Claim.read(member)))
+        foreign = set(reply).difference(member for member, _ in claims)
         if not claims:
-            forget(0)
-        published = _Published(len(claims), forget)
-        for claim in claims:
-            self._commands.run(self._leases.lose(claim, WORKER_DIED), published.answered)
+            self._forget(worker_id, 0, list(foreign))
+        losses = _Losses(len(claims), foreign, partial(self._forget, worker_id))
+        for member, claim in claims:
+            self._commands.run(self._leases.lose(claim, WORKER_DIED), partial(losses.answered, member))
 
-    def _forget(self, forget: Command, number: int) -> None:
-        """Forget claims of a worker with published losses, ``number`` of them by this process; look for more."""
+    def _forget(self, worker_id: str, number: int, done: Sequence[bytes]) -> None:
+        """Forget claims of a worker, with ``number`` losses that this process has published; look for more."""
         self.count += number
         if number:
             logger.warning("A worker died: %d of its tasks are LOST", number)
-        self._commands.call(forget)
+        self._commands.call(self._leases.drop_stored(worker_id, done))
         self._ask()
 
 
-class _Published:
-    """Waits for the replies to some calls, and keeps whatever Redis did not accept."""
+class _Losses:
+    """
+    Waits for the replies about some claims.
 
-    def __init__(self, number: int, then: Callable[[int], None]) -> None:
+    Args:
+        number: Replies to wait for.
+        done: Claims to drop in any case.
+        then: Gets the number of published losses, and the claims to drop; those that a server did not accept stay, and
+            are found again.
+    """
+
+    def __init__(self, number: int, done: Iterable[bytes], then: Callable[[int, Sequence[bytes]], None]) -> None:
         self._left = number
+        self._done = list(done)
         self._then = then
         self._published = 0
 
-    def answered(self, reply: Any) -> None:
-        if isinstance(reply, ConnectionLost) or state_in(reply) is not None:
-            return  # found again later
-        if isinstance(reply, Exception):
-            logger.warning("Redis refused the end of a task: %s", reply)
-        elif reply is not None:  # otherwise Redis has dropped the task before its worker
-            self._published += reply[0]  # 0: another gateway was faster, or the task itself
+    def answered(self, member: bytes, reply: Any) -> None:
+        """Note the reply about a claim."""
+        if not isinstance(reply, ConnectionLost) and state_in(reply) is None:
+            self._done.append(member)
+            if isinstance(reply, Exception):
+                logger.warning("Redis refused the end of a task: %s", reply)
+            elif reply is not None:  # otherwise Redis has dropped the task before its worker
+                self._published += reply[0]  # 0: another gateway was faster, or the task itself
         self._left -= 1
-        if not self._left:
-            self._then(self._published)
+        if not self._left and self._done:
+            self._then(self._published, self._done)

@@ -32,6 +32,8 @@ class Ending:
         delivery: The delivery that has ended, see :mod:`jobpush.lifecycle`; empty for a task that waits.
         run_at: Unix seconds at which the next attempt begins; ``None``: at once, or never.
         notifies_end: Whether the user's inbox keeps the end.
+        user_id: The user of the task, if known. Otherwise its end has to wait for the primary of a cluster that holds
+            its owner, too.
     """
 
     task_id: str
@@ -41,6 +43,7 @@ class Ending:
     delivery: str = ""
     run_at: float | None = None
     notifies_end: bool = False
+    user_id: str | None = None
 
 
 @dataclass

@@ -149,18 +149,25 @@ class Sender:
 
     def end(self, ending: Ending, store: Store | None = None) -> None:
         """Publish the end of a tracked task. An unknown one is stored as its message describes it."""
-        store = store or self._store
+        store, tracked = store or self._store, ending.tracked
+        user_id = ending.user_id or (tracked.user_id if tracked is not None else None)
         try:
             result = store.end(
-                ending.task_id, ending.state, error=ending.error, delivery=ending.delivery, run_at=ending.run_at
+                ending.task_id,
+                ending.state,
+                error=ending.error,
+                delivery=ending.delivery,
+                run_at=ending.run_at,
+                user_id=user_id,
             )
-            if ending.notifies_end and ending.state.is_final and result.outcome is Outcome.STORED:
-                self._keep_end(store.owner(ending.task_id), store.task(ending.task_id))
         except TaskNotFound:
-            if ending.tracked is None:
+            if tracked is None:
                 return
-            event = ending.tracked.event(ending.state, error=ending.error)
-            self.send([TaskWrite(ending.tracked.user_id, event, pinned=True)], store)
+            event = tracked.event(ending.state, error=ending.error)
+            self.send([TaskWrite(tracked.user_id, event, pinned=True)], store)
+        else:
+            if ending.notifies_end and ending.state.is_final and result.outcome is Outcome.STORED:
+                self._keep_end(ending.task_id, user_id)
         if ending.state.is_final:
             self.final_writes.add(ending)
 
@@ -222,18 +229,19 @@ class Sender:
     def _record_durations(self, durations: StageDurations, store: Store) -> None:
         store.record_durations(durations.task_name, durations.seconds)
 
-    def _keep_end(self, user_id: str, event: TaskEvent) -> None:
-        """Keep the end of a task in the user's inbox."""
-        data = {"task_id": event.task_id, "state": event.state.value, "error": event.error}
-        if event.error_code:
-            data["error_code"] = event.error_code
-        url = event.data.get("url", "")
+    def _keep_end(self, task_id: str, user_id: str | None, event: TaskEvent | None = None) -> None:
+        """Keep the end of a task in the user's inbox. Its user and its event are read if they are not given."""
+        store = self.patient_store
         try:
-            self.patient_store.keep_notification(
-                user_id, END_EVENT, data, title=event.title, url=url if is_safe_url(url) else ""
-            )
-        except StoreError as exc:  # the end itself is published
-            logger.warning("the end of task %s is missing in the inbox of its user: %s", event.task_id, exc)
+            user_id = user_id or store.owner(task_id)
+            event = event or store.task(task_id, user_id=user_id)
+            data = {"task_id": task_id, "state": event.state.value, "error": event.error}
+            if event.error_code:
+                data["error_code"] = event.error_code
+            url = event.data.get("url", "")
+            store.keep_notification(user_id, END_EVENT, data, title=event.title, url=url if is_safe_url(url) else "")
+        except (StoreError, TaskNotFound) as exc:  # the end itself is published
+            logger.warning("the end of task %s is missing in the inbox of its user: %s", task_id, exc)
 
     def _append_log(self, task: RunningTask, store: Store) -> None:
         lines, dropped = task.log_lines.take()
@@ -294,7 +302,7 @@ class Sender:
         if write.event.state.is_final:
             self.final_writes.add(write)
             if write.notifies_end and result.outcome is Outcome.STORED:
-                self._keep_end(write.user_id, write.event)
+                self._keep_end(task_id, write.user_id, write.event)
         if result.has_pending_workflow and write.event.root_id is not None:
             self._on_workflow(write.user_id, write.event.root_id, self._config.min_interval)
         if result.is_cancelled:

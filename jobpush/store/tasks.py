@@ -101,14 +101,17 @@ class TaskStore(StoreClient):
         error: str | None = None,
         delivery: str = "",
         run_at: float | None = None,
+        user_id: str | None = None,
     ) -> Published:
         """
         End a task on behalf of its process; see :meth:`~jobpush.store.task_calls.TaskCalls.end` for the arguments.
 
+        With its ``user_id``, the owner of the task need not be read, which another primary of a cluster may hold.
+
         Raises:
             TaskNotFound: If nothing is stored of it.
         """
-        topic = user_topic(self.owner(task_id))
+        topic = user_topic(user_id or self.owner(task_id))
         call = self._calls.end(topic, task_id, state, error=error, delivery=delivery, run_at=run_at)
         (reply,) = self.run([call])
         if reply is None:
@@ -177,14 +180,14 @@ class TaskStore(StoreClient):
         (ids,) = self.run([("ZREVRANGE", self.keys.tasks(topic), 0, -1)])
         yield from self._snapshots_of(topic, ids)
 
-    def task(self, task_id: str) -> TaskEvent:
+    def task(self, task_id: str, *, user_id: str | None = None) -> TaskEvent:
         """
-        Return the snapshot of one task.
+        Return the snapshot of one task; with its ``user_id``, the owner need not be read.
 
         Raises:
             TaskNotFound: If nothing is stored of it.
         """
-        topic = user_topic(self.owner(task_id))
+        topic = user_topic(user_id or self.owner(task_id))
         events = self._snapshots([self._calls.history(task_channel(task_id), topic)])
         if not events:
             raise TaskNotFound(task_id)

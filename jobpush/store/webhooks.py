@@ -90,6 +90,8 @@ class WebhookStore:
         self._given_up = f"{self._stream}:given-up"
         self._client = RedisClient(config.redis_url, timeout=_TIMEOUT)
         self._next_collection = 0.0
+        #: Events that were moved, but not yet removed from their bucket: its primary refuses to.
+        self._moved: set[tuple[str, bytes]] = set()
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,8 +116,8 @@ class WebhookStore:
         """
         Move the events of all buckets into the stream, at most once a second, by one of all callers.
 
-        Without a cluster there is nothing to move. An event is moved twice if the connection breaks between the steps.
-        Those on an unreachable primary wait.
+        Without a cluster there is nothing to move. Events on an unreachable primary wait. An event is moved twice if
+        the connection breaks between the steps, or if its primary refuses the last one until another worker is elected.
         """
         if not self._keys.is_cluster or time.monotonic() < self._next_collection:
             return
@@ -128,11 +130,15 @@ class WebhookStore:
         read = [("XRANGE", source, "-", "+", "COUNT", _COLLECTED_AT_ONCE) for source in sources]
         _, *pages = self._client.run([("EXPIRE", key, _COLLECTOR_TTL), *read], may_be_partial=True)
         reached = [one for one in zip(sources, pages, strict=True) if not isinstance(one[1], ShardUnavailable)]
-        entries = [(source, *entry) for source, page in reached for entry in page]
+        entries = [
+            (source, *entry) for source, page in reached for entry in page if (source, entry[0]) not in self._moved
+        ]
         entries.sort(key=lambda entry: [int(part) for part in entry[1].split(b"-")])
-        if entries:
-            self._client.run([("XADD", self._stream, "*", *chain(*fields.items())) for _, _, fields in entries])
-            self._client.run([("XDEL", source, entry_id) for source, entry_id, _ in entries])
+        self._client.run([("XADD", self._stream, "*", *chain(*fields.items())) for _, _, fields in entries])
+        moved = [*self._moved, *((source, entry_id) for source, entry_id, _ in entries)]
+        self._moved = set(moved)
+        replies = self._client.run([("XDEL", source, entry_id) for source, entry_id in moved], may_be_partial=True)
+        self._moved = {one for one, reply in zip(moved, replies, strict=True) if isinstance(reply, ShardUnavailable)}
 
     def take(self, consumer: str, *, count: int, wait: float) -> list[Entry]:
         """Return up to ``count`` new entries; wait up to ``wait`` seconds (less than 5) for the first."""

@@ -47,6 +47,8 @@ class FakeCommands:
     is_answering: bool = True
     is_accepting: bool = True
     refusal: Exception | None = None
+    #: Tasks on a primary that does not answer.
+    unreachable: set[str] = field(default_factory=set)
     has_forgotten: bool = False
     dead: list[Any] = field(default_factory=lambda: list(DEAD))
     claims: list[bytes] = field(default_factory=lambda: list(CLAIMS))
@@ -57,7 +59,8 @@ class FakeCommands:
         if call.script is END:
             assert callback is not None
             self.lost.append(str(call.arguments[0]))
-            callback(self.refusal or (None if self.has_forgotten else [1, 5, 0, 0]))
+            lost = ConnectionLost() if self.lost[-1] in self.unreachable else None
+            callback(self.refusal or lost or (None if self.has_forgotten else [1, 5, 0, 0]))
         elif callback is None:
             raise AssertionError("the answer goes nowhere")
         elif self.is_answering:
@@ -176,6 +179,22 @@ def test_loss_refused_by_a_full_redis_is_retried(loop: FakeLoop, link: FakeComma
 
     assert link.lost == ["task-1"]
     assert not link.dead
+
+
+def test_claims_on_an_unreachable_primary_wait_alone(
+    loop: FakeLoop, link: FakeCommands, lost_tasks: DeadWorkerReaper
+) -> None:
+    link.claims.append(b"43 task-2 delivery-2")
+    link.unreachable.add("task-1")
+
+    loop.advance(2 * LOST_AFTER)
+    assert link.claims == CLAIMS
+    assert lost_tasks.count == 1
+
+    link.unreachable.clear()
+    loop.advance(LOST_AFTER)
+    assert not link.dead
+    assert lost_tasks.count == 2
 
 
 @pytest.mark.usefixtures("lost_tasks")

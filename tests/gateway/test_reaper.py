@@ -33,6 +33,8 @@ class CountingCommands:
         self.calls = 0
         #: Number of the call that is lost with its connection.
         self.lost = -1
+        #: Tag of a bucket on a primary that does not answer.
+        self.unreachable = ""
 
     def call(self, command: Command, callback: Callable[[Any], None] = lambda reply: None) -> None:
         self.calls += 1
@@ -40,7 +42,8 @@ class CountingCommands:
 
     def run(self, call: Call, callback: Callable[[Any], None] = lambda reply: None) -> None:
         self.calls += 1
-        callback(ConnectionLost() if self.calls == self.lost else self._store.run([call])[0])
+        is_lost = self.calls == self.lost or f"{{{self.unreachable}}}" in call.keys[0]
+        callback(ConnectionLost() if is_lost else self._store.run([call])[0])
 
 
 def left_of(store: Store, gateway: Gateway) -> list[bytes]:
@@ -125,6 +128,23 @@ def test_dead_gateway_is_forgotten_after_all_of_its_claims_are_retracted(store: 
     reaper.look(alive.presence)
     assert left_of(store, dead) != []
 
+    reaper.look(alive.presence)
+    assert left_of(store, dead) == []
+
+
+def test_claims_on_other_primaries_are_retracted_while_one_does_not_answer(store: Store) -> None:
+    dead, alive = Gateway(store), Gateway(store)
+    connect_users(dead, range(50))
+    dead.die()
+    commands = CountingCommands(store)
+    commands.unreachable = tag_of("user-0")
+    reaper = Reaper(commands)
+
+    reaper.look(alive.presence)
+    _, *claims = left_of(store, dead)
+    assert claims == [store.keys.claims(commands.unreachable, dead.presence.gateway_id)]
+
+    commands.unreachable = ""
     reaper.look(alive.presence)
     assert left_of(store, dead) == []
 

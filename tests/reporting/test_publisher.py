@@ -24,10 +24,8 @@ from jobpush.reporting.records import Ending
 from jobpush.reporting.running_task import Clock, RunningTask
 from jobpush.store import Membership, Store, TaskWrite, WorkflowPlan
 from jobpush.store.keys import tag_of
-from jobpush.store.redis.cluster import key_of, sharded_words
-from jobpush.store.redis.errors import ShardUnavailable
-from jobpush.store.scripts import Request
 from jobpush.testing import PATIENCE, FakeClock, RecordedEvents
+from tests.store.hanging_shard import HangingShard
 from tests.waiting import wait_until
 
 USER = "42"
@@ -373,24 +371,9 @@ def test_time_limit_during_a_publish_silences_no_other_task(
     assert number > 3
 
 
-class HangingShard:
-    """A cluster with one primary that hangs: the one with the bucket of a name. The other buckets are on a Redis."""
-
-    def __init__(self, publisher: Publisher, name: str) -> None:
-        self._bucket = f"{{{tag_of(name)}}}"
-        self.hangs = True
-        #: Requests that it did not answer.
-        self.refused = 0
-        for client in (publisher._sender._store.client, publisher._sender.patient_store.client):
-            client.run = partial(self._run, client.run)  # type: ignore[method-assign]
-
-    def _run(self, run: Callable[..., list[Any]], requests: Sequence[Request], *, may_be_partial: bool) -> list[Any]:
-        is_lost = [self.hangs and self._bucket in str(key_of(sharded_words(request))) for request in requests]
-        replies = iter(run([request for request, lost in zip(requests, is_lost, strict=True) if not lost]))
-        self.refused += sum(is_lost)
-        if any(is_lost) and not may_be_partial:
-            raise ShardUnavailable("it hangs")
-        return [ShardUnavailable("it hangs") if lost else next(replies) for lost in is_lost]
+def hanging_shard(publisher: Publisher, name: str) -> HangingShard:
+    """Let the primary with the bucket of a name hang."""
+    return HangingShard(tag_of(name), publisher._sender._store, publisher._sender.patient_store)
 
 
 @pytest.fixture
@@ -402,7 +385,7 @@ def quick_publisher(store: Store) -> Iterator[Publisher]:
 
 
 def test_events_of_other_primaries_are_published_while_one_hangs(quick_publisher: Publisher, store: Store) -> None:
-    shard = HangingShard(quick_publisher, "silent")
+    shard = hanging_shard(quick_publisher, "silent")
     silent, other = (replace(tracked(f"of-{user}"), user_id=user) for user in ("silent", USER))
     listener = RecordedEvents(store.config.redis_url, USER)
     running = [RunningTask(one, quick_publisher, quick_publisher._config) for one in (silent, other)]
@@ -431,7 +414,7 @@ def test_events_of_other_primaries_are_published_while_one_hangs(quick_publisher
 
 
 def test_newest_event_is_published_once_the_primary_answers(quick_publisher: Publisher, store: Store) -> None:
-    shard = HangingShard(quick_publisher, USER)
+    shard = hanging_shard(quick_publisher, USER)
     listener = RecordedEvents(store.config.redis_url, USER)
     for state in (TaskState.STARTED, TaskState.PROGRESS, TaskState.SUCCESS):
         refused = shard.refused
@@ -444,7 +427,7 @@ def test_newest_event_is_published_once_the_primary_answers(quick_publisher: Pub
 
 
 def test_owner_on_a_primary_that_hangs_is_stored_later(quick_publisher: Publisher, store: Store) -> None:
-    shard = HangingShard(quick_publisher, "task")
+    shard = hanging_shard(quick_publisher, "task")
     quick_publisher.publish_now([write("task", TaskState.STARTED)])
     assert [one.state for one in store.tasks(USER)] == [TaskState.STARTED]
     quick_publisher.submit(write("task", TaskState.SUCCESS))
@@ -453,3 +436,22 @@ def test_owner_on_a_primary_that_hangs_is_stored_later(quick_publisher: Publishe
     shard.hangs = False
     assert quick_publisher.flush()
     assert store.task("task").state is TaskState.SUCCESS
+
+
+def test_end_does_not_wait_for_the_owner_of_a_task_with_a_known_user(quick_publisher: Publisher, store: Store) -> None:
+    """The parent of a worker publishes it: the process of the task was killed, or the task was revoked, or expired."""
+    names = {"known": USER, "unknown": None}
+    store.publish([write(name, TaskState.PENDING) for name in names])
+    shards = [hanging_shard(quick_publisher, name) for name in names]
+    assert tag_of(USER) not in map(tag_of, names)
+    for name, user_id in names.items():
+        quick_publisher.submit_ending(Ending(name, TaskState.REVOKED, notifies_end=True, user_id=user_id))
+
+    wait_until(lambda: store.task("known").state is TaskState.REVOKED)
+    wait_until(lambda: [item.data["task_id"] for item in store.inbox(USER)] == ["known"])
+    assert store.task("unknown").state is TaskState.PENDING
+    for shard in shards:
+        shard.hangs = False
+    assert quick_publisher.flush()
+    assert store.task("unknown").state is TaskState.REVOKED
+    assert [item.data["task_id"] for item in store.inbox(USER)] == ["unknown", "known"]

@@ -19,6 +19,8 @@ class Reaper:
         self._commands = commands
         #: Buckets still to be buried, by dead gateway.
         self._left: dict[str, int] = {}
+        #: Those with a bucket on a primary that fails: the next look finds them again.
+        self._failed: set[str] = set()
 
     def look(self, presence: Presence) -> None:
         """Look for dead gateways, unless burials are under way. Call about once a second while the lease is held."""
@@ -28,6 +30,7 @@ class Reaper:
     def reset(self) -> None:
         """Forget burials under way: the connection to Redis, or the lease, is lost."""
         self._left.clear()
+        self._failed.clear()
 
     def _found(self, presence: Presence, reply: Any) -> None:
         if isinstance(reply, Exception) or self._left:
@@ -43,25 +46,33 @@ class Reaper:
     def _buried(self, presence: Presence, gateway_id: str, tag: str, claims: Any) -> None:
         if gateway_id not in self._left:
             return
-        if isinstance(claims, Exception):  # the next look finds it again
-            del self._left[gateway_id]
-        elif claims:  # retract them, then look for more: a gateway is forgotten only if none is left in any bucket
+        if claims and not isinstance(claims, Exception):
+            # Retract them, then look for more: a gateway is forgotten only if none is left in any bucket.
             valid = malformed.read("claims of gateways", claims, partial(_checked_claim, tag))
             if len(valid) < len(claims):  # no retraction removes those, so they would be found again
                 self._commands.call(presence.drop_claims(gateway_id, tag, set(claims) - set(valid)))
             call = presence.retract(gateway_id, tag, valid)
             self._commands.run(call, lambda reply: self._retracted(presence, gateway_id, tag, reply))
         else:
-            self._left[gateway_id] -= 1
-            if not self._left[gateway_id]:
-                del self._left[gateway_id]
-                self._commands.run(presence.forget_dead(gateway_id))
+            self._end_bucket(presence, gateway_id, has_failed=bool(claims))
 
     def _retracted(self, presence: Presence, gateway_id: str, tag: str, reply: Any) -> None:
+        if gateway_id not in self._left:
+            return
         if isinstance(reply, Exception):
-            self._left.pop(gateway_id, None)
-        elif gateway_id in self._left:
+            self._end_bucket(presence, gateway_id, has_failed=True)
+        else:
             self._bury(presence, gateway_id, tag)
+
+    def _end_bucket(self, presence: Presence, gateway_id: str, *, has_failed: bool) -> None:
+        if has_failed:
+            self._failed.add(gateway_id)
+        self._left[gateway_id] -= 1
+        if not self._left[gateway_id]:
+            del self._left[gateway_id]
+            if gateway_id not in self._failed:
+                self._commands.run(presence.forget_dead(gateway_id))
+            self._failed.discard(gateway_id)
 
 
 def _checked_claim(tag: str, claim: bytes) -> bytes:

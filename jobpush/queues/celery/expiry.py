@@ -41,32 +41,32 @@ class ExpiryTimer:
     def reset_after_fork(self) -> None:
         """Forget the parent's tasks and thread."""
         self._changed = threading.Condition(threading.Lock())
-        #: Unix seconds and task id, the next one first.
-        self._expiring: list[tuple[float, str]] = []
+        #: Unix seconds, task id and user id, the next one first.
+        self._expiring: list[tuple[float, str, str]] = []
         self._thread: threading.Thread | None = None
 
-    def add(self, task_id: str, expires_at: float) -> None:
+    def add(self, task_id: str, user_id: str, expires_at: float) -> None:
         """End a task at its expiry if it still waits then."""
         with self._changed:
             if len(self._expiring) < MAX_EXPIRING:
-                heapq.heappush(self._expiring, (expires_at + _MARGIN, task_id))
+                heapq.heappush(self._expiring, (expires_at + _MARGIN, task_id, user_id))
                 self._thread = kept_alive(self._thread, self._run, "jobpush-expiry")
                 self._changed.notify()
 
     def _run(self) -> None:
         while (services := self._services()) is not None:
-            for task_id in self._expired():
-                services.publisher.submit_ending(Ending(task_id, TaskState.REVOKED, EXPIRED))
+            for task_id, user_id in self._expired():
+                services.publisher.submit_ending(Ending(task_id, TaskState.REVOKED, EXPIRED, user_id=user_id))
             del services
             with self._changed:
                 next_at = self._expiring[0][0] if self._expiring else float("inf")
                 self._changed.wait(min(max(0.0, next_at - time.time()), 60.0))
 
-    def _expired(self) -> list[str]:
+    def _expired(self) -> list[tuple[str, str]]:
         with self._changed:
             expired = []
             while self._expiring and self._expiring[0][0] <= time.time():
-                expired.append(heapq.heappop(self._expiring)[1])
+                expired.append(heapq.heappop(self._expiring)[1:])
             return expired
 
 

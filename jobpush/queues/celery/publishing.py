@@ -205,7 +205,9 @@ def _publish_for_dead_process(
     """Publish the next attempt of a task after its process died (``retry_on_worker_lost``), in the worker's parent."""
     if _stamp_again(options, task, before, headers, body) is not None:
         reason, run_at = options.error_text(WorkerLostError()), time_of(headers, "eta")
-        ending = Ending(before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at)
+        ending = Ending(
+            before.task_id, TaskState.RETRY, reason, delivery=before.delivery, run_at=run_at, user_id=before.user_id
+        )
         options.runtime.publisher.end_now(ending)
 
 
@@ -237,7 +239,7 @@ def _publish_pending(
     if this.queue and this.is_published:
         publish_no_worker(runtime, tracked, this.queue)
     if (expires_at := time_of(headers, "expires")) is not None:
-        expiry_timer_of(runtime).add(tracked.task_id, expires_at)
+        expiry_timer_of(runtime).add(tracked.task_id, tracked.user_id, expires_at)
 
 
 def _publish_writes(this: Sending, runtime: Services, writes: Sequence[TaskWrite]) -> None:

@@ -18,6 +18,7 @@ from ...errors import StoreError, TaskNotFound
 from ...events import CodedText, TaskState
 from ...reporting.identity import TaskIdentity
 from ...reporting.services import Services
+from ...store.redis.errors import ShardUnavailable
 from .compat import queue_head
 from .headers import USER_HEADER, as_protocol_2, read_headers
 
@@ -80,8 +81,9 @@ class QueueWatcher:
         interval = self._runtime.config.place_interval
         while not self._is_stopped.is_set():
             for queue in [queue.name for queue in self._consumer.task_consumer.queues]:
-                if self._runtime.store.lead(queue, self._id, max(3 * interval, _LEAST_LEAD)):
-                    self._look_at(queue, list(queue_head(channel, queue, MAX_PLACES)))
+                with suppress(ShardUnavailable):  # the other queues are on other primaries
+                    if self._runtime.store.lead(queue, self._id, max(3 * interval, _LEAST_LEAD)):
+                        self._look_at(queue, list(queue_head(channel, queue, MAX_PLACES)))
             self._is_stopped.wait(interval)
 
     def _look_at(self, queue: str, messages: list[bytes]) -> None:
@@ -103,11 +105,15 @@ class QueueWatcher:
         """Publish the tasks that left the queue a while ago and were not received."""
         gone = self._gone.get(queue, {})
         for task in [task for task, since in gone.items() if since + _RECEIVED_WITHIN < time.monotonic()]:
-            del gone[task]
-            with suppress(TaskNotFound):
-                stored = self._runtime.store.task(task.task_id)
-                if task not in places and stored.state is TaskState.PENDING and not stored.message:
-                    self._publish(task, message=NOT_IN_QUEUE)
+            with suppress(ShardUnavailable):  # it is tried again
+                self._publish_if_purged(task, places)
+                del gone[task]
+
+    def _publish_if_purged(self, task: TaskIdentity, places: dict[TaskIdentity, int]) -> None:
+        with suppress(TaskNotFound):
+            stored = self._runtime.store.task(task.task_id, user_id=task.user_id)
+            if task not in places and stored.state is TaskState.PENDING and not stored.message:
+                self._publish(task, message=NOT_IN_QUEUE)
 
     def _publish(self, task: TaskIdentity, **progress: Any) -> None:
         write = task.write(task.event(TaskState.PENDING, **progress), task_ttl=self._runtime.config.task_ttl)

@@ -26,6 +26,7 @@ from ...events import CodedText, TaskState, error_text
 from ...reporting.identity import TaskIdentity
 from ...reporting.records import Ending
 from ...reporting.running_task import RunningTask
+from ...reporting.services import Services
 from . import publishing
 from .compat import REPLACED, on_result, runs_tasks_itself
 from .expiry import EXPIRED
@@ -185,7 +186,12 @@ def _received_task(options: TrackOptions, request: Any) -> TaskIdentity | None:
 def _end(app: Any, ending: Ending) -> None:
     runtime = runtime_of(app)
     if runtime is not None:
-        runtime.publisher.submit_ending(ending)
+        _submit(runtime, ending)
+
+
+def _submit(runtime: Services, ending: Ending) -> None:
+    """Publish an end, for the user of its delivery if this worker holds it: this does not wait for the task's owner."""
+    runtime.publisher.submit_ending(replace(ending, user_id=leases_of(runtime).user_of(ending.delivery)))
 
 
 # -- in the process that runs the task ---------------------------------------------------------------
@@ -223,7 +229,7 @@ def on_failure(sender: Any = None, task_id: str = "", exception: Any = None, **k
         delivery = delivery_of(sender.request) if sender.request.id == task_id else ""
         delivery = delivery or leases_of(options.runtime).delivery_of(str(task_id))
         ending = Ending(str(task_id), TaskState.FAILURE, error, delivery=delivery, notifies_end=options.notifies_end)
-        options.runtime.publisher.submit_ending(ending)
+        _submit(options.runtime, ending)
 
 
 def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwargs: Any) -> None:
@@ -236,7 +242,7 @@ def on_retry(sender: Any = None, request: Any = None, reason: Any = None, **kwar
         # lost its broker, which may redeliver the task.
         if reason is None:
             ending = Ending(str(request.id), TaskState.LOST, TASK_STOPPED, delivery=delivery_of(request))
-            options.runtime.publisher.submit_ending(ending)
+            _submit(options.runtime, ending)
         return
     exc = getattr(reason, "exc", None)
     error = None if exc is None else options.error_text(exc)

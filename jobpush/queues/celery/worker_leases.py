@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...channels import unescape_id
 from ...config import Config
 from ...errors import StoreError
 from ...events import CodedText
@@ -21,6 +22,8 @@ from ...reporting.records import Ending
 from ...reporting.services import Services
 from ...store import Store
 from ...store.forks import register_after_fork
+from ...store.redis.errors import ShardUnavailable
+from ...store.scripts import Request
 from ...store.worker_leases import Claim, WorkerLeases
 from .compat import has_begun, is_in_hand
 from .headers import read_headers
@@ -40,7 +43,7 @@ _AT_ONCE = 200
 MAX_OVER = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
     """A message that this worker holds until Celery's request for it is done."""
 
@@ -51,6 +54,10 @@ class _Held:
     over_since: float | None = None
     #: How it ended, from its result; ``None``: it has not ended, or its result does not show it.
     ending: Ending | None = None
+    #: Whether that end is published.
+    has_published: bool = False
+    #: Monotonic seconds at which the primary of its task last failed, in a cluster.
+    failed_at: float = 0.0
 
     def is_over(self) -> bool:
         """
@@ -150,6 +157,11 @@ class LeaseKeeper:
         """Return the newest delivery of a task that this worker holds or held a moment ago; empty if there is none."""
         return self._newest.get(task_id, "")
 
+    def user_of(self, delivery: str) -> str | None:
+        """Return the user of a delivery that this worker holds; ``None`` if it holds none of that id."""
+        held = self._held.get(delivery)
+        return None if held is None else unescape_id(held.claim.user_id)
+
     def record_end(self, ending: Ending) -> None:
         """
         Record how a delivery ended, in case its process cannot publish it.
@@ -172,15 +184,24 @@ class LeaseKeeper:
                 time.sleep(min(self._config.retry_interval, self._leases.pause))
 
     def stop(self) -> None:
-        """Publish running tasks as lost when the worker ends; Celery requeues those not yet started."""
+        """
+        Publish running tasks as lost when the worker ends; Celery requeues those not yet started.
+
+        A known result waits for the primary of its task, ``lost_after`` seconds at most.
+        """
         self._is_stopped.set()
         if self._sidecar is not None:
             self._sidecar.close()
-        all_held = self._snapshot()
+        deadline = time.monotonic() + self._config.lost_after
         try:
-            for start in range(0, len(all_held), _AT_ONCE):
-                self._end(all_held[start : start + _AT_ONCE], WORKER_STOPPED, least=TaskState.STARTED)
-            self._store.run(self._leases.leave(self.worker_id))
+            left = self._end_all(self._snapshot(), WORKER_STOPPED, least=TaskState.STARTED)
+            while any(held.ending and not held.has_published for held in left) and time.monotonic() < deadline:
+                time.sleep(min(self._config.retry_interval, self._leases.pause))
+                left = self._end_all(left, WORKER_STOPPED, least=TaskState.STARTED)
+            if left:
+                logger.warning("a part of Redis fails: %d tasks of this worker are LOST once it is back", len(left))
+            else:
+                self._store.run(self._leases.leave(self.worker_id), may_be_partial=True)
         except StoreError as exc:
             logger.warning("the end of this worker will be found out by its lease: %s", exc)
         self._store.close()
@@ -203,7 +224,8 @@ class LeaseKeeper:
             self._is_stopped.wait(self._leases.pause)
 
     def _renew(self) -> None:
-        was_held, _ = self._store.run(self._leases.hold(self.worker_id))
+        # In a cluster the ends of tasks do not wait for the primary of the leases.
+        was_held, _ = self._store.run(self._leases.hold(self.worker_id), may_be_partial=True)
         if self._reached_since is None:
             self._reached_since = time.monotonic()
         if not was_held:
@@ -213,11 +235,12 @@ class LeaseKeeper:
         """Publish all claims again: Redis was unreachable or returned empty, or a gateway found this worker dead."""
         if not self._times_to_assert:
             return
-        claims = [held.claim for held in self._snapshot() if not held.is_over()]
+        claims, is_complete = [held.claim for held in self._snapshot() if not held.is_over()], True
         for start in range(0, len(claims), _AT_ONCE):
             some = claims[start : start + _AT_ONCE]
-            self._store.run([*map(self._leases.regain, some), self._leases.claim(self.worker_id, *some)])
-        self._times_to_assert -= 1
+            requests: list[Request] = [*map(self._leases.regain, some), self._leases.claim(self.worker_id, *some)]
+            is_complete &= not any(map(_has_failed, self._store.run(requests, may_be_partial=True)))
+        self._times_to_assert -= is_complete
 
     def _note_what_is_over(self) -> None:
         """Record when messages were finished; keep the newest :data:`MAX_OVER`."""
@@ -244,31 +267,52 @@ class LeaseKeeper:
         for held in self._snapshot():
             # A known result is published earlier: its process has exited, or Redis would have it by now.
             patience = self._config.lost_after / (1 if held.ending is None else 3)
-            if held.over_since is not None and now - max(held.over_since, reached_since) >= patience:
+            reached_at = max(reached_since, held.failed_at)
+            if held.over_since is not None and now - max(held.over_since, reached_at) >= patience:
                 done.append(held)
-        for start in range(0, len(done), _AT_ONCE):
-            some = done[start : start + _AT_ONCE]
-            self._end(some, NOT_REPORTED, reached_since=reached_since)
-            claims = [held.claim for held in some]
-            self._store.run([self._leases.drop(self.worker_id, *claims)])
-            self._forget(claims)
+        self._end_all(done, NOT_REPORTED, reached_since=reached_since)
+
+    def _end_all(self, some: Sequence[_Held], error: str, **options: Any) -> list[_Held]:
+        """Publish the ends of messages, and forget these; return those that wait for a primary of a cluster."""
+        left: list[_Held] = []
+        for start in range(0, len(some), _AT_ONCE):
+            part = some[start : start + _AT_ONCE]
+            waiting = self._end(part, error, **options)
+            left += waiting
+            claims = [held.claim for held in part if held not in waiting]
+            if claims:
+                self._store.run([self._leases.drop(self.worker_id, *claims)])
+                self._forget(claims)
+        return left
 
     def _end(
         self, some: Sequence[_Held], error: str, *, least: TaskState = TaskState.PENDING, reached_since: float = 0.0
-    ) -> None:
+    ) -> list[_Held]:
         """
         Publish the end of messages that still have their claim, or could not be claimed during an outage of Redis.
+
+        Returns:
+            Those to be tried again, because a primary of a cluster fails: the one of the task, or of the claims.
         """
-        claims = [held.claim for held in some]
-        (are_claimed,) = self._store.run([self._leases.are_claimed(self.worker_id, claims)])
+        query = self._leases.are_claimed(self.worker_id, [held.claim for held in some])
+        (are_claimed,) = self._store.run([query], may_be_partial=True)
+        is_known = not _has_failed(are_claimed)
         calls = []
-        for held, is_claimed in zip(some, are_claimed, strict=True):
+        for held, is_claimed in zip(some, are_claimed if is_known else [None] * len(some), strict=True):
             ending = held.ending
             if ending is None and is_claimed:
-                calls.append(self._leases.lose(held.claim, error, least=least))
-            elif ending is not None and (is_claimed or (held.over_since or 0.0) < reached_since):
-                calls.append(self._leases.end(held.claim, ending.state, ending.error))
-        self._store.run(calls)  # in one round trip: the lease is not renewed meanwhile
+                calls.append((held, self._leases.lose(held.claim, error, least=least)))
+            elif ending is not None and not held.has_published:
+                if is_claimed != 0 or (held.over_since or 0.0) < max(reached_since, held.failed_at):
+                    calls.append((held, self._leases.end(held.claim, ending.state, ending.error)))
+        # In one round trip: the lease is not renewed meanwhile.
+        replies = self._store.run([call for _, call in calls], may_be_partial=True)
+        failed = [held for (held, _), reply in zip(calls, replies, strict=True) if _has_failed(reply)]
+        for held, _ in calls:
+            held.has_published = held not in failed
+        for held in failed:
+            held.failed_at = time.monotonic()
+        return failed if is_known else list(some)
 
     def _forget(self, claims: Sequence[Claim]) -> None:
         with self._lock:
@@ -279,6 +323,11 @@ class LeaseKeeper:
     def _snapshot(self) -> list[_Held]:
         with self._lock:
             return list(self._held.values())
+
+
+def _has_failed(reply: object) -> bool:
+    """Return whether a reply stands for a primary of a cluster that fails."""
+    return isinstance(reply, ShardUnavailable)
 
 
 _keepers: weakref.WeakKeyDictionary[Services, LeaseKeeper] = weakref.WeakKeyDictionary()

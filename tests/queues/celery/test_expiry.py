@@ -58,7 +58,7 @@ def test_number_of_watched_expiries_is_bounded(eager: Eager, monkeypatch: pytest
     monkeypatch.setattr(expiry, "MAX_EXPIRING", 2)
     timer = ExpiryTimer(eager.jobpush._runtime)
     for number in range(3):
-        timer.add(f"task-{number}", time.time() + 1_000)
+        timer.add(f"task-{number}", "42", time.time() + 1_000)
 
     assert len(timer._expiring) == 2
     timer.reset_after_fork()

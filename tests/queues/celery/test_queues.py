@@ -18,7 +18,9 @@ from jobpush.events import TaskState
 from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.queues.celery.queue_positions import QueueWatcher
 from jobpush.store import Store, TaskWrite
+from jobpush.store.keys import tag_of
 from tests.celery_site.site import PATIENT, Site
+from tests.store.hanging_shard import HangingShard
 from tests.waiting import wait_until
 
 
@@ -147,3 +149,21 @@ def test_foreign_messages_in_a_queue_have_a_place_and_hide_no_position() -> None
     watcher._look_at("celery", [*messages, json.dumps({"headers": headers}).encode()])
 
     assert [(write.event.task_id, write.event.ahead) for write in published] == [("t1", len(messages))]
+
+
+def test_queues_of_other_primaries_are_watched_while_one_hangs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = [SimpleNamespace(name=name) for name in ("silent", "other")]
+    consumer: Any = SimpleNamespace(task_consumer=SimpleNamespace(queues=queues))
+    watcher = QueueWatcher(consumer, SimpleNamespace(store=store, config=Config(place_interval=0.0)))  # type: ignore[arg-type]
+    HangingShard(tag_of("silent"), store)
+    looked_at = []
+
+    def look_at(queue: str, messages: list[bytes]) -> None:
+        looked_at.append(queue)
+        watcher.stop()
+
+    monkeypatch.setattr(watcher, "_look_at", look_at)
+    monkeypatch.setattr("jobpush.queues.celery.queue_positions.queue_head", lambda *arguments: [])
+    watcher._watch(None)
+
+    assert looked_at == ["other"]

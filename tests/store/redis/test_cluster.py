@@ -505,6 +505,28 @@ def test_webhooks_of_other_primaries_are_collected_while_one_hangs(
         wait_until(lambda: collected() == set(channels))
 
 
+def test_webhooks_of_a_primary_that_refuses_to_remove_them_are_collected_once(
+    cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobpush.store.webhooks._COLLECT_EVERY", 0.0)
+    config = Config(redis_url=cluster_servers.url, prefix="refuses", webhook_urls=("https://example.com/",))
+    with closing(Store(config)) as store, closing(WebhookStore(config)) as webhooks:
+        channels = {f"news-{number}" for number in range(20)}
+        gateway = Gateway(store)
+        for channel in channels:
+            gateway.occupy(channel, 1)
+        webhooks.join()
+        refusing = (cluster_servers.primary_of(store.keys.webhooks) + 1) % 3
+        with cluster_servers.without_failovers(), without_replicas(cluster_servers, refusing):
+            for _ in range(3):
+                webhooks.collect("elected")
+        webhooks.collect("elected")
+
+        entries = webhooks.take("elected", count=100, wait=0.01)
+        assert sorted((entry.event or {})["channel"] for entry in entries) == sorted(channels)
+        assert not any(store.run([("XLEN", store.keys.webhook_source(tag)) for tag in bucket_tags()]))
+
+
 def test_doctor_checks_all_slots_and_each_primary(
     cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
