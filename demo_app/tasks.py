@@ -119,6 +119,7 @@ def join(user_id: str, trailer_id: str, count: int) -> None:
 
 def _make_film(upload: Video, filename: str) -> dict[str, Any]:
     progress.stage("uploaded", weight=UPLOAD_PERCENT)
+    progress.update(stages=["uploaded", "probing", "encoding", "thumbnail"])  # the card lists all of them
     progress.stage("probing", weight=2)
     clip = video.probe(upload.upload)
 
