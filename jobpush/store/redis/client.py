@@ -30,7 +30,8 @@ class RedisClient:
     Args:
         url: As :class:`Topology` reads it.
         timeout: Seconds to wait for a connection, and for each reply.
-        probe: Channel on which each new connection checks its right to publish, before a script fails halfway.
+        probe: Channel on which each new connection checks its right to publish, before a script fails halfway; also its
+            right to run INFO, which ``-@dangerous`` denies.
 
     Raises:
         ConfigurationError: If the URL is wrong.
@@ -225,7 +226,9 @@ class RedisClient:
         if self._probe is not None:
             before = time.time()
             connection.send_command("PUBLISH", self._probe, "")
+            connection.send_command("INFO", "server")
             connection.send_command("TIME")
+            connection.read_response()
             connection.read_response()
             with suppress(redis.ResponseError):  # without the right to run TIME, use this machine's clock
                 seconds, microseconds = connection.read_response()

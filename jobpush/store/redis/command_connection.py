@@ -124,6 +124,7 @@ class CommandConnection(AsyncConnection):
     def _opened(self) -> None:
         if self._probe is not None:
             self.call(("PUBLISH", self._probe, ""), self._probed)
+            self.call(("INFO", "server"), self._probed)  # -@dangerous denies it to scripts, without its name
         for script in GATEWAY_SCRIPTS:  # otherwise many first calls would each load one
             self.load(script)
         self._on_up()

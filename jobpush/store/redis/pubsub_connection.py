@@ -94,9 +94,10 @@ class PubSubConnection(AsyncConnection):
         if isinstance(reply, hiredis.ReplyError):
             self._break(reply)
             return
-        if not self.is_working:
+        is_confirmation = isinstance(reply, list) and reply[0] == self._CONFIRMATION
+        if not self.is_working and not is_confirmation:  # it follows them, and may be refused where they are not
             self._accepted()
-        if isinstance(reply, list) and reply[0] == self._CONFIRMATION:
+        if is_confirmation:
             name = reply[1]
             left = self._unconfirmed.pop(name) - 1
             if left:

@@ -38,8 +38,17 @@ def with_user(server: EmbeddedRedis, *rights: str) -> str:
     return server.url.replace("redis://", "redis://limited:pass@")
 
 
-def test_user_without_channel_rights_publishes_nothing_and_is_one_clear_error(server: EmbeddedRedis) -> None:
-    url = with_user(server, "+@all", "~jobpush:*")
+@pytest.mark.parametrize(
+    ("rights", "error"),
+    [
+        ((), "no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:\\*"),
+        (("&jobpush:*", "-@dangerous"), r"ACL SETUSER … \+info"),
+    ],
+)
+def test_user_without_a_right_publishes_nothing_and_is_one_clear_error(
+    server: EmbeddedRedis, rights: tuple[str, ...], error: str
+) -> None:
+    url = with_user(server, "+@all", "~jobpush:*", *rights)
 
     with closing(Store(Config(redis_url=url, publish_timeout=PATIENCE))) as store:
         for publish in (
@@ -47,7 +56,7 @@ def test_user_without_channel_rights_publishes_nothing_and_is_one_clear_error(se
             lambda: store.trigger(["news"], "greeting", {}),
             lambda: store.cancel("t"),
         ):
-            with pytest.raises(StoreError, match="no right to its channels: ACL SETUSER … &<JOBPUSH_PREFIX>:\\*"):
+            with pytest.raises(StoreError, match=error):
                 publish()
 
     with redis.Redis.from_url(server.url) as admin:
@@ -73,6 +82,20 @@ def test_gateway_without_channel_rights_is_not_ready_until_it_has_them(
         assert links.commands.is_working
     finally:
         links.close()
+
+
+def test_subscription_without_the_right_to_ping_never_works_and_is_logged_once(
+    server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    links = Links(with_user(server, "+@all", "-ping", "~jobpush:*", "&jobpush:*"), probe=PROBE)
+    try:
+        links.wait_until(lambda: links.downs >= 2)
+    finally:
+        links.close()
+
+    lines = [line for line in caplog.messages if line.startswith("The subscription connection")]
+    assert len(lines) == 1
+    assert "ACL SETUSER … +ping" in lines[0]
 
 
 def test_missing_command_right_is_named_in_the_error(server: EmbeddedRedis) -> None:
