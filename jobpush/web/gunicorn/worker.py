@@ -29,6 +29,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest
+
 from ...config import Config
 from ..flask.limits import TrustedProxies
 from ..flask.state import all_states, start_hubs
@@ -353,6 +356,8 @@ class _Body:
         self._exchange.wait(self._until - now)
         try:
             data = read(size)
+        except ParseException as exc:  # in Flask an answer; any other error would be a traceback and a 500
+            raise BadRequest(f"The chunked body is malformed: {exc}") from None
         finally:
             self._exchange.run()
         if self._left > 0:

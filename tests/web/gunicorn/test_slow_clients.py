@@ -123,6 +123,18 @@ def test_unsigned_request_is_refused_before_its_body_is_read(site: Site) -> None
     assert b"\r\nconnection: close\r\n" in answer.lower()  # a client would otherwise send its next request here
 
 
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"1\r\nxyz", b"0\r\nno trailer"])
+def test_malformed_chunked_body_is_a_bad_request(site: Site, chunks: bytes) -> None:
+    head = b"POST /jobpush/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+
+    with socket.create_connection(("127.0.0.1", site.port), TIMEOUT) as one:
+        one.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        one.shutdown(socket.SHUT_WR)
+        answer = read_to_the_end(one)
+
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
 def test_body_sent_in_time_is_read_completely(site: Site) -> None:
     body = b"socket_id=1.2&channel_name=" + b"x" * 10_000
 
