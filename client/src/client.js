@@ -121,15 +121,15 @@ export class Connection {
       name,
       members: subscription.members,
       on: (event, listener) => {
-        const off = this.on(event, (data, info) => info.channel === name && listener(data, info));
+        const off = this.on(event, (data, info) => isUsed && info.channel === name && listener(data, info));
         offs.push(off);
         return off;
       },
-      trigger: (event, data) => this.#send(event, data, name),
+      trigger: (event, data) => isUsed && this.#send(event, data, name),
       unsubscribe: () => {
         if (!isUsed) return;
         isUsed = false;
-        for (const off of offs.splice(0)) off();
+        for (const off of offs) off();
         subscription.users -= 1;
         if (subscription.users === 0) this.#leave(name);
       },
@@ -407,7 +407,7 @@ export class Connection {
   #useTokens(run) {
     if (!this.#tokenFunction && !this.#tokenUrl) return;
     this.#tokens ??= this.#loadTokens();
-    return this.#tokens.then(run);
+    return this.#tokens.then(run, () => (this.#tokens = null));
   }
 
   async #loadTokens() {

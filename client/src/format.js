@@ -68,5 +68,5 @@ const kindOf = (task) => {
 export function summaryText(tasks, t) {
   const counts = { running: 0, waiting: 0, failed: 0, done: 0 };
   for (const task of tasks) if (task.state !== "REVOKED") counts[kindOf(task)] += 1;
-  return Object.keys(counts).filter((key) => counts[key]).map((key) => t.summary[key](counts[key])).join(", ");
+  return Object.keys(counts).filter((key) => counts[key]).map((key) => t.summary[key](counts[key])).join(t.comma ?? ", ");
 }

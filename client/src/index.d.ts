@@ -227,6 +227,8 @@ export const strings: Record<TaskState, string> & {
   undoCancel(title: string): string;
   took(seconds: number): string;
   endedAt(date: Date, isToday: boolean): string;
+  /** Between the parts of a summary; ", " by default. */
+  comma?: string;
   /** Of all tasks: "3 running, 2 waiting, 1 failed". */
   summary: Record<"running" | "waiting" | "failed" | "done", (count: number) => string>;
   /** A text of the gateway by its code, see "Wire format"; `undefined`: as the gateway sends it, in English. */

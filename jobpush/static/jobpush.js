@@ -1,1 +1,1 @@
-export * from "./jobpush-4153E1A0.js";
+export * from "./jobpush-E72B144F.js";

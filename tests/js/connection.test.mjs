@@ -112,6 +112,19 @@ describe("handshake", () => {
     assert.equal(received.length, 1);
   });
 
+  test("a subscription that has ended neither receives nor sends", () => {
+    const connection = opened();
+    const ended = connection.subscribe("news");
+    connection.subscribe("news");
+    ended.unsubscribe();
+
+    const received = record(ended, "item");
+    page.socket.receive("item", 1, { channel: "news" });
+
+    assert.deepEqual(received, []);
+    assert.equal(ended.trigger("client-x", {}), false);
+  });
+
   test("a missing or invalid key is requested again", async () => {
     page.responses.config = { json: () => new Promise(() => {}) };
     const connection = connect({ root: "" });

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { test } from "node:test";
 
-import { announcement, textOf } from "../../client/src/format.js";
+import { announcement, summaryText, textOf } from "../../client/src/format.js";
+import "../../client/src/locales/en-more.js";
 import { strings as en } from "../../client/src/locales/en.js";
 import { texts as ar } from "../../client/src/locales/ar.js";
 import { texts as de } from "../../client/src/locales/de.js";
@@ -49,4 +50,11 @@ test("durations are rounded to the nearest unit in every language", () => {
   assert.deepEqual([10.4, 10.6, 89, 3600].map(en.duration), ["10 s", "11 s", "1 min", "1 h"]);
   assert.deepEqual([10.4, 10.6, 89, 3600].map(de.duration), ["10 s", "11 s", "1 min", "1 h"]);
   assert.equal(ar.duration(10.4), ar.duration(10));
+});
+
+test("an Arabic summary has Arabic commas", () => {
+  const tasks = [{ state: "PROGRESS" }, { state: "PENDING" }];
+
+  assert.equal(summaryText(tasks, en), "1 running, 1 waiting");
+  assert.equal(summaryText(tasks, { ...en, ...ar }).split("، ").length, 2);
 });

@@ -482,6 +482,16 @@ def test_page_can_handle_cancel_itself(page: Page) -> None:
     assert requests == []
 
 
+def test_task_is_cancelled_after_an_update_of_the_server_has_renamed_the_parts(page: Page) -> None:
+    page.route("**/cancel-*.js", lambda route: route.fulfill(status=404))
+    page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=202, json={}))
+    put(page, "<jobpush-tasks></jobpush-tasks>")
+    send(page, task(state="PROGRESS"))
+
+    with page.expect_request("**/jobpush/tasks/a/cancel"):
+        part(page, "cancel").click()
+
+
 def test_failed_cancel_is_shown_and_can_be_retried(page: Page) -> None:
     page.route("**/jobpush/tasks/a/cancel", lambda route: route.fulfill(status=503))
     put(page, "<jobpush-tasks></jobpush-tasks>")

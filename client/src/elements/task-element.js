@@ -207,7 +207,7 @@ export class TaskElement extends (globalThis.HTMLElement ?? Object) {
   /** The part that announces is loaded with the first change. */
   #announce(run) {
     this.#announcer ??= import("./parts/announcer.js").then(({ Announcer }) => new Announcer(this.#live, () => this.texts()));
-    this.#announcer.then(run);
+    this.#announcer.then(run, () => (this.#announcer = null));
   }
 
   _dispatch(name, detail) {

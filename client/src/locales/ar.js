@@ -60,6 +60,7 @@ export const texts = {
   startsIn: (seconds) => `يبدأ بعد ${duration(seconds)}`,
   startsAt: (date) => `يبدأ في ${date.toLocaleString(lang)}`,
   attempt: (attempt, max) => `المحاولة ${number(attempt)}` + (max >= attempt ? ` من ${number(max)}` : ""),
+  comma: "، ",
   summary: {
     running: (n) => `${number(n)} قيد التنفيذ`,
     waiting: (n) => `${number(n)} في الانتظار`,

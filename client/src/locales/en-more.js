@@ -1,4 +1,4 @@
-/** English texts of the parts that are loaded when used: details, tools, log, inbox. */
+/** English texts of the parts that are loaded when used: details, tools, announcements, log, inbox. */
 
 import { addTexts } from "./index.js";
 import { strings } from "./en.js";
@@ -17,6 +17,7 @@ addTexts({
   filter: "Filter tasks",
   groups: { running: "Running", waiting: "Waiting", finished: "Finished" },
   more: (n) => `Show ${n} more`,
+  summary: { running: (n) => `${n} running`, waiting: (n) => `${n} waiting`, failed: (n) => `${n} failed`, done: (n) => `${n} done` },
   overall: "Overall progress",
   tasks: "Tasks",
   open: "Open",

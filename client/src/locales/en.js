@@ -47,5 +47,4 @@ export const strings = {
   startsIn: (seconds) => `starts in ${strings.duration(seconds)}`,
   startsAt: (date) => `starts at ${date.toLocaleString(strings.lang)}`,
   attempt: (attempt, max) => `attempt ${attempt}` + (max >= attempt ? ` of ${max}` : ""),
-  summary: { running: (n) => `${n} running`, waiting: (n) => `${n} waiting`, failed: (n) => `${n} failed`, done: (n) => `${n} done` },
 };

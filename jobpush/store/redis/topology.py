@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class Topology:
                 "JOBPUSH_REDIS_URL", f"no Celery application with a Redis broker was found instead; give {FORMS}"
             )
         try:
+            given, _, rest = url.strip().partition("://")
+            url = f"{given.lower()}://{rest}"
             parts = urlsplit(url)
             if parts.fragment:
                 raise ValueError("it has a #, which must be written as %23 in a password")
@@ -242,9 +245,11 @@ def _with_words_of_redis_py(url: str) -> str:
 
 
 def _parse_address(text: str, port: int) -> Address:
-    parts = urlsplit(f"//{text}")
+    parts = urlsplit(f"//{text.strip()}")
     if not parts.hostname:
         raise ValueError("one of its hosts has no name")
+    if re.search(r"[;\s]", parts.hostname):
+        raise ValueError("its hosts must be separated by commas")
     return parts.hostname, parts.port or port
 
 

@@ -21,6 +21,8 @@ from jobpush.store.redis.topology import Topology
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2", 2),
         ("redis+sentinel://:pw@a,b:1/main/4", "redis+sentinel://a:26379,b:1/main/4", 4),
         ("rediss+sentinel://[::1]:5/main", "rediss+sentinel://[::1]:5/main/0", 0),
+        (" REDIS://:pw@h/2\n", "redis://h:6379/2", 2),
+        ("redis+sentinel://:pw@a, b:1/main", "redis+sentinel://a:26379,b:1/main/0", 0),
         ("redis+cluster://user:pw@a,b:7000", "redis+cluster://a:6379,b:7000", 0),
     ],
 )
@@ -46,6 +48,7 @@ def test_name_for_the_log_has_the_servers_and_no_password(url: str, name: str, d
         "redis+sentinel://:hunter2@a,b",
         "redis+sentinel://:hunter2@a,/main/0",
         "redis+sentinel://:hunter2@a:port/main/0",
+        "redis+sentinel://:hunter2@a;b/main/0",
         "redis+cluster://:hunter2@a,b/1",
         "redis+unknown://:hunter2@a",
     ],

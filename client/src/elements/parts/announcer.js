@@ -1,5 +1,6 @@
 /** What a screen reader announces: at most one text in five seconds, and failures with their reason. */
 
+import "../../locales/en-more.js";
 import { announcement, summaryText } from "../../format.js";
 import { hasFailed } from "../../states.js";
 

@@ -50,7 +50,9 @@ export class Card {
     card.append(head, track, footer, this.more, slot);
     this.node.append(card);
     this.slotNode = slot;
-    this.#cancel.onclick = async () => (await import("./cancel.js")).toggleCancel(this);
+    // After an update of the server its parts have other names; the task is cancelled without an undo then.
+    const cancelAtOnce = async () => (await host.cancel(this.task)) || this.setNotice(host.texts().cancelFailed);
+    this.#cancel.onclick = () => import("./cancel.js").then((part) => part.toggleCancel(this), cancelAtOnce);
   }
 
   update(task) {
