@@ -72,13 +72,14 @@ class Outbox:
             batch.endings.append(self._endings.popitem(last=False)[1])
         return batch
 
-    def take_all(self) -> tuple[list[TaskWrite], list[Ending]]:
-        """Remove and return all events and endings."""
-        writes = [*self._beginnings.values(), *(write for waiting in self._writes.values() for write in waiting)]
-        endings = list(self._endings.values())
-        for waiting in (self._beginnings, self._writes, self._endings):
-            waiting.clear()
-        return writes, endings
+    def take_some(self, size: int) -> tuple[list[TaskWrite], list[Ending]]:
+        """Remove and return the oldest events and endings, each of at most ``size`` tasks; first events alone."""
+        writes = [self._beginnings.popitem(last=False)[1] for _ in range(min(size, len(self._beginnings)))]
+        if self._beginnings:
+            return writes, []
+        for _ in range(min(size, len(self._writes))):
+            writes += self._writes.popitem(last=False)[1]
+        return writes, [self._endings.popitem(last=False)[1] for _ in range(min(size, len(self._endings)))]
 
     def discard(self, task_ids: Iterable[str]) -> None:
         """Remove the events of tasks that have newer ones, but for the first events of workflows and their members."""

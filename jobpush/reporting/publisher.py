@@ -28,6 +28,9 @@ from .threads import kept_alive
 
 logger = logging.getLogger(__name__)
 
+#: Tasks of a failing primary of a cluster that one retry tries: the events of other primaries must not wait for all.
+_RETRIED_AT_ONCE = 100
+
 
 class Publisher:
     """
@@ -254,7 +257,7 @@ class Publisher:
                 self._condition.notify_all()  # for flush()
                 return None, None if due_at == math.inf else due_at - now
             if self._retry_at <= now:
-                self._schedule.outbox.put_back(*self._parked.take_all())
+                self._schedule.outbox.put_back(*self._parked.take_some(_RETRIED_AT_ONCE))
             batch = self._taken = self._schedule.take(now, is_urgent=self._is_flushing)
             newer = [*(write.event.task_id for write in batch.writes), *(one.tracked.task_id for one in batch.changed)]
             self._parked.discard(newer)
@@ -314,10 +317,14 @@ class Publisher:
 
     def _complete(self, reached_at: float, waiting: Batch) -> None:
         """Publish what failovers may have lost, once all primaries of a cluster answer."""
-        if not waiting and reached_at < self._retry_at < math.inf:
+        has_failed = bool(waiting)
+        if not has_failed and reached_at < self._retry_at < math.inf:
+            return
+        if not has_failed and self._parked:  # those that were retried are published: go on at once
+            self._retry_at = reached_at
             return
         is_complete = False
-        if not waiting and not self._sender.is_degraded():
+        if not has_failed and not self._sender.is_degraded():
             with suppress(ShardUnavailable):
                 self._sender.send_left()
                 self._resend_after_reconnect(reached_at)
@@ -376,7 +383,8 @@ class Publisher:
 
     def _report_drops(self) -> None:
         with self._lock:
-            dropped, self._schedule.outbox.dropped = self._schedule.outbox.dropped, 0
+            dropped = self._schedule.outbox.dropped + self._parked.dropped
+            self._schedule.outbox.dropped = self._parked.dropped = 0
         if dropped:
             if self._sender.metrics is not None:
                 self._sender.metrics.lost(dropped)

@@ -141,6 +141,11 @@ def sleeps(publisher: Publisher) -> bool:
 @pytest.fixture
 def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """The tasks of each round trip of the publisher's thread; progress waits for others for as long as it may."""
+    monkeypatch.setattr("jobpush.reporting.schedule.MAX_HOLD", math.inf)
+    return note_sent(publisher, monkeypatch)
+
+
+def note_sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     sent: list[set[str]] = []
     publish = publisher._sender.patient_store.publish_each
 
@@ -149,7 +154,6 @@ def sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> list[set[str]
         return publish(writes, *rest)
 
     monkeypatch.setattr(publisher._sender.patient_store, "publish_each", noted)
-    monkeypatch.setattr("jobpush.reporting.schedule.MAX_HOLD", math.inf)
     return sent
 
 
@@ -455,3 +459,23 @@ def test_end_does_not_wait_for_the_owner_of_a_task_with_a_known_user(quick_publi
     assert quick_publisher.flush()
     assert store.task("unknown").state is TaskState.REVOKED
     assert [item.data["task_id"] for item in store.inbox(USER)] == ["unknown", "known"]
+
+
+def test_retry_of_a_primary_that_hangs_tries_only_some_of_its_tasks(
+    quick_publisher: Publisher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them would delay the events of other primaries."""
+    sent = note_sent(quick_publisher, monkeypatch)
+    shard = hanging_shard(quick_publisher, "silent")
+    for number in range(500):
+        task = replace(tracked(f"task-{number}"), user_id="silent")
+        quick_publisher.submit(task.write(task.event(TaskState.STARTED), task_ttl=60))
+    wait_until(lambda: len(quick_publisher._parked._writes) >= 400 and not quick_publisher._schedule)
+    sent.clear()
+    wait_until(lambda: len(sent) > 5)
+    assert max(map(len, sent)) <= 100
+    assert len(set().union(*sent)) > 100  # not always the same ones
+
+    shard.hangs = False
+    assert quick_publisher.flush()
+    assert len(store.tasks("silent", limit=1_000)) == 500

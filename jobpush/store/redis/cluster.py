@@ -54,7 +54,10 @@ class Cluster:
         self._on_refreshed = on_refreshed
         self._lock = threading.Lock()
         self._clients: dict[Address, redis.Redis] = {}
+        #: The primary of each slot; replaced as a whole.
         self._slots: list[Address | None] = []
+        #: The slots that the primaries were last read from, and these.
+        self._known: tuple[list[Address | None], list[Address]] = self._slots, []
         self._is_refreshing = False
         #: Nodes that failed when they were last asked, with the reason.
         self._unreachable: dict[Address, redis.RedisError] = {}
@@ -157,7 +160,12 @@ class Cluster:
 
     def primaries(self) -> list[Address]:
         """Return the addresses of all known primaries."""
-        return list(dict.fromkeys(filter(None, self._slots)))
+        slots, primaries = self._known
+        if slots is not self._slots:
+            slots = self._slots
+            primaries = list(dict.fromkeys(filter(None, slots)))
+            self._known = slots, primaries
+        return primaries
 
     @property
     def unreachable(self) -> list[Address]:
@@ -179,7 +187,7 @@ class Cluster:
         """Note that a slot has moved, and read the slots again."""
         with self._lock:
             if self._slots:
-                self._slots[slot] = address
+                self._slots = [*self._slots[:slot], address, *self._slots[slot + 1 :]]
         self.refresh()
 
     def disconnect(self, *, is_final: bool) -> None:
