@@ -120,7 +120,8 @@ def _identify(options: TrackOptions, task: Any, request: Any) -> TaskIdentity | 
 
 def _start(runtime: Services, request: Any, tracked: TaskIdentity, notifies_end: bool) -> RunningTask:
     if not tracked.delivery:  # it runs eagerly, or was received by a worker without jobpush
-        tracked = replace(tracked, delivery=new_delivery())
+        before = running_of(request)  # its base class runs it again: the attempt is the same
+        tracked = replace(tracked, delivery=before.tracked.delivery if before is not None else new_delivery())
     tracked = replace(tracked, notifies_end=notifies_end)
     this = RunningTask(tracked, runtime.publisher, runtime.config, runtime.clock)
     setattr(request, _ATTRIBUTE, this)

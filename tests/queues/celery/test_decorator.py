@@ -427,6 +427,7 @@ def test_eager_task_whose_base_class_wraps_the_call_ends(eager: Eager, base: Any
     events = eager.run(task, eager.user)
     assert events[-1].state is (TaskState.SUCCESS if error is None else TaskState.FAILURE)
     assert [event.state for event in events].count(TaskState.PENDING) == 1
+    assert TaskState.RETRY not in [event.state for event in events]  # the attempt is the same, as in a worker
 
 
 class Failing(Task):
