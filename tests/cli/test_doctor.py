@@ -156,8 +156,8 @@ def test_missing_redis_url_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_wrong_password_fails(redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url) as client:
+def test_wrong_password_fails(redis_server: EmbeddedRedis) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
         client.config_set("requirepass", "right")
 
     assert findings()["redis"]["status"] == "failed"
@@ -180,8 +180,8 @@ def test_wrong_password_fails(redis_url: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("credentials")
-def test_fault_of_redis(commands: list[str], check: str, status: str, word: str, redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url) as client:
+def test_fault_of_redis(commands: list[str], check: str, status: str, word: str, redis_server: EmbeddedRedis) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
         for command in commands:
             client.execute_command(*command.split())
 

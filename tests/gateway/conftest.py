@@ -16,7 +16,6 @@ import pytest
 
 from jobpush.config import Config
 from jobpush.processes.child import ChildProcess
-from jobpush.processes.embedded import EmbeddedRedis
 from jobpush.store import Store
 from tests.preloaded import PreloadedProcess
 
@@ -126,8 +125,8 @@ def site(serve: Serve) -> Site:
 
 
 @pytest.fixture
-def store(redis_server: EmbeddedRedis) -> Iterator[Store]:
+def store(redis_url: str) -> Iterator[Store]:
     """The publishers' side."""
-    store = Store(Config(redis_url=redis_server.url, publish_timeout=TIMEOUT))
+    store = Store(Config(redis_url=redis_url, publish_timeout=TIMEOUT))
     yield store
     store.close()

@@ -43,9 +43,9 @@ def site(serve: Serve) -> Site:
 
 
 @pytest.fixture
-def webhooks(redis_server: EmbeddedRedis) -> Iterator[Webhooks]:
+def webhooks(redis_url: str) -> Iterator[Webhooks]:
     """The webhook events, as other servers would get them."""
-    with redis.Redis.from_url(redis_server.url, protocol=2) as client:
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield Webhooks(client)
 
 

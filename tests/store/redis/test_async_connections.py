@@ -228,9 +228,9 @@ def test_redis_without_traffic_stays_connected(redis_url: str) -> None:
         links.close()
 
 
-def test_password_and_database_are_taken_from_the_url(redis_url: str, client: redis.Redis) -> None:
+def test_password_and_database_are_taken_from_the_url(redis_server: EmbeddedRedis, client: redis.Redis) -> None:
     client.config_set("requirepass", "secret")
-    links = Links(redis_url.replace("unix://", "unix://:secret@").replace("db=0", "db=3"))
+    links = Links(redis_server.url.replace("unix://", "unix://:secret@").replace("db=0", "db=3"))
     links.wait_until(lambda: links.ups == 1)
 
     assert b"db=3" in links.call("CLIENT", "INFO")
