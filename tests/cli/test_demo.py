@@ -103,26 +103,16 @@ def wait_until_nothing_is_left(temporary: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, *(pytest.param(number, marks=thorough) for number in (signal.SIGINT, signal.SIGHUP))]
-)
-def test_demo_prints_one_line_and_leaves_nothing_after_a_signal(temporary: Path, number: signal.Signals) -> None:
-    with running(temporary) as (demo, url):
-        with urllib.request.urlopen(url) as page:
-            assert b"Your name" in page.read()
-
-        demo.send_signal(number)
-        output, errors = demo.communicate(timeout=60)
-
-    assert (demo.returncode, output, errors) == (0, "", "")
-    assert_nothing_is_left(temporary)
-
-
 def test_demo_is_found_beside_the_package() -> None:
     assert (demo_runner._CHECKOUT / "demo_app" / "__init__.py").is_file()
 
 
-def test_demo_runs_redis_a_worker_a_site_and_opens_a_browser(temporary: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(number, marks=thorough) for number in (signal.SIGTERM, signal.SIGHUP))]
+)
+def test_demo_runs_all_parts_opens_a_browser_prints_one_line_and_leaves_nothing_after_a_signal(
+    temporary: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o700)
@@ -131,10 +121,14 @@ def test_demo_runs_redis_a_worker_a_site_and_opens_a_browser(temporary: Path, tm
         assert pid_of(temporary, "redis-server")
         assert len(children_of(pid_of(temporary, "celery"))) == 2
         assert len(children_of(pid_of(temporary, "gunicorn"))) == 1
-        demo.send_signal(signal.SIGINT)  # handled after the browser was opened
-        demo.communicate(timeout=60)
+        with urllib.request.urlopen(url) as page:
+            assert b"Your name" in page.read()
+
+        demo.send_signal(number)  # handled after the browser was opened
+        output, errors = demo.communicate(timeout=60)
 
     assert opened.read_text() == f"{url}\n"
+    assert (demo.returncode, output, errors) == (0, "", "")
     assert_nothing_is_left(temporary)
 
 
