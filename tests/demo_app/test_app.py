@@ -471,7 +471,10 @@ def test_deleted_video_is_gone(demo: Demo, sign_in: SignIn, user: str) -> None:
     assert client.get("/videos").json == {"videos": []}
 
 
-def test_sample_is_a_video_for_signed_in_users(app: Flask, sign_in: SignIn, user: str) -> None:
+def test_sample_is_a_video_for_signed_in_users(
+    app: Flask, sign_in: SignIn, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo_app.sample.DURATION", 1)
     response = sign_in(user).get("/sample.mp4", buffered=True)
 
     assert response.content_type == "video/mp4"

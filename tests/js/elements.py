@@ -43,6 +43,7 @@ class PageHandler(SimpleHTTPRequestHandler):
 
     def end_headers(self) -> None:
         self.send_header("Content-Security-Policy", "default-src 'self'")
+        self.send_header("Cache-Control", "max-age=3600")  # a page of a later test loads nothing again
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
