@@ -12,7 +12,7 @@ import pytest
 from demo_app import video
 from demo_app.sample import DURATION, sample_clip
 from demo_app.video import Clip, VideoError
-from tests.effort import thorough
+from tests.effort import members, thorough
 
 
 def report_on(path: Path) -> str:
@@ -20,7 +20,7 @@ def report_on(path: Path) -> str:
     return result.stderr
 
 
-@pytest.fixture(params=["the system's", "imageio-ffmpeg's"])
+@pytest.fixture(params=members(["the system's", "imageio-ffmpeg's"]))
 def any_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test with each ffmpeg that a machine may have."""
     if request.param == "imageio-ffmpeg's":
