@@ -103,6 +103,11 @@ export class Connection {
     setTimeout(() => this.#users.size || this.#stop(), 0);
   }
 
+  /** Elements that are in the page already are there before its script can connect. */
+  moveElements(connection) {
+    for (const user of this.#users) if (user.isConnected) user.connection = connection;
+  }
+
   on(event, listener) {
     const listeners = this.#listeners.get(event) ?? new Set();
     const entry = listener.bind(); // two uses of one function are two listeners
@@ -521,6 +526,10 @@ export const sharedConnection = () => (globalThis[SHARED] ??= new Connection());
 export function connect(options) {
   if (!options) return sharedConnection().open();
   const connection = new Connection(options);
-  if (options.shared) globalThis[SHARED] = connection;
+  if (options.shared) {
+    const before = globalThis[SHARED];
+    globalThis[SHARED] = connection;
+    before?.moveElements(connection);
+  }
   return connection.open();
 }

@@ -1,1 +1,1 @@
-export * from "./jobpush-E72B144F.js";
+export * from "./jobpush-086E39B9.js";

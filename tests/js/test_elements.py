@@ -739,6 +739,20 @@ def test_element_uses_and_releases_the_given_connection(page: Page) -> None:
     assert page.evaluate("gateway.sockets.length") == 0
 
 
+def test_elements_in_the_page_take_the_shared_connection_that_its_script_makes(page: Page) -> None:
+    page.evaluate("document.querySelector('main').innerHTML = '<jobpush-tasks></jobpush-tasks>'")
+
+    page.evaluate(
+        """async () => {
+            const { connect } = await import("/jobpush/static/jobpush.js");
+            window.made = connect({ root: "http://push.example", key: "other", shared: true });
+        }"""
+    )
+
+    assert page.evaluate("document.querySelector('jobpush-tasks').connection === made")
+    assert "push.example/app/other" in page.evaluate("gateway.socket.url")
+
+
 def test_script_may_be_loaded_twice(page: Page) -> None:
     put(page, "<jobpush-tasks></jobpush-tasks>")
 
