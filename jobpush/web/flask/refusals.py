@@ -28,8 +28,10 @@ class NotSignedIn(Refusal):
     status = 401
     remedy = "Sign in first, or check what user_loader returns."
 
-    def __init__(self, *, has_loader: bool) -> None:
-        if has_loader:
+    def __init__(self, *, has_loader: bool, has_failed: bool = False) -> None:
+        if has_failed:
+            super().__init__("nobody is signed in: user_loader failed, see the log of the gateway")
+        elif has_loader:
             super().__init__("nobody is signed in: user_loader returned None, and there is no token")
         else:
             super().__init__("no user: the gateway has no user_loader, and the request has no token")

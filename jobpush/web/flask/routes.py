@@ -347,7 +347,7 @@ def _user(state: GatewayState) -> UserData:
     state.origins.ensure_allowed()
     user = current_user(state)
     if user is None:
-        raise NotSignedIn(has_loader=state.callbacks.user_loader is not None)
+        raise NotSignedIn(has_loader=state.callbacks.user_loader is not None, has_failed="jobpush_loader_failed" in g)
     return user
 
 

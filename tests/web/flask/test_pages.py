@@ -165,6 +165,13 @@ def test_refusal_reason_is_sent_to_the_client_and_logged_once(make: Make, caplog
     assert "user_loader" in lines[1]
 
 
+@pytest.mark.parametrize("load", [lambda: 1 / 0, lambda: ""])
+def test_refusal_after_a_failed_user_loader_names_the_log(make: Make, load: Any) -> None:
+    message = make(user_loader=load).get("/jobpush/tasks").json["error"]["message"]
+
+    assert "user_loader failed" in message and "log" in message
+
+
 def test_server_without_sockets_logs_an_explanation_and_polling_works(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flask import g
+
 from ....channels import escape_user_id
 from ....errors import ConfigurationError, EventError
 from ....protocol.actions import UserData
@@ -28,6 +30,7 @@ def session_user(state: GatewayState) -> UserData | None:
         state.log.warn("invalid_user", f"user_loader returned an invalid user, so the request has no user: {exc}")
     except Exception:
         logger.exception("user_loader failed; the request has no user")
+    g.jobpush_loader_failed = True
     return None
 
 
