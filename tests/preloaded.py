@@ -8,6 +8,7 @@ documentation start their programs as users do.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import gc
@@ -203,13 +204,33 @@ def _run(program: dict[str, Any], descriptors: Sequence[int]) -> None:
         runpy.run_path(first, run_name="__main__")
 
 
+def _end(statuses: Sequence[int]) -> None:
+    """
+    End a program at once if its exit status is known, when all other functions of :mod:`atexit` have run.
+
+    A new interpreter would now clear its modules. Here that copies the memory of the fork server, for 80 ms of CPU.
+    """
+    if statuses:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(statuses[-1])
+
+
 def _main(client: socket.socket) -> None:
+    statuses: list[int] = []
+    atexit.register(_end, statuses)  # what is registered first is called last
     for package in _PACKAGES:
         importlib.import_module(package)
     gc.freeze()  # the programs share these objects
     assert threading.active_count() == 1, threading.enumerate()
     if program := _serve(client):
-        _run(*program)
+        try:
+            _run(*program)
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                statuses.append(end.code or 0)
+            raise
+        statuses.append(0)
 
 
 if __name__ == "__main__":
