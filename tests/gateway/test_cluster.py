@@ -17,7 +17,7 @@ from jobpush.events import RESYNC_EVENT, TaskEvent, TaskState
 from jobpush.reporting.publisher import Publisher
 from jobpush.signing import channel_auth
 from jobpush.store import Store, TaskWrite
-from jobpush.store.keys import Keys
+from jobpush.store.keys import Keys, slot_of
 from jobpush.testing import PATIENCE
 from tests.effort import members, thorough
 from tests.store.redis.cluster import (
@@ -206,6 +206,20 @@ def test_full_primary_stops_only_its_own_tasks(cluster: ClusterServers, site: Si
     for user in users:
         assert [store.task(f"{number}-of-{user}").state for number in range(10)] == [TaskState.SUCCESS] * 10
     worker.close()
+
+
+def test_slot_without_a_primary_stops_only_its_own_channels(cluster: ClusterServers, site: Site) -> None:
+    names = {name: Keys("").topic(channel_topic(name)) for name in (f"news-slot-{number}" for number in range(100))}
+    silent = next(iter(names))
+    others = [name for name in names if cluster.primary_of(names[name]) == cluster.primary_of(names[silent])]
+    audible = [name for name in others if slot_of(names[name]) != slot_of(names[silent])][:5]
+    waiting, *clients = [site.connect() for _ in range(6)]
+    with cluster.without_slot(names[silent]):
+        waiting.send("pusher:subscribe", {"channel": silent})
+        for client, channel in zip(clients, audible, strict=True):
+            client.subscribe(channel)
+
+    assert waiting.receive_until(lambda message: message["event"] == "pusher_internal:subscription_succeeded")
 
 
 def submit(worker: Publisher, users: Iterable[str], state: TaskState) -> None:

@@ -22,7 +22,7 @@ from ..scripts import Call, Command, Script
 from .async_connection import AsyncConnection, Loop
 from .cluster import Cluster, key_of, sharded_words
 from .command_connection import Callback, CommandConnection, ConnectionLost, ignore_reply
-from .errors import explain, state_in
+from .errors import explain, is_unserved_slot, state_in
 from .pubsub_connection import PubSubConnection
 from .topology import Address, Topology
 
@@ -242,6 +242,8 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         self.server = routes.name
         self._probe = probe
         self._on_up = on_up
+        #: Whether some slots had no primary: the commands to them are sent again once all have one.
+        self._is_incomplete = False
 
     @property
     def is_up(self) -> bool:
@@ -287,6 +289,10 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         elif str(reply).startswith("NOSCRIPT") and request.script is not None:
             shard.load(request.script)
             self._send(request)
+        elif is_unserved_slot(reply):
+            self._is_incomplete = True
+            self._routes.refresh()
+            request.callback(ConnectionLost())
         elif state_in(reply) is not None:
             self._stop_sending(request, shard, reply)
         else:
@@ -318,7 +324,7 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         shard.call(request.words, partial(self._tried_again, request, shard))
 
     def _tried_again(self, request: _Request, shard: _ShardCommands, reply: Any) -> None:
-        if isinstance(reply, hiredis.ReplyError) and state_in(reply) is not None:
+        if isinstance(reply, hiredis.ReplyError) and state_in(reply) is not None and not is_unserved_slot(reply):
             self._routes.loop.call_later(_RETRY_AFTER, lambda: self._try_again(request, shard))
             return
         shard.is_refusing = False
@@ -340,7 +346,9 @@ class ClusterCommands(_Primaries[_ShardCommands]):
         retired = [address for address in self._shards if address not in primaries]
         for address in retired:
             self._forget(address).retire()
-        if retired:  # unanswered commands of retired connections are sent again, even if the new primary is already up
+        was_incomplete, self._is_incomplete = self._is_incomplete, self._routes.is_incomplete
+        # Unanswered commands of retired connections are sent again, even if the new primary is already up.
+        if retired or (was_incomplete and not self._is_incomplete):
             self._on_up(False, False)
 
 
@@ -512,7 +520,9 @@ class ClusterPubSub(_Primaries[_ShardPubSub]):
         for slot in self._names:
             address = self._routes.primary_of(slot)
             placed = self._placed.get(slot)
-            if address is not None and (placed is None or placed.address != address):
+            if address is None and placed is not None:
+                self.suspend(placed, slot, None)
+            elif address is not None and (placed is None or placed.address != address):
                 if placed is not None:
                     self.on_down(self._names[slot])
                     for name in self._names[slot]:

@@ -94,6 +94,11 @@ def state_in(error: object) -> str | None:
     return found[1] if found else None
 
 
+def is_unserved_slot(error: object) -> bool:
+    """Return whether one slot of a cluster has no primary, which affects no other slot."""
+    return "Hash slot not served" in str(error)
+
+
 def is_command_error(error: object) -> bool:
     """
     Return whether the command itself is wrong: Redis would refuse it again, but accepts others.

@@ -111,6 +111,21 @@ class ClusterServers:
             self.ask(number, "CONFIG", "SET", "maxmemory", 0)
 
     @contextmanager
+    def without_slot(self, name: str) -> Iterator[None]:
+        """Let no primary have the slot of a key, while the other slots are served."""
+        owner = self.primary_of(name)
+        for number in range(6):
+            self.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+            self.ask(number, "CLUSTER", "DELSLOTS", slot_of(name))
+        try:
+            yield
+        finally:
+            self.ask(owner, "CLUSTER", "ADDSLOTS", slot_of(name))
+            for number in range(6):
+                self.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
+            wait_until(lambda: all(self.is_ok(number) for number in range(6)))
+
+    @contextmanager
     def without_failovers(self) -> Iterator[None]:
         """Let no node count as failed meanwhile."""
         try:

@@ -237,19 +237,8 @@ def busy(cluster: ClusterServers, primary: int) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
-def without_slot(cluster: ClusterServers, primary: int) -> Iterator[None]:
-    everywhere = range(6)
-    for number in everywhere:
-        cluster.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "no")
-        cluster.ask(number, "CLUSTER", "DELSLOTS", slot_of(KEYS[0]))
-    try:
-        yield
-    finally:
-        cluster.ask(primary, "CLUSTER", "ADDSLOTS", slot_of(KEYS[0]))
-        for number in everywhere:
-            cluster.ask(number, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
-        wait_until(lambda: all(cluster.is_ok(number) for number in everywhere))
+def without_slot(cluster: ClusterServers, primary: int) -> AbstractContextManager[None]:
+    return cluster.without_slot(KEYS[0])
 
 
 Fault = Callable[[ClusterServers, int], AbstractContextManager[None]]
