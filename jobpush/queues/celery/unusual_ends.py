@@ -38,7 +38,8 @@ def publish_unusual_end(this: RunningTask, options: TrackOptions, task: Any, exc
             else:
                 this.finish(TaskState.SUCCESS)
         else:
-            this.finish(_stored_state(task), error=error_text(exc) if str(exc) else IGNORED)
+            state, error = _stored_end(options, task)
+            this.finish(state, error=error_text(exc) if str(exc) else error)
     elif isinstance(exc, Reject):
         state = TaskState.RETRY if exc.requeue and task.acks_late else TaskState.FAILURE
         this.finish_now(state, error=options.error_text(exc))  # before another worker gets the message
@@ -74,10 +75,12 @@ def _error_of(options: TrackOptions, exc: BaseException) -> str:
     return options.error_text(exc if seconds is None else TimeLimitExceeded(seconds))
 
 
-def _stored_state(task: Any) -> TaskState:
-    """Return the final state that a task with an ignored result has stored itself, or REVOKED."""
+def _stored_end(options: TrackOptions, task: Any) -> tuple[TaskState, str]:
+    """Return the final state and the error that a task with an ignored result has stored itself, or REVOKED."""
     try:
-        state = TaskState(task.backend.get_state(task.request.id))
+        meta = task.backend.get_task_meta(task.request.id)
+        state, result = TaskState(meta["status"]), meta["result"]
     except Exception:  # no result backend, an unreachable one, or a custom state
-        return TaskState.REVOKED
-    return state if state.is_final else TaskState.REVOKED
+        return TaskState.REVOKED, IGNORED
+    error = options.error_text(result) if isinstance(result, Exception) else IGNORED
+    return (state, error) if state.is_final else (TaskState.REVOKED, IGNORED)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Task, shared_task
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
 from celery.states import ALL_STATES
 from pydantic import BaseModel
 
@@ -428,6 +428,20 @@ def test_eager_task_whose_base_class_wraps_the_call_ends(eager: Eager, base: Any
     assert events[-1].state is (TaskState.SUCCESS if error is None else TaskState.FAILURE)
     assert [event.state for event in events].count(TaskState.PENDING) == 1
     assert TaskState.RETRY not in [event.state for event in events]  # the attempt is the same, as in a worker
+
+
+def test_failure_that_the_task_stores_itself_keeps_its_text(eager: Eager, monkeypatch: pytest.MonkeyPatch) -> None:
+    @eager.app.task(name="stores_failure", shared=False)
+    @eager.jobpush.track(user="user_id")
+    def stores_failure(user_id: str) -> None:
+        raise Ignore
+
+    stored = {"status": "FAILURE", "result": ValueError("why")}
+    monkeypatch.setattr(stores_failure.backend, "get_task_meta", lambda task_id: stored)
+
+    last = eager.run(stores_failure, eager.user)[-1]
+
+    assert (last.state, last.error) == (TaskState.FAILURE, "why")
 
 
 class Failing(Task):
