@@ -1,1 +1,1 @@
-export * from "./jobpush-086E39B9.js";
+export * from "./jobpush-42CEA160.js";

@@ -568,6 +568,25 @@ def test_nothing_moves_under_the_pointer(page: Page) -> None:
     assert titles(page) == ["Task c", "Task b", "Task a"]
 
 
+def test_headings_of_groups_stay_under_the_pointer(page: Page) -> None:
+    put(page, "<jobpush-tasks group></jobpush-tasks>")
+    send(page, task("a", state="PROGRESS", created_at=2), task("b", state="PROGRESS", created_at=1))
+    headings = page.locator("[data-group]")
+    expect(headings).to_have_count(1)
+    button = page.get_by_role("button", name="Cancel Task b")
+    button.hover()
+    before = button.evaluate("node => node.getBoundingClientRect().top")
+
+    send(page, task("a", state="SUCCESS", created_at=2, seq=2))
+    expect(part(page, "state").first).to_have_text("Done")
+
+    # The row of a title without a button is slightly lower.
+    assert abs(button.evaluate("node => node.getBoundingClientRect().top") - before) < 4
+    assert headings.count() == 1
+    page.mouse.move(0, 0)
+    expect(headings).to_have_count(2)
+
+
 # ---- Announcements ----
 
 

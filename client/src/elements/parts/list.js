@@ -31,7 +31,9 @@ export class ListParts {
   show(tasks, sorted, maxRendered) {
     this.#attend();
     this.#virtual.measure();
-    const ordered = this.#hold.order(tasks) ?? sorted();
+    const held = this.#hold.order(tasks);
+    const ordered = held ?? sorted();
+    if (!held) this.#tools.regroup();
     this.#hold.note(ordered);
     const shown = this.#tools.choose(ordered);
     this.#shown = shown;

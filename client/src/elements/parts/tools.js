@@ -26,6 +26,8 @@ export class Tools {
   #extra = 0;
   #dismissed = new Set();
   #hidden = 0;
+  /** The group under which each task is shown; it stays while the order is held. */
+  #groups = new Map();
 
   constructor(element) {
     this.#element = element;
@@ -85,6 +87,11 @@ export class Tools {
     return values.some((value) => String(value ?? "").toLowerCase().includes(this.#text));
   }
 
+  /** Let each task have the group of its state again. */
+  regroup() {
+    this.#groups.clear();
+  }
+
   /** Mark the first card of each group. */
   mark(shown) {
     const cards = this.#element._cards();
@@ -93,7 +100,8 @@ export class Tools {
     let before;
     for (const task of shown) {
       const node = cards.get(task.task_id)?.node;
-      const group = groupOf(task);
+      const group = this.#groups.get(task.task_id) ?? groupOf(task);
+      this.#groups.set(task.task_id, group);
       const text = isGrouped && group !== before ? t.groups[group] : undefined;
       if (node && node.dataset.group !== text) {
         if (text) node.dataset.group = text;

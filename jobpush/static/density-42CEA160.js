@@ -1,0 +1,1 @@
+import{addStyle as t}from"./jobpush-42CEA160.js";var a=a=>t(a,":host([density=compact]) [part~=task]{padding:.375rem .75rem}:host([density=compact]) [part=track]{height:.1875rem;margin:.25rem 0}:host([density=compact]) [part=footer]{font-size:.75rem}:host([density=compact]) [part=title]{max-height:1.45em}");export{a as default};
