@@ -298,6 +298,8 @@ def warn_about_unknown_variables() -> None:
         logger.warning("The environment variable %s is ignored: there is no such setting; %s", name, hint)
 
 
+#: A variable of a shell, of Compose, of Kubernetes or of a template.
+_PLACEHOLDER = re.compile(r"^\$\w+$|\$\{\w+[^}]*\}|\$\(\w+\)|\{\{.*\}\}")
 #: The widget's ``MAX_SILENCE_MS`` less a delay of the network.
 _MAX_STREAM_HEARTBEAT = 20.0
 #: Timeouts, leases and lifetimes that nothing works with if they are 0.
@@ -312,6 +314,11 @@ _ABOVE_ZERO = frozenset(
 
 def _converted(variable: str, value: Any, default: Any) -> Any:
     """Convert a value, text if it comes from the environment, to the type of its setting's default."""
+    if isinstance(value, str) and (placeholder := _PLACEHOLDER.search(value)):
+        raise ConfigurationError(
+            f"{variable} contains {placeholder[0]!r}, a variable without its value; set the value, or have"
+            " the shell or deployment tool replace it"
+        )
     try:
         if isinstance(default, bool):
             return ConfigParser.BOOLEAN_STATES[str(value).lower()]

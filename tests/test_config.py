@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,32 @@ def test_key_with_characters_reserved_in_urls_or_signatures_is_refused(key: str)
 def test_guessable_secret_of_the_application_is_refused(settings: dict[str, str], name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} has .* characters and can be guessed"):
         Config(key="k", **settings).require_credentials()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "placeholder"),
+    [
+        ("JOBPUSH_SECRET", "${APP_SECRET}", "${APP_SECRET}"),
+        ("JOBPUSH_SECRET", "$APP_SECRET", "$APP_SECRET"),
+        ("JOBPUSH_REDIS_URL", "redis://${REDIS_HOST:-redis}:6379/0", "${REDIS_HOST:-redis}"),
+        ("JOBPUSH_KEY", "$(KEY)", "$(KEY)"),
+        ("JOBPUSH_ALLOWED_ORIGINS", "https://{{ .Values.host }}", "{{ .Values.host }}"),
+        ("JOBPUSH_GRACE", "${GRACE}", "${GRACE}"),
+    ],
+)
+def test_variable_that_nothing_replaced_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, placeholder: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=re.escape(f"{name} contains {placeholder!r}, a variable without")):
+        Config.load({}, {})
+
+
+def test_text_with_signs_of_variables_is_no_variable() -> None:
+    config = Config.load({"secret": "a$b{c}d$(e", "redis_url": "redis://:p$w@h/0"}, {})
+
+    assert (config.secret, config.redis_url) == ("a$b{c}d$(e", "redis://:p$w@h/0")
 
 
 def test_no_secret_has_a_default() -> None:
