@@ -278,6 +278,12 @@ def variable_of(name: str) -> str:
     return f"JOBPUSH_{name.upper()}"
 
 
+def current_environment() -> dict[str, str]:
+    """Return a copy of the environment; other threads may change it meanwhile."""
+    values = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def unknown_variables() -> dict[str, str]:
     """Return the ``JOBPUSH_…`` variables of the environment that are not settings, each with a hint for the user."""
     known = [item.name.upper() for item in fields(Config)]

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ..config import current_environment
+
 #: Lines on the pipe: the process group to kill, then anything once the parent has cleaned up itself. Arguments: what
 #: to remove. prctl(PR_SET_PDEATHSIG) is no alternative: the signal is sent when the starting *thread* ends, the code
 #: has to run between fork and exec, and grandchildren and folders stay.
@@ -46,7 +48,7 @@ class Guard:
         self._process = subprocess.Popen(  # noqa: S603 - a constant, no input
             ["/bin/sh", "-c", _GUARD, "guard", *map(str, leftovers)],
             stdin=subprocess.PIPE,
-            env=dict(os.environ),
+            env=current_environment(),
             start_new_session=True,
             bufsize=0,
         )
@@ -108,7 +110,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if is_piped else output or _STDERR,
                 stderr=output,
-                env=dict(os.environ) if environment is None else environment,
+                env=current_environment() if environment is None else environment,
                 pass_fds=descriptors,
                 start_new_session=True,
             )

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import IO, cast
 
-from ...config import Config
+from ...config import Config, current_environment
 from ...errors import StoreError
 from ...store import Store
 from ...store.worker_leases import WorkerLeases
@@ -44,7 +44,8 @@ class LeaseSidecar:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # wherever jobpush is installed
+            # The module is found wherever jobpush is installed.
+            env={**current_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             # Ctrl-C must reach only the worker, which still has tasks to end. The second option is for Windows.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
