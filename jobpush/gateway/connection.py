@@ -222,7 +222,6 @@ class Connection(ABC):
         except OSError:
             self.host.lose(self)
             return
-        self.count_replaying()
         if self.is_closing and outbox.size < size:
             self.host.expect_end(self)
         if is_empty:
@@ -236,6 +235,7 @@ class Connection(ABC):
             else:
                 self._resume_reading()
         else:
+            self.count_replaying()
             self._watch(self._events | select.POLLOUT)
 
     def count_replaying(self) -> None:

@@ -94,6 +94,10 @@ class Outbox:
                 sent = os.write(fd, data)
             except BlockingIOError:
                 return False
+            if sent == self.size:  # nearly always
+                self._frames.clear()
+                self._head, self.size = b"", 0
+                return True
             self._forget(keys, sent)
             if sent < len(data):
                 return False
