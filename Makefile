@@ -36,7 +36,7 @@ demo: ## Run the demo on http://127.0.0.1:8000 (PORT=… moves it)
 check: lint types ## Check style and types, and run the fast tests (under a minute)
 	@$(VENV)/python -m pytest -q -n 2 $(FAST) $(ARGS)
 
-test: ## Run the tests: one member of each matrix (nine minutes on two cores)
+test: ## Run the tests: one member of each matrix (eight minutes on two cores)
 	@$(PYTHON) tools/prepare.py test
 	@$(PYTEST) $(ARGS)
 
