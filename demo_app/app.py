@@ -121,6 +121,12 @@ def videos_page() -> ResponseReturnValue:
     )
 
 
+@site.get("/<path:unknown>")
+def page_not_found(unknown: str) -> ResponseReturnValue:
+    """Lead back from a page that does not exist."""
+    return render_template("not_found.html", user_id=session.get("user_id")), HTTPStatus.NOT_FOUND
+
+
 @site.context_processor
 def _language() -> dict[str, object]:
     return {"languages": LANGUAGES, "card_lang": session.get("lang", "en")}

@@ -177,6 +177,14 @@ def test_page_allows_only_its_own_files(sign_in: SignIn, user: str) -> None:
     assert page.text.count("<script") == page.text.count('<script type="module" src=')
 
 
+def test_page_that_does_not_exist_leads_back(app: Flask, sign_in: SignIn, user: str) -> None:
+    for client in (app.test_client(), sign_in(user)):
+        page = client.get("/no/such/page")
+
+        assert page.status_code == 404
+        assert '<a href="/">Go to the videos</a>' in page.text
+
+
 def test_site_without_a_secret_does_not_start(demo: Demo) -> None:
     with pytest.raises(RuntimeError, match="JOBPUSH_DEMO_SECRET is not set"):
         demo.site.create_app(Settings(dir=demo.folder))
@@ -207,7 +215,7 @@ def test_upload_needs_a_signed_in_user(app: Flask) -> None:
 def test_id_other_than_a_random_uuid_is_refused(sign_in: SignIn, user: str, video_id: str) -> None:
     response = put(sign_in(user), video_id=video_id)
 
-    assert response.status_code in (400, 404)
+    assert response.status_code in (400, 404, 405)
     assert sign_in(user).get("/videos").json == {"videos": []}
 
 
