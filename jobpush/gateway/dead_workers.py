@@ -68,16 +68,22 @@ class DeadWorkerReaper:
         self._answered_at = now
         if reply and now - self._reached_since >= self._lost_after:
             for worker_id in malformed.read("leases of workers", reply, bytes.decode):
-                self._commands.call(self._leases.claims_of(worker_id), partial(self._publish_losses_of, worker_id))
+                self._commands.call(self._leases.claims_of(worker_id), partial(self._confirm_death_of, worker_id))
 
-    def _publish_losses_of(self, worker_id: str, reply: Any) -> None:
+    def _confirm_death_of(self, worker_id: str, reply: Any) -> None:
+        """Check the lease again: the worker may have resumed, and these may be its new claims."""
         if isinstance(reply, Exception):
             return  # the next look finds it again
         if not reply:
             self._commands.run(self._leases.forget_dead(worker_id))
             return
-        claims = malformed.read("claims of workers", reply, lambda member: (member, Claim.read(member)))
-        foreign = set(reply).difference(member for member, _ in claims)
+        self._commands.run(self._leases.find_dead(), partial(self._publish_losses_of, worker_id, reply))
+
+    def _publish_losses_of(self, worker_id: str, members: Sequence[bytes], dead: Any) -> None:
+        if isinstance(dead, Exception) or worker_id.encode() not in dead:
+            return
+        claims = malformed.read("claims of workers", members, lambda member: (member, Claim.read(member)))
+        foreign = set(members).difference(member for member, _ in claims)
         if not claims:
             self._forget(worker_id, 0, list(foreign))
         losses = _Losses(len(claims), foreign, partial(self._forget, worker_id))

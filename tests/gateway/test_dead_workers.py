@@ -50,6 +50,8 @@ class FakeCommands:
     #: Tasks on a primary that does not answer.
     unreachable: set[str] = field(default_factory=set)
     has_forgotten: bool = False
+    #: Whether the dead worker resumes when its claims are read.
+    resumes: bool = False
     dead: list[Any] = field(default_factory=lambda: list(DEAD))
     claims: list[bytes] = field(default_factory=lambda: list(CLAIMS))
     lost: list[str] = field(default_factory=list)
@@ -71,7 +73,10 @@ class FakeCommands:
     def call(self, command: Sequence[Any], callback: Callable[[Any], None] | None = None) -> None:
         if callback is not None:
             assert command[0] == "SRANDMEMBER"
-            callback(self.claims if self.dead else [])
+            claims = self.claims if self.dead else []
+            if self.resumes:
+                self.dead.clear()
+            callback(claims)
             return
         assert command[0] == "SREM"
         self.claims = [claim for claim in self.claims if claim not in command[2:]]
@@ -101,6 +106,16 @@ def lost_tasks(loop: FakeLoop, link: FakeCommands) -> DeadWorkerReaper:
     lost_tasks = DeadWorkerReaper(loop, link, Config(lost_after=LOST_AFTER), lambda: link.is_accepting)  # type: ignore[arg-type]
     lost_tasks.start()
     return lost_tasks
+
+
+@pytest.mark.usefixtures("lost_tasks")
+def test_worker_that_resumes_while_its_claims_are_read_loses_no_task(loop: FakeLoop, link: FakeCommands) -> None:
+    link.resumes = True
+
+    loop.advance(2 * LOST_AFTER)
+
+    assert link.lost == []
+    assert link.claims == CLAIMS
 
 
 @pytest.mark.usefixtures("lost_tasks")
