@@ -46,13 +46,15 @@ def refusal(port: int, path: str, **headers: str) -> str:
 
 @pytest.fixture
 def waitress_port(redis_url: str) -> Iterator[int]:
-    server = create_server(create_app(redis_url=redis_url), host="127.0.0.1", port=0, threads=2)
+    app = create_app(redis_url=redis_url)
+    server = create_server(app, host="127.0.0.1", port=0, threads=2)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server.effective_port
     server.trigger.pull_trigger(server.close)
     server.task_dispatcher.shutdown()
     thread.join()
+    app.extensions["jobpush"].hub.stop()
 
 
 def test_waitress_logs_one_explanation_and_pages_poll(waitress_port: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +71,8 @@ def test_waitress_logs_one_explanation_and_pages_poll(waitress_port: int, caplog
 def test_server_with_one_thread_serves_no_connection_that_would_hold_it(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = make_server("127.0.0.1", 0, create_app(redis_url=redis_url), threaded=False)
+    app = create_app(redis_url=redis_url)
+    server = make_server("127.0.0.1", 0, app, threaded=False)
     with ThreadPoolExecutor() as pool:
         pool.submit(server.serve_forever)
         try:
@@ -78,6 +81,7 @@ def test_server_with_one_thread_serves_no_connection_that_would_hold_it(
         finally:
             server.shutdown()
     server.server_close()
+    app.extensions["jobpush"].hub.stop()
 
     assert all("hold the only thread" in message for message in messages)
     assert status == 200
