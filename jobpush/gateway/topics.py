@@ -26,7 +26,7 @@ class Topics:
 
     Args:
         pubsub: Subscribes in Redis.
-        key_of: Returns the pub/sub channel of a topic; fast for topics that are in use.
+        key_of: Returns the pub/sub channel of a topic, from a cache.
         on_command: Receives messages for gateways.
         on_watched: Receives announcements about a watched user.
         linger: Seconds from the end of the last listener to the end of the subscription.

@@ -60,6 +60,27 @@ def test_slot_matches_redis_cluster() -> None:
 
 
 @pytest.mark.parametrize("user", IDS)
+def test_keys_made_together_are_those_made_one_by_one(user: str) -> None:
+    keys, topic = Keys.of(CONFIG), user_topic(user)
+    name = topic.partition(":")[2]
+    tag, channel = tag_of(name), Topic(f"channel:{name}")
+    watch = keys.topic(watch_topic(name))
+
+    assert keys.of_history(topic) == (keys.stream(topic), keys.floor(topic), keys.tasks(topic))
+    assert keys.of_history(channel) == (keys.stream(channel), keys.floor(channel), keys.cache(channel))
+    assert keys.of_history(topic, "t1") == (keys.stream(topic), keys.floor(topic), keys.task(topic, "t1"))
+    user_keys = keys.connections(topic), keys.users(tag), watch, keys.floor(topic), keys.subscribed(topic)
+    assert keys.of_online(tag, name) == user_keys
+    assert keys.of_occupancy(tag, name) == (
+        keys.connections(channel),
+        keys.channels(tag),
+        keys.topic(channel),
+        keys.published_count(channel),
+        keys.floor(channel),
+    )
+
+
+@pytest.mark.parametrize("user", IDS)
 def test_all_names_of_a_user_share_a_slot(user: str) -> None:
     keys, topic = Keys.of(CONFIG), user_topic(user)
     name = topic.partition(":")[2]
